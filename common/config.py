@@ -1,0 +1,124 @@
+"""Configs are data: loaded safely, and wrong ones refused in one line."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+
+from common.errors import UserError
+
+MODEL_ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
+
+
+class _Reader(CfgNode):
+    """Reads a file and its _BASE_ chain without executing code from it.
+
+    The one exception are the files of the model zoo inside the installed Detectron2 package: its
+    RetinaNet base computes its anchor sizes with a YAML tag.
+    """
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:
+        path = Path(filename)
+        if not path.is_file():
+            raise UserError(f"config file {filename} does not exist")
+        in_zoo = MODEL_ZOO.resolve() in path.resolve().parents
+        try:
+            return super().load_yaml_with_base(filename, allow_unsafe=in_zoo)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"config file {filename} is not plain YAML data: {reason}") from error
+
+
+def add_common_keys(cfg: CfgNode) -> None:
+    """Add the keys that detection and segmentation share, with their defaults, to cfg in place."""
+    cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
+    cfg.DISTILL = CfgNode()
+    cfg.DISTILL.TEACHER = CfgNode()
+    cfg.DISTILL.TEACHER.CONFIG_FILE = ""  # a path, or a name in Detectron2's model zoo
+    cfg.DISTILL.TEACHER.WEIGHTS = ""
+    # WEIGHT 0 switches a loss off.
+    cfg.DISTILL.DIST = CfgNode({"WEIGHT": 1.0, "BETA": 1.0, "GAMMA": 1.0, "TAU": 1.0})
+    cfg.DISTILL.KD = CfgNode({"WEIGHT": 0.0, "TAU": 1.0})
+
+
+def merge(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None:
+    """Merge a file, then KEY VALUE overrides, into cfg in place.
+
+    A device "cuda" becomes "cpu" where there is no GPU.
+
+    Raises:
+        UserError: a missing or unreadable file, an unknown key, a wrong type, a key without a value.
+    """
+    if config_file:
+        with _refusing_in_one_line(cfg, config_file):
+            loaded = CfgNode(_Reader.load_yaml_with_base(config_file))
+            if loaded.setdefault("VERSION", cfg.VERSION) != cfg.VERSION:
+                raise UserError(f"{config_file}: VERSION {loaded.VERSION} is too old: want {cfg.VERSION}")
+            _ints_to_floats(loaded, cfg)
+            cfg.merge_from_other_cfg(loaded)
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        with _refusing_in_one_line(cfg, "the command line"):
+            is_float = isinstance(_value(cfg, key), float) and value.lstrip("+-").isdigit()
+            cfg.merge_from_list([key, float(value) if is_float else value])
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+
+
+def find_config(name: str, key: str) -> str:
+    """The path of a config given as a path or as a name in Detectron2's model zoo.
+
+    Raises:
+        UserError: naming the key, where neither exists.
+    """
+    for path in (Path(name).expanduser(), MODEL_ZOO / name):
+        if path.is_file():
+            return str(path)
+    raise UserError(f"{key}: {name} is neither a file nor a config of Detectron2's model zoo")
+
+
+@contextmanager
+def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
+    """Turns what yacs raises into a UserError that names the key and the source it came from."""
+    try:
+        yield
+    except (KeyError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        head, _, key = reason.partition(": ")
+        if head in ("Non-existent config key", "Non-existent key"):
+            near = difflib.get_close_matches(key, _keys(cfg), n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(f"unknown config key {key} in {source}{hint}") from error
+        raise UserError(f"{source}: {reason}") from error
+
+
+def _ints_to_floats(loaded: CfgNode, cfg: CfgNode) -> None:
+    """Let 1 stand for 1.0, which yacs refuses."""
+    for key, value in loaded.items():
+        current = cfg.get(key)
+        if isinstance(value, CfgNode) and isinstance(current, CfgNode):
+            _ints_to_floats(value, current)
+        elif type(value) is int and isinstance(current, float):
+            loaded[key] = float(value)
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key, None if there is none."""
+    for name in key.split("."):
+        cfg = cfg.get(name) if isinstance(cfg, CfgNode) else None
+    return cfg
+
+
+def _keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in cfg.items():
+        yield prefix + key
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{key}.")

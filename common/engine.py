@@ -1,0 +1,149 @@
+"""Detectron2's engine put together once for every task."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import (
+    AMPTrainer,
+    HookBase,
+    SimpleTrainer,
+    create_ddp_model,
+    default_writers,
+    hooks,
+)
+from detectron2.solver import build_lr_scheduler, build_optimizer, get_default_optimizer_params
+from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from torch import nn
+
+from common.errors import UserError
+from common.progress import ProgressBar, on_terminal, setup_logs
+
+logger = logging.getLogger(__name__)
+
+# {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
+Results = Mapping[str, Any]
+
+
+def start(cfg: CfgNode) -> None:
+    """Prepare OUTPUT_DIR, the logs and the random seeds of this process."""
+    output = Path(cfg.OUTPUT_DIR)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"OUTPUT_DIR: cannot make {output}: {error.strerror}") from error
+    rank = comm.get_rank()
+    setup_logs(str(output), rank)
+    if comm.is_main_process():
+        (output / "config.yaml").write_text(cfg.dump())
+    device = torch.cuda.get_device_name() if cfg.MODEL.DEVICE.startswith("cuda") else "CPU"
+    logger.info(f"torch {torch.__version__}, {comm.get_world_size()} process(es), {device}, output in {output}")
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+
+
+def train(
+    cfg: CfgNode,
+    model: nn.Module,
+    loader: Iterable,
+    evaluate: Callable[[], Results],
+    resume: bool = False,
+) -> None:
+    """Train model for SOLVER.MAX_ITER iterations; checkpoints, metrics and results go to OUTPUT_DIR.
+
+    Args:
+        model: gives a dict of scalar losses for a batch of loader. It starts from MODEL.WEIGHTS.
+        evaluate: called every TEST.EVAL_PERIOD iterations and at the end, by every process.
+        resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+    """
+    optimizer = make_optimizer(cfg, model)
+    # device_ids is for GPUs; Detectron2 would give the CPU's rank number.
+    parallel = create_ddp_model(
+        model, broadcast_buffers=False, **({} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None})
+    )
+    trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(parallel, loader, optimizer)
+    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=trainer)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+
+    def evaluate_and_write() -> Results:
+        results = evaluate()
+        write_results(cfg, results)
+        return results
+
+    trainer.register_hooks(
+        [
+            Clock(),
+            hooks.IterationTimer(),
+            hooks.LRScheduler(optimizer, scheduler),
+            *_on_main(lambda: hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)),
+            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate_and_write),
+            *_on_main(lambda: hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))),
+            *_on_main(ProgressBar if on_terminal() else None),
+        ]
+    )
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    first = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(first, cfg.SOLVER.MAX_ITER)
+
+
+class Clock(HookBase):
+    """Logs train_seconds: time spent in training steps so far, evaluation and checkpoints left out."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def before_step(self) -> None:
+        self._start = time.perf_counter()
+
+    def after_step(self) -> None:
+        self._seconds += time.perf_counter() - self._start
+        self.trainer.storage.put_scalar("train_seconds", self._seconds, smoothing_hint=False)
+
+    def state_dict(self) -> dict:
+        return {"seconds": self._seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._seconds = state["seconds"]
+
+
+def _on_main(make: Callable[[], HookBase] | None) -> list[HookBase]:
+    return [make()] if make is not None and comm.is_main_process() else []
+
+
+def make_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW with the same parameter groups and gradient clipping."""
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER == "SGD":
+        return build_optimizer(cfg, model)
+    if solver.OPTIMIZER != "AdamW":
+        raise UserError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER}: want SGD or AdamW")
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    adamw = torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True)
+    return maybe_add_gradient_clipping(cfg, adamw)
+
+
+def write_results(cfg: CfgNode, results: Results) -> None:
+    """Write OUTPUT_DIR/results.json from the main process; what is undefined (NaN) becomes null."""
+    if comm.is_main_process():
+        text = json.dumps(_without_nan(results), indent=2)
+        Path(cfg.OUTPUT_DIR, "results.json").write_text(text + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if math.isnan(value) else float(value)

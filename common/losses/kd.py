@@ -1,0 +1,69 @@
+"""KD: the student matches the teacher's probabilities."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.losses.logits import (
+    Activation,
+    at_least_float32,
+    check_activation,
+    check_logits,
+    check_positive,
+    rows_shape,
+)
+
+
+class KDLoss(nn.Module):
+    """KL(teacher || student) · tau², mean over rows (Hinton et al., 2015).
+
+    Args:
+        tau: temperature, above 0; both sides' logits are divided by it.
+        activation: "softmax": the divergence of two distributions over the classes; "sigmoid": the sum
+            over the classes of the divergences of two Bernoulli distributions (one-stage detectors).
+
+    Raises:
+        ValueError: for an unknown activation or a tau not above 0.
+    """
+
+    def __init__(self, tau: float = 1.0, activation: Activation = "softmax") -> None:
+        super().__init__()
+        check_activation(activation)
+        check_positive("tau", tau)
+        self.tau, self.activation = tau, activation
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau}, activation={self.activation!r}"
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
+            teacher: logits of the same shape.
+            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count.
+
+        Returns:
+            0-dim loss, at least 0, float32 (float64 for float64 logits). Zero with gradient zero where no
+            row counts; not finite where a row that counts is not finite.
+
+        Raises:
+            ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor.
+        """
+        check_logits(student, teacher, valid)
+        student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
+        if valid is None:
+            weight = student.new_ones(rows_shape(student))
+        else:
+            keep = valid.unsqueeze(1)
+            student, teacher = student.where(keep, 0), teacher.where(keep, 0)
+            weight = valid.to(student.dtype)
+        divergence = self._divergence(student / self.tau, teacher / self.tau)
+        return self.tau**2 * (divergence * weight).sum() / weight.sum().clamp(min=1)
+
+    def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """KL(teacher || student) of each row: (R,) or (N, *spatial)."""
+        if self.activation == "softmax":
+            pairs = [(student.log_softmax(1), teacher.log_softmax(1))]
+        else:
+            pairs = [(F.logsigmoid(s), F.logsigmoid(t)) for s, t in ((student, teacher), (-student, -teacher))]
+        return torch.stack([F.kl_div(s, t, reduction="none", log_target=True).sum(1) for s, t in pairs]).sum(0)

@@ -1,0 +1,52 @@
+"""What every loss on class logits shares: checks of the input and its precision."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Activation = Literal["softmax", "sigmoid"]
+ACTIVATIONS = ("softmax", "sigmoid")
+
+
+def check_activation(activation: str) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: got {activation!r}, want one of {', '.join(ACTIVATIONS)}")
+
+
+def check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name}: got {value}, want a number above 0")
+
+
+def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
+    """Refuse what is no pair of logits (R, C) or (N, C, *spatial) with its mask.
+
+    Raises:
+        ValueError: naming the argument, what was seen and what is wanted.
+    """
+    for name, logits in (("student", student), ("teacher", teacher)):
+        if not logits.is_floating_point():
+            raise ValueError(f"{name}: got dtype {logits.dtype}, want floating point logits")
+        if logits.dim() < 2:
+            raise ValueError(f"{name}: got shape {tuple(logits.shape)}, want (R, C) or (N, C, *spatial)")
+        if logits.numel() == 0:
+            raise ValueError(f"{name}: got empty shape {tuple(logits.shape)}, want at least one row and class")
+    if student.shape != teacher.shape:
+        raise ValueError(f"teacher: got shape {tuple(teacher.shape)}, want the student's {tuple(student.shape)}")
+    if valid is not None:
+        if valid.dtype != torch.bool:
+            raise ValueError(f"valid: got dtype {valid.dtype}, want torch.bool")
+        rows = rows_shape(student)
+        if valid.shape != rows:
+            raise ValueError(f"valid: got shape {tuple(valid.shape)}, want {tuple(rows)}")
+
+
+def rows_shape(logits: Tensor) -> torch.Size:
+    """The shape of a per-row mask: (R,) for (R, C), (N, *spatial) for (N, C, *spatial)."""
+    return logits.shape[:1] + logits.shape[2:]
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half precision widened to float32; float32 and float64 as they are."""
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()

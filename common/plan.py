@@ -1,0 +1,22 @@
+"""What a training is going to do, said before it starts."""
+
+from torch import nn
+
+from common.distiller import Distiller
+from common.teacher import Teacher
+
+
+def describe(student: nn.Module, teacher: Teacher | None, distiller: Distiller | None) -> str:
+    """The plan: student, teacher, the parameters of each, and the loss."""
+    lines = ["plan", f"  student  {_model(student)}"]
+    if teacher is None or distiller is None:
+        lines += ["  teacher  none: an ordinary training", "  loss     task"]
+    else:
+        lines += [f"  teacher  {_model(teacher.model)}", f"  loss     = {distiller}"]
+    return "\n".join(lines)
+
+
+def _model(model: nn.Module) -> str:
+    parts = " + ".join(type(part).__name__ for part in model.children())
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return f"{type(model).__name__} ({parts}), {millions:.2f} M parameters"

@@ -1,0 +1,10 @@
+"""Detection on Detectron2. Importing it registers DistillRCNN, the timm backbones and the digits data."""
+
+from det import data as _data
+from det.backbone import build_timm_fpn_backbone
+from det.config import add_distill_config
+from det.rcnn import DistillRCNN
+
+_data.register_digits()
+
+__all__ = ["DistillRCNN", "add_distill_config", "build_timm_fpn_backbone"]

@@ -1,0 +1,50 @@
+"""The box classifier inside Detectron2's RoI heads: standard, cascade and C4."""
+
+import math
+
+import torch
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, ROIHeads, StandardROIHeads
+from detectron2.structures import Boxes
+from torch import Tensor, nn
+
+from common.errors import UserError
+
+
+def check(roi_heads: nn.Module) -> None:
+    """Raises UserError for RoI heads whose box classifier is not known here."""
+    if not isinstance(roi_heads, (StandardROIHeads, Res5ROIHeads)):
+        kind = type(roi_heads).__name__
+        raise UserError(f"MODEL.ROI_HEADS.NAME: {kind} is no StandardROIHeads, CascadeROIHeads or Res5ROIHeads")
+
+
+def pooler(roi_heads: ROIHeads) -> nn.Module:
+    """The module called with (features, boxes) once for each box prediction."""
+    return roi_heads.pooler if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_pooler
+
+
+def predictors(roi_heads: ROIHeads) -> list[nn.Module]:
+    """The modules that return (class logits (R, K+1), box deltas), one per stage."""
+    if isinstance(roi_heads, CascadeROIHeads):
+        return list(roi_heads.box_predictor)
+    return [roi_heads.box_predictor]
+
+
+def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:
+    """Class logits (R, K+1), background last, of the given boxes (one Boxes per image, R in all).
+
+    Args:
+        stages: of a cascade, "first": stage 1 alone; "mean": the logarithm of the mean of the stages'
+            probabilities (the scores that Cascade R-CNN itself predicts with), all on the given boxes.
+    """
+    if isinstance(roi_heads, Res5ROIHeads):
+        regions = roi_heads._shared_roi_transform([features[f] for f in roi_heads.in_features], boxes)
+        return roi_heads.box_predictor(regions.mean(dim=[2, 3]))[0]
+    pooled = roi_heads.box_pooler([features[f] for f in roi_heads.box_in_features], boxes)
+    if not isinstance(roi_heads, CascadeROIHeads):
+        return roi_heads.box_predictor(roi_heads.box_head(pooled))[0]
+    count = len(roi_heads.box_predictor) if stages == "mean" else 1
+    heads = list(zip(roi_heads.box_head, roi_heads.box_predictor, strict=True))[:count]
+    logits = [predict(head(pooled))[0] for head, predict in heads]
+    if count == 1:
+        return logits[0]
+    return torch.stack([x.float().log_softmax(1) for x in logits]).logsumexp(0) - math.log(count)

@@ -1,0 +1,91 @@
+"""Data sets by name: Detectron2's own, the digits scenes, and any in COCO form named in the config."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
+
+from common import digits
+from common.errors import UserError
+
+
+def register_digits() -> None:
+    """Register digits_train, digits_train_150, digits_val and digits_test; made when first loaded."""
+    for split in digits.SPLITS:
+        name = f"digits_{split}"
+        DatasetCatalog.register(name, lambda name=name, split=split: _load_digits(name, split))
+        meta = MetadataCatalog.get(name)
+        meta.set(json_file=str(digits.annotations(split)), image_root=str(digits.images(split)))
+        meta.set(evaluator_type="coco", thing_classes=list(digits.CLASSES))
+
+
+def _load_digits(name: str, split: str) -> list[dict]:
+    digits.ensure()
+    return load_coco_json(str(digits.annotations(split)), str(digits.images(split)), name)
+
+
+def register_coco_format(cfg: CfgNode) -> None:
+    """Register the data sets of DATASETS.COCO_FORMAT: [name, JSON file, image folder] each.
+
+    Raises:
+        UserError: an entry of another form, or a name that is another data set already.
+    """
+    for entry in cfg.DATASETS.COCO_FORMAT:
+        if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
+            raise UserError(f"DATASETS.COCO_FORMAT: {entry} is not [name, JSON file, image folder]")
+        name, json_file, image_root = entry
+        if name not in DatasetCatalog:
+            register_coco_instances(name, {}, json_file, image_root)
+        meta = MetadataCatalog.get(name)
+        if (meta.get("json_file"), meta.get("image_root")) != (json_file, image_root):
+            raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
+
+
+def check_datasets(cfg: CfgNode) -> None:
+    """Make sure that every data set of the config can be read and has the model's number of classes.
+
+    Raises:
+        UserError: an unknown name, a missing annotation file or image folder, a wrong class count.
+    """
+    register_coco_format(cfg)
+    for key in ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            _check_dataset(name, f"DATASETS.{key}", cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+
+
+def _check_dataset(name: str, key: str, num_classes: int) -> None:
+    if name not in DatasetCatalog:
+        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "name it in DATASETS.COCO_FORMAT"
+        raise UserError(f"{key}: there is no data set {name}; {hint}")
+    if name.startswith("digits_"):
+        digits.ensure()
+    meta = MetadataCatalog.get(name)
+    hint = "" if name.startswith("digits_") else " (built-in data sets lie under $DETECTRON2_DATASETS, or ./datasets)"
+    if (json_file := meta.get("json_file")) and not Path(json_file).is_file():
+        raise UserError(f"{key}: data set {name} has no annotation file {json_file}{hint}")
+    if (image_root := meta.get("image_root")) and not Path(image_root).is_dir():
+        raise UserError(f"{key}: data set {name} has no image folder {image_root}{hint}")
+    names = class_names([name])
+    if names is not None and len(names) != num_classes:
+        raise UserError(f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but data set {name} has {len(names)} classes")
+
+
+def class_names(datasets: Sequence[str]) -> list[str] | None:
+    """The class names of the first data set, in the order of the contiguous ids; None if it is unknown."""
+    if not datasets or datasets[0] not in DatasetCatalog:
+        return None
+    meta = MetadataCatalog.get(datasets[0])
+    if names := meta.get("thing_classes"):
+        return list(names)
+    if not (json_file := meta.get("json_file")) or not Path(json_file).is_file():
+        return None
+    try:
+        categories = json.loads(Path(json_file).read_text())["categories"]
+        return [category["name"] for category in sorted(categories, key=lambda c: c["id"])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{json_file} is no COCO JSON file: {type(error).__name__}: {error}") from error

@@ -1,0 +1,84 @@
+"""Training and evaluation of a detector, from parsed arguments to files in OUTPUT_DIR."""
+
+import argparse
+import logging
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import build_detection_train_loader
+from detectron2.engine import DefaultTrainer
+from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling import build_model
+from torch import nn
+
+from common import engine
+from common.checkpoint import load_complete
+from common.config import merge
+from common.errors import UserError
+from common.plan import describe
+from det.config import add_distill_config, without_distillation
+from det.data import check_datasets
+from det.rcnn import DistillRCNN
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, overrides: list[str]) -> CfgNode:
+    """The full config of a run, its keys and data sets checked.
+
+    Raises:
+        UserError: whatever is wrong with it.
+    """
+    cfg = get_cfg()
+    add_distill_config(cfg)
+    if not config_file:
+        raise UserError("--config-file is missing: name a config, e.g. one of configs/det")
+    merge(cfg, config_file, overrides)
+    distils = cfg.MODEL.META_ARCHITECTURE in (DistillRCNN.__name__,)
+    if cfg.DISTILL.TEACHER.CONFIG_FILE and not distils:
+        raise UserError(
+            f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} does not distil: "
+            f"set it to {DistillRCNN.__name__}"
+        )
+    if cfg.DISTILL.TEACHER.WEIGHTS and not cfg.DISTILL.TEACHER.CONFIG_FILE:
+        raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+    check_datasets(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train, or with --eval-only evaluate MODEL.WEIGHTS, as the config and the options say."""
+    cfg = load_config(args.config_file, args.opts)
+    if args.eval_only:
+        evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+        return
+    engine.start(cfg)
+    model = build_model(cfg)
+    logger.info(describe(model, getattr(model, "teacher", None), getattr(model, "distiller", None)))
+    loader = build_detection_train_loader(cfg)
+    engine.train(cfg, model, loader, lambda: evaluate(cfg, model), resume=args.resume)
+
+
+def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
+    """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
+    engine.start(cfg)
+    model = build_model(without_distillation(cfg))
+    load_complete(model, weights, key)
+    engine.write_results(cfg, evaluate(cfg, model))
+
+
+def evaluate(cfg: CfgNode, model: nn.Module) -> engine.Results:
+    """COCO AP in percent, over all and for each class, on every data set of DATASETS.TEST.
+
+    {"bbox": {"AP": …, "AP50": …, "AP-<class>": …}, "segm": … with a mask head}; by data set if there are
+    several. Empty on all processes but the main one.
+    """
+    names = cfg.DATASETS.TEST
+    output = f"{cfg.OUTPUT_DIR}/inference"
+    evaluators = [COCOEvaluator(name, output_dir=output) for name in names]
+    training = model.training
+    model.eval()
+    try:
+        return DefaultTrainer.test(cfg, model, evaluators)
+    finally:
+        model.train(training)

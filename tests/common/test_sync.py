@@ -1,0 +1,38 @@
+"""DISTLoss(sync=True) on two processes is the loss of one process on all rows."""
+
+import torch
+from processes import run_processes
+from test_logit_losses import mask, pair
+from torch.nn.parallel import DistributedDataParallel
+
+from common.losses import DISTLoss
+
+
+def compare(rank, count):
+    for valid in (None, mask((6, 5, 4))):
+        compare_once(rank, valid)
+
+
+def compare_once(rank, valid):
+    inputs, teacher = pair((6, 5, 4))
+    torch.manual_seed(0)
+    layer = torch.nn.Conv1d(5, 5, 1, dtype=torch.float64)
+    wanted = DISTLoss(tau=2.0)(layer(inputs), teacher, valid)
+    wanted_gradients = torch.autograd.grad(wanted, list(layer.parameters()))
+
+    mine = slice(0, 2) if rank == 0 else slice(2, 6)  # unequal shares
+    parallel = DistributedDataParallel(layer)
+    loss = DISTLoss(tau=2.0, sync=True)(parallel(inputs[mine]), teacher[mine], valid if valid is None else valid[mine])
+    loss.backward()
+    torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
+    for parameter, gradient in zip(layer.parameters(), wanted_gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+
+
+def test_two_processes_equal_one_with_and_without_a_mask():
+    run_processes(2, compare)
+
+
+def test_sync_without_a_process_group_is_the_local_loss():
+    student, teacher = pair((7, 5))
+    assert DISTLoss(sync=True)(student, teacher) == DISTLoss()(student, teacher)

@@ -1,0 +1,23 @@
+"""A small digits data set in a cache of its own, made before any test and inherited by child processes."""
+
+import os
+import tempfile
+
+import pytest
+import torch
+
+_cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
+
+from common import digits  # noqa: E402
+
+# Everything here is small: threads would only wait for each other.
+torch.set_num_threads(1)
+digits.SCENES = {"train": 12, "val": 4, "test": 4}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_digits():
+    digits.ensure()
+    yield
+    _cache.cleanup()

@@ -1,0 +1,257 @@
+"""DistillRCNN and its teacher: what is distilled, on which boxes, and what is left of the teacher."""
+
+import copy
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.structures import BitMasks
+from detectron2.utils.events import EventStorage
+from tiny import CONFIGS, STUDENT, batch, config, save_teacher
+
+from common.config import merge
+from common.engine import make_optimizer
+from common.losses import DISTLoss
+from common.recording import record
+from det import add_distill_config
+from det.config import without_distillation
+from det.rcnn_teacher import load_teacher
+
+BOX_ONLY = ("MODEL.MASK_ON", "False")
+HEADS = {
+    "faster": (),
+    "cascade": ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"),
+}
+
+
+@pytest.fixture(scope="module")
+def teacher_keys(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture
+def student(teacher_keys):
+    torch.manual_seed(0)
+    return build_model(config(STUDENT, *teacher_keys)).train()
+
+
+def losses_of(model, inputs, seed=0):
+    torch.manual_seed(seed)
+    with EventStorage():
+        return model(inputs)
+
+
+def test_distillation_adds_its_loss_and_changes_no_other(student, teacher_keys):
+    plain = build_model(without_distillation(config(STUDENT, *teacher_keys))).train()
+    plain.load_state_dict(student.state_dict())
+    alone, distilled = losses_of(plain, batch()), losses_of(student, batch())
+    assert set(distilled) - set(alone) == {"loss_dist"}
+    for name, loss in alone.items():
+        assert distilled[name] == loss, name
+    assert distilled["loss_dist"] > 0
+
+
+def test_loss_is_the_one_of_the_students_and_the_teachers_logits(student):
+    """Recomputed by hand: the student's logits as its predictor returned them, the teacher's part by part."""
+    inputs = batch()
+    with (
+        record(student.roi_heads.box_predictor, lambda _, output: output[0]) as logits,
+        record(student.roi_heads.box_pooler, lambda args, _: args[1]) as boxes,
+    ):
+        losses = losses_of(student, inputs)
+    teacher = student.teacher.model
+    assert len(logits) == len(boxes) == 1
+    assert sum(map(len, boxes[0])) == 2 * 32 == len(logits[0])
+    features = teacher.backbone(teacher.preprocess_image(inputs).tensor)
+    heads = teacher.roi_heads
+    pooled = heads.box_pooler([features[name] for name in heads.box_in_features], boxes[0])
+    theirs = heads.box_predictor[0](heads.box_head[0](pooled))[0]
+    torch.testing.assert_close(losses["loss_dist"], DISTLoss()(logits[0], theirs), rtol=1e-5, atol=0)
+
+
+def test_teacher_sees_the_boxes_that_the_student_sampled(student):
+    with (
+        record(student.roi_heads, lambda _, output: [p.proposal_boxes.tensor for p in output[0]]) as sampled,
+        record(student.teacher.model.roi_heads.box_pooler, lambda args, _: [b.tensor for b in args[1]]) as seen,
+    ):
+        losses_of(student, batch())
+    assert len(seen) == 1
+    for ours, theirs in zip(sampled[0], seen[0], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_only_the_needed_parts_of_the_teacher_run(student):
+    teacher = student.teacher.model
+    unused = [teacher.proposal_generator, teacher.roi_heads.mask_head, *list(teacher.roi_heads.box_head)[1:]]
+    handles = [part.register_forward_hook(lambda *_: pytest.fail("ran")) for part in unused]
+    losses_of(student, batch())
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("teacher_heads", HEADS)
+@pytest.mark.parametrize("student_heads", HEADS)
+@pytest.mark.parametrize("masks", [False, True])
+def test_every_pair_of_heads_trains(tmp_path, teacher_heads, student_heads, masks):
+    keys = save_teacher(tmp_path, "MODEL.ROI_HEADS.NAME", "StandardROIHeads", *HEADS[teacher_heads])
+    model = build_model(config(STUDENT, *keys, *HEADS[student_heads], "MODEL.MASK_ON", masks)).train()
+    inputs = batch()
+    if masks:
+        for x in inputs:
+            x["instances"].gt_masks = BitMasks(torch.ones(3, *x["image"].shape[1:], dtype=torch.bool))
+    with EventStorage():
+        losses = model(inputs)
+        sum(losses.values()).backward()
+    assert losses["loss_dist"].isfinite()
+    stages = 3 if student_heads == "cascade" else 1
+    assert sum(name.startswith("loss_cls") for name in losses) == stages
+    for parameter in model.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_c4_heads_train_and_teach(tmp_path):
+    c4 = [
+        *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
+        *("MODEL.RPN.IN_FEATURES", "['res4']", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
+        *("MODEL.ANCHOR_GENERATOR.SIZES", "[[16, 32]]", "MODEL.RESNETS.NORM", "BN"),
+        *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
+        *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", *BOX_ONLY),
+    ]
+    model = build_model(config(STUDENT, *save_teacher(tmp_path, *c4), *c4)).train()
+    assert losses_of(model, batch())["loss_dist"] > 0
+
+
+def test_teacher_gives_the_logits_it_gives_alone_whatever_the_students_format(teacher_keys):
+    """The student reads RGB, the teacher BGR with another mean; boxes and raw images are the same."""
+    inputs = batch()
+    boxes = [x["instances"].gt_boxes for x in inputs]
+    alone = load_teacher(config(STUDENT, *teacher_keys)).model
+    features = alone.backbone(alone.preprocess_image(inputs).tensor)
+    pooled = alone.roi_heads.box_pooler([features[f] for f in alone.roi_heads.box_in_features], boxes)
+    wanted = alone.roi_heads.box_predictor[0](alone.roi_heads.box_head[0](pooled))[0]
+
+    rgb = config(STUDENT, *teacher_keys, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]")
+    as_rgb = [x["image"].flip(0) for x in inputs]
+    torch.testing.assert_close(load_teacher(rgb).cls_logits(as_rgb, [boxes])[0], wanted)
+    unflipped = load_teacher(config(STUDENT, *teacher_keys)).cls_logits(as_rgb, [boxes])[0]
+    assert not torch.allclose(unflipped, wanted)
+
+
+def test_mean_of_the_stages_is_the_mean_of_their_probabilities(teacher_keys):
+    teacher = load_teacher(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.CASCADE_STAGES", "mean"))
+    inputs = batch()
+    boxes = [x["instances"].gt_boxes for x in inputs]
+    heads = teacher.model.roi_heads
+    with record(heads.box_pooler, lambda _, output: output) as pooled:
+        seen = teacher.cls_logits([x["image"] for x in inputs], [boxes])[0]
+    stages = [predict(head(pooled[0]))[0] for head, predict in zip(heads.box_head, heads.box_predictor, strict=True)]
+    torch.testing.assert_close(seen.softmax(1), torch.stack([s.softmax(1) for s in stages]).mean(0))
+
+
+def test_teacher_is_in_no_part_of_the_student(student, teacher_keys):
+    plain = build_model(without_distillation(config(STUDENT, *teacher_keys)))
+    assert set(student.state_dict()) == set(plain.state_dict())
+    theirs = {id(parameter) for parameter in student.teacher.model.parameters()}
+    assert not theirs & {id(parameter) for parameter in student.parameters()}
+    assert not theirs & {
+        id(p) for group in make_optimizer(config(STUDENT), student).param_groups for p in group["params"]
+    }
+    assert copy.deepcopy(student).teacher is student.teacher
+
+
+def test_teacher_stays_frozen_in_eval_mode_and_unchanged(student):
+    before = copy.deepcopy(student.teacher.model.state_dict())
+    student.train()
+    with EventStorage():
+        losses = student(batch())
+        sum(losses.values()).backward()
+    for module in student.teacher.model.modules():
+        assert not module.training
+    for parameter in student.teacher.model.parameters():
+        assert not parameter.requires_grad
+        assert parameter.grad is None
+    for name, value in student.teacher.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_teacher_does_not_move_the_random_numbers_of_the_student(teacher_keys):
+    def first_numbers(cfg):
+        torch.manual_seed(0)
+        model = build_model(cfg)
+        return [*(p.sum() for p in model.parameters()), torch.rand(())]
+
+    with_teacher = first_numbers(config(STUDENT, *teacher_keys))
+    assert with_teacher == first_numbers(without_distillation(config(STUDENT, *teacher_keys)))
+
+
+def test_student_in_eval_mode_is_the_plain_model(student, teacher_keys):
+    plain = build_model(without_distillation(config(STUDENT, *teacher_keys)))
+    plain.load_state_dict(student.state_dict())
+    handle = student.teacher.model.backbone.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
+    seen, wanted = (model.eval()(batch()) for model in (student, plain))
+    handle.remove()
+    for ours, theirs in zip(seen, wanted, strict=True):
+        assert torch.equal(ours["instances"].pred_boxes.tensor, theirs["instances"].pred_boxes.tensor)
+
+
+def test_batch_without_any_roi_gives_a_zero_with_gradient(student):
+    """All proposals gone and no object: Detectron2 trains on, so must we."""
+    inputs = batch()
+    for x in inputs:
+        x["instances"] = x["instances"][:0]
+    student.proposal_generator.post_nms_topk[True] = 0
+    losses = losses_of(student, inputs)
+    assert losses["loss_dist"] == 0
+    assert losses["loss_dist"].requires_grad
+
+
+def test_all_weights_zero_means_no_teacher(teacher_keys):
+    model = build_model(config(STUDENT, *teacher_keys, "DISTILL.DIST.WEIGHT", "0"))
+    assert model.teacher is None
+    assert "loss_dist" not in losses_of(model.train(), batch())
+
+
+def test_kd_and_dist_together_are_weighted(teacher_keys):
+    def model(*overrides):
+        torch.manual_seed(0)
+        return build_model(config(STUDENT, *teacher_keys, *overrides)).train()
+
+    once = losses_of(model("DISTILL.KD.WEIGHT", "1"), batch())
+    twice = losses_of(model("DISTILL.KD.WEIGHT", "2", "DISTILL.DIST.WEIGHT", "0.5"), batch())
+    torch.testing.assert_close(twice["loss_kd"], 2 * once["loss_kd"])
+    torch.testing.assert_close(twice["loss_dist"], 0.5 * once["loss_dist"])
+
+
+def test_two_keys_make_an_ordinary_detectron2_config_distil(teacher_keys):
+    """A stock config of the model zoo, as a user's own script would load it."""
+    from detectron2 import model_zoo
+
+    cfg = get_cfg()
+    cfg.merge_from_file(model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"))
+    add_distill_config(cfg)
+    cfg.merge_from_list(
+        ["MODEL.META_ARCHITECTURE", "DistillRCNN", "MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "10"]
+    )
+    stock = set(GeneralizedRCNN(cfg).state_dict())
+    cfg.merge_from_list([*teacher_keys, "DATASETS.TRAIN", "('digits_train',)"])
+    assert set(build_model(cfg).state_dict()) == stock
+
+
+def test_every_shipped_config_builds_and_trains_a_step():
+    """As shipped but for the data and the teacher, which are not there."""
+    files = [file for file in CONFIGS.rglob("det/**/*.yaml") if file.name != "base.yaml"]
+    assert files
+    for file in files:
+        cfg = get_cfg()
+        add_distill_config(cfg)
+        merge(cfg, str(file))
+        cfg.MODEL.DEVICE = "cpu"
+        model = build_model(without_distillation(cfg)).train()
+        inputs = batch()
+        for x in inputs:
+            x["instances"].gt_masks = BitMasks(torch.ones(3, *x["image"].shape[1:], dtype=torch.bool))
+        losses = losses_of(model, inputs)
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values()), file

@@ -1,0 +1,58 @@
+"""Small detectors on the small digits data, from the shipped configs."""
+
+from pathlib import Path
+
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+from common.config import merge
+from det import add_distill_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+DIGITS = CONFIGS / "det" / "digits"
+STUDENT = DIGITS / "faster_rcnn_r10_quarter.yaml"
+TEACHER = DIGITS / "cascade_mask_rcnn_r10t.yaml"
+SMALL = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
+SMALL += ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
+
+
+def config(file, *overrides):
+    cfg = get_cfg()
+    add_distill_config(cfg)
+    merge(cfg, str(file), [*SMALL, *map(str, overrides)])
+    return cfg
+
+
+def save_teacher(folder, *overrides):
+    """Config and weights of a small random teacher: the overrides that make a student learn from it."""
+    cfg = config(TEACHER, *overrides)
+    torch.manual_seed(1)
+    model = build_model(cfg)
+    # Logits of a random detector hardly differ from 0; a teacher has opinions.
+    predictors = model.roi_heads.box_predictor
+    for predictor in predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]:
+        torch.nn.init.normal_(predictor.cls_score.weight, std=1.0)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict()}, folder / "weights.pth")
+    return [
+        "DISTILL.TEACHER.CONFIG_FILE",
+        str(folder / "config.yaml"),
+        "DISTILL.TEACHER.WEIGHTS",
+        str(folder / "weights.pth"),
+    ]
+
+
+def batch(count=2, seed=0, size=96):
+    generator = torch.Generator().manual_seed(seed)
+    images = [torch.randint(0, 256, (3, size, size + 16 * i), generator=generator) for i in range(count)]
+    result = []
+    for image in images:
+        instances = Instances(tuple(image.shape[1:]))
+        corner = torch.rand(3, 2, generator=generator) * 50
+        instances.gt_boxes = Boxes(torch.cat([corner, corner + 20 + 10 * torch.rand(3, 2, generator=generator)], 1))
+        instances.gt_classes = torch.randint(0, 10, (3,), generator=generator)
+        result.append({"image": image.to(torch.uint8), "instances": instances})
+    return result
