@@ -23,7 +23,7 @@ VERSION = 1
 SEED = 0
 SIZE = 128  # pixels, both sides of a scene
 CLASSES = tuple("0123456789")
-SCENES = {"train": 1000, "val": 200, "test": 400}
+SCENES = {"train": 1000, "val": 200, "test": 300}
 DIGITS = {"train": (0, 1200), "val": (1200, 1450), "test": (1450, 1797)}  # of the shuffled 1797
 # The annotated part of the training scenes where labels are scarce.
 FEW = 150

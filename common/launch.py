@@ -35,55 +35,43 @@ def run(main: Main, arguments: argparse.ArgumentParser, argv: Sequence[str] | No
     if "--debug" in args.opts:
         args.opts.remove("--debug")
         args.debug = True
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _join_torchrun()
+        try:
+            _guarded(main, args)
+        finally:
+            dist.destroy_process_group()
+        return
+    _guarded(_check_gpus, args)
+    url = args.dist_url if args.num_machines > 1 else "auto"
     try:
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            _guarded(_joined, main, args)
-        else:
-            _check_gpus(args.num_gpus)
-            url = args.dist_url if args.num_machines > 1 else "auto"
-            launched = (_guarded, args.num_gpus, args.num_machines, args.machine_rank, url)
-            launch(*launched, args=(_called, main, args))
-    except UserError as error:
-        _exit(error, args.debug)
+        launch(_guarded, args.num_gpus, args.num_machines, args.machine_rank, url, args=(main, args))
     except torch.multiprocessing.ProcessExitedException as error:
-        # The process that failed has said why.
-        sys.exit(error.exit_code or 1)
+        sys.exit(error.exit_code or 1)  # the process that failed has said why
 
 
-def _check_gpus(wanted: int) -> None:
-    if wanted < 1:
-        raise UserError(f"--num-gpus is {wanted}: want 1 or more")
-    if torch.cuda.is_available() and wanted > torch.cuda.device_count():
-        raise UserError(f"--num-gpus is {wanted}, but this machine has {torch.cuda.device_count()}")
-
-
-def _called(main: Main, args: argparse.Namespace) -> None:
-    main(args)
-
-
-def _joined(main: Main, args: argparse.Namespace) -> None:
-    """main(args) as a rank of the group that torchrun has set up."""
-    local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+def _guarded(main: Main, args: argparse.Namespace) -> None:
+    """main(args), with a UserError turned into one line and exit code 2."""
     try:
         main(args)
-    finally:
-        dist.destroy_process_group()
-
-
-def _guarded(body: Callable[[Main, argparse.Namespace], None], main: Main, args: argparse.Namespace) -> None:
-    try:
-        body(main, args)
     except UserError as error:
-        _exit(error, args.debug)
+        if args.debug:
+            traceback.print_exception(error)
+        if comm.is_main_process():
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
 
 
-def _exit(error: UserError, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    if comm.is_main_process():
-        print(f"error: {error}", file=sys.stderr, flush=True)
-    sys.exit(2)
+def _check_gpus(args: argparse.Namespace) -> None:
+    if args.num_gpus < 1:
+        raise UserError(f"--num-gpus is {args.num_gpus}: want 1 or more")
+    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}")
+
+
+def _join_torchrun() -> None:
+    """Become the rank that torchrun's environment variables name."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))

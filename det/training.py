@@ -12,7 +12,7 @@ from torch import nn
 
 from common import engine
 from common.checkpoint import load_complete
-from common.config import merge
+from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
 from det.config import add_distill_config, without_distillation
@@ -32,9 +32,8 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     add_distill_config(cfg)
     if not config_file:
         raise UserError("--config-file is missing: name a config, e.g. one of configs/det")
-    merge(cfg, config_file, overrides)
-    distils = cfg.MODEL.META_ARCHITECTURE in (DistillRCNN.__name__,)
-    if cfg.DISTILL.TEACHER.CONFIG_FILE and not distils:
+    merge(cfg, find_config(config_file, "--config-file"), overrides)
+    if cfg.DISTILL.TEACHER.CONFIG_FILE and cfg.MODEL.META_ARCHITECTURE != DistillRCNN.__name__:
         raise UserError(
             f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} does not distil: "
             f"set it to {DistillRCNN.__name__}"

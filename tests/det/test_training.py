@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,17 @@ def test_teacher_with_masks_trains_with_the_same_tool(tmp_path):
     output = train(tmp_path, "SOLVER.MAX_ITER", "1", file=TEACHER)
     assert {"bbox", "segm"} == set(json.loads((output / "results.json").read_text()))
     assert "teacher  none: an ordinary training" in (output / "log.txt").read_text()
+
+
+def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
+    for module in ("common.engine", "common.progress"):
+        monkeypatch.setattr(f"{module}.on_terminal", lambda: True)
+    train(tmp_path, "SOLVER.MAX_ITER", "21")
+    shown = capsys.readouterr()
+    assert re.search(r"21/21 \[\d+:\d+<00:00,.* loss=", shown.err)
+    assert "plan" in shown.out
+    assert "eta:" not in shown.out  # the bar says it
+    assert "eta:" in (tmp_path / "log.txt").read_text()
 
 
 def command(*argv):

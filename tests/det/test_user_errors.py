@@ -34,7 +34,9 @@ def message(tmp_path, capsys):
 
 
 def test_missing_config_file(message):
-    assert message(file="nowhere.yaml") == "config file nowhere.yaml does not exist"
+    assert message(file="nowhere.yaml") == (
+        "--config-file: nowhere.yaml is neither a file nor a config of Detectron2's model zoo"
+    )
 
 
 def test_no_config_file(message):
@@ -224,10 +226,17 @@ def test_unwritable_output_folder(capsys, tmp_path):
     assert "OUTPUT_DIR: cannot make" in capsys.readouterr().err
 
 
+def test_number_of_processes_below_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(main, parser(""), ["--config-file", str(STUDENT), "--num-gpus", "0"])
+    assert stop.value.code == 2
+    assert "error: --num-gpus is 0: want 1 or more" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(capsys):
     with pytest.raises(SystemExit) as stop:
         run(main, parser(""), ["--config-file", "nowhere.yaml", "--debug"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert "Traceback" in error
-    assert error.strip().splitlines()[-1] == "error: config file nowhere.yaml does not exist"
+    assert error.strip().splitlines()[-1].startswith("error: --config-file: nowhere.yaml")
