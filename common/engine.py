@@ -65,10 +65,9 @@ def train(
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
     """
     optimizer = make_optimizer(cfg, model)
-    # device_ids is for GPUs; Detectron2 would give the CPU's rank number.
-    parallel = create_ddp_model(
-        model, broadcast_buffers=False, **({} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None})
-    )
+    # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
+    device = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
+    parallel = create_ddp_model(model, broadcast_buffers=False, **device)
     trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(parallel, loader, optimizer)
     checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=trainer)
     scheduler = build_lr_scheduler(cfg, optimizer)
@@ -78,17 +77,16 @@ def train(
         write_results(cfg, results)
         return results
 
-    trainer.register_hooks(
-        [
-            Clock(),
-            hooks.IterationTimer(),
-            hooks.LRScheduler(optimizer, scheduler),
-            *_on_main(lambda: hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)),
-            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate_and_write),
-            *_on_main(lambda: hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))),
-            *_on_main(ProgressBar if on_terminal() else None),
-        ]
-    )
+    is_main = comm.is_main_process()
+    trainer.register_hooks([Clock(), hooks.IterationTimer(), hooks.LRScheduler(optimizer, scheduler)])
+    if is_main:
+        trainer.register_hooks([hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)])
+    # After the checkpoint, so that a failed evaluation loses nothing; before the writers, which log its results.
+    trainer.register_hooks([hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
+    if is_main:
+        trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
+    if is_main and on_terminal():
+        trainer.register_hooks([ProgressBar()])
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     first = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     trainer.train(first, cfg.SOLVER.MAX_ITER)
@@ -112,10 +110,6 @@ class Clock(HookBase):
 
     def load_state_dict(self, state: dict) -> None:
         self._seconds = state["seconds"]
-
-
-def _on_main(make: Callable[[], HookBase] | None) -> list[HookBase]:
-    return [make()] if make is not None and comm.is_main_process() else []
 
 
 def make_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -4,14 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from common.collectives import sum_over_processes
-from common.losses.logits import (
-    Activation,
-    at_least_float32,
-    check_activation,
-    check_logits,
-    check_positive,
-    rows_shape,
-)
+from common.losses.logits import Activation, check_activation, check_positive, prepare
 
 
 class DISTLoss(nn.Module):
@@ -67,15 +60,8 @@ class DISTLoss(nn.Module):
         Raises:
             ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor.
         """
-        check_logits(student, teacher, valid)
-        student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
-        if valid is None:
-            weight = student.new_ones(rows_shape(student)).unsqueeze(1)
-        else:
-            # Zeros instead of what does not count: a NaN there would otherwise survive the weight 0.
-            keep = valid.unsqueeze(1)
-            student, teacher = student.where(keep, 0), teacher.where(keep, 0)
-            weight = keep.to(student.dtype)
+        student, teacher, weight = prepare(student, teacher, valid)
+        weight = weight.unsqueeze(1)
         p, q = self._probabilities(student), self._probabilities(teacher)
 
         rows = _cosine(_second_moments(p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True), [1]), self.eps)

@@ -4,14 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.losses.logits import (
-    Activation,
-    at_least_float32,
-    check_activation,
-    check_logits,
-    check_positive,
-    rows_shape,
-)
+from common.losses.logits import Activation, check_activation, check_positive, prepare
 
 
 class KDLoss(nn.Module):
@@ -49,14 +42,7 @@ class KDLoss(nn.Module):
         Raises:
             ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor.
         """
-        check_logits(student, teacher, valid)
-        student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
-        if valid is None:
-            weight = student.new_ones(rows_shape(student))
-        else:
-            keep = valid.unsqueeze(1)
-            student, teacher = student.where(keep, 0), teacher.where(keep, 0)
-            weight = valid.to(student.dtype)
+        student, teacher, weight = prepare(student, teacher, valid)
         divergence = self._divergence(student / self.tau, teacher / self.tau)
         return self.tau**2 * (divergence * weight).sum() / weight.sum().clamp(min=1)
 

@@ -19,12 +19,26 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: got {value}, want a number above 0")
 
 
-def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
-    """Refuse what is no pair of logits (R, C) or (N, C, *spatial) with its mask.
+def prepare(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Both logits checked and in float32 at least, the teacher's detached, and the weight of each row.
+
+    Rows that do not count become zeros, as a NaN would survive their weight 0.
+
+    Returns:
+        student and teacher (R, C) or (N, C, *spatial); weights 0 or 1, (R,) or (N, *spatial).
 
     Raises:
         ValueError: naming the argument, what was seen and what is wanted.
     """
+    _check(student, teacher, valid)
+    student, teacher = _at_least_float32(student), _at_least_float32(teacher.detach())
+    if valid is None:
+        return student, teacher, student.new_ones(_rows_shape(student))
+    keep = valid.unsqueeze(1)
+    return student.where(keep, 0), teacher.where(keep, 0), valid.to(student.dtype)
+
+
+def _check(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
     for name, logits in (("student", student), ("teacher", teacher)):
         if not logits.is_floating_point():
             raise ValueError(f"{name}: got dtype {logits.dtype}, want floating point logits")
@@ -37,16 +51,16 @@ def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None
     if valid is not None:
         if valid.dtype != torch.bool:
             raise ValueError(f"valid: got dtype {valid.dtype}, want torch.bool")
-        rows = rows_shape(student)
+        rows = _rows_shape(student)
         if valid.shape != rows:
             raise ValueError(f"valid: got shape {tuple(valid.shape)}, want {tuple(rows)}")
 
 
-def rows_shape(logits: Tensor) -> torch.Size:
+def _rows_shape(logits: Tensor) -> torch.Size:
     """The shape of a per-row mask: (R,) for (R, C), (N, *spatial) for (N, C, *spatial)."""
     return logits.shape[:1] + logits.shape[2:]
 
 
-def at_least_float32(logits: Tensor) -> Tensor:
+def _at_least_float32(logits: Tensor) -> Tensor:
     """Half precision widened to float32; float32 and float64 as they are."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
