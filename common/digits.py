@@ -26,7 +26,7 @@ CLASSES = tuple("0123456789")
 SCENES = {"train": 1000, "val": 200, "test": 300}
 DIGITS = {"train": (0, 1200), "val": (1200, 1450), "test": (1450, 1797)}  # of the shuffled 1797
 # The annotated part of the training scenes where labels are scarce.
-FEW = 150
+FEW = 100
 SPLITS = (*SCENES, f"train_{FEW}")
 
 

@@ -31,7 +31,8 @@ def draw(bars: Mapping[str, tuple[float, float]], folders: Mapping[str, Path], f
     """
     truth = COCO(str(digits.annotations("test")))
     figure = plt.figure(figsize=(9, 9.5), layout="constrained")
-    top, below = np.ravel(figure.subfigures(2, 1, height_ratios=[1, 2.6]))
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 2.6])
+    top, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     _draw_bars(top.subplots(), bars)
     below.suptitle(f"test images, boxes with score over {SCORE}: green right, red wrong")
     axes = below.subplots(len(folders), images)

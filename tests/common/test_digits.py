@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import shutil
 
 import numpy as np
 import pytest
@@ -86,7 +87,11 @@ def test_boxes_and_areas_are_those_of_the_masks(split):
             assert o["bbox"] == coco_mask.toBbox(o["segmentation"]).tolist()
 
 
-def test_few_labels_are_the_first_training_scenes():
-    few, whole = (COCO(str(digits.annotations(split))) for split in ("train_150", "train"))
-    assert few.imgs == {key: value for key, value in whole.imgs.items() if key <= 150}
-    assert digits.images("train_150") == digits.images("train")
+def test_few_labels_are_the_first_training_scenes_with_all_their_objects(tmp_path, monkeypatch):
+    shutil.copy(digits.annotations("train"), tmp_path)
+    monkeypatch.setattr(digits, "FEW", 5)
+    digits._write_few(tmp_path)
+    few, whole = COCO(str(tmp_path / "train_5.json")), COCO(str(digits.annotations("train")))
+    assert few.imgs == {key: value for key, value in whole.imgs.items() if key <= 5}
+    assert few.anns == {key: value for key, value in whole.anns.items() if value["image_id"] <= 5}
+    assert digits.images(digits.SPLITS[-1]) == digits.images("train")

@@ -185,8 +185,9 @@ def test_two_processes_under_torchrun(tmp_path, teacher_keys):
     assert (tmp_path / "model_final.pth").exists()
 
 
-def test_tool_ends_with_one_line_and_exit_code_2():
-    done = command(ROOT / "tools/eval_det.py", "--config-file", STUDENT, "--weights", "gone.pth", *SMALL)
+def test_tool_ends_with_one_line_and_exit_code_2(tmp_path):
+    overrides = ["OUTPUT_DIR", tmp_path, *SMALL]
+    done = command(ROOT / "tools/eval_det.py", "--config-file", STUDENT, "--weights", "gone.pth", *overrides)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == "error: --weights: there is no file gone.pth"
     assert "Traceback" not in done.stderr
