@@ -94,4 +94,4 @@ def test_few_labels_are_the_first_training_scenes_with_all_their_objects(tmp_pat
     few, whole = COCO(str(tmp_path / "train_5.json")), COCO(str(digits.annotations("train")))
     assert few.imgs == {key: value for key, value in whole.imgs.items() if key <= 5}
     assert few.anns == {key: value for key, value in whole.anns.items() if value["image_id"] <= 5}
-    assert digits.images(digits.SPLITS[-1]) == digits.images("train")
+    assert digits.images("train_5") == digits.images("train")
