@@ -19,7 +19,7 @@ STUDENT = CONFIGS / "faster_rcnn_r10_quarter.yaml"
 # Chosen on digits_val, each among the values that the README lists.
 KD = ("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "3.0")
 DIST = ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.TAU", "6.0")
-# The split that nothing was chosen on.
+# Nothing was chosen on this split but the number of labels (README).
 TEST = ("DATASETS.TEST", "('digits_test',)")
 
 
