@@ -39,6 +39,7 @@ class _Reader(CfgNode):
 def add_common_keys(cfg: CfgNode) -> None:
     """Add the keys that detection and segmentation share, with their defaults, to cfg in place."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
+    cfg.SOLVER.POLY_LR_POWER = 0.9  # of LR_SCHEDULER_NAME WarmupPolyLR
     cfg.DISTILL = CfgNode()
     cfg.DISTILL.TEACHER = CfgNode()
     cfg.DISTILL.TEACHER.CONFIG_FILE = ""  # a path, or a name in Detectron2's model zoo
@@ -67,6 +68,7 @@ def merge(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         with _refusing_in_one_line(cfg, "the command line"):
+            _allow_new(cfg, key)
             is_float = isinstance(_value(cfg, key), float) and value.lstrip("+-").isdigit()
             cfg.merge_from_list([key, float(value) if is_float else value])
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
@@ -108,6 +110,14 @@ def _ints_to_floats(loaded: CfgNode, cfg: CfgNode) -> None:
             _ints_to_floats(value, current)
         elif type(value) is int and isinstance(current, float):
             loaded[key] = float(value)
+
+
+def _allow_new(cfg: CfgNode, key: str) -> None:
+    """Make room for a key of a node that takes any, which yacs does for files only."""
+    parent, _, name = key.rpartition(".")
+    node = _value(cfg, parent)
+    if isinstance(node, CfgNode) and node.is_new_allowed():
+        node.setdefault(name, None)
 
 
 def _value(cfg: CfgNode, key: str) -> Any:

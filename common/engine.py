@@ -19,14 +19,16 @@ from detectron2.engine import (
     default_writers,
     hooks,
 )
-from detectron2.solver import build_lr_scheduler, build_optimizer, get_default_optimizer_params
+from detectron2.solver import build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
+from common.checkpoint import KeepBest
 from common.errors import UserError
 from common.progress import ProgressBar, on_terminal, setup_logs
+from common.schedule import build_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -55,22 +57,32 @@ def train(
     model: nn.Module,
     loader: Iterable,
     evaluate: Callable[[], Results],
+    best: str,
     resume: bool = False,
+    student: nn.Module | None = None,
+    training_only: Mapping[str, nn.Module] | None = None,
+    unused_parameters: bool = False,
 ) -> None:
     """Train model for SOLVER.MAX_ITER iterations; checkpoints, metrics and results go to OUTPUT_DIR.
 
     Args:
-        model: gives a dict of scalar losses for a batch of loader. It starts from MODEL.WEIGHTS.
+        model: gives a dict of scalar losses for a batch of loader.
         evaluate: called every TEST.EVAL_PERIOD iterations and at the end, by every process.
+        best: the metric whose best checkpoint is kept as model_best.pth, e.g. "bbox/AP".
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+        student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model".
+            Default: the model itself.
+        training_only: parts of model that a checkpoint keeps beside the student, under their own names.
+        unused_parameters: the model may have parameters that no loss depends on.
     """
+    student, training_only = student or model, training_only or {}
     optimizer = make_optimizer(cfg, model)
     # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
     device = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
-    parallel = create_ddp_model(model, broadcast_buffers=False, **device)
+    parallel = create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=unused_parameters, **device)
     trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(parallel, loader, optimizer)
-    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=trainer)
-    scheduler = build_lr_scheduler(cfg, optimizer)
+    checkpointer = DetectionCheckpointer(student, cfg.OUTPUT_DIR, trainer=trainer, **training_only)
+    scheduler = build_schedule(cfg, optimizer)
 
     def evaluate_and_write() -> Results:
         results = evaluate()
@@ -84,6 +96,7 @@ def train(
     # After the checkpoint, so that a failed evaluation loses nothing; before the writers, which log its results.
     trainer.register_hooks([hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
     if is_main:
+        trainer.register_hooks([KeepBest(student, cfg.OUTPUT_DIR, best, **training_only)])
         trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
     if is_main and on_terminal():
         trainer.register_hooks([ProgressBar()])

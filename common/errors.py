@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The tools print it as one line, without a traceback, and exit with code 2.
     """
+
+    def __str__(self) -> str:
+        # A data loader's worker sends its whole traceback as the message; the last line is ours.
+        last = super().__str__().strip().rpartition("\n")[2]
+        return last.removeprefix(f"{type(self).__module__}.{type(self).__name__}: ")

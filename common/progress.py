@@ -7,7 +7,7 @@ from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
-LOGGERS = ("detectron2", "fvcore", "common", "det")
+LOGGERS = ("detectron2", "fvcore", "common", "det", "seg")
 METRIC_LINES = "detectron2.utils.events"  # where Detectron2's CommonMetricPrinter logs
 
 

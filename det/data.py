@@ -14,7 +14,7 @@ from common.errors import UserError
 
 
 def register_digits() -> None:
-    """Register digits_train, digits_train_100, digits_val and digits_test; made when first loaded."""
+    """Register digits_train, digits_train_60, digits_val and digits_test; made when first loaded."""
     for split in digits.SPLITS:
         name = f"digits_{split}"
         DatasetCatalog.register(name, lambda name=name, split=split: _load_digits(name, split))

@@ -9,22 +9,22 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.patches import Rectangle
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from common import digits
+from common.bars import draw_bars
 
 SCORE = 0.5  # boxes below are not shown
 HIT, MISS = "#4ade80", "#f87171"
 
 
-def draw(bars: Mapping[str, tuple[float, float]], folders: Mapping[str, Path], file: Path, images: int = 4) -> None:
+def draw(models: Mapping[str, Mapping[str, float]], folders: Mapping[str, Path], file: Path, images: int = 4) -> None:
     """Draw the picture.
 
     Args:
-        bars: for each row of the table AP and AP50, in percent.
+        models: for each row of the table its metrics in percent, the first two of which are drawn.
         folders: for each detector shown its OUTPUT_DIR, evaluated on the digits test split.
         file: the PNG to write.
         images: how many test images, from the first.
@@ -33,7 +33,7 @@ def draw(bars: Mapping[str, tuple[float, float]], folders: Mapping[str, Path], f
     figure = plt.figure(figsize=(9, 9.5), layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 2.6])
     top, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    _draw_bars(top.subplots(), bars)
+    draw_bars(top.subplots(), models)
     below.suptitle(f"test images, boxes with score over {SCORE}: green right, red wrong")
     axes = below.subplots(len(folders), images)
     for line, (name, folder) in zip(axes, folders.items(), strict=True):
@@ -42,21 +42,8 @@ def draw(bars: Mapping[str, tuple[float, float]], folders: Mapping[str, Path], f
         for axis, image in zip(line, sorted(truth.imgs)[:images], strict=True):
             boxes = [box for box in seen if box["image_id"] == image and box["score"] > SCORE]
             _draw_image(axis, truth, image, boxes)
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=75)
     plt.close(figure)
-
-
-def _draw_bars(axis: plt.Axes, bars: Mapping[str, tuple[float, float]]) -> None:
-    places = np.arange(len(bars))
-    for offset, number, label, colour in ((-0.2, 0, "AP", "#2563eb"), (0.2, 1, "AP50", "#93c5fd")):
-        drawn = axis.barh(places + offset, [bar[number] for bar in bars.values()], 0.38, label=label, color=colour)
-        axis.bar_label(drawn, fmt="%.1f", padding=3)
-    axis.set_yticks(places, list(bars))
-    axis.invert_yaxis()
-    axis.set_xlim(0, 100)
-    axis.set_xlabel("percent, test split")
-    axis.legend(loc="lower right")
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_image(axis: plt.Axes, truth: COCO, image: int, boxes: list[dict]) -> None:

@@ -10,6 +10,7 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from common.checkpoint import load_complete
+from common.classes import check_same_classes
 from common.config import find_config, merge
 from common.errors import UserError
 from common.teacher import Teacher
@@ -98,10 +99,5 @@ def check_classes(student: CfgNode, teacher: CfgNode) -> str:
     if ours is None or theirs is None:
         side = "student" if ours is None else "teacher"
         return f"{counts[0]} classes on both sides; their order is not checked, as the {side}'s data set is unknown"
-    for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
-        if our != their:
-            raise UserError(
-                f"class {number} is {our} in the student's data set, {their} in the teacher's; "
-                "distillation needs the same classes in the same order"
-            )
+    check_same_classes(ours, theirs)
     return f"student and teacher have the same {counts[0]} classes in the same order"

@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
     model = build_model(cfg)
     logger.info(describe(model, getattr(model, "teacher", None), getattr(model, "distiller", None)))
     loader = build_detection_train_loader(cfg)
-    engine.train(cfg, model, loader, lambda: evaluate(cfg, model), resume=args.resume)
+    engine.train(cfg, model, loader, lambda: evaluate(cfg, model), best="bbox/AP", resume=args.resume)
 
 
 def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:

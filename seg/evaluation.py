@@ -1,0 +1,102 @@
+"""Predictions on a split: counted, written as images, scored."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.utils import comm
+from tabulate import tabulate
+from torch import Tensor
+
+from common import engine
+from seg.data import test_frames, test_loader
+from seg.drawing import draw_confusion, overlay
+from seg.labels import Classes
+from seg.metrics import confusion_matrix, scores
+from seg.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator(DatasetEvaluator):
+    """Adds up the confusion matrix over the images of all processes; saves predictions where asked to.
+
+    Args:
+        classes: the data set's.
+        channels: channel order of the images, "RGB" or "BGR".
+        output: folder for confusion.png, labelIds/*.png and overlays/*.png.
+        save_label_ids, save_overlays: whether to write those.
+    """
+
+    def __init__(
+        self, classes: Classes, channels: str, output: Path, save_label_ids: bool = False, save_overlays: bool = False
+    ) -> None:
+        self.classes, self.channels, self.output = classes, channels, output
+        self.save_label_ids, self.save_overlays = save_label_ids, save_overlays
+        self.reset()
+
+    def reset(self) -> None:
+        self._confusion = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
+        self._unlabelled = 0
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for sample, output in zip(inputs, outputs, strict=True):
+            prediction = output["sem_seg"].argmax(0)
+            if "sem_seg" in sample:
+                truth = sample["sem_seg"].to(prediction.device)
+                self._confusion += confusion_matrix(truth, prediction, len(self.classes)).cpu()
+            else:
+                self._unlabelled += 1
+            self._save(sample, prediction.cpu().numpy())
+
+    def _save(self, sample: dict, prediction: np.ndarray) -> None:
+        if self.save_label_ids:
+            label_ids = self.classes.label_ids[prediction]
+            _write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
+        if self.save_overlays:
+            image = sample["image"].numpy().transpose(1, 2, 0)
+            image = image if self.channels == "RGB" else image[..., ::-1]
+            drawn = overlay(image, prediction, self.classes.colors)
+            _write(self.output / "overlays" / f"{sample['name']}.png", drawn[..., ::-1])
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
+        gathered = comm.gather((self._confusion, self._unlabelled))
+        if not comm.is_main_process():
+            return None
+        confusion: Tensor = sum(part for part, _ in gathered)
+        if unlabelled := sum(part for _, part in gathered):
+            logger.info(f"{unlabelled} images have no label and are not scored")
+        if not confusion.any():
+            return {}
+        result = scores(confusion, self.classes.names)
+        draw_confusion(confusion.numpy(), self.classes.names, self.output / "confusion.png")
+        logger.info("IoU of each class, in percent\n" + _table(self.classes.names, confusion, result))
+        logger.info(", ".join(f"{name} {result[name]:.2f}" for name in ("mIoU", "mACC", "pACC")))
+        return {"sem_seg": result}
+
+
+def evaluate(cfg: CfgNode, model: Segmenter) -> engine.Results:
+    """Scores in percent on all splits of DATASETS.TEST together; {} without labels and on other processes."""
+    frames = test_frames(cfg)
+    output = Path(cfg.OUTPUT_DIR) / "inference"
+    evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
+    return inference_on_dataset(model, test_loader(cfg, frames), evaluator)
+
+
+def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) -> str:
+    rows = [
+        [name, f"{result[f'IoU-{name}']:.2f}", int(pixels)]
+        for name, pixels in zip(names, confusion.sum(1), strict=True)
+    ]
+    return tabulate(rows, ["class", "IoU", "pixels"], tablefmt="pipe")
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)

@@ -1,0 +1,94 @@
+"""From a model of crops to the class probabilities of an image: window, scales, mirror image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.errors import UserError
+
+# raw image (3, H, W) -> logits (K, H, W)
+Logits = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Mean class probabilities over scales and mirror image, each seen whole or through a sliding window.
+
+    Args:
+        scales: factors above 0 by which the image is resized.
+        flip: also the mirror image.
+        window: height and width of the window; None = the whole image at once.
+        overlap: part of a window, in [0, 1), that neighbours share at least.
+    """
+
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+    overlap: float = 0.5
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> "Inference":
+        """The inference of TEST.*.
+
+        Raises:
+            UserError: a value out of range.
+        """
+        node = cfg.TEST
+        if not node.SCALES or min(node.SCALES) <= 0:
+            raise UserError(f"TEST.SCALES is {node.SCALES}: want numbers above 0")
+        window = node.WINDOW_SIZE
+        if window and (len(window) != 2 or min(window) < 1):
+            raise UserError(f"TEST.WINDOW_SIZE is {window}: want [height, width], or [] for the whole image")
+        if not 0 <= node.WINDOW_OVERLAP < 1:
+            raise UserError(f"TEST.WINDOW_OVERLAP is {node.WINDOW_OVERLAP}: want a number from 0 to below 1")
+        return cls(tuple(node.SCALES), node.FLIP, (window[0], window[1]) if window else None, node.WINDOW_OVERLAP)
+
+    def __call__(self, logits: Logits, image: Tensor) -> Tensor:
+        """Probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255."""
+        views = [view for scale in self.scales for view in self._views(logits, image, scale)]
+        return torch.stack(views).mean(0)
+
+    def _views(self, logits: Logits, image: Tensor, scale: float) -> Iterator[Tensor]:
+        size = image.shape[1:]
+        scaled = image
+        if scale != 1:
+            smaller = [max(round(length * scale), 1) for length in size]
+            scaled = _resize(image.float(), smaller, antialias=scale < 1)
+        yield _resize(self._seen(logits, scaled), size)
+        if self.flip:
+            yield _resize(self._seen(logits, scaled.flip(2)), size).flip(2)
+
+    def _seen(self, logits: Logits, image: Tensor) -> Tensor:
+        """Probabilities of an image, as a whole or as the mean over the windows that see a pixel."""
+        if self.window is None:
+            return logits(image).softmax(0)
+        height, width = (min(w, full) for w, full in zip(self.window, image.shape[1:], strict=True))
+        total, seen = None, torch.zeros(image.shape[1:])
+        for y in _starts(image.shape[1], height, self.overlap):
+            for x in _starts(image.shape[2], width, self.overlap):
+                part = (slice(y, y + height), slice(x, x + width))
+                probabilities = logits(image[(slice(None), *part)]).softmax(0)
+                if total is None:
+                    total = probabilities.new_zeros(len(probabilities), *image.shape[1:])
+                    seen = seen.to(probabilities.device)
+                total[(slice(None), *part)] += probabilities
+                seen[part] += 1
+        assert total is not None
+        return total / seen
+
+
+def _starts(full: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin, evenly spaced, so that they cover 0 to full."""
+    step = max(int(window * (1 - overlap)), 1)
+    count = -(-(full - window) // step) + 1
+    return [round(i * (full - window) / max(count - 1, 1)) for i in range(count)]
+
+
+def _resize(x: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
+    if x.shape[1:] == torch.Size(size):
+        return x
+    return F.interpolate(x[None], size=tuple(size), mode="bilinear", align_corners=False, antialias=antialias)[0]

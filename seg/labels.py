@@ -1,0 +1,65 @@
+"""What the numbers in a label image mean."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from common.errors import UserError
+
+IGNORE = 255  # trainId of pixels that do not count
+UNKNOWN = 254  # trainId of labelIds that the config does not name
+
+
+class Classes:
+    """The classes of a data set, in the order of their trainIds.
+
+    Args:
+        classes: {"name": str, "ids": [labelId, …], "color": [r, g, b]} each.
+        ignored_ids: labelIds that may occur and do not count.
+
+    Raises:
+        UserError: an entry of another form, or a labelId that is given twice.
+    """
+
+    def __init__(self, classes: Sequence[Any], ignored_ids: Sequence[int]) -> None:
+        if not classes:
+            raise UserError("DATASETS.CLASSES is empty: name the classes, e.g. by _BASE_ on a file of configs/seg/data")
+        for entry in classes:
+            _check(entry)
+        if not all(_is_byte(i) for i in ignored_ids):
+            raise UserError(f"DATASETS.IGNORED_IDS: {list(ignored_ids)} are not numbers from 0 to 255")
+        self.names = [str(entry["name"]) for entry in classes]
+        self.colors = np.array([entry["color"] for entry in classes], np.uint8)
+        # A class may join several labelIds; the first stands for it in predictions.
+        self.label_ids = np.array([entry["ids"][0] for entry in classes], np.uint8)
+        self.train_ids = np.full(256, UNKNOWN, np.uint8)
+        self.train_ids[IGNORE] = IGNORE  # padding
+        meant = [(i, number) for number, entry in enumerate(classes) for i in entry["ids"]]
+        for label_id, train_id in [*meant, *((i, IGNORE) for i in ignored_ids)]:
+            if self.train_ids[label_id] not in (UNKNOWN, train_id):
+                raise UserError(f"DATASETS.CLASSES, IGNORED_IDS: labelId {label_id} is given two meanings")
+            self.train_ids[label_id] = train_id
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> "Classes":
+        return cls(cfg.DATASETS.CLASSES, cfg.DATASETS.IGNORED_IDS)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _is_byte(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value <= 255
+
+
+def _check(entry: Any) -> None:
+    form = "{name: …, ids: [labelId, …], color: [r, g, b]}"
+    if not isinstance(entry, dict) or set(entry) != {"name", "ids", "color"}:
+        raise UserError(f"DATASETS.CLASSES: {entry} is not {form}")
+    ids, color = entry["ids"], entry["color"]
+    if not (isinstance(ids, list) and ids and all(map(_is_byte, ids))):
+        raise UserError(f"DATASETS.CLASSES: ids of {entry['name']} are {ids}: want numbers from 0 to 255")
+    if not (isinstance(color, list) and len(color) == 3 and all(map(_is_byte, color))):
+        raise UserError(f"DATASETS.CLASSES: color of {entry['name']} is {color}: want three numbers from 0 to 255")

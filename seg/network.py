@@ -1,0 +1,195 @@
+"""SMP models as distillation needs them: own normalisation, raw logits, a dense auxiliary head."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import ImageList
+from segmentation_models_pytorch.base import SegmentationModel
+from torch import Tensor, nn
+
+from common.checkpoint import load_complete
+from common.errors import UserError
+from common.recording import record
+from seg.labels import Classes
+
+ARCHITECTURES = {
+    c.__name__: c
+    for c in vars(smp).values()
+    if isinstance(c, type) and issubclass(c, SegmentationModel) and c is not SegmentationModel
+}
+
+
+class FCNHead(nn.Sequential):
+    """Dense head of Long et al., CVPR 2015, as the DIST authors use it: C -> C/4 -> classes.
+
+    (N, channels, H, W) features -> (N, classes, H, W) logits.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        middle = max(channels // 4, 1)
+        super().__init__(
+            nn.Conv2d(channels, middle, 3, padding=1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.1),
+            nn.Conv2d(middle, classes, 1),
+        )
+
+
+class Network(nn.Module):
+    """An SMP model behind its own normalisation.
+
+    Args:
+        smp: gives logits at its own resolution (built with upsampling=1 where it knows that argument).
+        pixel_mean, pixel_std: of each channel, for pixels of 0 to 255.
+        aux_head: on the last encoder stage but one, e.g. layer3 of a ResNet.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        smp: SegmentationModel,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        aux_head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.smp, self.aux_head = smp, aux_head
+        self.register_buffer("mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        # Channels last: the same values to rounding, faster on CPU and GPU.
+        self.to(memory_format=torch.channels_last)
+
+    def preprocess(self, images: Sequence[Tensor]) -> Tensor:
+        """Raw images (3, H, W), 0 to 255, normalised and padded with 0, bottom and right, to one batch.
+
+        Height and width of the batch are those of the largest image, made divisible by the output stride.
+        """
+        normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
+        batch = ImageList.from_tensors(normalised, self.smp.encoder.output_stride).tensor
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        """Logits for a preprocessed batch (N, 3, H, W).
+
+        Returns:
+            "cls_logits" (N, classes, h, w) at the resolution of the model's head, and with an auxiliary
+            head "aux_logits".
+        """
+        with record(self.smp.encoder, lambda _, features: features) as encoded:
+            output = {"cls_logits": self.smp(batch)}
+        if self.aux_head is not None:
+            output["aux_logits"] = self.aux_head(encoded[0][-2])
+        return output
+
+
+def build_network(cfg: CfgNode) -> Network:
+    """The network of MODEL.*, on MODEL.DEVICE.
+
+    Raises:
+        UserError: what SMP cannot build, or encoder weights that cannot be fetched.
+    """
+    return _around(_build_smp(cfg), cfg)
+
+
+def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
+    """The network of MODEL.* with trained weights, its auxiliary head's included.
+
+    Args:
+        weights: a checkpoint, or a folder written by SMP's save_pretrained, which then says what the model is.
+        key: what the user would change, for messages.
+
+    Raises:
+        UserError: weights that are missing, unreadable, or do not fill the network.
+    """
+    if Path(weights).is_dir():
+        model = read_smp_folder(weights, key)
+        if (classes := count_classes(model)) != len(cfg.DATASETS.CLASSES):
+            raise UserError(f"{key}: {weights} has {classes} classes, DATASETS.CLASSES {len(cfg.DATASETS.CLASSES)}")
+        if cfg.MODEL.AUX_HEAD.ENABLED:
+            raise UserError(f"{key}: {weights} has no auxiliary head: set MODEL.AUX_HEAD.ENABLED to False")
+        return _around(model, cfg)
+    offline = cfg.clone()
+    offline.defrost()
+    offline.MODEL.ENCODER.WEIGHTS = ""  # they would be overwritten
+    network = build_network(offline)
+    parts = {} if network.aux_head is None else {"aux_head": network.aux_head}
+    load_complete(network.smp, weights, key, **parts)
+    return network
+
+
+def read_smp_folder(folder: str, key: str) -> SegmentationModel:
+    """The model that save_pretrained wrote to folder, with logits at its head's resolution.
+
+    Raises:
+        UserError: no such model.
+    """
+    try:
+        model = smp.from_pretrained(folder)
+        if "upsampling" in inspect.signature(type(model)).parameters:
+            model = smp.from_pretrained(folder, upsampling=1)
+    except Exception as error:
+        raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {_line(error)}") from error
+    return model
+
+
+def count_classes(model: SegmentationModel) -> int:
+    """Channels of the model's logits."""
+    convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]
+    return convolutions[-1].out_channels
+
+
+def _around(model: SegmentationModel, cfg: CfgNode) -> Network:
+    aux_head = None
+    if cfg.MODEL.AUX_HEAD.ENABLED:
+        if len(model.encoder.out_channels) < 3:
+            raise UserError("MODEL.AUX_HEAD needs an encoder with two stages: raise MODEL.ENCODER.DEPTH")
+        aux_head = FCNHead(model.encoder.out_channels[-2], len(Classes.of(cfg)))
+    for key, value in (("PIXEL_MEAN", cfg.MODEL.PIXEL_MEAN), ("PIXEL_STD", cfg.MODEL.PIXEL_STD)):
+        if len(value) != 3:
+            raise UserError(f"MODEL.{key} is {value}: want three numbers")
+    return Network(model, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, aux_head).to(cfg.MODEL.DEVICE)
+
+
+def _build_smp(cfg: CfgNode) -> SegmentationModel:
+    node = cfg.MODEL
+    if node.ARCHITECTURE not in ARCHITECTURES:
+        raise UserError(f"MODEL.ARCHITECTURE: SMP has no {node.ARCHITECTURE}; want {', '.join(sorted(ARCHITECTURES))}")
+    architecture: Callable[..., SegmentationModel] = ARCHITECTURES[node.ARCHITECTURE]
+    known = inspect.signature(architecture.__init__).parameters
+    arguments = {
+        "encoder_name": node.ENCODER.NAME,
+        "encoder_depth": node.ENCODER.DEPTH,
+        "classes": len(Classes.of(cfg)),
+    }
+    if "upsampling" in known:
+        arguments["upsampling"] = 1
+    if (stride := node.ENCODER.OUTPUT_STRIDE) not in (0, 8, 16, 32):
+        raise UserError(f"MODEL.ENCODER.OUTPUT_STRIDE is {stride}: want 8, 16 or 32, or 0 for the architecture's own")
+    if stride:
+        # Architectures without an argument of their own pass it on to the encoder.
+        arguments["encoder_output_stride" if "encoder_output_stride" in known else "output_stride"] = stride
+    arguments |= node.ARGS
+    try:
+        model = architecture(encoder_weights=None, **arguments)
+    except Exception as error:
+        raise UserError(f"MODEL: SMP cannot build this {node.ARCHITECTURE}: {_line(error)}") from error
+    if not node.ENCODER.WEIGHTS:
+        return model
+    try:
+        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments)
+    except Exception as error:
+        raise UserError(
+            f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {_line(error)}; "
+            "without a network copy Hugging Face's cache here, or leave the key empty for random weights"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

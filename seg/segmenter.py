@@ -1,0 +1,142 @@
+"""Segmentation by the contract of Detectron2's models: losses in training, predictions in evaluation."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.distiller import Distiller, Taps, build_distiller
+from common.errors import UserError
+from common.norm import synchronize_batch_norm
+from seg.inference import Inference
+from seg.labels import IGNORE
+from seg.network import Network, build_network
+from seg.resizing import nearest, resize
+from seg.teacher import SegTeacher, load_teacher
+
+
+class Segmenter(nn.Module):
+    """A network with its training losses: cross entropy, that of the auxiliary head, and distillation.
+
+    Args:
+        network: the student.
+        inference: how an image is predicted.
+        class_weights: of the cross entropy, one for each class; empty = all 1.
+        aux_weight: weight of the auxiliary head's cross entropy.
+        teacher, distiller: both or none.
+        ignored_pixels: distil also where the label is IGNORE.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: Network,
+        inference: Inference,
+        class_weights: Sequence[float] = (),
+        aux_weight: float = 0.4,
+        teacher: SegTeacher | None = None,
+        distiller: Distiller | None = None,
+        ignored_pixels: bool = True,
+    ) -> None:
+        super().__init__()
+        self.network, self.inference = network, inference
+        self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        self.aux_weight = aux_weight
+        self.teacher, self.distiller, self.ignored_pixels = teacher, distiller, ignored_pixels
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """
+        Args:
+            batched_inputs: for each image {"image": raw (3, H, W), 0 to 255} and in training "sem_seg":
+                trainIds (H, W), int64, IGNORE where a pixel does not count.
+
+        Returns:
+            in training 0-dim losses by name; else for each image {"sem_seg": probabilities (K, H, W)}.
+        """
+        images = [sample["image"] for sample in batched_inputs]
+        if not self.training:
+            return [{"sem_seg": self.inference(self._logits, image)} for image in images]
+        batch = self.network.preprocess(images)
+        labels = self._labels(batched_inputs, batch.shape[2:])
+        student = {name: logits.float() for name, logits in self.network(batch).items()}
+        losses = {"loss_ce": self._cross_entropy(student["cls_logits"], labels)}
+        if "aux_logits" in student:
+            losses["loss_ce_aux"] = self.aux_weight * self._cross_entropy(student["aux_logits"], labels)
+        if self.teacher is None or self.distiller is None:
+            return losses
+        teacher = self.teacher.taps(images, student)
+        valid = None
+        if not self.ignored_pixels:
+            valid = {name: [nearest(labels, logits.shape[2:]) != IGNORE] for name, logits in student.items()}
+        return losses | self.distiller(_as_taps(student), _as_taps(teacher), valid)
+
+    def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
+        device = self.network.mean.device
+        stride = self.network.smp.encoder.output_stride
+        labels = [sample["sem_seg"].to(device) for sample in batched_inputs]
+        padded = ImageList.from_tensors(labels, stride, pad_value=IGNORE).tensor
+        if padded.shape[1:] != torch.Size(size):
+            raise ValueError(f"sem_seg: got size {tuple(padded.shape[1:])}, want the images' {tuple(size)}")
+        return padded
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = resize(logits, labels.shape[1:])
+        if not (labels != IGNORE).any():
+            return logits.sum() * 0  # the mean over no pixel would be NaN
+        return F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
+
+    def _logits(self, image: Tensor) -> Tensor:
+        """Logits (K, H, W) of a raw image (3, H, W)."""
+        batch = self.network.preprocess([image])
+        logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:])
+        return logits[0, :, : image.shape[1], : image.shape[2]]
+
+
+def _as_taps(logits: dict[str, Tensor]) -> Taps:
+    return {name: [one] for name, one in logits.items()}
+
+
+def build_segmenter(cfg: CfgNode) -> Segmenter:
+    """The student of MODEL.* with what DISTILL.* adds to its training.
+
+    Raises:
+        UserError: whatever is wrong with the config, the teacher or its weights.
+    """
+    network = build_network(cfg)
+    return around(network, cfg, *_distillation(cfg, network))
+
+
+def around(
+    network: Network, cfg: CfgNode, teacher: SegTeacher | None = None, distiller: Distiller | None = None
+) -> Segmenter:
+    """The network with the losses and the inference of cfg."""
+    weights, classes = list(map(float, cfg.MODEL.CLASS_WEIGHTS)), cfg.DATASETS.CLASSES
+    if weights and len(weights) != len(classes):
+        raise UserError(f"MODEL.CLASS_WEIGHTS has {len(weights)} numbers: want {len(classes)}, one for each class")
+    if cfg.MODEL.SYNC_BN:
+        synchronize_batch_norm(network)
+    segmenter = Segmenter(
+        network,
+        Inference.of(cfg),
+        class_weights=weights,
+        aux_weight=cfg.MODEL.AUX_HEAD.LOSS_WEIGHT,
+        teacher=teacher,
+        distiller=distiller,
+        ignored_pixels=cfg.DISTILL.IGNORED_PIXELS,
+    )
+    return segmenter.to(cfg.MODEL.DEVICE)
+
+
+def _distillation(cfg: CfgNode, network: Network) -> tuple[SegTeacher | None, Distiller | None]:
+    named = cfg.DISTILL.TEACHER.CONFIG_FILE or cfg.DISTILL.TEACHER.WEIGHTS
+    if not named or not build_distiller(cfg.DISTILL, "softmax").terms:
+        return None, None
+    teacher = load_teacher(cfg)
+    taps = {"cls_logits": 1.0}
+    if network.aux_head is not None and teacher.model.aux_head is not None:
+        taps["aux_logits"] = cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
+    return teacher, build_distiller(cfg.DISTILL, "softmax", taps)

@@ -1,0 +1,86 @@
+"""The frozen segmentation teacher: from its own config and weights to logits for the student's batch."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from common.classes import check_same_classes
+from common.config import find_config, merge
+from common.errors import UserError
+from common.teacher import Teacher
+from seg.config import get_cfg
+from seg.network import Network, count_classes, load_network, read_smp_folder
+from seg.resizing import resize
+
+logger = logging.getLogger(__name__)
+
+
+class SegTeacher(Teacher[Network]):
+    """A frozen network.
+
+    Args:
+        model: it is frozen here and put in eval mode.
+        flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
+    """
+
+    def __init__(self, model: Network, flip_channels: bool = False) -> None:
+        super().__init__(model)
+        self.flip_channels = flip_channels
+
+    @torch.no_grad()
+    def taps(self, images: Sequence[Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The teacher's logits for those that the student has, at the student's resolution.
+
+        Args:
+            images: raw images (3, H, W), 0 to 255, in the student's channel order.
+            student: logits (N, K, h, w) by name.
+        """
+        if self.flip_channels:
+            images = [image.flip(0) for image in images]
+        output = self.model(self.model.preprocess(images))
+        return {name: resize(output[name], logits.shape[2:]) for name, logits in student.items() if name in output}
+
+
+def load_teacher(student_cfg: CfgNode) -> SegTeacher:
+    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+
+    WEIGHTS may be a folder of SMP's save_pretrained. Without CONFIG_FILE it is then taken to want what the
+    default config says: RGB and SMP's ImageNet normalisation.
+
+    Raises:
+        UserError: a missing config or weights, weights that do not fit, or classes other than the student's.
+    """
+    node = student_cfg.DISTILL.TEACHER
+    if not node.WEIGHTS:
+        raise UserError("DISTILL.TEACHER.WEIGHTS is empty: give the trained model's weights")
+    cfg = get_cfg()
+    key = "DISTILL.TEACHER.WEIGHTS"
+    with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
+        if node.CONFIG_FILE:
+            merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"))
+            cfg.MODEL.DEVICE = student_cfg.MODEL.DEVICE
+            check_same_classes(*([c["name"] for c in side.DATASETS.CLASSES] for side in (student_cfg, cfg)))
+            logger.info(f"student and teacher have the same {len(cfg.DATASETS.CLASSES)} classes in the same order")
+            network = load_network(cfg, node.WEIGHTS, key)
+        else:
+            network = _from_smp_folder(student_cfg, cfg)
+    return SegTeacher(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT)
+
+
+def _from_smp_folder(student_cfg: CfgNode, defaults: CfgNode) -> Network:
+    weights = student_cfg.DISTILL.TEACHER.WEIGHTS
+    if not Path(weights).is_dir():
+        raise UserError(
+            "DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in DISTILL.TEACHER.WEIGHTS "
+            "a folder written by SMP's save_pretrained"
+        )
+    model = read_smp_folder(weights, "DISTILL.TEACHER.WEIGHTS")
+    ours, theirs = len(student_cfg.DATASETS.CLASSES), count_classes(model)
+    if ours != theirs:
+        raise UserError(f"DISTILL.TEACHER.WEIGHTS: the student has {ours} classes, the teacher {theirs}")
+    logger.info(f"{ours} classes on both sides; their order is not checked, as {weights} does not name them")
+    return Network(model, defaults.MODEL.PIXEL_MEAN, defaults.MODEL.PIXEL_STD).to(student_cfg.MODEL.DEVICE)

@@ -1,0 +1,71 @@
+"""Training and evaluation of a segmentation model, from parsed arguments to files in OUTPUT_DIR."""
+
+import argparse
+import logging
+
+from detectron2.config import CfgNode
+
+from common import engine
+from common.config import find_config, merge
+from common.errors import UserError
+from common.plan import describe
+from seg.config import get_cfg, without_distillation
+from seg.data import test_frames, training_frames, training_loader
+from seg.evaluation import evaluate
+from seg.labels import Classes
+from seg.network import load_network
+from seg.segmenter import around, build_segmenter
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, overrides: list[str]) -> CfgNode:
+    """The full config of a run, its keys and values checked.
+
+    Raises:
+        UserError: whatever is wrong with it.
+    """
+    cfg = get_cfg()
+    if not config_file:
+        raise UserError("--config-file is missing: name a config, e.g. one of configs/seg")
+    merge(cfg, find_config(config_file, "--config-file"), overrides)
+    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
+        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}: want RGB or BGR")
+    Classes.of(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train, or with --eval-only evaluate MODEL.WEIGHTS, as the config and the options say."""
+    cfg = load_config(args.config_file, args.opts)
+    if args.eval_only:
+        evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+        return
+    training_frames(cfg), test_frames(cfg)  # complains before anything is written
+    engine.start(cfg)
+    model = build_segmenter(cfg)
+    logger.info(describe(model.network.smp, model.teacher, model.distiller))
+    aux_head = model.network.aux_head
+    engine.train(
+        cfg,
+        model,
+        training_loader(cfg),
+        lambda: evaluate(cfg, model),
+        best="sem_seg/mIoU",
+        resume=args.resume,
+        student=model.network.smp,
+        training_only={} if aux_head is None else {"aux_head": aux_head},
+        unused_parameters=True,  # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH
+    )
+
+
+def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
+    """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
+    test_frames(cfg)
+    engine.start(cfg)
+    plain = without_distillation(cfg)
+    if not weights:
+        raise UserError(f"{key} is empty: give the trained model's weights")
+    model = around(load_network(plain, weights, key), plain)
+    engine.write_results(cfg, evaluate(cfg, model))

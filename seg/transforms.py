@@ -1,0 +1,74 @@
+"""Augmentation of training samples: scale, pad, crop, flip."""
+
+import os
+from collections.abc import Callable, Sequence
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
+
+import albumentations as A
+import numpy as np
+from detectron2.config import CfgNode
+
+from common.errors import UserError
+from seg.labels import IGNORE
+
+# image (H, W, 3) and labelIds (H, W) in, both of another size out
+Transform = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class _ScaleOneOf(A.RandomScale):
+    """Resizes by one of the given factors, each as likely."""
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__(scale_limit=(min(scales) - 1, max(scales) - 1), p=1)
+        self.scales = list(scales)
+
+    def get_params(self) -> dict[str, float]:
+        return {"scale": self.py_random.choice(self.scales)}
+
+
+class TrainingTransform:
+    """Scale by one of `scales`, pad bottom and right, crop, and mirror one half of the samples.
+
+    Args:
+        scales: factors above 0.
+        crop_size: height and width of the result.
+        flip: whether to mirror.
+        padding: the colour of padded pixels, in the image's channel order; their label is IGNORE.
+    """
+
+    def __init__(self, scales: Sequence[float], crop_size: Sequence[int], flip: bool, padding: Sequence[float]) -> None:
+        height, width = crop_size
+        self._steps = A.Compose(
+            [
+                _ScaleOneOf(scales),
+                A.PadIfNeeded(height, width, position="top_left", fill=tuple(padding), fill_mask=IGNORE),
+                A.RandomCrop(height, width),
+                A.HorizontalFlip(p=0.5 if flip else 0.0),
+            ]
+        )
+
+    def __call__(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Drawn from NumPy's global state, which the engine and the data loader's workers seed.
+        self._steps.set_random_seed(int(np.random.randint(2**31)))
+        result = self._steps(image=image, mask=label)
+        return result["image"], result["mask"]
+
+
+def training_transform(cfg: CfgNode) -> TrainingTransform:
+    """The augmentation of INPUT.*.
+
+    Padding has the student's mean colour, which its normalisation maps to 0 up to rounding.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    node = cfg.INPUT
+    if not node.SCALES or min(node.SCALES) <= 0:
+        raise UserError(f"INPUT.SCALES is {node.SCALES}: want numbers above 0")
+    if len(node.CROP_SIZE) != 2 or min(node.CROP_SIZE) < 1:
+        raise UserError(f"INPUT.CROP_SIZE is {node.CROP_SIZE}: want [height, width]")
+    if node.RANDOM_FLIP not in ("none", "horizontal"):
+        raise UserError(f"INPUT.RANDOM_FLIP is {node.RANDOM_FLIP}: want none or horizontal")
+    padding = [round(value) for value in cfg.MODEL.PIXEL_MEAN]
+    return TrainingTransform(node.SCALES, node.CROP_SIZE, node.RANDOM_FLIP == "horizontal", padding)

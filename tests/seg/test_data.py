@@ -1,0 +1,204 @@
+"""Reading Cityscapes' form: what is found, what is read, how it is augmented, what is refused."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scenes import CONFIGS, STUDENT, config, write_tree
+
+from common import digits
+from common.errors import UserError
+from seg.data import Reader, frames, training_loader
+from seg.labels import IGNORE, Classes
+from seg.transforms import TrainingTransform
+
+ROAD = {"name": "road", "ids": [7], "color": [128, 64, 128]}
+SIDEWALK = {"name": "sidewalk", "ids": [8, 9], "color": [244, 35, 232]}
+CLASSES = Classes([ROAD, SIDEWALK], [0])
+
+
+def found(root, split="train", need_labels=True):
+    return frames(str(root), split, "DATASETS.TRAIN", need_labels)
+
+
+def test_frames_are_images_with_their_labels_sorted(tmp_path):
+    write_tree(tmp_path, count=3)
+    names = [frame["name"] for frame in found(tmp_path)]
+    assert names == [f"town_000000_00000{i}" for i in range(3)]
+    assert all("gtFine_labelIds" in frame["label"] for frame in found(tmp_path))
+
+
+def test_slice_of_a_split(tmp_path):
+    write_tree(tmp_path, count=3)
+    whole = found(tmp_path)
+    assert found(tmp_path, "train[:2]") == whole[:2]
+    assert found(tmp_path, "train[2:]") == whole[2:]
+    assert found(tmp_path, "train[1:2]") == whole[1:2]
+
+
+def test_split_without_any_label_is_fine_for_testing_only(tmp_path):
+    write_tree(tmp_path, "test", labels=False)
+    assert [frame["label"] for frame in found(tmp_path, "test", need_labels=False)] == [None, None]
+    with pytest.raises(UserError, match="has no label"):
+        found(tmp_path, "test")
+
+
+def test_digits_have_a_label_for_every_scene():
+    assert len(found("digits")) == digits.SCENES["train"]
+
+
+@pytest.mark.parametrize(
+    ("root", "split", "message"),
+    [
+        ("", "train", "DATASETS.ROOT is empty"),
+        ("{tree}", "val", "DATASETS.TRAIN: there is no folder {tree}/leftImg8bit/val; want leftImg8bit/SPLIT/CITY/"),
+        ("{tree}", "train[7:]", "no image of train[7:] in {tree}/leftImg8bit/train"),
+        ("{tree}", "train[0]", "train[0] is not a split's name, or one with a slice, as train[:100]"),
+    ],
+)
+def test_missing_parts_of_the_tree_are_named(tmp_path, root, split, message):
+    tree = write_tree(tmp_path / "tree")
+    with pytest.raises(UserError, match=re.escape(message.format(tree=tree))):
+        found(root.format(tree=tree), split)
+
+
+def test_image_without_label_is_named(tmp_path):
+    write_tree(tmp_path)
+    gone = tmp_path / "gtFine/train/town/town_000000_000001_gtFine_labelIds.png"
+    gone.unlink()
+    with pytest.raises(UserError, match=rf"000001_leftImg8bit.png has no label {gone}"):
+        found(tmp_path, need_labels=False)
+
+
+def test_label_ids_become_train_ids_and_channels_come_in_order(tmp_path):
+    write_tree(tmp_path, ids=(7, 8, 9, 0))
+    frame = found(tmp_path)[0]
+    rgb, bgr = Reader(CLASSES, "RGB")(frame), Reader(CLASSES, "BGR")(frame)
+    label_ids = cv2.imread(frame["label"], cv2.IMREAD_UNCHANGED)
+    wanted = np.select([label_ids == 7, label_ids >= 8], [0, 1], IGNORE)
+    assert np.array_equal(rgb["sem_seg"], wanted)
+    assert np.array_equal(bgr["image"].permute(1, 2, 0), cv2.imread(frame["image"]))
+    assert torch.equal(rgb["image"].flip(0), bgr["image"])
+    assert (rgb["name"], rgb["height"], rgb["width"]) == (frame["name"], 40, 56)
+
+
+def test_unknown_label_id_is_named(tmp_path):
+    write_tree(tmp_path, ids=(7, 11, 13))
+    with pytest.raises(UserError, match=r"labelIds.png holds labelIds \[11, 13\], which the config does not name"):
+        Reader(CLASSES, "RGB")(found(tmp_path)[0])
+
+
+def test_sizes_that_disagree_are_named(tmp_path):
+    write_tree(tmp_path)
+    frame = found(tmp_path)[0]
+    cv2.imwrite(frame["label"], np.zeros((20, 56), np.uint8))
+    with pytest.raises(UserError, match=r"labelIds.png has \(20, 56\) pixels and its image \(40, 56\)"):
+        Reader(CLASSES, "RGB")(frame)
+
+
+def test_damaged_image_is_named(tmp_path):
+    write_tree(tmp_path)
+    frame = found(tmp_path)[0]
+    with open(frame["image"], "wb") as file:
+        file.write(b"no image")
+    with pytest.raises(UserError, match=r"leftImg8bit\.png cannot be read as an image"):
+        Reader(CLASSES, "RGB")(frame)
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignored", "message"),
+    [
+        ([], [], "DATASETS.CLASSES is empty"),
+        ([{"name": "road"}], [], "is not {name: …, ids: [labelId, …], color: [r, g, b]}"),
+        ([ROAD | {"ids": [300]}], [], "ids of road are [300]: want numbers from 0 to 255"),
+        ([ROAD | {"color": [1, 2]}], [], "color of road is [1, 2]"),
+        ([ROAD], [-1], "DATASETS.IGNORED_IDS: [-1] are not numbers from 0 to 255"),
+        ([ROAD, SIDEWALK | {"ids": [7]}], [], "labelId 7 is given two meanings"),
+        ([ROAD], [7], "labelId 7 is given two meanings"),
+    ],
+)
+def test_label_map_that_makes_no_sense(classes, ignored, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        Classes(classes, ignored)
+
+
+def test_cityscapes_classes_are_those_of_cityscapesscripts():
+    from cityscapesscripts.helpers.labels import labels
+
+    classes = Classes.of(config(CONFIGS / "data" / "cityscapes.yaml"))
+    for label in labels:
+        if label.id >= 0:
+            assert classes.train_ids[label.id] == label.trainId
+        if 0 <= label.trainId < 19:
+            assert classes.names[label.trainId] == label.name
+            assert tuple(classes.colors[label.trainId]) == label.color
+            assert classes.label_ids[label.trainId] == label.id
+
+
+def pair(height, width):
+    """An image whose red channel is its label."""
+    label = np.random.default_rng(0).integers(0, 200, (height // 8, width // 8), dtype=np.uint8)
+    label = np.kron(label, np.ones((8, 8), np.uint8))
+    return np.dstack([label, label, label]), label
+
+
+def test_crop_without_scaling_keeps_image_and_label_together():
+    transform = TrainingTransform([1.0], (32, 48), True, (1, 2, 3))
+    for _ in range(5):
+        image, label = transform(*pair(80, 80))
+        assert image.shape == (32, 48, 3)
+        assert np.array_equal(image[..., 0], label)
+
+
+def test_padding_is_bottom_and_right_mean_coloured_and_ignored():
+    image, label = TrainingTransform([1.0], (64, 64), False, (1, 2, 3))(*pair(40, 48))
+    assert np.array_equal(image[:40, :48, 0], pair(40, 48)[1])
+    for part in (np.s_[40:], np.s_[:, 48:]):
+        assert (image[part] == (1, 2, 3)).all()
+        assert (label[part] == IGNORE).all()
+
+
+def test_scales_are_the_given_ones_and_labels_are_not_interpolated():
+    transform, widths = TrainingTransform([0.5, 1.0, 2.0], (160, 160), False, (0, 0, 0)), set()
+    for _ in range(20):
+        _, label = transform(*pair(80, 80))
+        widths.add((label != IGNORE).any(0).sum())
+        assert set(np.unique(label)) <= {*np.unique(pair(80, 80)[1]), IGNORE}
+    assert widths == {40, 80, 160}
+
+
+def test_flip_mirrors_about_half_of_the_samples():
+    transform, image = TrainingTransform([1.0], (40, 40), True, (0, 0, 0)), pair(40, 40)
+    np.random.seed(0)
+    flipped = [np.array_equal(transform(*image)[1], image[1][:, ::-1]) for _ in range(60)]
+    assert 15 < sum(flipped) < 45
+
+
+def test_same_seed_same_samples():
+    """Augmentation included, which albumentations would draw from a state of its own."""
+
+    def first(seed):
+        np.random.seed(seed)
+        cfg = config(STUDENT, "SEED", "3", "INPUT.SCALES", "[0.5,1.0,1.5]", "INPUT.RANDOM_FLIP", "horizontal")
+        return next(iter(training_loader(cfg)))
+
+    one, two, other = first(0), first(0), first(1)
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(one, two, strict=True))
+    assert not all(torch.equal(a["image"], b["image"]) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("INPUT.SCALES", "[]", "want numbers above 0"),
+        ("INPUT.SCALES", "[0.5, -1.0]", "want numbers above 0"),
+        ("INPUT.CROP_SIZE", "[64]", "want [height, width]"),
+        ("INPUT.RANDOM_FLIP", "vertical", "want none or horizontal"),
+    ],
+)
+def test_augmentation_out_of_range(key, value, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        training_loader(config(STUDENT, key, value))
+    assert key in str(error.value)

@@ -1,0 +1,80 @@
+"""Sliding window, scales and mirror image against what they must equal."""
+
+import re
+
+import pytest
+import torch
+from scenes import STUDENT, config
+
+from common.errors import UserError
+from seg.inference import Inference
+
+
+def pointwise(image):
+    """A model that sees every pixel for itself: window and flip change nothing."""
+    red, green, blue = image.float() / 50
+    return torch.stack([red, green - blue, blue])
+
+
+def image(height=30, width=47):
+    return torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("window", [(30, 47), (16, 16), (7, 20), (100, 100)])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.9])
+def test_windows_of_a_pointwise_model_give_the_whole_image(window, overlap):
+    whole = Inference()(pointwise, image())
+    assert torch.allclose(Inference(window=window, overlap=overlap)(pointwise, image()), whole, atol=1e-6)
+
+
+def test_windows_overlap_at_least_as_asked_and_have_one_size():
+    seen = []
+
+    def spy(part):
+        seen.append(tuple(part.shape[1:]))
+        return pointwise(part)
+
+    Inference(window=(16, 16), overlap=0.5)(spy, image())
+    assert set(seen) == {(16, 16)}
+    assert len(seen) == 3 * 5  # steps of at most 8 over 30 - 16 and 47 - 16 pixels
+
+
+def test_flip_averages_the_image_and_its_mirror_image():
+    def left_is_class_0(part):
+        return torch.stack([torch.linspace(9, -9, part.shape[2]).expand(part.shape[1:]), torch.zeros(part.shape[1:])])
+
+    result = Inference(flip=True)(left_is_class_0, image())
+    once = Inference()(left_is_class_0, image())
+    assert torch.allclose(result, (once + once.flip(2)) / 2, atol=1e-6)
+    assert torch.allclose(result, result.flip(2), atol=1e-6)
+
+
+def test_scales_are_seen_and_averaged_at_the_image_size():
+    seen = []
+
+    def spy(part):
+        seen.append(tuple(part.shape[1:]))
+        return torch.stack([torch.full(part.shape[1:], float(len(seen))), torch.zeros(part.shape[1:])])
+
+    result = Inference(scales=(0.5, 1.0, 2.0))(spy, image())
+    assert seen == [(15, 24), (30, 47), (60, 94)]
+    wanted = torch.tensor([1.0, 2.0, 3.0]).sigmoid().mean()
+    assert torch.allclose(result[0], wanted.expand(30, 47), atol=1e-6)
+
+
+def test_probabilities_sum_to_one():
+    result = Inference((0.5, 1.5), True, (16, 16))(pointwise, image())
+    assert torch.allclose(result.sum(0), torch.ones(30, 47), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST.SCALES", "[]", "TEST.SCALES is []: want numbers above 0"),
+        ("TEST.WINDOW_SIZE", "[64]", "TEST.WINDOW_SIZE is [64]: want [height, width]"),
+        ("TEST.WINDOW_OVERLAP", "1.0", "TEST.WINDOW_OVERLAP is 1.0: want a number from 0 to below 1"),
+    ],
+)
+def test_settings_out_of_range(key, value, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        Inference.of(config(STUDENT, key, value))
