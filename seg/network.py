@@ -1,10 +1,8 @@
 """SMP models as distillation needs them: own normalisation, raw logits, a dense auxiliary head."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import ImageList
@@ -14,13 +12,8 @@ from torch import Tensor, nn
 from common.checkpoint import load_complete
 from common.errors import UserError
 from common.recording import record
+from seg.architectures import build_smp, count_classes, read_smp_folder
 from seg.labels import Classes
-
-ARCHITECTURES = {
-    c.__name__: c
-    for c in vars(smp).values()
-    if isinstance(c, type) and issubclass(c, SegmentationModel) and c is not SegmentationModel
-}
 
 
 class FCNHead(nn.Sequential):
@@ -95,7 +88,7 @@ def build_network(cfg: CfgNode) -> Network:
     Raises:
         UserError: what SMP cannot build, or encoder weights that cannot be fetched.
     """
-    return _around(_build_smp(cfg), cfg)
+    return _around(build_smp(cfg), cfg)
 
 
 def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
@@ -124,27 +117,6 @@ def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
     return network
 
 
-def read_smp_folder(folder: str, key: str) -> SegmentationModel:
-    """The model that save_pretrained wrote to folder, with logits at its head's resolution.
-
-    Raises:
-        UserError: no such model.
-    """
-    try:
-        model = smp.from_pretrained(folder)
-        if "upsampling" in inspect.signature(type(model)).parameters:
-            model = smp.from_pretrained(folder, upsampling=1)
-    except Exception as error:
-        raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {_line(error)}") from error
-    return model
-
-
-def count_classes(model: SegmentationModel) -> int:
-    """Channels of the model's logits."""
-    convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]
-    return convolutions[-1].out_channels
-
-
 def _around(model: SegmentationModel, cfg: CfgNode) -> Network:
     aux_head = None
     if cfg.MODEL.AUX_HEAD.ENABLED:
@@ -155,41 +127,3 @@ def _around(model: SegmentationModel, cfg: CfgNode) -> Network:
         if len(value) != 3:
             raise UserError(f"MODEL.{key} is {value}: want three numbers")
     return Network(model, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, aux_head).to(cfg.MODEL.DEVICE)
-
-
-def _build_smp(cfg: CfgNode) -> SegmentationModel:
-    node = cfg.MODEL
-    if node.ARCHITECTURE not in ARCHITECTURES:
-        raise UserError(f"MODEL.ARCHITECTURE: SMP has no {node.ARCHITECTURE}; want {', '.join(sorted(ARCHITECTURES))}")
-    architecture: Callable[..., SegmentationModel] = ARCHITECTURES[node.ARCHITECTURE]
-    known = inspect.signature(architecture.__init__).parameters
-    arguments = {
-        "encoder_name": node.ENCODER.NAME,
-        "encoder_depth": node.ENCODER.DEPTH,
-        "classes": len(Classes.of(cfg)),
-    }
-    if "upsampling" in known:
-        arguments["upsampling"] = 1
-    if (stride := node.ENCODER.OUTPUT_STRIDE) not in (0, 8, 16, 32):
-        raise UserError(f"MODEL.ENCODER.OUTPUT_STRIDE is {stride}: want 8, 16 or 32, or 0 for the architecture's own")
-    if stride:
-        # Architectures without an argument of their own pass it on to the encoder.
-        arguments["encoder_output_stride" if "encoder_output_stride" in known else "output_stride"] = stride
-    arguments |= node.ARGS
-    try:
-        model = architecture(encoder_weights=None, **arguments)
-    except Exception as error:
-        raise UserError(f"MODEL: SMP cannot build this {node.ARCHITECTURE}: {_line(error)}") from error
-    if not node.ENCODER.WEIGHTS:
-        return model
-    try:
-        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments)
-    except Exception as error:
-        raise UserError(
-            f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {_line(error)}; "
-            "without a network copy Hugging Face's cache here, or leave the key empty for random weights"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

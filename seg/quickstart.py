@@ -23,8 +23,8 @@ TASK = Task(
     teacher=CONFIGS / "deeplabv3_r18.yaml",
     student=CONFIGS / "pspnet_r10_quarter.yaml",
     # Chosen on val, each among the values that the README lists.
-    kd=("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "1.0"),
-    dist=("DISTILL.DIST.WEIGHT", "3.0", "DISTILL.DIST.TAU", "1.0"),
+    kd=("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "8.0"),
+    dist=("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.TAU", "4.0"),
     test=("DATASETS.TEST", "['test']", "TEST.SAVE_LABEL_IDS", "True"),
     results="sem_seg",
     metrics=("mIoU", "mACC", "pACC"),

@@ -12,8 +12,9 @@ from common.classes import check_same_classes
 from common.config import find_config, merge
 from common.errors import UserError
 from common.teacher import Teacher
+from seg.architectures import count_classes, read_smp_folder
 from seg.config import get_cfg
-from seg.network import Network, count_classes, load_network, read_smp_folder
+from seg.network import Network, load_network
 from seg.resizing import resize
 
 logger = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -27,7 +28,7 @@ def test_same_scenes_every_time(fresh_cache, monkeypatch):
     first = content(digits.ensure())
     monkeypatch.setenv("XDG_CACHE_HOME", str(fresh_cache / "other"))
     assert content(digits.ensure()) == first
-    assert len(first) == sum(digits.SCENES.values()) + len(digits.SPLITS)
+    assert len(first) == 2 * sum(digits.SCENES.values()) + len(digits.SPLITS)
 
 
 def test_made_only_once(fresh_cache, monkeypatch):
@@ -85,6 +86,18 @@ def test_boxes_and_areas_are_those_of_the_masks(split):
         for o, mask in zip(objects, masks, strict=True):
             assert o["area"] == mask.sum() >= 20
             assert o["bbox"] == coco_mask.toBbox(o["segmentation"]).tolist()
+
+
+@pytest.mark.parametrize("split", digits.SCENES)
+def test_label_images_say_the_same_as_the_masks(split):
+    coco = COCO(str(digits.annotations(split)))
+    labels = digits.root() / "gtFine" / split / "digits"
+    for image in coco.imgs.values():
+        wanted = np.zeros((digits.SIZE, digits.SIZE), np.uint8)
+        for o in coco.imgToAnns[image["id"]]:
+            wanted[coco.annToMask(o) > 0] = o["category_id"]
+        name = image["file_name"].replace("leftImg8bit", "gtFine_labelIds")
+        assert np.array_equal(cv2.imread(str(labels / name), cv2.IMREAD_UNCHANGED), wanted)
 
 
 def test_few_labels_are_the_first_training_scenes_with_all_their_objects(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from scenes import CONFIGS, STUDENT, TEACHER, config
 from torch.nn import functional as F
 
 from common.errors import UserError
-from seg.network import ARCHITECTURES, build_network, load_network, read_smp_folder
+from seg.architectures import ARCHITECTURES, read_smp_folder
+from seg.network import build_network, load_network
 from seg.resizing import nearest, resize
 
 PSPNET = ["MODEL.ARCHITECTURE", "PSPNet", "MODEL.ENCODER.NAME", "resnet18", "MODEL.ENCODER.DEPTH", "5"]

@@ -1,0 +1,21 @@
+"""The quickstart from data to table and picture, a few iterations long."""
+
+import json
+from dataclasses import replace
+
+from tiny import SMALL
+
+from common.quickstart import run
+from det.quickstart import TASK
+
+
+def test_quickstart_trains_five_models_and_draws_them(tmp_path):
+    rows = run(replace(TASK, test=(*TASK.test, "SOLVER.MAX_ITER", "2", *SMALL)), tmp_path, seed=5)
+    names = ["teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"]
+    assert [row.name for row in rows] == names
+    saved = json.loads((tmp_path / "results.json").read_text())
+    for row, folder in zip(saved["rows"], ("teacher", "alone", "alone_same_time", "kd", "dist"), strict=True):
+        measured = json.loads((tmp_path / folder / "results.json").read_text())["bbox"]
+        assert row["metrics"] == {name: measured[name] for name in ("AP", "AP50", "AP75")}
+        assert "SEED: 5" in (tmp_path / folder / "config.yaml").read_text()
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000

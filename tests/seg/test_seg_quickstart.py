@@ -1,0 +1,32 @@
+"""The quickstart from data to table and picture, a few iterations long."""
+
+import json
+from dataclasses import replace
+
+from scenes import SMALL
+
+from common.quickstart import run, table
+from seg.quickstart import TASK
+
+
+def test_quickstart_trains_five_models_and_draws_them(tmp_path, capsys):
+    short = ("SOLVER.MAX_ITER", "3", *SMALL)
+    rows = run(replace(TASK, test=(*TASK.test, *short)), tmp_path, seed=5)
+    assert [row.name for row in rows] == [
+        *("teacher", "student alone", "student alone, same time", "student, KD", "student, DIST")
+    ]
+    alone, same, dist = rows[1], rows[2], rows[4]
+    assert alone.iterations == dist.iterations == 3
+    assert same.iterations == round(3 * dist.training_seconds / alone.training_seconds)
+    assert rows[0].parameters > alone.parameters == same.parameters == dist.parameters
+    saved = json.loads((tmp_path / "results.json").read_text())
+    assert saved["seed"] == 5
+    measured = json.loads((tmp_path / "dist" / "results.json").read_text())["sem_seg"]
+    assert saved["rows"][4]["metrics"] == {name: measured[name] for name in ("mIoU", "mACC", "pACC")}
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert table(rows) in printed
+    assert "tools/train_seg.py --config-file" in printed
+    log = (tmp_path / "kd" / "log.txt").read_text()
+    assert "·kd(cls_logits)" in log
+    assert "dist(" not in log
