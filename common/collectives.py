@@ -25,3 +25,20 @@ def sum_over_processes(x: Tensor) -> Tensor:
     takes is the gradient of the one global loss.
     """
     return _AllReduceSum.apply(x) if dist.is_available() and dist.is_initialized() else x
+
+
+def gather_from_processes(x: Tensor) -> Tensor:
+    """The rows (n, …) of all processes one below the other, in the order of the ranks; x itself if alone.
+
+    n may differ. The gradient of every row comes back to the process that it came from, summed over the
+    processes as in sum_over_processes.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    counts = x.new_zeros(dist.get_world_size(), dtype=torch.int64)
+    counts[dist.get_rank()] = len(x)
+    dist.all_reduce(counts)
+    before = int(counts[: dist.get_rank()].sum())
+    after = int(counts.sum()) - before - len(x)
+    empty = x.new_zeros(before, *x.shape[1:]), x.new_zeros(after, *x.shape[1:])
+    return sum_over_processes(torch.cat([empty[0], x, empty[1]]))

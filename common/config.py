@@ -40,6 +40,9 @@ def add_common_keys(cfg: CfgNode) -> None:
     """Add the keys that detection and segmentation share, with their defaults, to cfg in place."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     cfg.SOLVER.POLY_LR_POWER = 0.9  # of LR_SCHEDULER_NAME WarmupPolyLR
+    # Data sets whose labels, if there are any, are not looked at: only distillation learns from them.
+    cfg.DATASETS.UNLABELED = []
+    cfg.SOLVER.UNLABELED_IMS_PER_BATCH = 0  # added to IMS_PER_BATCH; 0 = as many again
     cfg.DISTILL = CfgNode()
     cfg.DISTILL.TEACHER = CfgNode()
     cfg.DISTILL.TEACHER.CONFIG_FILE = ""  # a path, or a name in Detectron2's model zoo
@@ -47,6 +50,16 @@ def add_common_keys(cfg: CfgNode) -> None:
     # WEIGHT 0 switches a loss off.
     cfg.DISTILL.DIST = CfgNode({"WEIGHT": 1.0, "BETA": 1.0, "GAMMA": 1.0, "TAU": 1.0})
     cfg.DISTILL.KD = CfgNode({"WEIGHT": 0.0, "TAU": 1.0})
+    cfg.DISTILL.MIMIC = CfgNode({"WEIGHT": 0.0})
+    # SAMPLES: images, cells (of a 4x4 grid), rois (two-stage detectors), classes (segmentation)
+    cfg.DISTILL.RKD = CfgNode({"WEIGHT": 0.0, "DISTANCE": 25.0, "ANGLE": 50.0, "SAMPLES": "images"})
+    cfg.DISTILL.CWD = CfgNode({"WEIGHT": 0.0, "TAU": 4.0, "TAP": "features"})  # or dense cls_logits
+    cfg.DISTILL.PKD = CfgNode({"WEIGHT": 0.0})
+    cfg.DISTILL.ATTENTION = CfgNode({"WEIGHT": 0.0, "TAU": 0.5})
+    cfg.DISTILL.SYNC = False  # relations (DIST, RKD) over the batch of all processes
+    # A factor on all of them: a linear rise from 0, then constant ("none"), or "linear" or "cosine" down to 0
+    cfg.DISTILL.WARMUP_ITERS = 0
+    cfg.DISTILL.DECAY = "none"
 
 
 def merge(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None:

@@ -7,12 +7,18 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from common.adapters import TrainingOnly, one_by_one
 from common.errors import UserError
-from common.losses import DISTLoss, KDLoss
+from common.losses import AttentiveMimicLoss, CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
 from common.losses.logits import Activation
+from common.strength import Strength
 
 # What a model offers to distillation, by name. A tap has one tensor per level or stage.
 Taps = Mapping[str, Sequence[Tensor]]
+# The taps that a model can give: for each tensor its channels (of logits: its columns).
+Offer = Mapping[str, Sequence[int]]
+
+LOSSES = ("DIST", "KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION")
 
 
 @dataclass(frozen=True)
@@ -24,57 +30,134 @@ class Term:
     loss: nn.Module
     weight: float
 
-    def __call__(self, student: Taps, teacher: Taps, valid: Taps) -> Tensor:
-        ours, theirs = student[self.tap], teacher[self.tap]
-        triples = zip(ours, theirs, valid.get(self.tap, [None] * len(ours)), strict=True)
-        return self.weight * torch.stack([self._one(*triple) for triple in triples]).sum()
-
-    def _one(self, student: Tensor, teacher: Tensor, valid: Tensor | None) -> Tensor:
-        # A batch may sample no RoI at all; every process must still have the same losses with gradients.
-        return self.loss(student, teacher, valid) if student.numel() else student.sum()
-
     def __str__(self) -> str:
         return f"{self.weight}·{self.name}({self.tap})"
 
 
-class Distiller:
-    """The distillation losses of one training, in the order of the plan."""
-
-    def __init__(self, terms: Sequence[Term]) -> None:
-        self.terms = tuple(terms)
-
-    def __call__(self, student: Taps, teacher: Taps, valid: Taps | None = None) -> dict[str, Tensor]:
-        """The losses by name, e.g. {"loss_dist": 0-dim tensor}; taps that no loss uses are not touched.
-
-        Args:
-            student, teacher: the taps of both sides.
-            valid: for taps by name the rows that count (see the losses); all rows of the others do.
-        """
-        return {f"loss_{term.name}": term(student, teacher, valid or {}) for term in self.terms}
-
-    def __str__(self) -> str:
-        return " + ".join(["task", *map(str, self.terms)])
-
-
-def build_distiller(distill: CfgNode, activation: Activation, taps: Mapping[str, float] | None = None) -> Distiller:
-    """The losses that the DISTILL node switches on (WEIGHT above 0), on class logits.
+class Distiller(nn.Module):
+    """The distillation losses of one training, in the order of the plan.
 
     Args:
-        taps: the taps with class logits, each with a factor on the losses' weights; default cls_logits.
+        terms: the losses.
+        adapters: for terms by name one module per tensor of the tap, which the student's passes through.
+        strength: a factor on all losses in the course of the training.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        adapters: Mapping[str, nn.ModuleList] | None = None,
+        strength: Strength | None = None,
+    ) -> None:
+        super().__init__()
+        self.terms = tuple(terms)
+        self.adapters = TrainingOnly(dict(adapters or {}))
+        self.strength = strength or Strength()
+
+    @property
+    def taps(self) -> set[str]:
+        """The names of the taps that the losses need."""
+        return {term.tap for term in self.terms}
+
+    def forward(self, student: Taps, teacher: Taps, valid: Taps | None = None) -> dict[str, Tensor]:
+        """The losses by name, e.g. {"loss_dist": 0-dim tensor}.
+
+        Args:
+            student, teacher: the taps of both sides, those of self.taps at least.
+            valid: for taps of logits by name the rows that count (see the losses); all rows of the others do.
+        """
+        strength = self.strength.now()
+        return {f"loss_{t.name}": strength * t.weight * self._sum(t, student, teacher, valid or {}) for t in self.terms}
+
+    def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps) -> Tensor:
+        ours, theirs, masks = student[term.tap], teacher[term.tap], valid.get(term.tap)
+        if term.name in self.adapters:
+            adapters = list(self.adapters[term.name].children())
+            ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
+        losses = []
+        for number, (s, t) in enumerate(zip(ours, theirs, strict=True)):
+            extra = () if masks is None else (masks[number],)
+            # A batch may sample no RoI at all; every process must still have the same losses with gradients.
+            losses.append(term.loss(s, t, *extra) if s.numel() else s.sum())
+        return torch.stack(losses).sum()
+
+    def __str__(self) -> str:
+        plan = " + ".join(["task", *map(str, self.terms)])
+        return f"{plan} (distillation {self.strength})" if str(self.strength) else plan
+
+
+def is_on(distill: CfgNode) -> bool:
+    """Whether the DISTILL node names a teacher and switches a loss on.
 
     Raises:
-        UserError: a weight below 0 or a temperature not above 0.
+        UserError: a weight below 0, or a temperature not above 0.
     """
-    for loss in ("DIST", "KD"):
+    for loss in LOSSES:
         if distill[loss].WEIGHT < 0:
             raise UserError(f"DISTILL.{loss}.WEIGHT is {distill[loss].WEIGHT}: want 0 (off) or more")
-        if distill[loss].TAU <= 0:
+        if distill[loss].get("TAU", 1) <= 0:
             raise UserError(f"DISTILL.{loss}.TAU is {distill[loss].TAU}: want a temperature above 0")
-    dist = DISTLoss(distill.DIST.BETA, distill.DIST.GAMMA, distill.DIST.TAU, activation)
-    kd = KDLoss(distill.KD.TAU, activation)
-    terms = [
-        Term(name if tap == "cls_logits" else f"{name}_{tap}", tap, loss, factor * weight)
-        for name, loss, weight in (("dist", dist, distill.DIST.WEIGHT), ("kd", kd, distill.KD.WEIGHT))
-        for tap, factor in (taps or {"cls_logits": 1.0}).items()
+    named = distill.TEACHER.CONFIG_FILE or distill.TEACHER.WEIGHTS
+    return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)
+
+
+def build_distiller(
+    cfg: CfgNode,
+    student: Offer,
+    teacher: Offer,
+    activation: Activation,
+    auxiliary: Mapping[str, float] | None = None,
+) -> Distiller:
+    """The losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
+
+    Args:
+        student, teacher: what both sides can give.
+        activation: of the class logits.
+        auxiliary: more taps with class logits, by factors on the weights of the losses on logits; those that
+            both sides have are distilled like cls_logits.
+
+    Raises:
+        UserError: a value out of range, or a loss on a tap that the pair does not have.
+    """
+    both = {name for name in student if name in teacher}
+    terms, adapters = [], {}
+    for loss in _losses(cfg.DISTILL, activation):
+        factors = {loss.tap: 1.0}
+        if loss.tap == "cls_logits" and loss.name in ("dist", "kd"):
+            factors |= {tap: factor for tap, factor in (auxiliary or {}).items() if tap in both}
+        if loss.tap not in both:
+            raise UserError(
+                f"DISTILL.{loss.name.upper()} needs {loss.tap}, which this pair does not have: "
+                f"want one of {', '.join(sorted(both))}"
+            )
+        for tap, factor in factors.items():
+            name = loss.name if tap == loss.tap else f"{loss.name}_{tap}"
+            terms.append(Term(name, tap, loss.loss, factor * loss.weight))
+        ours, theirs = list(student[loss.tap]), list(teacher[loss.tap])
+        if loss.tap != "features":
+            continue
+        if len(ours) != len(theirs):
+            raise UserError(
+                f"DISTILL.{loss.name.upper()} needs as many feature levels on both sides: "
+                f"the student has {len(ours)}, the teacher {len(theirs)}"
+            )
+        # The authors of DIST + mimic adapt always; the others need it where the channels differ.
+        if loss.name == "mimic" or ours != theirs:
+            adapters[loss.name] = one_by_one(ours, theirs)
+    return Distiller(terms, adapters, Strength.of(cfg))
+
+
+def _losses(distill: CfgNode, activation: Activation) -> list[Term]:
+    """The losses with a weight above 0, each on its tap."""
+    samples = distill.RKD.SAMPLES
+    node, sync = distill.DIST, distill.SYNC
+    losses = [
+        Term("dist", "cls_logits", DISTLoss(node.BETA, node.GAMMA, node.TAU, activation, sync=sync), node.WEIGHT),
+        Term("kd", "cls_logits", KDLoss(distill.KD.TAU, activation), distill.KD.WEIGHT),
+        Term("mimic", "features", MimicLoss(), distill.MIMIC.WEIGHT),
+        Term("rkd", samples, RKDLoss(distill.RKD.DISTANCE, distill.RKD.ANGLE, sync=sync), distill.RKD.WEIGHT),
+        Term("cwd", distill.CWD.TAP, CWDLoss(distill.CWD.TAU), distill.CWD.WEIGHT),
+        Term("pkd", "features", PKDLoss(), distill.PKD.WEIGHT),
+        Term("attention", "features", AttentiveMimicLoss(distill.ATTENTION.TAU), distill.ATTENTION.WEIGHT),
     ]
-    return Distiller([term for term in terms if term.weight > 0])
+    return [term for term in losses if term.weight > 0]

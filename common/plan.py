@@ -17,6 +17,7 @@ def describe(student: nn.Module, teacher: Teacher | None, distiller: Distiller |
 
 
 def _model(model: nn.Module) -> str:
-    parts = " + ".join(type(part).__name__ for part in model.children())
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    return f"{type(model).__name__} ({parts}), {millions:.2f} M parameters"
+    parts = [part for part in model.children() if not isinstance(part, Distiller)]
+    names = " + ".join(type(part).__name__ for part in parts)
+    millions = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
+    return f"{type(model).__name__} ({names}), {millions:.2f} M parameters"

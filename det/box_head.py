@@ -29,6 +29,12 @@ def predictors(roi_heads: ROIHeads) -> list[nn.Module]:
     return [roi_heads.box_predictor]
 
 
+def pooled(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
+    """Pooled features (R, C, size, size) of the given boxes (one Boxes per image, R in all)."""
+    names = roi_heads.in_features if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_in_features
+    return pooler(roi_heads)([features[name] for name in names], boxes)
+
+
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:
     """Class logits (R, K+1), background last, of the given boxes (one Boxes per image, R in all).
 
@@ -39,12 +45,12 @@ def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Box
     if isinstance(roi_heads, Res5ROIHeads):
         regions = roi_heads._shared_roi_transform([features[f] for f in roi_heads.in_features], boxes)
         return roi_heads.box_predictor(regions.mean(dim=[2, 3]))[0]
-    pooled = roi_heads.box_pooler([features[f] for f in roi_heads.box_in_features], boxes)
+    regions = pooled(roi_heads, features, boxes)
     if not isinstance(roi_heads, CascadeROIHeads):
-        return roi_heads.box_predictor(roi_heads.box_head(pooled))[0]
+        return roi_heads.box_predictor(roi_heads.box_head(regions))[0]
     count = len(roi_heads.box_predictor) if stages == "mean" else 1
     heads = list(zip(roi_heads.box_head, roi_heads.box_predictor, strict=True))[:count]
-    logits = [predict(head(pooled))[0] for head, predict in heads]
+    logits = [predict(head(regions))[0] for head, predict in heads]
     if count == 1:
         return logits[0]
     return torch.stack([x.float().log_softmax(1) for x in logits]).logsumexp(0) - math.log(count)

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
 from common import digits
 from common.errors import UserError
+from common.unlabeled import Batches, join
+from det.config import count_classes
 
 
 def register_digits() -> None:
@@ -45,6 +53,26 @@ def register_coco_format(cfg: CfgNode) -> None:
             raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
 
 
+def training_loader(cfg: CfgNode) -> Batches:
+    """Endless batches of Detectron2's training samples, shared out among the processes.
+
+    SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
+    DATASETS.UNLABELED, whose samples have no "instances".
+    """
+
+    def unlabelled(count: int) -> Batches:
+        dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
+        return build_detection_train_loader(
+            [{name: value for name, value in d.items() if name != "annotations"} for d in dicts],
+            mapper=DatasetMapper(cfg, is_train=True),
+            total_batch_size=count,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        )
+
+    return join(cfg, lambda _: build_detection_train_loader(cfg), unlabelled)
+
+
 def check_datasets(cfg: CfgNode) -> None:
     """Make sure that every data set of the config can be read and has the model's number of classes.
 
@@ -52,12 +80,12 @@ def check_datasets(cfg: CfgNode) -> None:
         UserError: an unknown name, a missing annotation file or image folder, a wrong class count.
     """
     register_coco_format(cfg)
-    for key in ("TRAIN", "TEST"):
+    for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
-            _check_dataset(name, f"DATASETS.{key}", cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+            _check_dataset(name, f"DATASETS.{key}", *count_classes(cfg))
 
 
-def _check_dataset(name: str, key: str, num_classes: int) -> None:
+def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> None:
     if name not in DatasetCatalog:
         near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "name it in DATASETS.COCO_FORMAT"
@@ -72,7 +100,7 @@ def _check_dataset(name: str, key: str, num_classes: int) -> None:
         raise UserError(f"{key}: data set {name} has no image folder {image_root}{hint}")
     names = class_names([name])
     if names is not None and len(names) != num_classes:
-        raise UserError(f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but data set {name} has {len(names)} classes")
+        raise UserError(f"{classes_key} is {num_classes}, but data set {name} has {len(names)} classes")
 
 
 def class_names(datasets: Sequence[str]) -> list[str] | None:

@@ -1,58 +1,121 @@
 """Two-stage students: any GeneralizedRCNN config, distilled on the RoIs that the student samples."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.structures import Boxes
+from torch import Tensor
 
-from common.distiller import Distiller, build_distiller
+from common.distiller import Distiller, build_distiller, is_on
+from common.pooling import per_image, thin_out
 from common.recording import record
 from det import box_head
-from det.rcnn_teacher import RCNNTeacher, load_teacher
+from det.feature_taps import Levels, feature_taps, offer, shared_levels
+from det.rcnn_teacher import ROI_SAMPLES, RCNNTeacher, load_teacher
 
 
 @META_ARCH_REGISTRY.register()
 class DistillRCNN(GeneralizedRCNN):
     """GeneralizedRCNN whose training losses include distillation from a frozen R-CNN teacher.
 
-    In training the taps are the class logits [R, K+1] of every call of the student's box predictor (one
-    for Faster and Mask R-CNN, one per stage for Cascade), and the teacher's logits on the same boxes. In
-    evaluation, and in training without a teacher, it is the plain GeneralizedRCNN; its parameters and
-    state_dict() always are.
+    Taps, in training: cls_logits [R, K+1] of every call of the student's box predictor (one for Faster and
+    Mask R-CNN, one per stage for Cascade), and the teacher's on the same boxes; rois, the means of the pooled
+    features of up to ROI_SAMPLES of these boxes; and those of det/feature_taps.py. Images without "instances"
+    are only distilled, on the student's best proposals; their losses end in _unlabeled. In evaluation, and in
+    training without a teacher, it is the plain GeneralizedRCNN; its state_dict() always is.
     """
 
     @configurable
-    def __init__(self, *, teacher: RCNNTeacher | None = None, distiller: Distiller | None = None, **student) -> None:
+    def __init__(
+        self,
+        *,
+        teacher: RCNNTeacher | None = None,
+        distiller: Distiller | None = None,
+        levels: Levels | None = None,
+        **student,
+    ) -> None:
         """
         Args:
             teacher, distiller: both or none.
+            levels: the maps that student and teacher share.
             student: the arguments of GeneralizedRCNN.
         """
         super().__init__(**student)
-        self.teacher, self.distiller = teacher, distiller
+        self.teacher, self.distiller, self.levels = teacher, distiller, levels or []
         if teacher is not None:
             box_head.check(self.roi_heads)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        distiller = build_distiller(cfg.DISTILL, activation="softmax")
         student = super().from_config(cfg)
-        if not (distiller.terms and cfg.DISTILL.TEACHER.CONFIG_FILE):
+        if not is_on(cfg.DISTILL):
             return student
-        return student | {"distiller": distiller, "teacher": load_teacher(cfg)}
+        teacher = load_teacher(cfg)
+        box_head.check(student["roi_heads"])
+        levels = shared_levels(student["backbone"], teacher.model.backbone)
+        boxes: dict[str, Sequence[int]] = {"cls_logits": [], "rois": []}
+        ours = boxes | offer(student["backbone"], [name for name, _ in levels])
+        theirs = boxes | offer(teacher.model.backbone, [name for _, name in levels])
+        distiller = build_distiller(cfg, ours, theirs, activation="softmax")
+        return student | {"distiller": distiller, "teacher": teacher, "levels": levels}
 
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.teacher is None or self.distiller is None or not self.training:
             return super().forward(batched_inputs)
+        labelled = [x for x in batched_inputs if "instances" in x]
+        unlabelled = [x for x in batched_inputs if "instances" not in x]
+        losses = self._learn(labelled) if labelled else {}
+        if unlabelled:
+            losses |= {f"{name}_unlabeled": loss for name, loss in self._imitate(unlabelled).items()}
+        return losses
+
+    def _learn(self, inputs: list[dict]) -> dict[str, Tensor]:
+        """The losses of labelled images, with distillation on the RoIs that are sampled for them."""
         with ExitStack() as stack:
-            boxes = stack.enter_context(record(box_head.pooler(self.roi_heads), lambda args, _: args[1]))
+            features = stack.enter_context(record(self.backbone, lambda _, output: output))
+            regions = stack.enter_context(record(box_head.pooler(self.roi_heads), lambda args, out: (args[1], out)))
             logits = [
                 stack.enter_context(record(predictor, lambda _, output: output[0]))
                 for predictor in box_head.predictors(self.roi_heads)
             ]
-            losses = super().forward(batched_inputs)
-        student = {"cls_logits": [call for calls in logits for call in calls]}
-        teacher = {"cls_logits": self.teacher.cls_logits([x["image"] for x in batched_inputs], boxes)}
-        return losses | self.distiller(student, teacher)
+            losses = super().forward(inputs)
+        boxes, pooled = [b for b, _ in regions], [p for _, p in regions]
+        return losses | self._distil(inputs, features[0], boxes, pooled, [call for calls in logits for call in calls])
+
+    def _imitate(self, inputs: list[dict]) -> dict[str, Tensor]:
+        """Distillation alone, on as many of the student's best proposals as RoIs are sampled with labels."""
+        assert self.distiller is not None
+        images = self.preprocess_image(inputs)
+        features = self.backbone(images.tensor)
+        # Without labels there is nothing for it to learn; in training it would ask for them.
+        self.proposal_generator.eval()
+        with torch.no_grad():
+            proposals, _ = self.proposal_generator(images, features)
+        self.proposal_generator.train()
+        boxes = [p.proposal_boxes[: self.roi_heads.batch_size_per_image] for p in proposals]
+        pooled = [box_head.pooled(self.roi_heads, features, boxes)] if "rois" in self.distiller.taps else []
+        logits = box_head.cls_logits(self.roi_heads, features, boxes, "first")
+        return self._distil(inputs, features, [boxes], pooled, [logits])
+
+    def _distil(
+        self,
+        inputs: list[dict],
+        features: dict[str, Tensor],
+        boxes: list[list[Boxes]],
+        pooled: list[Tensor],
+        logits: list[Tensor],
+    ) -> dict[str, Tensor]:
+        assert self.teacher is not None
+        assert self.distiller is not None
+        needed = self.distiller.taps
+        student = feature_taps(needed, features, [ours for ours, _ in self.levels]) | {"cls_logits": logits}
+        if "rois" in needed:
+            student["rois"] = [thin_out(per_image(regions), ROI_SAMPLES) for regions in pooled]
+        images = [x["image"] for x in inputs]
+        teacher = self.teacher.taps(needed, images, boxes, [theirs for _, theirs in self.levels])
+        return self.distiller(student, teacher)

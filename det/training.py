@@ -4,7 +4,6 @@ import argparse
 import logging
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
@@ -16,10 +15,12 @@ from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
 from det.config import add_distill_config, without_distillation
-from det.data import check_datasets
+from det.data import check_datasets, training_loader
 from det.rcnn import DistillRCNN
+from det.retinanet import DistillRetinaNet
 
 logger = logging.getLogger(__name__)
+DISTILLING = (DistillRCNN.__name__, DistillRetinaNet.__name__)
 
 
 def load_config(config_file: str, overrides: list[str]) -> CfgNode:
@@ -33,10 +34,10 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     if not config_file:
         raise UserError("--config-file is missing: name a config, e.g. one of configs/det")
     merge(cfg, find_config(config_file, "--config-file"), overrides)
-    if cfg.DISTILL.TEACHER.CONFIG_FILE and cfg.MODEL.META_ARCHITECTURE != DistillRCNN.__name__:
+    if cfg.DISTILL.TEACHER.CONFIG_FILE and cfg.MODEL.META_ARCHITECTURE not in DISTILLING:
         raise UserError(
             f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} does not distil: "
-            f"set it to {DistillRCNN.__name__}"
+            f"set it to {' or '.join(DISTILLING)}"
         )
     if cfg.DISTILL.TEACHER.WEIGHTS and not cfg.DISTILL.TEACHER.CONFIG_FILE:
         raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
@@ -53,9 +54,18 @@ def main(args: argparse.Namespace) -> None:
         return
     engine.start(cfg)
     model = build_model(cfg)
-    logger.info(describe(model, getattr(model, "teacher", None), getattr(model, "distiller", None)))
-    loader = build_detection_train_loader(cfg)
-    engine.train(cfg, model, loader, lambda: evaluate(cfg, model), best="bbox/AP", resume=args.resume)
+    distiller = getattr(model, "distiller", None)
+    logger.info(describe(model, getattr(model, "teacher", None), distiller))
+    engine.train(
+        cfg,
+        model,
+        training_loader(cfg),
+        lambda: evaluate(cfg, model),
+        best="bbox/AP",
+        resume=args.resume,
+        unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
+        training_only={"adapters": distiller.adapters} if distiller is not None and distiller.adapters else {},
+    )
 
 
 def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from common import digits
 from common.errors import UserError
+from common.unlabeled import Batches, join
 from seg.labels import UNKNOWN, Classes
 from seg.transforms import Transform, training_transform
 
@@ -79,14 +80,9 @@ class Reader:
             UserError: a file that cannot be read, sizes that disagree, a labelId without a meaning.
         """
         image = _read(frame["image"], cv2.IMREAD_COLOR_BGR if self.channels == "BGR" else cv2.IMREAD_COLOR_RGB)
-        label = None
-        if frame["label"]:
-            label = _read(frame["label"], cv2.IMREAD_UNCHANGED)
-            if label.shape != image.shape[:2]:
-                sizes = f"{label.shape} pixels and its image {image.shape[:2]}"
-                raise UserError(f"{frame['label']} has {sizes}: they must be of one size, the label with one channel")
-            if self.transform:
-                image, label = self.transform(image, label)
+        label = self._label_ids(frame, image.shape[:2])
+        if self.transform:
+            image, label = self.transform(image, label)
         sample: dict[str, Any] = {"name": frame["name"], "height": image.shape[0], "width": image.shape[1]}
         sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         if label is not None:
@@ -99,6 +95,15 @@ class Reader:
                 )
             sample["sem_seg"] = torch.from_numpy(train_ids.astype(np.int64))
         return sample
+
+    def _label_ids(self, frame: Frame, size: tuple[int, ...]) -> np.ndarray | None:
+        if frame["label"] is None:
+            return None
+        label = _read(frame["label"], cv2.IMREAD_UNCHANGED)
+        if label.shape != size:
+            sizes = f"{label.shape} pixels and its image {size}"
+            raise UserError(f"{frame['label']} has {sizes}: they must be of one size, the label with one channel")
+        return label
 
 
 def _read(path: str, flag: int) -> np.ndarray:
@@ -113,6 +118,11 @@ def training_frames(cfg: CfgNode) -> list[Frame]:
     return _all_frames(cfg, "TRAIN", need_labels=True)
 
 
+def unlabelled_frames(cfg: CfgNode) -> list[Frame]:
+    """The frames of DATASETS.UNLABELED, without their labels, if they have any."""
+    return [frame | {"label": None} for frame in _all_frames(cfg, "UNLABELED", need_labels=False)]
+
+
 def test_frames(cfg: CfgNode) -> list[Frame]:
     """The frames of DATASETS.TEST, with labels where the split has them."""
     return _all_frames(cfg, "TEST", need_labels=False)
@@ -123,15 +133,24 @@ def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
     return [frame for split in found for frame in split]
 
 
-def training_loader(cfg: CfgNode) -> DataLoader:
-    """Endless batches of SOLVER.IMS_PER_BATCH augmented samples, shared out among the processes."""
-    dataset = training_frames(cfg)
+def training_loader(cfg: CfgNode) -> Batches:
+    """Endless batches of augmented samples, shared out among the processes.
+
+    SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
+    DATASETS.UNLABELED.
+    """
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg))
-    return build_batch_data_loader(
-        MapDataset(DatasetFromList(dataset, copy=False), reader),
-        TrainingSampler(len(dataset), seed=cfg.SEED if cfg.SEED >= 0 else None),
-        cfg.SOLVER.IMS_PER_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+
+    def loader(dataset: list[Frame], count: int) -> Batches:
+        return build_batch_data_loader(
+            MapDataset(DatasetFromList(dataset, copy=False), reader),
+            TrainingSampler(len(dataset), seed=cfg.SEED if cfg.SEED >= 0 else None),
+            count,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
+    return join(
+        cfg, lambda count: loader(training_frames(cfg), count), lambda count: loader(unlabelled_frames(cfg), count)
     )
 
 

@@ -69,17 +69,27 @@ class Network(nn.Module):
         return batch.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """Logits for a preprocessed batch (N, 3, H, W).
+        """Taps for a preprocessed batch (N, 3, H, W).
 
         Returns:
-            "cls_logits" (N, classes, h, w) at the resolution of the model's head, and with an auxiliary
-            head "aux_logits".
+            "cls_logits" (N, classes, h, w) at the resolution of the model's head, with an auxiliary head
+            "aux_logits", and "features", the encoder's last stage.
         """
-        with record(self.smp.encoder, lambda _, features: features) as encoded:
-            output = {"cls_logits": self.smp(batch)}
+        with record(self.smp.encoder, lambda _, output: output) as encoded:
+            taps = {"cls_logits": self.smp(batch)}
+        # Vision transformers give (stages, tokens).
+        stages = encoded[0][0] if isinstance(encoded[0], tuple) else encoded[0]
+        taps["features"] = stages[-1]
         if self.aux_head is not None:
-            output["aux_logits"] = self.aux_head(encoded[0][-2])
-        return output
+            taps["aux_logits"] = self.aux_head(stages[-2])
+        return taps
+
+    def offer(self) -> dict[str, list[int]]:
+        """The taps that seg/taps.py gives for this network, with their channels."""
+        channels = [self.smp.encoder.out_channels[-1]]
+        offer: dict[str, list[int]] = dict.fromkeys(("features", "images", "cells", "classes"), channels)
+        offer |= {"cls_logits": [], "logit_maps": []}
+        return offer if self.aux_head is None else offer | {"aux_logits": []}
 
 
 def build_network(cfg: CfgNode) -> Network:

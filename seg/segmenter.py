@@ -8,13 +8,14 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.distiller import Distiller, Taps, build_distiller
+from common.distiller import Distiller, build_distiller, is_on
 from common.errors import UserError
 from common.norm import synchronize_batch_norm
 from seg.inference import Inference
 from seg.labels import IGNORE
 from seg.network import Network, build_network
 from seg.resizing import nearest, resize
+from seg.taps import taps
 from seg.teacher import SegTeacher, load_teacher
 
 
@@ -52,7 +53,7 @@ class Segmenter(nn.Module):
         """
         Args:
             batched_inputs: for each image {"image": raw (3, H, W), 0 to 255} and in training "sem_seg":
-                trainIds (H, W), int64, IGNORE where a pixel does not count.
+                trainIds (H, W), int64, IGNORE where a pixel does not count. Images without it are distilled only.
 
         Returns:
             in training 0-dim losses by name; else for each image {"sem_seg": probabilities (K, H, W)}.
@@ -62,29 +63,36 @@ class Segmenter(nn.Module):
             return [{"sem_seg": self.inference(self._logits, image)} for image in images]
         batch = self.network.preprocess(images)
         labels = self._labels(batched_inputs, batch.shape[2:])
-        student = {name: logits.float() for name, logits in self.network(batch).items()}
+        student = self.network(batch)
         losses = {"loss_ce": self._cross_entropy(student["cls_logits"], labels)}
         if "aux_logits" in student:
             losses["loss_ce_aux"] = self.aux_weight * self._cross_entropy(student["aux_logits"], labels)
         if self.teacher is None or self.distiller is None:
             return losses
-        teacher = self.teacher.taps(images, student)
+        teacher = self.teacher.output(images, student)
+        small = nearest(labels, student["features"].shape[2:])
+        ours, theirs = (taps(self.distiller.taps, output, small) for output in (student, teacher))
         valid = None
         if not self.ignored_pixels:
-            valid = {name: [nearest(labels, logits.shape[2:]) != IGNORE] for name, logits in student.items()}
-        return losses | self.distiller(_as_taps(student), _as_taps(teacher), valid)
+            # Where nothing is labelled, nothing is ignored.
+            counts = labels != IGNORE
+            counts[["sem_seg" not in sample for sample in batched_inputs]] = True
+            logits = {name: tap for name, tap in ours.items() if name in ("cls_logits", "aux_logits")}
+            valid = {name: [nearest(counts, tap[0].shape[2:])] for name, tap in logits.items()}
+        return losses | self.distiller(ours, theirs, valid)
 
     def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
         device = self.network.mean.device
         stride = self.network.smp.encoder.output_stride
-        labels = [sample["sem_seg"].to(device) for sample in batched_inputs]
+        none = torch.tensor(IGNORE)
+        labels = [x.get("sem_seg", none.expand(x["image"].shape[1:])).to(device) for x in batched_inputs]
         padded = ImageList.from_tensors(labels, stride, pad_value=IGNORE).tensor
         if padded.shape[1:] != torch.Size(size):
             raise ValueError(f"sem_seg: got size {tuple(padded.shape[1:])}, want the images' {tuple(size)}")
         return padded
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = resize(logits, labels.shape[1:])
+        logits = resize(logits.float(), labels.shape[1:])
         if not (labels != IGNORE).any():
             return logits.sum() * 0  # the mean over no pixel would be NaN
         return F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
@@ -94,10 +102,6 @@ class Segmenter(nn.Module):
         batch = self.network.preprocess([image])
         logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:])
         return logits[0, :, : image.shape[1], : image.shape[2]]
-
-
-def _as_taps(logits: dict[str, Tensor]) -> Taps:
-    return {name: [one] for name, one in logits.items()}
 
 
 def build_segmenter(cfg: CfgNode) -> Segmenter:
@@ -132,11 +136,8 @@ def around(
 
 
 def _distillation(cfg: CfgNode, network: Network) -> tuple[SegTeacher | None, Distiller | None]:
-    named = cfg.DISTILL.TEACHER.CONFIG_FILE or cfg.DISTILL.TEACHER.WEIGHTS
-    if not named or not build_distiller(cfg.DISTILL, "softmax").terms:
+    if not is_on(cfg.DISTILL):
         return None, None
     teacher = load_teacher(cfg)
-    taps = {"cls_logits": 1.0}
-    if network.aux_head is not None and teacher.model.aux_head is not None:
-        taps["aux_logits"] = cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
-    return teacher, build_distiller(cfg.DISTILL, "softmax", taps)
+    auxiliary = {"aux_logits": cfg.MODEL.AUX_HEAD.LOSS_WEIGHT}
+    return teacher, build_distiller(cfg, network.offer(), teacher.model.offer(), "softmax", auxiliary)

@@ -1,4 +1,4 @@
-"""The frozen segmentation teacher: from its own config and weights to logits for the student's batch."""
+"""The frozen segmentation teacher: from its own config and weights to its output for the student's batch."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ class SegTeacher(Teacher[Network]):
         self.flip_channels = flip_channels
 
     @torch.no_grad()
-    def taps(self, images: Sequence[Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The teacher's logits for those that the student has, at the student's resolution.
+    def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The teacher's output for those parts of it that the student has, at the student's resolution.
 
         Args:
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
-            student: logits (N, K, h, w) by name.
+            student: maps (N, C, h, w) by name, as of seg.network.Network.
         """
         if self.flip_channels:
             images = [image.flip(0) for image in images]
         output = self.model(self.model.preprocess(images))
-        return {name: resize(output[name], logits.shape[2:]) for name, logits in student.items() if name in output}
+        return {name: resize(output[name], maps.shape[2:]) for name, maps in student.items() if name in output}
 
 
 def load_teacher(student_cfg: CfgNode) -> SegTeacher:

@@ -10,7 +10,7 @@ from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
 from seg.config import get_cfg, without_distillation
-from seg.data import test_frames, training_frames, training_loader
+from seg.data import test_frames, training_frames, training_loader, unlabelled_frames
 from seg.evaluation import evaluate
 from seg.labels import Classes
 from seg.network import load_network
@@ -42,11 +42,11 @@ def main(args: argparse.Namespace) -> None:
     if args.eval_only:
         evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
         return
-    training_frames(cfg), test_frames(cfg)  # complains before anything is written
+    training_frames(cfg), unlabelled_frames(cfg), test_frames(cfg)  # complains before anything is written
     engine.start(cfg)
     model = build_segmenter(cfg)
     logger.info(describe(model.network.smp, model.teacher, model.distiller))
-    aux_head = model.network.aux_head
+    parts = {"aux_head": model.network.aux_head, "adapters": model.distiller and model.distiller.adapters}
     engine.train(
         cfg,
         model,
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
         best="sem_seg/mIoU",
         resume=args.resume,
         student=model.network.smp,
-        training_only={} if aux_head is None else {"aux_head": aux_head},
+        training_only={name: part for name, part in parts.items() if part},
         unused_parameters=True,  # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH
     )
 

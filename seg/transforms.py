@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from common.errors import UserError
 from seg.labels import IGNORE
 
-# image (H, W, 3) and labelIds (H, W) in, both of another size out
-Transform = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# image (H, W, 3) and labelIds (H, W), if there are any, in; both of another size out
+Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
 
 
 class _ScaleOneOf(A.RandomScale):
@@ -48,11 +48,11 @@ class TrainingTransform:
             ]
         )
 
-    def __call__(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, label: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         # Drawn from NumPy's global state, which the engine and the data loader's workers seed.
         self._steps.set_random_seed(int(np.random.randint(2**31)))
-        result = self._steps(image=image, mask=label)
-        return result["image"], result["mask"]
+        result = self._steps(image=image) if label is None else self._steps(image=image, mask=label)
+        return result["image"], result.get("mask")
 
 
 def training_transform(cfg: CfgNode) -> TrainingTransform:

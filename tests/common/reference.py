@@ -44,3 +44,93 @@ def kd(student, teacher, valid=None, tau=1.0, activation="softmax"):
             terms += [(1 - a) * math.log((1 - a) / (1 - b)) for a, b in zip(p, q, strict=True)]
         total.append(math.fsum(terms))
     return tau**2 * math.fsum(total) / len(total)
+
+
+def mimic(student, teacher):
+    pairs = list(zip(student.double().flatten().tolist(), teacher.double().flatten().tolist(), strict=True))
+    return math.fsum((a - b) ** 2 for a, b in pairs) / len(pairs)
+
+
+def cwd(student, teacher, tau=4.0):
+    total = []
+    for image_s, image_t in zip(student, teacher, strict=True):
+        for channel_s, channel_t in zip(image_s, image_t, strict=True):
+            p = probabilities(channel_t.double().flatten(), tau, "softmax")
+            q = probabilities(channel_s.double().flatten(), tau, "softmax")
+            total.append(math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+    return tau**2 * math.fsum(total) / len(total)
+
+
+def pkd(student, teacher, eps=1e-6):
+    sides = [[_standardise(c, eps) for c in x.double().transpose(0, 1).flatten(1).tolist()] for x in (student, teacher)]
+    pairs = [(a, b) for c, d in zip(*sides, strict=True) for a, b in zip(c, d, strict=True)]
+    return math.fsum((a - b) ** 2 for a, b in pairs) / len(pairs) / 2
+
+
+def _standardise(x, eps):
+    mean = math.fsum(x) / len(x)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in x) / len(x))
+    return [(v - mean) / (deviation + eps) for v in x]
+
+
+def rkd(student, teacher, distance_weight=25.0, angle_weight=50.0, normalize=True):
+    sides = [_samples(x, normalize) for x in (student, teacher)]
+    n = len(sides[0])
+    d = [_distances(x) for x in sides]
+    distance = math.fsum(_huber(d[0][i][j] - d[1][i][j]) for i in range(n) for j in range(n)) / n**2
+    angles = [
+        _huber(_angle(sides[0], i, j, k) - _angle(sides[1], i, j, k))
+        for i in range(n)
+        for j in range(n)
+        for k in range(n)
+    ]
+    return distance_weight * distance + angle_weight * math.fsum(angles) / n**3
+
+
+def _samples(x, normalize):
+    rows = x.double().tolist()
+    if normalize:
+        rows = [[v / _length(row) for v in row] for row in rows]
+    return rows
+
+
+def _length(vector):
+    return math.sqrt(math.fsum(v * v for v in vector))
+
+
+def _minus(a, b):
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def _distances(x):
+    raw = [[_length(_minus(a, b)) for b in x] for a in x]
+    positive = [v for row in raw for v in row if v > 0]
+    mean = math.fsum(positive) / len(positive)
+    return [[v / mean for v in row] for row in raw]
+
+
+def _angle(x, i, j, k):
+    a, b = _minus(x[j], x[i]), _minus(x[k], x[i])
+    if not _length(a) or not _length(b):
+        return 0.0
+    return math.fsum(p * q for p, q in zip(a, b, strict=True)) / (_length(a) * _length(b))
+
+
+def _huber(x):
+    return x * x / 2 if abs(x) < 1 else abs(x) - 0.5
+
+
+def attention(student, teacher, tau=0.5):
+    total, count = [], 0
+    for s, t in zip(student.double(), teacher.double(), strict=True):
+        channels, places = t.shape[0], t[0].numel()
+        s, t = s.flatten(1).tolist(), t.flatten(1).tolist()
+        at_place = [math.fsum(abs(t[c][p]) for c in range(channels)) / channels / tau for p in range(places)]
+        at_channel = [math.fsum(abs(v) for v in t[c]) / places / tau for c in range(channels)]
+        sums = [math.fsum(math.exp(v) for v in logits) for logits in (at_place, at_channel)]
+        for c in range(channels):
+            for p in range(places):
+                weight = places * math.exp(at_place[p]) / sums[0] * channels * math.exp(at_channel[c]) / sums[1]
+                total.append(weight * (s[c][p] - t[c][p]) ** 2)
+                count += 1
+    return math.fsum(total) / count

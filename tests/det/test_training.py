@@ -191,3 +191,15 @@ def test_tool_ends_with_one_line_and_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == "error: --weights: there is no file gone.pth"
     assert "Traceback" not in done.stderr
+
+
+def test_adapters_are_kept_beside_the_student_and_resumed(tmp_path, teacher_keys):
+    keys = [*teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0"]
+    output = train(tmp_path, *keys)
+    before = torch.load(output / "model_final.pth", weights_only=True)
+    assert set(before["adapters"]) == {f"mimic.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")}
+    assert not any("adapter" in name for name in before["model"])
+    (output / "last_checkpoint").write_text("model_0000003.pth")
+    train(tmp_path, *keys, "SOLVER.MAX_ITER", "4", options=["--resume"])
+    after = torch.load(output / "model_final.pth", weights_only=True)
+    assert all(torch.equal(value, after["adapters"][name]) for name, value in before["adapters"].items())

@@ -11,11 +11,12 @@ import cv2
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from scenes import CONFIGS, SMALL, STUDENT, TEACHER, config, save_teacher, write_tree
+from scenes import CONFIGS, SMALL, STUDENT, TEACHER, batch, config, save_teacher, write_tree
 
 from common import digits
 from common.launch import parser, run
 from common.schedule import build_schedule
+from seg.segmenter import build_segmenter
 from seg.training import evaluate_weights, load_config, main
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +191,19 @@ def test_shipped_configs_build_and_find_their_base(tmp_path):
         assert cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR", file
         teacher = cfg.DISTILL.TEACHER.CONFIG_FILE
         assert not teacher or (ROOT / teacher).is_file()
+
+
+def test_shipped_configs_take_a_training_step():
+    """On a small input, with random weights, without their teacher."""
+    for file in sorted((CONFIGS / "cityscapes").glob("*.yaml")):
+        cfg = load_config(str(file), [*SMALL, "MODEL.ENCODER.WEIGHTS", ""])
+        plain = cfg.clone()
+        plain.defrost()
+        plain.DISTILL.TEACHER.CONFIG_FILE = plain.DISTILL.TEACHER.WEIGHTS = ""
+        losses = build_segmenter(plain).train()(batch(2, size=(64, 128), classes=19))
+        assert set(losses) == {"loss_ce", "loss_ce_aux"}
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values()), file
 
 
 def command(*argv):

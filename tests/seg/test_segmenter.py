@@ -9,8 +9,9 @@ from scenes import CONFIGS, STUDENT, batch, config, save_teacher
 from torch.nn import functional as F
 
 from common.errors import UserError
-from common.losses import DISTLoss, KDLoss
+from common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
 from common.plan import describe
+from common.pooling import per_cell, per_class, per_image
 from common.progress import LOGGERS
 from seg.labels import IGNORE
 from seg.network import load_network
@@ -75,7 +76,8 @@ def test_losses_are_the_formula_of_the_paper(aux_teacher_keys):
     assert torch.allclose(losses["loss_ce_aux"], 0.4 * aux)
     dist = DISTLoss(tau=2.0)
     assert torch.allclose(losses["loss_dist"], 3 * dist(logits["cls_logits"], taught["cls_logits"]))
-    assert torch.allclose(losses["loss_dist_aux_logits"], 3 * 0.4 * dist(logits["aux_logits"], taught["aux_logits"]))
+    taught_aux = resize(taught["aux_logits"], (8, 8))  # the teacher's last stage but one is finer
+    assert torch.allclose(losses["loss_dist_aux_logits"], 3 * 0.4 * dist(logits["aux_logits"], taught_aux))
 
 
 def load_network_of(keys):
@@ -164,7 +166,7 @@ def test_teacher_normalises_its_own_way(tmp_path):
     with torch.no_grad():
         wanted = alone(alone.preprocess([image.flip(0) for image in rgb]))["cls_logits"]
         unflipped = alone(alone.preprocess(rgb))["cls_logits"]
-    seen = teacher.taps(rgb, {"cls_logits": wanted})["cls_logits"]
+    seen = teacher.output(rgb, {"cls_logits": wanted})["cls_logits"]
     assert torch.allclose(seen, wanted, atol=1e-5)
     assert not torch.allclose(seen, unflipped, atol=1e-2)
 
@@ -185,7 +187,7 @@ def test_teacher_from_a_folder_of_smp(tmp_path):
     mean, std = torch.tensor([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]]).view(2, 3, 1, 1)
     with torch.no_grad():
         wanted = stock(torch.stack([(image - mean) / std for image in images]))
-    seen = teacher.taps(images, {"cls_logits": wanted})["cls_logits"]
+    seen = teacher.output(images, {"cls_logits": wanted})["cls_logits"]
     assert torch.allclose(seen, wanted, atol=1e-4)
 
 
@@ -215,3 +217,31 @@ def test_teachers_that_do_not_fit(teacher_keys, tmp_path):
 
 def test_class_weights_that_do_not_fit():
     refused("MODEL.CLASS_WEIGHTS has 2 numbers: want 11", "MODEL.CLASS_WEIGHTS", "[1.0, 2.0]")
+
+
+@pytest.mark.parametrize("samples", ["images", "cells", "classes"])
+def test_relations_among_samples_of_the_encoders_last_stage(teacher_keys, samples):
+    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", samples]
+    model, inputs = build(*teacher_keys, *keys), batch(4)
+    teacher = load_network_of(teacher_keys)
+    images = [sample["image"] for sample in inputs]
+    with torch.no_grad():
+        ours = model.network.smp.encoder(model.network.preprocess(images))[-1]
+        theirs = teacher.smp.encoder(teacher.preprocess(images))[-1]
+    labels = nearest(torch.stack([sample["sem_seg"] for sample in inputs]), ours.shape[2:])
+    pool = {"images": per_image, "cells": per_cell, "classes": lambda x: per_class(x, labels)}[samples]
+    assert torch.allclose(model(inputs)["loss_rkd"], RKDLoss()(pool(ours), pool(theirs)), atol=1e-5)
+
+
+def test_feature_and_channel_losses(teacher_keys):
+    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.CWD.WEIGHT", "3.0"]
+    model, inputs = build(*teacher_keys, *keys, "DISTILL.CWD.TAP", "logit_maps"), batch()
+    teacher = load_network_of(teacher_keys)
+    images = [sample["image"] for sample in inputs]
+    with torch.no_grad():
+        ours = model.network(model.network.preprocess(images))
+        theirs = teacher(teacher.preprocess(images))
+    losses = model(inputs)
+    (adapter,) = model.distiller.adapters["mimic"]
+    assert torch.allclose(losses["loss_mimic"], MimicLoss()(adapter(ours["features"]), theirs["features"]))
+    assert torch.allclose(losses["loss_cwd"], 3 * CWDLoss()(ours["cls_logits"], theirs["cls_logits"]))

@@ -1,0 +1,46 @@
+"""CWD: the student looks, channel by channel, where the teacher looks."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.losses.features import prepare_features
+from common.losses.logits import check_positive
+
+
+class CWDLoss(nn.Module):
+    """Channel-wise distillation, Shu et al., ICCV 2021, eq. 4: tau² · KL(teacher || student) over the places.
+
+    Each channel, divided by tau, becomes a distribution over its H·W places by softmax; the divergence is
+    averaged over images and channels. For feature maps or dense logits.
+
+    Args:
+        tau: temperature, above 0; the paper's is 4 for features and 3 for logits.
+
+    Raises:
+        ValueError: for a tau not above 0.
+    """
+
+    def __init__(self, tau: float = 4.0) -> None:
+        super().__init__()
+        check_positive("tau", tau)
+        self.tau = tau
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau}"
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student: (N, C, H, W), any floating dtype; the gradient flows here.
+            teacher: of the same shape.
+
+        Returns:
+            0-dim loss, at least 0, float32 (float64 for float64 input).
+
+        Raises:
+            ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
+        """
+        student, teacher = prepare_features(student, teacher, dims=4)
+        ours, theirs = ((x.flatten(2) / self.tau).log_softmax(2) for x in (student, teacher))
+        divergence = F.kl_div(ours, theirs, reduction="sum", log_target=True)
+        return self.tau**2 * divergence / (student.shape[0] * student.shape[1])

@@ -1,0 +1,43 @@
+"""PKD: the student's feature maps correlate with the teacher's, whatever their scale."""
+
+from torch import Tensor, nn
+
+from common.losses.features import prepare_features
+
+
+class PKDLoss(nn.Module):
+    """Pearson feature imitation, Cao et al., NeurIPS 2022, eq. 3: half the squared error of standardised maps.
+
+    Each channel is standardised over images and places, to mean 0 and standard deviation 1; the loss is then
+    1 - Pearson correlation, averaged over the channels.
+
+    Args:
+        eps: added to the standard deviations, above 0.
+    """
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student: (N, C, H, W), any floating dtype; the gradient flows here.
+            teacher: of the same shape.
+
+        Returns:
+            0-dim loss in [0, 2], float32 (float64 for float64 input).
+
+        Raises:
+            ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
+        """
+        student, teacher = prepare_features(student, teacher, dims=4)
+        return (self._standardise(student) - self._standardise(teacher)).square().mean() / 2
+
+    def _standardise(self, x: Tensor) -> Tensor:
+        centred = x - x.mean((0, 2, 3), keepdim=True)
+        variance = centred.square().mean((0, 2, 3), keepdim=True)
+        # The root of 0 has no gradient; a constant channel contributes none.
+        constant = variance == 0
+        deviation = variance.masked_fill(constant, 1).sqrt().masked_fill(constant, 0)
+        return centred / (deviation + self.eps)

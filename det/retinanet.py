@@ -1,0 +1,117 @@
+"""One-stage students: any RetinaNet config, distilled on the class logits of every anchor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch import RetinaNet
+from torch import Tensor
+
+from common.distiller import Distiller, build_distiller, is_on
+from common.errors import UserError
+from common.recording import record
+from det.feature_taps import Levels, feature_taps, offer, shared_levels
+from det.retinanet_teacher import RetinaNetTeacher, load_teacher
+
+
+@META_ARCH_REGISTRY.register()
+class DistillRetinaNet(RetinaNet):
+    """RetinaNet whose training losses include distillation from a frozen RetinaNet.
+
+    Taps, in training, with a tensor for each level: cls_logits, rows of the classes of one anchor, or of all
+    anchors of one location; logit_maps (N, anchors x classes, H, W), the same numbers; and those of
+    det/feature_taps.py. Images without "instances" are only distilled; their losses end in _unlabeled. In
+    evaluation, and in training without a teacher, it is the plain RetinaNet; its
+    state_dict() always is.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        teacher: RetinaNetTeacher | None = None,
+        distiller: Distiller | None = None,
+        levels: Levels | None = None,
+        columns: int = 0,
+        **student,
+    ) -> None:
+        """
+        Args:
+            teacher, distiller: both or none.
+            levels: the maps that student and teacher share.
+            columns: logits in a row: the number of classes, or of anchors at a location x classes.
+            student: the arguments of RetinaNet.
+        """
+        super().__init__(**student)
+        self.teacher, self.distiller, self.levels, self.columns = teacher, distiller, levels or [], columns
+        if teacher is not None:
+            _check_anchors(self, teacher.model)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        student = super().from_config(cfg)
+        if not is_on(cfg.DISTILL):
+            return student
+        rows, classes = cfg.DISTILL.DENSE_ROWS, cfg.MODEL.RETINANET.NUM_CLASSES
+        if rows not in ("anchors", "locations"):
+            raise UserError(f"DISTILL.DENSE_ROWS is {rows}: want anchors or locations")
+        columns = classes * (1 if rows == "anchors" else student["anchor_generator"].num_anchors[0])
+        teacher = load_teacher(cfg)
+        levels = shared_levels(student["backbone"], teacher.model.backbone)
+        logits: dict[str, Sequence[int]] = {"cls_logits": [], "logit_maps": []}
+        ours = logits | offer(student["backbone"], [name for name, _ in levels])
+        theirs = logits | offer(teacher.model.backbone, [name for _, name in levels])
+        distiller = build_distiller(cfg, ours, theirs, activation="sigmoid")
+        return student | {"distiller": distiller, "teacher": teacher, "levels": levels, "columns": columns}
+
+    def forward(self, batched_inputs: list[dict]) -> Any:
+        if self.teacher is None or self.distiller is None or not self.training:
+            return super().forward(batched_inputs)
+        labelled = [x for x in batched_inputs if "instances" in x]
+        unlabelled = [x for x in batched_inputs if "instances" not in x]
+        losses = self._learn(labelled) if labelled else {}
+        if unlabelled:
+            losses |= {f"{name}_unlabeled": loss for name, loss in self._imitate(unlabelled).items()}
+        return losses
+
+    def _learn(self, inputs: list[dict]) -> dict[str, Tensor]:
+        """The losses of labelled images."""
+        with record(self.backbone, lambda _, out: out) as features, record(self.head, lambda _, out: out[0]) as maps:
+            losses = super().forward(inputs)
+        return losses | self._distil(inputs, features[0], maps[0])
+
+    def _imitate(self, inputs: list[dict]) -> dict[str, Tensor]:
+        """Distillation alone."""
+        features = self.backbone(self.preprocess_image(inputs).tensor)
+        maps, _ = self.head([features[level] for level in self.head_in_features])
+        return self._distil(inputs, features, maps)
+
+    def _distil(self, inputs: list[dict], features: dict[str, Tensor], maps: list[Tensor]) -> dict[str, Tensor]:
+        assert self.teacher is not None
+        assert self.distiller is not None
+        needed = self.distiller.taps
+        student = self._logit_taps(maps) | feature_taps(needed, features, [ours for ours, _ in self.levels])
+        images, levels = [x["image"] for x in inputs], [theirs for _, theirs in self.levels]
+        maps_of_teacher, teacher = self.teacher.taps(needed, images, levels)
+        return self.distiller(student, self._logit_taps(maps_of_teacher) | teacher)
+
+    def _logit_taps(self, maps: list[Tensor]) -> dict[str, Sequence[Tensor]]:
+        return {"logit_maps": maps, "cls_logits": [_rows(x, self.columns) for x in maps]}
+
+
+def _rows(logits: Tensor, columns: int) -> Tensor:
+    """(N, A x K, H, W), anchor-major, as (N·H·W·A, K) or (N·H·W, A x K), whichever has that many columns."""
+    return logits.permute(0, 2, 3, 1).reshape(-1, columns)
+
+
+def _check_anchors(student: RetinaNet, teacher: RetinaNet) -> None:
+    counts, strides = (
+        [value(model) for model in (student, teacher)]
+        for value in (lambda m: m.anchor_generator.num_anchors, lambda m: m.anchor_generator.strides)
+    )
+    if counts[0] != counts[1] or strides[0] != strides[1]:
+        raise UserError(
+            f"MODEL.ANCHOR_GENERATOR: the student has {counts[0]} anchors at strides {strides[0]}, "
+            f"the teacher {counts[1]} at {strides[1]}; distillation needs the same"
+        )

@@ -1,0 +1,68 @@
+"""Any Detectron2 model as a teacher: built from its own config, filled with its weights, same classes."""
+
+import logging
+from typing import TypeVar
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from torch import nn
+
+from common.checkpoint import load_complete
+from common.classes import check_same_classes
+from common.config import find_config, merge
+from common.errors import UserError
+from det.config import add_distill_config, count_classes, without_distillation
+from det.data import class_names, register_coco_format
+
+logger = logging.getLogger(__name__)
+M = TypeVar("M", bound=nn.Module)
+
+
+def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
+    """The model that DISTILL.TEACHER of the student's config names, on the student's device.
+
+    Returns:
+        the model, and whether it wants the student's images with their channels the other way round.
+
+    Raises:
+        UserError: a missing config or weights, weights that do not fit, classes other than the student's, or
+            a model that is no `kind`.
+    """
+    node = student_cfg.DISTILL.TEACHER
+    cfg = get_cfg()
+    add_distill_config(cfg)
+    merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"))
+    cfg.MODEL.DEVICE = student_cfg.MODEL.DEVICE
+    register_coco_format(cfg)
+    formats = {"student": student_cfg.INPUT.FORMAT, "teacher": cfg.INPUT.FORMAT}
+    for side, value in formats.items():
+        if value not in ("BGR", "RGB"):
+            raise UserError(f"INPUT.FORMAT of the {side} is {value}: want BGR or RGB")
+    with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
+        model = build_model(without_distillation(cfg))
+    if not isinstance(model, kind):
+        raise UserError(f"DISTILL.TEACHER.CONFIG_FILE: {type(model).__name__} is no {kind.__name__}")
+    logger.info(check_classes(student_cfg, cfg))
+    load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS")
+    return model, formats["student"] != formats["teacher"]
+
+
+def check_classes(student: CfgNode, teacher: CfgNode) -> str:
+    """What could be found out about the classes of both configs, in words for the log.
+
+    Raises:
+        UserError: another number of classes, or other names or another order.
+    """
+    counts, keys = zip(count_classes(student), count_classes(teacher), strict=True)
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{keys[0]}: the student has {counts[0]} classes, the teacher "
+            f"{counts[1]}; distillation needs the same classes in the same order"
+        )
+    ours, theirs = class_names(student.DATASETS.TRAIN), class_names(teacher.DATASETS.TRAIN)
+    if ours is None or theirs is None:
+        side = "student" if ours is None else "teacher"
+        return f"{counts[0]} classes on both sides; their order is not checked, as the {side}'s data set is unknown"
+    check_same_classes(ours, theirs)
+    return f"student and teacher have the same {counts[0]} classes in the same order"

@@ -1,0 +1,156 @@
+"""Which losses are built from a config, on which taps, with which adapters, and how strongly they count."""
+
+import math
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.utils.events import EventStorage
+
+from common.adapters import TrainingOnly, one_by_one
+from common.config import add_common_keys, merge
+from common.distiller import LOSSES, build_distiller, is_on
+from common.errors import UserError
+from common.losses import CWDLoss, DISTLoss, MimicLoss, PKDLoss, RKDLoss
+from common.strength import Strength
+
+OFFER = {"cls_logits": [], "features": [4, 6], "images": [4, 6], "cells": [4, 6]}
+TEACHER = OFFER | {"features": [8, 8], "images": [8, 8], "cells": [8, 8]}
+
+
+def config(*overrides):
+    cfg = get_cfg()
+    add_common_keys(cfg)
+    merge(cfg, "", ["DISTILL.DIST.WEIGHT", "0.0", *map(str, overrides)])
+    return cfg
+
+
+def build(*overrides, student=OFFER, teacher=TEACHER, **options):
+    torch.manual_seed(0)
+    return build_distiller(config(*overrides), student, teacher, "softmax", **options)
+
+
+def maps(channels, seed):
+    torch.manual_seed(seed)
+    return [torch.randn(2, c, 5, 4) for c in channels]
+
+
+def test_any_set_of_losses_together_in_the_order_of_the_plan():
+    weights = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "2.0")]
+    distiller = build(*weights)
+    assert str(distiller) == (
+        "task + 2.0·dist(cls_logits) + 2.0·kd(cls_logits) + 2.0·mimic(features) + 2.0·rkd(images) "
+        "+ 2.0·cwd(features) + 2.0·pkd(features) + 2.0·attention(features)"
+    )
+    assert distiller.taps == {"cls_logits", "features", "images"}
+
+
+def test_feature_losses_are_summed_over_levels_behind_their_adapters():
+    distiller = build("DISTILL.MIMIC.WEIGHT", "1.5", "DISTILL.PKD.WEIGHT", "1.0", "DISTILL.CWD.WEIGHT", "0.5")
+    ours, theirs = maps([4, 6], 1), maps([8, 8], 2)
+    losses = distiller({"features": ours}, {"features": theirs})
+    for name, loss, weight in (("mimic", MimicLoss(), 1.5), ("pkd", PKDLoss(), 1.0), ("cwd", CWDLoss(), 0.5)):
+        adapted = [adapter(x) for adapter, x in zip(distiller.adapters[name], ours, strict=True)]
+        wanted = weight * sum(loss(s, t) for s, t in zip(adapted, theirs, strict=True))
+        assert torch.allclose(losses[f"loss_{name}"], wanted)
+
+
+def test_adapters_have_the_declared_channels_and_only_where_needed():
+    distiller = build("DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.PKD.WEIGHT", "1.0")
+    assert [(a.in_channels, a.out_channels) for a in distiller.adapters["mimic"]] == [(4, 8), (6, 8)]
+    same = build("DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.PKD.WEIGHT", "1.0", student=TEACHER)
+    assert set(same.adapters) == {"mimic"}  # the mimic of the paper adapts always
+
+
+def test_relations_of_samples():
+    distiller = build("DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "cells", "DISTILL.RKD.ANGLE", "10.0")
+    student, teacher = [torch.randn(6, 4)], [torch.randn(6, 8)]
+    loss = distiller({"cells": student}, {"cells": teacher})["loss_rkd"]
+    assert torch.allclose(loss, RKDLoss(25.0, 10.0)(student[0], teacher[0]))
+
+
+def test_auxiliary_logits_count_where_both_sides_have_them():
+    keys = ["DISTILL.DIST.WEIGHT", "2.0"]
+    auxiliary = {"aux_logits": 0.4}
+    one_side = build(*keys, student=OFFER | {"aux_logits": []}, auxiliary=auxiliary)
+    assert str(one_side) == "task + 2.0·dist(cls_logits)"
+    both = build(*keys, student=OFFER | auxiliary, teacher=TEACHER | auxiliary, auxiliary=auxiliary)
+    assert str(both) == "task + 2.0·dist(cls_logits) + 0.8·dist_aux_logits(aux_logits)"
+
+
+def test_rows_that_do_not_count():
+    distiller = build("DISTILL.DIST.WEIGHT", "1.0")
+    student, teacher = torch.randn(6, 4), torch.randn(6, 4)
+    valid = torch.tensor([True, False, True, True, False, True])
+    seen = distiller({"cls_logits": [student]}, {"cls_logits": [teacher]}, {"cls_logits": [valid]})["loss_dist"]
+    assert torch.allclose(seen, DISTLoss()(student[valid], teacher[valid]))
+
+
+def test_tap_that_the_pair_does_not_have_lists_those_that_it_has():
+    with pytest.raises(UserError) as error:
+        build("DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois")
+    assert str(error.value) == (
+        "DISTILL.RKD needs rois, which this pair does not have: want one of cells, cls_logits, features, images"
+    )
+
+
+def test_levels_that_do_not_match():
+    with pytest.raises(UserError, match="the student has 1, the teacher 2"):
+        build("DISTILL.MIMIC.WEIGHT", "1.0", student=OFFER | {"features": [4]})
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_negative_weight(loss):
+    with pytest.raises(UserError, match=rf"DISTILL\.{loss}\.WEIGHT is -1\.0: want 0 \(off\) or more"):
+        is_on(config(f"DISTILL.{loss}.WEIGHT", "-1.0").DISTILL)
+
+
+@pytest.mark.parametrize("loss", ["DIST", "KD", "CWD", "ATTENTION"])
+def test_temperature_out_of_range(loss):
+    with pytest.raises(UserError, match=rf"DISTILL\.{loss}\.TAU is 0\.0: want a temperature above 0"):
+        is_on(config(f"DISTILL.{loss}.TAU", "0.0").DISTILL)
+
+
+def test_distillation_is_on_with_a_teacher_and_a_weight():
+    teacher = ["DISTILL.TEACHER.WEIGHTS", "x.pth"]
+    assert not is_on(config().DISTILL)
+    assert not is_on(config(*teacher).DISTILL)
+    assert not is_on(config("DISTILL.KD.WEIGHT", "1.0").DISTILL)
+    assert is_on(config(*teacher, "DISTILL.KD.WEIGHT", "1.0").DISTILL)
+
+
+def test_strength_rises_and_decays():
+    assert [Strength()(i) for i in (0, 50, 100)] == [1, 1, 1]
+    linear = Strength(warmup=10, decay="linear", iterations=110)
+    assert [linear(i) for i in (0, 5, 10, 60, 110)] == [0, 0.5, 1, 0.5, 0]
+    cosine = Strength(decay="cosine", iterations=100)
+    assert [cosine(i) for i in (0, 25, 50, 100)] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
+
+
+def test_strength_multiplies_the_losses_and_is_part_of_the_plan():
+    keys = ["DISTILL.DIST.WEIGHT", "1.0", "DISTILL.WARMUP_ITERS", "10", "DISTILL.DECAY", "cosine"]
+    distiller = build(*keys)
+    taps = {"cls_logits": [torch.randn(6, 4)]}, {"cls_logits": [torch.randn(6, 4)]}
+    whole = distiller(*taps)["loss_dist"]  # outside of a training
+    with EventStorage(5):
+        assert torch.allclose(distiller(*taps)["loss_dist"], whole / 2)
+    assert str(distiller).endswith("(distillation rising over 10 iterations, cosine decay to 0)")
+
+
+@pytest.mark.parametrize(("key", "value"), [("DECAY", "step"), ("WARMUP_ITERS", "-1")])
+def test_strength_out_of_range(key, value):
+    with pytest.raises(UserError, match=f"DISTILL.{key} is {value}: want"):
+        build(f"DISTILL.{key}", value)
+
+
+def test_adapters_are_trained_with_a_model_and_no_part_of_its_state():
+    model = torch.nn.Linear(2, 2)
+    model.adapters = TrainingOnly({"mimic": one_by_one([4], [8])})
+    assert set(model.state_dict()) == {"weight", "bias"}
+    assert len(list(model.parameters())) == 4
+    plain = torch.nn.Linear(2, 2)
+    assert str(model.load_state_dict(plain.state_dict())) == "<All keys matched successfully>"
+    own = model.adapters.state_dict()
+    assert set(own) == {"mimic.0.weight", "mimic.0.bias"}
+    with pytest.raises(RuntimeError, match=r"mimic\.0\.bias"):
+        model.adapters.load_state_dict({"mimic.0.weight": own["mimic.0.weight"]})

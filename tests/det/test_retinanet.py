@@ -1,0 +1,144 @@
+"""DistillRetinaNet and its teacher: what is distilled, in which rows, and what is left of the teacher."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
+from detectron2.utils.events import EventStorage
+from tiny import DIGITS, batch, config
+
+from common.errors import UserError
+from common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
+from common.recording import record
+from det.config import without_distillation
+from det.retinanet_teacher import load_teacher
+
+STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
+
+
+def save_teacher(folder, *overrides):
+    cfg = config(TEACHER, *overrides)
+    torch.manual_seed(1)
+    model = build_model(cfg)
+    torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict()}, folder / "w.pth")
+    file, weights = str(folder / "config.yaml"), str(folder / "w.pth")
+    return ["DISTILL.TEACHER.CONFIG_FILE", file, "DISTILL.TEACHER.WEIGHTS", weights]
+
+
+@pytest.fixture(scope="module")
+def teacher_keys(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+def build(*overrides):
+    torch.manual_seed(0)
+    return build_model(config(STUDENT, *overrides)).train()
+
+
+def run(model):
+    """The losses, and the student's and the teacher's logit maps per level."""
+    inputs = batch()
+    with EventStorage(), record(model.head, lambda _, output: output[0]) as maps:
+        losses = model(inputs)
+    teacher = model.teacher.model
+    with torch.no_grad():
+        features = teacher.backbone(teacher.preprocess_image(inputs).tensor)
+        theirs, _ = teacher.head([features[name] for name in teacher.head_in_features])
+    return losses, maps[0], theirs
+
+
+def test_dist_has_a_row_for_each_anchor_and_a_term_for_each_level(teacher_keys):
+    model = build(*teacher_keys, "DISTILL.DIST.TAU", "2.0", "DISTILL.KD.WEIGHT", "0.5")
+    losses, ours, theirs = run(model)
+    assert len(ours) == 2
+    rows = [[permute_to_N_HWA_K(x, 10).flatten(0, 1) for x in side] for side in (ours, theirs)]
+    dist, kd = DISTLoss(tau=2.0, activation="sigmoid"), KDLoss(activation="sigmoid")
+    assert torch.allclose(losses["loss_dist"], sum(dist(s, t) for s, t in zip(*rows, strict=True)))
+    assert torch.allclose(losses["loss_kd"], 0.5 * sum(kd(s, t) for s, t in zip(*rows, strict=True)))
+
+
+def test_rows_of_the_authors_are_locations(teacher_keys):
+    losses, ours, theirs = run(build(*teacher_keys, "DISTILL.DENSE_ROWS", "locations"))
+    rows = [[x.movedim(1, -1).flatten(0, 2) for x in side] for side in (ours, theirs)]
+    assert rows[0][0].shape[1] == 6 * 10
+    dist = DISTLoss(activation="sigmoid")
+    assert torch.allclose(losses["loss_dist"], sum(dist(s, t) for s, t in zip(*rows, strict=True)))
+
+
+def test_distillation_changes_no_other_loss_and_no_weight(teacher_keys):
+    model = build(*teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0")
+    plain = build_model(without_distillation(config(STUDENT, *teacher_keys))).train()
+    assert set(plain.state_dict()) == set(model.state_dict())
+    plain.load_state_dict(model.state_dict())
+    with EventStorage():
+        alone = plain(batch())
+    losses, *_ = run(model)
+    assert set(losses) - set(alone) == {"loss_dist", "loss_mimic"}
+    assert all(losses[name] == loss for name, loss in alone.items())
+
+
+def test_students_weights_load_in_a_stock_retinanet(teacher_keys):
+    model = build(*teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0")
+    cfg = config(STUDENT, "MODEL.META_ARCHITECTURE", "RetinaNet")
+    stock = build_model(cfg)
+    assert type(stock) is RetinaNet
+    assert str(stock.load_state_dict(model.state_dict())) == "<All keys matched successfully>"
+
+
+def test_teacher_gives_its_own_logits_in_another_pixel_format(tmp_path):
+    keys = save_teacher(tmp_path, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[100.0, 120.0, 140.0]")
+    teacher = load_teacher(config(STUDENT, *keys))
+    alone, inputs = teacher.model, batch()
+    maps, _ = teacher.taps({"cls_logits"}, [x["image"] for x in inputs], [])
+    flipped = [{"image": x["image"].flip(0)} for x in inputs]
+    with torch.no_grad():
+        features = alone.backbone(alone.preprocess_image(flipped).tensor)
+        wanted, _ = alone.head([features[name] for name in alone.head_in_features])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(maps, wanted, strict=True))
+
+
+def test_channel_wise_distillation_of_logit_maps(teacher_keys):
+    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.CWD.WEIGHT", "2.0", "DISTILL.CWD.TAP", "logit_maps"]
+    losses, ours, theirs = run(build(*teacher_keys, *keys))
+    assert torch.allclose(losses["loss_cwd"], 2 * sum(CWDLoss()(s, t) for s, t in zip(ours, theirs, strict=True)))
+
+
+def test_mimic_on_all_shared_levels(teacher_keys):
+    model = build(*teacher_keys, "DISTILL.DIST.WEIGHT", "0.0", "DISTILL.MIMIC.WEIGHT", "1.0")
+    assert model.levels == [("p2", "p2"), ("p3", "p3"), ("p4", "p4"), ("p5", "p5")]
+    inputs, teacher = batch(), model.teacher.model
+    with EventStorage(), record(model.backbone, lambda _, output: output) as ours:
+        losses = model(inputs)
+    with torch.no_grad():
+        theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
+    adapters = model.distiller.adapters["mimic"]
+    wanted = sum(MimicLoss()(a(ours[0][n]), theirs[n]) for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True))
+    assert torch.allclose(losses["loss_mimic"], wanted)
+    losses["loss_mimic"].backward()
+    assert all(p.grad is not None for p in adapters.parameters())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "teacher", "message"),
+    [
+        (["DISTILL.DENSE_ROWS", "pixels"], [], "DISTILL.DENSE_ROWS is pixels: want anchors or locations"),
+        ([], ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]"], "the student has [6, 6] anchors"),
+        ([], ["MODEL.RETINANET.NUM_CLASSES", "7"], "MODEL.RETINANET.NUM_CLASSES: the student has 10 classes, the"),
+        (["DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"], [], "DISTILL.RKD needs rois, which this pair"),
+    ],
+)
+def test_pairs_that_do_not_fit(tmp_path, overrides, teacher, message):
+    keys = save_teacher(tmp_path / "t", *teacher)
+    with pytest.raises(UserError) as error:
+        build(*keys, *overrides)
+    assert message in str(error.value)
+
+
+def test_two_stage_teacher_is_refused():
+    keys = ["DISTILL.TEACHER.CONFIG_FILE", str(DIGITS / "cascade_mask_rcnn_r10t.yaml"), "DISTILL.TEACHER.WEIGHTS", "x"]
+    with pytest.raises(UserError, match="GeneralizedRCNN is no RetinaNet"):
+        build(*keys)

@@ -1,0 +1,105 @@
+"""Images without labels: distilled on the student's own proposals or anchors, mixed with labelled ones or alone."""
+
+import json
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from test_retinanet import STUDENT as RETINANET
+from test_retinanet import save_teacher as save_retinanet
+from tiny import SMALL, STUDENT, batch, config, save_teacher
+
+from common import digits
+from common.launch import parser, run
+from common.losses import DISTLoss
+from common.recording import record
+from det import box_head
+from det.data import training_loader
+from det.training import main
+
+SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
+
+
+@pytest.fixture(scope="module", params=["rcnn", "retinanet"])
+def pair(request, tmp_path_factory):
+    """A student's config and the keys of its teacher."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return (STUDENT, save_teacher(folder)) if request.param == "rcnn" else (RETINANET, save_retinanet(folder))
+
+
+def bare(inputs):
+    return [{"image": x["image"]} for x in inputs]
+
+
+def losses_of(model, inputs):
+    torch.manual_seed(0)
+    model.loss_normalizer = 100.0  # RetinaNet keeps a running mean of it
+    with EventStorage():
+        return model(inputs)
+
+
+def test_mixed_batch_keeps_the_labelled_losses_and_adds_those_of_the_rest(pair):
+    file, keys = pair
+    torch.manual_seed(0)
+    model = build_model(config(file, *keys)).train()
+    for module in model.modules():  # batch statistics would differ between one pass and two
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    with_labels, without = batch(2), bare(batch(3, seed=1))
+    mixed = losses_of(model, [without[0], *with_labels, *without[1:]])
+    assert set(mixed) == set(losses_of(model, with_labels)) | {"loss_dist_unlabeled"}
+    for name, loss in losses_of(model, with_labels).items():
+        assert torch.allclose(mixed[name], loss), name
+    assert torch.allclose(mixed["loss_dist_unlabeled"], losses_of(model, without)["loss_dist_unlabeled"])
+    assert model.training
+    assert all(child.training for child in model.children())
+
+
+def test_proposals_of_the_student_are_classified_by_both(tmp_path):
+    model = build_model(config(STUDENT, *save_teacher(tmp_path))).train()
+    inputs, teacher = bare(batch()), model.teacher.model
+    with record(model.roi_heads.box_pooler, lambda args, _: args[1]) as boxes:
+        loss = losses_of(model, inputs)["loss_dist_unlabeled"]
+    assert all(0 < len(b) <= 32 for b in boxes[0])
+    logits = []
+    for side in (model, teacher):
+        features = side.backbone(side.preprocess_image(inputs).tensor)
+        logits.append(box_head.cls_logits(side.roi_heads, features, boxes[0], "first"))
+    assert torch.allclose(loss, DISTLoss()(*logits), rtol=1e-4)
+    loss.backward()
+    assert all(p.grad is not None for p in model.backbone.bottom_up.parameters())
+
+
+def test_batches_hold_both_kinds(tmp_path):
+    digits.ensure()
+    keys = [*save_teacher(tmp_path), "DATASETS.UNLABELED", "('digits_train',)", "SOLVER.UNLABELED_IMS_PER_BATCH", "3"]
+    samples = next(iter(training_loader(config(STUDENT, *keys))))
+    assert ["instances" in sample for sample in samples] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("train", ["('digits_train_60',)", "()"])
+def test_one_more_data_set_name_trains_with_images_without_labels(pair, tmp_path, train):
+    file, keys = pair
+    argv = ["--config-file", str(file), "OUTPUT_DIR", str(tmp_path), *SHORT, *keys]
+    run(main, parser(""), [*argv, "DATASETS.TRAIN", train, "DATASETS.UNLABELED", "('digits_train',)"])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert ("loss_dist" in lines[0]) == (train != "()")
+    seen = lines[0].get("loss_dist_unlabeled", lines[0]["total_loss"])
+    assert seen > 0
+    assert (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["DATASETS.UNLABELED", "('digits_train',)"], "DATASETS.UNLABELED is set, but there is no teacher"),
+        (["DATASETS.UNLABELED", "('digits_trian',)"], "DATASETS.UNLABELED: there is no data set digits_trian"),
+        (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty: name the training data"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path, capsys, overrides, message):
+    with pytest.raises(SystemExit) as stop:
+        run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *SHORT, *overrides])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Images without labels: in one batch with labelled ones, or alone."""
+
+import json
+
+import pytest
+import torch
+from scenes import SMALL, STUDENT, batch, config, save_teacher
+
+from common.launch import parser, run
+from common.losses import DISTLoss
+from seg.data import training_loader
+from seg.network import load_network
+from seg.segmenter import build_segmenter
+from seg.training import main
+
+SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test']"]
+
+
+@pytest.fixture(scope="module")
+def teacher_keys(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_cross_entropy_of_labelled_images_and_distillation_of_all(teacher_keys, ignored):
+    torch.manual_seed(0)
+    model = build_segmenter(config(STUDENT, *teacher_keys, "DISTILL.IGNORED_PIXELS", ignored))
+    model.train().network.eval()
+    with_labels, without = batch(2, ignored=0), [{"image": x["image"]} for x in batch(2, seed=1)]
+    losses = model(with_labels + without)
+    assert torch.allclose(losses["loss_ce"], model(with_labels)["loss_ce"])
+    teacher = load_network(config(teacher_keys[1]), teacher_keys[3], "").eval()
+    images = [x["image"] for x in with_labels + without]
+    with torch.no_grad():
+        logits = [n(n.preprocess(images))["cls_logits"] for n in (model.network, teacher)]
+    assert torch.allclose(losses["loss_dist"], DISTLoss()(*logits), rtol=1e-5)
+
+
+def test_batches_hold_both_kinds(teacher_keys):
+    keys = [*teacher_keys, "DATASETS.TRAIN", "['train[:2]']", "DATASETS.UNLABELED", "['train[2:]', 'val']"]
+    samples = next(iter(training_loader(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"))))
+    assert ["sem_seg" in sample for sample in samples] == [True, True, False, False, False]
+    assert all(sample["image"].shape == (3, 64, 64) for sample in samples)
+
+
+@pytest.mark.parametrize("train", ["['train[:2]']", "[]"])
+def test_one_more_split_trains_with_images_without_labels(teacher_keys, tmp_path, train):
+    keys = [*SHORT, *teacher_keys, "DATASETS.TRAIN", train, "DATASETS.UNLABELED", "['train']"]
+    run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *keys])
+    line = json.loads((tmp_path / "metrics.json").read_text().splitlines()[0])
+    assert line["loss_dist"] > 0
+    assert (line["loss_ce"] > 0) == (train != "[]")
+
+
+def test_mistakes_end_in_one_line(tmp_path, capsys):
+    for overrides, message in (
+        (["DATASETS.UNLABELED", "['train']"], "DATASETS.UNLABELED is set, but there is no teacher"),
+        (["DATASETS.UNLABELED", "['trian']"], "DATASETS.UNLABELED: there is no folder"),
+        (["DATASETS.TRAIN", "[]"], "DATASETS.TRAIN is empty"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *SHORT, *overrides])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
