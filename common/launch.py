@@ -38,24 +38,24 @@ def run(main: Main, arguments: argparse.ArgumentParser, argv: Sequence[str] | No
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _join_torchrun()
         try:
-            _guarded(main, args)
+            guarded(main, args)
         finally:
             dist.destroy_process_group()
         return
-    _guarded(_check_gpus, args)
+    guarded(_check_gpus, args)
     url = args.dist_url if args.num_machines > 1 else "auto"
     try:
-        launch(_guarded, args.num_gpus, args.num_machines, args.machine_rank, url, args=(main, args))
+        launch(guarded, args.num_gpus, args.num_machines, args.machine_rank, url, args=(main, args))
     except torch.multiprocessing.ProcessExitedException as error:
         sys.exit(error.exit_code or 1)  # the process that failed has said why
 
 
-def _guarded(main: Main, args: argparse.Namespace) -> None:
+def guarded(main: Main, args: argparse.Namespace) -> None:
     """main(args), with a UserError turned into one line and exit code 2."""
     try:
         main(args)
     except UserError as error:
-        if args.debug:
+        if getattr(args, "debug", False):
             traceback.print_exception(error)
         if comm.is_main_process():
             print(f"error: {error}", file=sys.stderr, flush=True)

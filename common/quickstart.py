@@ -1,4 +1,4 @@
-"""The whole method on the digits scenes: teacher, student alone, KD and DIST, measured side by side."""
+"""The whole method on the digits scenes: teacher, student alone, KD, DIST, without labels: side by side."""
 
 import argparse
 import json
@@ -32,6 +32,7 @@ class Task:
         parameters: of the plain model of (config file, overrides).
         teacher, student: config files.
         kd, dist: overrides that switch on the loss, with the settings chosen on val.
+        unlabeled: overrides that name images without labels.
         test: overrides that name the test split, on which nothing was chosen.
         results: the part of results.json to read, and the metrics of it that the table shows.
         draw: (rows, OUTPUT_DIR of each row by its name, PNG to write) draws the picture.
@@ -44,6 +45,7 @@ class Task:
     student: Path
     kd: Sequence[str]
     dist: Sequence[str]
+    unlabeled: Sequence[str]
     test: Sequence[str]
     results: str
     metrics: Sequence[str]
@@ -51,13 +53,14 @@ class Task:
 
 
 def run(task: Task, output: Path, seed: int) -> list[Row]:
-    """Train and test the five models one after another; table, results.json and picture go to output."""
+    """Train and test the six models one after another; table, results.json and picture go to output."""
     folders = {
         "teacher": output / "teacher",
         "student alone": output / "alone",
         "student, KD": output / "kd",
         "student, DIST": output / "dist",
         "student alone, same time": output / "alone_same_time",
+        "student, DIST, with unlabelled images": output / "dist_unlabeled",
     }
     titles = list(folders)
     learn = (
@@ -76,8 +79,9 @@ def run(task: Task, output: Path, seed: int) -> list[Row]:
     # More iterations of the same schedule, until the clock shows what the distilled run took.
     longer = round(alone.iterations * dist.training_seconds / alone.training_seconds)
     same_time = train("student alone, same time", task.student, "SOLVER.MAX_ITER", str(longer))
+    unlabeled = train("student, DIST, with unlabelled images", task.student, *learn, *task.dist, *task.unlabeled)
 
-    rows = [teacher, alone, same_time, kd, dist]
+    rows = [teacher, alone, same_time, kd, dist, unlabeled]
     print("\n" + table(rows))
     (output / "results.json").write_text(json.dumps({"seed": seed, "rows": [asdict(r) for r in rows]}, indent=2) + "\n")
     task.draw(rows, folders, output / "quickstart.png")

@@ -32,6 +32,7 @@ TASK = Task(
     # Chosen on digits_val, each among the values that the README lists.
     kd=("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "10.0"),
     dist=("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.TAU", "6.0"),
+    unlabeled=("DATASETS.UNLABELED", "('digits_train',)"),
     test=("DATASETS.TEST", "('digits_test',)"),
     results="bbox",
     metrics=("AP", "AP50", "AP75"),

@@ -25,6 +25,7 @@ TASK = Task(
     # Chosen on val, each among the values that the README lists.
     kd=("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "8.0"),
     dist=("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.TAU", "4.0"),
+    unlabeled=("DATASETS.UNLABELED", "['train']"),
     test=("DATASETS.TEST", "['test']", "TEST.SAVE_LABEL_IDS", "True"),
     results="sem_seg",
     metrics=("mIoU", "mACC", "pACC"),

@@ -9,12 +9,15 @@ from common.quickstart import run
 from det.quickstart import TASK
 
 
-def test_quickstart_trains_five_models_and_draws_them(tmp_path):
+def test_quickstart_trains_six_models_and_draws_them(tmp_path):
     rows = run(replace(TASK, test=(*TASK.test, "SOLVER.MAX_ITER", "2", *SMALL)), tmp_path, seed=5)
     names = ["teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"]
+    names.append("student, DIST, with unlabelled images")
     assert [row.name for row in rows] == names
     saved = json.loads((tmp_path / "results.json").read_text())
-    for row, folder in zip(saved["rows"], ("teacher", "alone", "alone_same_time", "kd", "dist"), strict=True):
+    for row, folder in zip(
+        saved["rows"], ("teacher", "alone", "alone_same_time", "kd", "dist", "dist_unlabeled"), strict=True
+    ):
         measured = json.loads((tmp_path / folder / "results.json").read_text())["bbox"]
         assert row["metrics"] == {name: measured[name] for name in ("AP", "AP50", "AP75")}
         assert "SEED: 5" in (tmp_path / folder / "config.yaml").read_text()

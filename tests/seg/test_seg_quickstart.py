@@ -9,11 +9,12 @@ from common.quickstart import run, table
 from seg.quickstart import TASK
 
 
-def test_quickstart_trains_five_models_and_draws_them(tmp_path, capsys):
+def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     short = ("SOLVER.MAX_ITER", "3", *SMALL)
     rows = run(replace(TASK, test=(*TASK.test, *short)), tmp_path, seed=5)
     assert [row.name for row in rows] == [
-        *("teacher", "student alone", "student alone, same time", "student, KD", "student, DIST")
+        *("teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"),
+        "student, DIST, with unlabelled images",
     ]
     alone, same, dist = rows[1], rows[2], rows[4]
     assert alone.iterations == dist.iterations == 3
