@@ -23,7 +23,7 @@ TASK = Task(
     teacher=CONFIGS / "deeplabv3_r18.yaml",
     student=CONFIGS / "pspnet_r10_quarter.yaml",
     # Chosen on val, each among the values that the README lists.
-    kd=("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "8.0"),
+    kd=("DISTILL.DIST.WEIGHT", "0.0", "DISTILL.KD.WEIGHT", "1.0", "DISTILL.KD.TAU", "4.0"),
     dist=("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.TAU", "4.0"),
     unlabeled=("DATASETS.UNLABELED", "['train']"),
     test=("DATASETS.TEST", "['test']", "TEST.SAVE_LABEL_IDS", "True"),
