@@ -17,6 +17,7 @@ from common.recording import record
 from det import box_head
 from det.feature_taps import Levels, feature_taps, offer, shared_levels
 from det.rcnn_teacher import ROI_SAMPLES, RCNNTeacher, load_teacher
+from det.unlabeled import learn_and_imitate
 
 
 @META_ARCH_REGISTRY.register()
@@ -67,12 +68,7 @@ class DistillRCNN(GeneralizedRCNN):
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.teacher is None or self.distiller is None or not self.training:
             return super().forward(batched_inputs)
-        labelled = [x for x in batched_inputs if "instances" in x]
-        unlabelled = [x for x in batched_inputs if "instances" not in x]
-        losses = self._learn(labelled) if labelled else {}
-        if unlabelled:
-            losses |= {f"{name}_unlabeled": loss for name, loss in self._imitate(unlabelled).items()}
-        return losses
+        return learn_and_imitate(batched_inputs, self._learn, self._imitate)
 
     def _learn(self, inputs: list[dict]) -> dict[str, Tensor]:
         """The losses of labelled images, with distillation on the RoIs that are sampled for them."""

@@ -25,15 +25,14 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
     stages only where asked for.
 
     Args:
-        model: a GeneralizedRCNN; it is frozen here and put in eval mode.
-        flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
+        model, flip_channels: see common/teacher.py.
         stages: of a cascade, "first" or "mean" (see det/box_head.py).
     """
 
     def __init__(self, model: GeneralizedRCNN, flip_channels: bool = False, stages: str = "first") -> None:
-        super().__init__(model)
+        super().__init__(model, flip_channels)
         box_head.check(model.roi_heads)
-        self.flip_channels, self.stages = flip_channels, stages
+        self.stages = stages
 
     @torch.no_grad()
     def taps(
@@ -47,9 +46,7 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
                 has logits (R, K+1), background last, and rois up to ROI_SAMPLES samples.
             levels: the backbone's maps to take.
         """
-        if self.flip_channels:
-            images = [image.flip(0) for image in images]
-        batch = self.model.preprocess_image([{"image": image} for image in images])
+        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
         features, heads = self.model.backbone(batch.tensor), self.model.roi_heads
         result = dict(feature_taps(needed, features, levels))
         if "cls_logits" in needed:

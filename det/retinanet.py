@@ -13,6 +13,7 @@ from common.errors import UserError
 from common.recording import record
 from det.feature_taps import Levels, feature_taps, offer, shared_levels
 from det.retinanet_teacher import RetinaNetTeacher, load_teacher
+from det.unlabeled import learn_and_imitate
 
 
 @META_ARCH_REGISTRY.register()
@@ -68,12 +69,7 @@ class DistillRetinaNet(RetinaNet):
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.teacher is None or self.distiller is None or not self.training:
             return super().forward(batched_inputs)
-        labelled = [x for x in batched_inputs if "instances" in x]
-        unlabelled = [x for x in batched_inputs if "instances" not in x]
-        losses = self._learn(labelled) if labelled else {}
-        if unlabelled:
-            losses |= {f"{name}_unlabeled": loss for name, loss in self._imitate(unlabelled).items()}
-        return losses
+        return learn_and_imitate(batched_inputs, self._learn, self._imitate)
 
     def _learn(self, inputs: list[dict]) -> dict[str, Tensor]:
         """The losses of labelled images."""

@@ -13,16 +13,7 @@ from det.teacher_model import load_model
 
 
 class RetinaNetTeacher(Teacher[RetinaNet]):
-    """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run.
-
-    Args:
-        model: it is frozen here and put in eval mode.
-        flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
-    """
-
-    def __init__(self, model: RetinaNet, flip_channels: bool = False) -> None:
-        super().__init__(model)
-        self.flip_channels = flip_channels
+    """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
 
     @torch.no_grad()
     def taps(
@@ -36,9 +27,7 @@ class RetinaNetTeacher(Teacher[RetinaNet]):
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             levels: the backbone's maps to take.
         """
-        if self.flip_channels:
-            images = [image.flip(0) for image in images]
-        batch = self.model.preprocess_image([{"image": image} for image in images])
+        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
         features = self.model.backbone(batch.tensor)
         maps = []
         if {"cls_logits", "logit_maps"} & set(needed):

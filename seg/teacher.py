@@ -21,16 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class SegTeacher(Teacher[Network]):
-    """A frozen network.
-
-    Args:
-        model: it is frozen here and put in eval mode.
-        flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
-    """
-
-    def __init__(self, model: Network, flip_channels: bool = False) -> None:
-        super().__init__(model)
-        self.flip_channels = flip_channels
+    """A frozen network."""
 
     @torch.no_grad()
     def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,9 +31,7 @@ class SegTeacher(Teacher[Network]):
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             student: maps (N, C, h, w) by name, as of seg.network.Network.
         """
-        if self.flip_channels:
-            images = [image.flip(0) for image in images]
-        output = self.model(self.model.preprocess(images))
+        output = self.model(self.model.preprocess(self.own_order(images)))
         return {name: resize(output[name], maps.shape[2:]) for name, maps in student.items() if name in output}
 
 

@@ -5,8 +5,6 @@ import math
 import pytest
 import reference
 import torch
-from processes import run_processes
-from torch.nn.parallel import DistributedDataParallel
 
 from common.losses import AttentiveMimicLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
 
@@ -183,25 +181,6 @@ def test_attention_weighs_places_and_channels_where_the_teacher_is_strong():
     assert loss(strong, teacher) > 100 * loss(weak, teacher)
     flat = torch.ones(1, 2, 4, 4)  # attends everywhere alike: plain mimic
     assert torch.allclose(loss(strong, flat), MimicLoss()(strong, flat))
-
-
-def compare_rkd(rank, count):
-    inputs, teacher = pair((7, 5), (7, 9))
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(5, 4, dtype=torch.float64)
-    wanted = RKDLoss()(layer(inputs), teacher)
-    wanted_gradients = torch.autograd.grad(wanted, list(layer.parameters()))
-    mine = slice(0, 2) if rank == 0 else slice(2, 7)  # too few on one of them alone
-    parallel = DistributedDataParallel(layer)
-    loss = RKDLoss(sync=True)(parallel(inputs[mine]), teacher[mine])
-    loss.backward()
-    torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
-    for parameter, gradient in zip(layer.parameters(), wanted_gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
-
-
-def test_rkd_on_two_processes_equals_one():
-    run_processes(2, compare_rkd)
 
 
 def test_sync_without_a_process_group_is_the_local_loss():

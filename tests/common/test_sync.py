@@ -1,19 +1,21 @@
-"""DISTLoss(sync=True) on two processes is the loss of one process on all rows."""
+"""With sync=True the relations on two processes are those of one process on all rows or samples."""
 
 import torch
 from processes import run_processes
+from test_feature_losses import pair as features
 from test_logit_losses import mask, pair
 from torch.nn.parallel import DistributedDataParallel
 
-from common.losses import DISTLoss
+from common.losses import DISTLoss, RKDLoss
 
 
 def compare(rank, count):
     for valid in (None, mask((6, 5, 4))):
-        compare_once(rank, valid)
+        compare_dist(rank, valid)
+    compare_rkd(rank)
 
 
-def compare_once(rank, valid):
+def compare_dist(rank, valid):
     inputs, teacher = pair((6, 5, 4))
     torch.manual_seed(0)
     layer = torch.nn.Conv1d(5, 5, 1, dtype=torch.float64)
@@ -29,7 +31,22 @@ def compare_once(rank, valid):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
 
 
-def test_two_processes_equal_one_with_and_without_a_mask():
+def compare_rkd(rank):
+    inputs, teacher = features((7, 5), (7, 9))
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(5, 4, dtype=torch.float64)
+    wanted = RKDLoss()(layer(inputs), teacher)
+    wanted_gradients = torch.autograd.grad(wanted, list(layer.parameters()))
+    mine = slice(0, 2) if rank == 0 else slice(2, 7)  # too few on one of them alone
+    parallel = DistributedDataParallel(layer)
+    loss = RKDLoss(sync=True)(parallel(inputs[mine]), teacher[mine])
+    loss.backward()
+    torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
+    for parameter, gradient in zip(layer.parameters(), wanted_gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+
+
+def test_two_processes_equal_one():
     run_processes(2, compare)
 
 
