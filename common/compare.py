@@ -6,14 +6,15 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from common.distiller import LOSSES
+from common.distiller import LOSSES, is_on
 from common.errors import UserError
 from common.launch import parser
 
 OFF = tuple(word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "0.0"))
-# What switches a method on; "+" joins them. Weights are those of the papers, or 1.
+# What switches a method on, with weight 1; "+" joins them.
 METHODS: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "kd": ("DISTILL.KD.WEIGHT", "1.0"),
@@ -49,6 +50,7 @@ def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
 
 def run(
     train: Callable[[argparse.Namespace], None],
+    load_config: Callable[[str, list[str]], CfgNode],
     config: str,
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -61,12 +63,19 @@ def run(
 
     Args:
         train: what train_det or train_seg calls, of its parsed arguments.
+        load_config: the task's, of a file and overrides.
         config: the student's, with DISTILL.TEACHER, or these among the overrides.
         unlabeled: DATASETS.UNLABELED of the method "unlabeled".
         only: (k, n): of the trainings the k-th of every n, so that n processes share the work.
+
+    Raises:
+        UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
     """
     trainings = [(method, seed) for seed in seeds for method in methods]
     commands = {(m, s): [*switches(m, unlabeled), "SEED", str(s), *overrides] for m, s in trainings}
+    for (method, _), words in commands.items():
+        if method != "none" and not is_on(load_config(config, words).DISTILL):
+            raise UserError(f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it")
     for method, seed in trainings[only[0] :: only[1]]:
         folder = output / method / f"seed{seed}"
         if (folder / "results.json").is_file():

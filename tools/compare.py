@@ -10,8 +10,10 @@ from common.launch import guarded
 
 def main(args: argparse.Namespace) -> None:
     part, parts = map(int, args.part.split("/"))
+    task = import_module(f"{args.task}.training")
     run(
-        import_module(f"{args.task}.training").main,
+        task.main,
+        task.load_config,
         args.config,
         args.methods.split(","),
         [int(seed) for seed in args.seeds.split(",")],
@@ -31,5 +33,5 @@ if __name__ == "__main__":
     parser.add_argument("--unlabeled", default="", help="data sets of the method unlabeled, joined by commas")
     parser.add_argument("--output-dir", type=Path, default=Path("output/compare"), metavar="D")
     parser.add_argument("--part", default="0/1", metavar="K/N", help="only the K-th of every N trainings")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for every training")
-    guarded(main, parser.parse_args())
+    parser.add_argument("opts", nargs="*", help="KEY VALUE pairs for every training")
+    guarded(main, parser.parse_intermixed_args())

@@ -1,0 +1,40 @@
+"""tools/compare.py from its command line to the table."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from scenes import SMALL, STUDENT, save_teacher
+
+TOOL = Path(__file__).parents[2] / "tools" / "compare.py"
+
+
+@pytest.fixture
+def compare(monkeypatch, tmp_path):
+    def call(methods, *overrides):
+        options = ["--methods", methods, "--seeds", "3", "--output-dir", str(tmp_path / "out")]
+        short = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test']"]
+        monkeypatch.setattr("sys.argv", ["compare.py", "seg", str(STUDENT), *options, *short, *overrides])
+        runpy.run_path(str(TOOL), run_name="__main__")
+
+    return call
+
+
+def test_two_methods_end_in_a_table(compare, tmp_path, capsys):
+    compare("none,dist+mimic", *save_teacher(tmp_path / "teacher"))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    for method in ("none", "dist+mimic"):
+        folder = tmp_path / "out" / method / "seed3"
+        assert results[method]["seed3"] == json.loads((folder / "results.json").read_text())["sem_seg"]["mIoU"]
+    assert (tmp_path / "out" / "table.md").read_text() in capsys.readouterr().out
+    logs = [(tmp_path / "out" / m / "seed3" / "log.txt").read_text() for m in ("none", "dist+mimic")]
+    assert "an ordinary training" in logs[0]
+    assert "task + 1.0·dist(cls_logits) + 1.0·mimic(features)" in logs[1]
+
+
+def test_method_without_a_teacher_ends_in_one_line(compare, capsys):
+    with pytest.raises(SystemExit) as stop:
+        compare("kd")
+    assert stop.value.code == 2
+    assert "error: --methods: kd has no teacher or no loss" in capsys.readouterr().err
