@@ -1,12 +1,9 @@
-"""Checkpoints: weights that have to fit, and the best ones kept."""
+"""Weights that have to fit the model they are loaded into."""
 
-import math
 from pathlib import Path
 from pickle import UnpicklingError
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.engine import HookBase
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
@@ -32,40 +29,9 @@ class CompleteCheckpointer(DetectionCheckpointer):
         super()._log_incompatible_keys(incompatible)
 
 
-class KeepBest(HookBase):
-    """Keeps the student with the highest metric so far in model_best.pth, across --resume.
-
-    Runs after the hook that evaluates.
-
-    Args:
-        student: what is saved as "model"; no optimizer.
-        metric: its name among the logged scalars, e.g. "bbox/AP".
-        parts: modules saved beside the student, by name.
-    """
-
-    def __init__(self, student: nn.Module, output_dir: str, metric: str, **parts: nn.Module) -> None:
-        self._checkpointer = _Untagged(student, output_dir, **parts)
-        self._file = Path(output_dir) / "model_best.pth"
-        self._metric = metric
-        self._best = -math.inf
-
-    def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and self._file.is_file():
-            self._best = torch.load(self._file, weights_only=True)["metric"][self._metric]
-
-    def after_step(self) -> None:
-        value, iteration = self.trainer.storage.latest().get(self._metric, (-math.inf, -1))
-        if iteration == self.trainer.iter and value > self._best:
-            self._best = value
-            self._checkpointer.save("model_best", metric={self._metric: value}, iteration=iteration)
-
-    def after_train(self) -> None:
-        self.after_step()  # the last evaluation comes after the last step
-
-
-class _Untagged(DetectionCheckpointer):
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """A run goes on from its last checkpoint, not from its best."""
+def load_initial(model: nn.Module, weights: str) -> None:
+    """Start a training from MODEL.WEIGHTS: what fits is taken, e.g. a pretrained backbone; "" = none."""
+    DetectionCheckpointer(model).load(weights)
 
 
 def load_complete(model: nn.Module, weights: str, key: str, **parts: nn.Module) -> None:

@@ -42,3 +42,18 @@ def gather_from_processes(x: Tensor) -> Tensor:
     after = int(counts.sum()) - before - len(x)
     empty = x.new_zeros(before, *x.shape[1:]), x.new_zeros(after, *x.shape[1:])
     return sum_over_processes(torch.cat([empty[0], x, empty[1]]))
+
+
+def any_process(yes: bool | Tensor, device: torch.device) -> bool:
+    """Whether `yes` holds on any process.
+
+    Args:
+        device: where the process group communicates: the model's.
+    """
+    return bool(sum_over_processes(torch.as_tensor(yes, device=device).float()) > 0)
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Mean of x over all processes, on each of them; x itself where there is only this one."""
+    alone = not (dist.is_available() and dist.is_initialized())
+    return x if alone else sum_over_processes(x) / dist.get_world_size()

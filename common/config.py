@@ -40,6 +40,11 @@ def add_common_keys(cfg: CfgNode) -> None:
     """Add the keys that detection and segmentation share, with their defaults, to cfg in place."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     cfg.SOLVER.POLY_LR_POWER = 0.9  # of LR_SCHEDULER_NAME WarmupPolyLR
+    cfg.SOLVER.AMP.PRECISION = "float16"  # or "bfloat16"; where AMP.ENABLED
+    cfg.SOLVER.ACCUMULATION_STEPS = 1  # IMS_PER_BATCH is seen in so many parts; the gradients are averaged
+    cfg.SOLVER.EMA_DECAY = 0.0  # above 0: an average of the weights is evaluated and saved as the student
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 0  # because a loss is not finite; one more ends the run
+    cfg.SOLVER.CHECKPOINTS_KEPT = 3  # of the numbered ones; 0 = all
     # Data sets whose labels, if there are any, are not looked at: only distillation learns from them.
     cfg.DATASETS.UNLABELED = []
     cfg.SOLVER.UNLABELED_IMS_PER_BATCH = 0  # added to IMS_PER_BATCH; 0 = as many again

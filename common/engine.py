@@ -5,30 +5,30 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import (
-    AMPTrainer,
-    HookBase,
-    SimpleTrainer,
-    create_ddp_model,
-    default_writers,
-    hooks,
-)
+from detectron2.engine import HookBase, create_ddp_model, default_writers, hooks
 from detectron2.solver import build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
-from common.checkpoint import KeepBest
+from common.average import Average
+from common.checkpoint import CompleteCheckpointer, load_initial
 from common.errors import UserError
+from common.norm import has_local_batch_norm, share_buffers
+from common.preemption import Preemption
 from common.progress import ProgressBar, on_terminal, setup_logs
+from common.randomness import SeedEachStep
+from common.run_folder import KeepBest, RunCheckpointer, SaveCheckpoints, rewind_metrics
 from common.schedule import build_schedule
+from common.stream import Start
+from common.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -55,54 +55,95 @@ def start(cfg: CfgNode) -> None:
 def train(
     cfg: CfgNode,
     model: nn.Module,
-    loader: Iterable,
+    loader: Callable[[Start], Iterable],
     evaluate: Callable[[], Results],
     best: str,
     resume: bool = False,
     student: nn.Module | None = None,
-    training_only: Mapping[str, nn.Module] | None = None,
+    training_only: Mapping[str, Any] | None = None,
     unused_parameters: bool = False,
 ) -> None:
     """Train model for SOLVER.MAX_ITER iterations; checkpoints, metrics and results go to OUTPUT_DIR.
 
     Args:
-        model: gives a dict of scalar losses for a batch of loader.
+        model: gives a dict of scalar losses for a batch of the loader.
+        loader: makes the endless batches from a start on.
         evaluate: called every TEST.EVAL_PERIOD iterations and at the end, by every process.
         best: the metric whose best checkpoint is kept as model_best.pth, e.g. "bbox/AP".
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
-        student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model".
-            Default: the model itself.
+        student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model";
+            with SOLVER.EMA_DECAY its average is. Default: the model itself.
         training_only: parts of model that a checkpoint keeps beside the student, under their own names.
         unused_parameters: the model may have parameters that no loss depends on.
+
+    Raises:
+        UserError: a wrong config, data or checkpoint, a loss that is not finite, a full disk.
+        SystemExit: with preemption.REQUEUE, after SIGTERM and a checkpoint.
     """
-    student, training_only = student or model, training_only or {}
+    student, parts = student or model, dict(training_only or {})
+    load_initial(student, cfg.MODEL.WEIGHTS)
+    average = _average(cfg, student)
+    shown = average.model if average else student
+    if average:
+        parts["trained"] = student
     optimizer = make_optimizer(cfg, model)
     # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
     device = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
-    parallel = create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=unused_parameters, **device)
-    trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(parallel, loader, optimizer)
-    checkpointer = DetectionCheckpointer(student, cfg.OUTPUT_DIR, trainer=trainer, **training_only)
+    local = has_local_batch_norm(model)
+    trainer = build_trainer(
+        cfg,
+        create_ddp_model(model, broadcast_buffers=local, find_unused_parameters=unused_parameters, **device),
+        optimizer,
+    )
+    checkpointer = RunCheckpointer(shown, cfg.OUTPUT_DIR, cfg.SOLVER.CHECKPOINTS_KEPT, trainer=trainer, **parts)
     scheduler = build_schedule(cfg, optimizer)
 
     def evaluate_and_write() -> Results:
-        results = evaluate()
-        write_results(cfg, results)
+        with preemption.at_once(), average.in_place() if average else nullcontext():
+            share_buffers(student)
+            results = evaluate()
+            write_results(cfg, results)
         return results
 
     is_main = comm.is_main_process()
-    trainer.register_hooks([Clock(), hooks.IterationTimer(), hooks.LRScheduler(optimizer, scheduler)])
-    if is_main:
-        trainer.register_hooks([hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)])
-    # After the checkpoint, so that a failed evaluation loses nothing; before the writers, which log its results.
-    trainer.register_hooks([hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
-    if is_main:
-        trainer.register_hooks([KeepBest(student, cfg.OUTPUT_DIR, best, **training_only)])
-        trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
-    if is_main and on_terminal():
-        trainer.register_hooks([ProgressBar()])
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    first = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
-    trainer.train(first, cfg.SOLVER.MAX_ITER)
+    with Preemption(trainer.device) as preemption:
+        trainer.register_hooks([Clock(), hooks.IterationTimer(), SeedEachStep()])
+        trainer.register_hooks([hooks.LRScheduler(optimizer, scheduler), average])
+        # Before the evaluation, so that a failed one loses nothing.
+        trainer.register_hooks([SaveCheckpoints(checkpointer, cfg, preemption)])
+        # Before the writers, which log its results.
+        trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
+        first = checkpointer.resume() if resume else 0
+        if is_main:
+            rewind_metrics(cfg.OUTPUT_DIR, first)  # before the writers open it
+            best_of = CompleteCheckpointer(shown, cfg.OUTPUT_DIR, **(training_only or {}))
+            trainer.register_hooks([KeepBest(best_of, best)])
+            trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
+        if is_main and on_terminal():
+            trainer.register_hooks([ProgressBar()])
+        trainer.reset_data_loader(lambda: loader(Start(trainer.seed, first)))
+        trainer.train(first, cfg.SOLVER.MAX_ITER)
+
+
+def _average(cfg: CfgNode, student: nn.Module) -> Average | None:
+    decay = cfg.SOLVER.EMA_DECAY
+    if not 0 <= decay < 1:
+        raise UserError(f"SOLVER.EMA_DECAY is {decay}: want 0 (off) to below 1")
+    return Average(student, decay) if decay else None
+
+
+class Evaluation(hooks.EvalHook):
+    """Detectron2's, and nothing is left out or done for nothing when a run is cut short."""
+
+    def before_train(self) -> None:
+        # The checkpoint is written first: whether the evaluation after it was finished is not known.
+        start = self.trainer.start_iter
+        if self._period > 0 and 0 < start < self.trainer.max_iter and start % self._period == 0:
+            self._do_eval()
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:  # else an exception ended the training
+            super().after_train()
 
 
 class Clock(HookBase):

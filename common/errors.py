@@ -8,6 +8,9 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        # A data loader's worker sends its whole traceback as the message; the last line is ours.
+        # Another process sends its whole traceback as the message; the last line is ours.
         last = super().__str__().strip().rpartition("\n")[2]
-        return last.removeprefix(f"{type(self).__module__}.{type(self).__name__}: ")
+        return last.removeprefix(USER_ERROR)
+
+
+USER_ERROR = f"{UserError.__module__}.{UserError.__name__}: "  # what it looks like in a traceback

@@ -1,17 +1,24 @@
 """From the command line to one or many processes, and to an exit code."""
 
 import argparse
+import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import active_children
+from types import FrameType
 
 import torch
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from common.errors import UserError
+from common.errors import USER_ERROR, UserError
+from common.preemption import REQUEUE
 
 Main = Callable[[argparse.Namespace], None]
 
@@ -29,32 +36,24 @@ def run(main: Main, arguments: argparse.ArgumentParser, argv: Sequence[str] | No
 
     Under torchrun each process is one rank. Otherwise --num-gpus above 1 starts that many processes here
     (and --num-machines, --machine-rank, --dist-url join several machines). Without a GPU they use gloo.
+    Where one process fails, the others end too, and why it failed is shown last.
     """
     args = arguments.parse_args(argv)
     # --debug among the KEY VALUE pairs is still an option, not a key.
     if "--debug" in args.opts:
         args.opts.remove("--debug")
         args.debug = True
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        _join_torchrun()
-        try:
-            guarded(main, args)
-        finally:
-            dist.destroy_process_group()
-        return
-    guarded(_check_gpus, args)
-    url = args.dist_url if args.num_machines > 1 else "auto"
-    try:
-        launch(guarded, args.num_gpus, args.num_machines, args.machine_rank, url, args=(main, args))
-    except torch.multiprocessing.ProcessExitedException as error:
-        sys.exit(error.exit_code or 1)  # the process that failed has said why
+    start = _as_torchrun_says if "TORCHELASTIC_RUN_ID" in os.environ else _start
+    guarded(lambda args: start(main, args), args)
 
 
 def guarded(main: Main, args: argparse.Namespace) -> None:
-    """main(args), with a UserError turned into one line and exit code 2."""
+    """main(args), with a UserError, or a full disk, turned into one line and exit code 2."""
     try:
         main(args)
-    except UserError as error:
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
         if getattr(args, "debug", False):
             traceback.print_exception(error)
         if comm.is_main_process():
@@ -62,16 +61,41 @@ def guarded(main: Main, args: argparse.Namespace) -> None:
         sys.exit(2)
 
 
+def _start(main: Main, args: argparse.Namespace) -> None:
+    """main(args) here, or in --num-gpus processes, to which SIGTERM is passed on."""
+    _check_gpus(args)
+    url = args.dist_url if args.num_machines > 1 else "auto"
+    if args.num_gpus * args.num_machines > 1:
+        signal.signal(signal.SIGTERM, _pass_on)
+    try:
+        launch(main, args.num_gpus, args.num_machines, args.machine_rank, url, args=(args,))
+    except ProcessRaisedException as error:
+        if USER_ERROR not in str(error).strip().rpartition("\n")[2]:
+            raise
+        raise UserError(str(error)) from error
+    except ProcessExitedException as error:
+        if error.exit_code != REQUEUE:
+            print(f"error: {error}; --resume goes on from the last checkpoint", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code if error.exit_code > 0 else 1)
+
+
+def _pass_on(_: int, __: FrameType | None) -> None:
+    for process in active_children():
+        process.terminate()
+
+
+def _as_torchrun_says(main: Main, args: argparse.Namespace) -> None:
+    """main(args) as the rank that the environment variables name; torchrun itself shows the first failure last."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    record(main)(args)
+    dist.destroy_process_group()
+
+
 def _check_gpus(args: argparse.Namespace) -> None:
     if args.num_gpus < 1:
         raise UserError(f"--num-gpus is {args.num_gpus}: want 1 or more")
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}")
-
-
-def _join_torchrun() -> None:
-    """Become the rank that torchrun's environment variables name."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))

@@ -1,9 +1,12 @@
 """Batch norm over the batch of all processes."""
 
 import torch
+import torch.distributed as dist
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from detectron2.utils import comm
+from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronize_batch_norm(model: nn.Module) -> nn.Module:
@@ -15,7 +18,7 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     if torch.cuda.is_available():
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return convert_sync_batchnorm(model)  # PyTorch's own drops the activation of timm's batch norms
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
             synced = NaiveSyncBatchNorm(
@@ -26,3 +29,16 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
         else:
             synchronize_batch_norm(child)
     return model
+
+
+def has_local_batch_norm(model: nn.Module) -> bool:
+    """Whether processes come to have batch norm statistics of their own."""
+    synced = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
+    return any(isinstance(layer, _BatchNorm) and not isinstance(layer, synced) for layer in model.modules())
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the buffers of the main one, so that all of them evaluate the same model."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)

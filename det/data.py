@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetCatalog,
-    DatasetMapper,
-    MetadataCatalog,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.data.samplers import TrainingSampler
+from torch.utils.data import Sampler
 
 from common import digits
 from common.errors import UserError
+from common.randomness import seeded
+from common.stream import Start, stream
 from common.unlabeled import Batches, join
 from det.config import count_classes
 
@@ -53,24 +53,45 @@ def register_coco_format(cfg: CfgNode) -> None:
             raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
 
 
-def training_loader(cfg: CfgNode) -> Batches:
-    """Endless batches of Detectron2's training samples, shared out among the processes.
+def training_loader(cfg: CfgNode, start: Start) -> Batches:
+    """Endless batches of Detectron2's training samples, shared out among the processes, from start on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED, whose samples have no "instances".
     """
 
-    def unlabelled(count: int) -> Batches:
-        dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
-        return build_detection_train_loader(
-            [{name: value for name, value in d.items() if name != "annotations"} for d in dicts],
-            mapper=DatasetMapper(cfg, is_train=True),
-            total_batch_size=count,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        )
+    def batches(dicts: Sequence[dict], sampler: Sampler, images: int, key: str) -> Batches:
+        by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+        wide = [d["width"] > d["height"] for d in dicts] if by_shape else None
+        return stream(dicts, Mapper(cfg, is_train=True), sampler, cfg, start, images, key, wide)
 
-    return join(cfg, lambda _: build_detection_train_loader(cfg), unlabelled)
+    def labelled(images: int) -> Batches:
+        with seeded(start.seed):  # Detectron2 seeds its samplers from NumPy's random numbers
+            parts = _train_loader_from_config(cfg)
+        return batches(parts["dataset"], parts["sampler"], images, "SOLVER.IMS_PER_BATCH")
+
+    def unlabelled(images: int) -> Batches:
+        dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
+        bare = [{name: value for name, value in d.items() if name != "annotations"} for d in dicts]
+        sampler = TrainingSampler(len(bare), seed=start.seed)
+        return batches(bare, sampler, images, "SOLVER.UNLABELED_IMS_PER_BATCH")
+
+    return join(cfg, labelled, unlabelled)
+
+
+class Mapper(DatasetMapper):
+    """Detectron2's, with an image that cannot be read said in one line."""
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Raises:
+            UserError: naming the image.
+        """
+        try:
+            return super().__call__(dataset_dict)
+        except (OSError, SyntaxError, SizeMismatchError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{dataset_dict['file_name']} cannot be read as its data set says: {reason}") from error
 
 
 def check_datasets(cfg: CfgNode) -> None:

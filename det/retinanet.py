@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
 
+from common.collectives import mean_over_processes
 from common.distiller import Distiller, build_distiller, is_on
 from common.errors import UserError
 from common.recording import record
@@ -71,6 +73,11 @@ class DistillRetinaNet(RetinaNet):
             return super().forward(batched_inputs)
         return learn_and_imitate(batched_inputs, self._learn, self._imitate)
 
+    def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> float:
+        # Over all processes: their losses, averaged, are then those of one process with all images.
+        mean = mean_over_processes(torch.tensor(value, dtype=torch.float64, device=self.device)).item()
+        return super()._ema_update(name, mean, initial_value, momentum)
+
     def _learn(self, inputs: list[dict]) -> dict[str, Tensor]:
         """The losses of labelled images."""
         with record(self.backbone, lambda _, out: out) as features, record(self.head, lambda _, out: out[0]) as maps:
@@ -111,3 +118,17 @@ def _check_anchors(student: RetinaNet, teacher: RetinaNet) -> None:
             f"MODEL.ANCHOR_GENERATOR: the student has {counts[0]} anchors at strides {strides[0]}, "
             f"the teacher {counts[1]} at {strides[1]}; distillation needs the same"
         )
+
+
+class LossNormalizer:
+    """RetinaNet's running mean of positive anchors, which a checkpoint needs to go on and Detectron2 leaves out."""
+
+    def __init__(self, model: RetinaNet) -> None:
+        self._model = model
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"value": getattr(self._model, "loss_normalizer", None)}
+
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
+        if state_dict["value"] is not None:
+            self._model.loss_normalizer = state_dict["value"]

@@ -2,11 +2,13 @@
 
 import argparse
 import logging
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
+from detectron2.modeling.meta_arch import RetinaNet
 from torch import nn
 
 from common import engine
@@ -14,10 +16,11 @@ from common.checkpoint import load_complete
 from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
+from common.run_folder import claim
 from det.config import add_distill_config, without_distillation
 from det.data import check_datasets, training_loader
 from det.rcnn import DistillRCNN
-from det.retinanet import DistillRetinaNet
+from det.retinanet import DistillRetinaNet, LossNormalizer
 
 logger = logging.getLogger(__name__)
 DISTILLING = (DistillRCNN.__name__, DistillRetinaNet.__name__)
@@ -52,19 +55,23 @@ def main(args: argparse.Namespace) -> None:
     if args.eval_only:
         evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
         return
+    claim(cfg.OUTPUT_DIR, args.resume)
     engine.start(cfg)
     model = build_model(cfg)
     distiller = getattr(model, "distiller", None)
+    parts: dict[str, Any] = {"adapters": distiller.adapters} if distiller is not None and distiller.adapters else {}
+    if isinstance(model, RetinaNet):
+        parts["loss_normalizer"] = LossNormalizer(model)
     logger.info(describe(model, getattr(model, "teacher", None), distiller))
     engine.train(
         cfg,
         model,
-        training_loader(cfg),
+        lambda start: training_loader(cfg, start),
         lambda: evaluate(cfg, model),
         best="bbox/AP",
         resume=args.resume,
         unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
-        training_only={"adapters": distiller.adapters} if distiller is not None and distiller.adapters else {},
+        training_only=parts,
     )
 
 

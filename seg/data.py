@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, MapDataset, build_batch_data_loader, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
 from common import digits
 from common.errors import UserError
+from common.stream import Start, stream
 from common.unlabeled import Batches, join
 from seg.labels import UNKNOWN, Classes
 from seg.transforms import Transform, training_transform
@@ -133,24 +134,21 @@ def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
     return [frame for split in found for frame in split]
 
 
-def training_loader(cfg: CfgNode) -> Batches:
-    """Endless batches of augmented samples, shared out among the processes.
+def training_loader(cfg: CfgNode, start: Start) -> Batches:
+    """Endless batches of augmented samples, shared out among the processes, from start on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED.
     """
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg))
 
-    def loader(dataset: list[Frame], count: int) -> Batches:
-        return build_batch_data_loader(
-            MapDataset(DatasetFromList(dataset, copy=False), reader),
-            TrainingSampler(len(dataset), seed=cfg.SEED if cfg.SEED >= 0 else None),
-            count,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-        )
+    def batches(dataset: list[Frame], images: int, key: str) -> Batches:
+        return stream(dataset, reader, TrainingSampler(len(dataset), seed=start.seed), cfg, start, images, key)
 
     return join(
-        cfg, lambda count: loader(training_frames(cfg), count), lambda count: loader(unlabelled_frames(cfg), count)
+        cfg,
+        lambda images: batches(training_frames(cfg), images, "SOLVER.IMS_PER_BATCH"),
+        lambda images: batches(unlabelled_frames(cfg), images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
     )
 
 

@@ -8,6 +8,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.collectives import mean_over_processes
 from common.distiller import Distiller, build_distiller, is_on
 from common.errors import UserError
 from common.norm import synchronize_batch_norm
@@ -92,10 +93,14 @@ class Segmenter(nn.Module):
         return padded
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the labelled pixels of all processes, weighted by class."""
         logits = resize(logits.float(), labels.shape[1:])
-        if not (labels != IGNORE).any():
-            return logits.sum() * 0  # the mean over no pixel would be NaN
-        return F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
+        total = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE, reduction="sum")
+        counts = labels != IGNORE
+        weight = counts if self.class_weights is None else self.class_weights[labels.where(counts, 0)] * counts
+        # As the gradients of the processes are averaged, each divides by the average.
+        divisor = mean_over_processes(weight.sum(dtype=torch.float64))
+        return total / divisor.where(divisor > 0, 1).to(total.dtype)
 
     def _logits(self, image: Tensor) -> Tensor:
         """Logits (K, H, W) of a raw image (3, H, W)."""

@@ -9,6 +9,7 @@ from common import engine
 from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
+from common.run_folder import claim
 from seg.config import get_cfg, without_distillation
 from seg.data import test_frames, training_frames, training_loader, unlabelled_frames
 from seg.evaluation import evaluate
@@ -43,6 +44,7 @@ def main(args: argparse.Namespace) -> None:
         evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
         return
     training_frames(cfg), unlabelled_frames(cfg), test_frames(cfg)  # complains before anything is written
+    claim(cfg.OUTPUT_DIR, args.resume)
     engine.start(cfg)
     model = build_segmenter(cfg)
     logger.info(describe(model.network.smp, model.teacher, model.distiller))
@@ -50,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     engine.train(
         cfg,
         model,
-        training_loader(cfg),
+        lambda start: training_loader(cfg, start),
         lambda: evaluate(cfg, model),
         best="sem_seg/mIoU",
         resume=args.resume,

@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all, whenever a process dies or a disk is full."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """What write(file) writes goes to a temporary file beside path, to the disk, and then in path's place.
+
+    Raises:
+        OSError: what prevented it; path is as it was, and the temporary file is gone.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with _removed_on_failure(temporary):
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the new name itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
