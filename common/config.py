@@ -61,7 +61,7 @@ def add_common_keys(cfg: CfgNode) -> None:
     cfg.DISTILL.CWD = CfgNode({"WEIGHT": 0.0, "TAU": 4.0, "TAP": "features"})  # or dense cls_logits
     cfg.DISTILL.PKD = CfgNode({"WEIGHT": 0.0})
     cfg.DISTILL.ATTENTION = CfgNode({"WEIGHT": 0.0, "TAU": 0.5})
-    cfg.DISTILL.SYNC = False  # relations (DIST, RKD) over the batch of all processes
+    cfg.DISTILL.SYNC = False  # DIST, KD, RKD and PKD over the batch of all processes
     # A factor on all of them: a linear rise from 0, then constant ("none"), or "linear" or "cosine" down to 0
     cfg.DISTILL.WARMUP_ITERS = 0
     cfg.DISTILL.DECAY = "none"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from common.adapters import TrainingOnly, one_by_one
 from common.errors import UserError
@@ -77,13 +78,20 @@ class Distiller(nn.Module):
         losses = []
         for number, (s, t) in enumerate(zip(ours, theirs, strict=True)):
             extra = () if masks is None else (masks[number],)
-            # A batch may sample no RoI at all; every process must still have the same losses with gradients.
-            losses.append(term.loss(s, t, *extra) if s.numel() else s.sum())
+            # A batch may sample no RoI at all; every process must still take part in the same losses.
+            losses.append(term.loss(s, t, *extra) if s.numel() else _of_nothing(term.loss, s, t))
         return torch.stack(losses).sum()
 
     def __str__(self) -> str:
         plan = " + ".join(["task", *map(str, self.terms)])
         return f"{plan} (distillation {self.strength})" if str(self.strength) else plan
+
+
+def _of_nothing(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    """The loss where this process has no row (0, C): with sync that of the others' rows."""
+    if isinstance(loss, (DISTLoss, KDLoss)):
+        return loss(F.pad(student, (0, 0, 0, 1)), F.pad(teacher, (0, 0, 0, 1)), student.new_zeros(1, dtype=torch.bool))
+    return loss(student, teacher) if isinstance(loss, RKDLoss) else student.sum()
 
 
 def is_on(distill: CfgNode) -> bool:
@@ -153,11 +161,11 @@ def _losses(distill: CfgNode, activation: Activation) -> list[Term]:
     node, sync = distill.DIST, distill.SYNC
     losses = [
         Term("dist", "cls_logits", DISTLoss(node.BETA, node.GAMMA, node.TAU, activation, sync=sync), node.WEIGHT),
-        Term("kd", "cls_logits", KDLoss(distill.KD.TAU, activation), distill.KD.WEIGHT),
+        Term("kd", "cls_logits", KDLoss(distill.KD.TAU, activation, sync=sync), distill.KD.WEIGHT),
         Term("mimic", "features", MimicLoss(), distill.MIMIC.WEIGHT),
         Term("rkd", samples, RKDLoss(distill.RKD.DISTANCE, distill.RKD.ANGLE, sync=sync), distill.RKD.WEIGHT),
         Term("cwd", distill.CWD.TAP, CWDLoss(distill.CWD.TAU), distill.CWD.WEIGHT),
-        Term("pkd", "features", PKDLoss(), distill.PKD.WEIGHT),
+        Term("pkd", "features", PKDLoss(sync=sync), distill.PKD.WEIGHT),
         Term("attention", "features", AttentiveMimicLoss(distill.ATTENTION.TAU), distill.ATTENTION.WEIGHT),
     ]
     return [term for term in losses if term.weight > 0]

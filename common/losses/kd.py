@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.collectives import sum_over_processes
 from common.losses.logits import Activation, check_activation, check_positive, prepare
 
 
@@ -14,16 +15,17 @@ class KDLoss(nn.Module):
         tau: temperature, above 0; both sides' logits are divided by it.
         activation: "softmax": the divergence of two distributions over the classes; "sigmoid": the sum
             over the classes of the divergences of two Bernoulli distributions (one-stage detectors).
+        sync: take the mean over the rows of all processes, however many each has.
 
     Raises:
         ValueError: for an unknown activation or a tau not above 0.
     """
 
-    def __init__(self, tau: float = 1.0, activation: Activation = "softmax") -> None:
+    def __init__(self, tau: float = 1.0, activation: Activation = "softmax", sync: bool = False) -> None:
         super().__init__()
         check_activation(activation)
         check_positive("tau", tau)
-        self.tau, self.activation = tau, activation
+        self.tau, self.activation, self.sync = tau, activation, sync
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, activation={self.activation!r}"
@@ -44,7 +46,10 @@ class KDLoss(nn.Module):
         """
         student, teacher, weight = prepare(student, teacher, valid)
         divergence = self._divergence(student / self.tau, teacher / self.tau)
-        return self.tau**2 * (divergence * weight).sum() / weight.sum().clamp(min=1)
+        total, rows = (divergence * weight).sum(), weight.sum()
+        if self.sync:
+            total, rows = sum_over_processes(total), sum_over_processes(rows)
+        return self.tau**2 * total / rows.clamp(min=1)
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         """KL(teacher || student) of each row: (R,) or (N, *spatial)."""

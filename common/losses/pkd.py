@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from common.collectives import sum_over_processes
 from common.losses.features import prepare_features
 
 
@@ -13,11 +14,12 @@ class PKDLoss(nn.Module):
 
     Args:
         eps: added to the standard deviations, above 0.
+        sync: standardise over the images of all processes.
     """
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, eps: float = 1e-6, sync: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.sync = eps, sync
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """
@@ -32,12 +34,19 @@ class PKDLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        return (self._standardise(student) - self._standardise(teacher)).square().mean() / 2
+        return self._mean((self._standardise(student) - self._standardise(teacher)).square()).mean() / 2
 
     def _standardise(self, x: Tensor) -> Tensor:
-        centred = x - x.mean((0, 2, 3), keepdim=True)
-        variance = centred.square().mean((0, 2, 3), keepdim=True)
+        centred = x - self._mean(x)
+        variance = self._mean(centred.square())
         # The root of 0 has no gradient; a constant channel contributes none.
         constant = variance == 0
         deviation = variance.masked_fill(constant, 1).sqrt().masked_fill(constant, 0)
         return centred / (deviation + self.eps)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Of each channel: (1, C, 1, 1)."""
+        if not self.sync:
+            return x.mean((0, 2, 3), keepdim=True)
+        values = x.new_tensor(x.numel() // x.shape[1])
+        return sum_over_processes(x.sum((0, 2, 3), keepdim=True)) / sum_over_processes(values)

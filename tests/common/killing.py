@@ -1,16 +1,13 @@
-"""Trainings in processes of their own that are killed: forked from one that has imported everything."""
+"""Trainings in processes of their own that are killed."""
 
 import io
-import multiprocessing
 import os
 import signal
 import sys
 import time
 
 import torch
-
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["det.training", "seg.training", "common.launch"])
+from processes import server
 
 
 def run(task, argv, kill_after=None, dies_writing=None):
@@ -20,7 +17,7 @@ def run(task, argv, kill_after=None, dies_writing=None):
         kill_after: seconds until SIGKILL.
         dies_writing: (n, part): SIGKILL in the n-th write of a checkpoint, after this part of its bytes.
     """
-    process = _server.Process(target=_train, args=(task, [str(word) for word in argv], dies_writing))
+    process = server.Process(target=_train, args=(task, [str(word) for word in argv], dies_writing))
     start = time.monotonic()
     process.start()
     process.join(kill_after)

@@ -14,6 +14,7 @@ from common import digits
 from common.launch import parser, run
 from common.losses import DISTLoss
 from common.recording import record
+from common.stream import Start
 from det import box_head
 from det.data import training_loader
 from det.training import main
@@ -74,7 +75,7 @@ def test_proposals_of_the_student_are_classified_by_both(tmp_path):
 def test_batches_hold_both_kinds(tmp_path):
     digits.ensure()
     keys = [*save_teacher(tmp_path), "DATASETS.UNLABELED", "('digits_train',)", "SOLVER.UNLABELED_IMS_PER_BATCH", "3"]
-    samples = next(iter(training_loader(config(STUDENT, *keys))))
+    samples = next(iter(training_loader(config(STUDENT, *keys), Start(0))))
     assert ["instances" in sample for sample in samples] == [True, True, False, False, False]
 
 

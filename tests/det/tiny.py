@@ -25,15 +25,15 @@ def config(file, *overrides):
     return cfg
 
 
-def save_teacher(folder, *overrides):
+def save_teacher(folder, *overrides, file=TEACHER):
     """Config and weights of a small random teacher: the overrides that make a student learn from it."""
-    cfg = config(TEACHER, *overrides)
+    cfg = config(file, *overrides)
     torch.manual_seed(1)
     model = build_model(cfg)
     # Logits of a random detector hardly differ from 0; a teacher has opinions.
-    predictors = model.roi_heads.box_predictor
-    for predictor in predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]:
-        torch.nn.init.normal_(predictor.cls_score.weight, std=1.0)
+    for name, parameter in model.named_parameters():
+        if name.endswith("cls_score.weight"):
+            torch.nn.init.normal_(parameter, std=1.0)
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(cfg.dump())
     torch.save({"model": model.state_dict()}, folder / "weights.pth")

@@ -30,9 +30,9 @@ def config(file, *overrides):
     return cfg
 
 
-def save_teacher(folder, *overrides):
+def save_teacher(folder, *overrides, file=TEACHER):
     """Config and weights of a random teacher: the overrides that make a student learn from it."""
-    cfg = config(TEACHER, "MODEL.ARGS.decoder_channels", "16", *overrides)
+    cfg = config(file, "MODEL.ARGS.decoder_channels", "16", *overrides)
     torch.manual_seed(1)
     network = build_network(cfg)
     folder.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Reading Cityscapes' form: what is found, what is read, how it is augmented, what is refused."""
 
 import re
+from itertools import chain, islice
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from scenes import CONFIGS, STUDENT, config, write_tree
 
 from common import digits
 from common.errors import UserError
+from common.stream import Start
 from seg.data import Reader, frames, training_loader
 from seg.labels import IGNORE, Classes
 from seg.transforms import TrainingTransform
@@ -176,17 +178,29 @@ def test_flip_mirrors_about_half_of_the_samples():
     assert 15 < sum(flipped) < 45
 
 
-def test_same_seed_same_samples():
+def batches(start, workers=0, count=3):
+    """The first batches from a start on, of 2 of 12 images."""
+    keys = ["INPUT.SCALES", "[0.5,1.0,1.5]", "INPUT.RANDOM_FLIP", "horizontal", "SOLVER.ACCUMULATION_STEPS", "2"]
+    cfg = config(STUDENT, *keys, "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", workers)
+    return [[x["image"] for x in batch] for batch in islice(iter(training_loader(cfg, start)), count)]
+
+
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(chain(*first), chain(*second), strict=True))
+
+
+def test_samples_depend_on_the_seed_and_their_place_alone():
     """Augmentation included, which albumentations would draw from a state of its own."""
-
-    def first(seed):
-        np.random.seed(seed)
-        cfg = config(STUDENT, "SEED", "3", "INPUT.SCALES", "[0.5,1.0,1.5]", "INPUT.RANDOM_FLIP", "horizontal")
-        return next(iter(training_loader(cfg)))
-
-    one, two, other = first(0), first(0), first(1)
-    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(one, two, strict=True))
-    assert not all(torch.equal(a["image"], b["image"]) for a, b in zip(one, other, strict=True))
+    torch.manual_seed(5)
+    wanted, state = batches(Start(3), count=8), torch.get_rng_state()
+    torch.manual_seed(5)
+    assert torch.equal(torch.get_rng_state(), state)  # nothing drawn from the model's random numbers
+    np.random.seed(1)
+    assert equal(batches(Start(3, iteration=2), count=4), wanted[4:])  # two batches make an iteration
+    assert equal(batches(Start(3, iteration=1), workers=2), wanted[2:5])
+    assert not equal(batches(Start(4)), wanted[:3])
+    # The images come again in the third epoch, augmented in another way.
+    assert not any(torch.equal(a, b) for a in chain(*wanted[:3]) for b in chain(*wanted[6:]))
 
 
 @pytest.mark.parametrize(
@@ -200,5 +214,5 @@ def test_same_seed_same_samples():
 )
 def test_augmentation_out_of_range(key, value, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        training_loader(config(STUDENT, key, value))
+        training_loader(config(STUDENT, key, value), Start(0))
     assert key in str(error.value)

@@ -8,6 +8,7 @@ from scenes import SMALL, STUDENT, batch, config, save_teacher
 
 from common.launch import parser, run
 from common.losses import DISTLoss
+from common.stream import Start
 from seg.data import training_loader
 from seg.network import load_network
 from seg.segmenter import build_segmenter
@@ -38,7 +39,7 @@ def test_cross_entropy_of_labelled_images_and_distillation_of_all(teacher_keys, 
 
 def test_batches_hold_both_kinds(teacher_keys):
     keys = [*teacher_keys, "DATASETS.TRAIN", "['train[:2]']", "DATASETS.UNLABELED", "['train[2:]', 'val']"]
-    samples = next(iter(training_loader(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"))))
+    samples = next(iter(training_loader(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"), Start(0))))
     assert ["sem_seg" in sample for sample in samples] == [True, True, False, False, False]
     assert all(sample["image"].shape == (3, 64, 64) for sample in samples)
 

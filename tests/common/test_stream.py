@@ -1,0 +1,68 @@
+"""The order of the training samples: shared out among processes, in groups, and entered anywhere."""
+
+from itertools import count, islice
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils import comm
+
+from common.config import add_common_keys
+from common.errors import UserError
+from common.stream import Start, share, stream
+
+
+def settings(**solver):
+    cfg = get_cfg()
+    add_common_keys(cfg)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.SOLVER.update(solver)
+    return cfg
+
+
+def places(monkeypatch, rank, processes, images=4, iteration=0, batches=6):
+    """The items of the first batches of a process."""
+    monkeypatch.setattr(comm, "get_rank", lambda: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: processes)
+    monkeypatch.setattr("common.stream.comm", comm)
+    for name in ("get_rank", "get_world_size"):
+        monkeypatch.setattr(f"detectron2.data.samplers.distributed_sampler.comm.{name}", getattr(comm, name))
+    sampler = TrainingSampler(10, seed=0)
+    loader = stream(range(10), lambda item: {"item": item}, sampler, settings(), Start(0, iteration), images, "KEY")
+    return [[x["item"] for x in batch] for batch in islice(iter(loader), batches)]
+
+
+def test_processes_together_see_what_one_would(monkeypatch):
+    one = places(monkeypatch, 0, 1)
+    two = [places(monkeypatch, rank, 2) for rank in range(2)]
+    assert [sorted(a + b) for a, b in zip(*two, strict=True)] == [sorted(batch) for batch in one]
+
+
+def test_start_at_any_iteration(monkeypatch):
+    assert places(monkeypatch, 1, 2, iteration=4, batches=2) == places(monkeypatch, 1, 2)[4:]
+
+
+def test_batches_of_one_group():
+    groups = [index % 3 == 0 for index in range(9)]
+
+    def batches(start):
+        loader = stream(range(9), lambda i: {"i": i}, (i * 4 % 9 for i in count()), settings(), start, 2, "KEY", groups)
+        return [[x["i"] for x in batch] for batch in islice(iter(loader), 12)]
+
+    whole = batches(Start(0))
+    assert all(len({groups[i] for i in batch}) == 1 for batch in whole)
+    assert {i for batch in whole for i in batch} == set(range(9))
+    assert batches(Start(0, 5))[:7] == whole[5:]
+
+
+@pytest.mark.parametrize(
+    ("images", "steps", "message"),
+    [
+        (5, 2, "KEY is 5: want a multiple of 2, for 1 process.es. and SOLVER.ACCUMULATION_STEPS 2"),
+        (0, 1, "KEY is 0: want a multiple of 1"),
+        (4, 0, "SOLVER.ACCUMULATION_STEPS is 0: want 1 or more"),
+    ],
+)
+def test_images_that_cannot_be_shared_out(images, steps, message):
+    with pytest.raises(UserError, match=message):
+        share(settings(ACCUMULATION_STEPS=steps), images, "KEY")

@@ -1,0 +1,122 @@
+"""k processes with b images each give the losses, the gradients and the scores of one process with k·b images."""
+
+import json
+from pathlib import Path
+
+import pytest
+import scenes
+import tiny
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from processes import run_processes
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from det.training import evaluate_weights as evaluate_det
+from det.training import load_config as load_det
+from seg.segmenter import build_segmenter
+from seg.training import evaluate_weights as evaluate_seg
+from seg.training import load_config as load_seg
+
+ALL = ["KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION"]
+ALL = ["DISTILL.SYNC", "True", *(word for loss in ALL for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]
+# Every RoI and anchor counts, so that nothing depends on chance; the processes have different numbers of RoIs.
+EVERY_ROI = [
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "1000", "MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
+    *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "100000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
+]
+# Detectron2 divides these by the number of RoIs on each process.
+OF_DETECTRON2 = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"}
+
+
+def det_model(file, keys):
+    model = build_model(tiny.config(file, *keys))
+    images = [
+        image | {"instances": x["instances"]} for x in tiny.batch(4) for image in [{"image": x["image"][..., :96]}]
+    ]
+    for x in images:
+        x["instances"]._image_size = (96, 96)
+    return model, images
+
+
+def seg_model(file, keys):
+    return build_segmenter(scenes.config(file, *keys)), scenes.batch(4)
+
+
+def losses_and_gradients(model, images):
+    """Of all losses by name, and of the sum of those that have to agree; batch norm is frozen."""
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+    with EventStorage():
+        losses = model(images)
+    sum(loss for name, loss in losses.items() if name not in OF_DETECTRON2).backward()
+    module = model.module if isinstance(model, DistributedDataParallel) else model
+    gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+    return {name: loss.detach() for name, loss in losses.items()}, gradients
+
+
+def compare(rank, count, make, file, keys, alone):
+    torch.manual_seed(0)
+    model, images = make(file, keys)
+    model.train()
+    share = len(images) // count
+    parallel = DistributedDataParallel(model, find_unused_parameters=True)
+    losses, gradients = losses_and_gradients(parallel, images[rank * share :][:share])
+    wanted_losses, wanted_gradients = torch.load(alone, weights_only=True)
+    assert set(losses) == set(wanted_losses)
+    for name, loss in losses.items():
+        torch.distributed.all_reduce(loss)
+        if name not in OF_DETECTRON2:
+            torch.testing.assert_close(loss / count, wanted_losses[name], rtol=1e-5, atol=1e-7, msg=f"{rank} {name}")
+    norm = torch.stack([g.norm() for g in wanted_gradients.values()]).norm()
+    for name, wanted in wanted_gradients.items():
+        assert (gradients[name] - wanted).norm() <= 1e-5 * norm, name
+
+
+@pytest.mark.parametrize(
+    ("make", "file", "keys"),
+    [
+        (det_model, tiny.STUDENT, [*EVERY_ROI]),
+        (det_model, tiny.DIGITS / "retinanet_r10_quarter.yaml", []),
+        (seg_model, scenes.STUDENT, ["DISTILL.RKD.SAMPLES", "cells", "DISTILL.IGNORED_PIXELS", "False"]),
+    ],
+    ids=["Faster R-CNN", "RetinaNet", "PSPNet"],
+)
+def test_losses_and_gradients(make, file, keys, tmp_path):
+    helper = scenes if make is seg_model else tiny
+    teacher = tiny.DIGITS / "retinanet_r10t.yaml" if "retinanet" in str(file) else helper.TEACHER
+    keys = [*keys, *ALL, *helper.save_teacher(tmp_path / "teacher", file=teacher)]
+    torch.manual_seed(0)
+    model, images = make(file, keys)
+    torch.save(losses_and_gradients(model.train(), images), tmp_path / "alone.pth")
+    for count in (2, 4):
+        run_processes(count, compare, make, file, keys, tmp_path / "alone.pth")
+
+
+def evaluate(rank, count, task, keys, weights):
+    load, score, file = {
+        "det": (load_det, evaluate_det, tiny.STUDENT),
+        "seg": (load_seg, evaluate_seg, scenes.STUDENT),
+    }[task]
+    score(load(str(file), keys), str(weights), "--weights")
+
+
+@pytest.mark.parametrize("task", ["det", "seg"])
+def test_evaluation_counts_every_image_once(task, tmp_path):
+    if task == "det":
+        keys = [*tiny.SMALL, "DATASETS.TEST", "('digits_train', 'digits_test')"]
+        model = build_model(tiny.config(tiny.STUDENT))
+        torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=1.0)
+    else:
+        keys = [*scenes.SMALL, "DATASETS.TEST", "['train[:7]']"]
+        model = build_segmenter(scenes.config(scenes.STUDENT)).network.smp
+    torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
+    results = []
+    for count in (1, 2, 4):
+        output = tmp_path / str(count)
+        run_processes(count, evaluate, task, [*keys, "OUTPUT_DIR", str(output)], tmp_path / "weights.pth")
+        results.append(json.loads(Path(output, "results.json").read_text()))
+    assert results[0] == results[1] == results[2]
+    assert results[0]
