@@ -43,6 +43,8 @@ def add_common_keys(cfg: CfgNode) -> None:
     # Data sets whose labels, if there are any, are not looked at: only distillation learns from them.
     cfg.DATASETS.UNLABELED = []
     cfg.SOLVER.UNLABELED_IMS_PER_BATCH = 0  # added to IMS_PER_BATCH; 0 = as many again
+    cfg.DATALOADER.CHECK_FILES = True  # look at every image file before training (see common/images.py)
+    cfg.MODEL.TRUST_PICKLE = False  # whether to load .pkl weights, which can run any code (see common/weights.py)
     cfg.DISTILL = CfgNode()
     cfg.DISTILL.TEACHER = CfgNode()
     cfg.DISTILL.TEACHER.CONFIG_FILE = ""  # a path, or a name in Detectron2's model zoo

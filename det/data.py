@@ -13,11 +13,13 @@ from detectron2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
 from common import digits
 from common.errors import UserError
 from common.unlabeled import Batches, join
+from det.annotations import drop_bad_boxes
 from det.config import count_classes
 
 
@@ -70,19 +72,43 @@ def training_loader(cfg: CfgNode) -> Batches:
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         )
 
-    return join(cfg, lambda _: build_detection_train_loader(cfg), unlabelled)
+    return join(cfg, lambda _: build_detection_train_loader(cfg, dataset=labelled_dicts(cfg)), unlabelled)
+
+
+def labelled_dicts(cfg: CfgNode) -> list[dict] | None:
+    """DATASETS.TRAIN without bad boxes where DATASETS.DROP_BAD_BOXES says so; None = as Detectron2 loads it."""
+    if not cfg.DATASETS.DROP_BAD_BOXES:
+        return None
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+    proposals = cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
+    dicts = drop_bad_boxes(get_detection_dataset_dicts(cfg.DATASETS.TRAIN, False, keypoints, proposals))
+    return filter_images_with_only_crowd_annotations(dicts) if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else dicts
 
 
 def check_datasets(cfg: CfgNode) -> None:
     """Make sure that every data set of the config can be read and has the model's number of classes.
 
     Raises:
-        UserError: an unknown name, a missing annotation file or image folder, a wrong class count.
+        UserError: an unknown name, a missing annotation file or image folder, a wrong class count, categories
+            that differ between training and test.
     """
     register_coco_format(cfg)
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_dataset(name, f"DATASETS.{key}", *count_classes(cfg))
+    _check_same_categories([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+
+
+def _check_same_categories(datasets: Sequence[str]) -> None:
+    """Training names the outputs by their numbers; another order in the test set would score them as wrong."""
+    known = [(name, names) for name in datasets if (names := class_names([name])) is not None]
+    for name, names in known[1:]:
+        for number, (one, other) in enumerate(zip(known[0][1], names, strict=True)):
+            if one != other:
+                raise UserError(
+                    f"DATASETS: category {number}, by the order of ids, is {one} in data set {known[0][0]}, {other} "
+                    f"in {name}: give both the same categories with the same ids"
+                )
 
 
 def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> None:

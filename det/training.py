@@ -14,6 +14,7 @@ from common.checkpoint import load_complete
 from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
+from det.checks import check_data
 from det.config import add_distill_config, without_distillation
 from det.data import check_datasets, training_loader
 from det.rcnn import DistillRCNN
@@ -52,6 +53,7 @@ def main(args: argparse.Namespace) -> None:
     if args.eval_only:
         evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
         return
+    check_data(cfg)  # complains before anything is written
     engine.start(cfg)
     model = build_model(cfg)
     distiller = getattr(model, "distiller", None)
@@ -70,6 +72,7 @@ def main(args: argparse.Namespace) -> None:
 
 def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
     """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
+    check_data(cfg, "TEST")
     engine.start(cfg)
     model = build_model(without_distillation(cfg))
     load_complete(model, weights, key)
