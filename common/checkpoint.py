@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -11,9 +10,10 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
 from common.errors import UserError
+from common.weights import SafeCheckpointer
 
 
-class CompleteCheckpointer(DetectionCheckpointer):
+class CompleteCheckpointer(SafeCheckpointer):
     """Refuses weights that leave a part of the model at its random initialisation."""
 
     def _load_model(self, checkpoint: dict) -> _IncompatibleKeys:
@@ -68,24 +68,17 @@ class _Untagged(DetectionCheckpointer):
         """A run goes on from its last checkpoint, not from its best."""
 
 
-def load_complete(model: nn.Module, weights: str, key: str, **parts: nn.Module) -> None:
+def load_complete(model: nn.Module, weights: str, key: str, trust_pickle: bool, **parts: nn.Module) -> None:
     """Load weights (a file, or one of Detectron2's catalogue names) into model, every tensor of it.
 
     Args:
         key: what the user would change, for the message: a config key or an option.
+        trust_pickle: MODEL.TRUST_PICKLE.
         parts: modules that the checkpoint holds beside the model, by their names there.
 
     Raises:
-        UserError: no such file, an unreadable one, or one that does not fill the model.
+        UserError: no such file, an unreadable or untrusted one, or one that does not fill the model.
     """
     if not weights:
         raise UserError(f"{key} is empty: give the trained model's weights")
-    if "://" not in weights and not Path(weights).is_file():
-        raise UserError(f"{key}: there is no file {weights}")
-    try:
-        CompleteCheckpointer(model, **parts).load(weights)
-    except UserError as error:
-        raise UserError(f"{key}: {weights}: {error}") from error
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key}: {weights} cannot be read as a checkpoint: {reason}") from error
+    CompleteCheckpointer(model, "", key, trust_pickle, **parts).load(weights)

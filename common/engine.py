@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import (
     AMPTrainer,
@@ -29,6 +28,7 @@ from common.checkpoint import KeepBest
 from common.errors import UserError
 from common.progress import ProgressBar, on_terminal, setup_logs
 from common.schedule import build_schedule
+from common.weights import SafeCheckpointer
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ def train(
     device = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
     parallel = create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=unused_parameters, **device)
     trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(parallel, loader, optimizer)
-    checkpointer = DetectionCheckpointer(student, cfg.OUTPUT_DIR, trainer=trainer, **training_only)
+    trust = cfg.MODEL.TRUST_PICKLE
+    checkpointer = SafeCheckpointer(student, cfg.OUTPUT_DIR, "MODEL.WEIGHTS", trust, trainer=trainer, **training_only)
     scheduler = build_schedule(cfg, optimizer)
 
     def evaluate_and_write() -> Results:

@@ -12,6 +12,7 @@ from common.checkpoint import load_complete
 from common.classes import check_same_classes
 from common.config import find_config, merge
 from common.errors import UserError
+from common.untrained import check_trained
 from det.config import add_distill_config, count_classes, without_distillation
 from det.data import class_names, register_coco_format
 
@@ -26,8 +27,8 @@ def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
         the model, and whether it wants the student's images with their channels the other way round.
 
     Raises:
-        UserError: a missing config or weights, weights that do not fit, classes other than the student's, or
-            a model that is no `kind`.
+        UserError: a missing config or weights, weights that do not fit or were never trained, classes other than
+            the student's, or a model that is no `kind`.
     """
     node = student_cfg.DISTILL.TEACHER
     cfg = get_cfg()
@@ -44,7 +45,8 @@ def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
     if not isinstance(model, kind):
         raise UserError(f"DISTILL.TEACHER.CONFIG_FILE: {type(model).__name__} is no {kind.__name__}")
     logger.info(check_classes(student_cfg, cfg))
-    load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS")
+    load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS", student_cfg.MODEL.TRUST_PICKLE)
+    check_trained(model, f"DISTILL.TEACHER.WEIGHTS: {node.WEIGHTS}")
     return model, formats["student"] != formats["teacher"]
 
 

@@ -14,6 +14,7 @@ from common.checkpoint import load_complete
 from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
+from common.weights import refuse_pickle
 from det.checks import check_data
 from det.config import add_distill_config, without_distillation
 from det.data import check_datasets, training_loader
@@ -42,6 +43,9 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
         )
     if cfg.DISTILL.TEACHER.WEIGHTS and not cfg.DISTILL.TEACHER.CONFIG_FILE:
         raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+    if cfg.MODEL.LOAD_PROPOSALS:
+        for path in [*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST]:
+            refuse_pickle(path, "DATASETS.PROPOSAL_FILES", cfg.MODEL.TRUST_PICKLE)
     check_datasets(cfg)
     cfg.freeze()
     return cfg
@@ -75,7 +79,7 @@ def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
     check_data(cfg, "TEST")
     engine.start(cfg)
     model = build_model(without_distillation(cfg))
-    load_complete(model, weights, key)
+    load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
     engine.write_results(cfg, evaluate(cfg, model))
 
 
