@@ -113,7 +113,7 @@ def _check_same_categories(datasets: Sequence[str]) -> None:
 
 def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> None:
     if name not in DatasetCatalog:
-        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
+        near = difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "name it in DATASETS.COCO_FORMAT"
         raise UserError(f"{key}: there is no data set {name}; {hint}")
     if name.startswith("digits_"):

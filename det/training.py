@@ -6,7 +6,6 @@ import logging
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
-from detectron2.modeling import build_model
 from torch import nn
 
 from common import engine
@@ -15,6 +14,7 @@ from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
 from common.weights import refuse_pickle
+from det.building import build
 from det.checks import check_data
 from det.config import add_distill_config, without_distillation
 from det.data import check_datasets, training_loader
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
         return
     check_data(cfg)  # complains before anything is written
     engine.start(cfg)
-    model = build_model(cfg)
+    model = build(cfg)
     distiller = getattr(model, "distiller", None)
     logger.info(describe(model, getattr(model, "teacher", None), distiller))
     engine.train(
@@ -78,7 +78,7 @@ def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
     """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
     check_data(cfg, "TEST")
     engine.start(cfg)
-    model = build_model(without_distillation(cfg))
+    model = build(without_distillation(cfg))
     load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
     engine.write_results(cfg, evaluate(cfg, model))
 

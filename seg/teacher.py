@@ -53,9 +53,11 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     key = "DISTILL.TEACHER.WEIGHTS"
     with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
         if node.CONFIG_FILE:
-            merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"))
-            cfg.MODEL.DEVICE = student_cfg.MODEL.DEVICE
-            cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.TRUST_PICKLE  # who trusts is who runs, not the teacher's author
+            # Where it runs and whom to trust is not for the teacher's author to say.
+            own = [
+                word for name in ("DEVICE", "TRUST_PICKLE") for word in (f"MODEL.{name}", str(student_cfg.MODEL[name]))
+            ]
+            merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"), own)
             check_same_classes(*([c["name"] for c in side.DATASETS.CLASSES] for side in (student_cfg, cfg)))
             logger.info(f"student and teacher have the same {len(cfg.DATASETS.CLASSES)} classes in the same order")
             network = load_network(cfg, node.WEIGHTS, key)
