@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.utils import comm
 
 from common.distiller import is_on
 from common.errors import UserError
@@ -30,13 +29,9 @@ def join(cfg: CfgNode, labelled: Callable[[int], Batches], unlabelled: Callable[
         labelled, unlabelled: make a loader of that many images per batch, over all processes.
 
     Raises:
-        UserError: no data at all, images without labels and nothing to learn from them, or a batch that the
-            processes cannot share equally.
+        UserError: no data at all, or images without labels and nothing to learn from them.
     """
     count = cfg.SOLVER.IMS_PER_BATCH
-    for key in ("IMS_PER_BATCH", "UNLABELED_IMS_PER_BATCH"):
-        if cfg.SOLVER[key] % (processes := comm.get_world_size()):
-            raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}: want a multiple of the {processes} processes")
     if not cfg.DATASETS.UNLABELED:
         if not cfg.DATASETS.TRAIN:
             raise UserError("DATASETS.TRAIN is empty: name the training data")

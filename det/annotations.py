@@ -51,6 +51,8 @@ def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -
             raise UserError(f"{json_file}: number {number} of {kind} has a list or an object for {', '.join(keys)}")
         if "height" in keys and not all(type(entry[key]) is int and entry[key] > 0 for key in ("height", "width")):
             raise UserError(f"{json_file}: image {entry['id']}: height and width are not whole numbers above 0")
+        if "file_name" in keys and not isinstance(entry["file_name"], str):
+            raise UserError(f"{json_file}: image {entry['id']}: file_name is {entry['file_name']!r}: want text")
         if "bbox" in keys and not _is_box(entry["bbox"]):
             raise UserError(f"{json_file}: annotation {entry['id']}: bbox is {entry['bbox']!r}: want [x, y, w, h]")
     return entries

@@ -1,6 +1,7 @@
 """A look at the data sets of a config before training, by one process for all."""
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
                     raise UserError(f"{source} is empty: {json_file} names no image")
                 if side != "UNLABELED":
                     _check_labels(cfg, coco, side, name)
-                images = [i | {"file_name": f"{meta.image_root}/{i['file_name']}"} for i in coco["images"]]
+                images = [i | {"file_name": os.path.join(meta.image_root, i["file_name"])} for i in coco["images"]]
             else:
                 images = DatasetCatalog.get(name)
             if cfg.DATALOADER.CHECK_FILES:
@@ -53,8 +54,7 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
     json_file, source = MetadataCatalog.get(name).json_file, f"DATASETS.{side}: data set {name}"
     if name not in BUILT_IN:
         check_references(coco, json_file)
-    bad = bad_boxes(coco)
-    if bad:
+    if bad := bad_boxes(coco):
         message = (
             f"{source}: {len(bad)} boxes of {json_file} are not finite, of no area or outside of their image, first "
             f"annotation {bad[0]['id']} with {bad[0]['bbox']}"
@@ -62,8 +62,16 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         if name not in BUILT_IN and not cfg.DATASETS.DROP_BAD_BOXES:
             raise UserError(f"{message}; correct them, or set DATASETS.DROP_BAD_BOXES to True to train without them")
         logger.warning(message)
-    if side == "TRAIN" and sum(not a.get("iscrowd") for a in coco["annotations"]) == len(bad):
-        raise UserError(f"{source}: {json_file} has nothing to learn from: add annotations of objects (iscrowd 0)")
+    if side == "TRAIN":
+        objects = [a for a in coco["annotations"] if not a.get("iscrowd")]
+        if len(objects) == len(bad):
+            raise UserError(f"{source}: {json_file} has nothing to learn from: add annotations of objects (iscrowd 0)")
+        bare = [a["id"] for a in objects if not a.get("segmentation")]
+        if bare and cfg.MODEL.MASK_ON:
+            raise UserError(
+                f"{source}: {len(bare)} annotations of {json_file} have no segmentation, first annotation {bare[0]}; "
+                "add them, or set MODEL.MASK_ON to False"
+            )
 
 
 def _look(image: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-from tiny import SMALL, STUDENT, config
+from tiny import SMALL, STUDENT, TEACHER, config
 
 from common.launch import parser, run
 from det import annotations, checks
@@ -49,10 +49,10 @@ def data(tmp_path):
 
 @pytest.fixture
 def message(tmp_path, capsys):
-    def call(*overrides):
+    def call(*overrides, file=STUDENT):
         output = tmp_path / "out"
         with pytest.raises(SystemExit) as stop:
-            run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(output), *SMALL, *overrides])
+            run(main, parser(""), ["--config-file", str(file), "OUTPUT_DIR", str(output), *SMALL, *overrides])
         assert stop.value.code == 2
         assert not output.exists()
         seen = capsys.readouterr().err
@@ -91,6 +91,7 @@ EMPTY = (
         (without("images", 1, "width"), "data_0/a.json: number 1 of images has no width"),
         (without("annotations", 1, "bbox"), "data_0/a.json: number 1 of annotations has no bbox"),
         (change("images", 0, height="48"), "data_0/a.json: image 0: height and width are not whole numbers above 0"),
+        (change("images", 0, file_name=3), "data_0/a.json: image 0: file_name is 3: want text"),
         (change("annotations", 0, bbox=[1, 2]), "data_0/a.json: annotation 10: bbox is [1, 2]: want [x, y, w, h]"),
         (
             change("annotations", 0, image_id=[]),
@@ -135,6 +136,13 @@ def test_only_crowds_are_nothing_to_learn_from(message, data):
     for annotation in content["annotations"]:
         annotation |= {"iscrowd": 1, "bbox": [0, 0, 0, 0]}
     assert message(*data(content)) == EMPTY
+
+
+def test_masks_that_are_missing(message, data):
+    assert message(*data(coco()), file=TEACHER) == (
+        "DATASETS.TRAIN: data set data_0: 2 annotations of data_0/a.json have no segmentation, first annotation 10; "
+        "add them, or set MODEL.MASK_ON to False"
+    )
 
 
 def test_only_bad_boxes_are_nothing_to_learn_from(message, data):

@@ -279,12 +279,6 @@ def test_more_gpus_than_there_are(capsys, monkeypatch):
     assert "error: --num-gpus is 4, but this machine has 2" in capsys.readouterr().err
 
 
-def test_batch_that_the_processes_cannot_share(message, monkeypatch):
-    monkeypatch.setattr("common.unlabeled.comm.get_world_size", lambda: 3)
-    monkeypatch.setattr("common.once.comm.all_gather", lambda value: [value])
-    assert message() == "SOLVER.IMS_PER_BATCH is 2: want a multiple of the 3 processes"
-
-
 def test_number_of_processes_below_one(capsys):
     with pytest.raises(SystemExit) as stop:
         run(main, parser(""), ["--config-file", str(STUDENT), "--num-gpus", "0"])
