@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.structures import BoxMode
 
 from common.errors import UserError
@@ -115,3 +118,13 @@ def drop_bad_boxes(dicts: Sequence[Entry]) -> list[Entry]:
     dropped = sum(len(d["annotations"]) for d in dicts) - sum(len(d["annotations"]) for d in kept)
     logger.info(f"DATASETS.DROP_BAD_BOXES: dropped {dropped} annotations")
     return kept
+
+
+def labelled_dicts(cfg: CfgNode) -> list[dict] | None:
+    """DATASETS.TRAIN without bad boxes where DATASETS.DROP_BAD_BOXES says so; None = as Detectron2 loads it."""
+    if not cfg.DATASETS.DROP_BAD_BOXES:
+        return None
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+    proposals = cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
+    dicts = drop_bad_boxes(get_detection_dataset_dicts(cfg.DATASETS.TRAIN, False, keypoints, proposals))
+    return filter_images_with_only_crowd_annotations(dicts) if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else dicts

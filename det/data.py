@@ -13,13 +13,12 @@ from detectron2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
 from common import digits
 from common.errors import UserError
 from common.unlabeled import Batches, join
-from det.annotations import drop_bad_boxes
+from det.annotations import labelled_dicts
 from det.config import count_classes
 
 
@@ -73,16 +72,6 @@ def training_loader(cfg: CfgNode) -> Batches:
         )
 
     return join(cfg, lambda _: build_detection_train_loader(cfg, dataset=labelled_dicts(cfg)), unlabelled)
-
-
-def labelled_dicts(cfg: CfgNode) -> list[dict] | None:
-    """DATASETS.TRAIN without bad boxes where DATASETS.DROP_BAD_BOXES says so; None = as Detectron2 loads it."""
-    if not cfg.DATASETS.DROP_BAD_BOXES:
-        return None
-    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
-    proposals = cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
-    dicts = drop_bad_boxes(get_detection_dataset_dicts(cfg.DATASETS.TRAIN, False, keypoints, proposals))
-    return filter_images_with_only_crowd_annotations(dicts) if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else dicts
 
 
 def check_datasets(cfg: CfgNode) -> None:
