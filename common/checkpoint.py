@@ -23,7 +23,7 @@ class CompleteCheckpointer(SafeCheckpointer):
 
     def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
         wrong = [key for key, *_ in incompatible.incorrect_shapes]
-        if missing := [*incompatible.missing_keys, *wrong]:
+        if missing := list(dict.fromkeys([*incompatible.missing_keys, *wrong])):
             total = len(self.model.state_dict())
             raise UserError(
                 f"the weights do not fit the model: {len(missing)} of its {total} tensors are missing "
