@@ -1,6 +1,7 @@
 """Configs are data: loaded safely, and wrong ones refused in one line."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,6 +15,31 @@ from detectron2.config import CfgNode
 from common.errors import UserError
 
 MODEL_ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
+
+LEAST = {
+    "SOLVER.MAX_ITER": 1,
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.UNLABELED_IMS_PER_BATCH": 0,
+    "SOLVER.BASE_LR": 0.0,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.CHECKPOINTS_KEPT": 0,
+    "SOLVER.ACCUMULATION_STEPS": 1,
+    "SOLVER.MAX_SKIPPED_STEPS": 0,
+    "DATALOADER.NUM_WORKERS": 0,
+    "TEST.EVAL_PERIOD": 0,
+}
+# What yacs says of a value of the wrong type: a class each, then the values.
+MISMATCH = re.compile(
+    r"Type mismatch \(<class '(?:.*\.)?(\w+)'> vs\. <class .*'>\) with values \(.* vs\. (.*)\) for .*: (.*)"
+)
+KINDS = {
+    "CfgNode": "a group of keys",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+}
+KINDS |= {"list": "a list, as ['one', 'two']", "tuple": "a list, as ['one', 'two']"}
 
 
 class _Reader(CfgNode):
@@ -30,10 +56,19 @@ class _Reader(CfgNode):
             raise UserError(f"config file {filename} does not exist")
         in_zoo = MODEL_ZOO.resolve() in path.resolve().parents
         try:
-            return super().load_yaml_with_base(filename, allow_unsafe=in_zoo)
-        except yaml.YAMLError as error:
+            loaded = super().load_yaml_with_base(filename, allow_unsafe=in_zoo)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"config file {filename} is not plain YAML data: {reason}") from error
+        except RecursionError as error:
+            raise UserError(f"config file {filename}: its chain of _BASE_ comes back to itself") from error
+        except (TypeError, AttributeError) as error:
+            raise UserError(
+                f"config file {filename} is no set of keys and values, or its _BASE_ no file name"
+            ) from error
+        if not isinstance(loaded, dict):
+            raise UserError(f"config file {filename} is no set of keys and values")
+        return loaded
 
 
 def add_common_keys(cfg: CfgNode) -> None:
@@ -48,6 +83,8 @@ def add_common_keys(cfg: CfgNode) -> None:
     # Data sets whose labels, if there are any, are not looked at: only distillation learns from them.
     cfg.DATASETS.UNLABELED = []
     cfg.SOLVER.UNLABELED_IMS_PER_BATCH = 0  # added to IMS_PER_BATCH; 0 = as many again
+    cfg.DATALOADER.CHECK_FILES = True  # look at every image file before training (see common/images.py)
+    cfg.MODEL.TRUST_PICKLE = False  # whether to load .pkl weights, which can run any code (see common/weights.py)
     cfg.DISTILL = CfgNode()
     cfg.DISTILL.TEACHER = CfgNode()
     cfg.DISTILL.TEACHER.CONFIG_FILE = ""  # a path, or a name in Detectron2's model zoo
@@ -73,7 +110,8 @@ def merge(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None
     A device "cuda" becomes "cpu" where there is no GPU.
 
     Raises:
-        UserError: a missing or unreadable file, an unknown key, a wrong type, a key without a value.
+        UserError: a missing or unreadable file, an unknown key, a wrong type, a value out of range, a key without
+            a value.
     """
     if config_file:
         with _refusing_in_one_line(cfg, config_file):
@@ -91,6 +129,19 @@ def merge(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None
             cfg.merge_from_list([key, float(value) if is_float else value])
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    _check_ranges(cfg)
+
+
+def _check_ranges(cfg: CfgNode) -> None:
+    for key, least in LEAST.items():
+        if _value(cfg, key) < least:
+            raise UserError(f"{key} is {_value(cfg, key)}: want {least} or more")
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise UserError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}: want cpu, cuda, or cuda:0 and so on") from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but this machine has {count} GPUs, counted from 0")
 
 
 def find_config(name: str, key: str) -> str:
@@ -114,9 +165,13 @@ def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         head, _, key = reason.partition(": ")
         if head in ("Non-existent config key", "Non-existent key"):
-            near = difflib.get_close_matches(key, _keys(cfg), n=3)
+            names = {name.upper(): name for name in _keys(cfg)}
+            near = [names[name] for name in difflib.get_close_matches(key.upper(), names, n=3)]
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise UserError(f"unknown config key {key} in {source}{hint}") from error
+        if mismatch := MISMATCH.fullmatch(reason):
+            kind, value, key = mismatch.groups()
+            raise UserError(f"{key} is {value} in {source}: want {KINDS.get(kind, kind)}") from error
         raise UserError(f"{source}: {reason}") from error
 
 

@@ -19,7 +19,7 @@ from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from common.average import Average
-from common.checkpoint import CompleteCheckpointer, load_initial
+from common.checkpoint import CompleteCheckpointer
 from common.errors import UserError
 from common.norm import has_local_batch_norm, share_buffers
 from common.preemption import Preemption
@@ -29,6 +29,7 @@ from common.run_folder import KeepBest, RunCheckpointer, SaveCheckpoints, rewind
 from common.schedule import build_schedule
 from common.stream import Start
 from common.trainer import build_trainer
+from common.weights import SafeCheckpointer
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def train(
         SystemExit: with preemption.REQUEUE, after SIGTERM and a checkpoint.
     """
     student, parts = student or model, dict(training_only or {})
-    load_initial(student, cfg.MODEL.WEIGHTS)
+    SafeCheckpointer(student, "", "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE).load(cfg.MODEL.WEIGHTS)
     average = _average(cfg, student)
     shown = average.model if average else student
     if average:
@@ -106,7 +107,9 @@ def train(
         return results
 
     is_main = comm.is_main_process()
-    with Preemption(trainer.device) as preemption:
+    # What TorchScript rounds otherwise after its first calls would differ after a resume. On a GPU speed counts more.
+    exact = torch.jit.optimized_execution(trainer.device.type != "cpu")
+    with exact, Preemption(trainer.device) as preemption:
         trainer.register_hooks([Clock(), hooks.IterationTimer(), SeedEachStep()])
         trainer.register_hooks([hooks.LRScheduler(optimizer, scheduler), average])
         # Before the evaluation, so that a failed one loses nothing.

@@ -63,7 +63,7 @@ def guarded(main: Main, args: argparse.Namespace) -> None:
 
 def _start(main: Main, args: argparse.Namespace) -> None:
     """main(args) here, or in --num-gpus processes, to which SIGTERM is passed on."""
-    _check_gpus(args)
+    _check_gpus(args.num_gpus, "--num-gpus")
     url = args.dist_url if args.num_machines > 1 else "auto"
     if args.num_gpus * args.num_machines > 1:
         signal.signal(signal.SIGTERM, _pass_on)
@@ -86,6 +86,7 @@ def _pass_on(_: int, __: FrameType | None) -> None:
 
 def _as_torchrun_says(main: Main, args: argparse.Namespace) -> None:
     """main(args) as the rank that the environment variables name; torchrun itself shows the first failure last."""
+    _check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -94,8 +95,8 @@ def _as_torchrun_says(main: Main, args: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
-def _check_gpus(args: argparse.Namespace) -> None:
-    if args.num_gpus < 1:
-        raise UserError(f"--num-gpus is {args.num_gpus}: want 1 or more")
-    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
-        raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}")
+def _check_gpus(count: int, option: str) -> None:
+    if count < 1:
+        raise UserError(f"{option} is {count}: want 1 or more")
+    if torch.cuda.is_available() and count > torch.cuda.device_count():
+        raise UserError(f"{option} is {count}, but this machine has {torch.cuda.device_count()}")

@@ -46,7 +46,7 @@ class RunCheckpointer(CompleteCheckpointer):
     """
 
     def __init__(self, model: nn.Module, output_dir: str, keep: int = 0, **parts: Any) -> None:
-        super().__init__(model, output_dir, **parts)
+        super().__init__(model, output_dir, "--resume", **parts)
         self._keep = keep
 
     def save(self, name: str, **extra: Any) -> None:
@@ -77,10 +77,7 @@ class RunCheckpointer(CompleteCheckpointer):
         path = comm.all_gather(self._last_good() if comm.is_main_process() else None)[0]
         if path is None:
             return 0
-        try:
-            return self.load(path)["iteration"] + 1
-        except UserError as error:
-            raise UserError(f"--resume: {path} is of another run: {error}") from error
+        return self.load(path)["iteration"] + 1
 
     def _last_good(self) -> str | None:
         files = _checkpoints(Path(self.save_dir))

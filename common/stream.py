@@ -36,9 +36,7 @@ def share(cfg: CfgNode, images: int, key: str) -> int:
         UserError: naming the key, where they cannot be shared out equally.
     """
     parts, processes = cfg.SOLVER.ACCUMULATION_STEPS, comm.get_world_size()
-    if parts < 1:
-        raise UserError(f"SOLVER.ACCUMULATION_STEPS is {parts}: want 1 or more")
-    if images < 1 or images % (parts * processes):
+    if images % (parts * processes):
         raise UserError(
             f"{key} is {images}: want a multiple of {parts * processes}, for {processes} process(es) "
             f"and SOLVER.ACCUMULATION_STEPS {parts}"

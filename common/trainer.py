@@ -57,7 +57,7 @@ class Trainer(SimpleTrainer):
         seconds = 0.0
         for part in range(self.parts):
             start = time.perf_counter()
-            batch = next(self._data_loader_iter)
+            batch = self._next_batch()
             seconds += time.perf_counter() - start
             images += [str(sample.get("file_name", sample.get("name"))) for sample in batch]
             with self._communication(last=part == self.parts - 1):
@@ -73,6 +73,17 @@ class Trainer(SimpleTrainer):
             self.scaler.unscale_(self.optimizer)
             self.scaler.step(self.optimizer)
             self.scaler.update()
+
+    def _next_batch(self) -> list[dict[str, Any]]:
+        try:
+            return next(self._data_loader_iter)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"{str(error).splitlines()[0]}: it was killed, often for want of memory; lower "
+                "DATALOADER.NUM_WORKERS, and --resume goes on from the last checkpoint"
+            ) from error
 
     def _communication(self, last: bool) -> AbstractContextManager:
         """Gradients are averaged over the processes once, with the last part."""

@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.randomness import seeded
 from common.stream import Start, stream
 from common.unlabeled import Batches, join
+from det.annotations import labelled_dicts
 from det.config import count_classes
 
 
@@ -67,7 +68,7 @@ def training_loader(cfg: CfgNode, start: Start) -> Batches:
 
     def labelled(images: int) -> Batches:
         with seeded(start.seed):  # Detectron2 seeds its samplers from NumPy's random numbers
-            parts = _train_loader_from_config(cfg)
+            parts = _train_loader_from_config(cfg, dataset=labelled_dicts(cfg))
         return batches(parts["dataset"], parts["sampler"], images, "SOLVER.IMS_PER_BATCH")
 
     def unlabelled(images: int) -> Batches:
@@ -98,17 +99,31 @@ def check_datasets(cfg: CfgNode) -> None:
     """Make sure that every data set of the config can be read and has the model's number of classes.
 
     Raises:
-        UserError: an unknown name, a missing annotation file or image folder, a wrong class count.
+        UserError: an unknown name, a missing annotation file or image folder, a wrong class count, categories
+            that differ between training and test.
     """
     register_coco_format(cfg)
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_dataset(name, f"DATASETS.{key}", *count_classes(cfg))
+    _check_same_categories([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+
+
+def _check_same_categories(datasets: Sequence[str]) -> None:
+    """Training names the outputs by their numbers; another order in the test set would score them as wrong."""
+    known = [(name, names) for name in datasets if (names := class_names([name])) is not None]
+    for name, names in known[1:]:
+        for number, (one, other) in enumerate(zip(known[0][1], names, strict=True)):
+            if one != other:
+                raise UserError(
+                    f"DATASETS: category {number}, by the order of ids, is {one} in data set {known[0][0]}, {other} "
+                    f"in {name}: give both the same categories with the same ids"
+                )
 
 
 def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> None:
     if name not in DatasetCatalog:
-        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
+        near = difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "name it in DATASETS.COCO_FORMAT"
         raise UserError(f"{key}: there is no data set {name}; {hint}")
     if name.startswith("digits_"):

@@ -5,13 +5,14 @@ from typing import TypeVar
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import build_model
 from torch import nn
 
 from common.checkpoint import load_complete
 from common.classes import check_same_classes
 from common.config import find_config, merge
 from common.errors import UserError
+from common.untrained import check_trained
+from det.building import build
 from det.config import add_distill_config, count_classes, without_distillation
 from det.data import class_names, register_coco_format
 
@@ -26,25 +27,25 @@ def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
         the model, and whether it wants the student's images with their channels the other way round.
 
     Raises:
-        UserError: a missing config or weights, weights that do not fit, classes other than the student's, or
-            a model that is no `kind`.
+        UserError: a missing config or weights, weights that do not fit or were never trained, classes other than
+            the student's, or a model that is no `kind`.
     """
     node = student_cfg.DISTILL.TEACHER
     cfg = get_cfg()
     add_distill_config(cfg)
-    merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"))
-    cfg.MODEL.DEVICE = student_cfg.MODEL.DEVICE
+    merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"), ["MODEL.DEVICE", student_cfg.MODEL.DEVICE])
     register_coco_format(cfg)
     formats = {"student": student_cfg.INPUT.FORMAT, "teacher": cfg.INPUT.FORMAT}
     for side, value in formats.items():
         if value not in ("BGR", "RGB"):
             raise UserError(f"INPUT.FORMAT of the {side} is {value}: want BGR or RGB")
     with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
-        model = build_model(without_distillation(cfg))
+        model = build(without_distillation(cfg))
     if not isinstance(model, kind):
         raise UserError(f"DISTILL.TEACHER.CONFIG_FILE: {type(model).__name__} is no {kind.__name__}")
     logger.info(check_classes(student_cfg, cfg))
-    load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS")
+    load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS", student_cfg.MODEL.TRUST_PICKLE)
+    check_trained(model, f"DISTILL.TEACHER.WEIGHTS: {node.WEIGHTS}")
     return model, formats["student"] != formats["teacher"]
 
 

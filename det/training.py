@@ -7,7 +7,6 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
-from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import nn
 
@@ -17,6 +16,9 @@ from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
 from common.run_folder import claim
+from common.weights import refuse_pickle
+from det.building import build
+from det.checks import check_data
 from det.config import add_distill_config, without_distillation
 from det.data import check_datasets, training_loader
 from det.rcnn import DistillRCNN
@@ -44,6 +46,9 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
         )
     if cfg.DISTILL.TEACHER.WEIGHTS and not cfg.DISTILL.TEACHER.CONFIG_FILE:
         raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+    if cfg.MODEL.LOAD_PROPOSALS:
+        for path in [*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST]:
+            refuse_pickle(path, "DATASETS.PROPOSAL_FILES", cfg.MODEL.TRUST_PICKLE)
     check_datasets(cfg)
     cfg.freeze()
     return cfg
@@ -55,9 +60,10 @@ def main(args: argparse.Namespace) -> None:
     if args.eval_only:
         evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
         return
+    check_data(cfg)  # complains before anything is written
     claim(cfg.OUTPUT_DIR, args.resume)
     engine.start(cfg)
-    model = build_model(cfg)
+    model = build(cfg)
     distiller = getattr(model, "distiller", None)
     parts: dict[str, Any] = {"adapters": distiller.adapters} if distiller is not None and distiller.adapters else {}
     if isinstance(model, RetinaNet):
@@ -77,9 +83,10 @@ def main(args: argparse.Namespace) -> None:
 
 def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
     """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
+    check_data(cfg, "TEST")
     engine.start(cfg)
-    model = build_model(without_distillation(cfg))
-    load_complete(model, weights, key)
+    model = build(without_distillation(cfg))
+    load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
     engine.write_results(cfg, evaluate(cfg, model))
 
 

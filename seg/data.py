@@ -41,7 +41,7 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
     if not root:
         raise UserError("DATASETS.ROOT is empty: name the data set's folder")
     folder = digits.ensure() if root == "digits" else Path(root).expanduser()
-    parts = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", split)
+    parts = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", str(split))
     if not parts:
         raise UserError(f"{key}: {split} is not a split's name, or one with a slice, as train[:100]")
     name, start, stop = parts.groups()

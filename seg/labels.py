@@ -1,5 +1,6 @@
 """What the numbers in a label image mean."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ class Classes:
         if not all(_is_byte(i) for i in ignored_ids):
             raise UserError(f"DATASETS.IGNORED_IDS: {list(ignored_ids)} are not numbers from 0 to 255")
         self.names = [str(entry["name"]) for entry in classes]
+        if twins := [name for name, count in Counter(self.names).items() if count > 1]:
+            raise UserError(f"DATASETS.CLASSES: two classes are named {twins[0]}: give each its own name")
         self.colors = np.array([entry["color"] for entry in classes], np.uint8)
         # A class may join several labelIds; the first stands for it in predictions.
         self.label_ids = np.array([entry["ids"][0] for entry in classes], np.uint8)

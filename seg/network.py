@@ -123,7 +123,7 @@ def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
     offline.MODEL.ENCODER.WEIGHTS = ""  # they would be overwritten
     network = build_network(offline)
     parts = {} if network.aux_head is None else {"aux_head": network.aux_head}
-    load_complete(network.smp, weights, key, **parts)
+    load_complete(network.smp, weights, key, cfg.MODEL.TRUST_PICKLE, **parts)
     return network
 
 

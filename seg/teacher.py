@@ -12,6 +12,7 @@ from common.classes import check_same_classes
 from common.config import find_config, merge
 from common.errors import UserError
 from common.teacher import Teacher
+from common.untrained import check_trained
 from seg.architectures import count_classes, read_smp_folder
 from seg.config import get_cfg
 from seg.network import Network, load_network
@@ -42,7 +43,8 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     default config says: RGB and SMP's ImageNet normalisation.
 
     Raises:
-        UserError: a missing config or weights, weights that do not fit, or classes other than the student's.
+        UserError: a missing config or weights, weights that do not fit or were never trained, or classes other
+            than the student's.
     """
     node = student_cfg.DISTILL.TEACHER
     if not node.WEIGHTS:
@@ -51,13 +53,17 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     key = "DISTILL.TEACHER.WEIGHTS"
     with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
         if node.CONFIG_FILE:
-            merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"))
-            cfg.MODEL.DEVICE = student_cfg.MODEL.DEVICE
+            # Where it runs and whom to trust is not for the teacher's author to say.
+            own = [
+                word for name in ("DEVICE", "TRUST_PICKLE") for word in (f"MODEL.{name}", str(student_cfg.MODEL[name]))
+            ]
+            merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"), own)
             check_same_classes(*([c["name"] for c in side.DATASETS.CLASSES] for side in (student_cfg, cfg)))
             logger.info(f"student and teacher have the same {len(cfg.DATASETS.CLASSES)} classes in the same order")
             network = load_network(cfg, node.WEIGHTS, key)
         else:
             network = _from_smp_folder(student_cfg, cfg)
+    check_trained(network.smp, f"{key}: {node.WEIGHTS}")
     return SegTeacher(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT)
 
 

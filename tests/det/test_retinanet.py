@@ -7,6 +7,7 @@ from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.utils.events import EventStorage
 from tiny import DIGITS, batch, config
+from trained import as_if_trained
 
 from common.errors import UserError
 from common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
@@ -20,7 +21,7 @@ STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r1
 def save_teacher(folder, *overrides):
     cfg = config(TEACHER, *overrides)
     torch.manual_seed(1)
-    model = build_model(cfg)
+    model = as_if_trained(build_model(cfg))
     torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(cfg.dump())

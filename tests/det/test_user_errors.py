@@ -60,6 +60,24 @@ def test_config_that_wants_to_run_code(message, tmp_path):
     assert not trap.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"", "c.yaml is no set of keys and values"),
+        (b"- a list\n", "c.yaml is no set of keys and values"),
+        (b"_BASE_: 3\n", "c.yaml is no set of keys and values, or its _BASE_ no file name"),
+        (b"\xff\xfe\x00", "c.yaml is not plain YAML data: "),
+        (b"_BASE_: c.yaml\n", "c.yaml: its chain of _BASE_ comes back to itself"),
+        (b"SOLVER: {BASE_LR: fast}\n", "SOLVER.BASE_LR is fast in {file}: want a number"),
+        (b"SOLVER: 3\n", "SOLVER is 3 in {file}: want a group of keys"),
+        (b"MODEL: {MASK_ON: 7}\n", "MODEL.MASK_ON is 7 in {file}: want True or False"),
+    ],
+)
+def test_config_file_of_another_form(message, tmp_path, content, wanted):
+    (tmp_path / "c.yaml").write_bytes(content)
+    assert wanted.format(file=tmp_path / "c.yaml") in message(file=tmp_path / "c.yaml")
+
+
 def test_old_config_version(message, tmp_path):
     (tmp_path / "c.yaml").write_text("VERSION: 1\n")
     assert "VERSION 1 is too old" in message(file=tmp_path / "c.yaml")
@@ -78,8 +96,22 @@ def test_unknown_key_on_the_command_line(message):
     assert "SOLVER.BASE_LR" in seen
 
 
-def test_wrong_type(message):
-    assert "DISTILL.DIST.TAU" in message("DISTILL.DIST.TAU", "hot")
+def test_unknown_key_in_small_letters(message):
+    assert "did you mean SOLVER.BASE_LR" in message("solver.base_lr", "1")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("DISTILL.DIST.TAU", "hot", "a number"),
+        ("SOLVER.MAX_ITER", "1.5", "a whole number"),
+        ("OUTPUT_DIR", "3", "text"),
+        ("DATASETS.TRAIN", "digits_train", "a list, as ['one', 'two']"),
+        ("MODEL.FPN", "x", "a group of keys"),
+    ],
+)
+def test_wrong_type(message, key, value, wanted):
+    assert message(key, value) == f"{key} is {value} in the command line: want {wanted}"
 
 
 def test_key_without_value(message):
@@ -160,10 +192,13 @@ def test_damaged_teacher_weights(message, teacher_keys, tmp_path):
 def test_teacher_weights_that_do_not_fill_the_model(message, teacher_keys, tmp_path):
     state = torch.load(teacher_keys[3])["model"]
     name = "roi_heads.box_predictor.0.cls_score.weight"
+    total = len(state)
     del state[name]
+    other = name.replace("weight", "bias")
+    state[other] = state[other][1:]
     torch.save({"model": state}, tmp_path / "part.pth")
     seen = message(*teacher_keys[:3], tmp_path / "part.pth")
-    assert f"1 of its {len(state) + 1} tensors are missing or of another shape, first {name}" in seen
+    assert f"2 of its {total} tensors are missing or of another shape, first {name}" in seen
 
 
 def test_teacher_with_another_number_of_classes(message, tmp_path):
@@ -210,6 +245,10 @@ def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
         ("MODEL.FPN.IN_FEATURES", "['res2', 'res9']", "not res9"),
         ("MODEL.TIMM.ARGS", "{'widths': 3}", "widths"),
         ("INPUT.FORMAT", "L", "want BGR or RGB"),
+        ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER is 0: want 1 or more"),
+        ("DATALOADER.NUM_WORKERS", "-1", "DATALOADER.NUM_WORKERS is -1: want 0 or more"),
+        ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is gpu: want cpu, cuda, or cuda:0 and so on"),
+        ("MODEL.DEVICE", "cuda:99", "MODEL.DEVICE is cuda:99, but this machine has "),
     ],
 )
 def test_value_out_of_range(message, teacher_keys, key, value, wanted):
@@ -218,12 +257,29 @@ def test_value_out_of_range(message, teacher_keys, key, value, wanted):
     assert wanted in seen
 
 
+@pytest.mark.parametrize(
+    ("key", "registry"),
+    [("META_ARCHITECTURE", "META_ARCH"), ("BACKBONE.NAME", "BACKBONE"), ("ROI_HEADS.NAME", "ROI_HEADS")],
+)
+def test_misspelt_part_of_a_model(message, key, registry):
+    assert message(f"MODEL.{key}", "Typo") == f"MODEL: Detectron2 has no {registry} named Typo: correct that name"
+
+
 def test_unwritable_output_folder(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
         run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path / "file" / "out")])
     assert stop.value.code == 2
     assert "OUTPUT_DIR: cannot make" in capsys.readouterr().err
+
+
+def test_more_gpus_than_there_are(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(SystemExit) as stop:
+        run(main, parser(""), ["--config-file", str(STUDENT), "--num-gpus", "4"])
+    assert stop.value.code == 2
+    assert "error: --num-gpus is 4, but this machine has 2" in capsys.readouterr().err
 
 
 def test_number_of_processes_below_one(capsys):

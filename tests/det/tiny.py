@@ -6,6 +6,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from trained import as_if_trained
 
 from common.config import merge
 from det import add_distill_config
@@ -29,7 +30,7 @@ def save_teacher(folder, *overrides, file=TEACHER):
     """Config and weights of a small random teacher: the overrides that make a student learn from it."""
     cfg = config(file, *overrides)
     torch.manual_seed(1)
-    model = build_model(cfg)
+    model = as_if_trained(build_model(cfg))
     # Logits of a random detector hardly differ from 0; a teacher has opinions.
     for name, parameter in model.named_parameters():
         if name.endswith("cls_score.weight"):

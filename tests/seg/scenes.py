@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from trained import as_if_trained
 
 from common.config import merge
 from seg import build_network, get_cfg
@@ -34,7 +35,7 @@ def save_teacher(folder, *overrides, file=TEACHER):
     """Config and weights of a random teacher: the overrides that make a student learn from it."""
     cfg = config(file, "MODEL.ARGS.decoder_channels", "16", *overrides)
     torch.manual_seed(1)
-    network = build_network(cfg)
+    network = as_if_trained(build_network(cfg))
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(cfg.dump())
     saved = {"model": network.smp.state_dict()}

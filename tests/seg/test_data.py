@@ -12,6 +12,7 @@ from scenes import CONFIGS, STUDENT, config, write_tree
 from common import digits
 from common.errors import UserError
 from common.stream import Start
+from seg.checks import check_data
 from seg.data import Reader, frames, training_loader
 from seg.labels import IGNORE, Classes
 from seg.transforms import TrainingTransform
@@ -110,6 +111,25 @@ def test_damaged_image_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "damage", "message"),
+    [
+        ("leftImg8bit", lambda file: file.write_bytes(b""), "is empty"),
+        ("gtFine", lambda file: file.write_bytes(file.read_bytes()[:-200]), "is damaged: "),
+        ("gtFine", lambda file: cv2.imwrite(str(file), np.zeros((20, 56))), "is 56x20 pixels, but 56x40 in its image"),
+    ],
+)
+def test_damaged_files_are_found_before_training(tmp_path, kind, damage, message):
+    file = sorted((write_tree(tmp_path) / kind / "train/town").iterdir())[1]
+    damage(file)
+    cfg = config(STUDENT, "DATASETS.ROOT", tmp_path)
+    with pytest.raises(UserError) as error:
+        check_data(cfg, "TRAIN")
+    assert str(error.value).startswith(f"DATASETS.TRAIN: 1 of 2 images cannot be used, first {file} {message}")
+    cfg.DATALOADER.CHECK_FILES = False
+    check_data(cfg, "TRAIN")
+
+
+@pytest.mark.parametrize(
     ("classes", "ignored", "message"),
     [
         ([], [], "DATASETS.CLASSES is empty"),
@@ -117,6 +137,11 @@ def test_damaged_image_is_named(tmp_path):
         ([ROAD | {"ids": [300]}], [], "ids of road are [300]: want numbers from 0 to 255"),
         ([ROAD | {"color": [1, 2]}], [], "color of road is [1, 2]"),
         ([ROAD], [-1], "DATASETS.IGNORED_IDS: [-1] are not numbers from 0 to 255"),
+        (
+            [ROAD, SIDEWALK | {"name": "road"}],
+            [],
+            "DATASETS.CLASSES: two classes are named road: give each its own name",
+        ),
         ([ROAD, SIDEWALK | {"ids": [7]}], [], "labelId 7 is given two meanings"),
         ([ROAD], [7], "labelId 7 is given two meanings"),
     ],

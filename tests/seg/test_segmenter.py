@@ -7,6 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 from scenes import CONFIGS, STUDENT, batch, config, save_teacher
 from torch.nn import functional as F
+from trained import as_if_trained
 
 from common.errors import UserError
 from common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
@@ -179,8 +180,18 @@ def test_teacher_of_another_stride_is_resized_to_the_student(teacher_keys):
     assert torch.isfinite(losses["loss_dist"])
 
 
+def test_teacher_that_was_never_trained(tmp_path):
+    keys = save_teacher(tmp_path)
+    saved = torch.load(tmp_path / "weights.pth", weights_only=True)
+    fresh = build_segmenter(config(tmp_path / "config.yaml")).network.smp.state_dict()
+    decoder = {name: value for name, value in fresh.items() if name.startswith("decoder.")}
+    torch.save({"model": saved["model"] | decoder}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"TEACHER.WEIGHTS: .*weights.pth: decoder was never trained: all of its \d+"):
+        load_teacher(config(STUDENT, *keys))
+
+
 def test_teacher_from_a_folder_of_smp(tmp_path):
-    stock = smp.create_model("Unet", "resnet18", encoder_weights=None, classes=11).eval()
+    stock = as_if_trained(smp.create_model("Unet", "resnet18", encoder_weights=None, classes=11).eval())
     stock.save_pretrained(tmp_path)
     teacher = load_teacher(config(STUDENT, "DISTILL.TEACHER.WEIGHTS", tmp_path))
     images = [sample["image"] for sample in batch()]

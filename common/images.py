@@ -1,0 +1,98 @@
+"""Damaged image files, found before training without decoding the data set."""
+
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
+from typing import TypeVar
+
+from PIL import Image
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.progress import on_terminal
+
+Size = tuple[int, int]  # height, width
+T = TypeVar("T")
+
+THREADS = 16  # they wait for the disk most of the time
+ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is turned by a quarter
+# How a whole file of this format ends.
+ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+class DamagedError(Exception):
+    """Says what is wrong with one image file; its name comes first."""
+
+
+def check_images(items: Sequence[T], check: Callable[[T], object], source: str) -> None:
+    """check(item), which raises DamagedError, for all items in several threads.
+
+    Args:
+        source: where the items are named, for the message.
+
+    Raises:
+        UserError: how many are damaged, and what is wrong with the first.
+    """
+
+    def complaint(item: T) -> str | None:
+        try:
+            check(item)
+        except DamagedError as error:
+            return str(error)
+        return None
+
+    with ThreadPool(THREADS) as pool:
+        results = pool.imap(complaint, items, chunksize=64)
+        bar = tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal())
+        found = [result for result in bar if result]
+    if found:
+        raise UserError(
+            f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; put them right or "
+            "take them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
+        )
+
+
+def look(path: str, wanted: Size | None = None, reference: str = "") -> Size:
+    """Height and width of an image file as Detectron2 and OpenCV read it, from its header and its end.
+
+    Damage in the middle of the file is not seen.
+
+    Args:
+        wanted: the size that it must have, as `reference` says.
+
+    Raises:
+        DamagedError: a missing or empty file, none that holds an image, one that is cut off, another size.
+    """
+    try:
+        if os.path.getsize(path) == 0:
+            raise DamagedError(f"{path} is empty")
+        with Image.open(path) as image:
+            size = image.height, image.width
+            # Looking for EXIF data may decode the whole image: not without a reason.
+            if ("exif" in image.info or size != (wanted or size)) and _turned(image):
+                size = image.width, image.height
+            if not _ends(path, ENDS.get(image.format or "", b"")):
+                image.load()  # valid files may end otherwise, so this decides
+    except FileNotFoundError as error:
+        raise DamagedError(f"{path} does not exist") from error
+    except Image.UnidentifiedImageError as error:
+        raise DamagedError(f"{path} is no image") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+    if wanted and size != wanted:
+        raise DamagedError(f"{path} is {size[1]}x{size[0]} pixels, but {wanted[1]}x{wanted[0]} {reference}")
+    return size
+
+
+def _turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION, 1) >= 5
+    except Exception:  # Detectron2 and OpenCV take an image with unreadable EXIF data as it is
+        return False
+
+
+def _ends(path: str, wanted: bytes) -> bool:
+    """Whether the file ends with the wanted bytes; zeros behind them are padding."""
+    with open(path, "rb") as file:
+        file.seek(max(os.path.getsize(path) - 4096, 0))
+        return file.read().rstrip(b"\0").endswith(wanted)

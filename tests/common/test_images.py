@@ -1,0 +1,80 @@
+"""Damaged files are named before training; whatever Detectron2 and OpenCV read is let through."""
+
+import re
+
+import numpy as np
+import pytest
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from common.errors import UserError
+from common.images import DamagedError, check_images, look
+
+SIZE = (40, 56)
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+
+
+@pytest.fixture(params=["jpg", "png"])
+def image(request, tmp_path):
+    file = tmp_path / f"image.{request.param}"
+    NOISE.save(file)
+    return file
+
+
+def test_whole_image_gives_its_size(image):
+    assert look(str(image)) == look(str(image), SIZE) == SIZE
+
+
+@pytest.mark.parametrize("ending", [b"", b"\0" * 300, b"\n", b"an appended video"])
+def test_what_follows_the_end_does_not_matter(image, ending):
+    image.write_bytes(image.read_bytes() + ending)
+    assert look(str(image)) == SIZE
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_exif_orientation_is_followed_as_detectron2_follows_it(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    NOISE.save(tmp_path / f"a.{kind}", exif=exif)
+    seen = read_image(str(tmp_path / f"a.{kind}")).shape[:2]
+    assert look(str(tmp_path / f"a.{kind}"), seen) == seen
+
+
+def test_unusual_end_is_decided_by_decoding(tmp_path):
+    """Without its last chunk this PNG still holds every pixel."""
+    NOISE.save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-12])
+    assert look(str(tmp_path / "a.png")) == read_image(str(tmp_path / "a.png")).shape[:2]
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:900])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), "does not exist"),
+        (lambda file: file.write_bytes(b""), "is empty"),
+        (lambda file: file.write_bytes(b"<html>404</html>"), "is no image"),
+        (cut, "is damaged: "),
+        (lambda file: NOISE.resize((20, 30)).save(file), "is 20x30 pixels, but 56x40 in the annotations"),
+    ],
+)
+def test_damage_is_named(image, damage, message):
+    damage(image)
+    with pytest.raises(DamagedError, match=f"^{re.escape(f'{image} {message}')}"):
+        look(str(image), SIZE, "in the annotations")
+
+
+def test_all_are_counted_and_the_first_is_named(tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(70)]
+    for path in paths[:68]:
+        NOISE.save(path)
+    with pytest.raises(UserError) as error:
+        check_images(paths, look, "DATASETS.TRAIN")
+    assert str(error.value) == (
+        f"DATASETS.TRAIN: 2 of 70 images cannot be used, first {paths[68]} does not exist; put them right or take "
+        "them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
+    )

@@ -1,0 +1,287 @@
+"""What a run does when it is asked to end, when its disk is full, its checkpoints damaged, its losses not finite."""
+
+import errno
+import json
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import scenes
+import tiny
+import torch
+from detectron2.utils.events import EventStorage
+from killing import differences
+from processes import run_processes
+
+import common.trainer
+from common.errors import UserError
+from common.launch import parser, run
+from common.preemption import REQUEUE
+from common.run_folder import RunCheckpointer
+from det.training import main as train_det
+from seg.data import Reader
+from seg.training import main as train_seg
+
+SEG = ["--config-file", scenes.STUDENT, *scenes.SMALL, "DATASETS.TEST", "['test']"]
+DET = ["--config-file", tiny.STUDENT, *tiny.SMALL, "DATASETS.TEST", "('digits_test',)"]
+RETINANET = ["--config-file", tiny.DIGITS / "retinanet_r10_quarter.yaml", *DET[2:]]
+SHORT = ["SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2"]
+
+
+def train(output, argv, *options, task=train_seg):
+    config, keys = argv[:2], argv[2:]
+    run(task, parser(""), [*options, *map(str, config), *SHORT, *map(str, keys), "OUTPUT_DIR", str(output)])
+    return Path(output)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return scenes.save_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture
+def sigterm(monkeypatch):
+    """Makes a training get SIGTERM in the midst of its iteration number n, once."""
+
+    def at(iteration):
+        step = common.trainer.Trainer.run_step
+
+        def run_step(trainer):
+            if trainer.iter == iteration:
+                monkeypatch.setattr(common.trainer.Trainer, "run_step", step)
+                os.kill(os.getpid(), signal.SIGTERM)
+            step(trainer)
+
+        monkeypatch.setattr(common.trainer.Trainer, "run_step", run_step)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("task", "argv"),
+    [
+        (train_seg, [*SEG, "SOLVER.AMP.ENABLED", "True"]),
+        (train_seg, [*SEG, "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]),
+        (train_seg, [*SEG, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
+        (train_seg, [*SEG, "SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]),
+        (train_seg, [*SEG, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
+        (train_det, [*DET, "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.EMA_DECAY", "0.5"]),
+        (train_det, RETINANET),
+    ],
+    ids=["float16", "bfloat16", "accumulation", "EMA", "no clipping, two workers", "R-CNN", "RetinaNet"],
+)
+def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, argv, sigterm, teacher):
+    if task is train_seg:
+        argv = [*argv, *teacher, "DISTILL.MIMIC.WEIGHT", "1.0", "DATASETS.UNLABELED", "['train']"]
+    whole = train(tmp_path / "whole", argv, task=task)
+    sigterm(2)
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path / "cut", argv, task=task)
+    assert stop.value.code == REQUEUE == 75
+    assert (tmp_path / "cut" / "last_checkpoint").read_text() == "model_0000002.pth"
+    cut = train(tmp_path / "cut", argv, "--resume", task=task)
+    assert differences(*(torch.load(f / "model_final.pth", weights_only=True) for f in (whole, cut))) == []
+
+
+def test_sigterm_before_anything_is_listening_still_ends_the_process(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    train(tmp_path, SEG)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_while_it_evaluates_ends_at_once_and_the_evaluation_is_repeated(tmp_path, monkeypatch):
+    asked = iter([True])
+
+    def evaluate(cfg, model):
+        if next(asked, False):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"sem_seg": {"mIoU": 50.0}}
+
+    monkeypatch.setattr("seg.training.evaluate", evaluate)
+    keys = [*SEG, "TEST.EVAL_PERIOD", "3"]
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, keys)
+    assert stop.value.code == REQUEUE
+    assert not (tmp_path / "model_best.pth").exists()
+    train(tmp_path, keys, "--resume")
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"] == {"sem_seg/mIoU": 50.0}
+    assert "Starting training from iteration 3" in (tmp_path / "log.txt").read_text()
+
+
+def test_average_is_what_users_get(tmp_path):
+    output = train(tmp_path, [*SEG, "SOLVER.EMA_DECAY", "0.9"])
+    saved = torch.load(output / "model_final.pth", weights_only=True)
+    assert set(saved["model"]) == set(saved["trained"])
+    assert differences(saved["model"], saved["trained"])
+    best = torch.load(output / "model_best.pth", weights_only=True)
+    assert differences(best["model"], saved["model"]) == []  # it is what was evaluated
+
+
+def test_average_follows_its_formula(tmp_path):
+    output = train(tmp_path, [*SEG, "SOLVER.EMA_DECAY", "0.5", "SOLVER.CHECKPOINT_PERIOD", "1"])
+    files = [torch.load(file, weights_only=True) for file in sorted(output.glob("model_0*.pth"))]
+    for before, after in pairwise(files):
+        for name, value in after["model"].items():
+            if value.is_floating_point():
+                wanted = 0.5 * before["model"][name].double() + 0.5 * after["trained"][name].double()
+                torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+    train(tmp_path, [*SEG, "SOLVER.CHECKPOINTS_KEPT", "1"])
+    assert sorted(f.name for f in tmp_path.glob("*.pth")) == ["model_0000003.pth", "model_best.pth", "model_final.pth"]
+
+
+def damage(file):
+    """One byte in the midst of the tensors."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
+    whole = train(tmp_path / "whole", SEG)
+    output = train(tmp_path / "run", SEG)
+    damage(output / "model_final.pth")
+    (output / "model_0000003.pth").write_bytes((output / "model_0000003.pth").read_bytes()[:-1000])
+    (output / "metrics.json").write_text('{"iteration": 1, "a": 1}\n{"iteration": 2, "a": 1}\n{"iterat')
+    train(output, SEG, "--resume")
+    log = (output / "log.txt").read_text()
+    assert "model_final.pth is damaged (bad check sum of" in log
+    assert "model_0000003.pth is damaged (File is not a zip file)" in log
+    assert "Starting training from iteration 2" in log
+    assert differences(*(torch.load(f / "model_final.pth", weights_only=True) for f in (whole, output))) == []
+    lines = [json.loads(line)["iteration"] for line in (output / "metrics.json").read_text().splitlines()]
+    assert lines[0] == 1
+    assert lines == sorted(set(lines))
+
+
+@pytest.fixture
+def message(tmp_path, capsys):
+    """Runs train_seg in a folder and returns its one line on standard error."""
+
+    def call(argv, *options, task=train_seg):
+        with pytest.raises(SystemExit) as stop:
+            train(tmp_path / "run", argv, *options, task=task)
+        assert stop.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    return call
+
+
+def test_all_checkpoints_damaged(tmp_path, message):
+    for file in train(tmp_path / "run", SEG).glob("model_*.pth"):
+        damage(file)
+    text = f"error: --resume: all checkpoints in {tmp_path}/run are damaged: start anew in another folder"
+    assert message(SEG, "--resume") == text
+
+
+def test_folder_of_another_run(tmp_path, message):
+    before = (train(tmp_path / "run", SEG) / "metrics.json").read_bytes()
+    text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to go on with it, or another OUTPUT_DIR"
+    assert message(SEG) == text
+    assert message(DET, task=train_det) == text
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+
+
+def test_checkpoint_of_another_architecture(tmp_path, message):
+    train(tmp_path / "run", SEG)
+    text = message([*SEG, "MODEL.ARGS.psp_out_channels", "32"], "--resume")
+    assert text.startswith(f"error: --resume: {tmp_path}/run/model_final.pth: the weights do not fit the model: ")
+
+
+def test_full_disk_leaves_the_earlier_checkpoints(tmp_path, message, monkeypatch):
+    save, count = torch.save, iter(range(9))
+
+    def full(data, file):
+        if next(count) == 1:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(data, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    text = f"error: {tmp_path}/run/model_0000003.pth cannot be written: the disk is full; "
+    assert message(SEG) == text + "earlier checkpoints are whole, --resume uses them"
+    assert [f.name for f in (tmp_path / "run").glob("model*")] == ["model_0000001.pth"]
+    train(tmp_path / "run", SEG, "--resume")
+    assert "Starting training from iteration 2" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_full_disk_anywhere_else_is_one_line_too(message, monkeypatch):
+    def full(cfg, model):
+        raise OSError(errno.ENOSPC, "No space left on device", "inference/confusion.png")
+
+    monkeypatch.setattr("seg.training.evaluate", full)
+    assert message(SEG) == "error: [Errno 28] No space left on device: 'inference/confusion.png'"
+
+
+def test_dead_worker(message, monkeypatch):
+    parent, read = os.getpid(), Reader.__call__
+
+    def die(self, frame):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, frame)
+
+    monkeypatch.setattr(Reader, "__call__", die)
+    text = message([*SEG, "DATALOADER.NUM_WORKERS", "1"])
+    assert text.startswith("error: DataLoader worker (pid")
+    assert "lower DATALOADER.NUM_WORKERS, and --resume goes on from the last checkpoint" in text
+
+
+class Losses(torch.nn.Module):
+    """A model with one parameter whose losses are those of the batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch):
+        return {"loss_a": self.weight * 1.0, "loss_b": self.weight * batch[0]["value"]}
+
+
+def steps(values, **options):
+    """The trainer after a step on each value, its weight after each."""
+    model = Losses()
+    trainer = common.trainer.Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), **options)
+    trainer.reset_data_loader(lambda: ([{"name": f"image{i}", "value": v}] for i, v in enumerate(values)))
+    weights = []
+    with EventStorage():
+        for trainer.iter in range(len(values)):
+            trainer.run_step()
+            weights.append(model.weight.item())
+    return trainer, weights
+
+
+def test_loss_that_is_not_finite_stops_before_the_step():
+    text = r"loss_b is nan at iteration 1 \(process 0; images image1\): lower SOLVER.BASE_LR.* MAX_SKIPPED_STEPS, now 0"
+    with pytest.raises(UserError, match=text.replace("MAX", "SOLVER.MAX")):
+        steps([1.0, float("nan")])
+
+
+def test_allowed_skips_leave_the_weights_and_are_counted():
+    trainer, weights = steps([1.0, float("inf"), 1.0], max_skipped=1)
+    assert weights == pytest.approx([0.8, 0.8, 0.6])
+    assert trainer.skipped == trainer.state_dict()["skipped"] == 1
+    with pytest.raises(UserError, match="loss_b is inf at iteration 2"):
+        steps([float("inf"), 1.0, float("inf")], max_skipped=1)
+
+
+def step_together(rank, count):
+    with pytest.raises(UserError, match=r"loss_b is nan at iteration 1 \(process 1; images image1\)"):
+        steps([1.0, float("nan") if rank == 1 else 1.0])
+    _, weights = steps([1.0, float("nan") if rank == 1 else 1.0, 1.0], max_skipped=1)
+    assert weights == pytest.approx([0.8, 0.8, 0.6])
+
+
+def test_all_processes_stop_or_skip_together():
+    run_processes(2, step_together)
+
+
+def test_checkpointer_keeps_all_where_asked(tmp_path):
+    checkpointer = RunCheckpointer(Losses(), str(tmp_path), keep=0)
+    for number in range(5):
+        checkpointer.save(f"model_{number:07}")
+    assert len(list(tmp_path.glob("model_*.pth"))) == 5
