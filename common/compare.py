@@ -81,7 +81,7 @@ def run(
         if (folder / "results.json").is_file():
             continue
         print(f"\n=== {method}, seed {seed}", flush=True)
-        argv = ["--config-file", config, "OUTPUT_DIR", str(folder), *commands[method, seed]]
+        argv = ["--config-file", config, "--resume", "OUTPUT_DIR", str(folder), *commands[method, seed]]
         train(parser("").parse_args(argv))
     summary = summarize(output, methods, seeds)
     (output / "results.json").write_text(json.dumps(summary, indent=2) + "\n")
