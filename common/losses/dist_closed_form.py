@@ -1,0 +1,49 @@
+"""DIST with its gradient in closed form: two passes over the logits, nothing of their size kept between them."""
+
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from common.collectives import sum_over_processes
+from common.losses import dist_blocks
+from common.losses.dist_terms import Relation, Slopes, finish
+
+
+def dist(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool) -> Tensor:
+    """The loss of DISTLoss, for checked input: 0-dim, float32 (float64 for float64 logits)."""
+    return _DIST.apply(student, teacher, valid, relation, sync)
+
+
+class _DIST(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool
+    ) -> Tensor:
+        sums = _passes(student).sums(student, teacher, valid, relation)
+        loss, slopes = finish(sums.over_processes() if sync else sums, relation)
+        ctx.save_for_backward(student, teacher, valid, *slopes)
+        ctx.relation, ctx.sync = relation, sync
+        return loss.to(torch.promote_types(student.dtype, torch.float32))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        student, teacher, valid, *slopes = ctx.saved_tensors
+        if ctx.sync:  # every process has this loss, and the rows here are in all of them
+            upstream = sum_over_processes(upstream)
+        scaled = Slopes(*slopes).times(upstream)
+        return _passes(student).gradient(student, teacher, valid, ctx.relation, scaled), None, None, None, None
+
+
+def _passes(logits: Tensor) -> ModuleType:
+    """Where the two passes, sums and gradient, are implemented for such logits."""
+    if logits.is_cuda and find_spec("triton"):
+        from common.losses import dist_triton  # imports Triton
+
+        if dist_triton.can(logits):
+            return dist_triton
+    return dist_blocks
