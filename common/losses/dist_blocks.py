@@ -6,16 +6,38 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.losses.dist_terms import Relation, Slopes, Sums
+from common.losses.dist_terms import TINY, Relation, Slopes, Sums
 
-# Values of one side in a block. On the CPU three pairs of them stay in the last-level cache; on a GPU the
-# launches must be few.
-BLOCK = {"cpu": 1 << 17}
+# Values of one side in a block: on the CPU its scratch stays in the cache, on a GPU the launches are few.
+BLOCK = {"cpu": 1 << 18}
 BLOCK_ELSEWHERE = 1 << 23
+SAMPLES = 64  # rows of which the shift is the mean
 
 
-def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> Sums:
-    """What the loss needs of the logits, see Sums.
+class Rows(NamedTuple):
+    """How the rows of a block relate, each (n, 1, l)."""
+
+    student: Tensor  # the length of the student's centred row
+    teacher: Tensor
+    product: Tensor  # of both, + eps
+    cross: Tensor  # the inner product of both
+
+
+class Block(NamedTuple):
+    """n images, l places, in scratch that the next block overwrites."""
+
+    where: tuple[slice, slice, slice]  # in (N, C, L)
+    probabilities: Tensor  # (2, n, C, l): the student's, the teacher's
+    centred: Tensor  # (2, n, C, l): minus the mean of their row, after relate()
+    spare: Tensor  # (3, n, C, l)
+    weight: Tensor | None  # (n, 1, l), 1 or 0; None = 1
+
+
+Kept = tuple[Block, Rows] | None
+
+
+def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> tuple[Sums, Kept]:
+    """What the loss needs of the logits; and, if one block is all of them, what the gradient then need not repeat.
 
     Args:
         student, teacher: logits (R, C) or (N, C, *spatial), any floating dtype.
@@ -23,49 +45,38 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
     """
     walk = _Walk(student, teacher, valid, relation)
     options = {"dtype": torch.float64, "device": student.device}
-    classes = student.shape[1]
-    count, correlation = torch.zeros(2, **options)
-    # Of p - shift, not of p: a constant column has exactly no variance then, and float32 is enough in a block.
+    total, correlation = torch.zeros(5, student.shape[1], **options), torch.zeros((), **options)
     shift: Tensor | None = None
-    first, square, cross = torch.zeros(2, classes, **options), torch.zeros(2, classes, **options), 0
     for block in walk:
-        p, spare = block.probabilities, block.spare
-        rows = _relate(block, relation)
-        weight = block.weight
+        p, weight = block.probabilities, block.weight
+        if shift is None:
+            shift = _shift(p, weight)
+        total += _column_sums(block, shift)
+        rows = relate(block, relation)
         cosine = rows.cross / rows.product
         correlation += (cosine if weight is None else cosine * weight).sum(dtype=torch.float64)
-        count += cosine.numel() if weight is None else weight.sum(dtype=torch.float64)
-        if shift is None:
-            counted = p if weight is None else torch.mul(p, weight, out=spare)
-            mean = counted.sum((1, 3), keepdim=True, dtype=torch.float64) / count.clamp(min=1)
-            shift = mean.to(p.dtype)
-        p.sub_(shift)
-        if weight is not None:
-            p.mul_(weight)
-        first += p.sum((1, 3))
-        square += torch.mul(p, p, out=spare).sum((1, 3))
-        cross = cross + torch.mul(p[0], p[1], out=spare[0]).sum((0, 2)).double()
-    assert shift is not None  # there is a block at least: empty logits were refused
-    offset = first / count.clamp(min=1)
-    moments = torch.cat([square - first * offset, (cross - first[0] * offset[1]).unsqueeze(0)])
-    return Sums(count, correlation, shift.view(2, classes) + offset, moments)
+    assert shift is not None  # empty logits were refused
+    rows_seen = student.numel() // student.shape[1]
+    count = torch.full((), rows_seen, **options) if valid is None else valid.sum(dtype=torch.float64)
+    kept = (block, rows) if walk.is_one_block else None
+    return Sums.of(count, correlation, shift.view(2, -1), total), kept
 
 
-def gradient(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes) -> Tensor:
+def gradient(
+    student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Kept
+) -> Tensor:
     """The loss's gradient with respect to the student's logits, of their shape and dtype."""
-    walk = _Walk(student, teacher, valid, relation)
-    out = torch.empty_like(walk.student)
-    means = slopes.means.to(walk.dtype).unsqueeze(2)
-    own, other = (x.to(walk.dtype).unsqueeze(1) for x in (slopes.own, slopes.other))
-    row = slopes.row.to(walk.dtype)
-    for block in walk:
-        (p, q), (slope, spare) = block.probabilities, block.spare
-        rows = _relate(block, relation)
-        (a, b), by_teacher = block.centred, row / rows.product
-        ratio = torch.where(rows.student > 0, rows.teacher / rows.student, 0)
-        by_student = -by_teacher * rows.cross / rows.product * ratio
-        torch.sub(p, means[0], out=slope).mul_(own).addcmul_(q.sub_(means[1]), other)
-        slope.addcmul_(a, by_student).addcmul_(b, by_teacher)
+    walk = _Walk(student, teacher, valid, relation) if kept is None else None
+    out = torch.empty_like(_places_last(student))
+    means, own, other, row = (x.to(_precision(student)) for x in slopes)
+    mean_p, mean_q, own, other = means[0, :, None], means[1, :, None], own.unsqueeze(1), other.unsqueeze(1)
+    for block, rows in ((b, relate(b, relation)) for b in walk) if walk else [kept]:
+        p, q = block.probabilities.unbind()
+        slope, spare, _ = block.spare.unbind()
+        to_teacher = row / rows.product
+        to_student = -to_teacher * rows.cross / rows.product * (rows.teacher / rows.student.clamp(min=TINY))
+        torch.sub(p, mean_p, out=slope).mul_(own).addcmul_(torch.sub(q, mean_q, out=spare), other)
+        slope.addcmul_(block.centred[0], to_student).addcmul_(block.centred[1], to_teacher)
         if block.weight is not None:
             slope.mul_(block.weight)
         if relation.activation == "softmax":
@@ -77,61 +88,54 @@ def gradient(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: R
     return out.view(student.shape)
 
 
-class _Block(NamedTuple):
-    where: tuple[slice, slice, slice]  # in (N, C, L)
-    probabilities: Tensor  # (2, n, C, l): the student's, the teacher's
-    centred: Tensor  # the same, room for them minus their row's mean
-    spare: Tensor  # the same, room
-    weight: Tensor | None  # (n, 1, l), 1 or 0; None = 1
-
-
 class _Walk:
-    """The blocks of logits seen as (N, C, L), with the same scratch for all of them."""
+    """The blocks of logits seen as (N, C, L), one after another in the same scratch."""
 
     def __init__(self, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> None:
-        self.student, self.teacher = _places_last(student), _places_last(teacher)
-        images, self.classes, places = self.student.shape
+        self.student, self.teacher, self.relation = _places_last(student), _places_last(teacher), relation
+        images, classes, places = self.student.shape
         self.keep = None if valid is None else valid.reshape(images, 1, places)
-        self.relation = relation
-        self.dtype = torch.promote_types(student.dtype, torch.float32)
-        rows = max(1, BLOCK.get(student.device.type, BLOCK_ELSEWHERE) // self.classes)
+        rows = max(1, BLOCK.get(student.device.type, BLOCK_ELSEWHERE) // classes)
         self.places, self.images = min(places, rows), min(images, max(1, rows // places))
-        size = self.images * self.classes * self.places
-        self.scratch = torch.empty(3, 2, size, dtype=self.dtype, device=student.device)
+        size = self.images * classes * self.places
+        self.scratch = torch.empty(7, size, dtype=_precision(student), device=student.device)
         # Scratch in the order of the student's values (channels_last too), or each block would be transposed.
         self.classes_inside = places > 1 and self.student.stride(1) < self.student.stride(2)
 
-    def __iter__(self) -> Iterator[_Block]:
+    @property
+    def is_one_block(self) -> bool:
+        return (self.images, self.places) == (self.student.shape[0], self.student.shape[2])
+
+    def __iter__(self) -> Iterator[Block]:
         images, _, places = self.student.shape
         for image in range(0, images, self.images):
             for place in range(0, places, self.places):
                 yield self._block((slice(image, image + self.images), slice(None), slice(place, place + self.places)))
 
-    def _block(self, where: tuple[slice, slice, slice]) -> _Block:
+    def _block(self, where: tuple[slice, slice, slice]) -> Block:
         student, teacher = self.student[where], self.teacher[where]
         images, classes, places = student.shape
-        scratch = self.scratch[:, :, : student.numel()]
+        scratch = self.scratch[:, : student.numel()]
         if self.classes_inside:
-            scratch = scratch.view(3, 2, images, places, classes).transpose(3, 4)
+            scratch = scratch.view(7, images, places, classes).transpose(2, 3)
         else:
-            scratch = scratch.view(3, 2, images, classes, places)
-        logits, centred, spare = scratch
+            scratch = scratch.view(7, images, classes, places)
+        logits, weight = scratch[:2], None
         logits[0].copy_(student)
         logits[1].copy_(teacher)
-        weight = None
         if self.keep is not None:
             keep = self.keep[where]
             logits.masked_fill_(~keep, 0)  # a NaN would survive the weight 0
-            weight = keep.to(self.dtype)
+            weight = keep.to(logits.dtype)
         if self.relation.tau != 1:
             logits.div_(self.relation.tau)
         if self.relation.activation == "softmax":
-            # Half the time of torch.softmax over a dimension that is short or not the last.
+            # Faster than torch.softmax, which is slow over a dimension that is short or not the last.
             logits.sub_(logits.amax(2, keepdim=True)).exp_()
             logits.mul_(logits.sum(2, keepdim=True).reciprocal_())
         else:
             logits.sigmoid_()
-        return _Block(where, logits, centred, spare, weight)
+        return Block(where, logits, scratch[2:4], scratch[4:], weight)
 
 
 def _places_last(logits: Tensor) -> Tensor:
@@ -139,21 +143,45 @@ def _places_last(logits: Tensor) -> Tensor:
     return logits.unsqueeze(2) if logits.dim() == 2 else logits.flatten(2)
 
 
-class _Rows(NamedTuple):
-    student: Tensor  # (n, 1, l): the length of the centred row
-    teacher: Tensor
-    product: Tensor  # of both, + eps
-    cross: Tensor  # the inner product of the centred rows
+def _precision(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _relate(block: _Block, relation: Relation) -> _Rows:
-    """The rows' inner products; fills block.centred. A constant row becomes exactly 0, whatever the rounding."""
-    p, centred, spare = block.probabilities, block.centred, block.spare
+def _shift(p: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean of some rows (2, 1, C, 1): of p - shift float32 suffices, and a constant column is exactly 0."""
+    _, images, _, places = p.shape
+    some = slice(None, None, -(-images // SAMPLES)), slice(None), slice(None, None, -(-places // SAMPLES))
+    sample = p[:, *some]
+    if weight is None:
+        return sample.mean((1, 3), keepdim=True, dtype=torch.float64).to(p.dtype)
+    weight = weight[some].double()
+    return ((sample * weight).sum((1, 3), keepdim=True) / weight.sum().clamp(min=1)).to(p.dtype)
+
+
+def _column_sums(block: Block, shift: Tensor) -> Tensor:
+    """(5, C), see Sums.of. Uses the room of block.centred."""
+    shifted = torch.sub(block.probabilities, shift, out=block.centred)
+    if block.weight is not None:
+        shifted.mul_(block.weight)
+    _products(shifted, block.spare)
+    return torch.cat([shifted.sum((1, 3)), block.spare.sum((1, 3))])
+
+
+def relate(block: Block, relation: Relation) -> Rows:
+    """The inner products of the centred rows. A constant row becomes exactly 0, however its values were rounded."""
+    p, centred = block.probabilities, block.centred
     if relation.activation == "softmax":
         torch.sub(p, 1 / p.shape[2], out=centred)
     else:
         torch.sub(p, p[:, :, :1], out=centred)
         centred.sub_(centred.mean(2, keepdim=True))
-    student, teacher = torch.mul(centred, centred, out=spare).sum(2, keepdim=True).sqrt_()
-    cross = torch.mul(centred[0], centred[1], out=spare[0]).sum(1, keepdim=True)
-    return _Rows(student, teacher, torch.add(relation.eps, student * teacher), cross)
+    _products(centred, block.spare)
+    sums = block.spare.sum(2, keepdim=True)
+    student, teacher = sums[:2].sqrt().unbind()
+    return Rows(student, teacher, torch.add(relation.eps, student * teacher), sums[2])
+
+
+def _products(pair: Tensor, out: Tensor) -> None:
+    """Both squared, and their product."""
+    torch.mul(pair, pair, out=out[:2])
+    torch.mul(pair[0], pair[1], out=out[2])

@@ -23,11 +23,11 @@ class _DIST(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool
     ) -> Tensor:
-        sums = _passes(student).sums(student, teacher, valid, relation)
+        sums, ctx.kept = _passes(student).sums(student, teacher, valid, relation)
         loss, slopes = finish(sums.over_processes() if sync else sums, relation)
         ctx.save_for_backward(student, teacher, valid, *slopes)
         ctx.relation, ctx.sync = relation, sync
-        return loss.to(torch.promote_types(student.dtype, torch.float32))
+        return loss if student.dtype == torch.float64 else loss.float()
 
     @staticmethod
     @once_differentiable
@@ -36,7 +36,8 @@ class _DIST(torch.autograd.Function):
         if ctx.sync:  # every process has this loss, and the rows here are in all of them
             upstream = sum_over_processes(upstream)
         scaled = Slopes(*slopes).times(upstream)
-        return _passes(student).gradient(student, teacher, valid, ctx.relation, scaled), None, None, None, None
+        gradient = _passes(student).gradient(student, teacher, valid, ctx.relation, scaled, ctx.kept)
+        return gradient, None, None, None, None
 
 
 def _passes(logits: Tensor) -> ModuleType:

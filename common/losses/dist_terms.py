@@ -8,6 +8,9 @@ from torch import Tensor
 from common.collectives import sum_over_processes
 from common.losses.logits import Activation
 
+# In place of lengths of 0, whose slope is 0 · (something / 0).
+TINY = 1e-30
+
 
 class Relation(NamedTuple):
     """What is compared, and how strongly each relation counts: see DISTLoss."""
@@ -27,15 +30,28 @@ class Sums(NamedTuple):
     means: Tensor  # (2, C): of p and q over the rows
     moments: Tensor  # (3, C): Σ(p - mean)², Σ(q - mean)², Σ(p - mean)(q - mean)
 
+    @classmethod
+    def of(cls, count: Tensor, correlation: Tensor, shift: Tensor, sums: Tensor) -> "Sums":
+        """From sums about a shift near the means, which float32 resolves.
+
+        Args:
+            shift: (2, C), of p and q.
+            sums: (5, C): with the shift subtracted Σp, Σq, Σp², Σq², Σpq.
+        """
+        first = sums[:2]
+        offset = first / count.clamp(min=1)
+        apart = torch.cat([first * offset, first[:1] * offset[1:]])
+        return cls(count, correlation, shift + offset, sums[2:] - apart)
+
     def over_processes(self) -> "Sums":
-        """The same of the rows of all processes: two all-reduces, 2 + 2·C and 3·C numbers."""
+        """The same of the rows of all processes: two all-reduces, of 2 + 2·C and 3·C numbers."""
         local = torch.cat([self.count.view(1), self.correlation.view(1), (self.count * self.means).flatten()])
         total = sum_over_processes(local)
-        count, correlation = total[:2]
+        count, correlation = total[0], total[1]
         means = total[2:].view_as(self.means) / count.clamp(min=1)
-        p, q = self.means - means
-        apart = torch.stack([p * p, q * q, p * q]) * self.count
-        return Sums(count, correlation, means, sum_over_processes(self.moments + apart))
+        apart = self.means - means
+        products = torch.cat([apart * apart, apart[:1] * apart[1:]])
+        return Sums(count, correlation, means, sum_over_processes(self.moments + self.count * products))
 
 
 class Slopes(NamedTuple):
@@ -58,12 +74,12 @@ def finish(sums: Sums, relation: Relation) -> tuple[Tensor, Slopes]:
     """The loss (0-dim, float64) and its gradient's coefficients."""
     beta, gamma, tau, _, eps = relation
     count = sums.count.clamp(min=1)
-    student, teacher = sums.moments[:2].clamp(min=0).sqrt()
-    product = student * teacher + eps
+    lengths = sums.moments[:2].clamp(min=0).sqrt()
+    student, teacher = lengths[0], lengths[1]
+    product = torch.add(eps, student * teacher)
     columns = sums.moments[2] / product
-    inter = (sums.count - sums.correlation) / count
-    intra = (1 - columns).mean() * (sums.count > 0)
-    other = -tau * gamma / columns.numel() / product
-    # Where a column is constant its length has no slope.
-    own = -other * columns * torch.where(student > 0, teacher / student, 0)
-    return tau**2 * (beta * inter + gamma * intra), Slopes(sums.means, own, other, -tau * beta / count)
+    inter, intra = 1 - sums.correlation / count, 1 - columns.mean()
+    loss = tau**2 * (beta * inter + gamma * intra) * sums.count.clamp(max=1)  # 0 where no row counts
+    other = (-tau * gamma / columns.numel()) / product
+    own = -other * columns * (teacher / student.clamp(min=TINY))
+    return loss, Slopes(sums.means, own, other, (-tau * beta) / count)
