@@ -1,5 +1,6 @@
 """DIST's two passes over the logits in plain PyTorch: block by block, each small enough to stay in the cache."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,9 +9,11 @@ from torch import Tensor
 
 from common.losses.dist_terms import TINY, Relation, Slopes, Sums
 
-# Values of one side in a block: on the CPU its scratch stays in the cache, on a GPU the launches are few.
-BLOCK = {"cpu": 1 << 18}
+# Values of one side in a block: on the CPU the scratch stays in the cache, on a GPU the launches are few.
+BLOCK = {"cpu": 1 << 17}
 BLOCK_ELSEWHERE = 1 << 23
+# Up to this size logits are one block: the calls would cost more than the cache saves.
+UNDIVIDED = 1 << 19
 SAMPLES = 64  # rows of which the shift is the mean
 
 
@@ -94,8 +97,12 @@ class _Walk:
     def __init__(self, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> None:
         self.student, self.teacher, self.relation = _places_last(student), _places_last(teacher), relation
         images, classes, places = self.student.shape
+        # exp2 takes half the time of exp.
+        self.scale = (math.log2(math.e) if relation.activation == "softmax" else 1) / relation.tau
         self.keep = None if valid is None else valid.reshape(images, 1, places)
-        rows = max(1, BLOCK.get(student.device.type, BLOCK_ELSEWHERE) // classes)
+        values = student.numel()
+        block = values if values <= UNDIVIDED else BLOCK.get(student.device.type, BLOCK_ELSEWHERE)
+        rows = max(1, block // classes)
         self.places, self.images = min(places, rows), min(images, max(1, rows // places))
         size = self.images * classes * self.places
         self.scratch = torch.empty(7, size, dtype=_precision(student), device=student.device)
@@ -121,17 +128,15 @@ class _Walk:
         else:
             scratch = scratch.view(7, images, classes, places)
         logits, weight = scratch[:2], None
-        logits[0].copy_(student)
-        logits[1].copy_(teacher)
+        torch.mul(student.to(logits.dtype), self.scale, out=logits[0])
+        torch.mul(teacher.to(logits.dtype), self.scale, out=logits[1])
         if self.keep is not None:
             keep = self.keep[where]
             logits.masked_fill_(~keep, 0)  # a NaN would survive the weight 0
             weight = keep.to(logits.dtype)
-        if self.relation.tau != 1:
-            logits.div_(self.relation.tau)
         if self.relation.activation == "softmax":
             # Faster than torch.softmax, which is slow over a dimension that is short or not the last.
-            logits.sub_(logits.amax(2, keepdim=True)).exp_()
+            logits.sub_(logits.amax(2, keepdim=True)).exp2_()
             logits.mul_(logits.sum(2, keepdim=True).reciprocal_())
         else:
             logits.sigmoid_()
