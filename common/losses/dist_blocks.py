@@ -10,7 +10,7 @@ from torch import Tensor
 from common.losses.dist_terms import TINY, Relation, Slopes, Sums
 
 # Values of one side in a block: on the CPU the scratch stays in the cache, on a GPU the launches are few.
-BLOCK = {"cpu": 1 << 17}
+BLOCK = {"cpu": 3 << 16}
 BLOCK_ELSEWHERE = 1 << 23
 # Up to this size logits are one block: the calls would cost more than the cache saves.
 UNDIVIDED = 1 << 19
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 
     where: tuple[slice, slice, slice]  # in (N, C, L)
     probabilities: Tensor  # (2, n, C, l): the student's, the teacher's
-    centred: Tensor  # (2, n, C, l): minus the mean of their row, after relate()
+    centred: Tensor  # (2, n, C, l): minus the mean of their row, after _relate()
     spare: Tensor  # (3, n, C, l)
     weight: Tensor | None  # (n, 1, l), 1 or 0; None = 1
 
@@ -47,20 +47,20 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
         valid: bool (R,) or (N, *spatial); None = all rows count.
     """
     walk = _Walk(student, teacher, valid, relation)
-    options = {"dtype": torch.float64, "device": student.device}
-    total, correlation = torch.zeros(5, student.shape[1], **options), torch.zeros((), **options)
+    total = torch.zeros(5, student.shape[1], dtype=torch.float64, device=student.device)
+    correlation, count = total.new_zeros(()), total.new_full((), student.numel() // student.shape[1])
     shift: Tensor | None = None
     for block in walk:
         p, weight = block.probabilities, block.weight
         if shift is None:
             shift = _shift(p, weight)
         total += _column_sums(block, shift)
-        rows = relate(block, relation)
+        rows = _relate(block, relation)
         cosine = rows.cross / rows.product
         correlation += (cosine if weight is None else cosine * weight).sum(dtype=torch.float64)
     assert shift is not None  # empty logits were refused
-    rows_seen = student.numel() // student.shape[1]
-    count = torch.full((), rows_seen, **options) if valid is None else valid.sum(dtype=torch.float64)
+    if valid is not None:
+        count = valid.sum(dtype=torch.float64)
     kept = (block, rows) if walk.is_one_block else None
     return Sums.of(count, correlation, shift.view(2, -1), total), kept
 
@@ -69,11 +69,10 @@ def gradient(
     student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Kept
 ) -> Tensor:
     """The loss's gradient with respect to the student's logits, of their shape and dtype."""
-    walk = _Walk(student, teacher, valid, relation) if kept is None else None
     out = torch.empty_like(_places_last(student))
     means, own, other, row = (x.to(_precision(student)) for x in slopes)
     mean_p, mean_q, own, other = means[0, :, None], means[1, :, None], own.unsqueeze(1), other.unsqueeze(1)
-    for block, rows in ((b, relate(b, relation)) for b in walk) if walk else [kept]:
+    for block, rows in [kept] if kept else _related(student, teacher, valid, relation):
         p, q = block.probabilities.unbind()
         slope, spare, _ = block.spare.unbind()
         to_teacher = row / rows.product
@@ -89,6 +88,13 @@ def gradient(
             torch.sub(1, p, out=spare).mul_(p)
             torch.mul(slope, spare, out=out[block.where])
     return out.view(student.shape)
+
+
+def _related(
+    student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation
+) -> Iterator[tuple[Block, Rows]]:
+    for block in _Walk(student, teacher, valid, relation):
+        yield block, _relate(block, relation)
 
 
 class _Walk:
@@ -172,7 +178,7 @@ def _column_sums(block: Block, shift: Tensor) -> Tensor:
     return torch.cat([shifted.sum((1, 3)), block.spare.sum((1, 3))])
 
 
-def relate(block: Block, relation: Relation) -> Rows:
+def _relate(block: Block, relation: Relation) -> Rows:
     """The inner products of the centred rows. A constant row becomes exactly 0, however its values were rounded."""
     p, centred = block.probabilities, block.centred
     if relation.activation == "softmax":

@@ -25,13 +25,13 @@ class Relation(NamedTuple):
 class Sums(NamedTuple):
     """What the loss needs of the logits, in float64; p are the student's probabilities, q the teacher's."""
 
-    count: Tensor  # 0-dim: the rows that count
+    rows: Tensor  # 0-dim: how many count
     correlation: Tensor  # 0-dim: the sum of their Pearson correlations
     means: Tensor  # (2, C): of p and q over the rows
     moments: Tensor  # (3, C): Σ(p - mean)², Σ(q - mean)², Σ(p - mean)(q - mean)
 
     @classmethod
-    def of(cls, count: Tensor, correlation: Tensor, shift: Tensor, sums: Tensor) -> "Sums":
+    def of(cls, rows: Tensor, correlation: Tensor, shift: Tensor, sums: Tensor) -> "Sums":
         """From sums about a shift near the means, which float32 resolves.
 
         Args:
@@ -39,19 +39,19 @@ class Sums(NamedTuple):
             sums: (5, C): with the shift subtracted Σp, Σq, Σp², Σq², Σpq.
         """
         first = sums[:2]
-        offset = first / count.clamp(min=1)
+        offset = first / rows.clamp(min=1)
         apart = torch.cat([first * offset, first[:1] * offset[1:]])
-        return cls(count, correlation, shift + offset, sums[2:] - apart)
+        return cls(rows, correlation, shift + offset, sums[2:] - apart)
 
     def over_processes(self) -> "Sums":
         """The same of the rows of all processes: two all-reduces, of 2 + 2·C and 3·C numbers."""
-        local = torch.cat([self.count.view(1), self.correlation.view(1), (self.count * self.means).flatten()])
+        local = torch.cat([self.rows.view(1), self.correlation.view(1), (self.rows * self.means).flatten()])
         total = sum_over_processes(local)
-        count, correlation = total[0], total[1]
-        means = total[2:].view_as(self.means) / count.clamp(min=1)
+        rows, correlation = total[0], total[1]
+        means = total[2:].view_as(self.means) / rows.clamp(min=1)
         apart = self.means - means
         products = torch.cat([apart * apart, apart[:1] * apart[1:]])
-        return Sums(count, correlation, means, sum_over_processes(self.moments + self.count * products))
+        return Sums(rows, correlation, means, sum_over_processes(self.moments + self.rows * products))
 
 
 class Slopes(NamedTuple):
@@ -73,13 +73,13 @@ class Slopes(NamedTuple):
 def finish(sums: Sums, relation: Relation) -> tuple[Tensor, Slopes]:
     """The loss (0-dim, float64) and its gradient's coefficients."""
     beta, gamma, tau, _, eps = relation
-    count = sums.count.clamp(min=1)
+    rows = sums.rows.clamp(min=1)
     lengths = sums.moments[:2].clamp(min=0).sqrt()
     student, teacher = lengths[0], lengths[1]
     product = torch.add(eps, student * teacher)
     columns = sums.moments[2] / product
-    inter, intra = 1 - sums.correlation / count, 1 - columns.mean()
-    loss = tau**2 * (beta * inter + gamma * intra) * sums.count.clamp(max=1)  # 0 where no row counts
+    inter, intra = 1 - sums.correlation / rows, 1 - columns.mean()
+    loss = tau**2 * (beta * inter + gamma * intra) * sums.rows.clamp(max=1)  # 0 where no row counts
     other = (-tau * gamma / columns.numel()) / product
     own = -other * columns * (teacher / student.clamp(min=TINY))
-    return loss, Slopes(sums.means, own, other, (-tau * beta) / count)
+    return loss, Slopes(sums.means, own, other, (-tau * beta) / rows)

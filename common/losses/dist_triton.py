@@ -169,7 +169,7 @@ def _gradient_kernel(
 
 
 @triton.jit
-def _rows(keep, tile, places, blocks, PLACES: tl.constexpr):  # noqa: N803
+def _rows(keep, tile, places, blocks, PLACES: tl.constexpr):
     """A tile's places (PLACES,), and which of them count."""
     place = (tile % blocks) * PLACES + tl.arange(0, PLACES)
     counts = place < places
@@ -197,7 +197,7 @@ def _probabilities(
 
 
 @triton.jit
-def _centred(p, C: tl.constexpr, CLASSES: tl.constexpr):  # noqa: N803
+def _centred(p, C: tl.constexpr, CLASSES: tl.constexpr):
     """p minus the mean of its row; exactly 0 where the row is constant, however its values were rounded."""
     inside = (tl.arange(0, CLASSES) < C)[:, None]
     below = tl.where(inside, p - tl.max(p, 0)[None, :], 0)

@@ -65,9 +65,7 @@ class RKDLoss(nn.Module):
         if len(student) < 3:
             warnings.warn("RKD needs three samples or more: its loss is 0", stacklevel=2)
             return student.sum() * 0
-        if self.normalize:
-            student, teacher = F.normalize(student), F.normalize(teacher)
-        ours, theirs = _squared_distances(student), _squared_distances(teacher)
+        ours, theirs = (_squared_distances(x.double(), self.normalize) for x in (student, teacher))
         loss = ours.new_zeros(())
         if self.distance_weight:
             loss = loss + self.distance_weight * F.smooth_l1_loss(_distances(ours), _distances(theirs))
@@ -76,11 +74,12 @@ class RKDLoss(nn.Module):
         return loss.to(student.dtype)
 
 
-def _squared_distances(x: Tensor) -> Tensor:
-    """(N, N) in float64, from the inner products: no tensor of N·N·D. Samples equal up to its rounding have 0."""
+def _squared_distances(x: Tensor, normalize: bool) -> Tensor:
+    """(N, N) from the inner products of (N, D) float64 samples; 0 between samples equal up to rounding."""
+    if normalize:
+        x = F.normalize(x)
+    x = x - x.mean(0)  # what all samples share would cost digits
     with torch.autocast(x.device.type, enabled=False):
-        x = x.double()
-        x = x - x.mean(0)  # what all samples share would cost digits
         products = x @ x.T
     squares = products.diagonal()
     both = squares.unsqueeze(0) + squares.unsqueeze(1)
