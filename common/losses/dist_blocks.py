@@ -81,12 +81,9 @@ def gradient(
         slope.addcmul_(block.centred[0], to_student).addcmul_(block.centred[1], to_teacher)
         if block.weight is not None:
             slope.mul_(block.weight)
-        if relation.activation == "softmax":
-            slope.mul_(p)
-            torch.addcmul(slope, p, slope.sum(1, keepdim=True), value=-1, out=out[block.where])
-        else:
-            torch.sub(1, p, out=spare).mul_(p)
-            torch.mul(slope, spare, out=out[block.where])
+        slope.mul_(p)
+        total = slope.sum(1, keepdim=True) if relation.activation == "softmax" else slope
+        torch.addcmul(slope, p, total, value=-1, out=out[block.where])
     return out.view(student.shape)
 
 
@@ -103,8 +100,6 @@ class _Walk:
     def __init__(self, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> None:
         self.student, self.teacher, self.relation = _places_last(student), _places_last(teacher), relation
         images, classes, places = self.student.shape
-        # exp2 takes half the time of exp.
-        self.scale = (math.log2(math.e) if relation.activation == "softmax" else 1) / relation.tau
         self.keep = None if valid is None else valid.reshape(images, 1, places)
         values = student.numel()
         block = values if values <= UNDIVIDED else BLOCK.get(student.device.type, BLOCK_ELSEWHERE)
@@ -133,20 +128,26 @@ class _Walk:
             scratch = scratch.view(7, images, places, classes).transpose(2, 3)
         else:
             scratch = scratch.view(7, images, classes, places)
-        logits, weight = scratch[:2], None
-        torch.mul(student.to(logits.dtype), self.scale, out=logits[0])
-        torch.mul(teacher.to(logits.dtype), self.scale, out=logits[1])
-        if self.keep is not None:
-            keep = self.keep[where]
-            logits.masked_fill_(~keep, 0)  # a NaN would survive the weight 0
-            weight = keep.to(logits.dtype)
+        p, weight = scratch[:2], None
+        self._activate(student.to(p.dtype), p[0])
+        self._activate(teacher.to(p.dtype), p[1])
         if self.relation.activation == "softmax":
             # Faster than torch.softmax, which is slow over a dimension that is short or not the last.
-            logits.sub_(logits.amax(2, keepdim=True)).exp2_()
-            logits.mul_(logits.sum(2, keepdim=True).reciprocal_())
+            p.sub_(p.amax(2, keepdim=True)).exp2_()
+            p.mul_(p.sum(2, keepdim=True).reciprocal_())
+        if self.keep is not None:
+            keep = self.keep[where]
+            p.masked_fill_(~keep, 0)  # a NaN would survive the weight 0
+            weight = keep.to(p.dtype)
+        return Block(where, p, scratch[2:4], scratch[4:], weight)
+
+    def _activate(self, logits: Tensor, out: Tensor) -> None:
+        """The sigmoid, or of the softmax what each side needs alone."""
+        tau = self.relation.tau
+        if self.relation.activation == "softmax":
+            torch.mul(logits, math.log2(math.e) / tau, out=out)  # for exp2, which takes half the time of exp
         else:
-            logits.sigmoid_()
-        return Block(where, logits, scratch[2:4], scratch[4:], weight)
+            torch.sigmoid(logits if tau == 1 else logits / tau, out=out)
 
 
 def _places_last(logits: Tensor) -> Tensor:
@@ -184,8 +185,9 @@ def _relate(block: Block, relation: Relation) -> Rows:
     if relation.activation == "softmax":
         torch.sub(p, 1 / p.shape[2], out=centred)
     else:
-        torch.sub(p, p[:, :, :1], out=centred)
-        centred.sub_(centred.mean(2, keepdim=True))
+        mean, first = p.mean(2, keepdim=True), p[:, :, :1]
+        same = (mean - first).abs() <= 16 * torch.finfo(p.dtype).eps * first
+        torch.sub(p, torch.where(same, first, mean), out=centred)
     _products(centred, block.spare)
     sums = block.spare.sum(2, keepdim=True)
     student, teacher = sums[:2].sqrt().unbind()
