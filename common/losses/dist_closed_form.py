@@ -1,5 +1,7 @@
 """DIST with its gradient in closed form: two passes over the logits, nothing of their size kept between them."""
 
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -42,9 +44,10 @@ class _DIST(torch.autograd.Function):
 
 def _passes(logits: Tensor) -> ModuleType:
     """Where the two passes, sums and gradient, are implemented for such logits."""
-    if logits.is_cuda and find_spec("triton"):
-        from common.losses import dist_triton  # imports Triton
+    kernels = _kernels() if logits.is_cuda else None
+    return kernels if kernels and kernels.can(logits) else dist_blocks
 
-        if dist_triton.can(logits):
-            return dist_triton
-    return dist_blocks
+
+@cache
+def _kernels() -> ModuleType | None:
+    return import_module("common.losses.dist_triton") if find_spec("triton") else None

@@ -124,6 +124,20 @@ class TestDIST:
         assert torch.equal(first, second)
 
 
+def test_synced_dist_sends_sums_by_class_and_the_upstream_gradient_only(monkeypatch):
+    sent = []
+
+    def send(x):
+        sent.append(x.numel())
+        return x
+
+    monkeypatch.setattr("common.losses.dist_terms.sum_over_processes", send)
+    monkeypatch.setattr("common.losses.dist_closed_form.sum_over_processes", send)
+    student, teacher = pair((3, 19, 13, 7))
+    DISTLoss(sync=True)(student.requires_grad_(), teacher).backward()
+    assert sent == [2 + 2 * 19, 3 * 19, 1]
+
+
 def test_dist_has_no_second_derivative():
     student, teacher = pair((7, 5))
     loss = DISTLoss()(student.requires_grad_(), teacher)
