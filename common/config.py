@@ -89,6 +89,8 @@ def add_common_keys(cfg: CfgNode) -> None:
     cfg.DISTILL.TEACHER = CfgNode()
     cfg.DISTILL.TEACHER.CONFIG_FILE = ""  # a path, or a name in Detectron2's model zoo
     cfg.DISTILL.TEACHER.WEIGHTS = ""
+    # float32, float16, bfloat16, or auto: float16 on a GPU, else float32
+    cfg.DISTILL.TEACHER.PRECISION = "auto"
     # WEIGHT 0 switches a loss off.
     cfg.DISTILL.DIST = CfgNode({"WEIGHT": 1.0, "BETA": 1.0, "GAMMA": 1.0, "TAU": 1.0})
     cfg.DISTILL.KD = CfgNode({"WEIGHT": 0.0, "TAU": 1.0})

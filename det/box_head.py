@@ -32,7 +32,9 @@ def predictors(roi_heads: ROIHeads) -> list[nn.Module]:
 def pooled(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
     """Pooled features (R, C, size, size) of the given boxes (one Boxes per image, R in all)."""
     names = roi_heads.in_features if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_in_features
-    return pooler(roi_heads)([features[name] for name in names], boxes)
+    maps = [features[name] for name in names]
+    # In float32: the pooler gives boxes the maps' precision, and half of it knows whole pixels only.
+    return pooler(roi_heads)([x.float() for x in maps], boxes).to(maps[0].dtype)
 
 
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:
@@ -42,10 +44,9 @@ def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Box
         stages: of a cascade, "first": stage 1 alone; "mean": the logarithm of the mean of the stages'
             probabilities (the scores that Cascade R-CNN itself predicts with), all on the given boxes.
     """
-    if isinstance(roi_heads, Res5ROIHeads):
-        regions = roi_heads._shared_roi_transform([features[f] for f in roi_heads.in_features], boxes)
-        return roi_heads.box_predictor(regions.mean(dim=[2, 3]))[0]
     regions = pooled(roi_heads, features, boxes)
+    if isinstance(roi_heads, Res5ROIHeads):
+        return roi_heads.box_predictor(roi_heads.res5(regions).mean(dim=[2, 3]))[0]
     if not isinstance(roi_heads, CascadeROIHeads):
         return roi_heads.box_predictor(roi_heads.box_head(regions))[0]
     count = len(roi_heads.box_predictor) if stages == "mean" else 1

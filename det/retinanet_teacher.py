@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Sequence
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
 
-from common.teacher import Teacher
+from common.teacher import Teacher, precision
 from det.feature_taps import feature_taps
 from det.teacher_model import load_model
 
@@ -15,7 +14,6 @@ from det.teacher_model import load_model
 class RetinaNetTeacher(Teacher[RetinaNet]):
     """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
 
-    @torch.no_grad()
     def taps(
         self, needed: Collection[str], images: list[Tensor], levels: list[str]
     ) -> tuple[list[Tensor], dict[str, Sequence[Tensor]]]:
@@ -28,19 +26,20 @@ class RetinaNetTeacher(Teacher[RetinaNet]):
             levels: the backbone's maps to take.
         """
         batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
-        features = self.model.backbone(batch.tensor)
-        maps = []
-        if {"cls_logits", "logit_maps"} & set(needed):
-            head = self.model.head
-            maps = [head.cls_score(head.cls_subnet(features[level])) for level in self.model.head_in_features]
-        return maps, feature_taps(needed, features, levels)
+        with self.alone():
+            features = self.model.backbone(batch.tensor.to(self.precision))
+            maps = []
+            if {"cls_logits", "logit_maps"} & set(needed):
+                head = self.model.head
+                maps = [head.cls_score(head.cls_subnet(features[level])) for level in self.model.head_in_features]
+            return maps, feature_taps(needed, features, levels)
 
 
 def load_teacher(student_cfg: CfgNode) -> RetinaNetTeacher:
     """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
 
     Raises:
-        UserError: a missing config or weights, weights that do not fit, classes other than the student's, or
-            a teacher of another kind.
+        UserError: a missing config or weights, weights that do not fit, classes other than the student's, a
+            teacher of another kind, or an unknown precision.
     """
-    return RetinaNetTeacher(*load_model(student_cfg, RetinaNet))
+    return RetinaNetTeacher(*load_model(student_cfg, RetinaNet), precision(student_cfg))

@@ -11,7 +11,7 @@ from torch import Tensor
 from common.classes import check_same_classes
 from common.config import find_config, merge
 from common.errors import UserError
-from common.teacher import Teacher
+from common.teacher import Teacher, precision
 from common.untrained import check_trained
 from seg.architectures import count_classes, read_smp_folder
 from seg.config import get_cfg
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 class SegTeacher(Teacher[Network]):
     """A frozen network."""
 
-    @torch.no_grad()
     def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The teacher's output for those parts of it that the student has, at the student's resolution.
 
@@ -32,8 +31,10 @@ class SegTeacher(Teacher[Network]):
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             student: maps (N, C, h, w) by name, as of seg.network.Network.
         """
-        output = self.model(self.model.preprocess(self.own_order(images)))
-        return {name: resize(output[name], maps.shape[2:]) for name, maps in student.items() if name in output}
+        batch = self.model.preprocess(self.own_order(images)).to(self.precision)
+        with self.alone():
+            output = self.model(batch)
+            return {name: resize(output[name], maps.shape[2:]) for name, maps in student.items() if name in output}
 
 
 def load_teacher(student_cfg: CfgNode) -> SegTeacher:
@@ -43,8 +44,8 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     default config says: RGB and SMP's ImageNet normalisation.
 
     Raises:
-        UserError: a missing config or weights, weights that do not fit or were never trained, or classes other
-            than the student's.
+        UserError: a missing config or weights, weights that do not fit or were never trained, classes other
+            than the student's, or an unknown precision.
     """
     node = student_cfg.DISTILL.TEACHER
     if not node.WEIGHTS:
@@ -64,7 +65,7 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
         else:
             network = _from_smp_folder(student_cfg, cfg)
     check_trained(network.smp, f"{key}: {node.WEIGHTS}")
-    return SegTeacher(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT)
+    return SegTeacher(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT, precision(student_cfg))
 
 
 def _from_smp_folder(student_cfg: CfgNode, defaults: CfgNode) -> Network:
