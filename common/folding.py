@@ -38,7 +38,7 @@ def fold(model: nn.Module) -> None:
 def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
     """Each convolution, the module that holds the norm after it, and the norm's name there."""
     for module in model.modules():
-        if type(module) is Detectron2Conv2d:
+        if isinstance(module, Detectron2Conv2d):
             if _foldable(module.norm):
                 yield module, module, "norm"
             continue

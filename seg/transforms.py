@@ -1,34 +1,52 @@
-"""Augmentation of training samples: scale, pad, crop, flip."""
+"""Augmentation of training samples: scale, crop, pad, flip."""
 
 import os
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
 
 import albumentations as A
+import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
 from common.errors import UserError
 from seg.labels import IGNORE
+from seg.scaled_crop import scaled_crop, scaled_size
 
 # image (H, W, 3) and labelIds (H, W), if there are any, in; both of another size out
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
 
 
-class _ScaleOneOf(A.RandomScale):
-    """Resizes by one of the given factors, each as likely."""
+class _ScaledCrop(A.DualTransform):
+    """A crop, everywhere as likely, of the image resized by one of the given factors, each as likely.
 
-    def __init__(self, scales: Sequence[float]) -> None:
-        super().__init__(scale_limit=(min(scales) - 1, max(scales) - 1), p=1)
-        self.scales = list(scales)
+    Where the resized image is smaller than the crop, all of it.
+    """
 
-    def get_params(self) -> dict[str, float]:
-        return {"scale": self.py_random.choice(self.scales)}
+    def __init__(self, scales: Sequence[float], crop_size: Sequence[int]) -> None:
+        super().__init__(p=1)
+        self.scales = [Fraction(str(scale)) for scale in scales]  # 0.6 is three fifths
+        self.crop_size = crop_size
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        scale = self.py_random.choice(self.scales)
+        full = scaled_size(params["shape"][:2], scale)
+        size = tuple(map(min, full, self.crop_size))
+        corner = tuple(self.py_random.randint(0, whole - part) for whole, part in zip(full, size, strict=True))
+        return {"scale": scale, "corner": corner, "size": size}
+
+    def apply(self, img: np.ndarray, scale: Fraction, corner: Any, size: Any, **params: Any) -> np.ndarray:
+        return scaled_crop(img, scale, corner, size, cv2.INTER_LINEAR)
+
+    def apply_to_mask(self, mask: np.ndarray, scale: Fraction, corner: Any, size: Any, **params: Any) -> np.ndarray:
+        return scaled_crop(mask, scale, corner, size, cv2.INTER_NEAREST)
 
 
 class TrainingTransform:
-    """Scale by one of `scales`, pad bottom and right, crop, and mirror one half of the samples.
+    """Scale by one of `scales`, crop, pad bottom and right, and mirror one half of the samples.
 
     Args:
         scales: factors above 0.
@@ -41,9 +59,8 @@ class TrainingTransform:
         height, width = crop_size
         self._steps = A.Compose(
             [
-                _ScaleOneOf(scales),
+                _ScaledCrop(scales, crop_size),
                 A.PadIfNeeded(height, width, position="top_left", fill=tuple(padding), fill_mask=IGNORE),
-                A.RandomCrop(height, width),
                 A.HorizontalFlip(p=0.5 if flip else 0.0),
             ]
         )
