@@ -8,6 +8,7 @@ from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.losses.features import widen
 
 
 def check(roi_heads: nn.Module) -> None:
@@ -34,7 +35,7 @@ def pooled(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes])
     names = roi_heads.in_features if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_in_features
     maps = [features[name] for name in names]
     # In float32: the pooler gives boxes the maps' precision, and half of it knows whole pixels only.
-    return pooler(roi_heads)([x.float() for x in maps], boxes).to(maps[0].dtype)
+    return pooler(roi_heads)([widen(x) for x in maps], boxes).to(maps[0].dtype)
 
 
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:

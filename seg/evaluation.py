@@ -49,7 +49,9 @@ class Evaluator(DatasetEvaluator):
             prediction = output["sem_seg"].argmax(0)
             if "sem_seg" in sample:
                 truth = sample["sem_seg"].to(prediction.device)
-                self._confusion += confusion_matrix(truth, prediction, len(self.classes)).cpu()
+                # It stays where the model is: to fetch it would wait for the GPU at every image.
+                self._confusion = self._confusion.to(prediction.device)
+                self._confusion += confusion_matrix(truth, prediction, len(self.classes))
             else:
                 self._unlabelled += 1
             self._save(sample, prediction.cpu().numpy())
@@ -66,7 +68,7 @@ class Evaluator(DatasetEvaluator):
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
-        gathered = comm.gather((self._confusion, self._unlabelled))
+        gathered = comm.gather((self._confusion.cpu(), self._unlabelled))
         if not comm.is_main_process():
             return None
         confusion: Tensor = sum(part for part, _ in gathered)

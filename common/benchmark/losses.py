@@ -1,17 +1,16 @@
 """DIST and RKD, forward and backward, beside the published formulas in eager PyTorch."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from tabulate import tabulate
 from torch import Tensor
 
 from common.benchmark import formulas
 from common.benchmark.measure import extra_bytes, medians
+from common.benchmark.report import best_device, report
 from common.losses import DISTLoss, RKDLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -61,15 +60,11 @@ HALF_CASES = (Case("DIST, 4 Cityscapes crops", (4, 19, 512, 1024), *SOFTMAX, tor
 
 def main(file: Path | None) -> None:
     """Measure on the GPU if there is one, else on the CPU; print a table, write everything to file as JSON."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    device = best_device()
     cases = CASES + (HALF_CASES if device.type == "cuda" else ())
     results = [measure(case, device) for case in cases]
-    print(f"Forward and backward on {where}, torch {torch.__version__}: ours / published formula in eager mode")
-    print(table(results))
-    if file:
-        results_json = [asdict(result) for result in results]
-        file.write_text(json.dumps({"device": where, "torch": torch.__version__, "results": results_json}, indent=2))
+    title = "Losses, forward and backward: ours / published formula in eager mode"
+    report(title, table(results), [asdict(result) for result in results], device, file)
 
 
 def measure(case: Case, device: torch.device) -> Result:
@@ -103,9 +98,9 @@ def _forward_and_backward(loss: Loss, student: Tensor, teacher: Tensor) -> tuple
     return value.detach(), torch.autograd.grad(value, student)[0]
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Result]) -> list[dict[str, str]]:
     """One line a case: times, their ratio, memory, errors."""
-    rows = [
+    return [
         {
             "loss": f"{r.name} {r.shape}, {r.dtype}",
             "ms": _both({name: 1e3 * s for name, s in r.seconds.items()}, ".3g"),
@@ -117,7 +112,6 @@ def table(results: list[Result]) -> str:
         }
         for r in results
     ]
-    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
 def _both(values: dict[str, float], form: str) -> str:

@@ -1,0 +1,1 @@
+"""Measurements of the detection side's speed (see common/benchmark)."""

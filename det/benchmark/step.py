@@ -1,0 +1,42 @@
+"""The step of a Faster R-CNN R50 that learns from the Cascade X101."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils.events import EventStorage
+
+from common.benchmark.step import Case
+from common.recording import record
+from det import box_head
+from det.benchmark.models import CONFIGS, config, random_model, random_sample
+from det.building import build
+from det.config import without_distillation
+
+SIZE = (256, 416)
+TEACHER = "cascade_mask_rcnn_x101.yaml"
+
+
+def case(device: torch.device, size: tuple[int, int] | None) -> Case:
+    """With random weights, on two random images.
+
+    Args:
+        size: height and width of the images; None = SIZE.
+    """
+    size = size or SIZE
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "teacher.pth"
+        torch.save({"model": random_model(config(TEACHER, device)).state_dict()}, weights)
+        keys = ["DISTILL.TEACHER.CONFIG_FILE", str(CONFIGS / TEACHER), "DISTILL.TEACHER.WEIGHTS", str(weights)]
+        cfg = config("faster_rcnn_r50_dist.yaml", device, *keys)
+        torch.manual_seed(0)
+        distilled: Any = build(cfg).train()
+    alone = build(without_distillation(cfg)).train()
+    alone.load_state_dict(distilled.state_dict())
+    batch = [random_sample(size, seed) for seed in range(2)]
+    with EventStorage(), record(box_head.pooler(distilled.roi_heads), lambda args, _: args[1]) as boxes:
+        distilled(batch)
+    images = [sample["image"] for sample in batch]
+    name = f"Faster R-CNN R50 from Cascade X101, 2 images of {size}"
+    return Case(name, distilled, alone, batch, lambda: distilled.teacher.taps({"cls_logits"}, images, boxes, []))

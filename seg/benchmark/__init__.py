@@ -1,0 +1,1 @@
+"""Measurements of the segmentation side's speed (see common/benchmark)."""

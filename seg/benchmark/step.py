@@ -1,0 +1,59 @@
+"""The step of a PSPNet R18 that learns from DeepLabV3 R101 on Cityscapes' crops."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+from common.benchmark.step import Case
+from common.benchmark.teachers import as_if_trained
+from common.config import merge
+from seg.config import get_cfg
+from seg.network import build_network
+from seg.segmenter import around, build_segmenter
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "seg" / "cityscapes"
+SIZE = (256, 512)
+TEACHER = "deeplabv3_r101.yaml"
+CLASSES = 19
+
+
+def case(device: torch.device, size: tuple[int, int] | None) -> Case:
+    """With random weights, on two random images.
+
+    Args:
+        size: height and width of the images; None = SIZE.
+    """
+    height, width = size or SIZE
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "teacher.pth"
+        teacher = as_if_trained(build_network(_config(TEACHER, device)))
+        assert teacher.aux_head is not None
+        torch.save({"model": teacher.smp.state_dict(), "aux_head": teacher.aux_head.state_dict()}, weights)
+        keys = ["DISTILL.TEACHER.CONFIG_FILE", str(CONFIGS / TEACHER)]
+        keys += ["DISTILL.TEACHER.WEIGHTS", str(weights)]
+        cfg = _config("pspnet_r18_dist.yaml", device, *keys)
+        distilled = build_segmenter(cfg).train()
+    taught = distilled.teacher
+    assert taught is not None
+    alone = around(build_network(cfg), cfg).train()
+    alone.load_state_dict(distilled.state_dict())
+    images = list(torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8))
+    labels = torch.randint(0, CLASSES, (2, height, width))
+    with torch.no_grad():
+        student = distilled.network(distilled.network.preprocess(images))
+    return Case(
+        f"PSPNet R18 from DeepLabV3 R101, 2 images of {(height, width)}",
+        distilled,
+        alone,
+        [{"image": image, "sem_seg": label} for image, label in zip(images, labels, strict=True)],
+        lambda: taught.output(images, student),
+    )
+
+
+def _config(file: str, device: torch.device, *overrides: str) -> CfgNode:
+    cfg = get_cfg()
+    merge(cfg, str(CONFIGS / file), ["MODEL.DEVICE", device.type, "MODEL.ENCODER.WEIGHTS", "", *overrides])
+    return cfg
