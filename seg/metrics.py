@@ -19,7 +19,7 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
         int64 (classes, classes), on the tensors' device.
     """
     # IGNORE has a row of its own, far below: leaving it out here costs less than leaving out its pixels.
-    pairs = truth.flatten().long() * classes + prediction.flatten()
+    pairs = torch.add(prediction.flatten(), truth.flatten().long(), alpha=classes)
     return torch.bincount(pairs, minlength=(IGNORE + 1) * classes)[: classes**2].view(classes, classes)
 
 

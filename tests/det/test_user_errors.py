@@ -239,6 +239,7 @@ def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
         ("DISTILL.DIST.WEIGHT", "-1.0", "want 0 (off) or more"),
         ("DISTILL.KD.TAU", "0.0", "want a temperature above 0"),
         ("DISTILL.TEACHER.CASCADE_STAGES", "last", "want first or mean"),
+        ("DISTILL.TEACHER.PRECISION", "half", "want auto, float32, float16, bfloat16"),
         ("SOLVER.OPTIMIZER", "Adagrad", "want SGD or AdamW"),
         ("MODEL.TIMM.NAME", "resnet19", "timm has no model resnet19"),
         ("MODEL.TIMM.NORM", "GN", "want BN, SyncBN or FrozenBN"),

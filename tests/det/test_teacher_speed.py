@@ -1,0 +1,82 @@
+"""What makes the teacher fast changes nothing that the student learns from it."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes
+from detectron2.utils.events import EventStorage
+from tiny import STUDENT, TEACHER, batch, config, save_teacher
+
+from common.recording import record
+from common.weights import SafeCheckpointer
+from det import box_head
+from det.config import without_distillation
+from det.rcnn_teacher import load_teacher
+
+TAPS = {"cls_logits", "rois", "features"}
+LEVELS = ["p2", "p3", "p4", "p5"]
+
+
+@pytest.fixture(scope="module")
+def teacher_keys(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+def taps(teacher, inputs):
+    boxes = [x["instances"].gt_boxes for x in inputs]
+    return teacher.taps(TAPS, [x["image"] for x in inputs], [boxes], LEVELS)
+
+
+def unfolded(keys, inputs):
+    """The same taps of the model as its file has it, in float64."""
+    model = build_model(without_distillation(config(TEACHER))).eval()
+    SafeCheckpointer(model, "", "", False).load(keys[3])
+    model.double()
+    boxes = [x["instances"].gt_boxes for x in inputs]
+    with torch.no_grad():
+        features = model.backbone(model.preprocess_image(inputs).tensor)
+        logits = box_head.cls_logits(model.roi_heads, features, boxes, "first")
+        pooled = box_head.pooled(model.roi_heads, features, boxes).mean((2, 3))
+    return {"cls_logits": [logits], "rois": [pooled], "features": [features[level] for level in LEVELS]}
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_taps_are_those_of_the_unfolded_model(teacher_keys, precision, limit):
+    inputs = batch()
+    teacher = load_teacher(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.PRECISION", precision))
+    ours, wanted = taps(teacher, inputs), unfolded(teacher_keys, inputs)
+    assert ours.keys() == wanted.keys()
+    for name in ours:
+        for tap, exact in zip(ours[name], wanted[name], strict=True):
+            assert tap.dtype == getattr(torch, precision)
+            assert (tap - exact).abs().max() <= limit * exact.abs().max(), name
+
+
+def test_boxes_keep_their_precision_when_the_maps_have_half(teacher_keys):
+    """bfloat16 knows no number between 256 and 258."""
+    heads = load_teacher(config(STUDENT, *teacher_keys)).model.roi_heads
+    features = {f: torch.rand(1, 8, 160 // 2**i, 160 // 2**i).bfloat16() for i, f in enumerate(heads.box_in_features)}
+    boxes = [Boxes(torch.tensor([[256.9, 256.9, 300.4, 300.4]]))]
+    seen = box_head.pooled(heads, features, boxes)
+    wanted = box_head.pooled(heads, {name: x.float() for name, x in features.items()}, boxes)
+    assert seen.dtype == torch.bfloat16
+    assert torch.equal(seen, wanted.bfloat16())
+
+
+@pytest.mark.parametrize("students", [None, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_mix_of_precisions_trains(teacher_keys, precision, students):
+    keys = ["DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"]
+    torch.manual_seed(0)
+    model = build_model(config(STUDENT, *teacher_keys, *keys, "DISTILL.TEACHER.PRECISION", precision)).train()
+    with (
+        EventStorage(),
+        record(model.teacher.model.backbone, lambda _, output: output["p2"].dtype) as seen,
+        torch.autocast("cpu", students, enabled=students is not None),
+    ):
+        losses = model(batch())
+    sum(losses.values()).backward()
+    assert seen == [getattr(torch, precision)]
+    for name in ("loss_dist", "loss_mimic", "loss_rkd"):
+        assert losses[name].dtype == torch.float32
+        assert losses[name].isfinite()

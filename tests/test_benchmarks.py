@@ -1,0 +1,54 @@
+"""The benchmarks that need both tasks run, and count what they say. How fast anything is, is asserted nowhere."""
+
+import json
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from tiny import STUDENT, TEACHER, batch, config, save_teacher
+
+from common.benchmark import step
+from det.benchmark import teacher
+from det.config import without_distillation
+from seg.benchmark import data, eval
+
+
+@pytest.fixture(autouse=True)
+def cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def figures(file):
+    return {result["name"]: result for result in json.loads(file.read_text())["results"]}
+
+
+def test_eval_counts_as_cityscapesscripts(tmp_path, capsys):
+    eval.main(tmp_path / "f.json", (128, 256))
+    assert "cityscapesscripts" in capsys.readouterr().out
+    assert figures(tmp_path / "f.json")["ours"]["equal_counts"]
+
+
+def test_data_of_every_loader(tmp_path):
+    data.main(tmp_path / "f.json", (128, 256))
+    seen = figures(tmp_path / "f.json")
+    assert seen.keys() == {"decoding alone", "plain loader", "ours"}
+    assert all(result["seconds"] > 0 for result in seen.values())
+
+
+def test_step_and_its_parts(tmp_path):
+    cfg = config(STUDENT, *save_teacher(tmp_path))
+    models = [build_model(c).train() for c in (cfg, without_distillation(cfg))]
+    case = step.Case("tiny", *models, batch(), teach=lambda: models[0].teacher.model.backbone(torch.rand(1, 3, 64, 64)))
+    step.main([case], torch.device("cpu"), tmp_path / "f.json")
+    assert figures(tmp_path / "f.json")["tiny"]["seconds"].keys() == {"together", "student", "teacher"}
+
+
+def test_teacher_beside_full_inference(tmp_path, monkeypatch):
+    """On the small teacher of the digits."""
+    monkeypatch.setattr(teacher, "config", lambda _, device: config(TEACHER))
+    teacher.main(tmp_path / "f.json", (64, 96))
+    seen = figures(tmp_path / "f.json")
+    assert seen["ours, float32"]["error"] < 1e-4
+    nothing, found = list(seen)[:2]
+    assert "nothing found" in nothing
+    assert "objects found" in found
