@@ -14,7 +14,7 @@ from det.benchmark.models import CONFIGS, config, random_model, random_sample
 from det.building import build
 from det.config import without_distillation
 
-SIZE = (256, 416)
+SIZE = (128, 192)
 TEACHER = "cascade_mask_rcnn_x101.yaml"
 
 

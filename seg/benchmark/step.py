@@ -14,7 +14,7 @@ from seg.network import build_network
 from seg.segmenter import around, build_segmenter
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "seg" / "cityscapes"
-SIZE = (256, 512)
+SIZE = (128, 256)
 TEACHER = "deeplabv3_r101.yaml"
 CLASSES = 19
 
