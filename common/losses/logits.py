@@ -30,7 +30,7 @@ def prepare(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Ten
     Raises:
         ValueError: naming the argument, what was seen and what is wanted.
     """
-    _check(student, teacher, valid)
+    check_logits(student, teacher, valid)
     student, teacher = _at_least_float32(student), _at_least_float32(teacher.detach())
     if valid is None:
         return student, teacher, student.new_ones(_rows_shape(student))
@@ -38,7 +38,11 @@ def prepare(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Ten
     return student.where(keep, 0), teacher.where(keep, 0), valid.to(student.dtype)
 
 
-def _check(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
+def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: naming the argument, what was seen and what is wanted.
+    """
     for name, logits in (("student", student), ("teacher", teacher)):
         if not logits.is_floating_point():
             raise ValueError(f"{name}: got dtype {logits.dtype}, want floating point logits")

@@ -8,6 +8,10 @@ from torch.nn import functional as F
 
 from common.collectives import gather_from_processes
 from common.losses.features import check_feature, widen
+from common.losses.rkd_angles import angle_loss
+
+# Squared distances below this fraction of the squared lengths are what rounding leaves of 0.
+ROUNDING = 64 * torch.finfo(torch.float64).eps
 
 
 class RKDLoss(nn.Module):
@@ -61,33 +65,31 @@ class RKDLoss(nn.Module):
         if len(student) < 3:
             warnings.warn("RKD needs three samples or more: its loss is 0", stacklevel=2)
             return student.sum() * 0
-        if self.normalize:
-            student, teacher = F.normalize(student), F.normalize(teacher)
-        loss = student.new_zeros(())
+        ours, theirs = (_squared_distances(x.double(), self.normalize) for x in (student, teacher))
+        loss = ours.new_zeros(())
         if self.distance_weight:
-            loss = loss + self.distance_weight * F.smooth_l1_loss(_distances(student), _distances(teacher))
+            loss = loss + self.distance_weight * F.smooth_l1_loss(_distances(ours), _distances(theirs))
         if self.angle_weight:
-            loss = loss + self.angle_weight * F.smooth_l1_loss(_cosines(student), _cosines(teacher))
-        return loss
+            loss = loss + self.angle_weight * angle_loss(ours, theirs)
+        return loss.to(student.dtype)
 
 
-def _distances(x: Tensor) -> Tensor:
+def _squared_distances(x: Tensor, normalize: bool) -> Tensor:
+    """(N, N) from the inner products of (N, D) float64 samples; 0 between samples equal up to rounding."""
+    if normalize:
+        x = F.normalize(x)
+    x = x - x.mean(0)  # what all samples share would cost digits
+    with torch.autocast(x.device.type, enabled=False):
+        products = x @ x.T
+    squares = products.diagonal()
+    both = squares.unsqueeze(0) + squares.unsqueeze(1)
+    distances = both - 2 * products
+    return distances.masked_fill(distances <= ROUNDING * both, 0)
+
+
+def _distances(squares: Tensor) -> Tensor:
     """(N, N) distances over the mean of the positive ones."""
-    square = (x.unsqueeze(0) - x.unsqueeze(1)).square().sum(2)
-    distance = _sqrt(square)
-    positive = distance > 0
-    return distance / (distance.sum() / positive.sum().clamp(min=1)).clamp(min=torch.finfo(x.dtype).tiny)
-
-
-def _cosines(x: Tensor) -> Tensor:
-    """(N, N, N) cosines of the angles at the first index, 0 where a side of the angle has no length."""
-    sides = x.unsqueeze(0) - x.unsqueeze(1)
-    length = _sqrt(sides.square().sum(2, keepdim=True))
-    directions = sides / length.masked_fill(length == 0, 1)
-    return directions @ directions.transpose(1, 2)
-
-
-def _sqrt(square: Tensor) -> Tensor:
-    """sqrt with gradient 0 at 0."""
-    zero = square == 0
-    return square.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+    zero = squares == 0
+    distance = squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)  # the root of 0 has no gradient
+    mean = distance.sum() / (~zero).sum().clamp(min=1)
+    return distance / mean.clamp(min=torch.finfo(squares.dtype).tiny)

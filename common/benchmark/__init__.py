@@ -1,0 +1,1 @@
+"""Measurements of this project's own speed, one subcommand of tools/benchmark.py a file."""

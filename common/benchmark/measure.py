@@ -1,0 +1,60 @@
+"""Time and memory of a step, on the CPU and on a GPU."""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Step = Callable[[], object]
+
+
+def medians(steps: Mapping[str, Step], device: torch.device, seconds: float = 10.0) -> dict[str, float]:
+    """Median seconds of each step, after one call to warm up.
+
+    The steps take turns, so that what else the machine does meets all of them alike.
+
+    Args:
+        seconds: about how long to measure all of them together; every step runs 3 to 100 times.
+    """
+    warm_up = sum(_seconds(step, device) for step in steps.values())
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(min(100, max(3, int(seconds / warm_up)))):
+        for name, step in steps.items():
+            times[name].append(_seconds(step, device))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def extra_bytes(step: Step, device: torch.device) -> int:
+    """How many more bytes of tensors exist at the step's worst moment than before it.
+
+    On a GPU what PyTorch's allocator counts; on the CPU the profiler's record of all allocations.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(file))
+        events = json.loads(file.read_text())["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
+    return max(accumulate(change for _, change in changes), default=0)
+
+
+def _seconds(step: Step, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

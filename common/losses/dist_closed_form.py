@@ -1,0 +1,53 @@
+"""DIST with its gradient in closed form: two passes over the logits, nothing of their size kept between them."""
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from common.collectives import sum_over_processes
+from common.losses import dist_blocks
+from common.losses.dist_terms import Relation, Slopes, finish
+
+
+def dist(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool) -> Tensor:
+    """The loss of DISTLoss, for checked input: 0-dim, float32 (float64 for float64 logits)."""
+    return _DIST.apply(student, teacher, valid, relation, sync)
+
+
+class _DIST(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool
+    ) -> Tensor:
+        sums, ctx.kept = _passes(student).sums(student, teacher, valid, relation)
+        loss, slopes = finish(sums.over_processes() if sync else sums, relation)
+        ctx.save_for_backward(student, teacher, valid, *slopes)
+        ctx.relation, ctx.sync = relation, sync
+        return loss if student.dtype == torch.float64 else loss.float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        student, teacher, valid, *slopes = ctx.saved_tensors
+        if ctx.sync:  # every process has this loss, and the rows here are in all of them
+            upstream = sum_over_processes(upstream)
+        scaled = Slopes(*slopes).times(upstream)
+        gradient = _passes(student).gradient(student, teacher, valid, ctx.relation, scaled, ctx.kept)
+        return gradient, None, None, None, None
+
+
+def _passes(logits: Tensor) -> ModuleType:
+    """Where the two passes, sums and gradient, are implemented for such logits."""
+    kernels = _kernels() if logits.is_cuda else None
+    return kernels if kernels and kernels.can(logits) else dist_blocks
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    return import_module("common.losses.dist_triton") if find_spec("triton") else None

@@ -1,0 +1,169 @@
+"""DIST's two implementations and RKD's Gram matrix against the plain formulas in float64, also where it is tight."""
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+import pytest
+import reference
+import torch
+from test_logit_losses import mask, pair
+
+from common.benchmark import formulas
+from common.losses import DISTLoss, RKDLoss, dist_blocks, dist_closed_form
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+needs_interpreter = pytest.mark.skipif(not INTERPRETED, reason="runs in Triton's interpreter, see below")
+
+
+@pytest.fixture(params=["blocks", "small_blocks", pytest.param("triton", marks=needs_interpreter)])
+def implementation(request, monkeypatch):
+    if request.param == "small_blocks":  # several, the last ones smaller
+        monkeypatch.setattr(dist_blocks, "UNDIVIDED", 0)
+        monkeypatch.setattr(dist_blocks, "BLOCK", {"cpu": 256})
+    passes = import_module("common.losses.dist_triton") if request.param == "triton" else dist_blocks
+    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: passes)
+
+
+@pytest.mark.skipif(INTERPRETED or not find_spec("triton"), reason="needs Triton, once")
+def test_kernels_in_tritons_interpreter():
+    """It must be chosen before Triton is imported: these tests again, in a process of their own."""
+    command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", "triton"]
+    run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def exact(student, teacher, valid=None, tau=1.0, activation="softmax"):
+    """The loss and its gradient by the plain formula in float64."""
+    student = student.detach().double().requires_grad_()
+    rows = [x.movedim(1, -1).reshape(-1, x.shape[1]) for x in (student, teacher.double())]
+    if valid is not None:
+        rows = [x[valid.reshape(-1)] for x in rows]
+    loss = tau**2 * formulas.dist(rows[0] / tau, rows[1] / tau, activation)
+    return loss, torch.autograd.grad(loss, student)[0]
+
+
+def compare(student, teacher, valid=None, tau=1.0, activation="softmax", rounding=1e-6):
+    """Ours within 1e-6 of the formula, the gradient in units of its largest value."""
+    wanted, wanted_gradient = exact(student, teacher, valid, tau, activation)
+    student = student.detach().requires_grad_()
+    loss = DISTLoss(tau=tau, activation=activation)(student, teacher, valid)
+    loss.backward()
+    assert student.grad.dtype == student.dtype
+    torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=1e-6)
+    scale = max(float(wanted_gradient.abs().max()), 1e-6)
+    torch.testing.assert_close(student.grad / scale, (wanted_gradient / scale).to(student.dtype), rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (131, 19), (2, 6, 3), (3, 19, 13, 7), (12, 5, 2, 3)])
+def test_formula_of_the_benchmark_equals_the_loops(shape):
+    student, teacher = pair(shape)
+    for activation in ("softmax", "sigmoid"):
+        wanted = reference.dist(student, teacher, activation=activation)
+        assert float(formulas.dist(student, teacher, activation)) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+class TestDIST:
+    @pytest.mark.parametrize(("masked", "tau"), [(False, 1.0), (True, 4.0)])
+    @pytest.mark.parametrize("shape", [(7, 5), (131, 19), (60, 81), (2, 6, 3), (3, 19, 13, 7), (12, 5, 2, 3)])
+    def test_odd_shapes(self, shape, masked, tau, activation):
+        compare(*pair(shape, torch.float32), mask(shape) if masked else None, tau, activation)
+
+    @pytest.mark.parametrize("shape", [(1, 5), (9, 1), (1, 1), (1, 5, 1, 1), (2, 1, 3, 3)])
+    def test_one_row_or_one_class(self, shape, activation):
+        compare(*pair(shape, torch.float32), activation=activation)
+
+    @pytest.mark.parametrize("both", [False, True])
+    def test_constant_rows(self, both, activation):
+        student, teacher = pair((131, 19), torch.float32)
+        student[::3] = 0.7
+        if both:
+            teacher[::3] = -1.3
+        compare(student, teacher, activation=activation)
+
+    def test_constant_columns(self, activation):
+        if activation == "softmax":
+            pytest.skip("the others' sum moves every column")
+        student, teacher = pair((131, 19), torch.float32)
+        student[:, 2] = teacher[:, 2] = -4.6
+        compare(student, teacher, activation=activation)
+
+    def test_extreme_logits(self, activation):
+        student, teacher = (torch.where(x > 0, 80.0, -80.0) for x in pair((131, 19), torch.float32))
+        student[::2] /= 40
+        compare(student, teacher, activation=activation)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision(self, dtype, activation):
+        rounding = torch.finfo(dtype).eps  # of the gradient, which has the student's dtype
+        compare(*pair((3, 19, 13, 7), dtype), activation=activation, rounding=rounding)
+
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            lambda x: x.to(memory_format=torch.channels_last),
+            lambda x: x.mT.contiguous().mT,
+            lambda x: torch.stack([x, x], -1)[..., 0],
+            lambda x: x[:, :, :1].expand(-1, -1, 13, -1),
+        ],
+        ids=["channels_last", "transposed", "strided", "expanded"],
+    )
+    def test_order_in_memory(self, layout, activation):
+        student, teacher = pair((2, 19, 13, 7), torch.float32)
+        compare(layout(student), teacher, mask(student.shape), activation=activation)
+        compare(student, layout(teacher), activation=activation)
+
+    def test_gradient_may_be_asked_for_twice(self, activation):
+        student, teacher = pair((131, 19), torch.float32)
+        loss = DISTLoss(activation=activation)(student.requires_grad_(), teacher)
+        first, second = (torch.autograd.grad(loss, student, retain_graph=True)[0] for _ in range(2))
+        assert torch.equal(first, second)
+
+
+def test_synced_dist_sends_sums_by_class_and_the_upstream_gradient_only(monkeypatch):
+    sent = []
+
+    def send(x):
+        sent.append(x.numel())
+        return x
+
+    monkeypatch.setattr("common.losses.dist_terms.sum_over_processes", send)
+    monkeypatch.setattr("common.losses.dist_closed_form.sum_over_processes", send)
+    student, teacher = pair((3, 19, 13, 7))
+    DISTLoss(sync=True)(student.requires_grad_(), teacher).backward()
+    assert sent == [2 + 2 * 19, 3 * 19, 1]
+
+
+def test_dist_has_no_second_derivative():
+    student, teacher = pair((7, 5))
+    loss = DISTLoss()(student.requires_grad_(), teacher)
+    (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("samples", [3, 17, 64])
+def test_rkd_stays_within_1e_6_of_the_formula(samples, monkeypatch):
+    angles = import_module("common.losses.rkd_angles")
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(samples, 40, generator=generator) for _ in range(2))
+    wide = student.double().requires_grad_()
+    wanted = formulas.rkd(wide, teacher.double())
+    (wanted_gradient,) = torch.autograd.grad(wanted, wide)
+    for group in (1, 1 << 17):  # one vertex at a time, or all
+        monkeypatch.setattr(angles, "GROUP", {"cpu": group})
+        loss = RKDLoss()(student.requires_grad_(), teacher)
+        (gradient,) = torch.autograd.grad(loss, student)
+        torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=0)
+        scale = wanted_gradient.abs().max()
+        torch.testing.assert_close(gradient.double() / scale, wanted_gradient / scale, rtol=0, atol=1e-6)
+
+
+def test_rkd_of_samples_far_from_the_origin_keeps_its_digits():
+    student, teacher = (x + 1000 for x in pair((9, 6)))
+    loss = RKDLoss(normalize=False)
+    assert float(loss(student, teacher)) == pytest.approx(float(loss(student - 1000, teacher - 1000)), rel=1e-9)
