@@ -117,6 +117,8 @@ def train(
         # Before the writers, which log its results.
         trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
         first = checkpointer.resume() if resume else 0
+        batches = loader(Start(trainer.seed, first))
+        trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, first)  # before the writers open it
             best_of = CompleteCheckpointer(shown, cfg.OUTPUT_DIR, **(training_only or {}))
@@ -124,7 +126,6 @@ def train(
             trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
         if is_main and on_terminal():
             trainer.register_hooks([ProgressBar()])
-        trainer.reset_data_loader(lambda: loader(Start(trainer.seed, first)))
         trainer.train(first, cfg.SOLVER.MAX_ITER)
 
 
