@@ -91,7 +91,7 @@ def _of_nothing(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     """The loss where this process has no row (0, C): with sync that of the others' rows."""
     if isinstance(loss, (DISTLoss, KDLoss)):
         return loss(F.pad(student, (0, 0, 0, 1)), F.pad(teacher, (0, 0, 0, 1)), student.new_zeros(1, dtype=torch.bool))
-    return loss(student, teacher) if isinstance(loss, RKDLoss) else student.sum()
+    return loss(student, teacher) if isinstance(loss, RKDLoss) and loss.sync else student.sum()
 
 
 def is_on(distill: CfgNode) -> bool:

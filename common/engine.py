@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase, create_ddp_model, default_writers, hooks
+from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.solver import build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -21,6 +20,7 @@ from torch import nn
 from common.average import Average
 from common.checkpoint import CompleteCheckpointer
 from common.errors import UserError
+from common.hooks import Clock, Evaluation
 from common.norm import has_local_batch_norm, share_buffers
 from common.preemption import Preemption
 from common.progress import ProgressBar, on_terminal, setup_logs
@@ -83,10 +83,6 @@ def train(
     """
     student, parts = student or model, dict(training_only or {})
     SafeCheckpointer(student, "", "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE).load(cfg.MODEL.WEIGHTS)
-    average = _average(cfg, student)
-    shown = average.model if average else student
-    if average:
-        parts["trained"] = student
     optimizer = make_optimizer(cfg, model)
     # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
     device = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
@@ -96,6 +92,10 @@ def train(
         create_ddp_model(model, broadcast_buffers=local, find_unused_parameters=unused_parameters, **device),
         optimizer,
     )
+    average = _average(cfg, student)  # now that all processes have the same student
+    shown = average.model if average else student
+    if average:
+        parts["trained"] = student
     checkpointer = RunCheckpointer(shown, cfg.OUTPUT_DIR, cfg.SOLVER.CHECKPOINTS_KEPT, trainer=trainer, **parts)
     scheduler = build_schedule(cfg, optimizer)
 
@@ -117,6 +117,8 @@ def train(
         # Before the writers, which log its results.
         trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
         first = checkpointer.resume() if resume else 0
+        batches = loader(Start(trainer.seed, first))
+        trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, first)  # before the writers open it
             best_of = CompleteCheckpointer(shown, cfg.OUTPUT_DIR, **(training_only or {}))
@@ -124,7 +126,6 @@ def train(
             trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
         if is_main and on_terminal():
             trainer.register_hooks([ProgressBar()])
-        trainer.reset_data_loader(lambda: loader(Start(trainer.seed, first)))
         trainer.train(first, cfg.SOLVER.MAX_ITER)
 
 
@@ -133,40 +134,6 @@ def _average(cfg: CfgNode, student: nn.Module) -> Average | None:
     if not 0 <= decay < 1:
         raise UserError(f"SOLVER.EMA_DECAY is {decay}: want 0 (off) to below 1")
     return Average(student, decay) if decay else None
-
-
-class Evaluation(hooks.EvalHook):
-    """Detectron2's, and nothing is left out or done for nothing when a run is cut short."""
-
-    def before_train(self) -> None:
-        # The checkpoint is written first: whether the evaluation after it was finished is not known.
-        start = self.trainer.start_iter
-        if self._period > 0 and 0 < start < self.trainer.max_iter and start % self._period == 0:
-            self._do_eval()
-
-    def after_train(self) -> None:
-        if self.trainer.iter >= self.trainer.max_iter:  # else an exception ended the training
-            super().after_train()
-
-
-class Clock(HookBase):
-    """Logs train_seconds: time spent in training steps so far, evaluation and checkpoints left out."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-
-    def before_step(self) -> None:
-        self._start = time.perf_counter()
-
-    def after_step(self) -> None:
-        self._seconds += time.perf_counter() - self._start
-        self.trainer.storage.put_scalar("train_seconds", self._seconds, smoothing_hint=False)
-
-    def state_dict(self) -> dict:
-        return {"seconds": self._seconds}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._seconds = state["seconds"]
 
 
 def make_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import scenes
 
+pytestmark = pytest.mark.slow  # each starts three processes that import everything
 ROOT = Path(__file__).parents[1]
 TOOL = [sys.executable, ROOT / "tools" / "train_seg.py", "--config-file", scenes.STUDENT, "--num-gpus", "2"]
 ENDLESS = [*scenes.SMALL, "DATASETS.TEST", "['test']", "SOLVER.MAX_ITER", "1000000", "SOLVER.CHECKPOINT_PERIOD", "2"]

@@ -53,10 +53,12 @@ class RKDLoss(nn.Module):
             relation says anything: zero with gradient zero, and a warning once.
 
         Raises:
-            ValueError: not two dimensions, another number of samples, a wrong dtype, an empty tensor.
+            ValueError: not two dimensions, another number of samples, a wrong dtype, no sample (with sync a
+                process may have none).
         """
-        check_feature("student", student, 2)
-        check_feature("teacher", teacher, 2)
+        for name, samples in (("student", student), ("teacher", teacher)):
+            if not (self.sync and samples.dim() == 2 and len(samples) == 0):  # the others may have some
+                check_feature(name, samples, 2)
         if len(student) != len(teacher):
             raise ValueError(f"teacher: got {len(teacher)} samples, want the student's {len(student)}")
         student, teacher = widen(student), widen(teacher.detach())

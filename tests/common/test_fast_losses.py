@@ -27,6 +27,7 @@ def implementation(request, monkeypatch):
     monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: passes)
 
 
+@pytest.mark.slow  # a minute: the interpreter goes through the kernels number by number
 @pytest.mark.skipif(INTERPRETED or not find_spec("triton"), reason="needs Triton, once")
 def test_kernels_in_tritons_interpreter():
     """It must be chosen before Triton is imported: these tests again, in a process of their own."""

@@ -6,7 +6,8 @@ from test_feature_losses import pair as features
 from test_logit_losses import mask, pair
 from torch.nn.parallel import DistributedDataParallel
 
-from common.losses import DISTLoss, RKDLoss
+from common.distiller import Distiller, Term
+from common.losses import DISTLoss, KDLoss, RKDLoss
 
 
 def compare(rank, count):
@@ -44,6 +45,24 @@ def compare_rkd(rank):
     torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
     for parameter, gradient in zip(layer.parameters(), wanted_gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+
+
+def compare_with_nothing_on_one(rank, count):
+    """A process that sampled no RoI still takes part, and gets the others' loss."""
+    student, teacher = (x[:, :, 0] for x in pair((6, 5, 1)))
+    losses = {"dist": DISTLoss, "kd": KDLoss, "rkd": RKDLoss}
+    mine = slice(0, 0) if rank == 0 else slice(0, 6)
+    ours = student[mine].requires_grad_()
+    terms = [Term(name, "cls_logits", loss(sync=True), 1.0) for name, loss in losses.items()]
+    found = Distiller(terms)({"cls_logits": [ours]}, {"cls_logits": [teacher[mine]]})
+    sum(found.values()).backward()
+    assert ours.grad.shape == ours.shape
+    for name, loss in losses.items():
+        torch.testing.assert_close(found[f"loss_{name}"], loss()(student, teacher), rtol=1e-10, atol=0)
+
+
+def test_process_without_rows():
+    run_processes(2, compare_with_nothing_on_one)
 
 
 def test_two_processes_equal_one():

@@ -211,7 +211,7 @@ def command(*argv):
 
 
 def test_two_processes_train_with_synchronised_batch_norm_and_count_each_image_once(tmp_path, teacher_keys):
-    overrides = [*SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "OUTPUT_DIR", str(tmp_path)]
+    overrides = [*SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "OUTPUT_DIR", str(tmp_path), "SOLVER.EMA_DECAY", "0.5"]
     done = command(ROOT / "tools/train_seg.py", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
     assert done.returncode == 0, done.stderr
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
