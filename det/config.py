@@ -14,6 +14,7 @@ def add_distill_config(cfg: CfgNode) -> None:
     DISTILL.DENSE_ROWS: what is a row of a one-stage detector's logits: "anchors" (columns = classes), or
         "locations" (columns = anchors x classes) as in the DIST authors' code.
     DATASETS.COCO_FORMAT: data sets of one's own, a list of [name, JSON file, image folder].
+    DATASETS.CLASSES: their names, by number. Empty: those of the data sets; the config.yaml of a run has them.
     DATASETS.DROP_BAD_BOXES: train without the boxes of no area or outside of their image, which are otherwise
         refused.
     MODEL.TIMM.*: used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (see det/backbone.py).
@@ -22,6 +23,7 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.DISTILL.TEACHER.CASCADE_STAGES = "first"
     cfg.DISTILL.DENSE_ROWS = "anchors"
     cfg.DATASETS.COCO_FORMAT = []
+    cfg.DATASETS.CLASSES = []
     cfg.DATASETS.DROP_BAD_BOXES = False
     cfg.MODEL.TIMM = CfgNode({"NAME": "resnet18", "PRETRAINED": False, "NORM": "BN"})
     cfg.MODEL.TIMM.ARGS = CfgNode(new_allowed=True)

@@ -106,19 +106,29 @@ def check_datasets(cfg: CfgNode) -> None:
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_dataset(name, f"DATASETS.{key}", *count_classes(cfg))
-    _check_same_categories([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    cfg.DATASETS.CLASSES = _check_same_categories(cfg)
 
 
-def _check_same_categories(datasets: Sequence[str]) -> None:
-    """Training names the outputs by their numbers; another order in the test set would score them as wrong."""
-    known = [(name, names) for name in datasets if (names := class_names([name])) is not None]
+def _check_same_categories(cfg: CfgNode) -> list[str]:
+    """The names of the classes.
+
+    Training names the outputs by their numbers; another order in the test set would score them as wrong.
+    """
+    datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    known = [(f"data set {name}", names) for name in datasets if (names := class_names([name])) is not None]
+    if cfg.DATASETS.CLASSES:
+        count, key = count_classes(cfg)
+        if len(cfg.DATASETS.CLASSES) != count:
+            raise UserError(f"{key} is {count}, but DATASETS.CLASSES has {len(cfg.DATASETS.CLASSES)} names")
+        known.insert(0, ("DATASETS.CLASSES", list(cfg.DATASETS.CLASSES)))
     for name, names in known[1:]:
         for number, (one, other) in enumerate(zip(known[0][1], names, strict=True)):
             if one != other:
                 raise UserError(
-                    f"DATASETS: category {number}, by the order of ids, is {one} in data set {known[0][0]}, {other} "
+                    f"DATASETS: category {number}, by the order of ids, is {one} in {known[0][0]}, {other} "
                     f"in {name}: give both the same categories with the same ids"
                 )
+    return known[0][1] if known else []
 
 
 def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> None:
@@ -137,6 +147,11 @@ def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> N
     names = class_names([name])
     if names is not None and len(names) != num_classes:
         raise UserError(f"{classes_key} is {num_classes}, but data set {name} has {len(names)} classes")
+
+
+def known_classes(cfg: CfgNode) -> list[str] | None:
+    """The class names of the config's model, in the order of their numbers; None if they are unknown."""
+    return list(cfg.DATASETS.CLASSES) or class_names(cfg.DATASETS.TRAIN)
 
 
 def class_names(datasets: Sequence[str]) -> list[str] | None:

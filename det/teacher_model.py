@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.untrained import check_trained
 from det.building import build
 from det.config import add_distill_config, count_classes, without_distillation
-from det.data import class_names, register_coco_format
+from det.data import known_classes, register_coco_format
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -61,7 +61,7 @@ def check_classes(student: CfgNode, teacher: CfgNode) -> str:
             f"{keys[0]}: the student has {counts[0]} classes, the teacher "
             f"{counts[1]}; distillation needs the same classes in the same order"
         )
-    ours, theirs = class_names(student.DATASETS.TRAIN), class_names(teacher.DATASETS.TRAIN)
+    ours, theirs = known_classes(student), known_classes(teacher)
     if ours is None or theirs is None:
         side = "student" if ours is None else "teacher"
         return f"{counts[0]} classes on both sides; their order is not checked, as the {side}'s data set is unknown"

@@ -34,6 +34,18 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     Raises:
         UserError: whatever is wrong with it.
     """
+    cfg = read_config(config_file, overrides)
+    check_datasets(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def read_config(config_file: str, overrides: list[str]) -> CfgNode:
+    """The full config of a run, its keys checked; the data sets need not be there.
+
+    Raises:
+        UserError: whatever is wrong with it.
+    """
     cfg = get_cfg()
     add_distill_config(cfg)
     if not config_file:
@@ -49,8 +61,6 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     if cfg.MODEL.LOAD_PROPOSALS:
         for path in [*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST]:
             refuse_pickle(path, "DATASETS.PROPOSAL_FILES", cfg.MODEL.TRUST_PICKLE)
-    check_datasets(cfg)
-    cfg.freeze()
     return cfg
 
 

@@ -172,7 +172,7 @@ def test_other_categories_in_training_and_test(message, data):
     one, other = data(train), data(test, "TEST")
     entries = str(json.loads(one[1].replace("'", '"')) + json.loads(other[1].replace("'", '"')))
     assert message(*one, *other[4:], "DATASETS.COCO_FORMAT", entries) == (
-        "DATASETS: category 0, by the order of ids, is 0 in data set data_0, 9 in data_1: give both the same "
+        "DATASETS: category 0, by the order of ids, is 0 in data set data_0, 9 in data set data_1: give both the same "
         "categories with the same ids"
     )
 

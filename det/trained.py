@@ -1,0 +1,42 @@
+"""A trained detector from its checkpoint and what lies beside it; no data set is needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from common.checkpoint import load_complete
+from common.trained import locate
+from det.building import build
+from det.config import count_classes, without_distillation
+from det.data import known_classes, register_coco_format
+from det.training import read_config
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A plain Detectron2 model in eval mode, its config without a teacher, and the names of its classes."""
+
+    cfg: CfgNode
+    model: nn.Module
+    classes: tuple[str, ...]
+
+
+def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = ()) -> Trained:
+    """
+    Args:
+        weights: a checkpoint, or the OUTPUT_DIR of a finished training.
+        config_file: default: the config.yaml beside the weights.
+
+    Raises:
+        UserError: files that are missing, wrong, or do not belong together.
+    """
+    weights, config_file = locate(weights, config_file)
+    cfg = without_distillation(read_config(config_file, list(overrides)))
+    register_coco_format(cfg)
+    model = build(cfg).eval()
+    load_complete(model, weights, "--weights", cfg.MODEL.TRUST_PICKLE)
+    count, _ = count_classes(cfg)
+    names = known_classes(cfg) or [f"class {n}" for n in range(count)]
+    return Trained(cfg, model, tuple(names))
