@@ -106,6 +106,15 @@ def add_common_keys(cfg: CfgNode) -> None:
     cfg.DISTILL.DECAY = "none"
 
 
+def read(config_file: str) -> dict:
+    """What a file and its _BASE_ chain say, checked no further.
+
+    Raises:
+        UserError: no such file, or one that is no plain YAML.
+    """
+    return _Reader.load_yaml_with_base(config_file)
+
+
 def merge(cfg: CfgNode, config_file: str, overrides: Sequence[str] = ()) -> None:
     """Merge a file, then KEY VALUE overrides, into cfg in place.
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from common.config import read
 from common.errors import UserError
 
 CONFIG, FINAL = "config.yaml", "model_final.pth"
@@ -29,3 +30,13 @@ def locate(weights: str, config_file: str = "") -> tuple[str, str]:
     if not config_file and not config.is_file():
         raise UserError(f"--weights: no {CONFIG} lies beside {weights}: name its config with --config-file")
     return str(path), str(config)
+
+
+def task(config_file: str) -> str:
+    """ "seg" or "det", the package that the keys of a config are of.
+
+    Raises:
+        UserError: no such file, or one that is no plain YAML.
+    """
+    model = read(config_file).get("MODEL")
+    return "seg" if isinstance(model, dict) and {"ARCHITECTURE", "ENCODER"} & set(model) else "det"
