@@ -13,6 +13,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from common.errors import UserError
+from common.terms import add_keys
 
 MODEL_ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
 
@@ -27,6 +28,7 @@ LEAST = {
     "SOLVER.MAX_SKIPPED_STEPS": 0,
     "DATALOADER.NUM_WORKERS": 0,
     "TEST.EVAL_PERIOD": 0,
+    "TEST.EXAMPLES": 0,
 }
 # What yacs says of a value of the wrong type: a class each, then the values.
 MISMATCH = re.compile(
@@ -83,6 +85,8 @@ def add_common_keys(cfg: CfgNode) -> None:
     # Data sets whose labels, if there are any, are not looked at: only distillation learns from them.
     cfg.DATASETS.UNLABELED = []
     cfg.SOLVER.UNLABELED_IMS_PER_BATCH = 0  # added to IMS_PER_BATCH; 0 = as many again
+    cfg.TEST.EXAMPLES = 4  # test images shown in report.html; 0 = none
+    cfg.TRACKERS = []  # wandb, mlflow: also send the numbers there
     cfg.DATALOADER.CHECK_FILES = True  # look at every image file before training (see common/images.py)
     cfg.MODEL.TRUST_PICKLE = False  # whether to load .pkl weights, which can run any code (see common/weights.py)
     cfg.DISTILL = CfgNode()
@@ -91,15 +95,7 @@ def add_common_keys(cfg: CfgNode) -> None:
     cfg.DISTILL.TEACHER.WEIGHTS = ""
     # float32, float16, bfloat16, or auto: float16 on a GPU, else float32
     cfg.DISTILL.TEACHER.PRECISION = "auto"
-    # WEIGHT 0 switches a loss off.
-    cfg.DISTILL.DIST = CfgNode({"WEIGHT": 1.0, "BETA": 1.0, "GAMMA": 1.0, "TAU": 1.0})
-    cfg.DISTILL.KD = CfgNode({"WEIGHT": 0.0, "TAU": 1.0})
-    cfg.DISTILL.MIMIC = CfgNode({"WEIGHT": 0.0})
-    # SAMPLES: images, cells (of a 4x4 grid), rois (two-stage detectors), classes (segmentation)
-    cfg.DISTILL.RKD = CfgNode({"WEIGHT": 0.0, "DISTANCE": 25.0, "ANGLE": 50.0, "SAMPLES": "images"})
-    cfg.DISTILL.CWD = CfgNode({"WEIGHT": 0.0, "TAU": 4.0, "TAP": "features"})  # or dense cls_logits
-    cfg.DISTILL.PKD = CfgNode({"WEIGHT": 0.0})
-    cfg.DISTILL.ATTENTION = CfgNode({"WEIGHT": 0.0, "TAU": 0.5})
+    add_keys(cfg.DISTILL)  # of each loss, with WEIGHT; 0 switches it off
     cfg.DISTILL.SYNC = False  # DIST, KD, RKD and PKD over the batch of all processes
     # A factor on all of them: a linear rise from 0, then constant ("none"), or "linear" or "cosine" down to 0
     cfg.DISTILL.WARMUP_ITERS = 0

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-VERSION = 2
+VERSION = 3
 SEED = 0
 CITY = "digits"  # Cityscapes has a folder for each city
 SIZE = 128  # pixels, both sides of a scene

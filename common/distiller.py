@@ -1,7 +1,6 @@
 """From the taps of student and teacher to a dict of weighted losses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
@@ -10,29 +9,15 @@ from torch.nn import functional as F
 
 from common.adapters import TrainingOnly, one_by_one
 from common.errors import UserError
-from common.losses import AttentiveMimicLoss, CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
+from common.losses import DISTLoss, KDLoss, RKDLoss
 from common.losses.logits import Activation
 from common.strength import Strength
+from common.terms import LOSSES, Term, switched_on
 
 # What a model offers to distillation, by name. A tap has one tensor per level or stage.
 Taps = Mapping[str, Sequence[Tensor]]
 # The taps that a model can give: for each tensor its channels (of logits: its columns).
 Offer = Mapping[str, Sequence[int]]
-
-LOSSES = ("DIST", "KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION")
-
-
-@dataclass(frozen=True)
-class Term:
-    """weight · loss(student tap, teacher tap), summed over the tensors of the tap."""
-
-    name: str
-    tap: str
-    loss: nn.Module
-    weight: float
-
-    def __str__(self) -> str:
-        return f"{self.weight}·{self.name}({self.tap})"
 
 
 class Distiller(nn.Module):
@@ -129,7 +114,7 @@ def build_distiller(
     """
     both = {name for name in student if name in teacher}
     terms, adapters = [], {}
-    for loss in _losses(cfg.DISTILL, activation):
+    for loss in switched_on(cfg.DISTILL, activation):
         factors = {loss.tap: 1.0}
         if loss.tap == "cls_logits" and loss.name in ("dist", "kd"):
             factors |= {tap: factor for tap, factor in (auxiliary or {}).items() if tap in both}
@@ -153,19 +138,3 @@ def build_distiller(
         if loss.name == "mimic" or ours != theirs:
             adapters[loss.name] = one_by_one(ours, theirs)
     return Distiller(terms, adapters, Strength.of(cfg))
-
-
-def _losses(distill: CfgNode, activation: Activation) -> list[Term]:
-    """The losses with a weight above 0, each on its tap."""
-    samples = distill.RKD.SAMPLES
-    node, sync = distill.DIST, distill.SYNC
-    losses = [
-        Term("dist", "cls_logits", DISTLoss(node.BETA, node.GAMMA, node.TAU, activation, sync=sync), node.WEIGHT),
-        Term("kd", "cls_logits", KDLoss(distill.KD.TAU, activation, sync=sync), distill.KD.WEIGHT),
-        Term("mimic", "features", MimicLoss(), distill.MIMIC.WEIGHT),
-        Term("rkd", samples, RKDLoss(distill.RKD.DISTANCE, distill.RKD.ANGLE, sync=sync), distill.RKD.WEIGHT),
-        Term("cwd", distill.CWD.TAP, CWDLoss(distill.CWD.TAU), distill.CWD.WEIGHT),
-        Term("pkd", "features", PKDLoss(sync=sync), distill.PKD.WEIGHT),
-        Term("attention", "features", AttentiveMimicLoss(distill.ATTENTION.TAU), distill.ATTENTION.WEIGHT),
-    ]
-    return [term for term in losses if term.weight > 0]

@@ -20,16 +20,19 @@ from torch import nn
 from common.average import Average
 from common.checkpoint import CompleteCheckpointer
 from common.errors import UserError
-from common.hooks import Clock, Evaluation
+from common.hooks import AtEnd, Clock, Evaluation
 from common.norm import has_local_batch_norm, share_buffers
 from common.preemption import Preemption
 from common.progress import ProgressBar, on_terminal, setup_logs
 from common.randomness import SeedEachStep
+from common.report import write_report
 from common.run_folder import KeepBest, RunCheckpointer, SaveCheckpoints, rewind_metrics
 from common.schedule import build_schedule
 from common.stream import Start
+from common.trackers import build_trackers
 from common.trainer import build_trainer
 from common.weights import SafeCheckpointer
+from common.whole_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +51,23 @@ def start(cfg: CfgNode) -> None:
     setup_logs(str(output), rank)
     if comm.is_main_process():
         (output / "config.yaml").write_text(cfg.dump())
-    device = torch.cuda.get_device_name() if cfg.MODEL.DEVICE.startswith("cuda") else "CPU"
-    logger.info(f"torch {torch.__version__}, {comm.get_world_size()} process(es), {device}, output in {output}")
+    logger.info(f"{_machine(cfg)}; output in {output}")
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+
+
+def _machine(cfg: CfgNode) -> str:
+    device = torch.cuda.get_device_name() if cfg.MODEL.DEVICE.startswith("cuda") else "CPU"
+    return f"torch {torch.__version__}, {comm.get_world_size()} process(es), {device}"
 
 
 def train(
     cfg: CfgNode,
     model: nn.Module,
+    plan: str,
     loader: Callable[[Start], Iterable],
     evaluate: Callable[[], Results],
     best: str,
+    examples: Callable[[Path], None],
     resume: bool = False,
     student: nn.Module | None = None,
     training_only: Mapping[str, Any] | None = None,
@@ -68,9 +77,11 @@ def train(
 
     Args:
         model: gives a dict of scalar losses for a batch of the loader.
+        plan: what is going to be done, in words.
         loader: makes the endless batches from a start on.
         evaluate: called every TEST.EVAL_PERIOD iterations and at the end, by every process.
         best: the metric whose best checkpoint is kept as model_best.pth, e.g. "bbox/AP".
+        examples: draws TEST.EXAMPLES test images, with what the models see, to a PNG; called by the main process.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
         student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model";
             with SOLVER.EMA_DECAY its average is. Default: the model itself.
@@ -81,7 +92,10 @@ def train(
         UserError: a wrong config, data or checkpoint, a loss that is not finite, a full disk.
         SystemExit: with preemption.REQUEUE, after SIGTERM and a checkpoint.
     """
+    logger.info(plan)
     student, parts = student or model, dict(training_only or {})
+    is_main = comm.is_main_process()
+    trackers = build_trackers(cfg) if is_main else []
     SafeCheckpointer(student, "", "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE).load(cfg.MODEL.WEIGHTS)
     optimizer = make_optimizer(cfg, model)
     # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
@@ -106,7 +120,14 @@ def train(
             write_results(cfg, results)
         return results
 
-    is_main = comm.is_main_process()
+    def draw_and_report() -> None:
+        output, picture = Path(cfg.OUTPUT_DIR), None
+        if cfg.TEST.EXAMPLES:
+            picture = output / "examples.png"
+            with average.in_place() if average else nullcontext():
+                examples(picture)
+        write_report(output, plan, best, _machine(cfg), picture)
+
     # What TorchScript rounds otherwise after its first calls would differ after a resume. On a GPU speed counts more.
     exact = torch.jit.optimized_execution(trainer.device.type != "cpu")
     with exact, Preemption(trainer.device) as preemption:
@@ -123,7 +144,8 @@ def train(
             rewind_metrics(cfg.OUTPUT_DIR, first)  # before the writers open it
             best_of = CompleteCheckpointer(shown, cfg.OUTPUT_DIR, **(training_only or {}))
             trainer.register_hooks([KeepBest(best_of, best)])
-            trainer.register_hooks([hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER))])
+            writers = [*default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER), *trackers]
+            trainer.register_hooks([hooks.PeriodicWriter(writers), AtEnd(draw_and_report)])
         if is_main and on_terminal():
             trainer.register_hooks([ProgressBar()])
         trainer.train(first, cfg.SOLVER.MAX_ITER)
@@ -158,7 +180,7 @@ def write_results(cfg: CfgNode, results: Results) -> None:
     """Write OUTPUT_DIR/results.json from the main process; what is undefined (NaN) becomes null."""
     if comm.is_main_process():
         text = json.dumps(_without_nan(results), indent=2)
-        Path(cfg.OUTPUT_DIR, "results.json").write_text(text + "\n")
+        write_text(Path(cfg.OUTPUT_DIR, "results.json"), text + "\n")
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What happens around the steps of a training, beside Detectron2's own hooks."""
 
 import time
+from collections.abc import Callable
 
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
@@ -38,3 +39,14 @@ class Evaluation(EvalHook):
     def after_train(self) -> None:
         if self.trainer.iter >= self.trainer.max_iter:  # else an exception ended the training
             super().after_train()
+
+
+class AtEnd(HookBase):
+    """Something to do when the training has come to its end, and not been cut short."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self._do = do
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._do()

@@ -63,10 +63,10 @@ def guarded(main: Main, args: argparse.Namespace) -> None:
 
 def _start(main: Main, args: argparse.Namespace) -> None:
     """main(args) here, or in --num-gpus processes, to which SIGTERM is passed on."""
-    _check_gpus(args.num_gpus, "--num-gpus")
+    check_gpus(args.num_gpus, "--num-gpus")
     url = args.dist_url if args.num_machines > 1 else "auto"
     if args.num_gpus * args.num_machines > 1:
-        signal.signal(signal.SIGTERM, _pass_on)
+        signal.signal(signal.SIGTERM, pass_on)
     try:
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, url, args=(args,))
     except ProcessRaisedException as error:
@@ -79,14 +79,15 @@ def _start(main: Main, args: argparse.Namespace) -> None:
         sys.exit(error.exit_code if error.exit_code > 0 else 1)
 
 
-def _pass_on(_: int, __: FrameType | None) -> None:
+def pass_on(_: int, __: FrameType | None) -> None:
+    """Handles a signal by ending the processes started from here."""
     for process in active_children():
         process.terminate()
 
 
 def _as_torchrun_says(main: Main, args: argparse.Namespace) -> None:
     """main(args) as the rank that the environment variables name; torchrun itself shows the first failure last."""
-    _check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node")
+    check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -95,7 +96,12 @@ def _as_torchrun_says(main: Main, args: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
-def _check_gpus(count: int, option: str) -> None:
+def check_gpus(count: int, option: str) -> None:
+    """Make sure that an option asks for no more GPUs than there are, if there are any.
+
+    Raises:
+        UserError: it does, or for less than 1.
+    """
     if count < 1:
         raise UserError(f"{option} is {count}: want 1 or more")
     if torch.cuda.is_available() and count > torch.cuda.device_count():

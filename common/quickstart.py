@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from common.history import read
 from common.launch import parser
 
 
@@ -96,22 +97,15 @@ def _train(task: Task, title: str, output: Path, config: Path, overrides: list[s
     print(f"{task.tool} {quoted}\n", flush=True)
     task.main(parser("").parse_args(argv))
     results = json.loads((output / "results.json").read_text())[task.results]
-    iterations, seconds = _clock(output)
+    last = read(output)["train_seconds"][-1]
     return Row(
         name=title,
         parameters=task.parameters(str(config), overrides),
         metrics={name: results[name] for name in task.metrics},
-        iterations=iterations,
-        seconds_per_iteration=seconds / iterations,
-        training_seconds=seconds,
+        iterations=last.iteration,
+        seconds_per_iteration=last.seconds / last.iteration,
+        training_seconds=last.seconds,
     )
-
-
-def _clock(output: Path) -> tuple[int, float]:
-    """Iterations done and seconds spent in them, from the last line of metrics.json that has them."""
-    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
-    last = [line for line in lines if "train_seconds" in line][-1]
-    return last["iteration"] + 1, last["train_seconds"]
 
 
 def table(rows: Sequence[Row]) -> str:

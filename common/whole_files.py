@@ -23,6 +23,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     _sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text file, as write_whole."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
 @contextmanager
 def _removed_on_failure(file: Path) -> Iterator[None]:
     try:

@@ -1,7 +1,6 @@
 """Training and evaluation of a detector, from parsed arguments to files in OUTPUT_DIR."""
 
 import argparse
-import logging
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
@@ -21,10 +20,10 @@ from det.building import build
 from det.checks import check_data
 from det.config import add_distill_config, without_distillation
 from det.data import check_datasets, training_loader
+from det.pictures import examples
 from det.rcnn import DistillRCNN
 from det.retinanet import DistillRetinaNet, LossNormalizer
 
-logger = logging.getLogger(__name__)
 DISTILLING = (DistillRCNN.__name__, DistillRetinaNet.__name__)
 
 
@@ -78,13 +77,15 @@ def main(args: argparse.Namespace) -> None:
     parts: dict[str, Any] = {"adapters": distiller.adapters} if distiller is not None and distiller.adapters else {}
     if isinstance(model, RetinaNet):
         parts["loss_normalizer"] = LossNormalizer(model)
-    logger.info(describe(model, getattr(model, "teacher", None), distiller))
+    teacher = getattr(model, "teacher", None)
     engine.train(
         cfg,
         model,
+        describe(model, teacher, distiller),
         lambda start: training_loader(cfg, start),
         lambda: evaluate(cfg, model),
         best="bbox/AP",
+        examples=lambda file: examples(cfg, model, teacher, file, cfg.TEST.EXAMPLES),
         resume=args.resume,
         unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
         training_only=parts,

@@ -1,7 +1,6 @@
 """Training and evaluation of a segmentation model, from parsed arguments to files in OUTPUT_DIR."""
 
 import argparse
-import logging
 
 from detectron2.config import CfgNode
 
@@ -16,9 +15,8 @@ from seg.data import training_loader
 from seg.evaluation import evaluate
 from seg.labels import Classes
 from seg.network import load_network
+from seg.pictures import examples
 from seg.segmenter import around, build_segmenter
-
-logger = logging.getLogger(__name__)
 
 
 def load_config(config_file: str, overrides: list[str]) -> CfgNode:
@@ -48,14 +46,15 @@ def main(args: argparse.Namespace) -> None:
     claim(cfg.OUTPUT_DIR, args.resume)
     engine.start(cfg)
     model = build_segmenter(cfg)
-    logger.info(describe(model.network.smp, model.teacher, model.distiller))
     parts = {"aux_head": model.network.aux_head, "adapters": model.distiller and model.distiller.adapters}
     engine.train(
         cfg,
         model,
+        describe(model.network.smp, model.teacher, model.distiller),
         lambda start: training_loader(cfg, start),
         lambda: evaluate(cfg, model),
         best="sem_seg/mIoU",
+        examples=lambda file: examples(cfg, model, model.teacher, file, cfg.TEST.EXAMPLES),
         resume=args.resume,
         student=model.network.smp,
         training_only={name: part for name, part in parts.items() if part},

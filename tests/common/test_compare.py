@@ -1,38 +1,79 @@
-"""Several methods and seeds on one student: which trainings run, which are not repeated, what the table says."""
+"""Several methods and seeds on one student: which trainings run, which are not repeated, what is said of them."""
 
 import json
+import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 from detectron2.config import get_cfg
+from matplotlib import pyplot as plt
+from processes import server  # noqa: F401  whose processes have imported everything
 
-from common.compare import OFF, run, summarize, switches, table
+from common.compare.methods import OFF, switches
+from common.compare.outcome import Outcome
+from common.compare.report import markdown, verdicts
+from common.compare.statistics import gain, spread
+from common.compare.study import Study
+from common.compare.workers import train_all
 from common.config import add_common_keys, merge
 from common.errors import UserError
+from common.history import Point, read
 
 TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
+LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)"]
+# Seconds an iteration takes.
+PACE = {"none": 0.1, "kd": 0.15, "dist": 0.2}
 
 
 def load_config(file, words):
     """A config that names a teacher, as c.yaml would."""
     cfg = get_cfg()
     add_common_keys(cfg)
-    merge(cfg, "", [*(TEACHER if file == "c.yaml" else []), *words])
+    merge(cfg, "", [*LENGTH, *(TEACHER if file == "c.yaml" else []), *words])
     return cfg
 
 
-def recorder(values):
-    """A training that only writes its result, and the list of what was trained."""
-    trained = []
+class Trainer:
+    """Only writes what a training would: an evaluation at its half and one at its end, which gives `values`."""
 
-    def train(args):
-        keys = dict(zip(args.opts[::2], args.opts[1::2], strict=True))
-        method, seed = keys["OUTPUT_DIR"].split("/")[-2:]
-        trained.append((method, seed))
-        folder = values["root"] / method / seed
-        folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps({"bbox": {"AP": values[method] + int(keys["SEED"])}}))
+    def __init__(self, values):
+        self.values, self.trained = values, []
 
-    return train, trained
+    def __call__(self, args):
+        cfg = load_config("c.yaml", args.opts)
+        folder = Path(cfg.OUTPUT_DIR)
+        method, seed = folder.parts[-2:]
+        self.trained.append((method, seed, cfg.SOLVER.MAX_ITER, tuple(cfg.SOLVER.STEPS)))
+        folder.mkdir(parents=True, exist_ok=True)
+        pace = PACE[seed if method == "timing" else method]
+        write_metrics(folder, cfg.SOLVER.MAX_ITER, pace, self.values.get(method, 0.0) + cfg.SEED)
+
+
+def write_metrics(folder, iterations, pace, value):
+    half = iterations // 2
+    lines = [
+        {"iteration": half - 1, "train_seconds": pace * half, "bbox/AP": value / 2},
+        {"iteration": iterations - 1, "train_seconds": pace * iterations},
+        {"iteration": iterations, "bbox/AP": value},
+    ]
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "results.json").write_text(json.dumps({"bbox": {"AP": value, "AP50": 99.0}}))
+
+
+def study(train, output, methods=("none", "dist"), seeds=(0, 4), config="c.yaml", **more):
+    return Study(train, load_config, config, methods, seeds, output, **more)
+
+
+def outcomes(**values):
+    """By method the values of seeds 0, 1, ….."""
+    return {
+        method: {
+            seed: Outcome("bbox/AP", value, 100, 10.0, [Point(50, 5.0, value / 2), Point(100, 10.0, value)])
+            for seed, value in enumerate(numbers)
+        }
+        for method, numbers in values.items()
+    }
 
 
 def test_methods_switch_off_all_others():
@@ -44,31 +85,100 @@ def test_methods_switch_off_all_others():
 
 
 def test_every_method_with_every_seed_once(tmp_path, capsys):
-    train, trained = recorder({"root": tmp_path, "none": 10.0, "dist": 20.0})
-    run(train, load_config, "c.yaml", ["none", "dist"], [0, 4], tmp_path)
-    assert trained == [("none", "seed0"), ("dist", "seed0"), ("none", "seed4"), ("dist", "seed4")]
-    summary = {"none": {"seed0": 10.0, "seed4": 14.0}, "dist": {"seed0": 20.0, "seed4": 24.0}}
-    assert json.loads((tmp_path / "results.json").read_text()) == summary
-    assert "| dist     | 22.0 ± 2.8 | 20.0    | 24.0    |" in capsys.readouterr().out
-    run(train, load_config, "c.yaml", ["none", "dist"], [0, 4], tmp_path)
-    assert len(trained) == 4  # finished ones are not repeated
+    train = Trainer({"none": 10.0, "dist": 20.0})
+    study(train, tmp_path).run()
+    assert [run[:2] for run in train.trained] == [
+        ("none", "seed0"),
+        ("dist", "seed0"),
+        ("none", "seed4"),
+        ("dist", "seed4"),
+    ]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["metric"] == "AP"
+    dist = results["methods"]["dist"]
+    assert (dist["mean"], dist["standard_deviation"]) == (22.0, pytest.approx(math.sqrt(8)))
+    assert dist["gain_over_none"]["mean"] == 10.0
+    seed = dist["seeds"]["4"]
+    assert (seed["value"], seed["iterations"], seed["seconds"]) == (24.0, 100, pytest.approx(20.0))
+    assert seed["curve"] == [[50, 10.0, 12.0], [100, 20.0, 24.0]]
+    table = (tmp_path / "table.md").read_text()
+    assert "| dist     | 22.0 ± 2.8 | +10.0            |" in table
+    assert table in capsys.readouterr().out
+    height, width, _ = plt.imread(tmp_path / "curves.png").shape
+    assert width > height > 300
+    study(train, tmp_path).run()
+    assert len(train.trained) == 4  # finished ones are not repeated
 
 
-def test_processes_share_the_work(tmp_path):
-    train, trained = recorder({"root": tmp_path, "none": 1.0, "kd": 1.0, "dist": 1.0})
-    for part in (0, 1):
-        run(train, load_config, "c.yaml", ["none", "kd", "dist"], [0], tmp_path, only=(part, 2))
-    assert trained == [("none", "seed0"), ("dist", "seed0"), ("kd", "seed0")]
+def test_interrupted_training_goes_on(tmp_path):
+    """Its results.json is there already, from the evaluation at its half."""
+    train = Trainer({"none": 10.0})
+    folder = tmp_path / "none" / "seed0"
+    folder.mkdir(parents=True)
+    write_metrics(folder, 100, 0.1, 7.0)
+    lines = (folder / "metrics.json").read_text().splitlines()
+    (folder / "metrics.json").write_text(lines[0] + "\n")
+    study(train, tmp_path, ["none"], [0]).run()
+    assert len(train.trained) == 1
 
 
-def test_table_of_what_is_there_so_far(tmp_path):
-    assert summarize(tmp_path, ["none"], [0]) == {"none": {}}
-    rows = table({"none": {}, "kd": {"seed0": 3.0}}).splitlines()[2:]
-    assert rows == ["| none     |        |         |", "| kd       | 3.0    | 3.0     |"]
+def test_equal_time_gives_cheap_methods_more_iterations(tmp_path):
+    train = Trainer({"none": 10.0, "kd": 15.0, "dist": 20.0})
+    study(train, tmp_path, ["none", "kd", "dist"], [0], equal_time=True).run()
+    assert train.trained == [
+        ("timing", "none", 40, (60, 80)),
+        ("timing", "kd", 40, (60, 80)),
+        ("timing", "dist", 40, (60, 80)),
+        ("none", "seed0", 200, (120, 160)),  # the schedule is stretched with them
+        ("kd", "seed0", 133, (80, 107)),
+        ("dist", "seed0", 100, (60, 80)),
+    ]
+    assert "At equal time" in (tmp_path / "table.md").read_text()
+    study(train, tmp_path, ["none", "kd", "dist"], [0], equal_time=True).run()
+    assert len(train.trained) == 6  # neither are the times taken again
+
+
+def test_gain_is_paired():
+    """Against the textbook's numbers: differences 1, 2, 3 have mean 2, deviation 1, t(2) = 4.303."""
+    found = gain({0: 11.0, 1: 22.0, 2: 33.0, 7: 99.0}, {0: 10.0, 1: 20.0, 2: 30.0})
+    half = 4.302652729696142 / math.sqrt(3)
+    assert (found.mean, found.seeds) == (2.0, 3)
+    np.testing.assert_allclose(found.interval, (2 - half, 2 + half), rtol=1e-9)
+    assert not found.is_significant
+    assert gain({0: 11.0, 1: 12.1, 2: 13.05}, {0: 1.0, 1: 2.0, 2: 3.0}).is_significant
+    assert gain({0: 1.0}, {0: 0.5}).interval is None
+    assert gain({0: 1.0}, {1: 0.5}) is None
+    assert spread({0: 1.0}) is None
+
+
+def test_what_is_said_of_differences():
+    lines = verdicts(outcomes(none=[10.0, 11.0, 12.0], kd=[11.0, 10.0, 14.0], dist=[20.0, 21.0, 22.2]))
+    assert lines[0] == "kd: no significant difference: 0.7 better [-3.1, +4.5] than none"
+    assert lines[1].startswith("dist: 10.1 better [+9.8, +10.4] than none")
+    assert lines[2].startswith("highest mean: dist; 9.4 better [")
+    assert "95 % intervals of the paired difference over seeds" in lines[3]
+    assert verdicts(outcomes(none=[10.0], dist=[9.0])) == [
+        "dist: 1.0 worse, with one seed, which says nothing of chance, than none",
+        "95 % intervals of the paired difference over seeds (Student's t), each by itself",
+    ]
+    assert verdicts({"none": {}, "dist": {}}) == []
+
+
+def test_table_of_what_is_there_so_far():
+    rows = markdown({"none": {}, "kd": outcomes(kd=[3.0])["kd"]}, "Rule.").splitlines()
+    assert rows[0] == "Rule."
+    assert [row.split("|")[1].strip() for row in rows[4:6]] == ["none", "kd"]
+    assert rows[5].split("|")[2].strip() == "3.0"
+
+
+def test_history_knows_when_each_number_was_had(tmp_path):
+    assert read(tmp_path) == {}
+    write_metrics(tmp_path, 100, 0.1, 8.0)
+    assert read(tmp_path)["bbox/AP"] == [(50, 5.0, 4.0), (100, 10.0, 8.0)]
 
 
 def test_unknown_method_and_missing_data():
-    with pytest.raises(UserError, match="--methods: there is no dits; want none, kd, dist"):
+    with pytest.raises(UserError, match="--methods: there is no dits; want none, dist, kd"):
         switches("dits", [])
     with pytest.raises(UserError, match="unlabeled needs --unlabeled"):
         switches("dist+unlabeled", [])
@@ -77,7 +187,28 @@ def test_unknown_method_and_missing_data():
 @pytest.mark.parametrize(("file", "method"), [("no teacher", "dist"), ("c.yaml", "unlabeled")])
 def test_method_that_would_distil_nothing_is_refused_before_any_training(tmp_path, file, method):
     """It would be an ordinary training under another name."""
-    train, trained = recorder({"root": tmp_path, "none": 1.0})
+    train = Trainer({"none": 1.0})
     with pytest.raises(UserError, match=f"--methods: {method} has no teacher or no loss"):
-        run(train, load_config, file, ["none", method], [0], tmp_path, unlabeled=["train"])
-    assert not trained
+        study(train, tmp_path, ["none", method], [0], file, unlabeled=["train"]).run()
+    assert not train.trained
+
+
+def in_a_process(args):
+    """A training of test_several_at_a_time."""
+    folder = Path(args.opts[1])
+    if folder.name == "bad":
+        raise UserError("what is wrong")
+    folder.mkdir(parents=True)
+    (folder / "done").touch()
+
+
+def test_several_at_a_time(tmp_path):
+    def command(name):
+        return ["--config-file", "c", "OUTPUT_DIR", str(tmp_path / name)]
+
+    train_all(in_a_process, [command(name) for name in "abc"], 2)
+    assert all((tmp_path / name / "done").is_file() for name in "abc")
+    with pytest.raises(UserError, match="what is wrong"):
+        train_all(in_a_process, [command("bad"), command("d")], 2)
+    with pytest.raises(UserError, match="--jobs is 0: want 1 or more"):
+        train_all(in_a_process, [], 0)

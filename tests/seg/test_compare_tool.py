@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 from scenes import SMALL, STUDENT, save_teacher
 
 TOOL = Path(__file__).parents[2] / "tools" / "compare.py"
@@ -26,7 +27,10 @@ def test_two_methods_end_in_a_table(compare, tmp_path, capsys):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     for method in ("none", "dist+mimic"):
         folder = tmp_path / "out" / method / "seed3"
-        assert results[method]["seed3"] == json.loads((folder / "results.json").read_text())["sem_seg"]["mIoU"]
+        of_seed = results["methods"][method]["seeds"]["3"]
+        assert of_seed["value"] == json.loads((folder / "results.json").read_text())["sem_seg"]["mIoU"]
+        assert of_seed["iterations"] == 2
+    assert plt.imread(tmp_path / "out" / "curves.png").any()
     assert (tmp_path / "out" / "table.md").read_text() in capsys.readouterr().out
     logs = [(tmp_path / "out" / m / "seed3" / "log.txt").read_text() for m in ("none", "dist+mimic")]
     assert "an ordinary training" in logs[0]
@@ -38,3 +42,13 @@ def test_method_without_a_teacher_ends_in_one_line(compare, capsys):
         compare("kd")
     assert stop.value.code == 2
     assert "error: --methods: kd has no teacher or no loss" in capsys.readouterr().err
+
+
+def test_equal_time_from_the_command_line(compare, tmp_path):
+    """The times are really taken: 40 iterations of a method, without an evaluation."""
+    compare("none", "--equal-time")
+    paces = json.loads((tmp_path / "out" / "seconds_per_iteration.json").read_text())
+    assert 0 < paces["none"] < 60
+    assert not (tmp_path / "out" / "timing" / "none" / "inference").exists()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["methods"]["none"]["seeds"]["3"]["iterations"] == 2

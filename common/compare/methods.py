@@ -1,0 +1,38 @@
+"""Names of methods, and the keys that train with them."""
+
+from collections.abc import Mapping, Sequence
+
+from common.errors import UserError
+from common.terms import LOSSES
+
+NONE = "none"
+OFF = tuple(word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "0.0"))
+# What switches a method on; "+" joins them.
+METHODS: Mapping[str, tuple[str, ...]] = {
+    NONE: (),
+    **{loss.lower(): (f"DISTILL.{loss}.WEIGHT", "1.0") for loss in LOSSES},
+    "inter": ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.GAMMA", "0.0"),
+    "intra": ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.BETA", "0.0"),
+    "unlabeled": (),  # with DATASETS.UNLABELED as --unlabeled says
+}
+
+
+def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
+    """The overrides that train with a method, e.g. "dist+mimic".
+
+    Args:
+        unlabeled: DATASETS.UNLABELED of the part "unlabeled".
+
+    Raises:
+        UserError: an unknown part, or "unlabeled" without data.
+    """
+    words = list(OFF)
+    for part in method.split("+"):
+        if part not in METHODS:
+            raise UserError(f"--methods: there is no {part}; want {', '.join(METHODS)}, joined by + if need be")
+        words += METHODS[part]
+        if part == "unlabeled":
+            if not unlabeled:
+                raise UserError("--methods: unlabeled needs --unlabeled with the names of the data")
+            words += ["DATASETS.UNLABELED", str(list(unlabeled))]
+    return words

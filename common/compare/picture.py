@@ -1,0 +1,58 @@
+"""A comparison as curves, against iterations and against time, and as bars."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from common.compare.outcome import Outcome
+from common.compare.report import Outcomes, metric, values
+from common.history import Point
+
+
+def draw(outcomes: Outcomes, file: Path) -> None:
+    """Draw the PNG: lines are means over the seeds, shades reach from the lowest to the highest."""
+    there = {method: of_seeds for method, of_seeds in outcomes.items() if of_seeds}
+    figure, (by_iteration, by_time, bars) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    for number, (method, of_seeds) in enumerate(there.items()):
+        colour = f"C{number % 10}"
+        _curve(by_iteration, method, of_seeds, colour, lambda point: point.iteration)
+        _curve(by_time, method, of_seeds, colour, lambda point: point.seconds)
+        _bar(bars, number, of_seeds, colour)
+    for axis, label in ((by_iteration, "iterations"), (by_time, "seconds in training steps")):
+        axis.set_xlabel(label)
+        axis.set_ylabel(f"{metric(outcomes)}, percent")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    by_iteration.legend()
+    bars.set_xticks(range(len(there)), list(there), rotation=20, ha="right")
+    bars.set_ylabel(f"{metric(outcomes)}, percent")
+    bars.set_title("at the end: mean ± standard deviation, dots = seeds", fontsize=10)
+    for axis in (by_iteration, by_time, bars):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=90)
+    plt.close(figure)
+
+
+def _curve(
+    axis: plt.Axes, label: str, of_seeds: Mapping[int, Outcome], colour: str, place: Callable[[Point], float]
+) -> None:
+    curves = [outcome.curve for outcome in of_seeds.values()]
+    # Seeds are evaluated at the same iterations, unless the period was changed between them.
+    length = min(len(curve) for curve in curves)
+    x = np.mean([[place(point) for point in curve[-length:]] for curve in curves], 0)
+    y = np.array([[point.value for point in curve[-length:]] for curve in curves])
+    axis.plot(x, y.mean(0), color=colour, label=label, marker="o", markersize=3)
+    axis.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def _bar(axis: plt.Axes, place: int, of_seeds: Mapping[int, Outcome], colour: str) -> None:
+    numbers = list(values(of_seeds).values())
+    deviation = np.std(numbers, ddof=1) if len(numbers) > 1 else None
+    axis.bar(place, np.mean(numbers), 0.7, color=colour, alpha=0.7, yerr=deviation, capsize=4)
+    axis.plot(np.linspace(place - 0.15, place + 0.15, len(numbers)), numbers, "o", color="black", markersize=3)

@@ -1,0 +1,118 @@
+"""One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from common.compare.methods import NONE, switches
+from common.compare.outcome import outcome
+from common.compare.picture import draw
+from common.compare.report import Outcomes, markdown, results
+from common.compare.workers import train_all
+from common.distiller import is_on
+from common.errors import UserError
+from common.history import read
+from common.whole_files import write_text
+
+TIMED = 40  # iterations, of which the second half counts
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Args:
+        train: what train_det or train_seg calls, of its parsed arguments.
+        load_config: the task's, of a file and overrides.
+        config: the student's, with DISTILL.TEACHER, or these among the overrides.
+        methods, seeds: every method is trained with every seed.
+        output: the folder for everything.
+        overrides: KEY VALUE … for every training.
+        unlabeled: DATASETS.UNLABELED of the method "unlabeled".
+        equal_time: a method that takes less time an iteration than another gets more iterations, until both take
+            as long as the slowest one for SOLVER.MAX_ITER.
+        jobs: trainings at a time.
+    """
+
+    train: Callable[[argparse.Namespace], None]
+    load_config: Callable[[str, list[str]], CfgNode]
+    config: str
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    output: Path
+    overrides: Sequence[str] = ()
+    unlabeled: Sequence[str] = ()
+    equal_time: bool = False
+    jobs: int = 1
+
+    def run(self) -> None:
+        """Train what has not been trained yet; then results.json, table.md and curves.png in output, and the table.
+
+        Raises:
+            UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
+        """
+        for method in self.methods:
+            cfg = self.load_config(self.config, self._words(method, 0))
+            if method != NONE and not is_on(cfg.DISTILL):
+                raise UserError(
+                    f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it"
+                )
+        longer = self._longer() if self.equal_time else {}
+        wanted = {
+            (method, seed): self._words(method, seed, longer.get(method, 1.0))
+            for seed in self.seeds
+            for method in self.methods
+        }
+        lengths = {run: self.load_config(self.config, words).SOLVER.MAX_ITER for run, words in wanted.items()}
+        missing = [run for run, length in lengths.items() if outcome(self._folder(*run), length) is None]
+        train_all(self.train, [self._command(self._folder(*run), wanted[run]) for run in missing], self.jobs)
+        outcomes: dict[str, dict] = {method: {} for method in self.methods}
+        for (method, seed), length in lengths.items():
+            if done := outcome(self._folder(method, seed), length):
+                outcomes[method][seed] = done
+        self._write(outcomes)
+
+    def _longer(self) -> Mapping[str, float]:
+        """By what factor each method's iterations are more than SOLVER.MAX_ITER."""
+        file = self.output / "seconds_per_iteration.json"
+        paces = json.loads(file.read_text()) if file.is_file() else {}
+        for method in self.methods:
+            if method not in paces:
+                folder = self.output / "timing" / method
+                words = ["SOLVER.MAX_ITER", str(TIMED), "TEST.EVAL_PERIOD", "0", "DATASETS.TEST", "[]"]
+                train_all(self.train, [self._command(folder, [*self._words(method, 0), *words])], 1)
+                clock = read(folder)["train_seconds"]
+                paces[method] = (clock[-1].seconds - clock[-2].seconds) / (clock[-1].iteration - clock[-2].iteration)
+                write_text(file, json.dumps(paces, indent=2) + "\n")
+        slowest = max(paces[method] for method in self.methods)
+        return {method: slowest / paces[method] for method in self.methods}
+
+    def _words(self, method: str, seed: int, longer: float = 1.0) -> list[str]:
+        words = [*switches(method, self.unlabeled), "SEED", str(seed), *self.overrides]
+        if longer == 1:
+            return words
+        solver = self.load_config(self.config, words).SOLVER
+        steps = tuple(round(step * longer) for step in solver.STEPS)
+        return [*words, "SOLVER.MAX_ITER", str(round(solver.MAX_ITER * longer)), "SOLVER.STEPS", str(steps)]
+
+    def _folder(self, method: str, seed: int) -> Path:
+        return self.output / method / f"seed{seed}"
+
+    def _command(self, folder: Path, words: Sequence[str]) -> list[str]:
+        return ["--config-file", self.config, "--resume", "OUTPUT_DIR", str(folder), *words]
+
+    def _write(self, outcomes: Outcomes) -> None:
+        rule = (
+            "At equal time in training steps: cheaper methods have more iterations."
+            if self.equal_time
+            else "At equal iterations."
+        )
+        text = markdown(outcomes, rule)
+        write_text(self.output / "results.json", json.dumps(results(outcomes), indent=2) + "\n")
+        write_text(self.output / "table.md", text + "\n")
+        draw(outcomes, self.output / "curves.png")
+        print("\n" + text)

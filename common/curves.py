@@ -1,0 +1,44 @@
+"""What a training did, drawn: losses, learning rate and metric against iterations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from common.history import History
+
+
+def draw(history: History, metric: str, file: Path) -> None:
+    """Draw the PNG.
+
+    Args:
+        metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
+    """
+    losses = sorted(name for name in history if name.startswith("loss"))
+    panels = {"losses": ["total_loss", *losses], "learning rate": ["lr"], f"{metric}, percent": [metric]}
+    panels = {title: [name for name in names if name in history] for title, names in panels.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+        _panel(axis, title, names, history)
+    figure.savefig(file, dpi=90)
+    plt.close(figure)
+
+
+def _panel(axis: plt.Axes, title: str, names: Sequence[str], history: History) -> None:
+    for name in names:
+        points = history[name]
+        marker = "o" if len(points) < 20 else None
+        axis.plot([p.iteration for p in points], [p.value for p in points], label=name, marker=marker, markersize=3)
+    if len(names) > 1:
+        axis.legend(fontsize=8)
+        # A task's losses and distillation's may be far apart; what is 0 at times has no logarithm.
+        axis.set_yscale("symlog", linthresh=0.1)
+    axis.set_title(title)
+    axis.set_xlabel("iterations")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,39 @@
+"""What a training wrote to OUTPUT_DIR/metrics.json, as one series a number."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Point(NamedTuple):
+    """A number after so many iterations, and seconds spent in training steps."""
+
+    iteration: int
+    seconds: float
+    value: float
+
+
+History = dict[str, list[Point]]
+
+
+def read(folder: Path) -> History:
+    """The series by name, e.g. "total_loss", "lr", "bbox/AP"; empty where nothing has been written yet."""
+    file = folder / "metrics.json"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    timed = [line for line in lines if "train_seconds" in line]
+    if not timed:
+        return {}
+    clock = [[line["iteration"] + 1, line["train_seconds"]] for line in timed]
+    at, seconds = np.array([[0, 0.0], *clock]).T
+    history: History = defaultdict(list)
+    for line in lines:
+        # The last evaluation is written as if it were one iteration more.
+        iteration = min(line["iteration"] + 1, int(at[-1]))
+        spent = float(np.interp(iteration, at, seconds))
+        for name, value in line.items():
+            if name != "iteration":
+                history[name].append(Point(iteration, spent, value))
+    return dict(history)

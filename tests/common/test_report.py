@@ -1,0 +1,52 @@
+"""What a training leaves to look at: curves.png and report.html."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from common.report import write_report
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    numbers = {"lr": 0.1, "total_loss": 3.0, "loss_ce": 1.0, "loss_dist": 2.0}
+    lines = [{"iteration": i, "train_seconds": 0.5 * (i + 1), **numbers} for i in (19, 39)]
+    lines.append({"iteration": 40, "sem_seg/mIoU": 61.25})
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "results.json").write_text(json.dumps({"sem_seg": {"mIoU": 61.25, "IoU-<car>": None}}))
+    (folder / "config.yaml").write_text("SEED: 7\nOUTPUT_DIR: a<b\n")
+    return folder
+
+
+def test_page_holds_everything_in_itself(run):
+    plt.imsave(run / "examples.png", np.zeros((4, 4, 3)))
+    write_report(run, "teacher  <none>", "sem_seg/mIoU", "torch 2, CPU", run / "examples.png")
+    page = (run / "report.html").read_text()
+    text = re.sub(r"base64,[^\"]*", "", page)
+    assert "40 iterations, 20 s in training steps; torch 2, CPU" in text
+    assert "<tr><td>sem_seg/mIoU</td><td>61.2</td></tr>" in text
+    assert "<tr><td>sem_seg/IoU-&lt;car&gt;</td><td>-</td></tr>" in text
+    assert "teacher  &lt;none&gt;" in text
+    assert "OUTPUT_DIR: a&lt;b" in text
+    assert page.count('src="data:image/png;base64,') == 2
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_curves_of_what_was_written(run):
+    write_report(run, "", "sem_seg/mIoU", "")
+    _, width, _ = plt.imread(run / "curves.png").shape
+    (run / "metrics.json").write_text((run / "metrics.json").read_text().rpartition('{"iteration": 40')[0])
+    write_report(run, "", "sem_seg/mIoU", "")
+    assert plt.imread(run / "curves.png").shape[1] == round(width * 2 / 3)  # no panel without an evaluation
+    assert "Examples" not in (run / "report.html").read_text()
+
+
+def test_training_of_a_few_iterations_has_no_curves(run):
+    (run / "metrics.json").unlink()
+    write_report(run, "", "sem_seg/mIoU", "")
+    assert not (run / "report.html").exists()
