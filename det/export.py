@@ -21,7 +21,7 @@ from common.errors import UserError
 from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, quiet, report, write_description
 from common.images import image_files
 from det.config import add_distill_config
-from det.data import Mapper, check_datasets
+from det.data import Mapper, test_dataset
 from det.stock import is_timm, stock_config, stock_model
 from det.trained import Trained, load_trained
 from det.verification import Detections, Run, compare, in_pytorch
@@ -52,7 +52,8 @@ def export(
     """
     # What is traced on a GPU keeps its number.
     trained = load_trained(weights, config_file, [*overrides, "MODEL.DEVICE", "cpu"])
-    dataset = "" if folder else _dataset(trained.cfg)
+    with needing_images():
+        dataset = "" if folder else test_dataset(trained.cfg)
     samples = _samples(trained.cfg, dataset, folder, images)
     output.mkdir(parents=True, exist_ok=True)
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
@@ -60,16 +61,6 @@ def export(
     for name in formats:
         figures[name] = compare(trained, write[name](trained, output, samples[0]["image"]), samples, dataset)
     return report(output, _describe(trained), figures, len(samples))
-
-
-def _dataset(cfg: CfgNode) -> str:
-    with needing_images():
-        if not cfg.DATASETS.TEST:
-            raise UserError("DATASETS.TEST is empty: name a data set")
-        tested = cfg.clone()
-        tested.DATASETS.TRAIN, tested.DATASETS.UNLABELED = (), []  # they may be gone
-        check_datasets(tested)
-    return cfg.DATASETS.TEST[0]
 
 
 def _samples(cfg: CfgNode, dataset: str, folder: Path | None, count: int) -> list[dict]:
