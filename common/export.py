@@ -4,8 +4,9 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,18 @@ def report(output: Path, description: Description, figures: Mapping[str, Sequenc
         if figure.fails
     ]
     rows = [
-        [name, f.name, f"{f.value:.6g}", "" if f.limit is None else f"{f.limit:g}", "no" if f.fails else "yes"]
+        [
+            name,
+            f.name,
+            f"{f.value:.6g}",
+            "" if f.limit is None else f"{f.limit:g}",
+            "" if f.limit is None else "no" if f.fails else "yes",
+        ]
         for name, all_figures in figures.items()
         for f in all_figures
     ]
     print(f"{output}: compared with PyTorch on {images} images")
-    headers = ["format", "figure", "value", "at most", "as it should be"]
+    headers = ["format", "figure", "value", "at most", "kept"]
     print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
     compared = {name: [asdict(figure) for figure in all_figures] for name, all_figures in figures.items()}
     saved = {"model": description, "images": images, "verification": compared, "failures": failures}
@@ -84,18 +91,17 @@ def needing_images() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(
-            f"{error}; an export is compared on images: name a folder of them with --image-folder"
-        ) from error
+        hint = "or name a folder of images to compare the export on with --image-folder"
+        raise UserError(f"{error}; {hint}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps back what PyTorch's exporters tell their developers."""
+    """Keeps back what libraries log, warn of and print along the way."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

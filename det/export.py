@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +57,8 @@ def export(
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
     figures: dict[str, list[Figure]] = {}
     for name in formats:
-        figures[name] = compare(trained, write[name](trained, output, samples[0]["image"]), samples, dataset)
+        with quiet():
+            figures[name] = compare(trained, write[name](trained, output, samples[0]["image"]), samples, dataset)
     return report(output, _describe(trained), figures, len(samples))
 
 
@@ -123,17 +122,16 @@ def _write_onnx(trained: Trained, output: Path, image: Tensor) -> Run:
     adapter = _adapter(trained, image)
     sizes = {"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
     try:
-        with quiet(), redirect_stdout(StringIO()):
-            torch.onnx.export(
-                adapter,
-                adapter.flattened_inputs,
-                str(file),
-                input_names=["image"],
-                output_names=list(OUTPUTS),
-                opset_version=onnx_files.OPSET,
-                dynamic_axes=sizes,
-                dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
-            )
+        torch.onnx.export(
+            adapter,
+            adapter.flattened_inputs,
+            str(file),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            opset_version=onnx_files.OPSET,
+            dynamic_axes=sizes,
+            dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
+        )
     except Exception as error:  # PyTorch's own kinds are many
         raise _refusal(trained, "onnx", error) from error
     onnx_files.describe(file, _describe_graph(trained))
@@ -145,8 +143,7 @@ def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
     file = output / "model.ts"
     adapter = _adapter(trained, image)
     try:
-        with quiet():
-            traced: Any = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+        traced: Any = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
     except Exception as error:
         raise _refusal(trained, "torch", error) from error
     torch.jit.save(traced, str(file), {DESCRIPTION: json.dumps(_describe_graph(trained))})
@@ -156,7 +153,7 @@ def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
 
 def _adapter(trained: Trained, image: Tensor) -> TracingAdapter:
     """From an image to OUTPUTS, as PyTorch's tracing takes it."""
-    model: Any = stock_model(trained.model, trained.cfg)
+    model: Any = stock_model(trained.model, trained.cfg).requires_grad_(False)
     return TracingAdapter(model, [{"image": image}], _infer)
 
 

@@ -1,6 +1,5 @@
 """How far exported detections are from PyTorch's on real images."""
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ class Detections:
 Run = Callable[[Tensor], Detections]
 
 
+@torch.no_grad()
 def compare(trained: Trained, run: Run, samples: Sequence[dict], dataset: str) -> list[Figure]:
     """
     Args:
@@ -85,7 +85,6 @@ def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
 
 def _average_precision(dataset: str, samples: Sequence[dict], detections: Sequence[Detections]) -> float:
     """COCO AP in percent on these images alone."""
-    logging.getLogger("detectron2.evaluation").setLevel(logging.ERROR)
     evaluator = COCOEvaluator(dataset, tasks=("bbox",), use_fast_impl=False)
     evaluator.reset()
     for sample, found in zip(samples, detections, strict=True):

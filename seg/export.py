@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -51,16 +52,19 @@ def export(
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
     figures: dict[str, list[Figure]] = {}
     for name in formats:
-        figures[name] = compare(trained, write[name](trained, output, samples), samples)
+        with quiet():
+            figures[name] = compare(trained, write[name](trained, output, samples), samples)
     return report(output, _describe(trained), figures, len(samples))
 
 
 def _samples(cfg: CfgNode, folder: Path | None, count: int) -> list[dict]:
-    with needing_images():
-        files = image_files(folder, count) if folder else []
-        frames = [{"name": f.stem, "image": str(f), "label": None} for f in files] if folder else test_frames(cfg)
-        if not frames:
-            raise UserError("DATASETS.TEST is empty: name a split")
+    if folder:
+        frames = [{"name": f.stem, "image": str(f), "label": None} for f in image_files(folder, count)]
+    else:
+        with needing_images():
+            frames = test_frames(cfg)
+            if not frames:
+                raise UserError("DATASETS.TEST is empty: name a split")
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     return [reader(frame) for frame in frames[:count]]
 
@@ -121,11 +125,9 @@ def _reduction(network: Network, image: Tensor) -> float:
 def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
     file = output / "model.onnx"
     program = _traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
-    names = {"input_names": ["images"], "output_names": ["logits"]}
-    with quiet():
-        written = torch.onnx.export(
-            program, opset_version=onnx_files.OPSET, external_data=False, verbose=False, **names
-        )
+    written = torch.onnx.export(
+        program, input_names=["images"], output_names=["logits"], opset_version=onnx_files.OPSET, external_data=False
+    )
     assert written is not None
     written.save(str(file))
     onnx_files.describe(file, _describe_graph(trained))
@@ -141,7 +143,9 @@ def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run
 
 
 def _deployed(trained: Trained) -> Deployed:
-    return Deployed(trained.model.network).eval()
+    # A copy, as exporters want weights in the usual order of channels.
+    network = deepcopy(trained.model.network).to(memory_format=torch.contiguous_format)
+    return Deployed(network).eval().requires_grad_(False)
 
 
 def _traced(model: Deployed, image: Tensor) -> ExportedProgram:
@@ -155,8 +159,7 @@ def _traced(model: Deployed, image: Tensor) -> ExportedProgram:
     example = image.new_zeros(2, 3, height, width + model.stride * (height == width))
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     try:
-        with quiet():
-            return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
+        return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # PyTorch's own kinds are many
         name = type(model.smp).__name__
         raise UserError(

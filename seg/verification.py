@@ -47,7 +47,7 @@ def compare(trained: Trained, run: Run, samples: Sequence[dict]) -> list[Figure]
         Figure("pixels of another class, %", 100 * differing / pixels),
     ]
     if counts.any():
-        ours, theirs = (scores(confusion, trained.classes.names)["mIoU"] for confusion in counts)
-        figures += [Figure("mIoU in PyTorch", ours), Figure("mIoU", theirs)]
-        figures += [Figure("difference of mIoU", abs(ours - theirs), MIOU)]
+        before, after = (scores(confusion, trained.classes.names)["mIoU"] for confusion in counts)
+        figures += [Figure("mIoU in PyTorch", before), Figure("mIoU", after)]
+        figures += [Figure("difference of mIoU", abs(before - after), MIOU)]
     return figures

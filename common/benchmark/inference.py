@@ -14,6 +14,7 @@ from common.benchmark.measure import Step, extra_bytes, medians
 from common.benchmark.report import report
 
 BATCHES = (1, 4, 16)  # images at a time
+SECONDS = 20.0  # about, to measure all models at one size
 Size = tuple[int, int]  # height, width
 
 
@@ -79,7 +80,7 @@ def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> li
         for count in BATCHES
         for subject in subjects
     }
-    seconds = medians({f"{name} {count}": step for (name, count), step in steps.items()}, device, seconds=20)
+    seconds = medians({f"{name} {count}": step for (name, count), step in steps.items()}, device, SECONDS)
     results = []
     for subject in subjects:
         work, not_counted = multiply_adds(subject.model, subject.batch(size, 1))

@@ -142,7 +142,9 @@ def test_wrong_options(refused, run_folder, tmp_path, monkeypatch):
     assert refused("--weights", tmp_path / "gone.pth") == f"--weights: there is no file {tmp_path}/gone.pth"
     torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "w.pth")
     config = run_folder / "config.yaml"
-    assert "the weights do not fit the model" in refused("--weights", tmp_path / "w.pth", "--config-file", config)
+    assert "of another architecture: no tensor fits the model" in refused(
+        "--weights", tmp_path / "w.pth", "--config-file", config
+    )
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert refused("--weights", run_folder, "--format", "onnx") == (
         "--format onnx: the package onnxruntime is missing: install it by pip install 'dense-dist[export]', or leave "
