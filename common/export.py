@@ -1,12 +1,9 @@
 """What an export says of itself, and whether its files give what PyTorch gives."""
 
 import json
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +90,6 @@ def needing_images() -> Iterator[None]:
     except UserError as error:
         hint = "or name a folder of images to compare the export on with --image-folder"
         raise UserError(f"{error}; {hint}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps back what libraries log, warn of and print along the way."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def one_line(error: Exception) -> str:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from common import onnx_files
 from common.errors import UserError
-from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, quiet, report, write_description
+from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
 from common.images import image_files
+from common.quiet import quiet
 from det.config import add_distill_config
 from det.data import Mapper, test_dataset
 from det.stock import is_timm, stock_config, stock_model
@@ -89,7 +90,9 @@ def _describe(trained: Trained) -> Description:
 
 
 def _describe_graph(trained: Trained) -> Description:
+    found = "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all"
     return _describe(trained) | {
+        "exported": found,
         "input": "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
         "output": "boxes: float32 (R, 4), x0, y0, x1, y1 in the input's pixels; scores: float32 (R,); "
         "classes: int64 (R,)",

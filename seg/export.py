@@ -14,8 +14,9 @@ from torch.export import Dim, ExportedProgram
 
 from common import onnx_files
 from common.errors import UserError
-from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, quiet, report, write_description
+from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
 from common.images import image_files
+from common.quiet import quiet
 from seg.data import Reader, test_frames
 from seg.deployed import Deployed, without_adaptive_pools
 from seg.labels import Classes

@@ -12,6 +12,7 @@ from torch import nn
 
 from common.benchmark.measure import Step, extra_bytes, medians
 from common.benchmark.report import report
+from common.quiet import quiet
 
 BATCHES = (1, 4, 16)  # images at a time
 SECONDS = 20.0  # about, to measure all models at one size
@@ -62,7 +63,8 @@ def main(
         subjects: the student; before it its teacher, if there is one.
         note: what images they are.
     """
-    results = [measured for size in sizes for measured in measure(subjects, size, device)]
+    with quiet():
+        results = [measured for size in sizes for measured in measure(subjects, size, device)]
     report(f"Inference of {note}", table(results), [asdict(result) for result in results], device, file)
     left_out = sorted({name for result in results for name in result.not_counted})
     print(f"Multiply-adds leave out elementwise operations, normalisation{''.join(f', {name}' for name in left_out)}.")
