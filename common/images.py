@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
@@ -14,6 +15,7 @@ from common.progress import on_terminal
 Size = tuple[int, int]  # height, width
 T = TypeVar("T")
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 THREADS = 16  # they wait for the disk most of the time
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is turned by a quarter
 # How a whole file of this format ends.
@@ -50,6 +52,18 @@ def check_images(items: Sequence[T], check: Callable[[T], object], source: str) 
             f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; put them right or "
             "take them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
         )
+
+
+def image_files(folder: Path, count: int) -> list[Path]:
+    """The first images of a folder, by name.
+
+    Raises:
+        UserError: no folder, or none in it.
+    """
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)[:count]
+    if not files:
+        raise UserError(f"--image-folder: there is no image ({', '.join(SUFFIXES)}) in {folder}")
+    return files
 
 
 def look(path: str, wanted: Size | None = None, reference: str = "") -> Size:

@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
-from common.config import read
+from detectron2.config import CfgNode
+
+from common.config import find_config, read
 from common.errors import UserError
 
 CONFIG, FINAL = "config.yaml", "model_final.pth"
 
 
-def locate(weights: str, config_file: str = "") -> tuple[str, str]:
+def locate(weights: str, config_file: str = "", key: str = "--weights") -> tuple[str, str]:
     """The files of trained weights and of their config.
 
     Args:
         weights: a checkpoint, or the OUTPUT_DIR of a finished training.
         config_file: another config than the one that lies beside the weights.
+        key: what names the weights, for messages.
 
     Raises:
         UserError: neither is there.
@@ -23,13 +26,34 @@ def locate(weights: str, config_file: str = "") -> tuple[str, str]:
     if path.is_dir() and run.is_file():
         path = path / FINAL
         if not path.is_file():
-            raise UserError(f"--weights: there is no {path}: its training has not ended; name another checkpoint")
+            raise UserError(f"{key}: there is no {path}: its training has not ended; name another checkpoint")
     elif not path.exists():
-        raise UserError(f"--weights: there is no file {weights}")
+        raise UserError(f"{key}: there is no file {weights}")
     config = Path(config_file) if config_file else run if run.is_file() else path.parent / CONFIG
     if not config_file and not config.is_file():
-        raise UserError(f"--weights: no {CONFIG} lies beside {weights}: name its config with --config-file")
+        raise UserError(f"{key}: no {CONFIG} lies beside {weights}: name its config with --config-file")
     return str(path), str(config)
+
+
+def locate_teacher(teacher: CfgNode, given: str) -> tuple[str, str] | None:
+    """The files of a student's teacher, as of locate; None if it has none.
+
+    Args:
+        teacher: DISTILL.TEACHER of the student's config.
+        given: another teacher's weights, or "none"; empty = the one of the config.
+
+    Raises:
+        UserError: its files are gone.
+    """
+    if given == "none" or not (given or teacher.WEIGHTS):
+        return None
+    if given:
+        return locate(given, key="--teacher")
+    try:
+        config_file = find_config(teacher.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE") if teacher.CONFIG_FILE else ""
+        return locate(teacher.WEIGHTS, config_file, "DISTILL.TEACHER.WEIGHTS")
+    except UserError as error:
+        raise UserError(f"{error}; name the teacher with --teacher, or give --teacher none") from error
 
 
 def task(config_file: str) -> str:

@@ -109,6 +109,21 @@ def check_datasets(cfg: CfgNode) -> None:
     cfg.DATASETS.CLASSES = _check_same_categories(cfg)
 
 
+def test_dataset(cfg: CfgNode) -> str:
+    """The first data set of DATASETS.TEST; those of training may be gone.
+
+    Raises:
+        UserError: there is none, or its files are not there.
+    """
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name a data set")
+    alone = cfg.clone()
+    alone.defrost()
+    alone.DATASETS.TRAIN, alone.DATASETS.UNLABELED = (), []
+    check_datasets(alone)
+    return cfg.DATASETS.TEST[0]
+
+
 def _check_same_categories(cfg: CfgNode) -> list[str]:
     """The names of the classes.
 

@@ -23,20 +23,21 @@ class Trained:
     classes: tuple[str, ...]
 
 
-def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = ()) -> Trained:
+def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = (), key: str = "--weights") -> Trained:
     """
     Args:
         weights: a checkpoint, or the OUTPUT_DIR of a finished training.
         config_file: default: the config.yaml beside the weights.
+        key: what names the weights, for messages.
 
     Raises:
         UserError: files that are missing, wrong, or do not belong together.
     """
-    weights, config_file = locate(weights, config_file)
+    weights, config_file = locate(weights, config_file, key)
     cfg = without_distillation(read_config(config_file, list(overrides)))
     register_coco_format(cfg)
     model = build(cfg).eval()
-    load_complete(model, weights, "--weights", cfg.MODEL.TRUST_PICKLE)
+    load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
     count, _ = count_classes(cfg)
     names = known_classes(cfg) or [f"class {n}" for n in range(count)]
     return Trained(cfg, model, tuple(names))

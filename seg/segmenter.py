@@ -61,7 +61,7 @@ class Segmenter(nn.Module):
         """
         images = [sample["image"] for sample in batched_inputs]
         if not self.training:
-            return [{"sem_seg": self.inference(self._logits, image)} for image in images]
+            return [{"sem_seg": self.inference(self.logits, image)} for image in images]
         batch = self.network.preprocess(images)
         labels = self._labels(batched_inputs, batch.shape[2:])
         student = self.network(batch)
@@ -102,7 +102,7 @@ class Segmenter(nn.Module):
         divisor = mean_over_processes(weight.sum(dtype=torch.float64))
         return total / divisor.where(divisor > 0, 1).to(total.dtype)
 
-    def _logits(self, image: Tensor) -> Tensor:
+    def logits(self, image: Tensor) -> Tensor:
         """Logits (K, H, W) of a raw image (3, H, W)."""
         batch = self.network.preprocess([image])
         logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:])

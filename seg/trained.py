@@ -22,15 +22,16 @@ class Trained:
     classes: Classes
 
 
-def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = ()) -> Trained:
+def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = (), key: str = "--weights") -> Trained:
     """
     Args:
         weights: a checkpoint, the OUTPUT_DIR of a finished training, or a folder of SMP's save_pretrained.
         config_file: default: the config.yaml beside the weights.
+        key: what names the weights, for messages.
 
     Raises:
         UserError: files that are missing, wrong, or do not belong together.
     """
-    weights, config_file = locate(weights, config_file)
+    weights, config_file = locate(weights, config_file, key)
     cfg = without_distillation(load_config(config_file, list(overrides)))
-    return Trained(cfg, around(load_network(cfg, weights, "--weights"), cfg).eval(), Classes.of(cfg))
+    return Trained(cfg, around(load_network(cfg, weights, key), cfg).eval(), Classes.of(cfg))

@@ -33,7 +33,8 @@ def config(file, *overrides):
 
 def save_teacher(folder, *overrides, file=TEACHER):
     """Config and weights of a random teacher: the overrides that make a student learn from it."""
-    cfg = config(file, "MODEL.ARGS.decoder_channels", "16", *overrides)
+    small = ["MODEL.ARGS.decoder_channels", "16"] if file == TEACHER else []
+    cfg = config(file, *small, *overrides)
     torch.manual_seed(1)
     network = as_if_trained(build_network(cfg))
     folder.mkdir(exist_ok=True)

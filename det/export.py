@@ -1,0 +1,172 @@
+"""A trained detector in the forms that others run: stock Detectron2's, ONNX, TorchScript."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401  # brings the operators of a loaded TorchScript
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
+from detectron2.export import TracingAdapter
+from detectron2.modeling import build_model
+from torch import Tensor
+
+from common import onnx_files
+from common.errors import UserError
+from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
+from common.images import image_files
+from common.quiet import quiet
+from det.config import add_distill_config
+from det.data import Mapper, test_dataset
+from det.stock import is_timm, stock_config, stock_model
+from det.trained import Trained, load_trained
+from det.verification import Detections, Run, compare, in_pytorch
+
+OUTPUTS = ("boxes", "scores", "classes")
+
+
+def export(
+    weights: str,
+    config_file: str,
+    overrides: Sequence[str],
+    formats: Sequence[str],
+    output: Path,
+    images: int,
+    folder: Path | None,
+) -> list[str]:
+    """Write the plain student in the given formats to output, and compare each with PyTorch.
+
+    Args:
+        weights, config_file, overrides: see load_trained.
+        images: how many of the first data set of DATASETS.TEST, or of folder where it is given, are compared.
+
+    Returns:
+        what is not as PyTorch has it; empty if all is well.
+
+    Raises:
+        UserError: wrong files, no image to compare on, or a model that cannot be exported.
+    """
+    # What is traced on a GPU keeps its number.
+    trained = load_trained(weights, config_file, [*overrides, "MODEL.DEVICE", "cpu"])
+    with needing_images():
+        dataset = "" if folder else test_dataset(trained.cfg)
+    samples = _samples(trained.cfg, dataset, folder, images)
+    output.mkdir(parents=True, exist_ok=True)
+    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
+    figures: dict[str, list[Figure]] = {}
+    for name in formats:
+        with quiet():
+            figures[name] = compare(trained, write[name](trained, output, samples[0]["image"]), samples, dataset)
+    return report(output, _describe(trained), figures, len(samples))
+
+
+def _samples(cfg: CfgNode, dataset: str, folder: Path | None, count: int) -> list[dict]:
+    if folder:
+        dicts: list[dict] = [{"file_name": str(file)} for file in image_files(folder, count)]
+    else:
+        dicts = DatasetCatalog.get(dataset)[:count]
+    mapper = Mapper(cfg, is_train=False)
+    return [mapper(d) for d in dicts]
+
+
+def _describe(trained: Trained) -> Description:
+    """What is true of every format."""
+    cfg = trained.cfg
+    return {
+        "task": "detection",
+        "architecture": stock_config(cfg).MODEL.META_ARCHITECTURE,
+        "classes": list(trained.classes),
+        "channels": cfg.INPUT.FORMAT,
+        "pixel_range": [0, 255],
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        "shortest_side": cfg.INPUT.MIN_SIZE_TEST,
+        "longest_side_at_most": cfg.INPUT.MAX_SIZE_TEST,
+        "normalisation": "inside",
+    }
+
+
+def _describe_graph(trained: Trained) -> Description:
+    found = "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all"
+    return _describe(trained) | {
+        "exported": found,
+        "input": "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
+        "output": "boxes: float32 (R, 4), x0, y0, x1, y1 in the input's pixels; scores: float32 (R,); "
+        "classes: int64 (R,)",
+    }
+
+
+def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
+    """{"model": state dict}, and the config that builds the model in stock Detectron2."""
+    folder = output / "weights"
+    folder.mkdir(exist_ok=True)
+    file, config = folder / "model.pth", folder / "config.yaml"
+    torch.save({"model": stock_model(trained.model, trained.cfg).state_dict()}, file)
+    config.write_text(stock_config(trained.cfg).dump())
+    needs = "Detectron2"
+    if is_timm(trained.cfg):
+        needs += ", and of dense-dist the timm backbone: import det; det.add_distill_config(cfg) before config.yaml"
+    own = {"needs": needs, "files": "model.pth: for MODEL.WEIGHTS; config.yaml"}
+    write_description(folder, _describe(trained) | own)
+    cfg = get_cfg()
+    if is_timm(trained.cfg):
+        add_distill_config(cfg)
+    cfg.merge_from_file(str(config))
+    model = build_model(cfg).eval()
+    DetectionCheckpointer(model).load(str(file))
+    return lambda image: in_pytorch(Trained(cfg, model, trained.classes), image)
+
+
+def _write_onnx(trained: Trained, output: Path, image: Tensor) -> Run:
+    file = output / "model.onnx"
+    adapter = _adapter(trained, image)
+    sizes = {"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
+    try:
+        torch.onnx.export(
+            adapter,
+            adapter.flattened_inputs,
+            str(file),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            opset_version=onnx_files.OPSET,
+            dynamic_axes=sizes,
+            dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
+        )
+    except Exception as error:  # PyTorch's own kinds are many
+        raise _refusal(trained, "onnx", error) from error
+    onnx_files.describe(file, _describe_graph(trained))
+    run = onnx_files.runner(file)
+    return lambda image: Detections(*run(image))
+
+
+def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
+    file = output / "model.ts"
+    adapter = _adapter(trained, image)
+    try:
+        traced: Any = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+    except Exception as error:
+        raise _refusal(trained, "torch", error) from error
+    torch.jit.save(traced, str(file), {DESCRIPTION: json.dumps(_describe_graph(trained))})
+    run = torch.jit.load(str(file))
+    return lambda image: Detections(*run(image))
+
+
+def _adapter(trained: Trained, image: Tensor) -> TracingAdapter:
+    """From an image to OUTPUTS, as PyTorch's tracing takes it."""
+    model: Any = stock_model(trained.model, trained.cfg).requires_grad_(False)
+    return TracingAdapter(model, [{"image": image}], _infer)
+
+
+def _infer(model: Any, inputs: list[dict]) -> tuple[Tensor, Tensor, Tensor]:
+    found = model.forward(inputs)[0]["instances"]
+    return found.pred_boxes.tensor, found.scores, found.pred_classes
+
+
+def _refusal(trained: Trained, name: str, error: Exception) -> UserError:
+    return UserError(
+        f"--format {name}: PyTorch cannot export this {stock_config(trained.cfg).MODEL.META_ARCHITECTURE} "
+        f"({one_line(error)}); Faster R-CNN, Cascade R-CNN and RetinaNet work, and --format weights for every model"
+    )

@@ -1,0 +1,75 @@
+"""A network as it is exported: raw images in, logits of their size out."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seg.network import Network
+
+
+class Deployed(nn.Module):
+    """Normalisation, padding, network, resizing: what Segmenter.logits does, for a batch of images of one size.
+
+    Args:
+        network: its auxiliary head is not used.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.smp, self.stride = network.smp, network.smp.encoder.output_stride
+        self.register_buffer("mean", network.mean)
+        self.register_buffer("std", network.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes, H, W) of raw images (N, 3, H, W), uint8."""
+        height, width = images.shape[2:]
+        # Written so that torch.export sees multiples of the stride, and makes no difference between sizes: to cut
+        # by a slice would be a special case where nothing is to be cut.
+        tall, wide = ((side + self.stride - 1) // self.stride * self.stride for side in (height, width))
+        batch = F.pad((images - self.mean) / self.std, (0, wide - width, 0, tall - height))
+        logits = F.interpolate(self.smp(batch), size=(tall, wide), mode="bilinear", align_corners=True)
+        return F.pad(logits, (0, width - wide, 0, height - tall))
+
+
+class AveragePool(nn.Module):
+    """nn.AdaptiveAvgPool2d as two matrix products, which ONNX has for maps of any size; its own pooling has not.
+
+    Args:
+        size: height and width of the result.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, *size)"""
+        rows, columns = (_means(full, parts, maps) for full, parts in zip(maps.shape[2:], self.size, strict=True))
+        return rows @ maps @ columns.T
+
+
+def _means(full: int, parts: int, like: Tensor) -> Tensor:
+    """(parts, full): each row takes the mean over one of the parts, as PyTorch cuts them."""
+    part = torch.arange(parts, device=like.device)[:, None]
+    place = torch.arange(full, device=like.device)
+    start, end = part * full // parts, ((part + 1) * full + parts - 1) // parts
+    inside = (start <= place) & (place < end)
+    return inside.to(like.dtype) / (end - start)
+
+
+def without_adaptive_pools(model: Deployed) -> Deployed:
+    """A copy in which AveragePool takes the place of nn.AdaptiveAvgPool2d, global pools apart."""
+    copy = deepcopy(model)
+    for module in list(copy.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.AdaptiveAvgPool2d:
+                size = child.output_size
+                height, width = size if isinstance(size, tuple) else (size, size)
+                if height is not None and width is not None and (height, width) != (1, 1):
+                    setattr(module, name, AveragePool((height, width)))
+    return copy

@@ -1,0 +1,169 @@
+"""A trained segmentation model in the forms that others run: SMP's own, ONNX, torch.export."""
+
+import inspect
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from common import onnx_files
+from common.errors import UserError
+from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
+from common.images import image_files
+from common.quiet import quiet
+from seg.data import Reader, test_frames
+from seg.deployed import Deployed, without_adaptive_pools
+from seg.labels import Classes
+from seg.network import Network
+from seg.trained import Trained, load_trained
+from seg.verification import Run, compare
+
+
+def export(
+    weights: str,
+    config_file: str,
+    overrides: Sequence[str],
+    formats: Sequence[str],
+    output: Path,
+    images: int,
+    folder: Path | None,
+) -> list[str]:
+    """Write the plain student in the given formats to output, and compare each with PyTorch.
+
+    Args:
+        weights, config_file, overrides: see load_trained.
+        images: how many of DATASETS.TEST, or of folder where it is given, are compared.
+
+    Returns:
+        what is not as PyTorch has it; empty if all is well.
+
+    Raises:
+        UserError: wrong files, no image to compare on, or a model that cannot be exported.
+    """
+    # What is traced on a GPU may keep its number.
+    trained = load_trained(weights, config_file, [*overrides, "MODEL.DEVICE", "cpu"])
+    samples = _samples(trained.cfg, folder, images)
+    output.mkdir(parents=True, exist_ok=True)
+    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
+    figures: dict[str, list[Figure]] = {}
+    for name in formats:
+        with quiet():
+            figures[name] = compare(trained, write[name](trained, output, samples), samples)
+    return report(output, _describe(trained), figures, len(samples))
+
+
+def _samples(cfg: CfgNode, folder: Path | None, count: int) -> list[dict]:
+    if folder:
+        frames = [{"name": f.stem, "image": str(f), "label": None} for f in image_files(folder, count)]
+    else:
+        with needing_images():
+            frames = test_frames(cfg)
+            if not frames:
+                raise UserError("DATASETS.TEST is empty: name a split")
+    reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
+    return [reader(frame) for frame in frames[:count]]
+
+
+def _describe(trained: Trained) -> Description:
+    """What is true of every format."""
+    cfg = trained.cfg
+    return {
+        "task": "segmentation",
+        "architecture": type(trained.model.network.smp).__name__,
+        "classes": trained.classes.names,
+        "channels": cfg.INPUT.FORMAT,
+        "pixel_range": [0, 255],
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+    }
+
+
+def _describe_graph(trained: Trained) -> Description:
+    """With normalisation and resizing inside."""
+    return _describe(trained) | {
+        "normalisation": "inside the graph",
+        "input": "images: uint8 (N, 3, H, W), any N, H and W",
+        "output": "logits: float32 (N, classes, H, W), at the images' size",
+    }
+
+
+def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
+    """SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
+    network, folder = trained.model.network, output / "weights"
+    network.smp.save_pretrained(folder)
+    factor = _reduction(network, samples[0]["image"])
+    if factor > 1 and "upsampling" in inspect.signature(type(network.smp)).parameters:
+        smp.from_pretrained(str(folder), upsampling=factor).save_pretrained(folder)
+        factor = 1  # as users of stock SMP expect it
+    stock = smp.from_pretrained(str(folder)).eval()
+    torch.save(stock.state_dict(), folder / "model.pth")
+    divisor = network.smp.encoder.output_stride
+    size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
+    own = {
+        "normalisation": "not inside: give (pixel - pixel_mean) / pixel_std",
+        "input": f"float32 (N, 3, H, W), H and W multiples of {divisor}",
+        "output": f"logits: float32 (N, classes, h, w), at {size}",
+        "files": "model.pth: state dict; config.json, model.safetensors: folder for smp.from_pretrained",
+    }
+    write_description(folder, _describe(trained) | own)
+    return Deployed(Network(stock, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
+
+
+@torch.no_grad()
+def _reduction(network: Network, image: Tensor) -> float:
+    """How many times smaller than the batch the network's logits are; a whole number, or 1 where it is none."""
+    batch = network.preprocess([image])
+    height, width = network(batch)["cls_logits"].shape[2:]
+    return batch.shape[2] // height if batch.shape[2] % height == 0 == batch.shape[3] % width else 1
+
+
+def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
+    file = output / "model.onnx"
+    program = _traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
+    written = torch.onnx.export(
+        program, input_names=["images"], output_names=["logits"], opset_version=onnx_files.OPSET, external_data=False
+    )
+    assert written is not None
+    written.save(str(file))
+    onnx_files.describe(file, _describe_graph(trained))
+    run = onnx_files.runner(file)
+    return lambda images: run(images)[0]
+
+
+def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
+    file = output / "model.pt2"
+    program = _traced(_deployed(trained), samples[0]["image"])
+    torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(_describe_graph(trained))})
+    return torch.export.load(file).module()
+
+
+def _deployed(trained: Trained) -> Deployed:
+    # A copy, as exporters want weights in the usual order of channels.
+    network = deepcopy(trained.model.network).to(memory_format=torch.contiguous_format)
+    return Deployed(network).eval().requires_grad_(False)
+
+
+def _traced(model: Deployed, image: Tensor) -> ExportedProgram:
+    """With batch, height and width left open.
+
+    Raises:
+        UserError: PyTorch cannot follow this architecture.
+    """
+    # No two sides alike, and none of 1, which tracing would take for fixed.
+    height, width = image.shape[1:]
+    example = image.new_zeros(2, 3, height, width + model.stride * (height == width))
+    sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
+    except Exception as error:  # PyTorch's own kinds are many
+        name = type(model.smp).__name__
+        raise UserError(
+            f"MODEL.ARCHITECTURE: PyTorch cannot export {name} for images of any size ({one_line(error)}); "
+            "--format weights works for every architecture, all formats for DeepLabV3, PSPNet, FPN and Unet"
+        ) from error

@@ -1,0 +1,96 @@
+"""tools/profile.py from its command line to the table. How fast anything is depends on the machine."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import scenes
+import tiny
+import torch
+from torch import nn
+
+from common.benchmark import inference
+
+TOOL = Path(__file__).parents[2] / "tools" / "profile.py"
+SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, resized")}
+
+
+@pytest.fixture
+def profile(monkeypatch):
+    def call(*argv):
+        monkeypatch.setattr(inference, "BATCHES", (1, 2))
+        monkeypatch.setattr(inference, "SECONDS", 0.1)
+        monkeypatch.setattr("sys.argv", ["profile.py", *map(str, argv)])
+        runpy.run_path(str(TOOL), run_name="__main__")
+
+    return call
+
+
+def save_run(folder, side, *overrides):
+    """A student in folder and its teacher in folder/teacher."""
+    builders = SIDES[side][0]
+    folder.mkdir(exist_ok=True)
+    keys = builders.save_teacher(folder / "teacher")
+    builders.save_teacher(folder, *keys, *overrides, file=builders.STUDENT)
+    (folder / "weights.pth").rename(folder / "model_final.pth")
+
+
+@pytest.mark.parametrize("side", list(SIDES))
+def test_teacher_and_student_side_by_side(side, profile, tmp_path, capsys):
+    save_run(tmp_path, side)
+    profile("--weights", tmp_path, "--size", 64, 64, 64, 96, "--json", tmp_path / "figures.json")
+    seen = capsys.readouterr().out
+    assert f"Inference of {SIDES[side][1]}" in seen
+    assert seen.count("times as fast as its teacher") == 2
+    results = json.loads((tmp_path / "figures.json").read_text())["results"]
+    assert [(r["name"], r["size"]) for r in results] == [
+        (name, size) for size in ([64, 64], [64, 96]) for name in ("teacher", "student")
+    ]
+    teacher, student = results[:2]
+    for figure in ("parameters", "multiply_adds", "memory"):
+        assert teacher[figure] > student[figure] > 0
+    assert student["seconds"].keys() == {"1", "2"}
+    weights = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    counted = sum(v.numel() for k, v in weights.items() if "running" not in k and "num_batches" not in k)
+    assert student["parameters"] == counted
+
+
+def test_student_alone(profile, tmp_path, capsys):
+    save_run(tmp_path, "seg")
+    profile("--weights", tmp_path, "--teacher", "none", "--size", 64, 64)
+    seen = capsys.readouterr().out
+    assert "Without a teacher" in seen
+    assert "teacher /" not in seen
+
+
+def test_teacher_that_is_gone(profile, tmp_path, capsys):
+    save_run(tmp_path, "seg")
+    (tmp_path / "teacher" / "weights.pth").unlink()
+    with pytest.raises(SystemExit) as stop:
+        profile("--weights", tmp_path)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: DISTILL.TEACHER.WEIGHTS: there is no file {tmp_path}/teacher/weights.pth; "
+        "name the teacher with --teacher, or give --teacher none\n"
+    )
+
+
+def test_half_a_size(profile, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        profile("--weights", tmp_path, "--size", 64)
+    assert stop.value.code == 2
+    assert "error: --size is 64: want pairs of height and width, each 1 or more" in capsys.readouterr().err
+
+
+def test_multiply_adds_by_hand():
+    layer = nn.Conv2d(3, 4, 3, padding=1)
+    assert inference.multiply_adds(layer, torch.zeros(1, 3, 5, 6))[0] == 3 * 3 * 3 * 4 * 5 * 6
+
+
+def test_python_finds_its_own_profile_beside_the_tools():
+    """cProfile, which Detectron2's engine comes to import, wants it; a script's folder is first on the path."""
+    program = f"import sys; sys.path.insert(0, {str(TOOL.parent)!r}); import common, cProfile"
+    subprocess.run([sys.executable, "-c", program], check=True)

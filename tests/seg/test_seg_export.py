@@ -1,0 +1,152 @@
+"""An exported segmentation model is the trained one, whoever runs it."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from scenes import STUDENT, save_teacher
+
+from seg.trained import load_trained
+
+TOOL = Path(__file__).parents[2] / "tools" / "export.py"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    save_teacher(folder, "MODEL.ARGS.psp_out_channels", "16", file=STUDENT)
+    (folder / "weights.pth").rename(folder / "model_final.pth")
+    return folder
+
+
+@pytest.fixture
+def export(monkeypatch):
+    def call(*argv):
+        monkeypatch.setattr("sys.argv", ["export.py", *map(str, argv)])
+        runpy.run_path(str(TOOL), run_name="__main__")
+
+    return call
+
+
+@pytest.fixture
+def refused(export, capsys):
+    def call(*argv):
+        with pytest.raises(SystemExit) as stop:
+            export(*argv)
+        assert stop.value.code == 2
+        return capsys.readouterr().err.strip().removeprefix("error: ")
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder):
+    """All formats, written once."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("sys.argv", ["export.py", "--weights", str(run_folder), "--images", "2"])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    monkeypatch.undo()
+    return run_folder / "export"
+
+
+@pytest.fixture(scope="module")
+def model(run_folder):
+    return load_trained(str(run_folder)).model
+
+
+def images(*size):
+    return torch.randint(0, 256, (*size[:1], 3, *size[1:]), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+
+
+def logits(model, batch):
+    with torch.no_grad():
+        return torch.stack([model.logits(image) for image in batch])
+
+
+@pytest.mark.parametrize("size", [(1, 64, 64), (3, 75, 101)])
+def test_onnx_and_torch_take_any_batch_and_size(exported, model, size):
+    batch, largest = images(*size), 1e-4
+    wanted = logits(model, batch)
+    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
+    torch.testing.assert_close(
+        torch.from_numpy(session.run(["logits"], {"images": batch.numpy()})[0]), wanted, rtol=0, atol=largest
+    )
+    program = torch.export.load(exported / "model.pt2").module()
+    torch.testing.assert_close(program(batch), wanted, rtol=0, atol=largest)
+
+
+def test_stock_smp_gives_logits_of_the_images_size(exported, model):
+    said = json.loads((exported / "weights" / "model.json").read_text())
+    assert said["output"] == "logits: float32 (N, classes, h, w), at the images' size"
+    stock = smp.from_pretrained(str(exported / "weights")).eval()
+    batch = images(2, 64, 80)
+    mean, std = (torch.tensor(said[key]).view(-1, 1, 1) for key in ("pixel_mean", "pixel_std"))
+    with torch.no_grad():
+        torch.testing.assert_close(stock((batch - mean) / std), logits(model, batch), rtol=0, atol=1e-5)
+    state = torch.load(exported / "weights" / "model.pth", weights_only=True)
+    assert all(torch.equal(state[name], value) for name, value in stock.state_dict().items())
+
+
+def test_files_say_what_they_want(exported):
+    props = {p.key: p.value for p in onnx.load(str(exported / "model.onnx")).metadata_props}
+    extra = {"model.json": ""}
+    torch.export.load(exported / "model.pt2", extra_files=extra)
+    said = json.loads(extra["model.json"])
+    assert said["classes"] == json.loads(props["classes"]) == ["background", *map(str, range(10))]
+    assert said["channels"] == props["channels"] == "RGB"
+    assert said["pixel_range"] == json.loads(props["pixel_range"]) == [0, 255]
+    assert said["normalisation"] == props["normalisation"] == "inside the graph"
+
+
+def test_comparison_is_written(exported):
+    written = json.loads((exported / "export.json").read_text())
+    assert written["failures"] == []
+    assert written["images"] == 2
+    for name in ("weights", "onnx", "torch"):
+        values = {figure["name"]: figure["value"] for figure in written["verification"][name]}
+        assert values["largest difference of a logit / largest logit"] < 1e-4
+        assert values["mIoU"] == pytest.approx(values["mIoU in PyTorch"], abs=0.01)
+
+
+def test_what_differs_ends_with_1(export, run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("seg.verification.LOGITS", -1.0)
+    with pytest.raises(SystemExit) as stop:
+        export("--weights", run_folder, "--format", "weights", "--images", "1", "--output", tmp_path)
+    assert stop.value.code == 1
+    assert "failed: weights: largest difference of a logit / largest logit is" in capsys.readouterr().err
+    assert json.loads((tmp_path / "export.json").read_text())["failures"]
+
+
+def test_images_of_a_folder(export, refused, run_folder, tmp_path, capsys):
+    argv = ["--weights", run_folder, "--format", "weights", "--output", tmp_path / "out", "DATASETS.ROOT", "gone"]
+    assert refused(*argv).endswith("; or name a folder of images to compare the export on with --image-folder")
+    empty = refused(*argv, "--image-folder", tmp_path)
+    assert empty == f"--image-folder: there is no image (.jpg, .jpeg, .png, .bmp, .webp) in {tmp_path}"
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50, 3), 99, np.uint8))
+    export(*argv, "--image-folder", tmp_path)
+    assert "compared with PyTorch on 1 images" in capsys.readouterr().out
+
+
+def test_wrong_options(refused, run_folder, tmp_path, monkeypatch):
+    want = "--format: there is no format tflite; want any of weights,onnx,torch"
+    assert refused("--weights", run_folder, "--format", "onnx,tflite") == want
+    assert refused("--weights", run_folder, "--images", "0") == "--images is 0: want 1 or more"
+    assert refused("--weights", tmp_path / "gone.pth") == f"--weights: there is no file {tmp_path}/gone.pth"
+    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "w.pth")
+    config = run_folder / "config.yaml"
+    assert "of another architecture: no tensor fits the model" in refused(
+        "--weights", tmp_path / "w.pth", "--config-file", config
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert refused("--weights", run_folder, "--format", "onnx") == (
+        "--format onnx: the package onnxruntime is missing: install it by pip install 'dense-dist[export]', or leave "
+        "out onnx"
+    )
