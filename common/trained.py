@@ -1,19 +1,24 @@
 """What a training leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
+import logging
 from pathlib import Path
+
+from detectron2.config import CfgNode
 
 from common.config import read
 from common.errors import UserError
 
+logger = logging.getLogger(__name__)
 CONFIG, FINAL = "config.yaml", "model_final.pth"
 
 
-def locate(weights: str, config_file: str = "") -> tuple[str, str]:
+def locate(weights: str, config_file: str = "", key: str = "--weights") -> tuple[str, str]:
     """The files of trained weights and of their config.
 
     Args:
         weights: a checkpoint, or the OUTPUT_DIR of a finished training.
         config_file: another config than the one that lies beside the weights.
+        key: the option that names the weights, for messages.
 
     Raises:
         UserError: neither is there.
@@ -23,12 +28,13 @@ def locate(weights: str, config_file: str = "") -> tuple[str, str]:
     if path.is_dir() and run.is_file():
         path = path / FINAL
         if not path.is_file():
-            raise UserError(f"--weights: there is no {path}: its training has not ended; name another checkpoint")
+            raise UserError(f"{key}: there is no {path}: its training has not ended; name another checkpoint")
     elif not path.exists():
-        raise UserError(f"--weights: there is no file {weights}")
+        raise UserError(f"{key}: there is no file {weights}")
     config = Path(config_file) if config_file else run if run.is_file() else path.parent / CONFIG
     if not config_file and not config.is_file():
-        raise UserError(f"--weights: no {CONFIG} lies beside {weights}: name its config with --config-file")
+        hint = "name its config with --config-file" if key == "--weights" else "put its config there"
+        raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
     return str(path), str(config)
 
 
@@ -40,3 +46,27 @@ def task(config_file: str) -> str:
     """
     model = read(config_file).get("MODEL")
     return "seg" if isinstance(model, dict) and {"ARCHITECTURE", "ENCODER"} & set(model) else "det"
+
+
+def with_teacher(cfg: CfgNode, weights: str = "") -> CfgNode | None:
+    """A copy of a run's config that names a teacher whose files are there, in float32; None without one.
+
+    Args:
+        cfg: of the run, with the teacher that it learnt from.
+        weights: another teacher: a checkpoint, or the OUTPUT_DIR of a finished training.
+
+    Raises:
+        UserError: there is no teacher at weights.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    node = cfg.DISTILL.TEACHER
+    if weights:
+        node.WEIGHTS, node.CONFIG_FILE = locate(weights, key="--teacher")
+    elif not node.WEIGHTS:
+        return None
+    elif "://" not in node.WEIGHTS and not Path(node.WEIGHTS).exists():
+        logger.warning(f"without its teacher, whose weights {node.WEIGHTS} are not there: --teacher names another")
+        return None
+    node.PRECISION = "float32"
+    return cfg
