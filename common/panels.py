@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from math import ceil
 from pathlib import Path
 
 import matplotlib
@@ -66,29 +67,27 @@ def _canvas(
     """Axes that show the panels, each of that height in inches; they become the file when the block ends."""
     shapes = [panel.picture.shape[:2] for panel in lines[0]]
     widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
-    columns = max(int(sum(widths) / 1.2), 1)  # of the legend
-    rows = -(-len(legend) // columns)
+    rows = ceil(sum(0.5 + 0.085 * len(str(entry.get_label())) for entry in legend) / sum(widths))  # of the legend
     figure = plt.figure(figsize=(sum(widths) + 0.4, (height + 0.3) * len(lines) + 0.5 + 0.25 * rows))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(lines), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
-    yield [
-        [(show(a, p.picture, p.over), p) for a, p in zip(*line, strict=True)] for line in zip(grid, lines, strict=True)
-    ]
+    for axis, panel in zip(grid.flat, chain.from_iterable(lines), strict=True):
+        show(axis, panel.picture, panel.over)
+    yield [list(zip(*line, strict=True)) for line in zip(grid, lines, strict=True)]
     figure.suptitle(title, fontsize=12)
     if legend:
         style = {"frameon": False, "handlelength": 1.2, "columnspacing": 1.2}
-        figure.legend(handles=list(legend), loc="outside lower center", ncols=min(columns, len(legend)), **style)
+        figure.legend(handles=list(legend), loc="outside lower center", ncols=ceil(len(legend) / rows), **style)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)
     plt.close(figure)
 
 
-def show(axis: plt.Axes, picture: np.ndarray, over: Callable[[plt.Axes], None] | None = None) -> plt.Axes:
-    """The axis, without ticks, with a picture (H, W, 3) and what is drawn over it."""
+def show(axis: plt.Axes, picture: np.ndarray, over: Callable[[plt.Axes], None] | None = None) -> None:
+    """Show a picture (H, W, 3) on an axis, without ticks, and what is drawn over it."""
     axis.imshow(picture)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
     if over is not None:
         over(axis)
-    return axis

@@ -25,7 +25,7 @@ def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: 
         file: the PNG to write; its folder is made.
         with_teacher: False: the student's matrix alone.
     """
-    side = float(np.clip(0.4 * len(names), 4.2, 14))
+    side = float(np.clip((0.4 if len(names) <= NUMBERS else 0.2) * len(names), 4.2, 12))
     what = f"{relations.activation} at temperature {relations.tau:g}, {relations.rows:,} {rows}"
     figure = plt.figure(figsize=(side * (3.3 if with_teacher else 1.2), side + (4 if with_teacher else 0.6)))
     figure.set_layout_engine("constrained")
@@ -42,7 +42,8 @@ def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: 
 
 
 def _compare(figure: Figure, relations: Relations, names: Sequence[str], rows: str, side: float) -> None:
-    top, below = figure.subfigures(2, 1, height_ratios=[side, 3])
+    grid = figure.add_gridspec(2, 1, height_ratios=[side, 3])
+    top, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     axes = top.subplots(1, 3)
     student, teacher = relations.student, relations.teacher
     change = student - teacher
@@ -66,8 +67,8 @@ def _compare(figure: Figure, relations: Relations, names: Sequence[str], rows: s
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     below.supxlabel(
-        "DIST's loss is (1 − mean inter) + (1 − mean intra). Where intra is 1 for all classes, both matrices above are "
-        "the same.",
+        "DIST's loss is temperature² · (beta · (1 − mean inter) + gamma · (1 − mean intra)). Where intra is 1 for all "
+        "classes, the two matrices are the same.",
         fontsize=10,
     )
 
@@ -81,7 +82,7 @@ def _matrix(
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.6 * limit else "black"
-                axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                axis.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=6.5, color=colour)
     axis.set_xticks(range(len(names)), names, rotation=90 if _long(names) else 0, fontsize=_fontsize(names))
     axis.set_yticks(range(len(names)), names, fontsize=_fontsize(names))
     axis.set_title(title, fontsize=11)

@@ -12,8 +12,7 @@ import numpy as np
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from det.matching import match
 
@@ -33,8 +32,8 @@ class Marks:
     def draw(self, axis: plt.Axes) -> None:
         """Draw them on an axis that shows the image."""
         for (x, y, right, bottom), text in zip(self.boxes.tensor.tolist(), self.texts, strict=True):
-            style = {"edgecolor": self.colour, "linewidth": 1.6, "linestyle": "--" if self.dashed else "-"}
-            axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, **style))
+            line = "--" if self.dashed else "-"
+            axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=self.colour, lw=1.6, ls=line))
             label = {"facecolor": self.colour, "edgecolor": "none", "pad": 1, "alpha": 0.85}
             axis.text(x, y, text, fontsize=7, va="bottom", bbox=label, clip_on=True)
 
@@ -58,10 +57,10 @@ def predicted(found: Instances, names: Sequence[str], colour: str = PLAIN) -> Ma
     return Marks(found.pred_boxes, [f"{names[number]} {score:.0%}" for number, score in pairs], colour)
 
 
-def legend() -> list[Line2D]:
+def legend() -> list[Patch]:
     """Entries of a legend for what judged() gives."""
-    kinds = (("right", RIGHT, "-"), ("wrong", WRONG, "-"), ("missed", MISSED, "--"))
-    return [Line2D([], [], label=kind, color=colour, linestyle=style, linewidth=2) for kind, colour, style in kinds]
+    solid = [Patch(fill=False, ec=colour, lw=2, label=kind) for kind, colour in (("right", RIGHT), ("wrong", WRONG))]
+    return [*solid, Patch(fill=False, ec=MISSED, lw=2, ls="--", label="missed")]
 
 
 def draw_instances(image: np.ndarray, found: Instances, names: Sequence[str]) -> np.ndarray:

@@ -14,6 +14,12 @@ from torch import nn
 from common.errors import UserError
 
 
+def check_score(score: float) -> None:
+    """Raises UserError for a --score-threshold that no score can be compared with."""
+    if not 0 <= score <= 1:
+        raise UserError(f"--score-threshold is {score}: want a number from 0 to 1")
+
+
 def read_input(cfg: CfgNode, file: str | Path) -> tuple[dict[str, Any], np.ndarray]:
     """A Detectron2 sample {"image", "height", "width"}, resized by INPUT.*_SIZE_TEST, and the image in RGB.
 

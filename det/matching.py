@@ -1,5 +1,7 @@
 """Which predicted boxes are right, and which objects were missed."""
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.structures import Instances, pairwise_iou
 from torch import Tensor
@@ -25,3 +27,19 @@ def match(found: Instances, objects: Instances) -> tuple[Tensor, Tensor]:
         if overlap >= IOU:
             right[number] = hit[best] = True
     return right, hit
+
+
+def best_score(found: Sequence[Instances], objects: Sequence[Instances]) -> float | None:
+    """The score from which on predictions on some images have the best F1, all taken together; None if none is right.
+
+    Args:
+        found, objects: of each image, as match() takes them.
+    """
+    # Whether a prediction is right depends on those with higher scores alone: matching once is enough.
+    right = torch.cat([match(*image)[0] for image in zip(found, objects, strict=True)])
+    scores, order = torch.cat([image.scores for image in found]).sort(descending=True)
+    if not right.any():
+        return None
+    kept = torch.arange(1, len(scores) + 1)
+    f1 = 2 * right[order].cumsum(0) / (kept + sum(map(len, objects)))
+    return float(scores[f1.argmax()])

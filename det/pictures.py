@@ -13,7 +13,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 from detectron2.structures import Instances
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from torch import nn
 
 from common.panels import Panel, draw_overview, draw_side_by_side
@@ -21,9 +21,10 @@ from common.teacher import Teacher
 from det.data import class_labels
 from det.drawing import Marks, judged, labelled, legend, predicted
 from det.inference import predict, read_input
+from det.matching import best_score
 from det.samples import Sample, test_samples
 
-SCORE = 0.5  # boxes below are not drawn
+SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
 DetTeacher = Teacher[GeneralizedRCNN] | Teacher[RetinaNet]
 
 
@@ -36,6 +37,7 @@ class View:
     objects: Instances | None
     teacher: Instances | None
     student: Instances
+    rule: str  # which of their boxes these are
 
 
 def examples(cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, file: Path, count: int) -> None:
@@ -52,24 +54,45 @@ def examples(cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, file: P
     overview(views(cfg, model, teacher, test_samples(cfg, count)), class_labels(cfg), file)
 
 
-def views(cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, samples: Sequence[Sample]) -> list[View]:
-    """What both models see in the samples; the teacher in the student's image, as when it is distilled."""
+def views(
+    cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, samples: Sequence[Sample], score: float | None = None
+) -> list[View]:
+    """What both models see in the samples; the teacher in the student's image, as when it is distilled.
+
+    Args:
+        score: boxes below are left out. None: below what suits each model, that is where its F1 over all samples is
+            best (a distilled student's scores, say, can be right and low); SCORE where the truth is not known.
+    """
+    read = [read_input(cfg, sample.file) for sample in samples]
+    inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
     training = model.training
     model.eval()
-    theirs = teacher and teacher.in_float32()
     try:
-        return [_view(cfg, model, teacher, theirs, sample) for sample in samples]
+        student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
     finally:
         model.train(training)
+    why = "" if score is not None or None in objects else ", where F1 is best on these images"
+    rule, seen = f"boxes with score {least:.2f} or more{why}", [None] * len(samples)
+    if teacher is not None:
+        theirs = teacher.in_float32()
+        turned = [ours | {"image": teacher.own_order([ours["image"]])[0]} for ours in inputs]
+        seen, theirs_least = _sure([predict(theirs, x) for x in turned], objects, score)
+        rule = f"boxes with score {theirs_least:.2f} (teacher), {least:.2f} (student) or more{why}"
+    return [
+        View(sample.name, image, sample.objects, theirs, ours, rule)
+        for sample, (_, image), theirs, ours in zip(samples, read, seen, student, strict=True)
+    ]
 
 
-def _view(cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, theirs: nn.Module | None, sample: Sample) -> View:
-    ours, image = read_input(cfg, sample.file)
-    student, seen = predict(model, ours), None
-    if teacher is not None and theirs is not None:
-        seen = predict(theirs, ours | {"image": teacher.own_order([ours["image"]])[0]})
-        seen = seen[seen.scores >= SCORE]
-    return View(sample.name, image, sample.objects, seen, student[student.scores >= SCORE])
+def _sure(
+    found: list[Instances], objects: Sequence[Instances | None], score: float | None
+) -> tuple[list[Instances], float]:
+    """The predictions that are drawn, and the least score of them."""
+    known = [o for o in objects if o is not None]
+    if score is None and len(known) == len(found):
+        score = best_score(found, known)
+    least = SCORE if score is None else score
+    return [image[image.scores >= least] for image in found], least
 
 
 def overview(seen: Sequence[View], names: Sequence[str], file: Path) -> None:
@@ -113,13 +136,10 @@ def _as_objects(found: Instances) -> Instances:
 
 
 def _title(view: View) -> str:
-    judged_by = ""
-    if view.objects is not None:
-        judged_by = ": right, wrong and missed by the truth"
-    elif view.teacher is not None:
-        judged_by = ": the student's right, wrong and missed by the teacher"
-    return f"boxes with score {SCORE:g} or more{judged_by}"
+    if view.objects is None and view.teacher is not None:
+        return f"{view.rule}; the student's judged by the teacher's"
+    return view.rule
 
 
-def _legend(view: View) -> list[Line2D]:
+def _legend(view: View) -> list[Patch]:
     return legend() if view.objects is not None or view.teacher is not None else []

@@ -11,11 +11,10 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from tqdm import tqdm
 
-from common.errors import UserError
 from common.image_files import find_images
 from common.progress import on_terminal
 from det.drawing import draw_instances
-from det.inference import predict, read_input
+from det.inference import check_score, predict, read_input
 from det.trained import load_trained
 
 SCORE = 0.5
@@ -25,8 +24,7 @@ def main(args: argparse.Namespace) -> None:
     """Write one PNG for each image and predictions.json, as the options of tools/predict.py say."""
     files = find_images(args.images)
     score = SCORE if args.score_threshold is None else args.score_threshold
-    if not 0 <= score <= 1:
-        raise UserError(f"--score-threshold is {score}: want a number from 0 to 1")
+    check_score(score)
     thresholds = [
         word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
     ]

@@ -10,6 +10,7 @@ from torch import nn
 from common.trained import locate, with_teacher
 from det import rcnn_teacher, relations, retinanet_teacher
 from det.data import check_datasets
+from det.inference import check_score
 from det.pictures import overview, picture, views
 from det.rcnn_teacher import RCNNTeacher
 from det.retinanet_teacher import RetinaNetTeacher
@@ -23,12 +24,14 @@ OVERVIEW = 6  # images in overview.png
 
 def main(args: argparse.Namespace) -> None:
     """Write one PNG for each image, overview.png and relations.png, as the options of tools/visualize.py say."""
+    if args.score_threshold is not None:
+        check_score(args.score_threshold)
     trained = load_trained(args.weights, args.config_file, args.opts)
     cfg, model = trained.cfg, trained.model
     samples = folder_samples(args.folder, args.images) if args.folder else _of_split(cfg, args.images)
     run = with_teacher(read_config(locate(args.weights, args.config_file)[1], args.opts), args.teacher)
     teacher = _load(run, model) if run is not None else None
-    seen = views(cfg, model, teacher, samples)
+    seen = views(cfg, model, teacher, samples, args.score_threshold)
     for view in seen:
         picture(view, trained.classes, args.output / f"{view.name}.png")
     overview(seen[:OVERVIEW], trained.classes, args.output / "overview.png")

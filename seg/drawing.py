@@ -16,12 +16,13 @@ from torch import Tensor
 from seg.labels import IGNORE
 
 # Kinds of pixels, with label and colour.
-NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER = range(5)
+NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR = range(6)
 KINDS = {
     WRONG: ("wrong", (220, 38, 38)),
     STUDENT_RIGHT: ("differ: student right", (37, 99, 235)),
     TEACHER_RIGHT: ("differ: teacher right", (249, 115, 22)),
-    NEITHER: ("differ: neither right, or truth unknown", (147, 51, 234)),
+    NEITHER: ("differ: both wrong", (147, 51, 234)),
+    UNCLEAR: ("differ", (14, 165, 160)),
 }
 
 
@@ -57,15 +58,17 @@ def wrong(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def differing(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
-    """Where student and teacher differ: who is right, or NEITHER, also where the truth is unknown; else NOTHING.
+    """Where student and teacher differ: who is right, NEITHER, or UNCLEAR where the truth is not known; else NOTHING.
 
     All are trainIds (H, W).
     """
-    kinds = np.where(student != teacher, NEITHER, NOTHING)
-    if truth is not None:
-        kinds[(kinds == NEITHER) & (student == truth)] = STUDENT_RIGHT
-        kinds[(kinds == NEITHER) & (teacher == truth)] = TEACHER_RIGHT
-    return kinds
+    differ = student != teacher
+    if truth is None:
+        return np.where(differ, UNCLEAR, NOTHING)
+    who = np.select(
+        [truth == IGNORE, student == truth, teacher == truth], [UNCLEAR, STUDENT_RIGHT, TEACHER_RIGHT], NEITHER
+    )
+    return np.where(differ, who, NOTHING)
 
 
 def mark(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
@@ -77,14 +80,20 @@ def mark(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     return grey.round().astype(np.uint8)
 
 
+def legend_entry(label: str, color: Sequence[int]) -> Patch:
+    """One entry of a legend; color (r, g, b) in 0 to 255."""
+    red, green, blue = (value / 255 for value in color)
+    return Patch(color=(red, green, blue), label=label)
+
+
 def class_legend(names: Sequence[str], colors: np.ndarray) -> list[Patch]:
     """Entries of a legend for K classes; colors (K, 3) uint8."""
-    return [Patch(color=color / 255, label=name) for name, color in zip(names, colors, strict=True)]
+    return [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
 
 
 def kind_legend(*kinds: int) -> list[Patch]:
     """Entries of a legend for kinds of KINDS."""
-    return [Patch(color=np.array(color) / 255, label=label) for label, color in map(KINDS.__getitem__, kinds)]
+    return [legend_entry(*KINDS[kind]) for kind in kinds]
 
 
 def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:

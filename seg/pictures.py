@@ -8,12 +8,14 @@ import numpy as np
 from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
+from common.errors import UserError
 from common.panels import Panel, draw_overview, draw_side_by_side
 from seg.data import Frame, Reader, test_frames
 from seg.drawing import (
     NEITHER,
     STUDENT_RIGHT,
     TEACHER_RIGHT,
+    UNCLEAR,
     WRONG,
     class_legend,
     colorize,
@@ -50,14 +52,25 @@ def examples(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, file: P
     Raises:
         UserError: an image or a label cannot be read.
     """
-    overview(views(cfg, model, teacher, test_frames(cfg)[:count]), Classes.of(cfg), file)
+    overview(views(cfg, model, teacher, first_frames(cfg, count)), Classes.of(cfg), file)
+
+
+def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
+    """The first frames of DATASETS.TEST.
+
+    Raises:
+        UserError: DATASETS.TEST is empty.
+    """
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name a split, or a folder of images")
+    return test_frames(cfg)[:count]
 
 
 def views(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, frames: Sequence[Frame]) -> list[View]:
     """What both models make of the frames, by the student's inference."""
     training = model.training
     model.eval()
-    theirs = teacher and Segmenter(teacher.in_float32(), model.inference).eval()
+    theirs = None if teacher is None else Segmenter(teacher.in_float32(), model.inference).eval()
     try:
         return [_view(cfg, model, teacher, theirs, frame) for frame in frames]
     finally:
@@ -112,9 +125,8 @@ def _marked(view: View, kinds: np.ndarray, name: str, verb: str, of: int) -> Pan
 
 
 def _legend(view: View, classes: Classes) -> list[Patch]:
-    entries = class_legend(classes.names, classes.colors)
-    if view.truth is not None:
-        entries += kind_legend(WRONG)
+    """The classes, and the kinds that there can be; what is UNCLEAR because the label is ignored needs no words."""
+    kinds = [] if view.truth is None else [WRONG]
     if view.teacher is not None:
-        entries += kind_legend(*((STUDENT_RIGHT, TEACHER_RIGHT) if view.truth is not None else ()), NEITHER)
-    return entries
+        kinds += [UNCLEAR] if view.truth is None else [STUDENT_RIGHT, TEACHER_RIGHT, NEITHER]
+    return [*class_legend(classes.names, classes.colors), *kind_legend(*kinds)]

@@ -2,11 +2,12 @@
 
 import argparse
 
+from common.errors import UserError
 from common.image_files import find_images
 from common.trained import locate, with_teacher
 from seg import relations
-from seg.data import bare_frames, test_frames
-from seg.pictures import overview, picture, views
+from seg.data import bare_frames
+from seg.pictures import first_frames, overview, picture, views
 from seg.teacher import load_teacher
 from seg.trained import load_trained
 from seg.training import load_config
@@ -16,9 +17,12 @@ OVERVIEW = 6  # images in overview.png
 
 def main(args: argparse.Namespace) -> None:
     """Write one PNG for each image, overview.png and relations.png, as the options of tools/visualize.py say."""
+    if args.score_threshold is not None:
+        raise UserError("--score-threshold is for detectors: leave it out")
     trained = load_trained(args.weights, args.config_file, args.opts)
     cfg, model, classes = trained.cfg, trained.model, trained.classes
-    frames = (bare_frames(find_images([args.folder])) if args.folder else test_frames(cfg))[: args.images]
+    count, folder = args.images, args.folder
+    frames = bare_frames(find_images([folder]))[:count] if folder else first_frames(cfg, count)
     run = with_teacher(load_config(locate(args.weights, args.config_file)[1], args.opts), args.teacher)
     teacher = load_teacher(run) if run is not None else None
     seen = views(cfg, model, teacher, frames)

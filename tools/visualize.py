@@ -28,6 +28,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config-file", default="", metavar="F", help="default: config.yaml beside the weights")
     result.add_argument("--output", type=Path, default=Path("output/visualize"), metavar="D")
     result.add_argument("--images", type=int, default=8, metavar="N", help="how many, from the first")
+    result.add_argument(
+        "--score-threshold", type=float, metavar="S", help="of a detector's boxes; default: where its F1 is best"
+    )
     result.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs that change the config")
     result.add_argument("--debug", action="store_true", help="show the traceback of a user error")
     return result
