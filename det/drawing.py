@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.patches import Patch, Rectangle
 
 from det.matching import match
@@ -68,13 +68,18 @@ def draw_instances(image: np.ndarray, found: Instances, names: Sequence[str]) ->
 
     Boxes, classes, scores and, where there are any, masks and keypoints; each class in a colour of its own.
     """
-    colours = colormap(rgb=True, maximum=1)
     canvas = Visualizer(image, scale=max(SIDE / min(image.shape[:2]), 1))
     drawn = canvas.overlay_instances(
         boxes=found.pred_boxes,
         labels=predicted(found, names).texts,
         masks=found.pred_masks.numpy() if found.has("pred_masks") else None,
         keypoints=found.pred_keypoints if found.has("pred_keypoints") else None,
-        assigned_colors=[colours[number % len(colours)] for number in found.pred_classes.tolist()],
+        assigned_colors=[_colour(number) for number in found.pred_classes.tolist()],
     )
     return drawn.get_image()
+
+
+def _colour(number: int) -> tuple[float, float, float]:
+    """Of a class: bright, and unlike those of the numbers around it."""
+    red, green, blue = hsv_to_rgb((number * 0.618 % 1, 0.75, 1)).tolist()
+    return red, green, blue

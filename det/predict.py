@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(picture), draw_instances(image, found, trained.classes)[..., ::-1])
         results += entries(found, number, file, trained.classes)
-    (args.output / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
+    (args.output / "predictions.json").write_text(json.dumps(results) + "\n")
     print(f"{len(results)} objects in {len(files)} images: {args.output}")
 
 
