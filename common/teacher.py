@@ -1,5 +1,6 @@
 """The frozen teacher's holder."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -47,6 +48,10 @@ class Teacher(Generic[M]):
     def own_order(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Images (3, H, W) in the student's channel order, in the teacher's."""
         return [image.flip(0) for image in images] if self.flip_channels else list(images)
+
+    def in_float32(self) -> M:
+        """The model for whole predictions, whose last steps want float32: itself, or a copy."""
+        return self.model if self.precision == torch.float32 else copy.deepcopy(self.model).float()
 
     def __deepcopy__(self, memo: dict) -> "Teacher[M]":
         return self  # a copy of the student (an average of its weights, say) learns from the same teacher

@@ -1,5 +1,6 @@
 """What a training leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
+import logging
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -7,6 +8,7 @@ from detectron2.config import CfgNode
 from common.config import find_config, read
 from common.errors import UserError
 
+logger = logging.getLogger(__name__)
 CONFIG, FINAL = "config.yaml", "model_final.pth"
 
 
@@ -16,7 +18,7 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> tuple
     Args:
         weights: a checkpoint, or the OUTPUT_DIR of a finished training.
         config_file: another config than the one that lies beside the weights.
-        key: what names the weights, for messages.
+        key: the option that names the weights, for messages.
 
     Raises:
         UserError: neither is there.
@@ -31,7 +33,8 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> tuple
         raise UserError(f"{key}: there is no file {weights}")
     config = Path(config_file) if config_file else run if run.is_file() else path.parent / CONFIG
     if not config_file and not config.is_file():
-        raise UserError(f"{key}: no {CONFIG} lies beside {weights}: name its config with --config-file")
+        hint = "name its config with --config-file" if key == "--weights" else "put its config there"
+        raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
     return str(path), str(config)
 
 
@@ -64,3 +67,27 @@ def task(config_file: str) -> str:
     """
     model = read(config_file).get("MODEL")
     return "seg" if isinstance(model, dict) and {"ARCHITECTURE", "ENCODER"} & set(model) else "det"
+
+
+def with_teacher(cfg: CfgNode, weights: str = "") -> CfgNode | None:
+    """A copy of a run's config that names a teacher whose files are there, in float32; None without one.
+
+    Args:
+        cfg: of the run, with the teacher that it learnt from.
+        weights: another teacher: a checkpoint, or the OUTPUT_DIR of a finished training.
+
+    Raises:
+        UserError: there is no teacher at weights.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    node = cfg.DISTILL.TEACHER
+    if weights:
+        node.WEIGHTS, node.CONFIG_FILE = locate(weights, key="--teacher")
+    elif not node.WEIGHTS:
+        return None
+    elif "://" not in node.WEIGHTS and not Path(node.WEIGHTS).exists():
+        logger.warning(f"without its teacher, whose weights {node.WEIGHTS} are not there: --teacher names another")
+        return None
+    node.PRECISION = "float32"
+    return cfg

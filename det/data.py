@@ -169,6 +169,11 @@ def known_classes(cfg: CfgNode) -> list[str] | None:
     return list(cfg.DATASETS.CLASSES) or class_names(cfg.DATASETS.TRAIN)
 
 
+def class_labels(cfg: CfgNode) -> tuple[str, ...]:
+    """A name for each class of the config's model: "class 3" where it is unknown."""
+    return tuple(known_classes(cfg) or [f"class {n}" for n in range(count_classes(cfg)[0])])
+
+
 def class_names(datasets: Sequence[str]) -> list[str] | None:
     """The class names of the first data set, in the order of the contiguous ids; None if it is unknown."""
     if not datasets or datasets[0] not in DatasetCatalog:

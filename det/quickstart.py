@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 
 from common.quickstart import Row, Task
 from det.config import without_distillation
-from det.picture import draw
+from det.quickstart_picture import draw
 from det.training import load_config, main
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "det" / "digits"

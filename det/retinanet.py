@@ -56,10 +56,10 @@ class DistillRetinaNet(RetinaNet):
         student = super().from_config(cfg)
         if not is_on(cfg.DISTILL):
             return student
-        rows, classes = cfg.DISTILL.DENSE_ROWS, cfg.MODEL.RETINANET.NUM_CLASSES
-        if rows not in ("anchors", "locations"):
-            raise UserError(f"DISTILL.DENSE_ROWS is {rows}: want anchors or locations")
-        columns = classes * (1 if rows == "anchors" else student["anchor_generator"].num_anchors[0])
+        kind, classes = cfg.DISTILL.DENSE_ROWS, cfg.MODEL.RETINANET.NUM_CLASSES
+        if kind not in ("anchors", "locations"):
+            raise UserError(f"DISTILL.DENSE_ROWS is {kind}: want anchors or locations")
+        columns = classes * (1 if kind == "anchors" else student["anchor_generator"].num_anchors[0])
         teacher = load_teacher(cfg)
         levels = shared_levels(student["backbone"], teacher.model.backbone)
         logits: dict[str, Sequence[int]] = {"cls_logits": [], "logit_maps": []}
@@ -100,10 +100,10 @@ class DistillRetinaNet(RetinaNet):
         return self.distiller(student, self._logit_taps(maps_of_teacher) | teacher)
 
     def _logit_taps(self, maps: list[Tensor]) -> dict[str, Sequence[Tensor]]:
-        return {"logit_maps": maps, "cls_logits": [_rows(x, self.columns) for x in maps]}
+        return {"logit_maps": maps, "cls_logits": [rows(x, self.columns) for x in maps]}
 
 
-def _rows(logits: Tensor, columns: int) -> Tensor:
+def rows(logits: Tensor, columns: int) -> Tensor:
     """(N, A x K, H, W), anchor-major, as (N·H·W·A, K) or (N·H·W, A x K), whichever has that many columns."""
     return logits.permute(0, 2, 3, 1).reshape(-1, columns)
 

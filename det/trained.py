@@ -9,8 +9,8 @@ from torch import nn
 from common.checkpoint import load_complete
 from common.trained import locate
 from det.building import build
-from det.config import count_classes, without_distillation
-from det.data import known_classes, register_coco_format
+from det.config import without_distillation
+from det.data import class_labels, register_coco_format
 from det.training import read_config
 
 
@@ -38,6 +38,4 @@ def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] =
     register_coco_format(cfg)
     model = build(cfg).eval()
     load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
-    count, _ = count_classes(cfg)
-    names = known_classes(cfg) or [f"class {n}" for n in range(count)]
-    return Trained(cfg, model, tuple(names))
+    return Trained(cfg, model, class_labels(cfg))

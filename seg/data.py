@@ -1,7 +1,7 @@
 """Images and labels in Cityscapes' form: which files there are, and what is read from them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,11 @@ def _read(path: str, flag: int) -> np.ndarray:
     if array is None:
         raise UserError(f"{path} cannot be read as an image")
     return array
+
+
+def bare_frames(files: Mapping[str, Path]) -> list[Frame]:
+    """Frames of any image files, by name, without labels."""
+    return [{"name": name, "image": str(file), "label": None} for name, file in files.items()]
 
 
 def training_frames(cfg: CfgNode) -> list[Frame]:

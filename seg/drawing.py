@@ -7,10 +7,35 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Patch
+from torch import Tensor
 
 from seg.labels import IGNORE
+
+# Kinds of pixels, with label and colour.
+NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR = range(6)
+KINDS = {
+    WRONG: ("wrong", (220, 38, 38)),
+    STUDENT_RIGHT: ("differ: student right", (37, 99, 235)),
+    TEACHER_RIGHT: ("differ: teacher right", (249, 115, 22)),
+    NEITHER: ("differ: both wrong", (147, 51, 234)),
+    UNCLEAR: ("differ", (14, 165, 160)),
+}
+
+
+def to_rgb(image: Tensor, channels: str) -> np.ndarray:
+    """A raw image (3, H, W) of uint8, "RGB" or "BGR", as RGB (H, W, 3)."""
+    picture = image.numpy().transpose(1, 2, 0)
+    return picture if channels == "RGB" else picture[..., ::-1]
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    """Write numbers (H, W) or an RGB image (H, W, 3), of uint8, as a PNG; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
 
 
 def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -25,6 +50,60 @@ def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: 
     """The colours of trainIds (H, W) over an RGB image (H, W, 3) of uint8."""
     mixed = (1 - opacity) * image + opacity * colorize(labels, colors)
     return mixed.round().astype(np.uint8)
+
+
+def wrong(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """WRONG or NOTHING for trainIds (H, W); NOTHING where the truth is IGNORE."""
+    return np.where((prediction != truth) & (truth != IGNORE), WRONG, NOTHING)
+
+
+def differing(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
+    """Where student and teacher differ: who is right, NEITHER, or UNCLEAR where the truth is not known; else NOTHING.
+
+    All are trainIds (H, W).
+    """
+    differ = student != teacher
+    if truth is None:
+        return np.where(differ, UNCLEAR, NOTHING)
+    who = np.select(
+        [truth == IGNORE, student == truth, teacher == truth], [UNCLEAR, STUDENT_RIGHT, TEACHER_RIGHT], NEITHER
+    )
+    return np.where(differ, who, NOTHING)
+
+
+def mark(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Kinds of pixels (H, W) in the colours of KINDS, over an RGB image (H, W, 3) of uint8 that is turned pale grey."""
+    grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.45 + 140
+    colours = np.array([color for _, color in KINDS.values()], np.uint8)
+    marked = kinds > NOTHING
+    grey[marked] = colours[kinds[marked] - 1]
+    return grey.round().astype(np.uint8)
+
+
+def legend_entry(label: str, color: Sequence[int]) -> Patch:
+    """One entry of a legend; color (r, g, b) in 0 to 255."""
+    red, green, blue = (value / 255 for value in color)
+    return Patch(color=(red, green, blue), label=label)
+
+
+def class_legend(names: Sequence[str], colors: np.ndarray) -> list[Patch]:
+    """Entries of a legend for K classes; colors (K, 3) uint8."""
+    return [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
+
+
+def kind_legend(*kinds: int) -> list[Patch]:
+    """Entries of a legend for kinds of KINDS."""
+    return [legend_entry(*KINDS[kind]) for kind in kinds]
+
+
+def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:
+    """The colours of K classes as a PNG; its folder is made."""
+    columns = -(-len(names) // 20)
+    figure = plt.figure(figsize=(2.4 * columns, 0.4 + 0.27 * min(len(names), 20)))
+    figure.legend(handles=class_legend(names, colors), loc="center", ncols=columns, frameon=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=90)
+    plt.close(figure)
 
 
 def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> None:

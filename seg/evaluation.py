@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from common import engine
 from seg.data import test_frames, test_loader
-from seg.drawing import draw_confusion, overlay
+from seg.drawing import draw_confusion, overlay, to_rgb, write
 from seg.labels import Classes
 from seg.metrics import confusion_matrix, scores
 from seg.segmenter import Segmenter
@@ -59,12 +58,10 @@ class Evaluator(DatasetEvaluator):
     def _save(self, sample: dict, prediction: np.ndarray) -> None:
         if self.save_label_ids:
             label_ids = self.classes.label_ids[prediction]
-            _write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
+            write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
         if self.save_overlays:
-            image = sample["image"].numpy().transpose(1, 2, 0)
-            image = image if self.channels == "RGB" else image[..., ::-1]
-            drawn = overlay(image, prediction, self.classes.colors)
-            _write(self.output / "overlays" / f"{sample['name']}.png", drawn[..., ::-1])
+            drawn = overlay(to_rgb(sample["image"], self.channels), prediction, self.classes.colors)
+            write(self.output / "overlays" / f"{sample['name']}.png", drawn)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
@@ -97,8 +94,3 @@ def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) ->
         for name, pixels in zip(names, confusion.sum(1), strict=True)
     ]
     return tabulate(rows, ["class", "IoU", "pixels"], tablefmt="pipe")
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), image)

@@ -5,7 +5,7 @@ from pathlib import Path
 from common.quickstart import Task
 from seg.config import without_distillation
 from seg.network import build_network
-from seg.picture import draw
+from seg.quickstart_picture import draw
 from seg.training import load_config, main
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "seg" / "digits"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import ImageList
@@ -107,6 +108,12 @@ class Segmenter(nn.Module):
         batch = self.network.preprocess([image])
         logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:])
         return logits[0, :, : image.shape[1], : image.shape[2]]
+
+
+@torch.no_grad()
+def predict(model: Segmenter, image: Tensor) -> np.ndarray:
+    """trainIds (H, W) that a model in eval mode gives a raw image (3, H, W)."""
+    return model([{"image": image}])[0]["sem_seg"].argmax(0).cpu().numpy()
 
 
 def build_segmenter(cfg: CfgNode) -> Segmenter:

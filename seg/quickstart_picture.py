@@ -10,12 +10,12 @@ matplotlib.use("Agg")
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Patch
 
 from common.bars import draw_bars
+from common.panels import show
 from common.quickstart import Row
 from seg.data import Frame, frames
-from seg.drawing import colorize
+from seg.drawing import class_legend, colorize
 from seg.labels import Classes
 from seg.training import load_config
 
@@ -36,9 +36,7 @@ def draw(rows: Sequence[Row], folders: Mapping[str, Path], file: Path, images: i
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 4.6])
     top, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     draw_bars(top.subplots(), {row.name: dict(list(row.metrics.items())[:1]) for row in rows})
-    colours = [
-        Patch(color=colour / 255, label=name) for name, colour in zip(classes.names, classes.colors, strict=True)
-    ]
+    colours = class_legend(classes.names, classes.colors)
     below.legend(handles=colours, loc="outside lower center", ncols=len(classes), handlelength=1, columnspacing=1)
     test = frames("digits", "test", "DATASETS.TEST", need_labels=True)[:images]
     lines = [("image", [plt.imread(frame["image"]) for frame in test])]
@@ -47,9 +45,7 @@ def draw(rows: Sequence[Row], folders: Mapping[str, Path], file: Path, images: i
     for axes, (name, pictures) in zip(below.subplots(len(lines), images), lines, strict=True):
         axes[0].set_ylabel(name)
         for axis, picture in zip(axes, pictures, strict=True):
-            axis.imshow(picture)
-            axis.set_xticks([])
-            axis.set_yticks([])
+            show(axis, picture)
     figure.savefig(file, dpi=75)
     plt.close(figure)
 

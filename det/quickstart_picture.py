@@ -1,7 +1,7 @@
 """The quickstart's picture: AP as bars, and what three detectors see on four test images."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,15 +9,16 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from matplotlib.patches import Rectangle
-from pycocotools import mask as coco_mask
+import torch
+from detectron2.structures import Boxes, BoxMode, Instances
 from pycocotools.coco import COCO
 
 from common import digits
 from common.bars import draw_bars
+from common.panels import show
+from det.drawing import judged
 
 SCORE = 0.5  # boxes below are not shown
-HIT, MISS = "#4ade80", "#f87171"
 
 
 def draw(models: Mapping[str, Mapping[str, float]], folders: Mapping[str, Path], file: Path, images: int = 4) -> None:
@@ -34,7 +35,7 @@ def draw(models: Mapping[str, Mapping[str, float]], folders: Mapping[str, Path],
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 2.6])
     top, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     draw_bars(top.subplots(), models)
-    below.suptitle(f"test images, boxes with score over {SCORE}: green right, red wrong")
+    below.suptitle(f"test images, boxes with score over {SCORE}: green right, red wrong, dashed missed")
     axes = below.subplots(len(folders), images)
     for line, (name, folder) in zip(axes, folders.items(), strict=True):
         seen = json.loads((folder / "inference" / "coco_instances_results.json").read_text())
@@ -46,24 +47,20 @@ def draw(models: Mapping[str, Mapping[str, float]], folders: Mapping[str, Path],
     plt.close(figure)
 
 
-def _draw_image(axis: plt.Axes, truth: COCO, image: int, boxes: list[dict]) -> None:
-    picture = plt.imread(digits.images("test") / truth.imgs[image]["file_name"])
-    axis.imshow(picture)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    objects = truth.imgToAnns[image]
-    for box in boxes:
-        x, y, width, height = box["bbox"]
-        colour = HIT if _is_right(box, objects) else MISS
-        axis.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=1.6))
-        label = digits.CLASSES[box["category_id"] - 1]
-        style = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-        axis.text(x, y, label, fontsize=8, va="bottom", bbox=style, clip_on=True)
+def _draw_image(axis: plt.Axes, truth: COCO, image: int, boxes: Sequence[dict]) -> None:
+    picture = digits.images("test") / truth.imgs[image]["file_name"]
+    boxes_of, classes_of = _instances(truth.imgToAnns[image])
+    objects = Instances((digits.SIZE, digits.SIZE), gt_boxes=boxes_of, gt_classes=classes_of)
+    boxes_of, classes_of = _instances(boxes)
+    scores = torch.tensor([box["score"] for box in boxes])
+    found = Instances((digits.SIZE, digits.SIZE), pred_boxes=boxes_of, pred_classes=classes_of, scores=scores)
+    show(axis, plt.imread(picture))
+    for marks in judged(found, objects, digits.CLASSES)[0]:
+        marks.draw(axis)
 
 
-def _is_right(box: dict, objects: list[dict]) -> bool:
-    """Whether an object of the same class overlaps by half."""
-    same = [o["bbox"] for o in objects if o["category_id"] == box["category_id"]]
-    if not same:
-        return False
-    return bool((coco_mask.iou([box["bbox"]], same, [0] * len(same)) >= 0.5).any())
+def _instances(entries: Sequence[dict]) -> tuple[Boxes, torch.Tensor]:
+    """Boxes and contiguous classes of entries in COCO form, whose categories are counted from 1."""
+    boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32).reshape(-1, 4)
+    classes = torch.tensor([entry["category_id"] - 1 for entry in entries], dtype=torch.int64)
+    return Boxes(BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)), classes

@@ -1,0 +1,93 @@
+"""Pictures side by side, with one title and one legend."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.artist import Artist
+
+HEIGHT = 2.4  # inches of a panel in an overview
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture with its name.
+
+    Args:
+        picture: RGB (H, W, 3) of uint8.
+        note: said above it, behind the name.
+        over: draws on the axis that shows the picture.
+    """
+
+    picture: np.ndarray
+    name: str
+    note: str = ""
+    over: Callable[[plt.Axes], None] | None = None
+
+
+def draw_overview(columns: Sequence[Sequence[Panel]], legend: Sequence[Artist], title: str, file: Path) -> None:
+    """Draw a column for each image; the names of its panels, the same in all columns, stand on the left.
+
+    Args:
+        legend: the entries, labelled.
+        file: the PNG to write; its folder is made.
+    """
+    with _canvas(list(zip(*columns, strict=True)), HEIGHT, legend, title, file) as lines:
+        for axes in lines:
+            axes[0][0].set_ylabel(axes[0][1].name, fontsize=11)
+            for axis, panel in axes:
+                axis.set_title(panel.note, fontsize=8.5)
+
+
+def draw_side_by_side(lines: Sequence[Sequence[Panel]], legend: Sequence[Artist], title: str, file: Path) -> None:
+    """Draw lines of large panels, equally many in each, named above.
+
+    Args:
+        legend: the entries, labelled.
+        file: the PNG to write; its folder is made.
+    """
+    with _canvas(lines, 1.6 * HEIGHT, legend, title, file) as drawn:
+        for axis, panel in chain.from_iterable(drawn):
+            axis.set_title(f"{panel.name}: {panel.note}" if panel.note else panel.name, fontsize=11)
+
+
+@contextmanager
+def _canvas(
+    lines: Sequence[Sequence[Panel]], height: float, legend: Sequence[Artist], title: str, file: Path
+) -> Iterator[list[list[tuple[plt.Axes, Panel]]]]:
+    """Axes that show the panels, each of that height in inches; they become the file when the block ends."""
+    shapes = [panel.picture.shape[:2] for panel in lines[0]]
+    widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
+    rows = ceil(sum(0.5 + 0.085 * len(str(entry.get_label())) for entry in legend) / sum(widths))  # of the legend
+    figure = plt.figure(figsize=(sum(widths) + 0.4, (height + 0.3) * len(lines) + 0.5 + 0.25 * rows))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(lines), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
+    for axis, panel in zip(grid.flat, chain.from_iterable(lines), strict=True):
+        show(axis, panel.picture, panel.over)
+    yield [list(zip(*line, strict=True)) for line in zip(grid, lines, strict=True)]
+    figure.suptitle(title, fontsize=12)
+    if legend:
+        style = {"frameon": False, "handlelength": 1.2, "columnspacing": 1.2}
+        figure.legend(handles=list(legend), loc="outside lower center", ncols=ceil(len(legend) / rows), **style)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def show(axis: plt.Axes, picture: np.ndarray, over: Callable[[plt.Axes], None] | None = None) -> None:
+    """Show a picture (H, W, 3) on an axis, without ticks, and what is drawn over it."""
+    axis.imshow(picture)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+    if over is not None:
+        over(axis)

@@ -1,0 +1,145 @@
+"""What a student, its teacher and the annotations see in the same images, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
+from detectron2.structures import Instances
+from matplotlib.patches import Patch
+from torch import nn
+
+from common.panels import Panel, draw_overview, draw_side_by_side
+from common.teacher import Teacher
+from det.data import class_labels
+from det.drawing import Marks, judged, labelled, legend, predicted
+from det.inference import predict, read_input
+from det.matching import best_score
+from det.samples import Sample, test_samples
+
+SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
+DetTeacher = Teacher[GeneralizedRCNN] | Teacher[RetinaNet]
+
+
+@dataclass(frozen=True)
+class View:
+    """An image (H, W, 3), RGB, its objects if they are known, and what teacher, if there is one, and student see."""
+
+    name: str
+    image: np.ndarray
+    objects: Instances | None
+    teacher: Instances | None
+    student: Instances
+    rule: str  # which of their boxes these are
+
+
+def examples(cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, file: Path, count: int) -> None:
+    """Draw what teacher and student see in the first images of DATASETS.TEST, for models in memory.
+
+    Args:
+        model: the student, in any mode, which it keeps.
+        file: the PNG to write.
+        count: of images.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    overview(views(cfg, model, teacher, test_samples(cfg, count)), class_labels(cfg), file)
+
+
+def views(
+    cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, samples: Sequence[Sample], score: float | None = None
+) -> list[View]:
+    """What both models see in the samples; the teacher in the student's image, as when it is distilled.
+
+    Args:
+        score: boxes below are left out. None: below what suits each model, that is where its F1 over all samples is
+            best (a distilled student's scores, say, can be right and low); SCORE where the truth is not known.
+    """
+    read = [read_input(cfg, sample.file) for sample in samples]
+    inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
+    training = model.training
+    model.eval()
+    try:
+        student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
+    finally:
+        model.train(training)
+    why = "" if score is not None or None in objects else ", where F1 is best on these images"
+    rule, seen = f"boxes with score {least:.2f} or more{why}", [None] * len(samples)
+    if teacher is not None:
+        theirs = teacher.in_float32()
+        turned = [ours | {"image": teacher.own_order([ours["image"]])[0]} for ours in inputs]
+        seen, theirs_least = _sure([predict(theirs, x) for x in turned], objects, score)
+        rule = f"boxes with score {theirs_least:.2f} (teacher), {least:.2f} (student) or more{why}"
+    return [
+        View(sample.name, image, sample.objects, theirs, ours, rule)
+        for sample, (_, image), theirs, ours in zip(samples, read, seen, student, strict=True)
+    ]
+
+
+def _sure(
+    found: list[Instances], objects: Sequence[Instances | None], score: float | None
+) -> tuple[list[Instances], float]:
+    """The predictions that are drawn, and the least score of them."""
+    known = [o for o in objects if o is not None]
+    if score is None and len(known) == len(found):
+        score = best_score(found, known)
+    least = SCORE if score is None else score
+    return [image[image.scores >= least] for image in found], least
+
+
+def overview(seen: Sequence[View], names: Sequence[str], file: Path) -> None:
+    """Draw truth, teacher and student, as far as they are there, of one or more images, each in a column."""
+    draw_overview([_panels(view, names) for view in seen], _legend(seen[0]), _title(seen[0]), file)
+
+
+def picture(view: View, names: Sequence[str], file: Path) -> None:
+    """Draw truth, teacher and student, as far as they are there, of one image."""
+    draw_side_by_side([_panels(view, names)], _legend(view), _title(view), file)
+
+
+def _panels(view: View, names: Sequence[str]) -> list[Panel]:
+    result = [Panel(view.image, "image")]
+    reference = view.objects
+    if view.objects is not None:
+        result = [_panel(view.image, "truth", "", [labelled(view.objects, names)])]
+    if view.teacher is not None:
+        result.append(_judged(view.image, "teacher", view.teacher, reference, names))
+        reference = _as_objects(view.teacher) if reference is None else reference
+    return [*result, _judged(view.image, "student", view.student, reference, names)]
+
+
+def _judged(image: np.ndarray, name: str, found: Instances, objects: Instances | None, names: Sequence[str]) -> Panel:
+    if objects is None:
+        return _panel(image, name, "", [predicted(found, names)])
+    marks, counts = judged(found, objects, names)
+    return _panel(image, name, counts, marks)
+
+
+def _panel(image: np.ndarray, name: str, note: str, marks: Sequence[Marks]) -> Panel:
+    def over(axis: plt.Axes) -> None:
+        for mark in marks:
+            mark.draw(axis)
+
+    return Panel(image, name, note, over)
+
+
+def _as_objects(found: Instances) -> Instances:
+    return Instances(found.image_size, gt_boxes=found.pred_boxes, gt_classes=found.pred_classes)
+
+
+def _title(view: View) -> str:
+    if view.objects is None and view.teacher is not None:
+        return f"{view.rule}; the student's judged by the teacher's"
+    return view.rule
+
+
+def _legend(view: View) -> list[Patch]:
+    return legend() if view.objects is not None or view.teacher is not None else []

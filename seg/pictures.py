@@ -1,0 +1,132 @@
+"""What a student, its teacher and the labels make of the same images, and where they differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+from matplotlib.patches import Patch
+
+from common.errors import UserError
+from common.panels import Panel, draw_overview, draw_side_by_side
+from seg.data import Frame, Reader, test_frames
+from seg.drawing import (
+    NEITHER,
+    STUDENT_RIGHT,
+    TEACHER_RIGHT,
+    UNCLEAR,
+    WRONG,
+    class_legend,
+    colorize,
+    differing,
+    kind_legend,
+    mark,
+    to_rgb,
+    wrong,
+)
+from seg.labels import IGNORE, Classes
+from seg.segmenter import Segmenter, predict
+from seg.teacher import SegTeacher
+
+
+@dataclass(frozen=True)
+class View:
+    """An image (H, W, 3), RGB, and trainIds (H, W): the truth's, the teacher's, both if known, and the student's."""
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray | None
+    teacher: np.ndarray | None
+    student: np.ndarray
+
+
+def examples(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, file: Path, count: int) -> None:
+    """Draw what teacher and student make of the first images of DATASETS.TEST, for models in memory.
+
+    Args:
+        model: the student, in any mode, which it keeps.
+        file: the PNG to write.
+        count: of images.
+
+    Raises:
+        UserError: an image or a label cannot be read.
+    """
+    overview(views(cfg, model, teacher, first_frames(cfg, count)), Classes.of(cfg), file)
+
+
+def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
+    """The first frames of DATASETS.TEST.
+
+    Raises:
+        UserError: DATASETS.TEST is empty.
+    """
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name a split, or a folder of images")
+    return test_frames(cfg)[:count]
+
+
+def views(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, frames: Sequence[Frame]) -> list[View]:
+    """What both models make of the frames, by the student's inference."""
+    training = model.training
+    model.eval()
+    theirs = None if teacher is None else Segmenter(teacher.in_float32(), model.inference).eval()
+    try:
+        return [_view(cfg, model, teacher, theirs, frame) for frame in frames]
+    finally:
+        model.train(training)
+
+
+def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame) -> View:
+    sample = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)(frame)
+    image, truth, seen = sample["image"], None, None
+    if "sem_seg" in sample:
+        truth = sample["sem_seg"].numpy()
+    if teacher is not None and theirs is not None:
+        seen = predict(theirs, teacher.own_order([image])[0])
+    return View(frame["name"], to_rgb(image, cfg.INPUT.FORMAT), truth, seen, predict(model, image))
+
+
+def overview(seen: Sequence[View], classes: Classes, file: Path) -> None:
+    """Draw image, truth, teacher, student and errors, as far as they are there, of one or more images in columns."""
+    columns = [[*_segmentations(view, classes), *_differences(view)] for view in seen]
+    draw_overview(columns, _legend(seen[0], classes), "", file)
+
+
+def picture(view: View, classes: Classes, file: Path) -> None:
+    """Draw image, truth, teacher and student, and below them where they differ, as far as they are there."""
+    lines = [_segmentations(view, classes)]
+    if differences := _differences(view):
+        blank = Panel(np.full_like(view.image, 255), "")
+        lines.append([*[blank] * (len(lines[0]) - len(differences)), *differences])
+    draw_side_by_side(lines, _legend(view, classes), "", file)
+
+
+def _segmentations(view: View, classes: Classes) -> list[Panel]:
+    labels = {"truth": view.truth, "teacher": view.teacher, "student": view.student}
+    drawn = [Panel(colorize(x, classes.colors), name) for name, x in labels.items() if x is not None]
+    return [Panel(view.image, "image"), *drawn]
+
+
+def _differences(view: View) -> list[Panel]:
+    result = []
+    if view.teacher is not None:
+        kinds = differing(view.student, view.teacher, view.truth)
+        result.append(_marked(view, kinds, "teacher/student", "differ", kinds.size))
+    labelled = 0 if view.truth is None else int((view.truth != IGNORE).sum())
+    for name, prediction in (("teacher", view.teacher), ("student", view.student)):
+        if view.truth is not None and prediction is not None:
+            result.append(_marked(view, wrong(prediction, view.truth), f"{name}'s errors", "wrong", labelled))
+    return result
+
+
+def _marked(view: View, kinds: np.ndarray, name: str, verb: str, of: int) -> Panel:
+    return Panel(mark(view.image, kinds), name, f"{np.count_nonzero(kinds) / max(of, 1):.1%} {verb}")
+
+
+def _legend(view: View, classes: Classes) -> list[Patch]:
+    """The classes, and the kinds that there can be; what is UNCLEAR because the label is ignored needs no words."""
+    kinds = [] if view.truth is None else [WRONG]
+    if view.teacher is not None:
+        kinds += [UNCLEAR] if view.truth is None else [STUDENT_RIGHT, TEACHER_RIGHT, NEITHER]
+    return [*class_legend(classes.names, classes.colors), *kind_legend(*kinds)]

@@ -1,0 +1,46 @@
+"""Pictures and labels of a trained segmentation model for any images."""
+
+import argparse
+import json
+
+import numpy as np
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.image_files import find_images
+from common.progress import on_terminal
+from seg.data import Reader, bare_frames
+from seg.drawing import draw_legend, overlay, to_rgb, write
+from seg.labels import Classes
+from seg.segmenter import predict
+from seg.trained import load_trained
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write what the model makes of each image, as the options of tools/predict.py say.
+
+    NAME.png is the image under the colours of legend.png, labelIds/NAME.png holds labelIds, both of the image's
+    size; predictions.json is a list of {"file_name", "label_ids": file, "share": {class: of the pixels, in [0, 1]}}.
+    """
+    if args.score_threshold is not None:
+        raise UserError("--score-threshold is for detectors: leave it out")
+    files = find_images(args.images)
+    trained = load_trained(args.weights, args.config_file, args.opts)
+    classes, channels = trained.classes, trained.cfg.INPUT.FORMAT
+    read, results = Reader(classes, channels), []
+    for frame in tqdm(bare_frames(files), "predicting", disable=not on_terminal()):
+        image = read(frame)["image"]
+        labels = predict(trained.model, image)
+        label_ids = args.output / "labelIds" / f"{frame['name']}.png"
+        write(label_ids, classes.label_ids[labels])
+        write(args.output / f"{frame['name']}.png", overlay(to_rgb(image, channels), labels, classes.colors))
+        results.append({"file_name": frame["image"], "label_ids": str(label_ids), "share": shares(labels, classes)})
+    draw_legend(classes.names, classes.colors, args.output / "legend.png")
+    (args.output / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{len(files)} images: {args.output}")
+
+
+def shares(labels: np.ndarray, classes: Classes) -> dict[str, float]:
+    """The share of each class in trainIds (H, W), in [0, 1]."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    return {name: count / labels.size for name, count in zip(classes.names, counts.tolist(), strict=True)}

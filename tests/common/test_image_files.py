@@ -1,0 +1,42 @@
+"""Image files that a user names."""
+
+import cv2
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.image_files import find_images
+
+
+def write(*files):
+    for file in files:
+        file.parent.mkdir(exist_ok=True, parents=True)
+        cv2.imwrite(str(file), np.zeros((4, 6, 3), np.uint8))
+
+
+def test_files_and_folders_have_names_of_their_own(tmp_path):
+    write(tmp_path / "a" / "x.png", tmp_path / "a" / "deep" / "y.JPG", tmp_path / "b" / "x.png", tmp_path / "x.png")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    found = find_images([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "x.png")])
+    assert found == {
+        "deep/y": tmp_path / "a" / "deep" / "y.JPG",
+        "x": tmp_path / "a" / "x.png",
+        "x-2": tmp_path / "b" / "x.png",
+        "x-3": tmp_path / "x.png",
+    }
+
+
+def test_what_cannot_be_used_is_named(tmp_path):
+    with pytest.raises(UserError, match="no image is named: give files or folders"):
+        find_images([])
+    with pytest.raises(UserError, match=f"{tmp_path} has no image: want files that end in .bmp"):
+        find_images([str(tmp_path)])
+    with pytest.raises(UserError, match=r"gone.png does not exist"):
+        find_images([str(tmp_path / "gone.png")])
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(UserError, match=r"text.png is no image"):
+        find_images([str(tmp_path)])
+    write(tmp_path / "text.png")
+    (tmp_path / "text.png").write_bytes((tmp_path / "text.png").read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"text.png is damaged"):
+        find_images([str(tmp_path)])

@@ -1,0 +1,168 @@
+"""tools/predict.py and tools/visualize.py for detectors, and the pictures of models in memory."""
+
+import copy
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from calling import call, complaint
+from detectron2.engine import DefaultPredictor
+from pycocotools import mask as coco_mask
+from tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
+
+from common import digits
+from det.building import build
+from det.inference import read_input
+from det.pictures import examples
+from det.rcnn_teacher import RCNNTeacher
+from det.relations import relations_of
+from det.retinanet_teacher import RetinaNetTeacher
+from det.samples import test_samples as samples_of_split
+from det.trained import load_trained
+
+STUDENTS = {"rcnn": (STUDENT, RCNNTeacher), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNetTeacher)}
+
+
+def run(folder, *overrides, file=STUDENT):
+    save_teacher(folder, *overrides, file=file)
+    (folder / "weights.pth").rename(folder / "model_final.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """OUTPUT_DIRs of a teacher and of a student that learnt from it."""
+    root = tmp_path_factory.mktemp("runs")
+    teacher = run(root / "teacher", file=TEACHER)
+    node = "DISTILL.TEACHER"
+    keys = [f"{node}.CONFIG_FILE", teacher / "config.yaml", f"{node}.WEIGHTS", teacher / "model_final.pth"]
+    return {"teacher": teacher, "student": run(root / "student", *keys)}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with one image that is resized, and one of the test split."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    cv2.imwrite(str(folder / "noise.png"), noise)
+    shutil.copy(next(digits.images("test").iterdir()), folder / "scene.png")
+    return folder
+
+
+def test_predictions_are_those_of_the_default_predictor(runs, images, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out"
+    call(monkeypatch, "predict", "--weights", runs["teacher"], "--output", output, "--score-threshold", "0.3", images)
+    assert all((output / f"{name}.png").stat().st_size > 1000 for name in ("noise", "scene"))
+    written = json.loads((output / "predictions.json").read_text())
+    assert f"{len(written)} objects in 2 images" in capsys.readouterr().out
+    cfg = config(TEACHER, "MODEL.WEIGHTS", runs["teacher"] / "model_final.pth")
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.3
+    predictor = DefaultPredictor(cfg)
+    for number, name in enumerate(("noise", "scene")):
+        image = cv2.imread(str(images / f"{name}.png"))
+        wanted = predictor(image)["instances"]
+        seen = [entry for entry in written if entry["image_id"] == number]
+        assert len(wanted) == len(seen) > 0
+        assert {entry["file_name"] for entry in seen} == {str(images / f"{name}.png")}
+        for entry, box, score, kind, mask in zip(
+            seen, wanted.pred_boxes, wanted.scores, wanted.pred_classes, wanted.pred_masks, strict=True
+        ):
+            x, y, right, bottom = box.tolist()
+            assert entry["bbox"] == pytest.approx([x, y, right - x, bottom - y], abs=0.1)
+            assert entry["score"] == pytest.approx(score.item(), abs=1e-3)
+            assert (entry["category_id"], entry["category_name"]) == (kind.item(), str(kind.item()))
+            assert (coco_mask.decode(entry["segmentation"]) != mask.numpy()).mean() < 0.01
+
+
+def test_split_with_truth_and_teacher(runs, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    few = ["--images", "1", "--opts", "DATASETS.TEST", "('digits_test',)", "DATASETS.TRAIN", "('gone',)"]
+    call(monkeypatch, "visualize", "--weights", runs["student"], "--output", output, *few)
+    first = min(digits.images("test").iterdir())
+    assert {path.name for path in output.iterdir()} == {"overview.png", "relations.png", first.name}
+
+
+def test_folder_and_another_teacher(runs, images, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    options = ["--weights", runs["student"] / "model_final.pth", "--teacher", runs["student"], "--output", output]
+    call(monkeypatch, "visualize", *options, images)
+    assert {path.stem for path in output.iterdir()} == {"noise", "scene", "overview", "relations"}
+
+
+def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, monkeypatch, caplog):
+    gone = ["--opts", "DISTILL.TEACHER.WEIGHTS", "gone.pth"]
+    options = ["--weights", runs["student"], "--output", tmp_path / "out"]
+    call(monkeypatch, "visualize", *options, images, *gone)
+    assert "without its teacher, whose weights gone.pth are not there: --teacher names another" in caplog.text
+    assert (tmp_path / "out" / "relations.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("tool", "options", "message"),
+    [
+        ("predict", ["--score-threshold", "2", "IMAGES"], "--score-threshold is 2.0: want a number from 0 to 1"),
+        ("predict", [], "no image is named: give files or folders"),
+        ("predict", ["gone.png"], "gone.png does not exist"),
+        ("visualize", ["--score-threshold", "-1"], "--score-threshold is -1.0: want a number from 0 to 1"),
+        ("visualize", ["--images", "0"], "--images is 0: want 1 or more"),
+        ("visualize", ["--opts", "DATASETS.TEST", "()"], "DATASETS.TEST is empty: name the data set, or a folder"),
+        ("visualize", ["--teacher", "gone", "IMAGES"], "--teacher: there is no file gone"),
+    ],
+)
+def test_what_is_wrong_is_one_line(runs, images, monkeypatch, capsys, tmp_path, tool, options, message):
+    words = [str(images) if word == "IMAGES" else word for word in options]
+    argv = ["--weights", runs["student"], "--output", tmp_path / "out", *words]
+    assert message in complaint(monkeypatch, capsys, tool, *argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_image_that_is_damaged_inside(runs, images, tmp_path, monkeypatch, capsys):
+    file = images / "scene.png"
+    content = bytearray(file.read_bytes())
+    content[60:360] = b"\xff" * 300
+    file.write_bytes(content)
+    line = complaint(monkeypatch, capsys, "predict", "--weights", runs["student"], "--output", tmp_path / "out", file)
+    assert f"{file} cannot be read as an image" in line
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_model_with_its_double_as_teacher(kind, tmp_path):
+    """In memory, in training, the double in the other channel order and half as precise."""
+    file, holder = STUDENTS[kind]
+    model = load_trained(str(run(tmp_path / "run", file=file))).model.train()
+    cfg = config(file)
+    double = copy.deepcopy(model)
+    for buffer in (double.pixel_mean, double.pixel_std):
+        buffer.copy_(buffer.flip(0))
+    weight = next(p for p in double.backbone.parameters() if p.dim() == 4 and p.shape[1] == 3)
+    weight.data = weight.data.flip(1)
+    teacher = holder(double, flip_channels=True)
+    samples = samples_of_split(cfg, 2)
+    relations = relations_of(cfg, model.eval(), teacher, samples)
+    np.testing.assert_allclose(relations.intra, 1, atol=1e-4)
+    np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-3)
+    model.train()
+    examples(cfg, model, holder(double, True, torch.bfloat16), tmp_path / "examples.png", 2)
+    assert model.training
+    assert (tmp_path / "examples.png").stat().st_size > 10_000
+
+
+def test_rows_of_relations(tmp_path):
+    """Two-stage: the proposals, with background; one-stage: all anchors."""
+    for kind, (file, _) in STUDENTS.items():
+        cfg = config(file)
+        model = build(cfg).eval()
+        samples = samples_of_split(cfg, 1)
+        relations = relations_of(cfg, model, None, samples)
+        if kind == "rcnn":
+            assert relations.student.shape == (11, 11)
+            assert 0 < relations.rows <= cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+        else:
+            features = model.backbone(model.preprocess_image([read_input(cfg, samples[0].file)[0]]).tensor)
+            anchors = model.anchor_generator([features[level] for level in model.head_in_features])
+            assert relations.student.shape == (10, 10)
+            assert relations.rows == sum(map(len, anchors))

@@ -1,0 +1,148 @@
+"""tools/predict.py and tools/visualize.py for segmentation, and the pictures of models in memory."""
+
+import copy
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from calling import call, complaint
+from scenes import STUDENT, TEACHER, config, save_teacher
+from trained import as_if_trained
+
+from common import digits
+from seg import build_network
+from seg.data import Reader
+from seg.data import test_frames as frames_of_split
+from seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
+from seg.labels import IGNORE
+from seg.pictures import examples
+from seg.relations import relations_of
+from seg.segmenter import predict
+from seg.teacher import SegTeacher
+from seg.trained import load_trained
+
+
+def run(folder, *overrides, file=STUDENT):
+    save_teacher(folder, *overrides, file=file)
+    (folder / "weights.pth").rename(folder / "model_final.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """OUTPUT_DIRs of a teacher and of a student that learnt from it."""
+    root = tmp_path_factory.mktemp("runs")
+    teacher = run(root / "teacher", file=TEACHER)
+    node, plain = "DISTILL.TEACHER", config(STUDENT)
+    student = root / "student"
+    torch.manual_seed(2)
+    network = as_if_trained(build_network(plain))
+    plain.merge_from_list([f"{node}.CONFIG_FILE", str(teacher / "config.yaml")])
+    plain.merge_from_list([f"{node}.WEIGHTS", str(teacher / "model_final.pth")])
+    student.mkdir()
+    (student / "config.yaml").write_text(plain.dump())
+    torch.save({"model": network.smp.state_dict()}, student / "model_final.pth")
+    return {"teacher": teacher, "student": student}
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("one", (50, 70)), ("two", (64, 64))):
+        cv2.imwrite(str(folder / f"{name}.png"), rng.integers(0, 256, (*size, 3)).astype(np.uint8))
+    return folder
+
+
+def test_errors_by_hand():
+    truth = np.array([[0, 1, 2, IGNORE]])
+    prediction = np.array([[0, 2, 2, 1]])
+    assert wrong(prediction, truth).tolist() == [[NOTHING, WRONG, NOTHING, NOTHING]]
+
+
+def test_differences_by_hand():
+    student, teacher = np.array([[0, 1, 1, 1, 2, 0]]), np.array([[0, 0, 0, 0, 1, 1]])
+    truth = np.array([[1, 1, 0, 2, IGNORE, 0]])
+    kinds = differing(student, teacher, truth).tolist()
+    assert kinds == [[NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR, STUDENT_RIGHT]]
+    assert differing(student, teacher, None).tolist() == [[NOTHING, *[UNCLEAR] * 5]]
+
+
+def test_marked_pixels_have_their_colour_others_are_grey():
+    image = np.random.default_rng(0).integers(0, 256, (1, 2, 3)).astype(np.uint8)
+    drawn = mark(image, np.array([[NOTHING, WRONG]]))
+    assert len(set(drawn[0, 0].tolist())) == 1
+    assert drawn[0, 1].tolist() == [220, 38, 38]
+
+
+def test_predictions(runs, images, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    call(monkeypatch, "predict", "--weights", runs["student"], "--output", output, images)
+    trained = load_trained(str(runs["student"]))
+    written = json.loads((output / "predictions.json").read_text())
+    assert [entry["file_name"] for entry in written] == [str(images / "one.png"), str(images / "two.png")]
+    for entry, name in zip(written, ("one", "two"), strict=True):
+        sample = Reader(trained.classes, "RGB")({"name": name, "image": entry["file_name"], "label": None})
+        wanted = predict(trained.model, sample["image"])
+        label_ids = cv2.imread(entry["label_ids"], cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(label_ids, trained.classes.label_ids[wanted])
+        assert list(entry["share"]) == trained.classes.names
+        assert list(entry["share"].values()) == [float((wanted == number).mean()) for number in range(11)]
+        assert cv2.imread(str(output / f"{name}.png")).shape == (*wanted.shape, 3)
+    assert (output / "legend.png").is_file()
+
+
+def test_split_with_truth_and_teacher(runs, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    few = ["--images", "1", "--opts", "DATASETS.TEST", "['test']"]
+    call(monkeypatch, "visualize", "--weights", runs["student"], "--output", output, *few)
+    first = min(digits.images("test").iterdir()).name.replace("_leftImg8bit", "")
+    assert {path.name for path in output.iterdir()} == {"overview.png", "relations.png", first}
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_folder_with_and_without_a_teacher(runs, images, tmp_path, monkeypatch, caplog, teacher):
+    output = tmp_path / "out"
+    more = ["--teacher", runs["teacher"], images]
+    if not teacher:
+        more = [images, "--opts", "DISTILL.TEACHER.WEIGHTS", "gone.pth"]
+    call(monkeypatch, "visualize", "--weights", runs["student"], "--output", output, *more)
+    assert {path.stem for path in output.iterdir()} == {"one", "two", "overview", "relations"}
+    assert ("without its teacher, whose weights gone.pth are not there" in caplog.text) != teacher
+
+
+@pytest.mark.parametrize(
+    ("tool", "options", "message"),
+    [
+        ("predict", ["--score-threshold", "0.5", "IMAGES"], "--score-threshold is for detectors: leave it out"),
+        ("predict", [], "no image is named: give files or folders"),
+        ("visualize", ["--score-threshold", "0.5"], "--score-threshold is for detectors: leave it out"),
+        ("visualize", ["--opts", "DATASETS.TEST", "[]"], "DATASETS.TEST is empty: name a split, or a folder of images"),
+        ("visualize", ["--teacher", "IMAGES"], "--teacher: no config.yaml lies beside"),
+    ],
+)
+def test_what_is_wrong_is_one_line(runs, images, monkeypatch, capsys, tmp_path, tool, options, message):
+    words = [str(images) if word == "IMAGES" else word for word in options]
+    argv = ["--weights", runs["student"], "--output", tmp_path / "out", *words]
+    assert message in complaint(monkeypatch, capsys, tool, *argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_with_its_double_as_teacher(runs, tmp_path):
+    """In memory, in training, the double in the other channel order and half as precise."""
+    cfg = config(STUDENT)
+    model = load_trained(str(runs["student"])).model
+    double = copy.deepcopy(model.network)
+    weight = next(p for p in double.smp.encoder.parameters() if p.dim() == 4 and p.shape[1] == 3)
+    weight.data = weight.data.flip(1)
+    relations = relations_of(cfg, model, SegTeacher(double, flip_channels=True), frames_of_split(cfg)[:2])
+    np.testing.assert_allclose(relations.intra, 1, atol=1e-4)
+    np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-3)
+    assert relations.rows == 2 * 16 * 16
+    model.train()
+    examples(cfg, model, SegTeacher(double, True, torch.bfloat16), tmp_path / "examples.png", 2)
+    assert model.training
+    assert (tmp_path / "examples.png").stat().st_size > 10_000
