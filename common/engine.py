@@ -122,7 +122,7 @@ def train(
 
     def draw_and_report() -> None:
         output, picture = Path(cfg.OUTPUT_DIR), None
-        if cfg.TEST.EXAMPLES:
+        if cfg.TEST.EXAMPLES and cfg.DATASETS.TEST:
             picture = output / "examples.png"
             with average.in_place() if average else nullcontext():
                 examples(picture)

@@ -81,7 +81,9 @@ class Evaluator(DatasetEvaluator):
 
 
 def evaluate(cfg: CfgNode, model: Segmenter) -> engine.Results:
-    """Scores in percent on all splits of DATASETS.TEST together; {} without labels and on other processes."""
+    """Scores in percent on all splits of DATASETS.TEST together; {} without labels or splits, and on other processes."""
+    if not cfg.DATASETS.TEST:
+        return {}
     frames = test_frames(cfg)
     output = Path(cfg.OUTPUT_DIR) / "inference"
     evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
