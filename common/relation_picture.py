@@ -82,7 +82,8 @@ def _matrix(
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.6 * limit else "black"
-                axis.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                number = axis.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                number.set_in_layout(False)  # it lies inside; to measure hundreds of them takes seconds
     axis.set_xticks(range(len(names)), names, rotation=90 if _long(names) else 0, fontsize=_fontsize(names))
     axis.set_yticks(range(len(names)), names, fontsize=_fontsize(names))
     axis.set_title(title, fontsize=11)

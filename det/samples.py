@@ -41,7 +41,7 @@ def folder_samples(folder: str, count: int) -> list[Sample]:
     Raises:
         UserError: there are none, or one cannot be used.
     """
-    return [Sample(name, file, None) for name, file in islice(find_images([folder]).items(), count)]
+    return [Sample(name, file, None) for name, file in find_images([folder], count).items()]
 
 
 def _sample(entry: dict) -> Sample:

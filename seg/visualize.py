@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     trained = load_trained(args.weights, args.config_file, args.opts)
     cfg, model, classes = trained.cfg, trained.model, trained.classes
     count, folder = args.images, args.folder
-    frames = bare_frames(find_images([folder]))[:count] if folder else first_frames(cfg, count)
+    frames = bare_frames(find_images([folder], count)) if folder else first_frames(cfg, count)
     run = with_teacher(load_config(locate(args.weights, args.config_file)[1], args.opts), args.teacher)
     teacher = load_teacher(run) if run is not None else None
     seen = views(cfg, model, teacher, frames)
