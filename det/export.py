@@ -17,7 +17,7 @@ from torch import Tensor
 from common import onnx_files
 from common.errors import UserError
 from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
-from common.images import image_files
+from common.image_files import find_images
 from common.quiet import quiet
 from det.config import add_distill_config
 from det.data import Mapper, test_dataset
@@ -65,7 +65,7 @@ def export(
 
 def _samples(cfg: CfgNode, dataset: str, folder: Path | None, count: int) -> list[dict]:
     if folder:
-        dicts: list[dict] = [{"file_name": str(file)} for file in image_files(folder, count)]
+        dicts: list[dict] = [{"file_name": str(file)} for file in find_images([str(folder)], count).values()]
     else:
         dicts = DatasetCatalog.get(dataset)[:count]
     mapper = Mapper(cfg, is_train=False)

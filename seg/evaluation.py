@@ -81,7 +81,7 @@ class Evaluator(DatasetEvaluator):
 
 
 def evaluate(cfg: CfgNode, model: Segmenter) -> engine.Results:
-    """Scores in percent on all splits of DATASETS.TEST together; {} without labels or splits, and on other processes."""
+    """Scores in percent on all splits of DATASETS.TEST together; {} without labels, and off the main process."""
     if not cfg.DATASETS.TEST:
         return {}
     frames = test_frames(cfg)

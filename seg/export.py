@@ -15,9 +15,9 @@ from torch.export import Dim, ExportedProgram
 from common import onnx_files
 from common.errors import UserError
 from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
-from common.images import image_files
+from common.image_files import find_images
 from common.quiet import quiet
-from seg.data import Reader, test_frames
+from seg.data import Reader, bare_frames, test_frames
 from seg.deployed import Deployed, without_adaptive_pools
 from seg.labels import Classes
 from seg.network import Network
@@ -60,7 +60,7 @@ def export(
 
 def _samples(cfg: CfgNode, folder: Path | None, count: int) -> list[dict]:
     if folder:
-        frames = [{"name": f.stem, "image": str(f), "label": None} for f in image_files(folder, count)]
+        frames = bare_frames(find_images([str(folder)], count))
     else:
         with needing_images():
             frames = test_frames(cfg)

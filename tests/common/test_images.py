@@ -52,6 +52,20 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:900])
 
 
+def overwrite(file):
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 255
+    file.write_bytes(whole)
+
+
+def test_damage_within_a_png(tmp_path):
+    """Detectron2 reads it, too, but as black."""
+    NOISE.save(tmp_path / "a.png")
+    overwrite(tmp_path / "a.png")
+    with pytest.raises(DamagedError, match=re.escape(f"{tmp_path / 'a.png'} is damaged: ")):
+        look(str(tmp_path / "a.png"))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

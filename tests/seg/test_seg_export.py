@@ -129,7 +129,7 @@ def test_images_of_a_folder(export, refused, run_folder, tmp_path, capsys):
     argv = ["--weights", run_folder, "--format", "weights", "--output", tmp_path / "out", "DATASETS.ROOT", "gone"]
     assert refused(*argv).endswith("; or name a folder of images to compare the export on with --image-folder")
     empty = refused(*argv, "--image-folder", tmp_path)
-    assert empty == f"--image-folder: there is no image (.jpg, .jpeg, .png, .bmp, .webp) in {tmp_path}"
+    assert empty.startswith(f"{tmp_path} has no image: want files that end in ")
     cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50, 3), 99, np.uint8))
     export(*argv, "--image-folder", tmp_path)
     assert "compared with PyTorch on 1 images" in capsys.readouterr().out
