@@ -8,8 +8,11 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from common.history import History
+
+LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
 
 
 def draw(history: History, metric: str, file: Path) -> None:
@@ -37,7 +40,9 @@ def _panel(axis: plt.Axes, title: str, names: Sequence[str], history: History) -
     if len(names) > 1:
         axis.legend(fontsize=8)
         # A task's losses and distillation's may be far apart; what is 0 at times has no logarithm.
-        axis.set_yscale("symlog", linthresh=0.1)
+        axis.set_yscale("symlog", linthresh=LINEAR)
+        axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LINEAR, subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_title(title)
     axis.set_xlabel("iterations")
     axis.grid(alpha=0.3)
