@@ -10,9 +10,11 @@ _cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
 
 from common import digits  # noqa: E402
+from common.benchmark import measure  # noqa: E402
 
 # Everything here is small: threads would only wait for each other.
 torch.set_num_threads(1)
+measure.SECONDS = 0.1
 digits.SCENES = {"train": 12, "val": 4, "test": 4}
 
 

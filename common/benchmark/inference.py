@@ -15,7 +15,6 @@ from common.benchmark.report import report
 from common.quiet import quiet
 
 BATCHES = (1, 4, 16)  # images at a time
-SECONDS = 20.0  # about, to measure all models at one size
 Size = tuple[int, int]  # height, width
 
 
@@ -82,7 +81,7 @@ def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> li
         for count in BATCHES
         for subject in subjects
     }
-    seconds = medians({f"{name} {count}": step for (name, count), step in steps.items()}, device, SECONDS)
+    seconds = medians({f"{name} {count}": step for (name, count), step in steps.items()}, device)
     results = []
     for subject in subjects:
         work, not_counted = multiply_adds(subject.model, subject.batch(size, 1))

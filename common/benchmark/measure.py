@@ -12,19 +12,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 Step = Callable[[], object]
+SECONDS = 10.0  # about how long all steps of a comparison are measured
 
 
-def medians(steps: Mapping[str, Step], device: torch.device, seconds: float = 10.0) -> dict[str, float]:
+def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]:
     """Median seconds of each step, after one call to warm up.
 
-    The steps take turns, so that what else the machine does meets all of them alike.
-
-    Args:
-        seconds: about how long to measure all of them together; every step runs 3 to 100 times.
+    The steps take turns, so that what else the machine does meets all of them alike: 3 to 100 times each.
     """
     warm_up = sum(_seconds(step, device) for step in steps.values())
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(min(100, max(3, int(seconds / warm_up)))):
+    for _ in range(min(100, max(3, int(SECONDS / warm_up)))):
         for name, step in steps.items():
             times[name].append(_seconds(step, device))
     return {name: statistics.median(taken) for name, taken in times.items()}

@@ -22,7 +22,6 @@ SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, 
 def profile(monkeypatch):
     def call(*argv):
         monkeypatch.setattr(inference, "BATCHES", (1, 2))
-        monkeypatch.setattr(inference, "SECONDS", 0.1)
         monkeypatch.setattr("sys.argv", ["profile.py", *map(str, argv)])
         runpy.run_path(str(TOOL), run_name="__main__")
 
