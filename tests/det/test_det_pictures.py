@@ -126,7 +126,7 @@ def test_image_that_is_damaged_inside(runs, images, tmp_path, monkeypatch, capsy
     content[60:360] = b"\xff" * 300
     file.write_bytes(content)
     line = complaint(monkeypatch, capsys, "predict", "--weights", runs["student"], "--output", tmp_path / "out", file)
-    assert f"{file} is damaged: broken data stream" in line
+    assert f"{file} is damaged: " in line
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
