@@ -36,6 +36,7 @@ def det_model(file, keys):
     model = build_model(tiny.config(file, *keys))
     if isinstance(model, RetinaNet):  # its first logits are all alike, and their correlations rounding in float32
         model.double().teacher.model.double()
+        model.teacher.precision = torch.float64
     return model, [image for seed in range(4) for image in tiny.batch(1, seed)]  # of one size
 
 
