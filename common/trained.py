@@ -74,7 +74,7 @@ def with_teacher(cfg: CfgNode, weights: str = "") -> CfgNode | None:
 
     Args:
         cfg: of the run, with the teacher that it learnt from.
-        weights: another teacher: a checkpoint, or the OUTPUT_DIR of a finished training.
+        weights: another teacher: a checkpoint, or the OUTPUT_DIR of a finished training; or "none".
 
     Raises:
         UserError: there is no teacher at weights.
@@ -82,6 +82,8 @@ def with_teacher(cfg: CfgNode, weights: str = "") -> CfgNode | None:
     cfg = cfg.clone()
     cfg.defrost()
     node = cfg.DISTILL.TEACHER
+    if weights == "none":
+        return None
     if weights:
         node.WEIGHTS, node.CONFIG_FILE = locate(weights, key="--teacher")
     elif not node.WEIGHTS:

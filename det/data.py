@@ -117,11 +117,20 @@ def test_dataset(cfg: CfgNode) -> str:
     """
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: name a data set")
+    return with_test_alone(cfg).DATASETS.TEST[0]
+
+
+def with_test_alone(cfg: CfgNode) -> CfgNode:
+    """A copy of cfg with the data sets of DATASETS.TEST only, checked.
+
+    Raises:
+        UserError: as check_datasets.
+    """
     alone = cfg.clone()
     alone.defrost()
     alone.DATASETS.TRAIN, alone.DATASETS.UNLABELED = (), []
     check_datasets(alone)
-    return cfg.DATASETS.TEST[0]
+    return alone
 
 
 def _check_same_categories(cfg: CfgNode) -> list[str]:

@@ -9,12 +9,12 @@ from torch import nn
 
 from common.trained import locate, with_teacher
 from det import rcnn_teacher, relations, retinanet_teacher
-from det.data import check_datasets
+from det.data import with_test_alone
 from det.inference import check_score
 from det.pictures import overview, picture, views
 from det.rcnn_teacher import RCNNTeacher
 from det.retinanet_teacher import RetinaNetTeacher
-from det.samples import Sample, folder_samples, test_samples
+from det.samples import folder_samples, test_samples
 from det.trained import load_trained
 from det.training import read_config
 
@@ -28,7 +28,8 @@ def main(args: argparse.Namespace) -> None:
         check_score(args.score_threshold)
     trained = load_trained(args.weights, args.config_file, args.opts)
     cfg, model = trained.cfg, trained.model
-    samples = folder_samples(args.folder, args.images) if args.folder else _of_split(cfg, args.images)
+    count, folder = args.images, args.folder
+    samples = folder_samples(folder, count) if folder else test_samples(with_test_alone(cfg), count)
     run = with_teacher(read_config(locate(args.weights, args.config_file)[1], args.opts), args.teacher)
     teacher = _load(run, model) if run is not None else None
     seen = views(cfg, model, teacher, samples, args.score_threshold)
@@ -41,14 +42,6 @@ def main(args: argparse.Namespace) -> None:
     else:
         logger.warning(f"without relations.png: {type(model).__name__} is no R-CNN and no RetinaNet")
     print(f"{len(seen)} images: {args.output}")
-
-
-def _of_split(cfg: CfgNode, count: int) -> list[Sample]:
-    only = cfg.clone()
-    only.defrost()
-    only.DATASETS.TRAIN, only.DATASETS.UNLABELED = (), []  # need not be there
-    check_datasets(only)
-    return test_samples(only, count)
 
 
 def _load(run: CfgNode, model: nn.Module) -> RCNNTeacher | RetinaNetTeacher:

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("folder", nargs="?", metavar="FOLDER", help="of images; default: the split of DATASETS.TEST")
     result.add_argument("--weights", required=True, metavar="W", help="checkpoint, or the OUTPUT_DIR of a training")
-    result.add_argument("--teacher", default="", metavar="WT", help="default: DISTILL.TEACHER of the config")
+    result.add_argument("--teacher", default="", metavar="WT", help="or none; default: DISTILL.TEACHER of the config")
     result.add_argument("--config-file", default="", metavar="F", help="default: config.yaml beside the weights")
     result.add_argument("--output", type=Path, default=Path("output/visualize"), metavar="D")
     result.add_argument("--images", type=int, default=8, metavar="N", help="how many, from the first")

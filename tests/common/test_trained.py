@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from detectron2.config import get_cfg
 
+from common.config import add_common_keys
 from common.errors import UserError
-from common.trained import task
+from common.trained import task, with_teacher
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -20,3 +22,12 @@ def test_every_shipped_config_is_known(side):
 def test_missing_config():
     with pytest.raises(UserError, match="config file nowhere does not exist"):
         task("nowhere")
+
+
+def test_teacher_of_a_picture_can_be_left_out():
+    cfg = get_cfg()
+    add_common_keys(cfg)
+    cfg.DISTILL.TEACHER.WEIGHTS = __file__
+    found = with_teacher(cfg)
+    assert (found.DISTILL.TEACHER.WEIGHTS, found.DISTILL.TEACHER.PRECISION) == (__file__, "float32")
+    assert with_teacher(cfg, "none") is None
