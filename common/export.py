@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from common.errors import UserError
+from densedist.common.errors import UserError
 
 FORMATS = ("weights", "onnx", "torch")
 DESCRIPTION = "model.json"  # its name in weights/ and within the torch format

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.errors import UserError
-from common.export import Description
+from densedist.common.errors import UserError
+from densedist.common.export import Description
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 OPSET = 18  # from 16 on RoIAlign is Detectron2's

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from common.history import read
-from common.launch import parser
+from densedist.common.report.history import read
+from densedist.common.engine.launch import parser
 
 
 @dataclass(frozen=True)

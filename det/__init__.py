@@ -1,10 +1,10 @@
 """Detection on Detectron2. Importing it registers the students, the timm backbones and the digits data."""
 
-from det import data as _data
-from det.backbone import build_timm_fpn_backbone
-from det.config import add_distill_config
-from det.rcnn import DistillRCNN
-from det.retinanet import DistillRetinaNet
+from densedist.det import data as _data
+from densedist.det.backbone import build_timm_fpn_backbone
+from densedist.det.config import add_distill_config
+from densedist.det.rcnn import DistillRCNN
+from densedist.det.retinanet import DistillRetinaNet
 
 _data.register_digits()
 

@@ -12,7 +12,7 @@ from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.structures import BoxMode
 
-from common.errors import UserError
+from densedist.common.errors import UserError
 
 logger = logging.getLogger(__name__)
 Entry = dict[str, Any]

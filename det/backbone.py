@@ -11,7 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
-from common.errors import UserError
+from densedist.common.errors import UserError
 
 
 class TimmBackbone(Backbone):

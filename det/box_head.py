@@ -7,8 +7,8 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, ROIHead
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.losses.features import widen
+from densedist.common.errors import UserError
+from densedist.common.losses.checks import widen
 
 
 def check(roi_heads: nn.Module) -> None:

@@ -9,10 +9,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin
 
-from common.errors import UserError
-from common.images import check_images, look
-from common.once import once
-from det.annotations import Coco, bad_boxes, check_references, read_coco
+from densedist.common.errors import UserError
+from densedist.common.data.images import check_images, look
+from densedist.common.distributed import once
+from densedist.det.annotations import Coco, bad_boxes, check_references, read_coco
 
 logger = logging.getLogger(__name__)
 PREDEFINED = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)

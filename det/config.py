@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode
 
-from common.config import add_common_keys
+from densedist.common.config.merge import add_common_keys
 
 
 def add_distill_config(cfg: CfgNode) -> None:

@@ -13,13 +13,13 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Sampler
 
-from common import digits
-from common.errors import UserError
-from common.randomness import seeded
-from common.stream import Start, stream
-from common.unlabeled import Batches, join
-from det.annotations import labelled_dicts
-from det.config import count_classes
+from densedist.common import digits
+from densedist.common.errors import UserError
+from densedist.common.randomness import seeded
+from densedist.common.data.loader import Start, stream
+from densedist.common.data.loader import Batches, join
+from densedist.det.annotations import labelled_dicts
+from densedist.det.config import count_classes
 
 
 def register_digits() -> None:

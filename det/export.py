@@ -14,16 +14,16 @@ from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from common import onnx_files
-from common.errors import UserError
-from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
-from common.image_files import find_images
-from common.quiet import quiet
-from det.config import add_distill_config
-from det.data import Mapper, test_dataset
-from det.stock import is_timm, stock_config, stock_model
-from det.trained import Trained, load_trained
-from det.verification import Detections, Run, compare, in_pytorch
+from densedist.common import onnx_files
+from densedist.common.errors import UserError
+from densedist.common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
+from densedist.common.data.images import find_images
+from densedist.common.logging import quiet
+from densedist.det.config import add_distill_config
+from densedist.det.data import Mapper, test_dataset
+from densedist.det.stock import is_timm, stock_config, stock_model
+from densedist.det.models import Trained, load_trained
+from densedist.det.verification import Detections, Run, compare, in_pytorch
 
 OUTPUTS = ("boxes", "scores", "classes")
 

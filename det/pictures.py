@@ -16,13 +16,13 @@ from detectron2.structures import Instances
 from matplotlib.patches import Patch
 from torch import nn
 
-from common.panels import Panel, draw_overview, draw_side_by_side
-from common.teacher import Teacher
-from det.data import class_labels
-from det.drawing import Marks, judged, labelled, legend, predicted
-from det.inference import predict, read_input
-from det.matching import best_score
-from det.samples import Sample, test_samples
+from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
+from densedist.common.distill.teacher import Teacher
+from densedist.det.data import class_labels
+from densedist.det.drawing import Marks, judged, labelled, legend, predicted
+from densedist.det.predict import predict, read_input
+from densedist.det.drawing import best_score
+from densedist.det.visualize import Sample, test_samples
 
 SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
 DetTeacher = Teacher[GeneralizedRCNN] | Teacher[RetinaNet]

@@ -9,13 +9,13 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
 
-from common.collectives import mean_over_processes
-from common.distiller import Distiller, build_distiller, is_on
-from common.errors import UserError
-from common.recording import record
-from det.feature_taps import Levels, feature_taps, offer, shared_levels
-from det.retinanet_teacher import RetinaNetTeacher, load_teacher
-from det.unlabeled import learn_and_imitate
+from densedist.common.distributed import mean_over_processes
+from densedist.common.distill.distiller import Distiller, build_distiller, is_on
+from densedist.common.errors import UserError
+from densedist.common.distill.taps import record
+from densedist.det.taps import Levels, feature_taps, offer, shared_levels
+from densedist.det.retinanet import RetinaNetTeacher, load_teacher
+from densedist.det.distilling import learn_and_imitate
 
 
 @META_ARCH_REGISTRY.register()
@@ -132,3 +132,51 @@ class LossNormalizer:
     def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
         if state_dict["value"] is not None:
             self._model.loss_normalizer = state_dict["value"]
+
+
+#### MERGED FROM det.retinanet_teacher
+"""The frozen RetinaNet teacher: from its own config and weights to taps for the student's images."""
+
+from collections.abc import Collection, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.modeling.meta_arch import RetinaNet
+from torch import Tensor
+
+from densedist.common.distill.teacher import Teacher, precision
+from densedist.det.taps import feature_taps
+from densedist.det.models import load_model
+
+
+class RetinaNetTeacher(Teacher[RetinaNet]):
+    """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
+
+    def taps(
+        self, needed: Collection[str], images: list[Tensor], levels: list[str]
+    ) -> tuple[list[Tensor], dict[str, Sequence[Tensor]]]:
+        """Class logits (N, anchors x classes, H, W) of each level, and the taps of det/feature_taps.py needed.
+
+        The logits are left out (an empty list) where neither cls_logits nor logit_maps is needed.
+
+        Args:
+            images: raw images (3, H, W), 0 to 255, in the student's channel order.
+            levels: the backbone's maps to take.
+        """
+        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
+        with self.alone():
+            features = self.model.backbone(batch.tensor.to(self.precision))
+            maps = []
+            if {"cls_logits", "logit_maps"} & set(needed):
+                head = self.model.head
+                maps = [head.cls_score(head.cls_subnet(features[level])) for level in self.model.head_in_features]
+            return maps, feature_taps(needed, features, levels)
+
+
+def load_teacher(student_cfg: CfgNode) -> RetinaNetTeacher:
+    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+
+    Raises:
+        UserError: a missing config or weights, weights that do not fit, classes other than the student's, a
+            teacher of another kind, or an unknown precision.
+    """
+    return RetinaNetTeacher(*load_model(student_cfg, RetinaNet), precision(student_cfg))

@@ -3,9 +3,9 @@
 from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
-from det.building import build
-from det.rcnn import DistillRCNN
-from det.retinanet import DistillRetinaNet
+from densedist.det.models import build
+from densedist.det.rcnn import DistillRCNN
+from densedist.det.retinanet import DistillRetinaNet
 
 OF_STOCK = {DistillRCNN.__name__: "GeneralizedRCNN", DistillRetinaNet.__name__: "RetinaNet"}
 TIMM_BACKBONE = "build_timm_fpn_backbone"  # the one part of a student that stock Detectron2 has not

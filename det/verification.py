@@ -10,8 +10,8 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from common.export import Figure
-from det.trained import Trained
+from densedist.common.export import Figure
+from densedist.det.models import Trained
 
 # Pixels; of 1; of a hundred. Float32 rounds otherwise in another order of the same sums.
 BOXES, SCORES, AP = 0.05, 1e-3, 0.01

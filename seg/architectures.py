@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
-from common.errors import UserError
-from seg.labels import Classes
+from densedist.common.errors import UserError
+from densedist.seg.labels import Classes
 
 ARCHITECTURES = {
     c.__name__: c

@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from common.config import add_common_keys
+from densedist.common.config.merge import add_common_keys
 
 
 def get_cfg() -> CfgNode:

@@ -13,12 +13,12 @@ from detectron2.data import build_detection_test_loader
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
-from common import digits
-from common.errors import UserError
-from common.stream import Start, stream
-from common.unlabeled import Batches, join
-from seg.labels import UNKNOWN, Classes
-from seg.transforms import Transform, training_transform
+from densedist.common import digits
+from densedist.common.errors import UserError
+from densedist.common.data.loader import Start, stream
+from densedist.common.data.loader import Batches, join
+from densedist.seg.labels import UNKNOWN, Classes
+from densedist.seg.transforms import Transform, training_transform
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
@@ -161,3 +161,43 @@ def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:
     """The frames one by one, each to one of the processes."""
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     return build_detection_test_loader(list(dataset), mapper=reader, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
+#### MERGED FROM seg.checks
+"""A look at the image files of a config before training, by one process for all."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from detectron2.config import CfgNode
+
+from densedist.common.data.images import check_images, look
+from densedist.common.distributed import once
+from densedist.seg.data import Frame, test_frames, training_frames, unlabelled_frames
+
+FRAMES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
+    "TRAIN": training_frames,
+    "UNLABELED": unlabelled_frames,
+    "TEST": test_frames,
+}
+
+
+def check_data(cfg: CfgNode, *sides: str) -> None:
+    """Make sure that the frames of DATASETS.TRAIN, UNLABELED and TEST, or of the given sides, are there and whole.
+
+    Raises:
+        UserError: a missing frame or label, or, unless DATALOADER.CHECK_FILES is False, a damaged file.
+    """
+    once(lambda: _check(cfg, sides or tuple(FRAMES)))
+
+
+def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
+    for side in sides:
+        frames = FRAMES[side](cfg)
+        if cfg.DATALOADER.CHECK_FILES:
+            check_images(frames, _look, f"DATASETS.{side}")
+
+
+def _look(frame: Frame) -> None:
+    size = look(frame["image"])
+    if frame["label"]:
+        look(frame["label"], size, "in its image")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg.network import Network
+from densedist.seg.network import Network
 
 
 class Deployed(nn.Module):

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from seg.labels import IGNORE
+from densedist.seg.labels import IGNORE
 
 # Kinds of pixels, with label and colour.
 NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR = range(6)

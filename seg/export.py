@@ -12,17 +12,17 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from common import onnx_files
-from common.errors import UserError
-from common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
-from common.image_files import find_images
-from common.quiet import quiet
-from seg.data import Reader, bare_frames, test_frames
-from seg.deployed import Deployed, without_adaptive_pools
-from seg.labels import Classes
-from seg.network import Network
-from seg.trained import Trained, load_trained
-from seg.verification import Run, compare
+from densedist.common import onnx_files
+from densedist.common.errors import UserError
+from densedist.common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
+from densedist.common.data.images import find_images
+from densedist.common.logging import quiet
+from densedist.seg.data import Reader, bare_frames, test_frames
+from densedist.seg.deployed import Deployed, without_adaptive_pools
+from densedist.seg.labels import Classes
+from densedist.seg.network import Network
+from densedist.seg.models import Trained, load_trained
+from densedist.seg.verification import Run, compare
 
 
 def export(

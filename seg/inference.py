@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.errors import UserError
+from densedist.common.errors import UserError
 
 # raw image (3, H, W) -> logits (K, H, W)
 Logits = Callable[[Tensor], Tensor]

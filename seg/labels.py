@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 
-from common.errors import UserError
+from densedist.common.errors import UserError
 
 IGNORE = 255  # trainId of pixels that do not count
 UNKNOWN = 254  # trainId of labelIds that the config does not name

@@ -9,11 +9,11 @@ from detectron2.structures import ImageList
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
-from common.checkpoint import load_complete
-from common.errors import UserError
-from common.recording import record
-from seg.architectures import build_smp, count_classes, read_smp_folder
-from seg.labels import Classes
+from densedist.common.engine.checkpoint import load_complete
+from densedist.common.errors import UserError
+from densedist.common.distill.taps import record
+from densedist.seg.architectures import build_smp, count_classes, read_smp_folder
+from densedist.seg.labels import Classes
 
 
 class FCNHead(nn.Sequential):

@@ -8,10 +8,10 @@ import numpy as np
 from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
-from common.errors import UserError
-from common.panels import Panel, draw_overview, draw_side_by_side
-from seg.data import Frame, Reader, test_frames
-from seg.drawing import (
+from densedist.common.errors import UserError
+from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
+from densedist.seg.data import Frame, Reader, test_frames
+from densedist.seg.drawing import (
     NEITHER,
     STUDENT_RIGHT,
     TEACHER_RIGHT,
@@ -25,9 +25,9 @@ from seg.drawing import (
     to_rgb,
     wrong,
 )
-from seg.labels import IGNORE, Classes
-from seg.segmenter import Segmenter, predict
-from seg.teacher import SegTeacher
+from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.segmenter import Segmenter, predict
+from densedist.seg.teacher import SegTeacher
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from common.errors import UserError
-from common.image_files import find_images
-from common.progress import on_terminal
-from seg.data import Reader, bare_frames
-from seg.drawing import draw_legend, overlay, to_rgb, write
-from seg.labels import Classes
-from seg.segmenter import predict
-from seg.trained import load_trained
+from densedist.common.errors import UserError
+from densedist.common.data.images import find_images
+from densedist.common.logging import on_terminal
+from densedist.seg.data import Reader, bare_frames
+from densedist.seg.drawing import draw_legend, overlay, to_rgb, write
+from densedist.seg.labels import Classes
+from densedist.seg.segmenter import predict
+from densedist.seg.models import load_trained
 
 
 def main(args: argparse.Namespace) -> None:

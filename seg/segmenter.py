@@ -9,16 +9,16 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.collectives import mean_over_processes
-from common.distiller import Distiller, build_distiller, is_on
-from common.errors import UserError
-from common.norm import synchronize_batch_norm
-from seg.inference import Inference
-from seg.labels import IGNORE
-from seg.network import Network, build_network
-from seg.resizing import nearest, resize
-from seg.taps import taps
-from seg.teacher import SegTeacher, load_teacher
+from densedist.common.distributed import mean_over_processes
+from densedist.common.distill.distiller import Distiller, build_distiller, is_on
+from densedist.common.errors import UserError
+from densedist.common.distributed import synchronize_batch_norm
+from densedist.seg.inference import Inference
+from densedist.seg.labels import IGNORE
+from densedist.seg.network import Network, build_network
+from densedist.seg.taps import nearest, resize
+from densedist.seg.taps import taps
+from densedist.seg.teacher import SegTeacher, load_teacher
 
 
 class Segmenter(nn.Module):

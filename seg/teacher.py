@@ -8,15 +8,15 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from common.classes import check_same_classes
-from common.config import find_config, merge
-from common.errors import UserError
-from common.teacher import Teacher, precision
-from common.untrained import check_trained
-from seg.architectures import count_classes, read_smp_folder
-from seg.config import get_cfg
-from seg.network import Network, load_network
-from seg.resizing import resize
+from densedist.common.distill.checks import check_same_classes
+from densedist.common.config.merge import find_config, merge
+from densedist.common.errors import UserError
+from densedist.common.distill.teacher import Teacher, precision
+from densedist.common.distill.checks import check_trained
+from densedist.seg.architectures import count_classes, read_smp_folder
+from densedist.seg.config import get_cfg
+from densedist.seg.network import Network, load_network
+from densedist.seg.taps import resize
 
 logger = logging.getLogger(__name__)
 

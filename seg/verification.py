@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from common.export import Figure
-from seg.labels import IGNORE
-from seg.metrics import confusion_matrix, scores
-from seg.trained import Trained
+from densedist.common.export import Figure
+from densedist.seg.labels import IGNORE
+from densedist.seg.evaluation import confusion_matrix, scores
+from densedist.seg.models import Trained
 
 # Of the largest logit, and of a hundred: float32 rounds otherwise in another order of the same sums.
 LOGITS, MIOU = 1e-4, 0.01

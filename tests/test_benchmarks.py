@@ -7,10 +7,10 @@ import torch
 from detectron2.modeling import build_model
 from tiny import STUDENT, TEACHER, batch, config, save_teacher
 
-from common.benchmark import step
-from det.benchmark import teacher
-from det.config import without_distillation
-from seg.benchmark import data, eval
+from densedist.common.benchmark import step
+from densedist.det.benchmark import teacher
+from densedist.det.config import without_distillation
+from densedist.seg.benchmark import data, eval
 
 
 @pytest.fixture(autouse=True)

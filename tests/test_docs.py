@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.terms import LOSSES
+from densedist.common.distill.registry import LOSSES
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}

@@ -15,11 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
-from det.training import evaluate_weights as evaluate_det
-from det.training import load_config as load_det
-from seg.segmenter import build_segmenter
-from seg.training import evaluate_weights as evaluate_seg
-from seg.training import load_config as load_seg
+from densedist.det.task import evaluate_weights as evaluate_det
+from densedist.det.task import load_config as load_det
+from densedist.seg.segmenter import build_segmenter
+from densedist.seg.task import evaluate_weights as evaluate_seg
+from densedist.seg.task import load_config as load_seg
 
 ALL = ["KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION"]
 ALL = ["DISTILL.SYNC", "True", *(word for loss in ALL for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]

@@ -16,13 +16,13 @@ from killing import differences
 from processes import run_processes
 
 import common.trainer
-from common.errors import UserError
-from common.launch import parser, run
-from common.preemption import REQUEUE
-from common.run_folder import RunCheckpointer
-from det.training import main as train_det
-from seg.data import Reader
-from seg.training import main as train_seg
+from densedist.common.errors import UserError
+from densedist.common.engine.launch import parser, run
+from densedist.common.engine.preemption import REQUEUE
+from densedist.common.engine.run_folder import RunCheckpointer
+from densedist.det.task import main as train_det
+from densedist.seg.data import Reader
+from densedist.seg.task import main as train_seg
 
 SEG = ["--config-file", scenes.STUDENT, *scenes.SMALL, "DATASETS.TEST", "['test']"]
 DET = ["--config-file", tiny.STUDENT, *tiny.SMALL, "DATASETS.TEST", "('digits_test',)"]

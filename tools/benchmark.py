@@ -4,8 +4,8 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from common.benchmark.report import best_device
-from common.launch import guarded
+from densedist.common.benchmark.measure import best_device
+from densedist.common.engine.launch import guarded
 
 
 def main(args: argparse.Namespace) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from common.compare.study import Study
-from common.launch import guarded
+from densedist.common.compare.study import Study
+from densedist.common.engine.launch import guarded
 
 
 def main(args: argparse.Namespace) -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from common.launch import parser, run
-from seg.training import evaluate_weights, load_config
+from densedist.common.engine.launch import parser, run
+from densedist.seg.task import evaluate_weights, load_config
 
 
 def main(args: argparse.Namespace) -> None:

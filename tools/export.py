@@ -5,12 +5,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from common.config import find_config
-from common.errors import UserError
-from common.export import FORMATS, parse_formats
-from common.launch import guarded
-from common.onnx_files import check_packages
-from common.trained import locate, task
+from densedist.common.config.merge import find_config
+from densedist.common.errors import UserError
+from densedist.common.export import FORMATS, parse_formats
+from densedist.common.engine.launch import guarded
+from densedist.common.onnx_files import check_packages
+from densedist.common.engine.locate import locate, task
 
 
 def main(args: argparse.Namespace) -> None:

@@ -4,12 +4,12 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from common.benchmark.inference import main as measure
-from common.benchmark.report import best_device
-from common.config import find_config
-from common.errors import UserError
-from common.launch import guarded
-from common.trained import locate, task
+from densedist.common.benchmark.inference import main as measure
+from densedist.common.benchmark.measure import best_device
+from densedist.common.config.merge import find_config
+from densedist.common.errors import UserError
+from densedist.common.engine.launch import guarded
+from densedist.common.engine.locate import locate, task
 
 
 def main(args: argparse.Namespace) -> None:

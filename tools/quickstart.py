@@ -4,8 +4,8 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from common.launch import guarded
-from common.quickstart import run
+from densedist.common.engine.launch import guarded
+from densedist.common.quickstart import run
 
 
 def main(args: argparse.Namespace) -> None:

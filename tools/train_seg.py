@@ -1,7 +1,7 @@
 """Train a segmentation model, with or without a teacher: train_seg.py --config-file F [--num-gpus N] [KEY VALUE …]."""
 
-from common.launch import parser, run
-from seg.training import main
+from densedist.common.engine.launch import parser, run
+from densedist.seg.task import main
 
 if __name__ == "__main__":
     run(main, parser(__doc__))

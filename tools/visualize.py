@@ -8,9 +8,9 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from common.errors import UserError
-from common.launch import guarded
-from common.trained import locate, task
+from densedist.common.errors import UserError
+from densedist.common.engine.launch import guarded
+from densedist.common.engine.locate import locate, task
 
 
 def main(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.losses.logits import Activation
+from densedist.common.losses.checks import Activation
 
 
 def dist(student: Tensor, teacher: Tensor, activation: Activation = "softmax", eps: float = 1e-8) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from detectron2.utils.analysis import FlopCountAnalysis
 from torch import nn
 
-from common.benchmark.measure import Step, extra_bytes, medians
-from common.benchmark.report import report
-from common.quiet import quiet
+from densedist.common.benchmark.measure import Step, extra_bytes, medians
+from densedist.common.benchmark.measure import report
+from densedist.common.logging import quiet
 
 BATCHES = (1, 4, 16)  # images at a time
 Size = tuple[int, int]  # height, width

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.benchmark import formulas
-from common.benchmark.measure import extra_bytes, medians
-from common.benchmark.report import best_device, report
-from common.losses import DISTLoss, RKDLoss
+from densedist.common.benchmark import formulas
+from densedist.common.benchmark.measure import extra_bytes, medians
+from densedist.common.benchmark.measure import best_device, report
+from densedist.common.losses import DISTLoss, RKDLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

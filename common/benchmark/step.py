@@ -9,8 +9,8 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from common.benchmark.measure import Step, extra_bytes, medians
-from common.benchmark.report import report
+from densedist.common.benchmark.measure import Step, extra_bytes, medians
+from densedist.common.benchmark.measure import report
 
 Losses = Mapping[str, torch.Tensor]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from common.errors import UserError
-from common.terms import LOSSES
+from densedist.common.errors import UserError
+from densedist.common.distill.registry import LOSSES
 
 NONE = "none"
 OFF = tuple(word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "0.0"))

@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common.compare.outcome import Outcome
-from common.compare.report import Outcomes, metric, values
-from common.history import Point
+from densedist.common.compare.outcome import Outcome
+from densedist.common.compare.report import Outcomes, metric, values
+from densedist.common.report.history import Point
 
 
 def draw(outcomes: Outcomes, file: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from common.compare.methods import NONE
-from common.compare.outcome import Outcome
-from common.compare.statistics import CONFIDENCE, Gain, Values, gain, spread
+from densedist.common.compare.methods import NONE
+from densedist.common.compare.outcome import Outcome
+from densedist.common.compare.outcome import CONFIDENCE, Gain, Values, gain, spread
 
 # By method, by seed: the trainings that have come to their end.
 Outcomes = Mapping[str, Mapping[int, Outcome]]

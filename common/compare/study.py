@@ -8,15 +8,15 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from common.compare.methods import NONE, switches
-from common.compare.outcome import outcome
-from common.compare.picture import draw
-from common.compare.report import Outcomes, markdown, results
-from common.compare.workers import train_all
-from common.distiller import is_on
-from common.errors import UserError
-from common.history import read
-from common.whole_files import write_text
+from densedist.common.compare.methods import NONE, switches
+from densedist.common.compare.outcome import outcome
+from densedist.common.compare.picture import draw
+from densedist.common.compare.report import Outcomes, markdown, results
+from densedist.common.compare.workers import train_all
+from densedist.common.distill.distiller import is_on
+from densedist.common.errors import UserError
+from densedist.common.report.history import read
+from densedist.common.files import write_text
 
 TIMED = 40  # iterations, of which the second half counts
 

@@ -10,8 +10,8 @@ from multiprocessing import Queue, get_context
 
 import torch
 
-from common.errors import UserError
-from common.launch import check_gpus, parser, pass_on
+from densedist.common.errors import UserError
+from densedist.common.engine.launch import check_gpus, parser, pass_on
 
 # Each a command line of train_det.py or train_seg.py.
 Commands = Sequence[Sequence[str]]

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from common.losses.features import prepare_features
-from common.losses.logits import check_positive
+from densedist.common.losses.checks import prepare_features
+from densedist.common.losses.checks import check_positive
 
 
 class AttentiveMimicLoss(nn.Module):

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from common.losses.features import prepare_features
-from common.losses.logits import check_positive
+from densedist.common.losses.checks import prepare_features
+from densedist.common.losses.checks import check_positive
 
 
 class CWDLoss(nn.Module):

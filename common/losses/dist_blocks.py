@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.losses.dist_terms import TINY, Relation, Slopes, Sums
+from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
 
 # Values of one side in a block: on the CPU the scratch stays in the cache, on a GPU the launches are few.
 BLOCK = {"cpu": 3 << 16}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from common.collectives import sum_over_processes
-from common.losses import dist_blocks
-from common.losses.dist_terms import Relation, Slopes, finish
+from densedist.common.distributed import sum_over_processes
+from densedist.common.losses import dist_blocks
+from densedist.common.losses.dist_terms import Relation, Slopes, finish
 
 
 def dist(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool) -> Tensor:

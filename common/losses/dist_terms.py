@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.collectives import sum_over_processes
-from common.losses.logits import Activation
+from densedist.common.distributed import sum_over_processes
+from densedist.common.losses.checks import Activation
 
 # In place of lengths of 0, whose slope is 0 · (something / 0).
 TINY = 1e-30

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from common.losses.dist_terms import TINY, Relation, Slopes, Sums
+from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_CLASSES = 4096  # of which a tile fits the registers

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.collectives import sum_over_processes
-from common.losses.logits import Activation, check_activation, check_positive, prepare
+from densedist.common.distributed import sum_over_processes
+from densedist.common.losses.checks import Activation, check_activation, check_positive, prepare
 
 
 class KDLoss(nn.Module):

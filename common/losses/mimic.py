@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.losses.features import prepare_features
+from densedist.common.losses.checks import prepare_features
 
 
 class MimicLoss(nn.Module):

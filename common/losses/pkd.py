@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from common.collectives import sum_over_processes
-from common.losses.features import prepare_features
+from densedist.common.distributed import sum_over_processes
+from densedist.common.losses.checks import prepare_features
 
 
 class PKDLoss(nn.Module):

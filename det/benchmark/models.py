@@ -8,10 +8,10 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
-from common.benchmark.teachers import as_if_trained
-from common.config import merge
-from det.building import build
-from det.config import add_distill_config, without_distillation
+from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config.merge import merge
+from densedist.det.models import build
+from densedist.det.config import add_distill_config, without_distillation
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "det" / "coco"
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from detectron2.utils.events import EventStorage
 
-from common.benchmark.step import Case
-from common.recording import record
-from det import box_head
-from det.benchmark.models import CONFIGS, config, random_model, random_sample
-from det.building import build
-from det.config import without_distillation
+from densedist.common.benchmark.step import Case
+from densedist.common.distill.taps import record
+from densedist.det import box_head
+from densedist.det.benchmark.models import CONFIGS, config, random_model, random_sample
+from densedist.det.models import build
+from densedist.det.config import without_distillation
 
 SIZE = (128, 192)
 TEACHER = "cascade_mask_rcnn_x101.yaml"

@@ -11,11 +11,11 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor
 
-from common.benchmark.measure import Step, extra_bytes, medians
-from common.benchmark.report import best_device, report
-from det import box_head
-from det.benchmark.models import config, random_boxes, random_image, random_model
-from det.rcnn_teacher import RCNNTeacher
+from densedist.common.benchmark.measure import Step, extra_bytes, medians
+from densedist.common.benchmark.measure import best_device, report
+from densedist.det import box_head
+from densedist.det.benchmark.models import config, random_boxes, random_image, random_model
+from densedist.det.rcnn import RCNNTeacher
 
 SIZE = (512, 832)
 ROIS = 512  # an image, as the student samples them

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import torch
 
-from common.benchmark.measure import Step, medians
-from common.benchmark.report import report
-from common.config import merge
-from seg.config import get_cfg
-from seg.data import IMAGES, LABELS, Frame, Reader, frames
-from seg.labels import IGNORE, Classes
-from seg.transforms import training_transform
+from densedist.common.benchmark.measure import Step, medians
+from densedist.common.benchmark.measure import report
+from densedist.common.config.merge import merge
+from densedist.seg.config import get_cfg
+from densedist.seg.data import IMAGES, LABELS, Frame, Reader, frames
+from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.transforms import training_transform
 
 CONFIG = Path(__file__).parents[2] / "configs" / "seg" / "cityscapes" / "base.yaml"
 SIZE = (1024, 2048)

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import torch
 
-from common.benchmark.measure import Step, extra_bytes, medians
-from common.benchmark.report import best_device, report
-from common.config import merge
-from seg.config import get_cfg
-from seg.labels import Classes
-from seg.metrics import confusion_matrix
+from densedist.common.benchmark.measure import Step, extra_bytes, medians
+from densedist.common.benchmark.measure import best_device, report
+from densedist.common.config.merge import merge
+from densedist.seg.config import get_cfg
+from densedist.seg.labels import Classes
+from densedist.seg.evaluation import confusion_matrix
 
 CONFIG = Path(__file__).parents[2] / "configs" / "seg" / "data" / "cityscapes.yaml"
 SIZE = (1024, 2048)

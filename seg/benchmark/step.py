@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from common.benchmark.step import Case
-from common.benchmark.teachers import as_if_trained
-from common.config import merge
-from seg.config import get_cfg
-from seg.network import build_network
-from seg.segmenter import around, build_segmenter
+from densedist.common.benchmark.step import Case
+from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config.merge import merge
+from densedist.seg.config import get_cfg
+from densedist.seg.network import build_network
+from densedist.seg.segmenter import around, build_segmenter
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "seg" / "cityscapes"
 SIZE = (128, 256)

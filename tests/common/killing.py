@@ -30,7 +30,7 @@ def run(task, argv, kill_after=None, dies_writing=None):
 def _train(task, argv, dies_writing):
     from importlib import import_module
 
-    from common import launch
+    from densedist.common import launch
 
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115

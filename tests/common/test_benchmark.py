@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from common.benchmark import losses
-from common.benchmark.measure import extra_bytes, medians
+from densedist.common.benchmark import losses
+from densedist.common.benchmark.measure import extra_bytes, medians
 
 CPU = torch.device("cpu")
 

@@ -10,15 +10,15 @@ from detectron2.config import get_cfg
 from matplotlib import pyplot as plt
 from processes import server  # noqa: F401  whose processes have imported everything
 
-from common.compare.methods import OFF, switches
-from common.compare.outcome import Outcome
-from common.compare.report import markdown, verdicts
-from common.compare.statistics import gain, spread
-from common.compare.study import Study
-from common.compare.workers import train_all
-from common.config import add_common_keys, merge
-from common.errors import UserError
-from common.history import Point, read
+from densedist.common.compare.methods import OFF, switches
+from densedist.common.compare.outcome import Outcome
+from densedist.common.compare.report import markdown, verdicts
+from densedist.common.compare.outcome import gain, spread
+from densedist.common.compare.study import Study
+from densedist.common.compare.workers import train_all
+from densedist.common.config.merge import add_common_keys, merge
+from densedist.common.errors import UserError
+from densedist.common.report.history import Point, read
 
 TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
 LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)"]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from detectron2.config import get_cfg
 
-from common.config import MODEL_ZOO, add_common_keys, merge
+from densedist.common.config.merge import MODEL_ZOO, add_common_keys, merge
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from common import digits
+from densedist.common import digits
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.utils.events import EventStorage
 
-from common.adapters import TrainingOnly, one_by_one
-from common.config import add_common_keys, merge
-from common.distiller import LOSSES, build_distiller, is_on
-from common.errors import UserError
-from common.losses import CWDLoss, DISTLoss, MimicLoss, PKDLoss, RKDLoss
-from common.strength import Strength
+from densedist.common.distill.distiller import TrainingOnly, one_by_one
+from densedist.common.config.merge import add_common_keys, merge
+from densedist.common.distill.distiller import LOSSES, build_distiller, is_on
+from densedist.common.errors import UserError
+from densedist.common.losses import CWDLoss, DISTLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.common.distill.schedule import Strength
 
 OFFER = {"cls_logits": [], "features": [4, 6], "images": [4, 6], "cells": [4, 6]}
 TEACHER = OFFER | {"features": [8, 8], "images": [8, 8], "cells": [8, 8]}

@@ -11,8 +11,8 @@ import reference
 import torch
 from test_logit_losses import mask, pair
 
-from common.benchmark import formulas
-from common.losses import DISTLoss, RKDLoss, dist_blocks, dist_closed_form
+from densedist.common.benchmark import formulas
+from densedist.common.losses import DISTLoss, RKDLoss, dist_blocks, dist_closed_form
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # The kernels without a GPU: see test_kernels_in_tritons_interpreter.

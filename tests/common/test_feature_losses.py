@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 
-from common.losses import AttentiveMimicLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.common.losses import AttentiveMimicLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
 
 MAPS = {"mimic": MimicLoss(), "cwd": CWDLoss(), "pkd": PKDLoss(), "attention": AttentiveMimicLoss()}
 

@@ -10,7 +10,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
-from common.folding import fold
+from densedist.common.distill.fuse import fold
 
 
 def with_statistics(model):

@@ -7,8 +7,8 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from common.errors import UserError
-from common.images import DamagedError, check_images, look
+from densedist.common.errors import UserError
+from densedist.common.data.images import DamagedError, check_images, look
 
 SIZE = (40, 56)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))

@@ -4,7 +4,7 @@ import pytest
 import reference
 import torch
 
-from common.losses import DISTLoss, KDLoss
+from densedist.common.losses import DISTLoss, KDLoss
 
 SHAPES = [(7, 5), (2, 4, 3, 5)]
 LOSSES = {"dist": (DISTLoss, reference.dist), "kd": (KDLoss, reference.kd)}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.errors import UserError
-from common.once import once
+from densedist.common.errors import UserError
+from densedist.common.distributed import once
 
 
 @pytest.mark.parametrize("main", [True, False])

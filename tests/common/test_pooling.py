@@ -2,7 +2,7 @@
 
 import torch
 
-from common.pooling import per_cell, per_class, per_image, thin_out
+from densedist.common.distill.taps import per_cell, per_class, per_image, thin_out
 
 
 def test_means_of_images_and_cells():

@@ -12,7 +12,7 @@ import tiny
 import torch
 from torch import nn
 
-from common.benchmark import inference
+from densedist.common.benchmark import inference
 
 TOOL = Path(__file__).parents[2] / "tools" / "profile.py"
 SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, resized")}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.losses import DISTLoss
-from common.relation_picture import draw_relations
-from common.relations import Relations
+from densedist.common.losses import DISTLoss
+from densedist.common.report.relations import draw_relations
+from densedist.common.report.relations import Relations
 
 
 def logits(rows=50, classes=4, seed=0):

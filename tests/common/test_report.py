@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from common.report import write_report
+from densedist.common.report.page import write_report
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from detectron2.config import get_cfg
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
-from common.config import add_common_keys
-from common.errors import UserError
-from common.stream import Start, share, stream
+from densedist.common.config.merge import add_common_keys
+from densedist.common.errors import UserError
+from densedist.common.data.loader import Start, share, stream
 
 
 def settings(**solver):

@@ -6,8 +6,8 @@ from test_feature_losses import pair as features
 from test_logit_losses import mask, pair
 from torch.nn.parallel import DistributedDataParallel
 
-from common.distiller import Distiller, Term
-from common.losses import DISTLoss, KDLoss, RKDLoss
+from densedist.common.distill.distiller import Distiller, Term
+from densedist.common.losses import DISTLoss, KDLoss, RKDLoss
 
 
 def compare(rank, count):

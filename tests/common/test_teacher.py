@@ -5,8 +5,8 @@ import torch
 from detectron2.config import get_cfg
 from torch import nn
 
-from common.config import add_common_keys
-from common.teacher import Teacher, precision
+from densedist.common.config.merge import add_common_keys
+from densedist.common.distill.teacher import Teacher, precision
 
 
 def named(name, device="cpu"):

@@ -7,9 +7,9 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.utils.events import EventStorage
 
-from common.config import add_common_keys
-from common.errors import UserError
-from common.trackers import build_trackers
+from densedist.common.config.merge import add_common_keys
+from densedist.common.errors import UserError
+from densedist.common.engine.trackers import build_trackers
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from detectron2.config import get_cfg
 
-from common.config import add_common_keys
-from common.errors import UserError
-from common.trained import task, with_teacher
+from densedist.common.config.merge import add_common_keys
+from densedist.common.errors import UserError
+from densedist.common.engine.locate import task, with_teacher
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

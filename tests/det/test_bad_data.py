@@ -9,11 +9,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from tiny import SMALL, STUDENT, TEACHER, config
 
-from common.launch import parser, run
-from common.stream import Start
-from det import annotations, checks
-from det.data import register_coco_format, training_loader
-from det.training import main
+from densedist.common.engine.launch import parser, run
+from densedist.common.data.loader import Start
+from densedist.det import annotations, checks
+from densedist.det.data import register_coco_format, training_loader
+from densedist.det.task import main
 
 CLASSES = "0123456789"
 

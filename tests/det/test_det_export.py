@@ -14,10 +14,10 @@ from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 from tiny import DIGITS, STUDENT, batch, save_teacher
 
-from det import add_distill_config
-from det.stock import stock_config
-from det.trained import load_trained
-from det.training import read_config
+from densedist.det import add_distill_config
+from densedist.det.stock import stock_config
+from densedist.det.models import load_trained
+from densedist.det.task import read_config
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 MODELS = {"rcnn": (STUDENT, GeneralizedRCNN), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNet)}

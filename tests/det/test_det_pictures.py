@@ -13,15 +13,15 @@ from detectron2.engine import DefaultPredictor
 from pycocotools import mask as coco_mask
 from tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
 
-from common import digits
-from det.building import build
-from det.inference import read_input
-from det.pictures import examples
-from det.rcnn_teacher import RCNNTeacher
-from det.relations import relations_of
-from det.retinanet_teacher import RetinaNetTeacher
-from det.samples import test_samples as samples_of_split
-from det.trained import load_trained
+from densedist.common import digits
+from densedist.det.models import build
+from densedist.det.predict import read_input
+from densedist.det.pictures import examples
+from densedist.det.rcnn import RCNNTeacher
+from densedist.det.visualize import relations_of
+from densedist.det.retinanet import RetinaNetTeacher
+from densedist.det.visualize import test_samples as samples_of_split
+from densedist.det.models import load_trained
 
 STUDENTS = {"rcnn": (STUDENT, RCNNTeacher), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNetTeacher)}
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from tiny import SMALL
 
-from common.quickstart import run
-from det.quickstart import TASK
+from densedist.common.quickstart import run
+from densedist.det.quickstart import TASK
 
 
 def test_quickstart_trains_six_models_and_draws_them(tmp_path):

@@ -11,14 +11,14 @@ from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
 from tiny import CONFIGS, STUDENT, batch, config, save_teacher
 
-from common.config import merge
-from common.engine import make_optimizer
-from common.losses import DISTLoss, MimicLoss, RKDLoss
-from common.pooling import per_image
-from common.recording import record
-from det import add_distill_config
-from det.config import without_distillation
-from det.rcnn_teacher import load_teacher
+from densedist.common.config.merge import merge
+from densedist.common.engine.train import make_optimizer
+from densedist.common.losses import DISTLoss, MimicLoss, RKDLoss
+from densedist.common.distill.taps import per_image
+from densedist.common.distill.taps import record
+from densedist.det import add_distill_config
+from densedist.det.config import without_distillation
+from densedist.det.rcnn import load_teacher
 
 BOX_ONLY = ("MODEL.MASK_ON", "False")
 HEADS = {

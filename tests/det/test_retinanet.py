@@ -9,11 +9,11 @@ from detectron2.utils.events import EventStorage
 from tiny import DIGITS, batch, config
 from trained import as_if_trained
 
-from common.errors import UserError
-from common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
-from common.recording import record
-from det.config import without_distillation
-from det.retinanet_teacher import load_teacher
+from densedist.common.errors import UserError
+from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
+from densedist.common.distill.taps import record
+from densedist.det.config import without_distillation
+from densedist.det.retinanet import load_teacher
 
 STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 

@@ -7,11 +7,11 @@ from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 from tiny import STUDENT, TEACHER, batch, config, save_teacher
 
-from common.recording import record
-from common.weights import SafeCheckpointer
-from det import box_head
-from det.config import without_distillation
-from det.rcnn_teacher import load_teacher
+from densedist.common.distill.taps import record
+from densedist.common.engine.checkpoint import SafeCheckpointer
+from densedist.det import box_head
+from densedist.det.config import without_distillation
+from densedist.det.rcnn import load_teacher
 
 TAPS = {"cls_logits", "rois", "features"}
 LEVELS = ["p2", "p3", "p4", "p5"]

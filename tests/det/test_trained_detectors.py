@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import STUDENT, config, save_teacher
 
-from common.errors import UserError
-from det.trained import load_trained
+from densedist.common.errors import UserError
+from densedist.det.models import load_trained
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from tiny import SMALL, STUDENT, TEACHER, save_teacher
 
-from common import digits
-from common.launch import parser, run
-from det.training import evaluate_weights, load_config, main
+from densedist.common import digits
+from densedist.common.engine.launch import parser, run
+from densedist.det.task import evaluate_weights, load_config, main
 
 ROOT = Path(__file__).parents[2]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "DATASETS.TEST", "('digits_test',)"]

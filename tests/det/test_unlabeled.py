@@ -10,14 +10,14 @@ from test_retinanet import STUDENT as RETINANET
 from test_retinanet import save_teacher as save_retinanet
 from tiny import SMALL, STUDENT, batch, config, save_teacher
 
-from common import digits
-from common.launch import parser, run
-from common.losses import DISTLoss
-from common.recording import record
-from common.stream import Start
-from det import box_head
-from det.data import training_loader
-from det.training import main
+from densedist.common import digits
+from densedist.common.engine.launch import parser, run
+from densedist.common.losses import DISTLoss
+from densedist.common.distill.taps import record
+from densedist.common.data.loader import Start
+from densedist.det import box_head
+from densedist.det.data import training_loader
+from densedist.det.task import main
 
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import SMALL, STUDENT, save_teacher
 
-from common.launch import parser, run
-from det.training import main
+from densedist.common.engine.launch import parser, run
+from densedist.det.task import main
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from tiny import SMALL, STUDENT, TEACHER, config, save_teacher
 from torch import nn
 from trained import as_if_trained
 
-from common.errors import UserError
-from common.launch import parser, run
-from common.untrained import check_trained
-from common.weights import SafeCheckpointer, refuse_pickle
-from det.training import evaluate_weights, load_config, main
+from densedist.common.errors import UserError
+from densedist.common.engine.launch import parser, run
+from densedist.common.distill.checks import check_trained
+from densedist.common.engine.checkpoint import SafeCheckpointer, refuse_pickle
+from densedist.det.task import evaluate_weights, load_config, main
 
 
 class Trap:

@@ -8,8 +8,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from trained import as_if_trained
 
-from common.config import merge
-from det import add_distill_config
+from densedist.common.config.merge import merge
+from densedist.det import add_distill_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = CONFIGS / "det" / "digits"

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from trained import as_if_trained
 
-from common.config import merge
-from seg import build_network, get_cfg
+from densedist.common.config.merge import merge
+from densedist.seg import build_network, get_cfg
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "seg"
 STUDENT = CONFIGS / "digits" / "pspnet_r10_quarter.yaml"

@@ -9,13 +9,13 @@ import pytest
 import torch
 from scenes import CONFIGS, STUDENT, config, write_tree
 
-from common import digits
-from common.errors import UserError
-from common.stream import Start
-from seg.checks import check_data
-from seg.data import Reader, frames, training_loader
-from seg.labels import IGNORE, Classes
-from seg.transforms import TrainingTransform
+from densedist.common import digits
+from densedist.common.errors import UserError
+from densedist.common.data.loader import Start
+from densedist.seg.data import check_data
+from densedist.seg.data import Reader, frames, training_loader
+from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.transforms import TrainingTransform
 
 ROAD = {"name": "road", "ids": [7], "color": [128, 64, 128]}
 SIDEWALK = {"name": "sidewalk", "ids": [8, 9], "color": [244, 35, 232]}

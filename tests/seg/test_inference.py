@@ -6,8 +6,8 @@ import pytest
 import torch
 from scenes import STUDENT, config
 
-from common.errors import UserError
-from seg.inference import Inference
+from densedist.common.errors import UserError
+from densedist.seg.inference import Inference
 
 
 def pointwise(image):

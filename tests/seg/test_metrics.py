@@ -10,9 +10,9 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import labels as LABELS
 from scenes import CONFIGS, config
 
-from seg.evaluation import Evaluator
-from seg.labels import Classes
-from seg.metrics import confusion_matrix, scores
+from densedist.seg.evaluation import Evaluator
+from densedist.seg.labels import Classes
+from densedist.seg.evaluation import confusion_matrix, scores
 
 CITYSCAPES = Classes.of(config(CONFIGS / "data" / "cityscapes.yaml"))
 

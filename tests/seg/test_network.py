@@ -8,10 +8,10 @@ import torch
 from scenes import CONFIGS, STUDENT, TEACHER, config
 from torch.nn import functional as F
 
-from common.errors import UserError
-from seg.architectures import ARCHITECTURES, read_smp_folder
-from seg.network import build_network, load_network
-from seg.resizing import nearest, resize
+from densedist.common.errors import UserError
+from densedist.seg.architectures import ARCHITECTURES, read_smp_folder
+from densedist.seg.network import build_network, load_network
+from densedist.seg.taps import nearest, resize
 
 PSPNET = ["MODEL.ARCHITECTURE", "PSPNet", "MODEL.ENCODER.NAME", "resnet18", "MODEL.ENCODER.DEPTH", "5"]
 

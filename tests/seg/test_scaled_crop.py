@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scenes import CONFIGS, config
 
-from seg.scaled_crop import scaled_crop, scaled_size
-from seg.transforms import TrainingTransform
+from densedist.seg.transforms import scaled_crop, scaled_size
+from densedist.seg.transforms import TrainingTransform
 
 CITYSCAPES = config(CONFIGS / "cityscapes" / "base.yaml").INPUT.SCALES
 RNG = np.random.default_rng(0)

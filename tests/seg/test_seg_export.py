@@ -14,7 +14,7 @@ import segmentation_models_pytorch as smp
 import torch
 from scenes import STUDENT, save_teacher
 
-from seg.trained import load_trained
+from densedist.seg.models import load_trained
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 

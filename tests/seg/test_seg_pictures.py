@@ -11,17 +11,17 @@ from calling import call, complaint
 from scenes import STUDENT, TEACHER, config, save_teacher
 from trained import as_if_trained
 
-from common import digits
-from seg import build_network
-from seg.data import Reader
-from seg.data import test_frames as frames_of_split
-from seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
-from seg.labels import IGNORE
-from seg.pictures import examples
-from seg.relations import relations_of
-from seg.segmenter import predict
-from seg.teacher import SegTeacher
-from seg.trained import load_trained
+from densedist.common import digits
+from densedist.seg import build_network
+from densedist.seg.data import Reader
+from densedist.seg.data import test_frames as frames_of_split
+from densedist.seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
+from densedist.seg.labels import IGNORE
+from densedist.seg.pictures import examples
+from densedist.seg.visualize import relations_of
+from densedist.seg.segmenter import predict
+from densedist.seg.teacher import SegTeacher
+from densedist.seg.models import load_trained
 
 
 def run(folder, *overrides, file=STUDENT):

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from scenes import SMALL
 
-from common.quickstart import run, table
-from seg.quickstart import TASK
+from densedist.common.quickstart import run, table
+from densedist.seg.quickstart import TASK
 
 
 def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):

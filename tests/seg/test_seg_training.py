@@ -12,11 +12,11 @@ import segmentation_models_pytorch as smp
 import torch
 from scenes import CONFIGS, SMALL, STUDENT, TEACHER, batch, config, save_teacher, write_tree
 
-from common import digits
-from common.launch import parser, run
-from common.schedule import build_schedule
-from seg.segmenter import build_segmenter
-from seg.training import evaluate_weights, load_config, main
+from densedist.common import digits
+from densedist.common.engine.launch import parser, run
+from densedist.common.engine.solver import build_schedule
+from densedist.seg.segmenter import build_segmenter
+from densedist.seg.task import evaluate_weights, load_config, main
 
 ROOT = Path(__file__).parents[2]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "DATASETS.TEST", "['test']"]

@@ -6,13 +6,13 @@ import pytest
 import torch
 from scenes import SMALL, STUDENT, batch, config, save_teacher
 
-from common.launch import parser, run
-from common.losses import DISTLoss
-from common.stream import Start
-from seg.data import training_loader
-from seg.network import load_network
-from seg.segmenter import build_segmenter
-from seg.training import main
+from densedist.common.engine.launch import parser, run
+from densedist.common.losses import DISTLoss
+from densedist.common.data.loader import Start
+from densedist.seg.data import training_loader
+from densedist.seg.network import load_network
+from densedist.seg.segmenter import build_segmenter
+from densedist.seg.task import main
 
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test']"]
 

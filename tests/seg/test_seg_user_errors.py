@@ -6,8 +6,8 @@ import pytest
 import torch
 from scenes import SMALL, STUDENT, save_teacher, write_tree
 
-from common.launch import parser, run
-from seg.training import main
+from densedist.common.engine.launch import parser, run
+from densedist.seg.task import main
 
 
 @pytest.fixture

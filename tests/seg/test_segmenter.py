@@ -9,16 +9,16 @@ from scenes import CONFIGS, STUDENT, batch, config, save_teacher
 from torch.nn import functional as F
 from trained import as_if_trained
 
-from common.errors import UserError
-from common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
-from common.plan import describe
-from common.pooling import per_cell, per_class, per_image
-from common.progress import LOGGERS
-from seg.labels import IGNORE
-from seg.network import load_network
-from seg.resizing import nearest, resize
-from seg.segmenter import build_segmenter
-from seg.teacher import load_teacher
+from densedist.common.errors import UserError
+from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
+from densedist.common.distill.plan import describe
+from densedist.common.distill.taps import per_cell, per_class, per_image
+from densedist.common.logging import LOGGERS
+from densedist.seg.labels import IGNORE
+from densedist.seg.network import load_network
+from densedist.seg.taps import nearest, resize
+from densedist.seg.segmenter import build_segmenter
+from densedist.seg.teacher import load_teacher
 
 AUX = ["MODEL.AUX_HEAD.ENABLED", "True"]
 

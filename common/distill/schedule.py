@@ -1,0 +1,58 @@
+"""How strongly distillation counts in the course of a training."""
+
+import math
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+from detectron2.utils.events import get_event_storage, has_event_storage
+
+from densedist.common.errors import UserError
+
+DECAYS = ("none", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Strength:
+    """A factor on all distillation losses: a linear rise from 0 to 1, then constant or down to 0 at the end.
+
+    Args:
+        warmup: iterations of the rise; 0 = none.
+        decay: "none", "linear" or "cosine".
+        iterations: of the whole training.
+    """
+
+    warmup: int = 0
+    decay: str = "none"
+    iterations: int = 1
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> "Strength":
+        """The strength that DISTILL.WARMUP_ITERS and DISTILL.DECAY say.
+
+        Raises:
+            UserError: a value out of range.
+        """
+        node = cfg.DISTILL
+        if node.DECAY not in DECAYS:
+            raise UserError(f"DISTILL.DECAY is {node.DECAY}: want {', '.join(DECAYS)}")
+        if node.WARMUP_ITERS < 0:
+            raise UserError(f"DISTILL.WARMUP_ITERS is {node.WARMUP_ITERS}: want 0 (none) or more")
+        return cls(node.WARMUP_ITERS, node.DECAY, cfg.SOLVER.MAX_ITER)
+
+    def __call__(self, iteration: int) -> float:
+        """The factor, in [0, 1], at an iteration from 0."""
+        if iteration < self.warmup:
+            return iteration / self.warmup
+        done = min((iteration - self.warmup) / max(self.iterations - self.warmup, 1), 1.0)
+        if self.decay == "linear":
+            return 1 - done
+        return (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
+
+    def now(self) -> float:
+        """The factor at the iteration that Detectron2's trainer is at; 1 outside of a training."""
+        return self(get_event_storage().iter) if has_event_storage() else 1.0
+
+    def __str__(self) -> str:
+        rise = f"rising over {self.warmup} iterations" if self.warmup else ""
+        fall = f"{self.decay} decay to 0" if self.decay != "none" else ""
+        return ", ".join(filter(None, (rise, fall)))

@@ -1,0 +1,72 @@
+"""The frozen teacher's holder."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from densedist.common.errors import UserError
+from densedist.common.distill.fuse import fold
+
+M = TypeVar("M", bound=nn.Module)
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Teacher(Generic[M]):
+    """Holds a frozen model in eval mode.
+
+    Not an nn.Module on purpose: a student that keeps its teacher as an attribute shows nothing of it in
+    parameters(), state_dict(), train() or to(), hence neither does its optimizer, DDP or checkpoint.
+    """
+
+    def __init__(self, model: M, flip_channels: bool = False, precision: torch.dtype = torch.float32) -> None:
+        """
+        Args:
+            model: it is frozen here, put in eval mode, and its batch norms are folded.
+            flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
+            precision: of its weights and its taps.
+        """
+        self.flip_channels, self.precision = flip_channels, precision
+        fold(model)
+        # Channels last: the same values to rounding, in about half the time on a CPU.
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        for part in model.children():  # the pixels' mean and deviation, the model's own, keep float32
+            part.to(precision)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Without gradients and in its own precision, whatever the student's is."""
+        # Not inference_mode: autograd refuses to save such tensors, which losses on the taps need.
+        device = next(self.model.parameters()).device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            yield
+
+    def own_order(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Images (3, H, W) in the student's channel order, in the teacher's."""
+        return [image.flip(0) for image in images] if self.flip_channels else list(images)
+
+    def in_float32(self) -> M:
+        """The model for whole predictions, whose last steps want float32: itself, or a copy."""
+        return self.model if self.precision == torch.float32 else copy.deepcopy(self.model).float()
+
+    def __deepcopy__(self, memo: dict) -> "Teacher[M]":
+        return self  # a copy of the student (an average of its weights, say) learns from the same teacher
+
+
+def precision(student_cfg: CfgNode) -> torch.dtype:
+    """What DISTILL.TEACHER.PRECISION says, on the student's device.
+
+    Raises:
+        UserError: an unknown precision.
+    """
+    name = student_cfg.DISTILL.TEACHER.PRECISION
+    if name == "auto":
+        # float16 rounds 8 times finer than bfloat16; what overflows it ends in a loss that is not finite.
+        name = "float16" if torch.device(student_cfg.MODEL.DEVICE).type == "cuda" else "float32"
+    if name not in PRECISIONS:
+        raise UserError(f"DISTILL.TEACHER.PRECISION is {name}: want auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]

@@ -1,0 +1,58 @@
+"""The page that a training leaves: report.html, with everything in it."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from densedist.common import curves
+from densedist.common.report.history import read
+from densedist.common.files import write_text
+
+
+def write_report(folder: Path, plan: str, metric: str, machine: str, examples: Path | None = None) -> None:
+    """Draw folder/curves.png and write folder/report.html, from what the training wrote there.
+
+    Args:
+        folder: OUTPUT_DIR with config.yaml, metrics.json and results.json.
+        plan: what was to be done.
+        metric: which one the curve shows.
+        machine: on what it was done.
+        examples: a PNG of test images.
+    """
+    history = read(folder)
+    clock = history.get("train_seconds")
+    if not clock:  # it ended before anything was written
+        return
+    drawn = folder / "curves.png"
+    curves.draw(history, metric, drawn)
+    results = json.loads((folder / "results.json").read_text())
+    page = Environment(loader=PackageLoader("common", ""), autoescape=True).get_template("report.html")
+    text = page.render(
+        title=folder.resolve().name,
+        iterations=clock[-1].iteration,
+        seconds=clock[-1].seconds,
+        machine=machine,
+        plan=plan,
+        results=list(_flat(results)),
+        curves=_inline(drawn),
+        examples=_inline(examples) if examples else None,
+        config=(folder / "config.yaml").read_text(),
+    )
+    write_text(folder / "report.html", text)
+
+
+def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """("bbox/AP", "40.1") of {"bbox": {"AP": 40.1}}; "-" where a number is undefined."""
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, "-" if value is None else f"{value:.1f}"
+
+
+def _inline(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

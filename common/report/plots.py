@@ -1,0 +1,78 @@
+"""What a training did, drawn: losses, learning rate and metric against iterations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
+
+from densedist.common.report.history import History
+
+LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
+
+
+def draw(history: History, metric: str, file: Path) -> None:
+    """Draw the PNG.
+
+    Args:
+        metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
+    """
+    losses = sorted(name for name in history if name.startswith("loss"))
+    panels = {"losses": ["total_loss", *losses], "learning rate": ["lr"], f"{metric}, percent": [metric]}
+    panels = {title: [name for name in names if name in history] for title, names in panels.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+        _panel(axis, title, names, history)
+    figure.savefig(file, dpi=90)
+    plt.close(figure)
+
+
+def _panel(axis: plt.Axes, title: str, names: Sequence[str], history: History) -> None:
+    for name in names:
+        points = history[name]
+        marker = "o" if len(points) < 20 else None
+        axis.plot([p.iteration for p in points], [p.value for p in points], label=name, marker=marker, markersize=3)
+    if len(names) > 1:
+        axis.legend(fontsize=8)
+        # A task's losses and distillation's may be far apart; what is 0 at times has no logarithm.
+        axis.set_yscale("symlog", linthresh=LINEAR)
+        axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LINEAR, subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_title(title)
+    axis.set_xlabel("iterations")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+#### MERGED FROM common.bars
+"""Metrics of several models as bars."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+COLOURS = ("#2563eb", "#93c5fd")
+
+
+def draw_bars(axis: plt.Axes, models: Mapping[str, Mapping[str, float]]) -> None:
+    """Horizontal bars: for each model by name up to two metrics by name, in percent."""
+    places = np.arange(len(models))
+    metrics = list(next(iter(models.values())))[: len(COLOURS)]
+    height = 0.8 / len(metrics)
+    for number, (metric, colour) in enumerate(zip(metrics, COLOURS, strict=False)):
+        offset = (number - (len(metrics) - 1) / 2) * height
+        values = [model[metric] for model in models.values()]
+        drawn = axis.barh(places + offset, values, 0.95 * height, label=metric, color=colour)
+        axis.bar_label(drawn, fmt="%.1f", padding=3)
+    axis.set_yticks(places, list(models))
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("percent, test split")
+    axis.legend(loc="lower right")
+    axis.spines[["top", "right"]].set_visible(False)
