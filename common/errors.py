@@ -1,10 +1,12 @@
-"""The one exception that a tool shows as a single line."""
+"""The one exception that a command shows as a single line, and how one process tells all of it."""
+
+from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something in the user's config, files or data that the message tells how to put right.
+    """Something in the user's config, files or data; the message says how to put it right.
 
-    The tools print it as one line, without a traceback, and exit with code 2.
+    The commands print it as one line, without a traceback, and exit with code 2.
     """
 
     def __str__(self) -> str:
@@ -14,3 +16,26 @@ class UserError(Exception):
 
 
 USER_ERROR = f"{UserError.__module__}.{UserError.__name__}: "  # what it looks like in a traceback
+
+
+def one_line(error: Exception) -> str:
+    """The kind of the error and its beginning."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def on_main_process(check: Callable[[], None]) -> None:
+    """Run check() in the main process only, while the others wait.
+
+    Raises:
+        UserError: what check raised, in every process.
+    """
+    from detectron2.utils import comm  # here, so that errors can be shown where Detectron2 is missing
+
+    complaint = ""
+    if comm.is_main_process():
+        try:
+            check()
+        except UserError as error:
+            complaint = str(error)
+    if complaint := comm.all_gather(complaint)[0]:
+        raise UserError(complaint)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """What write(file) writes goes to a temporary file beside path, to the disk, and then in path's place.
 
     Raises:
@@ -24,8 +24,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, as write_whole."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    """A text file, as write_atomic."""
+    write_atomic(path, lambda file: file.write(text.encode()))
 
 
 @contextmanager

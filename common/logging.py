@@ -1,31 +1,17 @@
-"""How a run shows that it moves: a bar with the time left on a terminal, plain lines in a log."""
+"""What is said along the way: lines of a log and of the console, and what libraries say left out."""
 
 import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 
-from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
-LOGGERS = ("detectron2", "fvcore", "common", "det", "seg")
+LOGGERS = ("detectron2", "fvcore", "densedist")
 METRIC_LINES = "detectron2.utils.events"  # where Detectron2's CommonMetricPrinter logs
-
-
-class ProgressBar(HookBase):
-    """A bar over the iterations with the total loss and the time left."""
-
-    def before_train(self) -> None:
-        trainer = self.trainer
-        self._bar = tqdm(total=trainer.max_iter, initial=trainer.start_iter, unit="it", dynamic_ncols=True)
-
-    def after_step(self) -> None:
-        loss = self.trainer.storage.histories().get("total_loss")
-        if loss is not None:
-            self._bar.set_postfix(loss=f"{loss.latest():.3g}", refresh=False)
-        self._bar.update()
-
-    def after_train(self) -> None:
-        self._bar.close()
 
 
 class _Console(logging.Handler):
@@ -37,6 +23,7 @@ class _Console(logging.Handler):
 
 
 def on_terminal() -> bool:
+    """Whether standard output is one, where progress is shown as a bar."""
     return sys.stdout.isatty()
 
 
@@ -56,16 +43,6 @@ def setup_logs(output_dir: str, rank: int) -> None:
         logger = setup_logger(output_dir, rank, name=name, configure_stdout=False)
         if rank == 0:
             logger.addHandler(console)
-
-
-#### MERGED FROM common.quiet
-"""Without what libraries say along the way."""
-
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
 
 
 @contextmanager

@@ -3,18 +3,23 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from detectron2.engine import HookBase
-from detectron2.utils import comm
+
+
+@dataclass(frozen=True)
+class RunPosition:
+    """Where a run begins or goes on: its seed, 0 or more, and the iteration to do next."""
+
+    seed: int
+    iteration: int = 0
 
 
 def seed_all(*key: int) -> None:
     """Seed Python, NumPy and PyTorch, on all devices, by the numbers of key (0 or more) alone."""
-    words = np.random.SeedSequence(key).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words)
+    words = _seed_python_and_numpy(key)
     torch.manual_seed(int(words[1]))
 
 
@@ -22,9 +27,7 @@ def seed_all(*key: int) -> None:
 def seeded(*key: int) -> Iterator[None]:
     """Seeds Python, NumPy and PyTorch's CPU generator by key within the block; then they go on as before it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(key).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words)
+    words = _seed_python_and_numpy(key)
     torch.default_generator.manual_seed(int(words[1]))
     try:
         yield
@@ -34,11 +37,8 @@ def seeded(*key: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-class SeedEachStep(HookBase):
-    """Seeds every process before each step by the trainer's seed, the iteration and the rank.
-
-    So a checkpoint needs no random states, and a run that goes on from one draws what it would have drawn.
-    """
-
-    def before_step(self) -> None:
-        seed_all(self.trainer.seed, self.trainer.iter, comm.get_rank())
+def _seed_python_and_numpy(key: tuple[int, ...]) -> np.ndarray:
+    words = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words)
+    return words

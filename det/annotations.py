@@ -94,7 +94,7 @@ def _refuse_twins(what: str, values: Iterable[Hashable]) -> None:
 
 
 def bad_boxes(coco: Coco) -> list[Entry]:
-    """The annotations whose box cannot be learnt (see is_bad); those of crowds and of unknown images left out."""
+    """The annotations whose box cannot be learned (see is_bad); those of crowds and of unknown images left out."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in coco["images"]}
     candidates = (a for a in coco["annotations"] if not a.get("iscrowd") and a["image_id"] in sizes)
     return [a for a in candidates if is_bad(a["bbox"], *sizes[a["image_id"]])]
@@ -120,7 +120,7 @@ def drop_bad_boxes(dicts: Sequence[Entry]) -> list[Entry]:
     return kept
 
 
-def labelled_dicts(cfg: CfgNode) -> list[dict] | None:
+def labeled_dicts(cfg: CfgNode) -> list[dict] | None:
     """DATASETS.TRAIN without bad boxes where DATASETS.DROP_BAD_BOXES says so; None = as Detectron2 loads it."""
     if not cfg.DATASETS.DROP_BAD_BOXES:
         return None

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from detectron2.modeling import Backbone
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, ROIHeads, StandardROIHeads
 from detectron2.structures import Boxes
 from torch import Tensor, nn
@@ -30,12 +31,20 @@ def predictors(roi_heads: ROIHeads) -> list[nn.Module]:
     return [roi_heads.box_predictor]
 
 
+def pooled_channels(roi_heads: ROIHeads, backbone: Backbone) -> int:
+    """Channels of pooled features."""
+    return backbone.output_shape()[_in_features(roi_heads)[0]].channels
+
+
 def pooled(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
     """Pooled features (R, C, size, size) of the given boxes (one Boxes per image, R in all)."""
-    names = roi_heads.in_features if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_in_features
-    maps = [features[name] for name in names]
+    maps = [features[name] for name in _in_features(roi_heads)]
     # In float32: the pooler gives boxes the maps' precision, and half of it knows whole pixels only.
     return pooler(roi_heads)([widen(x) for x in maps], boxes).to(maps[0].dtype)
+
+
+def _in_features(roi_heads: ROIHeads) -> list[str]:
+    return roi_heads.in_features if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_in_features
 
 
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:

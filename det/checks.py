@@ -9,9 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin
 
-from densedist.common.errors import UserError
-from densedist.common.data.images import check_images, look
-from densedist.common.distributed import once
+from densedist.common.data.images import check_image, check_images
+from densedist.common.errors import UserError, on_main_process
 from densedist.det.annotations import Coco, bad_boxes, check_references, read_coco
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
         UserError: what is wrong first; DATASETS.DROP_BAD_BOXES lets bad boxes pass, DATALOADER.CHECK_FILES False
             damaged files.
     """
-    once(lambda: _check(cfg, sides or ("TRAIN", "UNLABELED", "TEST")))
+    on_main_process(lambda: _check(cfg, sides or ("TRAIN", "UNLABELED", "TEST")))
 
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
@@ -47,7 +46,7 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             else:
                 images = DatasetCatalog.get(name)
             if cfg.DATALOADER.CHECK_FILES:
-                check_images(images, _look, source)
+                check_images(images, _check_image, source)
 
 
 def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
@@ -74,6 +73,6 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
             )
 
 
-def _look(image: dict[str, Any]) -> None:
+def _check_image(image: dict[str, Any]) -> None:
     size = (image["height"], image["width"]) if {"height", "width"} <= set(image) else None
-    look(image["file_name"], size, "in the annotations")
+    check_image(image["file_name"], size, "in the annotations")

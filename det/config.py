@@ -1,38 +1,54 @@
-"""The keys that this suite adds to a Detectron2 config."""
+"""The keys that this suite adds to a Detectron2 config, and what of Detectron2's own is checked."""
 
-from detectron2.config import CfgNode
+from collections.abc import Mapping
 
-from densedist.common.config.merge import add_common_keys
+from detectron2.config import CfgNode, get_cfg
+
+from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
+from densedist.common.config.keys import STOCK
+from densedist.common.distill.registry import loss_keys
+
+
+def _off(value: object, what: str) -> Key:
+    """A key of Detectron2's own tooling that nothing here would obey."""
+    return Key(STOCK, lambda given: given == value, f"{value}: {what} is not done here, but by Detectron2's own tools")
+
+
+DET: Mapping[str, Key] = {
+    "TASK": one_of("det"),
+    # Of a cascade teacher: stage 1 only as in the paper, or the logarithm of the stages' mean probabilities.
+    "DISTILL.TEACHER.CASCADE_STAGES": one_of("first", "mean"),
+    # What is a row of a one-stage detector's logits: anchors (columns = classes), or locations (columns = anchors x
+    # classes) as in the DIST authors' code.
+    "DISTILL.DENSE_ROWS": one_of("anchors", "locations"),
+    "DATASETS.COCO_FORMAT": Key([]),  # data sets of one's own, a list of [name, JSON file, image folder]
+    # Their names, by number. Empty: those of the data sets; the config.yaml of a run has them.
+    "DATASETS.CLASSES": Key([]),
+    # Train without the boxes of no area or outside of their image, which are otherwise refused.
+    "DATASETS.DROP_BAD_BOXES": Key(False),
+    # Used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (det/backbone.py).
+    "MODEL.TIMM.NAME": Key("resnet18"),
+    "MODEL.TIMM.PRETRAINED": Key(False),
+    "MODEL.TIMM.NORM": one_of("BN", "SyncBN", "FrozenBN"),
+    "MODEL.TIMM.ARGS": Key(CfgNode(new_allowed=True)),
+    "TEST.AUG.ENABLED": _off(False, "test-time augmentation"),
+    "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),
+    "TEST.EXPECTED_RESULTS": _off([], "a check of the results"),
+    "SOLVER.REFERENCE_WORLD_SIZE": _off(0, "scaling with the number of processes"),
+}
+
+
+def keys() -> dict[str, Key]:
+    """All keys that are added to Detectron2's or checked, with those of the losses that there are now."""
+    return {**COMMON, **loss_keys(), **DET}
+
+
+GRAMMAR = Grammar(get_cfg, keys)
 
 
 def add_distill_config(cfg: CfgNode) -> None:
-    """Add the suite's keys to a stock Detectron2 config, in place; every default leaves stock behaviour.
-
-    DISTILL.*: teacher, losses and their weights (see common/config.py).
-    DISTILL.TEACHER.CASCADE_STAGES: "first", the cascade teacher's stage 1 only as in the paper, or "mean",
-        the logarithm of the stages' mean probabilities.
-    DISTILL.DENSE_ROWS: what is a row of a one-stage detector's logits: "anchors" (columns = classes), or
-        "locations" (columns = anchors x classes) as in the DIST authors' code.
-    DATASETS.COCO_FORMAT: data sets of one's own, a list of [name, JSON file, image folder].
-    DATASETS.CLASSES: their names, by number. Empty: those of the data sets; the config.yaml of a run has them.
-    DATASETS.DROP_BAD_BOXES: train without the boxes of no area or outside of their image, which are otherwise
-        refused.
-    MODEL.TIMM.*: used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (see det/backbone.py).
-    """
-    add_common_keys(cfg)
-    cfg.DISTILL.TEACHER.CASCADE_STAGES = "first"
-    cfg.DISTILL.DENSE_ROWS = "anchors"
-    cfg.DATASETS.COCO_FORMAT = []
-    cfg.DATASETS.CLASSES = []
-    cfg.DATASETS.DROP_BAD_BOXES = False
-    cfg.MODEL.TIMM = CfgNode({"NAME": "resnet18", "PRETRAINED": False, "NORM": "BN"})
-    cfg.MODEL.TIMM.ARGS = CfgNode(new_allowed=True)
-
-
-def count_classes(cfg: CfgNode) -> tuple[int, str]:
-    """The number of classes of the config's detector, and the key that says so."""
-    head = "RETINANET" if "RetinaNet" in cfg.MODEL.META_ARCHITECTURE else "ROI_HEADS"
-    return cfg.MODEL[head].NUM_CLASSES, f"MODEL.{head}.NUM_CLASSES"
+    """Add the suite's keys to a stock Detectron2 config, in place; every default leaves stock behavior."""
+    add_keys(cfg, keys())
 
 
 def without_distillation(cfg: CfgNode) -> CfgNode:

@@ -13,19 +13,20 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Sampler
 
-from densedist.common import digits
+from densedist.common.data import digits
+from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
 from densedist.common.errors import UserError
-from densedist.common.randomness import seeded
-from densedist.common.data.loader import Start, stream
-from densedist.common.data.loader import Batches, join
-from densedist.det.annotations import labelled_dicts
-from densedist.det.config import count_classes
+from densedist.common.randomness import RunPosition, seeded
+from densedist.det.annotations import labeled_dicts
+from densedist.det.distilling import count_classes
 
 
 def register_digits() -> None:
     """Register digits_train, digits_train_60, digits_val and digits_test; made when first loaded."""
     for split in digits.SPLITS:
         name = f"digits_{split}"
+        if name in DatasetCatalog:  # det is imported as a package of a checkout, too
+            continue
         DatasetCatalog.register(name, lambda name=name, split=split: _load_digits(name, split))
         meta = MetadataCatalog.get(name)
         meta.set(json_file=str(digits.annotations(split)), image_root=str(digits.images(split)))
@@ -54,8 +55,8 @@ def register_coco_format(cfg: CfgNode) -> None:
             raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
 
 
-def training_loader(cfg: CfgNode, start: Start) -> Batches:
-    """Endless batches of Detectron2's training samples, shared out among the processes, from start on.
+def training_batches(cfg: CfgNode, position: RunPosition) -> Batches:
+    """Endless batches of Detectron2's training samples, divided among the processes, from a position on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED, whose samples have no "instances".
@@ -64,20 +65,20 @@ def training_loader(cfg: CfgNode, start: Start) -> Batches:
     def batches(dicts: Sequence[dict], sampler: Sampler, images: int, key: str) -> Batches:
         by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
         wide = [d["width"] > d["height"] for d in dicts] if by_shape else None
-        return stream(dicts, Mapper(cfg, is_train=True), sampler, cfg, start, images, key, wide)
+        return build_loader(dicts, Mapper(cfg, is_train=True), sampler, cfg, position, images, key, wide)
 
-    def labelled(images: int) -> Batches:
-        with seeded(start.seed):  # Detectron2 seeds its samplers from NumPy's random numbers
-            parts = _train_loader_from_config(cfg, dataset=labelled_dicts(cfg))
+    def labeled(images: int) -> Batches:
+        with seeded(position.seed):  # Detectron2 seeds its samplers from NumPy's random numbers
+            parts = _train_loader_from_config(cfg, dataset=labeled_dicts(cfg))
         return batches(parts["dataset"], parts["sampler"], images, "SOLVER.IMS_PER_BATCH")
 
-    def unlabelled(images: int) -> Batches:
+    def unlabeled(images: int) -> Batches:
         dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
         bare = [{name: value for name, value in d.items() if name != "annotations"} for d in dicts]
-        sampler = TrainingSampler(len(bare), seed=start.seed)
+        sampler = TrainingSampler(len(bare), seed=position.seed)
         return batches(bare, sampler, images, "SOLVER.UNLABELED_IMS_PER_BATCH")
 
-    return join(cfg, labelled, unlabelled)
+    return labeled_and_unlabeled(cfg, labeled, unlabeled)
 
 
 class Mapper(DatasetMapper):
@@ -95,8 +96,11 @@ class Mapper(DatasetMapper):
             raise UserError(f"{dataset_dict['file_name']} cannot be read as its data set says: {reason}") from error
 
 
-def check_datasets(cfg: CfgNode) -> None:
+def check_datasets(cfg: CfgNode) -> list[str]:
     """Make sure that every data set of the config can be read and has the model's number of classes.
+
+    Returns:
+        the names of the classes; empty if they are unknown.
 
     Raises:
         UserError: an unknown name, a missing annotation file or image folder, a wrong class count, categories
@@ -106,7 +110,7 @@ def check_datasets(cfg: CfgNode) -> None:
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_dataset(name, f"DATASETS.{key}", *count_classes(cfg))
-    cfg.DATASETS.CLASSES = _check_same_categories(cfg)
+    return _check_same_categories(cfg)
 
 
 def test_dataset(cfg: CfgNode) -> str:

@@ -1,100 +1,20 @@
-"""Boxes on images: right, wrong and missed ones; in colours of their classes."""
+"""Boxes on images: which are right, wrong and missed, and how they are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
-from detectron2.structures import Boxes, Instances
+import torch
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.visualizer import Visualizer
+from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.patches import Patch, Rectangle
-
-from densedist.det.drawing import match
-
-RIGHT, WRONG, MISSED, PLAIN = "#4ade80", "#f87171", "#facc15", "#60a5fa"
-SIDE = 640  # pixels of a picture's shorter side, at least: labels on a smaller one could not be read
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Boxes of one kind to draw over an image: their colour, a text for each, dashed or not."""
-
-    boxes: Boxes
-    texts: Sequence[str]
-    colour: str
-    dashed: bool = False
-
-    def draw(self, axis: plt.Axes) -> None:
-        """Draw them on an axis that shows the image."""
-        for (x, y, right, bottom), text in zip(self.boxes.tensor.tolist(), self.texts, strict=True):
-            line = "--" if self.dashed else "-"
-            axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=self.colour, lw=1.6, ls=line))
-            label = {"facecolor": self.colour, "edgecolor": "none", "pad": 1, "alpha": 0.85}
-            axis.text(x, y, text, fontsize=7, va="bottom", bbox=label, clip_on=True)
-
-
-def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[list[Marks], str]:
-    """Marks of right and wrong predictions and of missed objects, and their numbers in words."""
-    right, hit = match(found, objects)
-    missed = replace(labelled(objects[~hit], names), colour=MISSED, dashed=True)
-    counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~hit).sum())} missed"
-    return [missed, predicted(found[~right], names, WRONG), predicted(found[right], names, RIGHT)], counts
-
-
-def labelled(objects: Instances, names: Sequence[str]) -> Marks:
-    """Marks of objects, with gt_boxes and gt_classes."""
-    return Marks(objects.gt_boxes, [names[number] for number in objects.gt_classes.tolist()], PLAIN)
-
-
-def predicted(found: Instances, names: Sequence[str], colour: str = PLAIN) -> Marks:
-    """Marks of predictions, with class and score."""
-    pairs = zip(found.pred_classes.tolist(), found.scores.tolist(), strict=True)
-    return Marks(found.pred_boxes, [f"{names[number]} {score:.0%}" for number, score in pairs], colour)
-
-
-def legend() -> list[Patch]:
-    """Entries of a legend for what judged() gives."""
-    solid = [Patch(fill=False, ec=colour, lw=2, label=kind) for kind, colour in (("right", RIGHT), ("wrong", WRONG))]
-    return [*solid, Patch(fill=False, ec=MISSED, lw=2, ls="--", label="missed")]
-
-
-def draw_instances(image: np.ndarray, found: Instances, names: Sequence[str]) -> np.ndarray:
-    """Predictions on an image (H, W, 3) of uint8, by Detectron2's Visualizer; enlarged where it is small.
-
-    Boxes, classes, scores and, where there are any, masks and keypoints; each class in a colour of its own.
-    """
-    canvas = Visualizer(image, scale=max(SIDE / min(image.shape[:2]), 1))
-    drawn = canvas.overlay_instances(
-        boxes=found.pred_boxes,
-        labels=predicted(found, names).texts,
-        masks=found.pred_masks.numpy() if found.has("pred_masks") else None,
-        keypoints=found.pred_keypoints if found.has("pred_keypoints") else None,
-        assigned_colors=[_colour(number) for number in found.pred_classes.tolist()],
-    )
-    return drawn.get_image()
-
-
-def _colour(number: int) -> tuple[float, float, float]:
-    """Of a class: bright, and unlike those of the numbers around it."""
-    red, green, blue = hsv_to_rgb((number * 0.618 % 1, 0.75, 1)).tolist()
-    return red, green, blue
-
-
-#### MERGED FROM det.matching
-"""Which predicted boxes are right, and which objects were missed."""
-
-from collections.abc import Sequence
-
-import torch
-from detectron2.structures import Instances, pairwise_iou
 from torch import Tensor
 
+RIGHT, WRONG, MISSED, PLAIN = "#4ade80", "#f87171", "#facc15", "#60a5fa"
 IOU = 0.5  # a box has found an object from this overlap on
+SIDE = 640  # pixels of a picture's shorter side, at least: labels on a smaller one could not be read
 
 
 def match(found: Instances, objects: Instances) -> tuple[Tensor, Tensor]:
@@ -131,3 +51,68 @@ def best_score(found: Sequence[Instances], objects: Sequence[Instances]) -> floa
     kept = torch.arange(1, len(scores) + 1)
     f1 = 2 * right[order].cumsum(0) / (kept + sum(map(len, objects)))
     return float(scores[f1.argmax()])
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Boxes of one kind to draw over an image: their color, a text for each, dashed or not."""
+
+    boxes: Boxes
+    texts: Sequence[str]
+    color: str
+    dashed: bool = False
+
+    def draw(self, axis: Axes) -> None:
+        """Draw them on an axis that shows the image."""
+        for (x, y, right, bottom), text in zip(self.boxes.tensor.tolist(), self.texts, strict=True):
+            line = "--" if self.dashed else "-"
+            axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=self.color, lw=1.6, ls=line))
+            label = {"facecolor": self.color, "edgecolor": "none", "pad": 1, "alpha": 0.85}
+            axis.text(x, y, text, fontsize=7, va="bottom", bbox=label, clip_on=True)
+
+
+def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[list[Marks], str]:
+    """Marks of right and wrong predictions and of missed objects, and their numbers in words."""
+    right, hit = match(found, objects)
+    missed = replace(labeled(objects[~hit], names), color=MISSED, dashed=True)
+    counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~hit).sum())} missed"
+    return [missed, predicted(found[~right], names, WRONG), predicted(found[right], names, RIGHT)], counts
+
+
+def labeled(objects: Instances, names: Sequence[str]) -> Marks:
+    """Marks of objects, with gt_boxes and gt_classes."""
+    return Marks(objects.gt_boxes, [names[number] for number in objects.gt_classes.tolist()], PLAIN)
+
+
+def predicted(found: Instances, names: Sequence[str], color: str = PLAIN) -> Marks:
+    """Marks of predictions, with class and score."""
+    pairs = zip(found.pred_classes.tolist(), found.scores.tolist(), strict=True)
+    return Marks(found.pred_boxes, [f"{names[number]} {score:.0%}" for number, score in pairs], color)
+
+
+def legend() -> list[Patch]:
+    """Entries of a legend for what judged() gives."""
+    solid = [Patch(fill=False, ec=color, lw=2, label=kind) for kind, color in (("right", RIGHT), ("wrong", WRONG))]
+    return [*solid, Patch(fill=False, ec=MISSED, lw=2, ls="--", label="missed")]
+
+
+def draw_instances(image: np.ndarray, found: Instances, names: Sequence[str]) -> np.ndarray:
+    """Predictions on an image (H, W, 3) of uint8, by Detectron2's Visualizer; enlarged where it is small.
+
+    Boxes, classes, scores and, where there are any, masks and keypoints; each class in a color of its own.
+    """
+    canvas = Visualizer(image, scale=max(SIDE / min(image.shape[:2]), 1))
+    drawn = canvas.overlay_instances(
+        boxes=found.pred_boxes,
+        labels=predicted(found, names).texts,
+        masks=found.pred_masks.numpy() if found.has("pred_masks") else None,
+        keypoints=found.pred_keypoints if found.has("pred_keypoints") else None,
+        assigned_colors=[_color(number) for number in found.pred_classes.tolist()],
+    )
+    return drawn.get_image()
+
+
+def _color(number: int) -> tuple[float, float, float]:
+    """Of a class: bright, and unlike those of the numbers around it."""
+    red, green, blue = hsv_to_rgb((number * 0.618 % 1, 0.75, 1)).tolist()
+    return red, green, blue

@@ -14,43 +14,53 @@ from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from densedist.common import onnx_files
-from densedist.common.errors import UserError
-from densedist.common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
 from densedist.common.data.images import find_images
+from densedist.common.engine.locate import Weights
+from densedist.common.errors import UserError, one_line
+from densedist.common.export import (
+    DESCRIPTION,
+    OPSET,
+    Description,
+    Figure,
+    describe_onnx,
+    needing_images,
+    onnx_runner,
+    report,
+    write_description,
+)
 from densedist.common.logging import quiet
 from densedist.det.config import add_distill_config
 from densedist.det.data import Mapper, test_dataset
-from densedist.det.stock import is_timm, stock_config, stock_model
 from densedist.det.models import Trained, load_trained
+from densedist.det.stock import is_timm, stock_config, stock_model
 from densedist.det.verification import Detections, Run, compare, in_pytorch
 
 OUTPUTS = ("boxes", "scores", "classes")
 
 
 def export(
-    weights: str,
-    config_file: str,
+    weights: Weights,
     overrides: Sequence[str],
     formats: Sequence[str],
     output: Path,
     images: int,
     folder: Path | None,
-) -> list[str]:
+) -> dict[str, Any]:
     """Write the plain student in the given formats to output, and compare each with PyTorch.
 
     Args:
-        weights, config_file, overrides: see load_trained.
+        weights, overrides: see load_trained.
+        formats: of common.export.FORMATS.
         images: how many of the first data set of DATASETS.TEST, or of folder where it is given, are compared.
 
     Returns:
-        what is not as PyTorch has it; empty if all is well.
+        what export.json holds; its "failures" are empty if all is well.
 
     Raises:
         UserError: wrong files, no image to compare on, or a model that cannot be exported.
     """
     # What is traced on a GPU keeps its number.
-    trained = load_trained(weights, config_file, [*overrides, "MODEL.DEVICE", "cpu"])
+    trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
     with needing_images():
         dataset = "" if folder else test_dataset(trained.cfg)
     samples = _samples(trained.cfg, dataset, folder, images)
@@ -85,7 +95,7 @@ def _describe(trained: Trained) -> Description:
         "pixel_std": list(cfg.MODEL.PIXEL_STD),
         "shortest_side": cfg.INPUT.MIN_SIZE_TEST,
         "longest_side_at_most": cfg.INPUT.MAX_SIZE_TEST,
-        "normalisation": "inside",
+        "normalization": "inside",
     }
 
 
@@ -108,7 +118,9 @@ def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
     config.write_text(stock_config(trained.cfg).dump())
     needs = "Detectron2"
     if is_timm(trained.cfg):
-        needs += ", and of dense-dist the timm backbone: import det; det.add_distill_config(cfg) before config.yaml"
+        needs += ", and of dense-dist the timm backbone: from densedist import det; det.add_distill_config(cfg) first"
+    if trained.cfg.IMPORTS:
+        needs += f"; import {', '.join(Path(name).name for name in trained.cfg.IMPORTS)}"
     own = {"needs": needs, "files": "model.pth: for MODEL.WEIGHTS; config.yaml"}
     write_description(folder, _describe(trained) | own)
     cfg = get_cfg()
@@ -131,14 +143,14 @@ def _write_onnx(trained: Trained, output: Path, image: Tensor) -> Run:
             str(file),
             input_names=["image"],
             output_names=list(OUTPUTS),
-            opset_version=onnx_files.OPSET,
+            opset_version=OPSET,
             dynamic_axes=sizes,
             dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
         )
     except Exception as error:  # PyTorch's own kinds are many
         raise _refusal(trained, "onnx", error) from error
-    onnx_files.describe(file, _describe_graph(trained))
-    run = onnx_files.runner(file)
+    describe_onnx(file, _describe_graph(trained))
+    run = onnx_runner(file)
     return lambda image: Detections(*run(image))
 
 

@@ -1,26 +1,132 @@
-"""Any Detectron2 model as a teacher: built from its own config, filled with its weights, same classes."""
+"""From a config to a detector: a student, one that was trained, or any Detectron2 model as a teacher."""
 
 import logging
-from typing import TypeVar
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from torch import nn
 
-from densedist.common.engine.checkpoint import load_complete
-from densedist.common.distill.checks import check_same_classes
-from densedist.common.config.merge import find_config, merge
+from densedist.common.config import load
+from densedist.common.distill.checks import check_same_classes, check_trained
+from densedist.common.engine.checkpoint import load_complete, refuse_pickle
+from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
-from densedist.common.distill.checks import check_trained
-from densedist.det.models import build
-from densedist.det.config import add_distill_config, count_classes, without_distillation
-from densedist.det.data import known_classes, register_coco_format
+from densedist.common.task import Trainee
+from densedist.det.config import GRAMMAR, without_distillation
+from densedist.det.data import check_datasets, class_labels, known_classes, register_coco_format
+from densedist.det.distilling import count_classes, distilling_class, distilling_classes
 
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
+UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
 
 
-def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
+def read_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+    """The full config of a run, its keys checked; the data sets need not be there.
+
+    Args:
+        own: see common.config.load.
+
+    Raises:
+        UserError: whatever is wrong with it.
+    """
+    if not config_file:
+        raise UserError("--config-file is missing: name a config, e.g. det/digits/faster_rcnn_r10_quarter.yaml")
+    cfg = load(GRAMMAR, config_file, overrides, own=own)
+    name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
+    if cfg.DISTILL.TEACHER.CONFIG_FILE and name not in distilling:
+        raise UserError(
+            f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {name} does not distil: "
+            f"set it to {' or '.join(distilling)}"
+        )
+    if cfg.DISTILL.TEACHER.WEIGHTS and not cfg.DISTILL.TEACHER.CONFIG_FILE:
+        raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+    if cfg.MODEL.LOAD_PROPOSALS:
+        for path in [*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST]:
+            refuse_pickle(path, "DATASETS.PROPOSAL_FILES", cfg.MODEL.TRUST_PICKLE)
+    return cfg
+
+
+def load_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+    """The full config of a run, its keys and data sets checked, frozen.
+
+    Raises:
+        UserError: whatever is wrong with it.
+    """
+    cfg = read_config(config_file, overrides, own)
+    cfg.DATASETS.CLASSES = check_datasets(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def build_trainee(cfg: CfgNode) -> Trainee:
+    """The student of cfg, with its teacher if it has one."""
+    model: Any = build(cfg)
+    kind = distilling_class(type(model).__name__)
+    return Trainee(
+        model,
+        model,
+        getattr(model, "distillation", None),
+        kind.checkpoint_parts(model) if kind else {},
+        unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
+    )
+
+
+def build(cfg: CfgNode) -> nn.Module:
+    """Detectron2's build_model.
+
+    Raises:
+        UserError: a name under MODEL that is registered nowhere.
+    """
+    try:
+        return build_model(cfg)
+    except KeyError as error:
+        if unknown := UNKNOWN.fullmatch(str(error.args[0])):
+            name, registry = unknown.groups()
+            raise UserError(
+                f"MODEL: Detectron2 has no {registry} named {name}: correct that name, or name the file that "
+                "registers it in IMPORTS"
+            ) from error
+        raise
+
+
+def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
+    """The detector of cfg without a teacher, with trained weights, in eval mode.
+
+    Raises:
+        UserError: weights that are missing, unreadable, or do not fit.
+    """
+    model = build(without_distillation(cfg)).eval()
+    load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
+    return model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector in eval mode, its config without a teacher, and the names of its classes."""
+
+    cfg: CfgNode
+    model: nn.Module
+    classes: tuple[str, ...]
+
+
+def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
+    """A trained detector from its checkpoint and its config; no data set is needed.
+
+    Raises:
+        UserError: files that are wrong, or do not belong together.
+    """
+    cfg = without_distillation(read_config(weights.config, overrides, weights.own))
+    register_coco_format(cfg)
+    return Trained(cfg, load_model(cfg, weights.file, weights.key), class_labels(cfg))
+
+
+def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
     """The model that DISTILL.TEACHER of the student's config names, on the student's device.
 
     Returns:
@@ -31,9 +137,9 @@ def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
             the student's, or a model that is no `kind`.
     """
     node = student_cfg.DISTILL.TEACHER
-    cfg = get_cfg()
-    add_distill_config(cfg)
-    merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"), ["MODEL.DEVICE", student_cfg.MODEL.DEVICE])
+    # Where it runs and whom to trust is not for the teacher's author to say.
+    own = ["MODEL.DEVICE", student_cfg.MODEL.DEVICE, "TRUST_IMPORTS", str(student_cfg.TRUST_IMPORTS)]
+    cfg = load(GRAMMAR, node.CONFIG_FILE, own, "DISTILL.TEACHER.CONFIG_FILE", own=False)
     register_coco_format(cfg)
     formats = {"student": student_cfg.INPUT.FORMAT, "teacher": cfg.INPUT.FORMAT}
     for side, value in formats.items():
@@ -43,13 +149,13 @@ def load_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
         model = build(without_distillation(cfg))
     if not isinstance(model, kind):
         raise UserError(f"DISTILL.TEACHER.CONFIG_FILE: {type(model).__name__} is no {kind.__name__}")
-    logger.info(check_classes(student_cfg, cfg))
+    logger.info(_check_classes(student_cfg, cfg))
     load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS", student_cfg.MODEL.TRUST_PICKLE)
     check_trained(model, f"DISTILL.TEACHER.WEIGHTS: {node.WEIGHTS}")
     return model, formats["student"] != formats["teacher"]
 
 
-def check_classes(student: CfgNode, teacher: CfgNode) -> str:
+def _check_classes(student: CfgNode, teacher: CfgNode) -> str:
     """What could be found out about the classes of both configs, in words for the log.
 
     Raises:
@@ -67,76 +173,3 @@ def check_classes(student: CfgNode, teacher: CfgNode) -> str:
         return f"{counts[0]} classes on both sides; their order is not checked, as the {side}'s data set is unknown"
     check_same_classes(ours, theirs)
     return f"student and teacher have the same {counts[0]} classes in the same order"
-
-
-#### MERGED FROM det.building
-"""Detectron2's models, with a misspelt name refused in one line."""
-
-import re
-
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
-from torch import nn
-
-from densedist.common.errors import UserError
-
-UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
-
-
-def build(cfg: CfgNode) -> nn.Module:
-    """Detectron2's build_model.
-
-    Raises:
-        UserError: a name under MODEL that is registered nowhere.
-    """
-    try:
-        return build_model(cfg)
-    except KeyError as error:
-        if unknown := UNKNOWN.fullmatch(str(error.args[0])):
-            name, registry = unknown.groups()
-            raise UserError(f"MODEL: Detectron2 has no {registry} named {name}: correct that name") from error
-        raise
-
-
-#### MERGED FROM det.trained
-"""A trained detector from its checkpoint and what lies beside it; no data set is needed."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from detectron2.config import CfgNode
-from torch import nn
-
-from densedist.common.engine.checkpoint import load_complete
-from densedist.common.engine.locate import locate
-from densedist.det.models import build
-from densedist.det.config import without_distillation
-from densedist.det.data import class_labels, register_coco_format
-from densedist.det.task import read_config
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A plain Detectron2 model in eval mode, its config without a teacher, and the names of its classes."""
-
-    cfg: CfgNode
-    model: nn.Module
-    classes: tuple[str, ...]
-
-
-def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = (), key: str = "--weights") -> Trained:
-    """
-    Args:
-        weights: a checkpoint, or the OUTPUT_DIR of a finished training.
-        config_file: default: the config.yaml beside the weights.
-        key: what names the weights, for messages.
-
-    Raises:
-        UserError: files that are missing, wrong, or do not belong together.
-    """
-    weights, config_file = locate(weights, config_file, key)
-    cfg = without_distillation(read_config(config_file, list(overrides)))
-    register_coco_format(cfg)
-    model = build(cfg).eval()
-    load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
-    return Trained(cfg, model, class_labels(cfg))

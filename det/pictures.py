@@ -4,28 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 from detectron2.structures import Instances
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
-from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
 from densedist.common.distill.teacher import Teacher
+from densedist.common.modules import eval_mode
+from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
+from densedist.common.task import Trainee
 from densedist.det.data import class_labels
-from densedist.det.drawing import Marks, judged, labelled, legend, predicted
+from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
 from densedist.det.predict import predict, read_input
-from densedist.det.drawing import best_score
-from densedist.det.visualize import Sample, test_samples
+from densedist.det.samples import Sample, test_samples
 
 SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
-DetTeacher = Teacher[GeneralizedRCNN] | Teacher[RetinaNet]
 
 
 @dataclass(frozen=True)
@@ -40,22 +35,22 @@ class View:
     rule: str  # which of their boxes these are
 
 
-def examples(cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, file: Path, count: int) -> None:
-    """Draw what teacher and student see in the first images of DATASETS.TEST, for models in memory.
+def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
+    """Draw what teacher and student see in the first TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
 
     Args:
-        model: the student, in any mode, which it keeps.
+        trainee: in any mode, which it keeps.
         file: the PNG to write.
-        count: of images.
 
     Raises:
         UserError: an image cannot be read.
     """
-    overview(views(cfg, model, teacher, test_samples(cfg, count)), class_labels(cfg), file)
+    teacher = trainee.distillation.teacher if trainee.distillation else None
+    overview(views(cfg, trainee.model, teacher, test_samples(cfg, cfg.TEST.EXAMPLES)), class_labels(cfg), file)
 
 
 def views(
-    cfg: CfgNode, model: nn.Module, teacher: DetTeacher | None, samples: Sequence[Sample], score: float | None = None
+    cfg: CfgNode, model: nn.Module, teacher: Teacher | None, samples: Sequence[Sample], score: float | None = None
 ) -> list[View]:
     """What both models see in the samples; the teacher in the student's image, as when it is distilled.
 
@@ -65,12 +60,8 @@ def views(
     """
     read = [read_input(cfg, sample.file) for sample in samples]
     inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
-    training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
-    finally:
-        model.train(training)
     why = "" if score is not None or None in objects else ", where F1 is best on these images"
     rule, seen = f"boxes with score {least:.2f} or more{why}", [None] * len(samples)
     if teacher is not None:
@@ -109,7 +100,7 @@ def _panels(view: View, names: Sequence[str]) -> list[Panel]:
     result = [Panel(view.image, "image")]
     reference = view.objects
     if view.objects is not None:
-        result = [_panel(view.image, "truth", "", [labelled(view.objects, names)])]
+        result = [_panel(view.image, "truth", "", [labeled(view.objects, names)])]
     if view.teacher is not None:
         result.append(_judged(view.image, "teacher", view.teacher, reference, names))
         reference = _as_objects(view.teacher) if reference is None else reference
@@ -124,7 +115,7 @@ def _judged(image: np.ndarray, name: str, found: Instances, objects: Instances |
 
 
 def _panel(image: np.ndarray, name: str, note: str, marks: Sequence[Marks]) -> Panel:
-    def over(axis: plt.Axes) -> None:
+    def over(axis: Axes) -> None:
         for mark in marks:
             mark.draw(axis)
 

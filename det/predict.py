@@ -1,44 +1,64 @@
-"""Pictures and boxes of a trained detector for any images."""
+"""A trained detector on images, one by one as Detectron2's DefaultPredictor has it, in boxes and pictures."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.detection_utils import read_image
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
+from torch import nn
 from tqdm import tqdm
 
 from densedist.common.data.images import find_images
+from densedist.common.engine.locate import Weights
+from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 from densedist.det.drawing import draw_instances
-from densedist.det.predict import check_score, predict, read_input
 from densedist.det.models import load_trained
 
 SCORE = 0.5
 
 
-def main(args: argparse.Namespace) -> None:
-    """Write one PNG for each image and predictions.json, as the options of tools/predict.py say."""
-    files = find_images(args.images)
-    score = SCORE if args.score_threshold is None else args.score_threshold
+def predict_images(
+    weights: Weights, overrides: Sequence[str], images: Sequence[str], output: Path, score: float | None
+) -> list[dict[str, Any]]:
+    """Write one PNG for each image and predictions.json.
+
+    Args:
+        images: files and folders.
+        score: boxes below are left out; None = SCORE.
+
+    Returns:
+        what predictions.json holds: see entries.
+
+    Raises:
+        UserError: a wrong image, wrong weights, or a score out of range.
+    """
+    files = find_images(images)
+    score = SCORE if score is None else score
     check_score(score)
     thresholds = [
         word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
     ]
-    trained = load_trained(args.weights, args.config_file, [*thresholds, *args.opts])
+    trained = load_trained(weights, [*thresholds, *overrides])
     results: list[dict[str, Any]] = []
     for number, (name, file) in enumerate(tqdm(files.items(), "predicting", disable=not on_terminal())):
         sample, image = read_input(trained.cfg, file)
         found = predict(trained.model, sample)
-        picture = args.output / f"{name}.png"
+        picture = output / f"{name}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(picture), draw_instances(image, found, trained.classes)[..., ::-1])
         results += entries(found, number, file, trained.classes)
-    (args.output / "predictions.json").write_text(json.dumps(results) + "\n")
-    print(f"{len(results)} objects in {len(files)} images: {args.output}")
+    (output / "predictions.json").write_text(json.dumps(results) + "\n")
+    print(f"{len(results)} objects in {len(files)} images: {output}")
+    return results
 
 
 def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -51,23 +71,6 @@ def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> 
     names_too = {"file_name": str(file)}
     boxes = instances_to_coco_json(found, number)
     return [names_too | box | {"category_name": names[box["category_id"]]} for box in boxes]
-
-
-#### MERGED FROM det.inference
-"""One image through a detector, as Detectron2's DefaultPredictor does it."""
-
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
-from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.structures import Instances
-from torch import nn
-
-from densedist.common.errors import UserError
 
 
 def check_score(score: float) -> None:

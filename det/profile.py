@@ -12,32 +12,32 @@ from detectron2.data.transforms import ResizeTransform
 from torch import Tensor
 
 from densedist.common.benchmark.inference import BATCHES, Size, Subject
+from densedist.common.engine.locate import Weights, locate_teacher
 from densedist.common.errors import UserError
-from densedist.common.engine.locate import locate_teacher
 from densedist.det.data import test_dataset
-from densedist.det.models import load_trained
-from densedist.det.task import read_config
+from densedist.det.models import load_trained, read_config
 
 
-def load(weights: str, config_file: str, teacher: str, device: str) -> tuple[list[Subject], Size, str]:
+def load_subjects(
+    weights: Weights, overrides: Sequence[str], teacher: str, device: str
+) -> tuple[list[Subject], Size, str]:
     """The teacher, if there is one, and the student; the size of a 4:3 test image; what the images are.
 
     Args:
-        weights, config_file: see load_trained.
+        weights, overrides: see load_trained.
         teacher: its weights, or "none"; empty = those of the config.
 
     Raises:
         UserError: files that are missing or wrong.
     """
-    cfg = read_config(config_file, [])
-    files = {"--weights": (weights, config_file)}
+    cfg = read_config(weights.config, overrides, weights.own)
+    sides = {"student": weights}
     if found := locate_teacher(cfg.DISTILL.TEACHER, teacher):
-        files = {"--teacher": found} | files
+        sides = {"teacher": found} | sides
     pictures, note = _pictures(cfg)
     subjects = []
-    for key, (path, config) in files.items():
-        trained = load_trained(path, config, ["MODEL.DEVICE", device], key)
-        name = "student" if key == "--weights" else "teacher"
+    for name, files in sides.items():
+        trained = load_trained(files, [*(overrides if name == "student" else []), "MODEL.DEVICE", device])
         subjects.append(Subject(name, trained.model, partial(_batch, pictures, trained.cfg.INPUT.FORMAT)))
     short = cfg.INPUT.MIN_SIZE_TEST
     return subjects, (short, min(short * 4 // 3, cfg.INPUT.MAX_SIZE_TEST)), note

@@ -1,6 +1,8 @@
-"""One-stage students: any RetinaNet config, distilled on the class logits of every anchor."""
+"""One-stage students: any RetinaNet config, distilled on the class logits of every anchor, and their teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,152 +11,23 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
 
-from densedist.common.distributed import mean_over_processes
-from densedist.common.distill.distiller import Distiller, build_distiller, is_on
-from densedist.common.errors import UserError
-from densedist.common.distill.taps import record
-from densedist.det.taps import Levels, feature_taps, offer, shared_levels
-from densedist.det.retinanet import RetinaNetTeacher, load_teacher
-from densedist.det.distilling import learn_and_imitate
-
-
-@META_ARCH_REGISTRY.register()
-class DistillRetinaNet(RetinaNet):
-    """RetinaNet whose training losses include distillation from a frozen RetinaNet.
-
-    Taps, in training, with a tensor for each level: cls_logits, rows of the classes of one anchor, or of all
-    anchors of one location; logit_maps (N, anchors x classes, H, W), the same numbers; and those of
-    det/feature_taps.py. Images without "instances" are only distilled; their losses end in _unlabeled. In
-    evaluation, and in training without a teacher, it is the plain RetinaNet; its
-    state_dict() always is.
-    """
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        teacher: RetinaNetTeacher | None = None,
-        distiller: Distiller | None = None,
-        levels: Levels | None = None,
-        columns: int = 0,
-        **student,
-    ) -> None:
-        """
-        Args:
-            teacher, distiller: both or none.
-            levels: the maps that student and teacher share.
-            columns: logits in a row: the number of classes, or of anchors at a location x classes.
-            student: the arguments of RetinaNet.
-        """
-        super().__init__(**student)
-        self.teacher, self.distiller, self.levels, self.columns = teacher, distiller, levels or [], columns
-        if teacher is not None:
-            _check_anchors(self, teacher.model)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        student = super().from_config(cfg)
-        if not is_on(cfg.DISTILL):
-            return student
-        kind, classes = cfg.DISTILL.DENSE_ROWS, cfg.MODEL.RETINANET.NUM_CLASSES
-        if kind not in ("anchors", "locations"):
-            raise UserError(f"DISTILL.DENSE_ROWS is {kind}: want anchors or locations")
-        columns = classes * (1 if kind == "anchors" else student["anchor_generator"].num_anchors[0])
-        teacher = load_teacher(cfg)
-        levels = shared_levels(student["backbone"], teacher.model.backbone)
-        logits: dict[str, Sequence[int]] = {"cls_logits": [], "logit_maps": []}
-        ours = logits | offer(student["backbone"], [name for name, _ in levels])
-        theirs = logits | offer(teacher.model.backbone, [name for _, name in levels])
-        distiller = build_distiller(cfg, ours, theirs, activation="sigmoid")
-        return student | {"distiller": distiller, "teacher": teacher, "levels": levels, "columns": columns}
-
-    def forward(self, batched_inputs: list[dict]) -> Any:
-        if self.teacher is None or self.distiller is None or not self.training:
-            return super().forward(batched_inputs)
-        return learn_and_imitate(batched_inputs, self._learn, self._imitate)
-
-    def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> float:
-        # Over all processes: their losses, averaged, are then those of one process with all images.
-        mean = mean_over_processes(torch.tensor(value, dtype=torch.float64, device=self.device)).item()
-        return super()._ema_update(name, mean, initial_value, momentum)
-
-    def _learn(self, inputs: list[dict]) -> dict[str, Tensor]:
-        """The losses of labelled images."""
-        with record(self.backbone, lambda _, out: out) as features, record(self.head, lambda _, out: out[0]) as maps:
-            losses = super().forward(inputs)
-        return losses | self._distil(inputs, features[0], maps[0])
-
-    def _imitate(self, inputs: list[dict]) -> dict[str, Tensor]:
-        """Distillation alone."""
-        features = self.backbone(self.preprocess_image(inputs).tensor)
-        maps, _ = self.head([features[level] for level in self.head_in_features])
-        return self._distil(inputs, features, maps)
-
-    def _distil(self, inputs: list[dict], features: dict[str, Tensor], maps: list[Tensor]) -> dict[str, Tensor]:
-        assert self.teacher is not None
-        assert self.distiller is not None
-        needed = self.distiller.taps
-        student = self._logit_taps(maps) | feature_taps(needed, features, [ours for ours, _ in self.levels])
-        images, levels = [x["image"] for x in inputs], [theirs for _, theirs in self.levels]
-        maps_of_teacher, teacher = self.teacher.taps(needed, images, levels)
-        return self.distiller(student, self._logit_taps(maps_of_teacher) | teacher)
-
-    def _logit_taps(self, maps: list[Tensor]) -> dict[str, Sequence[Tensor]]:
-        return {"logit_maps": maps, "cls_logits": [rows(x, self.columns) for x in maps]}
-
-
-def rows(logits: Tensor, columns: int) -> Tensor:
-    """(N, A x K, H, W), anchor-major, as (N·H·W·A, K) or (N·H·W, A x K), whichever has that many columns."""
-    return logits.permute(0, 2, 3, 1).reshape(-1, columns)
-
-
-def _check_anchors(student: RetinaNet, teacher: RetinaNet) -> None:
-    counts, strides = (
-        [value(model) for model in (student, teacher)]
-        for value in (lambda m: m.anchor_generator.num_anchors, lambda m: m.anchor_generator.strides)
-    )
-    if counts[0] != counts[1] or strides[0] != strides[1]:
-        raise UserError(
-            f"MODEL.ANCHOR_GENERATOR: the student has {counts[0]} anchors at strides {strides[0]}, "
-            f"the teacher {counts[1]} at {strides[1]}; distillation needs the same"
-        )
-
-
-class LossNormalizer:
-    """RetinaNet's running mean of positive anchors, which a checkpoint needs to go on and Detectron2 leaves out."""
-
-    def __init__(self, model: RetinaNet) -> None:
-        self._model = model
-
-    def state_dict(self) -> dict[str, float | None]:
-        return {"value": getattr(self._model, "loss_normalizer", None)}
-
-    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
-        if state_dict["value"] is not None:
-            self._model.loss_normalizer = state_dict["value"]
-
-
-#### MERGED FROM det.retinanet_teacher
-"""The frozen RetinaNet teacher: from its own config and weights to taps for the student's images."""
-
-from collections.abc import Collection, Sequence
-
-from detectron2.config import CfgNode
-from detectron2.modeling.meta_arch import RetinaNet
-from torch import Tensor
-
+from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
 from densedist.common.distill.teacher import Teacher, precision
-from densedist.det.taps import feature_taps
-from densedist.det.models import load_model
+from densedist.common.distributed import mean_over_processes
+from densedist.common.errors import UserError
+from densedist.common.modules import record
+from densedist.det.distilling import Distilling
+from densedist.det.models import load_teacher_model
+from densedist.det.taps import feature_specs, feature_taps
 
 
 class RetinaNetTeacher(Teacher[RetinaNet]):
     """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
 
     def taps(
-        self, needed: Collection[str], images: list[Tensor], levels: list[str]
+        self, needed: Collection[str], images: list[Tensor], levels: Sequence[str] = ()
     ) -> tuple[list[Tensor], dict[str, Sequence[Tensor]]]:
-        """Class logits (N, anchors x classes, H, W) of each level, and the taps of det/feature_taps.py needed.
+        """Class logits (N, anchors x classes, H, W) of each level, and the taps of det/taps.py needed.
 
         The logits are left out (an empty list) where neither cls_logits nor logit_maps is needed.
 
@@ -172,11 +45,136 @@ class RetinaNetTeacher(Teacher[RetinaNet]):
             return maps, feature_taps(needed, features, levels)
 
 
-def load_teacher(student_cfg: CfgNode) -> RetinaNetTeacher:
-    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+@dataclass(frozen=True)
+class Seen:
+    """What the student's parts gave, by call: the backbone's maps, and the head's class logits of each level."""
 
-    Raises:
-        UserError: a missing config or weights, weights that do not fit, classes other than the student's, a
-            teacher of another kind, or an unknown precision.
+    features: list[dict[str, Tensor]]
+    maps: list[list[Tensor]]
+
+
+@META_ARCH_REGISTRY.register()
+class DistillRetinaNet(Distilling, RetinaNet):
+    """RetinaNet whose training losses include distillation from a frozen RetinaNet.
+
+    Taps, in training, with a tensor for each level: cls_logits, rows of the classes of one anchor, or of all
+    anchors of one location; logit_maps (N, anchors x classes, H, W), the same numbers; and those of det/taps.py.
     """
-    return RetinaNetTeacher(*load_model(student_cfg, RetinaNet), precision(student_cfg))
+
+    stock = RetinaNet
+    classes_key = "MODEL.RETINANET.NUM_CLASSES"
+    activation = "sigmoid"
+    row = "anchors"
+
+    @configurable
+    def __init__(self, *, dense_rows: str = "anchors", **others: Any) -> None:
+        """
+        Args:
+            dense_rows: what is a row of the class logits, "anchors" or "locations".
+            others: see Distilling.
+        """
+        self._dense_rows = dense_rows
+        super().__init__(**others)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return super().from_config(cfg) | {"dense_rows": cfg.DISTILL.DENSE_ROWS}
+
+    @classmethod
+    def load_teacher(cls, cfg: CfgNode) -> RetinaNetTeacher:
+        return RetinaNetTeacher(*load_teacher_model(cfg, RetinaNet), precision(cfg))
+
+    def check_pair(self, teacher: Teacher) -> None:
+        models = self, teacher.model
+        anchors, strides = (
+            [value(model) for model in models]
+            for value in (lambda m: m.anchor_generator.num_anchors, lambda m: m.anchor_generator.strides)
+        )
+        if anchors[0] != anchors[1] or strides[0] != strides[1]:
+            raise UserError(
+                f"MODEL.ANCHOR_GENERATOR: the student has {anchors[0]} anchors at strides {strides[0]}, "
+                f"the teacher {anchors[1]} at {strides[1]}; distillation needs the same"
+            )
+        sizes = [model.backbone.size_divisibility for model in models]
+        if sizes[0] != sizes[1]:
+            raise UserError(
+                f"MODEL.FPN.IN_FEATURES: the student pads images to multiples of {sizes[0]} pixels, the teacher of "
+                f"{sizes[1]}; distillation needs the same"
+            )
+
+    def tap_specs(self, teacher: Teacher) -> tuple[TapSpecs, TapSpecs]:
+        def specs(model: Any, levels: list[str]) -> TapSpecs:
+            maps = tuple(count * model.num_classes for count in model.anchor_generator.num_anchors)
+            rows = (self._columns(),) * len(maps)
+            return {
+                "cls_logits": TapSpec("rows", rows, self.activation),
+                "logit_maps": TapSpec("maps", maps, self.activation),
+                **feature_specs(model.backbone, levels),
+            }
+
+        ours, theirs = self.levels
+        return specs(self, ours), specs(teacher.model, theirs)
+
+    @contextmanager
+    def watch(self) -> Iterator[Seen]:
+        with record(self.backbone, lambda _, out: out) as features, record(self.head, lambda _, out: out[0]) as maps:
+            yield Seen(features, maps)
+
+    def run_without_labels(self, inputs: list[dict]) -> None:
+        features = self.backbone(self.preprocess_image(inputs).tensor)
+        self.head([features[level] for level in self.head_in_features])
+
+    def taps(self, needed: Collection[str], images: list[Tensor], seen: Seen) -> tuple[Taps, Taps]:
+        assert self.distillation is not None
+        ours, theirs = self.levels
+        student = feature_taps(needed, seen.features[0], ours)
+        maps, teacher = self.distillation.teacher.taps(needed, images, theirs)
+        return student | self._logit_taps(seen.maps[0]), teacher | self._logit_taps(maps)
+
+    def _logit_taps(self, maps: list[Tensor]) -> dict[str, Sequence[Tensor]]:
+        return {"logit_maps": maps, "cls_logits": [rows(x, self._columns()) for x in maps]}
+
+    def _columns(self) -> int:
+        anchors = self.anchor_generator.num_anchors[0] if self._dense_rows == "locations" else 1
+        return anchors * self.num_classes
+
+    def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> float:
+        # Over all processes: their losses, averaged, are then those of one process with all images.
+        mean = mean_over_processes(torch.tensor(value, dtype=torch.float64, device=self.device)).item()
+        return super()._ema_update(name, mean, initial_value, momentum)
+
+    @staticmethod
+    def class_rows(
+        model: RetinaNet, teacher: RetinaNetTeacher | None, sample: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of all anchors of all levels."""
+        features = model.backbone(model.preprocess_image([sample]).tensor)
+        maps, _ = model.head([features[level] for level in model.head_in_features])
+        student = torch.cat([rows(x, model.num_classes) for x in maps])
+        if teacher is None:
+            return student, None
+        theirs, _ = teacher.taps({"cls_logits"}, [sample["image"]])
+        return student, torch.cat([rows(x, model.num_classes) for x in theirs])
+
+    @staticmethod
+    def checkpoint_parts(model: RetinaNet) -> dict[str, Any]:
+        return {**Distilling.checkpoint_parts(model), "loss_normalizer": LossNormalizer(model)}
+
+
+def rows(logits: Tensor, columns: int) -> Tensor:
+    """(N, A x K, H, W), anchor-major, as (N·H·W·A, K) or (N·H·W, A x K), whichever has that many columns."""
+    return logits.permute(0, 2, 3, 1).reshape(-1, columns)
+
+
+class LossNormalizer:
+    """RetinaNet's running mean of positive anchors, which a checkpoint needs to go on and Detectron2 leaves out."""
+
+    def __init__(self, model: RetinaNet) -> None:
+        self._model = model
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"value": getattr(self._model, "loss_normalizer", None)}
+
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
+        if state_dict["value"] is not None:
+            self._model.loss_normalizer = state_dict["value"]

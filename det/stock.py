@@ -3,11 +3,9 @@
 from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
+from densedist.det.distilling import distilling_class
 from densedist.det.models import build
-from densedist.det.rcnn import DistillRCNN
-from densedist.det.retinanet import DistillRetinaNet
 
-OF_STOCK = {DistillRCNN.__name__: "GeneralizedRCNN", DistillRetinaNet.__name__: "RetinaNet"}
 TIMM_BACKBONE = "build_timm_fpn_backbone"  # the one part of a student that stock Detectron2 has not
 
 
@@ -15,7 +13,8 @@ def stock_config(cfg: CfgNode) -> CfgNode:
     """The config of the plain model in Detectron2's own keys, and MODEL.TIMM where its backbone is one of timm's."""
     stock = get_cfg()
     _take_over(stock, cfg)
-    stock.MODEL.META_ARCHITECTURE = OF_STOCK.get(cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE)
+    kind = distilling_class(cfg.MODEL.META_ARCHITECTURE)
+    stock.MODEL.META_ARCHITECTURE = kind.stock.__name__ if kind else cfg.MODEL.META_ARCHITECTURE
     stock.MODEL.WEIGHTS = ""
     if is_timm(cfg):
         stock.MODEL.TIMM = cfg.MODEL.TIMM.clone()

@@ -1,5 +1,9 @@
 """Segmentation on segmentation-models-pytorch (SMP)."""
 
+from densedist import require_detectron2
+
+require_detectron2()
+
 from densedist.seg.config import get_cfg
 from densedist.seg.network import Network, build_network
 from densedist.seg.segmenter import Segmenter

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
-from densedist.common.errors import UserError
+from densedist.common.errors import UserError, one_line
 from densedist.seg.labels import Classes
 
 ARCHITECTURES = {
@@ -36,23 +36,21 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
     }
     if "upsampling" in known:
         arguments["upsampling"] = 1
-    if (stride := node.ENCODER.OUTPUT_STRIDE) not in (0, 8, 16, 32):
-        raise UserError(f"MODEL.ENCODER.OUTPUT_STRIDE is {stride}: want 8, 16 or 32, or 0 for the architecture's own")
-    if stride:
+    if stride := node.ENCODER.OUTPUT_STRIDE:
         # Architectures without an argument of their own pass it on to the encoder.
         arguments["encoder_output_stride" if "encoder_output_stride" in known else "output_stride"] = stride
     arguments |= node.ARGS
     try:
         model = architecture(encoder_weights=None, **arguments)
     except Exception as error:
-        raise UserError(f"MODEL: SMP cannot build this {node.ARCHITECTURE}: {_line(error)}") from error
+        raise UserError(f"MODEL: SMP cannot build this {node.ARCHITECTURE}: {one_line(error)}") from error
     if not node.ENCODER.WEIGHTS:
         return model
     try:
         return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments)
     except Exception as error:
         raise UserError(
-            f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {_line(error)}; "
+            f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {one_line(error)}; "
             "without a network copy Hugging Face's cache here, or leave the key empty for random weights"
         ) from error
 
@@ -68,7 +66,7 @@ def read_smp_folder(folder: str, key: str) -> SegmentationModel:
         if "upsampling" in inspect.signature(type(model)).parameters:
             model = smp.from_pretrained(folder, upsampling=1)
     except Exception as error:
-        raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {_line(error)}") from error
+        raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {one_line(error)}") from error
     return model
 
 
@@ -76,7 +74,3 @@ def count_classes(model: SegmentationModel) -> int:
     """Channels of the model's logits."""
     convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]
     return convolutions[-1].out_channels
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,66 +1,122 @@
 """The keys of a segmentation config: Detectron2's names and grammar, SMP's models."""
 
+from collections.abc import Mapping, Sequence
+
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from densedist.common.config.merge import add_common_keys
+from densedist.common.config import COMMON, Grammar, Key, at_least, every, load, one_of
+from densedist.common.config.keys import above
+from densedist.common.distill.registry import loss_keys
+from densedist.common.errors import UserError
+from densedist.seg.labels import Classes
+
+
+def _numbers(*default: float) -> Key:
+    return Key(list(default), lambda values: len(values) == len(default), "three numbers")
+
+
+def _size(default: list[int], words: str, may_be_empty: bool = False) -> Key:
+    def allowed(value: list[int]) -> bool:
+        return (may_be_empty and not value) or (len(value) == 2 and min(value) >= 1)
+
+    return Key(default, allowed, words)
+
+
+SCALES = every(above(0, 1.0), [1.0], "numbers above 0")
+
+SEG: Mapping[str, Key] = {
+    "TASK": one_of("seg"),
+    "SEED": Key(-1),  # below 0: another one each time
+    "CUDNN_BENCHMARK": Key(False),
+    "MODEL.DEVICE": Key("cuda"),
+    "MODEL.WEIGHTS": Key(""),  # to start from, or to evaluate: a checkpoint, or a folder of SMP's save_pretrained
+    "MODEL.ARCHITECTURE": Key("DeepLabV3"),  # any of SMP's
+    "MODEL.ENCODER.NAME": Key("resnet18"),  # any of SMP's; "tu-…" is any of timm's
+    "MODEL.ENCODER.WEIGHTS": Key(""),  # e.g. imagenet; empty = random
+    "MODEL.ENCODER.DEPTH": at_least(1, default=5),
+    # 8 or 16 = dilated; 0 = what the architecture does by default
+    "MODEL.ENCODER.OUTPUT_STRIDE": Key(
+        0, lambda stride: stride in (0, 8, 16, 32), "8, 16 or 32, or 0 for the architecture's own"
+    ),
+    "MODEL.ARGS": Key(CfgNode(new_allowed=True)),  # more arguments of the architecture, e.g. decoder_channels
+    "MODEL.AUX_HEAD.ENABLED": Key(False),  # an FCN head on the last stage but one
+    "MODEL.AUX_HEAD.LOSS_WEIGHT": at_least(0, default=0.4),
+    "MODEL.CLASS_WEIGHTS": Key([]),  # of the cross entropy, one for each class; empty = all 1
+    "MODEL.SYNC_BN": Key(True),  # batch norm over the batch of all processes
+    # In the order of INPUT.FORMAT, for pixels of 0 to 255. The default is that of SMP's ImageNet encoders.
+    "MODEL.PIXEL_MEAN": _numbers(123.675, 116.28, 103.53),
+    "MODEL.PIXEL_STD": _numbers(58.395, 57.12, 57.375),
+    "INPUT.FORMAT": one_of("RGB", "BGR"),
+    "INPUT.SCALES": SCALES,  # a training image is resized by one of them, drawn at random
+    "INPUT.CROP_SIZE": _size([512, 1024], "[height, width]"),  # of a training sample
+    "INPUT.RANDOM_FLIP": Key("horizontal", lambda flip: flip in ("none", "horizontal"), "none or horizontal"),
+    "DATASETS.ROOT": Key(""),  # a folder in Cityscapes' form, or "digits"
+    # Folders of leftImg8bit. A part of one is named like a slice: train[:100]
+    "DATASETS.TRAIN": Key(["train"]),
+    "DATASETS.TEST": Key(["val"]),
+    # {name, ids: [labelId, …], color: [r, g, b]}, in the order of the trainIds
+    "DATASETS.CLASSES": Key([]),
+    "DATASETS.IGNORED_IDS": Key([]),  # the other labelIds that may occur
+    "DATALOADER.NUM_WORKERS": at_least(0, default=4),
+    "TEST.EVAL_PERIOD": at_least(0, default=0),
+    "TEST.SCALES": SCALES,  # probabilities are averaged over the image at these scales
+    "TEST.FLIP": Key(False),  # and over the image and its mirror image
+    # Height and width of a sliding window; empty = the whole image at once.
+    "TEST.WINDOW_SIZE": _size([], "[height, width], or [] for the whole image", may_be_empty=True),
+    # Part of a window that the next one covers again, at least.
+    "TEST.WINDOW_OVERLAP": Key(0.5, lambda overlap: 0 <= overlap < 1, "a number from 0 to below 1"),
+    "TEST.SAVE_LABEL_IDS": Key(False),  # predictions as labelIds PNG, as Cityscapes' server takes them
+    "TEST.SAVE_OVERLAYS": Key(False),  # predictions as colors over the image
+    "DISTILL.IGNORED_PIXELS": Key(True),  # distil also on pixels that the label ignores, as the authors do
+}
+
+
+def keys() -> dict[str, Key]:
+    """All keys but SOLVER's that are only Detectron2's, with those of the losses that there are now."""
+    return {**COMMON, **loss_keys(), **SEG}
+
+
+def _base() -> CfgNode:
+    stock, cfg = get_detectron2_cfg(), CfgNode()
+    cfg.VERSION, cfg.OUTPUT_DIR = stock.VERSION, stock.OUTPUT_DIR
+    cfg.SOLVER = stock.SOLVER.clone()
+    del cfg.SOLVER["REFERENCE_WORLD_SIZE"]  # nothing here reads it
+    return cfg
+
+
+GRAMMAR = Grammar(_base, keys)
 
 
 def get_cfg() -> CfgNode:
     """A config with every key that segmentation knows and its default."""
-    stock = get_detectron2_cfg()
-    cfg = CfgNode()
-    cfg.VERSION = stock.VERSION
-    cfg.OUTPUT_DIR = stock.OUTPUT_DIR
-    cfg.SEED = -1  # below 0: another one each time
+    return GRAMMAR.config()
 
-    cfg.MODEL = CfgNode()
-    cfg.MODEL.DEVICE = "cuda"
-    cfg.MODEL.WEIGHTS = ""  # to start from, or to evaluate: a checkpoint, or a folder of SMP's save_pretrained
-    cfg.MODEL.ARCHITECTURE = "DeepLabV3"  # any of SMP's
-    cfg.MODEL.ENCODER = CfgNode()
-    cfg.MODEL.ENCODER.NAME = "resnet18"  # any of SMP's; "tu-…" is any of timm's
-    cfg.MODEL.ENCODER.WEIGHTS = ""  # e.g. imagenet; empty = random
-    cfg.MODEL.ENCODER.DEPTH = 5
-    cfg.MODEL.ENCODER.OUTPUT_STRIDE = 0  # 8 or 16 = dilated; 0 = what the architecture does by default
-    cfg.MODEL.ARGS = CfgNode(new_allowed=True)  # more arguments of the architecture, e.g. decoder_channels
-    cfg.MODEL.AUX_HEAD = CfgNode({"ENABLED": False, "LOSS_WEIGHT": 0.4})  # FCN head on the last stage but one
-    cfg.MODEL.CLASS_WEIGHTS = []  # of the cross entropy, one for each class; empty = all 1
-    cfg.MODEL.SYNC_BN = True  # batch norm over the batch of all processes
-    # In the order of INPUT.FORMAT, for pixels of 0 to 255. The default is that of SMP's ImageNet encoders.
-    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
-    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
 
-    cfg.INPUT = CfgNode()
-    cfg.INPUT.FORMAT = "RGB"  # or "BGR"
-    cfg.INPUT.SCALES = [1.0]  # a training image is resized by one of them, drawn at random
-    cfg.INPUT.CROP_SIZE = [512, 1024]  # height, width of a training sample
-    cfg.INPUT.RANDOM_FLIP = "horizontal"  # or "none"
+def read_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+    """The full config of a run, its keys, values and classes checked.
 
-    cfg.DATASETS = CfgNode()
-    cfg.DATASETS.ROOT = ""  # a folder in Cityscapes' form, or "digits"
-    # Folders of leftImg8bit. A part of one is named like a slice: train[:100]
-    cfg.DATASETS.TRAIN = ["train"]
-    cfg.DATASETS.TEST = ["val"]
-    # {name, ids: [labelId, …], color: [r, g, b]}, in the order of the trainIds
-    cfg.DATASETS.CLASSES = []
-    cfg.DATASETS.IGNORED_IDS = []  # the other labelIds that may occur
-    cfg.DATALOADER = CfgNode({"NUM_WORKERS": 4})
+    Args:
+        own: see common.config.load.
 
-    cfg.SOLVER = stock.SOLVER.clone()
-    del cfg.SOLVER["REFERENCE_WORLD_SIZE"]  # nothing here reads it
+    Raises:
+        UserError: whatever is wrong with it.
+    """
+    if not config_file:
+        raise UserError("--config-file is missing: name a config, e.g. seg/digits/pspnet_r10_quarter.yaml")
+    cfg = load(GRAMMAR, config_file, overrides, own=own)
+    classes = Classes.of(cfg)
+    if cfg.MODEL.CLASS_WEIGHTS and len(cfg.MODEL.CLASS_WEIGHTS) != len(classes):
+        raise UserError(
+            f"MODEL.CLASS_WEIGHTS has {len(cfg.MODEL.CLASS_WEIGHTS)} numbers: want {len(classes)}, one for each class"
+        )
+    return cfg
 
-    cfg.TEST = CfgNode()
-    cfg.TEST.EVAL_PERIOD = 0
-    cfg.TEST.SCALES = [1.0]  # probabilities are averaged over the image at these scales
-    cfg.TEST.FLIP = False  # and over the image and its mirror image
-    cfg.TEST.WINDOW_SIZE = []  # height, width of a sliding window; empty = the whole image at once
-    cfg.TEST.WINDOW_OVERLAP = 0.5  # part of a window that the next one covers again, at least
-    cfg.TEST.SAVE_LABEL_IDS = False  # predictions as labelIds PNG, as Cityscapes' server takes them
-    cfg.TEST.SAVE_OVERLAYS = False  # predictions as colours over the image
 
-    add_common_keys(cfg)
-    cfg.DISTILL.IGNORED_PIXELS = True  # distil also on pixels that the label ignores, as the authors do
+def load_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+    """read_config, frozen: the config of a run."""
+    cfg = read_config(config_file, overrides, own)
+    cfg.freeze()
     return cfg
 
 

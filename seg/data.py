@@ -1,7 +1,7 @@
-"""Images and labels in Cityscapes' form: which files there are, and what is read from them."""
+"""Images and labels in Cityscapes' form: which files there are, whether they are sound, what is read from them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from detectron2.data import build_detection_test_loader
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
-from densedist.common import digits
-from densedist.common.errors import UserError
-from densedist.common.data.loader import Start, stream
-from densedist.common.data.loader import Batches, join
+from densedist.common.data import digits
+from densedist.common.data.images import check_image, check_images
+from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
+from densedist.common.errors import UserError, on_main_process
+from densedist.common.randomness import RunPosition
 from densedist.seg.labels import UNKNOWN, Classes
 from densedist.seg.transforms import Transform, training_transform
 
@@ -51,16 +52,16 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
     images = images[int(start) if start else None : int(stop) if stop else None]
     if not images:
         raise UserError(f"{key}: no image of {split} in {folder / IMAGES / name}; {TREE}")
-    labelled = need_labels or (folder / LABELS / name).is_dir()
-    return [_frame(image, folder, key, labelled) for image in images]
+    labeled = need_labels or (folder / LABELS / name).is_dir()
+    return [_frame(image, folder, key, labeled) for image in images]
 
 
-def _frame(image: Path, folder: Path, key: str, labelled: bool) -> Frame:
+def _frame(image: Path, folder: Path, key: str, labeled: bool) -> Frame:
     name = image.name.removesuffix(f"_{IMAGES}.png")
     label = folder / LABELS / image.parent.relative_to(folder / IMAGES) / f"{name}_{LABELS}_labelIds.png"
-    if labelled and not label.is_file():
+    if labeled and not label.is_file():
         raise UserError(f"{key}: image {image} has no label {label}; {TREE}")
-    return {"name": name, "image": str(image), "label": str(label) if labelled else None}
+    return {"name": name, "image": str(image), "label": str(label) if labeled else None}
 
 
 class Reader:
@@ -124,7 +125,7 @@ def training_frames(cfg: CfgNode) -> list[Frame]:
     return _all_frames(cfg, "TRAIN", need_labels=True)
 
 
-def unlabelled_frames(cfg: CfgNode) -> list[Frame]:
+def unlabeled_frames(cfg: CfgNode) -> list[Frame]:
     """The frames of DATASETS.UNLABELED, without their labels, if they have any."""
     return [frame | {"label": None} for frame in _all_frames(cfg, "UNLABELED", need_labels=False)]
 
@@ -139,8 +140,8 @@ def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
     return [frame for split in found for frame in split]
 
 
-def training_loader(cfg: CfgNode, start: Start) -> Batches:
-    """Endless batches of augmented samples, shared out among the processes, from start on.
+def training_batches(cfg: CfgNode, position: RunPosition) -> Batches:
+    """Endless batches of augmented samples, divided among the processes, from a position on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED.
@@ -148,12 +149,13 @@ def training_loader(cfg: CfgNode, start: Start) -> Batches:
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg))
 
     def batches(dataset: list[Frame], images: int, key: str) -> Batches:
-        return stream(dataset, reader, TrainingSampler(len(dataset), seed=start.seed), cfg, start, images, key)
+        sampler = TrainingSampler(len(dataset), seed=position.seed)
+        return build_loader(dataset, reader, sampler, cfg, position, images, key)
 
-    return join(
+    return labeled_and_unlabeled(
         cfg,
         lambda images: batches(training_frames(cfg), images, "SOLVER.IMS_PER_BATCH"),
-        lambda images: batches(unlabelled_frames(cfg), images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
+        lambda images: batches(unlabeled_frames(cfg), images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
     )
 
 
@@ -163,20 +165,9 @@ def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:
     return build_detection_test_loader(list(dataset), mapper=reader, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 
-#### MERGED FROM seg.checks
-"""A look at the image files of a config before training, by one process for all."""
-
-from collections.abc import Callable, Mapping, Sequence
-
-from detectron2.config import CfgNode
-
-from densedist.common.data.images import check_images, look
-from densedist.common.distributed import once
-from densedist.seg.data import Frame, test_frames, training_frames, unlabelled_frames
-
 FRAMES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
     "TRAIN": training_frames,
-    "UNLABELED": unlabelled_frames,
+    "UNLABELED": unlabeled_frames,
     "TEST": test_frames,
 }
 
@@ -187,17 +178,17 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
     Raises:
         UserError: a missing frame or label, or, unless DATALOADER.CHECK_FILES is False, a damaged file.
     """
-    once(lambda: _check(cfg, sides or tuple(FRAMES)))
+    on_main_process(lambda: _check(cfg, sides or tuple(FRAMES)))
 
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     for side in sides:
         frames = FRAMES[side](cfg)
         if cfg.DATALOADER.CHECK_FILES:
-            check_images(frames, _look, f"DATASETS.{side}")
+            check_images(frames, _check_frame, f"DATASETS.{side}")
 
 
-def _look(frame: Frame) -> None:
-    size = look(frame["image"])
+def _check_frame(frame: Frame) -> None:
+    size = check_image(frame["image"])
     if frame["label"]:
-        look(frame["label"], size, "in its image")
+        check_image(frame["label"], size, "in its image")

@@ -10,7 +10,7 @@ from densedist.seg.network import Network
 
 
 class Deployed(nn.Module):
-    """Normalisation, padding, network, resizing: what Segmenter.logits does, for a batch of images of one size.
+    """Normalization, padding, network, resizing: what Segmenter.logits does, for a batch of images of one size.
 
     Args:
         network: its auxiliary head is not used.

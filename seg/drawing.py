@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from densedist.seg.labels import IGNORE
 
-# Kinds of pixels, with label and colour.
+# Kinds of pixels, with label and color.
 NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR = range(6)
 KINDS = {
     WRONG: ("wrong", (220, 38, 38)),
@@ -47,7 +43,7 @@ def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """The colours of trainIds (H, W) over an RGB image (H, W, 3) of uint8."""
+    """The colors of trainIds (H, W) over an RGB image (H, W, 3) of uint8."""
     mixed = (1 - opacity) * image + opacity * colorize(labels, colors)
     return mixed.round().astype(np.uint8)
 
@@ -72,12 +68,12 @@ def differing(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray | None
 
 
 def mark(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Kinds of pixels (H, W) in the colours of KINDS, over an RGB image (H, W, 3) of uint8 that is turned pale grey."""
-    grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.45 + 140
-    colours = np.array([color for _, color in KINDS.values()], np.uint8)
+    """Kinds of pixels (H, W) in the colors of KINDS, over an RGB image (H, W, 3) of uint8 that is turned pale gray."""
+    gray = image.mean(2, keepdims=True).repeat(3, 2) * 0.45 + 140
+    colors = np.array([color for _, color in KINDS.values()], np.uint8)
     marked = kinds > NOTHING
-    grey[marked] = colours[kinds[marked] - 1]
-    return grey.round().astype(np.uint8)
+    gray[marked] = colors[kinds[marked] - 1]
+    return gray.round().astype(np.uint8)
 
 
 def legend_entry(label: str, color: Sequence[int]) -> Patch:
@@ -97,13 +93,12 @@ def kind_legend(*kinds: int) -> list[Patch]:
 
 
 def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:
-    """The colours of K classes as a PNG; its folder is made."""
+    """The colors of K classes as a PNG; its folder is made."""
     columns = -(-len(names) // 20)
-    figure = plt.figure(figsize=(2.4 * columns, 0.4 + 0.27 * min(len(names), 20)))
+    figure = Figure(figsize=(2.4 * columns, 0.4 + 0.27 * min(len(names), 20)))
     figure.legend(handles=class_legend(names, colors), loc="center", ncols=columns, frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=90)
-    plt.close(figure)
 
 
 def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> None:
@@ -111,16 +106,16 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> N
     truth = confusion.sum(1, keepdims=True)
     percent = np.divide(100 * confusion, truth, out=np.full(confusion.shape, np.nan), where=truth > 0)
     side = 2.5 + 0.42 * len(names)
-    figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
     axis.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(percent):
         if value >= 0.5:
-            colour = "white" if value > 60 else "black"
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if value > 60 else "black"
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("prediction")
     axis.set_ylabel("truth (rows sum to 100 %)")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=90)
-    plt.close(figure)

@@ -1,4 +1,4 @@
-"""Predictions on a split: counted, written as images, scored."""
+"""Predictions on a split: counted, scored, written as images."""
 
 import logging
 from collections.abc import Sequence
@@ -12,101 +12,13 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import Tensor
 
-from densedist.common import engine
+from densedist.common.task import Results
 from densedist.seg.data import test_frames, test_loader
 from densedist.seg.drawing import draw_confusion, overlay, to_rgb, write
-from densedist.seg.labels import Classes
-from densedist.seg.evaluation import confusion_matrix, scores
+from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
-
-
-class Evaluator(DatasetEvaluator):
-    """Adds up the confusion matrix over the images of all processes; saves predictions where asked to.
-
-    Args:
-        classes: the data set's.
-        channels: channel order of the images, "RGB" or "BGR".
-        output: folder for confusion.png, labelIds/*.png and overlays/*.png.
-        save_label_ids, save_overlays: whether to write those.
-    """
-
-    def __init__(
-        self, classes: Classes, channels: str, output: Path, save_label_ids: bool = False, save_overlays: bool = False
-    ) -> None:
-        self.classes, self.channels, self.output = classes, channels, output
-        self.save_label_ids, self.save_overlays = save_label_ids, save_overlays
-        self.reset()
-
-    def reset(self) -> None:
-        self._confusion = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
-        self._unlabelled = 0
-
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        for sample, output in zip(inputs, outputs, strict=True):
-            prediction = output["sem_seg"].argmax(0)
-            if "sem_seg" in sample:
-                truth = sample["sem_seg"].to(prediction.device)
-                # It stays where the model is: to fetch it would wait for the GPU at every image.
-                self._confusion = self._confusion.to(prediction.device)
-                self._confusion += confusion_matrix(truth, prediction, len(self.classes))
-            else:
-                self._unlabelled += 1
-            self._save(sample, prediction.cpu().numpy())
-
-    def _save(self, sample: dict, prediction: np.ndarray) -> None:
-        if self.save_label_ids:
-            label_ids = self.classes.label_ids[prediction]
-            write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
-        if self.save_overlays:
-            drawn = overlay(to_rgb(sample["image"], self.channels), prediction, self.classes.colors)
-            write(self.output / "overlays" / f"{sample['name']}.png", drawn)
-
-    def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
-        gathered = comm.gather((self._confusion.cpu(), self._unlabelled))
-        if not comm.is_main_process():
-            return None
-        confusion: Tensor = sum(part for part, _ in gathered)
-        if unlabelled := sum(part for _, part in gathered):
-            logger.info(f"{unlabelled} images have no label and are not scored")
-        if not confusion.any():
-            return {}
-        result = scores(confusion, self.classes.names)
-        draw_confusion(confusion.numpy(), self.classes.names, self.output / "confusion.png")
-        logger.info("IoU of each class, in percent\n" + _table(self.classes.names, confusion, result))
-        logger.info(", ".join(f"{name} {result[name]:.2f}" for name in ("mIoU", "mACC", "pACC")))
-        return {"sem_seg": result}
-
-
-def evaluate(cfg: CfgNode, model: Segmenter) -> engine.Results:
-    """Scores in percent on all splits of DATASETS.TEST together; {} without labels, and off the main process."""
-    if not cfg.DATASETS.TEST:
-        return {}
-    frames = test_frames(cfg)
-    output = Path(cfg.OUTPUT_DIR) / "inference"
-    evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
-    return inference_on_dataset(model, test_loader(cfg, frames), evaluator)
-
-
-def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) -> str:
-    rows = [
-        [name, f"{result[f'IoU-{name}']:.2f}", int(pixels)]
-        for name, pixels in zip(names, confusion.sum(1), strict=True)
-    ]
-    return tabulate(rows, ["class", "IoU", "pixels"], tablefmt="pipe")
-
-
-#### MERGED FROM seg.metrics
-"""Scores of a confusion matrix."""
-
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
-from densedist.seg.labels import IGNORE
 
 
 def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
@@ -147,3 +59,79 @@ def scores(confusion: Tensor, names: Sequence[str]) -> dict[str, float]:
     result = {"mIoU": iou.nanmean(), "mACC": accuracy.nanmean(), "pACC": 100 * hits.sum() / truth.sum()}
     result |= {f"IoU-{name}": value for name, value in zip(names, iou, strict=True)}
     return {name: float(value) for name, value in result.items()}
+
+
+class Evaluator(DatasetEvaluator):
+    """Adds up the confusion matrix over the images of all processes; saves predictions where asked to.
+
+    Args:
+        classes: the data set's.
+        channels: channel order of the images, "RGB" or "BGR".
+        output: folder for confusion.png, labelIds/*.png and overlays/*.png.
+        save_label_ids, save_overlays: whether to write those.
+    """
+
+    def __init__(
+        self, classes: Classes, channels: str, output: Path, save_label_ids: bool = False, save_overlays: bool = False
+    ) -> None:
+        self.classes, self.channels, self.output = classes, channels, output
+        self.save_label_ids, self.save_overlays = save_label_ids, save_overlays
+        self.reset()
+
+    def reset(self) -> None:
+        self._confusion = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
+        self._unlabeled = 0
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for sample, output in zip(inputs, outputs, strict=True):
+            prediction = output["sem_seg"].argmax(0)
+            if "sem_seg" in sample:
+                truth = sample["sem_seg"].to(prediction.device)
+                # It stays where the model is: to fetch it would wait for the GPU at every image.
+                self._confusion = self._confusion.to(prediction.device)
+                self._confusion += confusion_matrix(truth, prediction, len(self.classes))
+            else:
+                self._unlabeled += 1
+            self._save(sample, prediction.cpu().numpy())
+
+    def _save(self, sample: dict, prediction: np.ndarray) -> None:
+        if self.save_label_ids:
+            label_ids = self.classes.label_ids[prediction]
+            write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
+        if self.save_overlays:
+            drawn = overlay(to_rgb(sample["image"], self.channels), prediction, self.classes.colors)
+            write(self.output / "overlays" / f"{sample['name']}.png", drawn)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
+        gathered = comm.gather((self._confusion.cpu(), self._unlabeled))
+        if not comm.is_main_process():
+            return None
+        confusion: Tensor = sum(part for part, _ in gathered)
+        if unlabeled := sum(part for _, part in gathered):
+            logger.info(f"{unlabeled} images have no label and are not scored")
+        if not confusion.any():
+            return {}
+        result = scores(confusion, self.classes.names)
+        draw_confusion(confusion.numpy(), self.classes.names, self.output / "confusion.png")
+        logger.info("IoU of each class, in percent\n" + _table(self.classes.names, confusion, result))
+        logger.info(", ".join(f"{name} {result[name]:.2f}" for name in ("mIoU", "mACC", "pACC")))
+        return {"sem_seg": result}
+
+
+def evaluate(cfg: CfgNode, model: Segmenter) -> Results:
+    """Scores in percent on all splits of DATASETS.TEST together; {} without labels, and off the main process."""
+    if not cfg.DATASETS.TEST:
+        return {}
+    frames = test_frames(cfg)
+    output = Path(cfg.OUTPUT_DIR) / "inference"
+    evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
+    return inference_on_dataset(model, test_loader(cfg, frames), evaluator)
+
+
+def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) -> str:
+    rows = [
+        [name, f"{result[f'IoU-{name}']:.2f}", int(pixels)]
+        for name, pixels in zip(names, confusion.sum(1), strict=True)
+    ]
+    return tabulate(rows, ["class", "IoU", "pixels"], tablefmt="pipe")

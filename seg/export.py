@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -12,42 +13,52 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from densedist.common import onnx_files
-from densedist.common.errors import UserError
-from densedist.common.export import DESCRIPTION, Description, Figure, needing_images, one_line, report, write_description
 from densedist.common.data.images import find_images
+from densedist.common.engine.locate import Weights
+from densedist.common.errors import UserError, one_line
+from densedist.common.export import (
+    DESCRIPTION,
+    OPSET,
+    Description,
+    Figure,
+    describe_onnx,
+    needing_images,
+    onnx_runner,
+    report,
+    write_description,
+)
 from densedist.common.logging import quiet
 from densedist.seg.data import Reader, bare_frames, test_frames
 from densedist.seg.deployed import Deployed, without_adaptive_pools
 from densedist.seg.labels import Classes
-from densedist.seg.network import Network
 from densedist.seg.models import Trained, load_trained
+from densedist.seg.network import Network
 from densedist.seg.verification import Run, compare
 
 
 def export(
-    weights: str,
-    config_file: str,
+    weights: Weights,
     overrides: Sequence[str],
     formats: Sequence[str],
     output: Path,
     images: int,
     folder: Path | None,
-) -> list[str]:
+) -> dict[str, Any]:
     """Write the plain student in the given formats to output, and compare each with PyTorch.
 
     Args:
-        weights, config_file, overrides: see load_trained.
+        weights, overrides: see load_trained.
+        formats: of common.export.FORMATS.
         images: how many of DATASETS.TEST, or of folder where it is given, are compared.
 
     Returns:
-        what is not as PyTorch has it; empty if all is well.
+        what export.json holds; its "failures" are empty if all is well.
 
     Raises:
         UserError: wrong files, no image to compare on, or a model that cannot be exported.
     """
     # What is traced on a GPU may keep its number.
-    trained = load_trained(weights, config_file, [*overrides, "MODEL.DEVICE", "cpu"])
+    trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
     samples = _samples(trained.cfg, folder, images)
     output.mkdir(parents=True, exist_ok=True)
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
@@ -85,9 +96,9 @@ def _describe(trained: Trained) -> Description:
 
 
 def _describe_graph(trained: Trained) -> Description:
-    """With normalisation and resizing inside."""
+    """With normalization and resizing inside."""
     return _describe(trained) | {
-        "normalisation": "inside the graph",
+        "normalization": "inside the graph",
         "input": "images: uint8 (N, 3, H, W), any N, H and W",
         "output": "logits: float32 (N, classes, H, W), at the images' size",
     }
@@ -106,7 +117,7 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
     divisor = network.smp.encoder.output_stride
     size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
     own = {
-        "normalisation": "not inside: give (pixel - pixel_mean) / pixel_std",
+        "normalization": "not inside: give (pixel - pixel_mean) / pixel_std",
         "input": f"float32 (N, 3, H, W), H and W multiples of {divisor}",
         "output": f"logits: float32 (N, classes, h, w), at {size}",
         "files": "model.pth: state dict; config.json, model.safetensors: folder for smp.from_pretrained",
@@ -127,12 +138,12 @@ def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
     file = output / "model.onnx"
     program = _traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
     written = torch.onnx.export(
-        program, input_names=["images"], output_names=["logits"], opset_version=onnx_files.OPSET, external_data=False
+        program, input_names=["images"], output_names=["logits"], opset_version=OPSET, external_data=False
     )
     assert written is not None
     written.save(str(file))
-    onnx_files.describe(file, _describe_graph(trained))
-    run = onnx_files.runner(file)
+    describe_onnx(file, _describe_graph(trained))
+    run = onnx_runner(file)
     return lambda images: run(images)[0]
 
 

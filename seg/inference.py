@@ -8,8 +8,6 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from densedist.common.errors import UserError
-
 # raw image (3, H, W) -> logits (K, H, W)
 Logits = Callable[[Tensor], Tensor]
 
@@ -32,20 +30,10 @@ class Inference:
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "Inference":
-        """The inference of TEST.*.
-
-        Raises:
-            UserError: a value out of range.
-        """
+        """The inference of TEST.*."""
         node = cfg.TEST
-        if not node.SCALES or min(node.SCALES) <= 0:
-            raise UserError(f"TEST.SCALES is {node.SCALES}: want numbers above 0")
-        window = node.WINDOW_SIZE
-        if window and (len(window) != 2 or min(window) < 1):
-            raise UserError(f"TEST.WINDOW_SIZE is {window}: want [height, width], or [] for the whole image")
-        if not 0 <= node.WINDOW_OVERLAP < 1:
-            raise UserError(f"TEST.WINDOW_OVERLAP is {node.WINDOW_OVERLAP}: want a number from 0 to below 1")
-        return cls(tuple(node.SCALES), node.FLIP, (window[0], window[1]) if window else None, node.WINDOW_OVERLAP)
+        window = (node.WINDOW_SIZE[0], node.WINDOW_SIZE[1]) if node.WINDOW_SIZE else None
+        return cls(tuple(node.SCALES), node.FLIP, window, node.WINDOW_OVERLAP)
 
     def __call__(self, logits: Logits, image: Tensor) -> Tensor:
         """Probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255."""

@@ -1,16 +1,90 @@
-"""A trained segmentation model from its checkpoint and what lies beside it; no data set is needed."""
+"""From a config to a segmentation model: a student with what distillation adds, or one that was trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.config import CfgNode
+from segmentation_models_pytorch.base import SegmentationModel
 
-from densedist.common.engine.locate import locate
-from densedist.seg.config import without_distillation
+from densedist.common.distill.build import build_distiller, is_on
+from densedist.common.distill.distillation import Distillation
+from densedist.common.engine.batch_norm import synchronize_batch_norm
+from densedist.common.engine.locate import Weights
+from densedist.common.errors import UserError
+from densedist.common.task import Trainee
+from densedist.seg.config import load_config, without_distillation
+from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
-from densedist.seg.network import load_network
-from densedist.seg.segmenter import Segmenter, around
-from densedist.seg.task import load_config
+from densedist.seg.network import Network, build_network, load_network
+from densedist.seg.segmenter import Segmenter
+from densedist.seg.taps import tap_specs
+from densedist.seg.teacher import SegTeacher, load_teacher
+
+
+def build_trainee(cfg: CfgNode) -> Trainee:
+    """The student of cfg, with its teacher if it has one."""
+    model = build_segmenter(cfg)
+    network, distillation = model.network, model.distillation
+    beside: dict[str, Any] = {} if network.aux_head is None else {"aux_head": network.aux_head}
+    if distillation is not None and distillation.distiller.adapters:
+        beside["adapters"] = distillation.distiller.adapters
+    # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH.
+    return Trainee(model, network.smp, distillation, beside, unused_parameters=True)
+
+
+def build_segmenter(cfg: CfgNode) -> Segmenter:
+    """The student of MODEL.* with what DISTILL.* adds to its training.
+
+    Raises:
+        UserError: whatever is wrong with the config, the teacher or its weights.
+    """
+    network = build_network(cfg)
+    return wrap(network, cfg, _distillation(cfg, network))
+
+
+def wrap(network: Network, cfg: CfgNode, distillation: Distillation[SegTeacher] | None = None) -> Segmenter:
+    """The network with the losses and the inference of cfg."""
+    if cfg.MODEL.SYNC_BN:
+        synchronize_batch_norm(network)
+    segmenter = Segmenter(
+        network,
+        Inference.of(cfg),
+        class_weights=list(map(float, cfg.MODEL.CLASS_WEIGHTS)),
+        aux_weight=cfg.MODEL.AUX_HEAD.LOSS_WEIGHT,
+        distillation=distillation,
+        ignored_pixels=cfg.DISTILL.IGNORED_PIXELS,
+    )
+    return segmenter.to(cfg.MODEL.DEVICE)
+
+
+def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | None:
+    if not is_on(cfg.DISTILL):
+        return None
+    teacher, count, weight = load_teacher(cfg), len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
+    student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
+    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps))
+
+
+def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
+    """The student of cfg without distillation, with trained weights, in eval mode.
+
+    Args:
+        weights: a checkpoint, or a folder of SMP's save_pretrained.
+        key: what names the weights, for messages.
+
+    Raises:
+        UserError: weights that are missing, unreadable, or do not fit.
+    """
+    if not weights:
+        raise UserError(f"{key} is empty: give the trained model's weights")
+    plain = without_distillation(cfg)
+    return wrap(load_network(plain, weights, key), plain).eval()
+
+
+def smp_model(model: Segmenter, _: CfgNode) -> SegmentationModel:
+    """What users of SMP know: without normalization, padding and losses."""
+    return model.network.smp
 
 
 @dataclass(frozen=True)
@@ -22,16 +96,11 @@ class Trained:
     classes: Classes
 
 
-def load_trained(weights: str, config_file: str = "", overrides: Sequence[str] = (), key: str = "--weights") -> Trained:
-    """
-    Args:
-        weights: a checkpoint, the OUTPUT_DIR of a finished training, or a folder of SMP's save_pretrained.
-        config_file: default: the config.yaml beside the weights.
-        key: what names the weights, for messages.
+def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
+    """A trained model from its weights and its config; no data set is needed.
 
     Raises:
-        UserError: files that are missing, wrong, or do not belong together.
+        UserError: files that are wrong, or do not belong together.
     """
-    weights, config_file = locate(weights, config_file, key)
-    cfg = without_distillation(load_config(config_file, list(overrides)))
-    return Trained(cfg, around(load_network(cfg, weights, key), cfg).eval(), Classes.of(cfg))
+    cfg = without_distillation(load_config(weights.config, overrides, weights.own))
+    return Trained(cfg, load_model(cfg, weights.file, weights.key), Classes.of(cfg))

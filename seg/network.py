@@ -1,4 +1,4 @@
-"""SMP models as distillation needs them: own normalisation, raw logits, a dense auxiliary head."""
+"""SMP models as distillation needs them: own normalization, raw logits, a dense auxiliary head."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
-from densedist.common.distill.taps import record
+from densedist.common.modules import record
 from densedist.seg.architectures import build_smp, count_classes, read_smp_folder
 from densedist.seg.labels import Classes
 
@@ -34,7 +34,7 @@ class FCNHead(nn.Sequential):
 
 
 class Network(nn.Module):
-    """An SMP model behind its own normalisation.
+    """An SMP model behind its own normalization.
 
     Args:
         smp: gives logits at its own resolution (built with upsampling=1 where it knows that argument).
@@ -60,12 +60,12 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
-        """Raw images (3, H, W), 0 to 255, normalised and padded with 0, bottom and right, to one batch.
+        """Raw images (3, H, W), 0 to 255, normalized and padded with 0, bottom and right, to one batch.
 
         Height and width of the batch are those of the largest image, made divisible by the output stride.
         """
-        normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
-        batch = ImageList.from_tensors(normalised, self.smp.encoder.output_stride).tensor
+        normalized = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
+        batch = ImageList.from_tensors(normalized, self.smp.encoder.output_stride).tensor
         return batch.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
@@ -84,13 +84,6 @@ class Network(nn.Module):
             taps["aux_logits"] = self.aux_head(stages[-2])
         return taps
 
-    def offer(self) -> dict[str, list[int]]:
-        """The taps that seg/taps.py gives for this network, with their channels."""
-        channels = [self.smp.encoder.out_channels[-1]]
-        offer: dict[str, list[int]] = dict.fromkeys(("features", "images", "cells", "classes"), channels)
-        offer |= {"cls_logits": [], "logit_maps": []}
-        return offer if self.aux_head is None else offer | {"aux_logits": []}
-
 
 def build_network(cfg: CfgNode) -> Network:
     """The network of MODEL.*, on MODEL.DEVICE.
@@ -98,7 +91,7 @@ def build_network(cfg: CfgNode) -> Network:
     Raises:
         UserError: what SMP cannot build, or encoder weights that cannot be fetched.
     """
-    return _around(build_smp(cfg), cfg)
+    return _wrap(build_smp(cfg), cfg)
 
 
 def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
@@ -117,7 +110,7 @@ def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
             raise UserError(f"{key}: {weights} has {classes} classes, DATASETS.CLASSES {len(cfg.DATASETS.CLASSES)}")
         if cfg.MODEL.AUX_HEAD.ENABLED:
             raise UserError(f"{key}: {weights} has no auxiliary head: set MODEL.AUX_HEAD.ENABLED to False")
-        return _around(model, cfg)
+        return _wrap(model, cfg)
     offline = cfg.clone()
     offline.defrost()
     offline.MODEL.ENCODER.WEIGHTS = ""  # they would be overwritten
@@ -127,13 +120,10 @@ def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
     return network
 
 
-def _around(model: SegmentationModel, cfg: CfgNode) -> Network:
+def _wrap(model: SegmentationModel, cfg: CfgNode) -> Network:
     aux_head = None
     if cfg.MODEL.AUX_HEAD.ENABLED:
         if len(model.encoder.out_channels) < 3:
             raise UserError("MODEL.AUX_HEAD needs an encoder with two stages: raise MODEL.ENCODER.DEPTH")
         aux_head = FCNHead(model.encoder.out_channels[-2], len(Classes.of(cfg)))
-    for key, value in (("PIXEL_MEAN", cfg.MODEL.PIXEL_MEAN), ("PIXEL_STD", cfg.MODEL.PIXEL_STD)):
-        if len(value) != 3:
-            raise UserError(f"MODEL.{key} is {value}: want three numbers")
     return Network(model, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, aux_head).to(cfg.MODEL.DEVICE)

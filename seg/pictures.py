@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
 from densedist.common.errors import UserError
+from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
+from densedist.common.task import Trainee
 from densedist.seg.data import Frame, Reader, test_frames
 from densedist.seg.drawing import (
     NEITHER,
@@ -41,18 +44,19 @@ class View:
     student: np.ndarray
 
 
-def examples(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, file: Path, count: int) -> None:
-    """Draw what teacher and student make of the first images of DATASETS.TEST, for models in memory.
+def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
+    """Draw what teacher and student make of the first TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
 
     Args:
-        model: the student, in any mode, which it keeps.
+        trainee: in any mode, which it keeps.
         file: the PNG to write.
-        count: of images.
 
     Raises:
         UserError: an image or a label cannot be read.
     """
-    overview(views(cfg, model, teacher, first_frames(cfg, count)), Classes.of(cfg), file)
+    teacher: Any = trainee.distillation.teacher if trainee.distillation else None
+    model: Any = trainee.model
+    overview(views(cfg, model, teacher, first_frames(cfg, cfg.TEST.EXAMPLES)), Classes.of(cfg), file)
 
 
 def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
@@ -68,13 +72,9 @@ def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
 
 def views(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, frames: Sequence[Frame]) -> list[View]:
     """What both models make of the frames, by the student's inference."""
-    training = model.training
-    model.eval()
     theirs = None if teacher is None else Segmenter(teacher.in_float32(), model.inference).eval()
-    try:
+    with eval_mode(model):
         return [_view(cfg, model, teacher, theirs, frame) for frame in frames]
-    finally:
-        model.train(training)
 
 
 def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame) -> View:
@@ -113,10 +113,10 @@ def _differences(view: View) -> list[Panel]:
     if view.teacher is not None:
         kinds = differing(view.student, view.teacher, view.truth)
         result.append(_marked(view, kinds, "teacher/student", "differ", kinds.size))
-    labelled = 0 if view.truth is None else int((view.truth != IGNORE).sum())
+    labeled = 0 if view.truth is None else int((view.truth != IGNORE).sum())
     for name, prediction in (("teacher", view.teacher), ("student", view.student)):
         if view.truth is not None and prediction is not None:
-            result.append(_marked(view, wrong(prediction, view.truth), f"{name}'s errors", "wrong", labelled))
+            result.append(_marked(view, wrong(prediction, view.truth), f"{name}'s errors", "wrong", labeled))
     return result
 
 

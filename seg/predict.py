@@ -1,43 +1,64 @@
 """Pictures and labels of a trained segmentation model for any images."""
 
-import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from densedist.common.errors import UserError
 from densedist.common.data.images import find_images
+from densedist.common.engine.locate import Weights
+from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 from densedist.seg.data import Reader, bare_frames
 from densedist.seg.drawing import draw_legend, overlay, to_rgb, write
 from densedist.seg.labels import Classes
-from densedist.seg.segmenter import predict
 from densedist.seg.models import load_trained
+from densedist.seg.segmenter import predict
 
 
-def main(args: argparse.Namespace) -> None:
-    """Write what the model makes of each image, as the options of tools/predict.py say.
+def predict_images(
+    weights: Weights, overrides: Sequence[str], images: Sequence[str], output: Path, score: float | None
+) -> list[dict[str, Any]]:
+    """Write what the model makes of each image.
 
-    NAME.png is the image under the colours of legend.png, labelIds/NAME.png holds labelIds, both of the image's
+    NAME.png is the image under the colors of legend.png, labelIds/NAME.png holds labelIds, both of the image's
     size; predictions.json is a list of {"file_name", "label_ids": file, "share": {class: of the pixels, in [0, 1]}}.
+
+    Args:
+        images: files and folders.
+        score: None: it is for detectors.
+
+    Returns:
+        what predictions.json holds.
+
+    Raises:
+        UserError: a wrong image, or wrong weights.
     """
-    if args.score_threshold is not None:
-        raise UserError("--score-threshold is for detectors: leave it out")
-    files = find_images(args.images)
-    trained = load_trained(args.weights, args.config_file, args.opts)
+    refuse_score(score)
+    files = find_images(images)
+    trained = load_trained(weights, overrides)
     classes, channels = trained.classes, trained.cfg.INPUT.FORMAT
     read, results = Reader(classes, channels), []
     for frame in tqdm(bare_frames(files), "predicting", disable=not on_terminal()):
         image = read(frame)["image"]
         labels = predict(trained.model, image)
-        label_ids = args.output / "labelIds" / f"{frame['name']}.png"
+        label_ids = output / "labelIds" / f"{frame['name']}.png"
         write(label_ids, classes.label_ids[labels])
-        write(args.output / f"{frame['name']}.png", overlay(to_rgb(image, channels), labels, classes.colors))
+        write(output / f"{frame['name']}.png", overlay(to_rgb(image, channels), labels, classes.colors))
         results.append({"file_name": frame["image"], "label_ids": str(label_ids), "share": shares(labels, classes)})
-    draw_legend(classes.names, classes.colors, args.output / "legend.png")
-    (args.output / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{len(files)} images: {args.output}")
+    draw_legend(classes.names, classes.colors, output / "legend.png")
+    (output / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{len(files)} images: {output}")
+    return results
+
+
+def refuse_score(score: float | None) -> None:
+    """Raises UserError for a --score-threshold."""
+    if score is not None:
+        raise UserError("--score-threshold is for detectors: leave it out")
 
 
 def shares(labels: np.ndarray, classes: Classes) -> dict[str, float]:

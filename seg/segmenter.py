@@ -4,21 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from densedist.common.distill.distillation import Distillation
 from densedist.common.distributed import mean_over_processes
-from densedist.common.distill.distiller import Distiller, build_distiller, is_on
-from densedist.common.errors import UserError
-from densedist.common.distributed import synchronize_batch_norm
 from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
-from densedist.seg.network import Network, build_network
-from densedist.seg.taps import nearest, resize
-from densedist.seg.taps import taps
-from densedist.seg.teacher import SegTeacher, load_teacher
+from densedist.seg.network import Network
+from densedist.seg.taps import CLASS_LOGITS, nearest, resize, taps
+from densedist.seg.teacher import SegTeacher
 
 
 class Segmenter(nn.Module):
@@ -29,7 +25,7 @@ class Segmenter(nn.Module):
         inference: how an image is predicted.
         class_weights: of the cross entropy, one for each class; empty = all 1.
         aux_weight: weight of the auxiliary head's cross entropy.
-        teacher, distiller: both or none.
+        distillation: from a teacher.
         ignored_pixels: distil also where the label is IGNORE.
     """
 
@@ -41,15 +37,14 @@ class Segmenter(nn.Module):
         inference: Inference,
         class_weights: Sequence[float] = (),
         aux_weight: float = 0.4,
-        teacher: SegTeacher | None = None,
-        distiller: Distiller | None = None,
+        distillation: Distillation[SegTeacher] | None = None,
         ignored_pixels: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.inference = network, inference
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
         self.aux_weight = aux_weight
-        self.teacher, self.distiller, self.ignored_pixels = teacher, distiller, ignored_pixels
+        self.distillation, self.ignored_pixels = distillation, ignored_pixels
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """
@@ -69,19 +64,19 @@ class Segmenter(nn.Module):
         losses = {"loss_ce": self._cross_entropy(student["cls_logits"], labels)}
         if "aux_logits" in student:
             losses["loss_ce_aux"] = self.aux_weight * self._cross_entropy(student["aux_logits"], labels)
-        if self.teacher is None or self.distiller is None:
+        if self.distillation is None:
             return losses
-        teacher = self.teacher.output(images, student)
+        distiller, teacher = self.distillation.distiller, self.distillation.teacher.output(images, student)
         small = nearest(labels, student["features"].shape[2:])
-        ours, theirs = (taps(self.distiller.taps, output, small) for output in (student, teacher))
+        ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
         valid = None
         if not self.ignored_pixels:
-            # Where nothing is labelled, nothing is ignored.
+            # Where nothing is labeled, nothing is ignored.
             counts = labels != IGNORE
             counts[["sem_seg" not in sample for sample in batched_inputs]] = True
-            logits = {name: tap for name, tap in ours.items() if name in ("cls_logits", "aux_logits")}
+            logits = {name: tap for name, tap in ours.items() if name in CLASS_LOGITS}
             valid = {name: [nearest(counts, tap[0].shape[2:])] for name, tap in logits.items()}
-        return losses | self.distiller(ours, theirs, valid)
+        return losses | distiller(ours, theirs, valid)
 
     def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
         device = self.network.mean.device
@@ -94,7 +89,7 @@ class Segmenter(nn.Module):
         return padded
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over the labelled pixels of all processes, weighted by class."""
+        """The mean over the labeled pixels of all processes, weighted by class."""
         logits = resize(logits.float(), labels.shape[1:])
         total = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE, reduction="sum")
         counts = labels != IGNORE
@@ -114,42 +109,3 @@ class Segmenter(nn.Module):
 def predict(model: Segmenter, image: Tensor) -> np.ndarray:
     """trainIds (H, W) that a model in eval mode gives a raw image (3, H, W)."""
     return model([{"image": image}])[0]["sem_seg"].argmax(0).cpu().numpy()
-
-
-def build_segmenter(cfg: CfgNode) -> Segmenter:
-    """The student of MODEL.* with what DISTILL.* adds to its training.
-
-    Raises:
-        UserError: whatever is wrong with the config, the teacher or its weights.
-    """
-    network = build_network(cfg)
-    return around(network, cfg, *_distillation(cfg, network))
-
-
-def around(
-    network: Network, cfg: CfgNode, teacher: SegTeacher | None = None, distiller: Distiller | None = None
-) -> Segmenter:
-    """The network with the losses and the inference of cfg."""
-    weights, classes = list(map(float, cfg.MODEL.CLASS_WEIGHTS)), cfg.DATASETS.CLASSES
-    if weights and len(weights) != len(classes):
-        raise UserError(f"MODEL.CLASS_WEIGHTS has {len(weights)} numbers: want {len(classes)}, one for each class")
-    if cfg.MODEL.SYNC_BN:
-        synchronize_batch_norm(network)
-    segmenter = Segmenter(
-        network,
-        Inference.of(cfg),
-        class_weights=weights,
-        aux_weight=cfg.MODEL.AUX_HEAD.LOSS_WEIGHT,
-        teacher=teacher,
-        distiller=distiller,
-        ignored_pixels=cfg.DISTILL.IGNORED_PIXELS,
-    )
-    return segmenter.to(cfg.MODEL.DEVICE)
-
-
-def _distillation(cfg: CfgNode, network: Network) -> tuple[SegTeacher | None, Distiller | None]:
-    if not is_on(cfg.DISTILL):
-        return None, None
-    teacher = load_teacher(cfg)
-    auxiliary = {"aux_logits": cfg.MODEL.AUX_HEAD.LOSS_WEIGHT}
-    return teacher, build_distiller(cfg, network.offer(), teacher.model.offer(), "softmax", auxiliary)

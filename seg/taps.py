@@ -1,10 +1,30 @@
-"""Taps on a segmentation network's output."""
+"""Taps on a segmentation network's output, and the step from one resolution to another."""
 
 from collections.abc import Collection, Mapping, Sequence
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from densedist.common.distill.taps import per_cell, per_class, per_image
+from densedist.common.distill.taps import TapSpec, per_cell, per_class, per_image
+from densedist.seg.network import Network
+
+CLASS_LOGITS = ("cls_logits", "logit_maps", "aux_logits")  # the taps with a row for each pixel
+
+
+def tap_specs(network: Network, classes: int, aux_weight: float) -> dict[str, TapSpec]:
+    """The taps that taps() gives for a network.
+
+    Args:
+        aux_weight: of the auxiliary head's losses.
+    """
+    channels = (network.smp.encoder.out_channels[-1],)
+    logits = TapSpec("maps", (classes,), "softmax")
+    specs = {"cls_logits": logits, "logit_maps": logits, "features": TapSpec("maps", channels)}
+    specs |= dict.fromkeys(("images", "cells", "classes"), TapSpec("samples", channels))
+    if network.aux_head is not None:
+        specs["aux_logits"] = TapSpec("maps", (classes,), "softmax", "cls_logits", aux_weight)
+    return specs
 
 
 def taps(needed: Collection[str], output: Mapping[str, Tensor], labels: Tensor) -> dict[str, Sequence[Tensor]]:
@@ -30,18 +50,8 @@ def taps(needed: Collection[str], output: Mapping[str, Tensor], labels: Tensor) 
     return {name: [tap()] for name, tap in make.items() if name in needed}
 
 
-#### MERGED FROM seg.resizing
-"""Between the resolution of logits and that of labels: corner pixels lie on corner pixels."""
-
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-
 def resize(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, K, h, w) -> (N, K, *size), bilinear with aligned corners."""
+    """(N, K, h, w) -> (N, K, *size), bilinear; corner pixels lie on corner pixels."""
     if logits.shape[2:] == torch.Size(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=True)

@@ -1,73 +1,32 @@
-"""Training and evaluation of a segmentation model, from parsed arguments to files in OUTPUT_DIR."""
+"""Segmentation as the engine and the commands see it."""
 
-import argparse
-
-from detectron2.config import CfgNode
-
-from densedist.common import engine
-from densedist.common.config.merge import find_config, merge
-from densedist.common.errors import UserError
-from densedist.common.distill.plan import describe
-from densedist.common.engine.run_folder import claim
-from densedist.seg.data import check_data
-from densedist.seg.config import get_cfg, without_distillation
-from densedist.seg.data import training_loader
+from densedist.common.task import Task
+from densedist.seg.config import load_config, read_config
+from densedist.seg.data import check_data, training_batches
 from densedist.seg.evaluation import evaluate
-from densedist.seg.labels import Classes
-from densedist.seg.network import load_network
-from densedist.seg.pictures import examples
-from densedist.seg.segmenter import around, build_segmenter
+from densedist.seg.export import export
+from densedist.seg.models import build_trainee, load_model, smp_model
+from densedist.seg.pictures import draw_examples
+from densedist.seg.predict import predict_images
+from densedist.seg.profile import load_subjects
+from densedist.seg.quickstart import STUDY
+from densedist.seg.visualize import visualize
 
-
-def load_config(config_file: str, overrides: list[str]) -> CfgNode:
-    """The full config of a run, its keys and values checked.
-
-    Raises:
-        UserError: whatever is wrong with it.
-    """
-    cfg = get_cfg()
-    if not config_file:
-        raise UserError("--config-file is missing: name a config, e.g. one of configs/seg")
-    merge(cfg, find_config(config_file, "--config-file"), overrides)
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}: want RGB or BGR")
-    Classes.of(cfg)
-    cfg.freeze()
-    return cfg
-
-
-def main(args: argparse.Namespace) -> None:
-    """Train, or with --eval-only evaluate MODEL.WEIGHTS, as the config and the options say."""
-    cfg = load_config(args.config_file, args.opts)
-    if args.eval_only:
-        evaluate_weights(cfg, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
-        return
-    check_data(cfg)  # complains before anything is written
-    claim(cfg.OUTPUT_DIR, args.resume)
-    engine.start(cfg)
-    model = build_segmenter(cfg)
-    parts = {"aux_head": model.network.aux_head, "adapters": model.distiller and model.distiller.adapters}
-    engine.train(
-        cfg,
-        model,
-        describe(model.network.smp, model.teacher, model.distiller),
-        lambda start: training_loader(cfg, start),
-        lambda: evaluate(cfg, model),
-        best="sem_seg/mIoU",
-        examples=lambda file: examples(cfg, model, model.teacher, file, cfg.TEST.EXAMPLES),
-        resume=args.resume,
-        student=model.network.smp,
-        training_only={name: part for name, part in parts.items() if part},
-        unused_parameters=True,  # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH
-    )
-
-
-def evaluate_weights(cfg: CfgNode, weights: str, key: str) -> None:
-    """Evaluate the plain student of cfg with the given weights; key is named if they do not fit."""
-    check_data(cfg, "TEST")
-    engine.start(cfg)
-    plain = without_distillation(cfg)
-    if not weights:
-        raise UserError(f"{key} is empty: give the trained model's weights")
-    model = around(load_network(plain, weights, key), plain)
-    engine.write_results(cfg, evaluate(cfg, model))
+TASK = Task(
+    name="seg",
+    metric="sem_seg/mIoU",
+    read_config=read_config,
+    load_config=load_config,
+    check_data=check_data,
+    build=build_trainee,
+    load_model=load_model,
+    plain=smp_model,
+    training_batches=training_batches,
+    evaluate=evaluate,
+    draw_examples=draw_examples,
+    predict=predict_images,
+    visualize=visualize,
+    export=export,
+    profile=load_subjects,
+    study=STUDY,
+)

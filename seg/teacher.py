@@ -8,13 +8,12 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from densedist.common.distill.checks import check_same_classes
-from densedist.common.config.merge import find_config, merge
-from densedist.common.errors import UserError
+from densedist.common.config import load
+from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.teacher import Teacher, precision
-from densedist.common.distill.checks import check_trained
+from densedist.common.errors import UserError
 from densedist.seg.architectures import count_classes, read_smp_folder
-from densedist.seg.config import get_cfg
+from densedist.seg.config import GRAMMAR, get_cfg
 from densedist.seg.network import Network, load_network
 from densedist.seg.taps import resize
 
@@ -50,19 +49,19 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     node = student_cfg.DISTILL.TEACHER
     if not node.WEIGHTS:
         raise UserError("DISTILL.TEACHER.WEIGHTS is empty: give the trained model's weights")
-    cfg = get_cfg()
     key = "DISTILL.TEACHER.WEIGHTS"
     with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
         if node.CONFIG_FILE:
             # Where it runs and whom to trust is not for the teacher's author to say.
-            own = [
-                word for name in ("DEVICE", "TRUST_PICKLE") for word in (f"MODEL.{name}", str(student_cfg.MODEL[name]))
-            ]
-            merge(cfg, find_config(node.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE"), own)
+            own = {"MODEL.DEVICE": student_cfg.MODEL.DEVICE, "MODEL.TRUST_PICKLE": student_cfg.MODEL.TRUST_PICKLE}
+            own |= {"TRUST_IMPORTS": student_cfg.TRUST_IMPORTS}
+            words = [str(word) for pair in own.items() for word in pair]
+            cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", own=False)
             check_same_classes(*([c["name"] for c in side.DATASETS.CLASSES] for side in (student_cfg, cfg)))
             logger.info(f"student and teacher have the same {len(cfg.DATASETS.CLASSES)} classes in the same order")
             network = load_network(cfg, node.WEIGHTS, key)
         else:
+            cfg = get_cfg()
             network = _from_smp_folder(student_cfg, cfg)
     check_trained(network.smp, f"{key}: {node.WEIGHTS}")
     return SegTeacher(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT, precision(student_cfg))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
@@ -12,9 +13,7 @@ import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
-from densedist.common.errors import UserError
 from densedist.seg.labels import IGNORE
-from densedist.seg.transforms import scaled_crop, scaled_size
 
 # image (H, W, 3) and labelIds (H, W), if there are any, in; both of another size out
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
@@ -52,7 +51,7 @@ class TrainingTransform:
         scales: factors above 0.
         crop_size: height and width of the result.
         flip: whether to mirror.
-        padding: the colour of padded pixels, in the image's channel order; their label is IGNORE.
+        padding: the color of padded pixels, in the image's channel order; their label is IGNORE.
     """
 
     def __init__(self, scales: Sequence[float], crop_size: Sequence[int], flip: bool, padding: Sequence[float]) -> None:
@@ -75,30 +74,11 @@ class TrainingTransform:
 def training_transform(cfg: CfgNode) -> TrainingTransform:
     """The augmentation of INPUT.*.
 
-    Padding has the student's mean colour, which its normalisation maps to 0 up to rounding.
-
-    Raises:
-        UserError: a value out of range.
+    Padding has the student's mean color, which its normalization maps to 0 up to rounding.
     """
     node = cfg.INPUT
-    if not node.SCALES or min(node.SCALES) <= 0:
-        raise UserError(f"INPUT.SCALES is {node.SCALES}: want numbers above 0")
-    if len(node.CROP_SIZE) != 2 or min(node.CROP_SIZE) < 1:
-        raise UserError(f"INPUT.CROP_SIZE is {node.CROP_SIZE}: want [height, width]")
-    if node.RANDOM_FLIP not in ("none", "horizontal"):
-        raise UserError(f"INPUT.RANDOM_FLIP is {node.RANDOM_FLIP}: want none or horizontal")
     padding = [round(value) for value in cfg.MODEL.PIXEL_MEAN]
     return TrainingTransform(node.SCALES, node.CROP_SIZE, node.RANDOM_FLIP == "horizontal", padding)
-
-
-#### MERGED FROM seg.scaled_crop
-"""A part of a resized image, made from the pixels that it shows."""
-
-from fractions import Fraction
-from math import ceil
-
-import cv2
-import numpy as np
 
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from densedist.common.export import Figure
-from densedist.seg.labels import IGNORE
 from densedist.seg.evaluation import confusion_matrix, scores
+from densedist.seg.labels import IGNORE
 from densedist.seg.models import Trained
 
 # Of the largest logit, and of a hundred: float32 rounds otherwise in another order of the same sums.

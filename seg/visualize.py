@@ -1,41 +1,4 @@
-"""A trained student beside its teacher and the truth, in pictures."""
-
-import argparse
-
-from densedist.common.errors import UserError
-from densedist.common.data.images import find_images
-from densedist.common.engine.locate import locate, with_teacher
-from densedist.seg import relations
-from densedist.seg.data import bare_frames
-from densedist.seg.pictures import first_frames, overview, picture, views
-from densedist.seg.teacher import load_teacher
-from densedist.seg.models import load_trained
-from densedist.seg.task import load_config
-
-OVERVIEW = 6  # images in overview.png
-
-
-def main(args: argparse.Namespace) -> None:
-    """Write one PNG for each image, overview.png and relations.png, as the options of tools/visualize.py say."""
-    if args.score_threshold is not None:
-        raise UserError("--score-threshold is for detectors: leave it out")
-    trained = load_trained(args.weights, args.config_file, args.opts)
-    cfg, model, classes = trained.cfg, trained.model, trained.classes
-    count, folder = args.images, args.folder
-    frames = bare_frames(find_images([folder], count)) if folder else first_frames(cfg, count)
-    run = with_teacher(load_config(locate(args.weights, args.config_file)[1], args.opts), args.teacher)
-    teacher = load_teacher(run) if run is not None else None
-    seen = views(cfg, model, teacher, frames)
-    for view in seen:
-        picture(view, classes, args.output / f"{view.name}.png")
-    overview(seen[:OVERVIEW], classes, args.output / "overview.png")
-    found = relations.relations_of(cfg, model, teacher, frames)
-    relations.draw(found, cfg, args.output / "relations.png", teacher is not None)
-    print(f"{len(seen)} images: {args.output}")
-
-
-#### MERGED FROM seg.relations
-"""The relations among a segmentation model's classes, on the very logits that distillation compares."""
+"""A trained student beside its teacher and the truth, in pictures, and the relations among its classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,12 +7,58 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from densedist.common.report.relations import draw_relations
-from densedist.common.report.relations import Relations
-from densedist.seg.data import Frame, Reader
+from densedist.common.data.images import find_images
+from densedist.common.engine.locate import Weights, with_teacher
+from densedist.common.report.relations import Relations, draw_relations
+from densedist.seg.config import read_config
+from densedist.seg.data import Frame, Reader, bare_frames
 from densedist.seg.labels import Classes
+from densedist.seg.models import load_trained
+from densedist.seg.pictures import first_frames, overview, picture, views
+from densedist.seg.predict import refuse_score
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.teacher import SegTeacher
+from densedist.seg.teacher import SegTeacher, load_teacher
+
+OVERVIEW = 6  # images in overview.png
+
+
+def visualize(
+    weights: Weights,
+    overrides: Sequence[str],
+    teacher: str,
+    folder: str | None,
+    images: int,
+    output: Path,
+    score: float | None,
+) -> int:
+    """Write one PNG for each image, overview.png and relations.png.
+
+    Args:
+        teacher: its weights, or "none"; empty = the one that the config names.
+        folder: of images; None = DATASETS.TEST.
+        images: how many, from the first.
+        score: None: it is for detectors.
+
+    Returns:
+        the number of images.
+
+    Raises:
+        UserError: wrong weights, data or images.
+    """
+    refuse_score(score)
+    trained = load_trained(weights, overrides)
+    cfg, model, classes = trained.cfg, trained.model, trained.classes
+    frames = bare_frames(find_images([folder], images)) if folder else first_frames(cfg, images)
+    run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
+    taught = load_teacher(run) if run is not None else None
+    seen = views(cfg, model, taught, frames)
+    for view in seen:
+        picture(view, classes, output / f"{view.name}.png")
+    overview(seen[:OVERVIEW], classes, output / "overview.png")
+    relations = relations_of(cfg, model, taught, frames)
+    draw_relations(relations, classes.names, "pixels", output / "relations.png", taught is not None)
+    print(f"{len(seen)} images: {output}")
+    return len(seen)
 
 
 @torch.no_grad()
@@ -69,11 +78,6 @@ def relations_of(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, fra
         theirs = None if teacher is None else _rows(teacher.output([image], student)["cls_logits"])
         relations.add(_rows(student["cls_logits"]), theirs)
     return relations
-
-
-def draw(relations: Relations, cfg: CfgNode, file: Path, with_teacher: bool) -> None:
-    """Draw relations_of."""
-    draw_relations(relations, Classes.of(cfg).names, "pixels", file, with_teacher)
 
 
 def _rows(logits: Tensor) -> Tensor:

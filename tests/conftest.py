@@ -9,8 +9,8 @@ import torch
 _cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
 
-from densedist.common import digits  # noqa: E402
 from densedist.common.benchmark import measure  # noqa: E402
+from densedist.common.data import digits  # noqa: E402
 
 # Everything here is small: threads would only wait for each other.
 torch.set_num_threads(1)

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from detectron2.modeling import build_model
-from tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 from densedist.common.benchmark import step
 from densedist.det.benchmark import teacher
 from densedist.det.config import without_distillation
 from densedist.seg.benchmark import data, eval
+from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ import random
 from itertools import count
 
 import pytest
-import scenes
-import tiny
 import torch
-from killing import differences, run
+
+from helpers import scenes, tiny
+from helpers.killing import differences, run
 
 TRAINING = {
     "det": [

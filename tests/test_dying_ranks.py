@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-import scenes
+
+from helpers import scenes
 
 pytestmark = pytest.mark.slow  # each starts three processes that import everything
 ROOT = Path(__file__).parents[1]

@@ -4,13 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import scenes
-import tiny
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.utils.events import EventStorage
-from processes import run_processes
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
@@ -20,6 +17,8 @@ from densedist.det.task import load_config as load_det
 from densedist.seg.segmenter import build_segmenter
 from densedist.seg.task import evaluate_weights as evaluate_seg
 from densedist.seg.task import load_config as load_seg
+from helpers import scenes, tiny
+from helpers.processes import run_processes
 
 ALL = ["KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION"]
 ALL = ["DISTILL.SYNC", "True", *(word for loss in ALL for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]

@@ -7,22 +7,20 @@ import signal
 from itertools import pairwise
 from pathlib import Path
 
+import common.trainer
 import pytest
-import scenes
-import tiny
 import torch
 from detectron2.utils.events import EventStorage
-from killing import differences
-from processes import run_processes
 
-import common.trainer
-from densedist.common.errors import UserError
 from densedist.common.engine.launch import parser, run
 from densedist.common.engine.preemption import REQUEUE
 from densedist.common.engine.run_folder import RunCheckpointer
-from densedist.det.task import main as train_det
+from densedist.common.errors import UserError
 from densedist.seg.data import Reader
 from densedist.seg.task import main as train_seg
+from helpers import scenes, tiny
+from helpers.killing import differences
+from helpers.processes import run_processes
 
 SEG = ["--config-file", scenes.STUDENT, *scenes.SMALL, "DATASETS.TEST", "['test']"]
 DET = ["--config-file", tiny.STUDENT, *tiny.SMALL, "DATASETS.TEST", "('digits_test',)"]

@@ -1,16 +1,8 @@
-"""COCO AP of a trained detector: eval_det.py --config-file F --weights W [KEY VALUE …]."""
+"""COCO AP of a trained detector: densedist eval det …"""
 
-import argparse
+import sys
 
-from densedist.common.engine.launch import parser, run
-from densedist.det.task import evaluate_weights, load_config
-
-
-def main(args: argparse.Namespace) -> None:
-    evaluate_weights(load_config(args.config_file, args.opts), args.weights, "--weights")
-
+from densedist.command import main
 
 if __name__ == "__main__":
-    arguments = parser(__doc__)
-    arguments.add_argument("--weights", required=True, metavar="W", help="checkpoint to evaluate")
-    run(main, arguments)
+    main(["eval", "det", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""Train a detector, with or without a teacher: train_det.py --config-file F [--num-gpus N] [KEY VALUE …]."""
+"""Train a detector: densedist train det …"""
 
-from densedist.common.engine.launch import parser, run
-from densedist.det.task import main
+import sys
+
+from densedist.command import main
 
 if __name__ == "__main__":
-    run(main, parser(__doc__))
+    main(["train", "det", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""Train a segmentation model, with or without a teacher: train_seg.py --config-file F [--num-gpus N] [KEY VALUE …]."""
+"""Train a segmentation model: densedist train seg …"""
 
-from densedist.common.engine.launch import parser, run
-from densedist.seg.task import main
+import sys
+
+from densedist.command import main
 
 if __name__ == "__main__":
-    run(main, parser(__doc__))
+    main(["train", "seg", *sys.argv[1:]])

@@ -10,8 +10,7 @@ import torch
 from detectron2.utils.analysis import FlopCountAnalysis
 from torch import nn
 
-from densedist.common.benchmark.measure import Step, extra_bytes, medians
-from densedist.common.benchmark.measure import report
+from densedist.common.benchmark.measure import Step, extra_bytes, medians, report
 from densedist.common.logging import quiet
 
 BATCHES = (1, 4, 16)  # images at a time
@@ -53,7 +52,7 @@ class Result:
     memory: int
 
 
-def main(
+def measure_and_report(
     subjects: Sequence[Subject], sizes: Sequence[Size], note: str, device: torch.device, file: Path | None
 ) -> None:
     """Measure and print; write everything to file as JSON.
@@ -66,7 +65,7 @@ def main(
         results = [measured for size in sizes for measured in measure(subjects, size, device)]
     report(f"Inference of {note}", table(results), [asdict(result) for result in results], device, file)
     left_out = sorted({name for result in results for name in result.not_counted})
-    print(f"Multiply-adds leave out elementwise operations, normalisation{''.join(f', {name}' for name in left_out)}.")
+    print(f"Multiply-adds leave out elementwise operations, normalization{''.join(f', {name}' for name in left_out)}.")
     for size in sizes if len(subjects) > 1 else []:
         teacher, student = (r for r in results if r.size == size)
         ratio = teacher.seconds[1] / student.seconds[1]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from densedist.common.benchmark import formulas
-from densedist.common.benchmark.measure import extra_bytes, medians
-from densedist.common.benchmark.measure import best_device, report
+from densedist.common.benchmark.measure import best_device, extra_bytes, medians, report
 from densedist.common.losses import DISTLoss, RKDLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -1,16 +1,20 @@
-"""Time and memory of a step, on the CPU and on a GPU."""
+"""Time and memory of a step, on the CPU and on a GPU; where it was measured; models that pass for trained ones."""
 
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from tabulate import tabulate
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+M = TypeVar("M", bound=nn.Module)
 Step = Callable[[], object]
 SECONDS = 10.0  # about how long all steps of a comparison are measured
 
@@ -58,18 +62,6 @@ def _seconds(step: Step, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-#### MERGED FROM common.benchmark.report
-"""Where it was measured, and what."""
-
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import torch
-from tabulate import tabulate
-
-
 def best_device() -> torch.device:
     """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -93,17 +85,6 @@ def report(
     print(tabulate(table, headers="keys", tablefmt="pipe", disable_numparse=True))
     if file:
         file.write_text(json.dumps({"device": where, "torch": torch.__version__, "results": results}, indent=2) + "\n")
-
-
-#### MERGED FROM common.benchmark.teachers
-"""Random models that pass for trained ones."""
-
-from typing import TypeVar
-
-import torch
-from torch import nn
-
-M = TypeVar("M", bound=nn.Module)
 
 
 def as_if_trained(model: M) -> M:

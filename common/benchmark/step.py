@@ -9,8 +9,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from densedist.common.benchmark.measure import Step, extra_bytes, medians
-from densedist.common.benchmark.measure import report
+from densedist.common.benchmark.measure import Step, extra_bytes, medians, report
 
 Losses = Mapping[str, torch.Tensor]
 

@@ -1,10 +1,20 @@
-"""What a training came to, from the files in its folder."""
+"""What a run came to, from the files in its folder, and what can be said of several."""
 
 import json
+import statistics
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from densedist.common.report.history import Point, read
+from scipy.stats import ttest_rel
+
+from densedist.common.report.history import Point, read_history
+
+CONFIDENCE = 0.95
+
+# A metric in percent by seed.
+Values = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -25,32 +35,16 @@ class Outcome:
 
 
 def outcome(folder: Path, iterations: int) -> Outcome | None:
-    """Of a training that was to take so many iterations; None if it has not come to its end."""
-    history = read(folder)
+    """Of a run that was to take so many iterations; None if it has not come to its end."""
+    history = read_history(folder)
     if not history or not (folder / "results.json").is_file():
         return None
     group, numbers = next(iter(json.loads((folder / "results.json").read_text()).items()))
     metric = f"{group}/{next(iter(numbers))}"
-    # The results of an evaluation on the way are there, too, when a training is interrupted.
+    # The results of an evaluation on the way are there, too, when a run is interrupted.
     curve = {point.iteration: point for point in history.get(metric, [])}
     last = curve.get(iterations)
     return last and Outcome(metric, last.value, iterations, last.seconds, list(curve.values()))
-
-
-#### MERGED FROM common.compare.statistics
-"""Mean, spread and paired gain of a metric over seeds."""
-
-import math
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from scipy.stats import t
-
-CONFIDENCE = 0.95
-
-# A metric in percent by seed.
-Values = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -78,12 +72,14 @@ def gain(values: Values, over: Values) -> Gain | None:
     seeds = sorted(set(values) & set(over))
     if not seeds:
         return None
-    differences = [values[seed] - over[seed] for seed in seeds]
-    mean, count = statistics.mean(differences), len(differences)
-    if count < 2:
-        return Gain(mean, None, count)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * statistics.stdev(differences) / math.sqrt(count)
-    return Gain(mean, (mean - half, mean + half), count)
+    mean = statistics.mean(values[seed] - over[seed] for seed in seeds)
+    if len(seeds) < 2:
+        return Gain(mean, None, len(seeds))
+    with warnings.catch_warnings():  # differences that are all alike
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = ttest_rel([values[seed] for seed in seeds], [over[seed] for seed in seeds])
+        low, high = test.confidence_interval(CONFIDENCE)
+    return Gain(mean, (float(low), float(high)), len(seeds))
 
 
 def spread(values: Values) -> float | None:

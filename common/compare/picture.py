@@ -3,12 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from densedist.common.compare.outcome import Outcome
 from densedist.common.compare.report import Outcomes, metric, values
@@ -18,12 +15,13 @@ from densedist.common.report.history import Point
 def draw(outcomes: Outcomes, file: Path) -> None:
     """Draw the PNG: lines are means over the seeds, shades reach from the lowest to the highest."""
     there = {method: of_seeds for method, of_seeds in outcomes.items() if of_seeds}
-    figure, (by_iteration, by_time, bars) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    figure = Figure(figsize=(15, 4.5), layout="constrained")
+    by_iteration, by_time, bars = figure.subplots(1, 3)
     for number, (method, of_seeds) in enumerate(there.items()):
-        colour = f"C{number % 10}"
-        _curve(by_iteration, method, of_seeds, colour, lambda point: point.iteration)
-        _curve(by_time, method, of_seeds, colour, lambda point: point.seconds)
-        _bar(bars, number, of_seeds, colour)
+        color = f"C{number % 10}"
+        _curve(by_iteration, method, of_seeds, color, lambda point: point.iteration)
+        _curve(by_time, method, of_seeds, color, lambda point: point.seconds)
+        _bar(bars, number, of_seeds, color)
     for axis, label in ((by_iteration, "iterations"), (by_time, "seconds in training steps")):
         axis.set_xlabel(label)
         axis.set_ylabel(f"{metric(outcomes)}, percent")
@@ -36,23 +34,22 @@ def draw(outcomes: Outcomes, file: Path) -> None:
     for axis in (by_iteration, by_time, bars):
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=90)
-    plt.close(figure)
 
 
 def _curve(
-    axis: plt.Axes, label: str, of_seeds: Mapping[int, Outcome], colour: str, place: Callable[[Point], float]
+    axis: Axes, label: str, of_seeds: Mapping[int, Outcome], color: str, place: Callable[[Point], float]
 ) -> None:
     curves = [outcome.curve for outcome in of_seeds.values()]
     # Seeds are evaluated at the same iterations, unless the period was changed between them.
     length = min(len(curve) for curve in curves)
     x = np.mean([[place(point) for point in curve[-length:]] for curve in curves], 0)
     y = np.array([[point.value for point in curve[-length:]] for curve in curves])
-    axis.plot(x, y.mean(0), color=colour, label=label, marker="o", markersize=3)
-    axis.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+    axis.plot(x, y.mean(0), color=color, label=label, marker="o", markersize=3)
+    axis.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.2, linewidth=0)
 
 
-def _bar(axis: plt.Axes, place: int, of_seeds: Mapping[int, Outcome], colour: str) -> None:
+def _bar(axis: Axes, place: int, of_seeds: Mapping[int, Outcome], color: str) -> None:
     numbers = list(values(of_seeds).values())
     deviation = np.std(numbers, ddof=1) if len(numbers) > 1 else None
-    axis.bar(place, np.mean(numbers), 0.7, color=colour, alpha=0.7, yerr=deviation, capsize=4)
+    axis.bar(place, np.mean(numbers), 0.7, color=color, alpha=0.7, yerr=deviation, capsize=4)
     axis.plot(np.linspace(place - 0.15, place + 0.15, len(numbers)), numbers, "o", color="black", markersize=3)

@@ -8,10 +8,9 @@ from typing import Any
 from tabulate import tabulate
 
 from densedist.common.compare.methods import NONE
-from densedist.common.compare.outcome import Outcome
-from densedist.common.compare.outcome import CONFIDENCE, Gain, Values, gain, spread
+from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, gain, spread
 
-# By method, by seed: the trainings that have come to their end.
+# By method, by seed: the runs that have come to their end.
 Outcomes = Mapping[str, Mapping[int, Outcome]]
 PERCENT = f"{100 * CONFIDENCE:.0f} %"
 
@@ -22,7 +21,7 @@ def values(outcomes: Mapping[int, Outcome]) -> Values:
 
 
 def metric(outcomes: Outcomes) -> str:
-    """Its name, "" before the first training has ended."""
+    """Its name, "" before the first run has ended."""
     return next((o.metric.rpartition("/")[2] for of_seeds in outcomes.values() for o in of_seeds.values()), "")
 
 

@@ -1,10 +1,10 @@
 """One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
 
-import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -12,11 +12,13 @@ from densedist.common.compare.methods import NONE, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import Outcomes, markdown, results
-from densedist.common.compare.workers import train_all
-from densedist.common.distill.distiller import is_on
+from densedist.common.compare.workers import Run, Train, train_all
+from densedist.common.distill.build import is_on
+from densedist.common.engine.train import train
 from densedist.common.errors import UserError
-from densedist.common.report.history import read
 from densedist.common.files import write_text
+from densedist.common.report.history import read_history
+from densedist.common.task import Task
 
 TIMED = 40  # iterations, of which the second half counts
 
@@ -26,20 +28,19 @@ class Study:
     """What is compared.
 
     Args:
-        train: what train_det or train_seg calls, of its parsed arguments.
-        load_config: the task's, of a file and overrides.
+        task: the student's.
         config: the student's, with DISTILL.TEACHER, or these among the overrides.
         methods, seeds: every method is trained with every seed.
         output: the folder for everything.
-        overrides: KEY VALUE … for every training.
+        overrides: KEY VALUE … for every run.
         unlabeled: DATASETS.UNLABELED of the method "unlabeled".
         equal_time: a method that takes less time an iteration than another gets more iterations, until both take
             as long as the slowest one for SOLVER.MAX_ITER.
-        jobs: trainings at a time.
+        jobs: runs at a time.
+        train: the engine's.
     """
 
-    train: Callable[[argparse.Namespace], None]
-    load_config: Callable[[str, list[str]], CfgNode]
+    task: Task
     config: str
     methods: Sequence[str]
     seeds: Sequence[int]
@@ -48,15 +49,20 @@ class Study:
     unlabeled: Sequence[str] = ()
     equal_time: bool = False
     jobs: int = 1
+    train: Train = train
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         """Train what has not been trained yet; then results.json, table.md and curves.png in output, and the table.
+
+        Returns:
+            what results.json holds.
 
         Raises:
             UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
         """
+        self._load([])  # imports what it names, losses among them
         for method in self.methods:
-            cfg = self.load_config(self.config, self._words(method, 0))
+            cfg = self._load(self._words(method, 0))
             if method != NONE and not is_on(cfg.DISTILL):
                 raise UserError(
                     f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it"
@@ -67,14 +73,19 @@ class Study:
             for seed in self.seeds
             for method in self.methods
         }
-        lengths = {run: self.load_config(self.config, words).SOLVER.MAX_ITER for run, words in wanted.items()}
+        lengths = {run: self._load(words).SOLVER.MAX_ITER for run, words in wanted.items()}
         missing = [run for run, length in lengths.items() if outcome(self._folder(*run), length) is None]
-        train_all(self.train, [self._command(self._folder(*run), wanted[run]) for run in missing], self.jobs)
+        runs = [Run(self.config, str(self._folder(*run)), wanted[run]) for run in missing]
+        train_all(self.train, self.task, runs, self.jobs)
         outcomes: dict[str, dict] = {method: {} for method in self.methods}
         for (method, seed), length in lengths.items():
             if done := outcome(self._folder(method, seed), length):
                 outcomes[method][seed] = done
         self._write(outcomes)
+        return results(outcomes)
+
+    def _load(self, words: Sequence[str]) -> CfgNode:
+        return self.task.load_config(self.config, [*self.overrides, *words])
 
     def _longer(self) -> Mapping[str, float]:
         """By what factor each method's iterations are more than SOLVER.MAX_ITER."""
@@ -84,8 +95,9 @@ class Study:
             if method not in paces:
                 folder = self.output / "timing" / method
                 words = ["SOLVER.MAX_ITER", str(TIMED), "TEST.EVAL_PERIOD", "0", "DATASETS.TEST", "[]"]
-                train_all(self.train, [self._command(folder, [*self._words(method, 0), *words])], 1)
-                clock = read(folder)["train_seconds"]
+                run = Run(self.config, str(folder), [*self._words(method, 0), *words])
+                train_all(self.train, self.task, [run], 1)
+                clock = read_history(folder)["train_seconds"]
                 paces[method] = (clock[-1].seconds - clock[-2].seconds) / (clock[-1].iteration - clock[-2].iteration)
                 write_text(file, json.dumps(paces, indent=2) + "\n")
         slowest = max(paces[method] for method in self.methods)
@@ -95,15 +107,12 @@ class Study:
         words = [*switches(method, self.unlabeled), "SEED", str(seed), *self.overrides]
         if longer == 1:
             return words
-        solver = self.load_config(self.config, words).SOLVER
+        solver = self._load(words).SOLVER
         steps = tuple(round(step * longer) for step in solver.STEPS)
         return [*words, "SOLVER.MAX_ITER", str(round(solver.MAX_ITER * longer)), "SOLVER.STEPS", str(steps)]
 
     def _folder(self, method: str, seed: int) -> Path:
         return self.output / method / f"seed{seed}"
-
-    def _command(self, folder: Path, words: Sequence[str]) -> list[str]:
-        return ["--config-file", self.config, "--resume", "OUTPUT_DIR", str(folder), *words]
 
     def _write(self, outcomes: Outcomes) -> None:
         rule = (
@@ -112,6 +121,7 @@ class Study:
             else "At equal iterations."
         )
         text = markdown(outcomes, rule)
+        self.output.mkdir(parents=True, exist_ok=True)
         write_text(self.output / "results.json", json.dumps(results(outcomes), indent=2) + "\n")
         write_text(self.output / "table.md", text + "\n")
         draw(outcomes, self.output / "curves.png")

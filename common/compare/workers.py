@@ -1,36 +1,47 @@
-"""Trainings one after another, or several at a time, each on a GPU of its own."""
+"""Runs one after another, or several at a time, each on a GPU of its own."""
 
-import argparse
 import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import Queue, get_context
 
 import torch
+from detectron2.config import CfgNode
 
+from densedist.common.engine.launch import check_gpus, pass_on
 from densedist.common.errors import UserError
-from densedist.common.engine.launch import check_gpus, parser, pass_on
+from densedist.common.task import Task
 
-# Each a command line of train_det.py or train_seg.py.
-Commands = Sequence[Sequence[str]]
+# Trains a config's student, going on with what is in OUTPUT_DIR where the last argument is True.
+Train = Callable[[CfgNode, Task, bool], None]
 
 
-def train_all(train: Callable[[argparse.Namespace], None], commands: Commands, jobs: int) -> None:
-    """Run train with the arguments of each command.
+@dataclass(frozen=True)
+class Run:
+    """What is trained: a config file and overrides, among which OUTPUT_DIR is output."""
+
+    config: str
+    output: str
+    overrides: Sequence[str]
+
+
+def train_all(train: Train, task: Task, runs: Sequence[Run], jobs: int) -> None:
+    """Train each, going on with what has been begun.
 
     Args:
-        train: a task's main; with several jobs one that other processes can import.
+        train: with several jobs one that other processes can import.
         jobs: how many at a time. With GPUs job k has GPU k, without they share the cores.
 
     Raises:
-        UserError: of the first training that ends with one; those that run are finished, no other is begun.
+        UserError: of the first run that ends with one; those that are going are finished, no other is begun.
     """
     check_gpus(jobs, "--jobs")
     if jobs == 1:
-        for command in commands:
-            _run(train, command)
+        for run in runs:
+            _run(train, task, run)
         return
     server = get_context("forkserver")  # never asks for a GPU, which a process that is forked could not use
     gpus = server.Queue()
@@ -39,10 +50,10 @@ def train_all(train: Callable[[argparse.Namespace], None], commands: Commands, j
     before = signal.signal(signal.SIGTERM, pass_on)  # each writes a checkpoint
     pool = ProcessPoolExecutor(jobs, server, _start, (gpus, max(1, torch.get_num_threads() // jobs)))
     try:
-        for future in [pool.submit(_run, train, command) for command in commands]:
+        for future in [pool.submit(_run, train, task, run) for run in runs]:
             future.result()
     except BrokenProcessPool as error:
-        raise UserError("a training's process was killed: the same command goes on with what is missing") from error
+        raise UserError("a run's process was killed: the same command goes on with what is missing") from error
     finally:
         pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGTERM, before)
@@ -61,7 +72,6 @@ def _start(gpus: "Queue[str]", threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _run(train: Callable[[argparse.Namespace], None], command: Sequence[str]) -> None:
-    output = command[command.index("OUTPUT_DIR") + 1]
-    print(f"\n=== {output}", flush=True)
-    train(parser("").parse_args(list(command)))
+def _run(train: Train, task: Task, run: Run) -> None:
+    print(f"\n=== {run.output}", flush=True)
+    train(task.load_config(run.config, [*run.overrides, "OUTPUT_DIR", run.output]), task, True)

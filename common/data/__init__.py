@@ -1,0 +1,1 @@
+"""Training data: the loader, image files, and the digits scenes."""

@@ -1,8 +1,10 @@
-"""Damaged image files, found before training without decoding the data set."""
+"""Image files: damaged ones found before training without decoding the data set, and those that a user names."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from itertools import count
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
@@ -16,6 +18,7 @@ T = TypeVar("T")
 
 THREADS = 16  # they wait for the disk most of the time
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is turned by a quarter
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # How a whole file of this format ends.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
@@ -52,7 +55,7 @@ def check_images(items: Sequence[T], check: Callable[[T], object], source: str) 
         )
 
 
-def look(path: str, wanted: Size | None = None, reference: str = "") -> Size:
+def check_image(path: str, wanted: Size | None = None, reference: str = "") -> Size:
     """Height and width of an image file as Detectron2 and OpenCV read it, from its header and its end.
 
     Damage in between is seen by the check sums that a PNG has, and not in other files.
@@ -87,35 +90,6 @@ def look(path: str, wanted: Size | None = None, reference: str = "") -> Size:
     return size
 
 
-def _turned(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(ORIENTATION, 1) >= 5
-    except Exception:  # Detectron2 and OpenCV take an image with unreadable EXIF data as it is
-        return False
-
-
-def _ends(path: str, wanted: bytes) -> bool:
-    """Whether the file ends with the wanted bytes; zeros behind them are padding."""
-    with open(path, "rb") as file:
-        file.seek(max(os.path.getsize(path) - 4096, 0))
-        return file.read().rstrip(b"\0").endswith(wanted)
-
-
-#### MERGED FROM common.image_files
-"""Image files that a user names: found, looked at, named apart."""
-
-from collections.abc import Container, Sequence
-from itertools import count
-from pathlib import Path
-
-from PIL import Image
-
-from densedist.common.errors import UserError
-from densedist.common.data.images import DamagedError, look
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
-
 def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path]:
     """The image files among files and folders, by names that are all different, for what is written about each.
 
@@ -133,16 +107,16 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
     named = [(path, file) for path in map(Path, paths) for file in (_images_in(path) if path.is_dir() else [path])]
     found: dict[str, Path] = {}
     for path, file in named[:most]:
-        _check(file)
+        _decode(file)
         inner = file.relative_to(path) if path.is_dir() else Path(file.name)
         found[_unused(inner.with_suffix("").as_posix(), found)] = file
     return found
 
 
-def _check(file: Path) -> None:
+def _decode(file: Path) -> None:
     """Decode it once: what reads it later, Detectron2 or OpenCV, may take damaged parts for black ones."""
     try:
-        look(str(file))
+        check_image(str(file))
         with Image.open(file) as image:
             image.load()
     except (DamagedError, OSError, SyntaxError, ValueError) as error:
@@ -159,3 +133,17 @@ def _images_in(folder: Path) -> list[Path]:
 def _unused(name: str, taken: Container[str]) -> str:
     number = next(n for n in count(1) if (name if n == 1 else f"{name}-{n}") not in taken)
     return name if number == 1 else f"{name}-{number}"
+
+
+def _turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION, 1) >= 5
+    except Exception:  # Detectron2 and OpenCV take an image with unreadable EXIF data as it is
+        return False
+
+
+def _ends(path: str, wanted: bytes) -> bool:
+    """Whether the file ends with the wanted bytes; zeros behind them are padding."""
+    with open(path, "rb") as file:
+        file.seek(max(os.path.getsize(path) - 4096, 0))
+        return file.read().rstrip(b"\0").endswith(wanted)

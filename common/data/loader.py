@@ -1,11 +1,10 @@
-"""Training samples in an endless order that the seed alone decides, so that a run can go on at any batch."""
+"""Training batches in an endless order that the seed alone decides, so that a run can go on at any of them."""
 
 import os
 import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,25 +14,19 @@ from detectron2.data import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from densedist.common.distill.build import is_on
 from densedist.common.errors import UserError
-from densedist.common.randomness import seeded
+from densedist.common.randomness import RunPosition, seeded
 
 Sample = dict[str, Any]
+Batches = Iterable[list[Sample]]
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a training begins: seed of the run, 0 or more, and its first iteration."""
-
-    seed: int
-    iteration: int = 0
-
-
-def share(cfg: CfgNode, images: int, key: str) -> int:
+def images_per_process(cfg: CfgNode, images: int, key: str) -> int:
     """The images that one process sees in one forward, of those that an optimizer step takes from all.
 
     Raises:
-        UserError: naming the key, where they cannot be shared out equally.
+        UserError: naming the key, where they cannot be divided equally.
     """
     parts, processes = cfg.SOLVER.ACCUMULATION_STEPS, comm.get_world_size()
     if images % (parts * processes):
@@ -44,39 +37,73 @@ def share(cfg: CfgNode, images: int, key: str) -> int:
     return images // (parts * processes)
 
 
-def stream(
+def build_loader(
     items: Sequence[Any],
     mapper: Callable[[Any], Sample],
     indices: Iterable[int],
     cfg: CfgNode,
-    start: Start,
+    position: RunPosition,
     images: int,
     key: str,
     groups: Sequence[Any] | None = None,
 ) -> DataLoader:
-    """Batches of mapped items from start on, as one would have got them by going through all before.
+    """Batches of mapped items from a position on, as one would have got them by going through all before.
 
     Args:
         mapper: makes a sample of an item; its random numbers depend on the seed and the sample's place among
             those of all processes, whatever the number of workers.
-        indices: this process's endless share of the order, the same at every start.
+        indices: this process's endless part of the order, the same from every position.
         images: of an optimizer step, over all processes.
-        key: the config key that says so; it also keeps the random numbers of two streams apart.
+        key: the config key that says so; it also keeps the random numbers of two loaders apart.
         groups: batches hold items of one group only, e.g. wide or tall ones.
 
     Raises:
-        UserError: images that cannot be shared out equally.
+        UserError: images that cannot be divided equally among the processes.
     """
     name = int.from_bytes(key.encode())
-    batches = _Batches(indices, share(cfg, images, key), start.iteration * cfg.SOLVER.ACCUMULATION_STEPS, groups)
+    first = position.iteration * cfg.SOLVER.ACCUMULATION_STEPS
+    batches = _Batches(indices, images_per_process(cfg, images, key), first, groups)
     return DataLoader(
-        _Seeded(DatasetFromList(list(items), copy=False), mapper, (start.seed, name)),
+        _Seeded(DatasetFromList(list(items), copy=False), mapper, (position.seed, name)),
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_it_is,
         worker_init_fn=_outlive_sigterm,
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are
     )
+
+
+class Joined:
+    """Batches of two endless loaders, one behind the other."""
+
+    def __init__(self, first: Batches, second: Batches) -> None:
+        self.loaders = first, second
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        for batches in zip(*self.loaders, strict=True):
+            yield [sample for batch in batches for sample in batch]
+
+
+def labeled_and_unlabeled(
+    cfg: CfgNode, labeled: Callable[[int], Batches], unlabeled: Callable[[int], Batches]
+) -> Batches:
+    """The training batches of DATASETS.TRAIN and DATASETS.UNLABELED.
+
+    Args:
+        labeled, unlabeled: make a loader of that many images per batch, over all processes.
+
+    Raises:
+        UserError: no data at all, or images without labels and nothing to learn from them.
+    """
+    count = cfg.SOLVER.IMS_PER_BATCH
+    if not cfg.DATASETS.UNLABELED:
+        if not cfg.DATASETS.TRAIN:
+            raise UserError("DATASETS.TRAIN is empty: name the training data")
+        return labeled(count)
+    if not is_on(cfg.DISTILL):
+        raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
+    extra = cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count
+    return Joined(labeled(count), unlabeled(extra)) if cfg.DATASETS.TRAIN else unlabeled(extra)
 
 
 class _Seeded(Dataset):
@@ -129,48 +156,3 @@ def _end_with_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
-
-
-#### MERGED FROM common.unlabeled
-"""Images without labels beside, or instead of, labelled ones."""
-
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-
-from detectron2.config import CfgNode
-
-from densedist.common.distill.distiller import is_on
-from densedist.common.errors import UserError
-
-Batches = Iterable[list[dict[str, Any]]]
-
-
-class Joined:
-    """Batches of two endless loaders, one behind the other."""
-
-    def __init__(self, first: Batches, second: Batches) -> None:
-        self.loaders = first, second
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for batches in zip(*self.loaders, strict=True):
-            yield [sample for batch in batches for sample in batch]
-
-
-def join(cfg: CfgNode, labelled: Callable[[int], Batches], unlabelled: Callable[[int], Batches]) -> Batches:
-    """The training batches of DATASETS.TRAIN and DATASETS.UNLABELED.
-
-    Args:
-        labelled, unlabelled: make a loader of that many images per batch, over all processes.
-
-    Raises:
-        UserError: no data at all, or images without labels and nothing to learn from them.
-    """
-    count = cfg.SOLVER.IMS_PER_BATCH
-    if not cfg.DATASETS.UNLABELED:
-        if not cfg.DATASETS.TRAIN:
-            raise UserError("DATASETS.TRAIN is empty: name the training data")
-        return labelled(count)
-    if not is_on(cfg.DISTILL):
-        raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
-    extra = cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count
-    return Joined(labelled(count), unlabelled(extra)) if cfg.DATASETS.TRAIN else unlabelled(extra)

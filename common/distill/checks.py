@@ -1,37 +1,8 @@
-"""Teachers that know nothing: told by the parameters that an initialisation sets to one number."""
-
-from torch import nn
-
-from densedist.common.errors import UserError
-
-
-def check_trained(model: nn.Module, source: str) -> None:
-    """Make sure that every part of a model has been trained.
-
-    Biases and normalisation weights start as all 0, all 1 or another constant, and any training step makes their
-    values differ from one another. So a part (a direct child: backbone, roi_heads, decoder, …) whose vectors are
-    all constant was never trained. A part with no vector of trainable parameters (a frozen backbone, say) tells
-    nothing; weights that are random from the start do not either.
-
-    Args:
-        source: where the weights come from, for the message.
-
-    Raises:
-        UserError: naming the part.
-    """
-    for name, part in model.named_children():
-        vectors = [p for p in part.parameters() if p.requires_grad and p.dim() == 1 and len(p) > 1]
-        if vectors and all(bool((v == v[0]).all()) for v in vectors):
-            raise UserError(
-                f"{source}: {name} was never trained: all of its {len(vectors)} biases and normalisation weights are "
-                "as they were initialised; give the weights of a trained model"
-            )
-
-
-#### MERGED FROM common.classes
-"""Student and teacher have to mean the same classes."""
+"""Teachers that do not fit: of other classes than the student, or never trained."""
 
 from collections.abc import Sequence
+
+from torch import nn
 
 from densedist.common.errors import UserError
 
@@ -52,4 +23,27 @@ def check_same_classes(student: Sequence[str], teacher: Sequence[str]) -> None:
             raise UserError(
                 f"class {number} is {ours} in the student's data set, {theirs} in the teacher's; "
                 "distillation needs the same classes in the same order"
+            )
+
+
+def check_trained(model: nn.Module, source: str) -> None:
+    """Make sure that every part of a model has been trained.
+
+    Biases and normalization weights start as all 0, all 1 or another constant, and any training step makes their
+    values differ from one another. So a part (a direct child: backbone, roi_heads, decoder, …) whose vectors are
+    all constant was never trained. A part with no vector of trainable parameters (a frozen backbone, say) tells
+    nothing; weights that are random from the start do not either.
+
+    Args:
+        source: where the weights come from, for the message.
+
+    Raises:
+        UserError: naming the part.
+    """
+    for name, part in model.named_children():
+        vectors = [p for p in part.parameters() if p.requires_grad and p.dim() == 1 and len(p) > 1]
+        if vectors and all(bool((v == v[0]).all()) for v in vectors):
+            raise UserError(
+                f"{source}: {name} was never trained: all of its {len(vectors)} biases and normalization weights are "
+                "as they were initialized; give the weights of a trained model"
             )

@@ -1,4 +1,4 @@
-"""Batch norms that no training moves, folded into the convolutions before them."""
+"""Batch norms that no training moves, fused into the convolutions before them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,8 +9,9 @@ from detectron2.layers import Conv2d as Detectron2Conv2d
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from timm.models import resnet as timm_resnet
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import resnet
 
 # Looked for by exact type: subclasses may do more; timm's, for one, also activate.
@@ -20,10 +21,10 @@ RESNETS = (resnet.ResNet, timm_resnet.ResNet)
 BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, timm_resnet.BasicBlock, timm_resnet.Bottleneck)
 
 
-def fold(model: nn.Module) -> None:
-    """Fold in place what is certain to be a convolution with a batch norm after it.
+def fuse_batch_norms(model: nn.Module) -> None:
+    """Fuse in place what is certain to be a convolution with a batch norm after it.
 
-    That is within Detectron2's convolutions, among neighbours in an nn.Sequential, and in torchvision's and timm's
+    That is within Detectron2's convolutions, among neighbors in an nn.Sequential, and in torchvision's and timm's
     ResNets. In eval mode the model gives what it gave before, up to rounding: the new weights are computed in
     float64 and rounded once. It can be trained no more.
     """
@@ -31,7 +32,7 @@ def fold(model: nn.Module) -> None:
     uses = Counter(conv for conv, *_ in pairs)
     for conv, holder, name in pairs:
         if uses[conv] == 1:  # else one of several norms, each for another call of it
-            _fold(conv, getattr(holder, name))
+            _fuse(conv, getattr(holder, name))
             setattr(holder, name, None if holder is conv else nn.Identity())
 
 
@@ -39,16 +40,16 @@ def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
     """Each convolution, the module that holds the norm after it, and the norm's name there."""
     for module in model.modules():
         if isinstance(module, Detectron2Conv2d):
-            if _foldable(module.norm):
+            if _fusible(module.norm):
                 yield module, module, "norm"
             continue
-        for first, second in _neighbours(module):
+        for first, second in _neighbors(module):
             conv = getattr(module, first, None)
-            if type(conv) is nn.Conv2d and _foldable(getattr(module, second, None)):
+            if type(conv) is nn.Conv2d and _fusible(getattr(module, second, None)):
                 yield conv, module, second
 
 
-def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
+def _neighbors(module: nn.Module) -> list[tuple[str, str]]:
     """Names of children of which the second is called with what the first gives, and nothing else is."""
     if type(module).forward is nn.Sequential.forward:
         return list(pairwise(name for name, _ in module.named_children()))
@@ -56,22 +57,28 @@ def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
     return [(f"conv{stage}", f"bn{stage}") for stage in stages]
 
 
-def _foldable(norm: nn.Module | None) -> bool:
+def _fusible(norm: nn.Module | None) -> bool:
     # Without running statistics it takes those of the batch.
     return type(norm) in NORMS and getattr(norm, "running_mean", None) is not None
 
 
 @torch.no_grad()
-def _fold(conv: nn.Conv2d, norm: _BatchNorm) -> None:
+def _fuse(conv: nn.Conv2d, norm: _BatchNorm) -> None:
     """Detectron2's frozen norm is no _BatchNorm, but has all that is read of one."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale *= norm.weight.double()
-    bias = -norm.running_mean.double() if conv.bias is None else conv.bias.double() - norm.running_mean.double()
-    bias *= scale
-    if norm.bias is not None:
-        bias += norm.bias.double()
-    conv.weight.copy_(conv.weight.double() * scale.view(-1, 1, 1, 1))
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(),
+        _double(conv.bias),
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        _double(norm.weight),
+        _double(norm.bias),
+    )
+    conv.weight.copy_(weight)
     conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+
+
+def _double(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.double()

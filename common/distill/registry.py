@@ -1,91 +1,119 @@
-"""Every loss that a config can switch on: its keys under DISTILL, the tap that it compares, and how it is made."""
+"""The loss registry: for each loss its keys under DISTILL, the taps that it compares, and how it is made.
+
+A loss of one's own is one more entry, made by a file that a config names under IMPORTS: see docs/new_loss.md.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from detectron2.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from densedist.common.config.keys import Key, above, at_least
+from densedist.common.distill.taps import Kind, TapSpec
 from densedist.common.losses import AttentiveMimicLoss, CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
-from densedist.common.losses.checks import Activation
+
+# Of a loss, the student's tensor and the teacher's, of which the student's has no element: the loss of the batch,
+# with a gradient, and with the same collectives as on the other processes.
+Empty = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def zero(_: nn.Module, student: Tensor, __: Tensor) -> Tensor:
+    """A loss that looks at this process alone."""
+    return student.sum()
+
+
+def one_row_that_does_not_count(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    """A loss on rows (0, C) with a mask: with sync it is that of the others' rows."""
+    return loss(F.pad(student, (0, 0, 0, 1)), F.pad(teacher, (0, 0, 0, 1)), student.new_zeros(1, dtype=bool))
+
+
+def own(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    """A loss that takes no sample where it gathers those of others."""
+    return loss(student, teacher) if loss.sync else zero(loss, student, teacher)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A loss of the config.
+class LossSpec:
+    """A loss that a config can switch on by DISTILL.<NAME>.WEIGHT above 0.
 
     Args:
-        keys: DISTILL.<NAME>.*, with their defaults; WEIGHT, 0 for off, is one of them.
+        make: the loss, of its own keys, what the tap is, and DISTILL.SYNC. It is called with the student's tensor
+            and the teacher's, once for each tensor of the tap, and gives a 0-dim loss.
         tap: what it compares, or the choice of it by its keys.
-        make: the loss, of its own keys, DISTILL.SYNC, and the activation of the class logits.
+        keys: DISTILL.<NAME>.* beside WEIGHT, with defaults, and with the values that they may have.
+        weight: the default of WEIGHT.
+        kinds: the taps that it accepts (see TapSpec).
+        logits: it accepts class logits alone, and takes a third argument `valid`: the rows that count, or None.
+        adapt: when the student's tensors pass through 1x1 convolutions (samples: linear layers) to the teacher's
+            channels. "never": the channels may differ (relations) or cannot (class logits).
+        auxiliary: whether it also goes to auxiliary heads.
+        empty: what it gives where a process has no row or sample.
     """
 
-    keys: Mapping[str, Any]
+    make: Callable[[CfgNode, TapSpec, bool], nn.Module]
     tap: str | Callable[[CfgNode], str]
-    make: Callable[[CfgNode, bool, Activation], nn.Module]
+    keys: Mapping[str, Key | Any] = field(default_factory=dict)
+    weight: float = 0.0
+    kinds: tuple[Kind, ...] = ("maps",)
+    logits: bool = False
+    adapt: Literal["where channels differ", "always", "never"] = "where channels differ"
+    auxiliary: bool = True
+    empty: Empty = zero
 
 
-@dataclass(frozen=True)
-class Term:
-    """weight · loss(student tap, teacher tap), summed over the tensors of the tap."""
+TAU = "a temperature above 0"
+CLASS_LOGITS: dict[str, Any] = {
+    "tap": "cls_logits",
+    "kinds": ("rows", "maps"),
+    "logits": True,
+    "adapt": "never",
+    "empty": one_row_that_does_not_count,
+}
 
-    name: str
-    tap: str
-    loss: nn.Module
-    weight: float
-
-    def __str__(self) -> str:
-        return f"{self.weight}·{self.name}({self.tap})"
-
-
-# In the order of the plan. A script of one's own may add to them before it loads a config: see docs/new_loss.md.
-LOSSES: dict[str, Recipe] = {
-    "DIST": Recipe(
-        {"WEIGHT": 1.0, "BETA": 1.0, "GAMMA": 1.0, "TAU": 1.0},
-        "cls_logits",
-        lambda keys, sync, activation: DISTLoss(keys.BETA, keys.GAMMA, keys.TAU, activation, sync=sync),
+# In the order of the plan.
+LOSSES: dict[str, LossSpec] = {
+    "DIST": LossSpec(
+        lambda keys, tap, sync: DISTLoss(keys.BETA, keys.GAMMA, keys.TAU, tap.activation or "softmax", sync=sync),
+        keys={"BETA": at_least(0.0, 1.0), "GAMMA": at_least(0.0, 1.0), "TAU": above(0, 1.0, TAU)},
+        weight=1.0,
+        **CLASS_LOGITS,
     ),
-    "KD": Recipe(
-        {"WEIGHT": 0.0, "TAU": 1.0},
-        "cls_logits",
-        lambda keys, sync, activation: KDLoss(keys.TAU, activation, sync=sync),
+    "KD": LossSpec(
+        lambda keys, tap, sync: KDLoss(keys.TAU, tap.activation or "softmax", sync=sync),
+        keys={"TAU": above(0, 1.0, TAU)},
+        **CLASS_LOGITS,
     ),
-    "MIMIC": Recipe({"WEIGHT": 0.0}, "features", lambda *_: MimicLoss()),
+    # The authors of DIST + mimic adapt always.
+    "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always"),
     # SAMPLES: images, cells (of a 4x4 grid), rois (two-stage detectors), classes (segmentation)
-    "RKD": Recipe(
-        {"WEIGHT": 0.0, "DISTANCE": 25.0, "ANGLE": 50.0, "SAMPLES": "images"},
+    "RKD": LossSpec(
+        lambda keys, _, sync: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
         lambda keys: keys.SAMPLES,
-        lambda keys, sync, _: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
+        {"DISTANCE": at_least(0.0, 25.0), "ANGLE": at_least(0.0, 50.0), "SAMPLES": "images"},
+        kinds=("samples",),
+        adapt="never",
+        empty=own,
     ),
-    # TAP: features, or dense cls_logits
-    "CWD": Recipe(
-        {"WEIGHT": 0.0, "TAU": 4.0, "TAP": "features"},
-        lambda keys: keys.TAP,
+    # TAP: features, or class logits as maps
+    "CWD": LossSpec(
         lambda keys, *_: CWDLoss(keys.TAU),
+        lambda keys: keys.TAP,
+        {"TAU": above(0, 4.0, TAU), "TAP": "features"},
+        auxiliary=False,
     ),
-    "PKD": Recipe({"WEIGHT": 0.0}, "features", lambda _, sync, __: PKDLoss(sync=sync)),
-    "ATTENTION": Recipe({"WEIGHT": 0.0, "TAU": 0.5}, "features", lambda keys, *_: AttentiveMimicLoss(keys.TAU)),
+    "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features"),
+    "ATTENTION": LossSpec(lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": above(0, 0.5, TAU)}),
 }
 
 
-def add_keys(distill: CfgNode) -> None:
-    """Add the keys of all losses to the DISTILL node, in place."""
-    for name, recipe in LOSSES.items():
-        distill[name] = CfgNode(dict(recipe.keys))
-
-
-def switched_on(distill: CfgNode, activation: Activation) -> list[Term]:
-    """The losses with a weight above 0.
-
-    Args:
-        distill: the DISTILL node.
-        activation: of the class logits.
-    """
-    terms = []
-    for name, recipe in LOSSES.items():
-        keys = distill[name]
-        if keys.WEIGHT > 0:
-            tap = recipe.tap if isinstance(recipe.tap, str) else recipe.tap(keys)
-            terms.append(Term(name.lower(), tap, recipe.make(keys, distill.SYNC, activation), keys.WEIGHT))
-    return terms
+def loss_keys() -> dict[str, Key]:
+    """DISTILL.* of all losses that there are now."""
+    keys = {}
+    for name, spec in LOSSES.items():
+        keys[f"DISTILL.{name}.WEIGHT"] = at_least(0, spec.weight, words="0 (off) or more")
+        for key, value in spec.keys.items():
+            keys[f"DISTILL.{name}.{key}"] = value if isinstance(value, Key) else Key(value)
+    return keys

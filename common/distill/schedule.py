@@ -1,4 +1,4 @@
-"""How strongly distillation counts in the course of a training."""
+"""The loss weight schedule: how strongly distillation counts in the course of a run."""
 
 import math
 from dataclasses import dataclass
@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 
-from densedist.common.errors import UserError
-
-DECAYS = ("none", "linear", "cosine")
-
 
 @dataclass(frozen=True)
-class Strength:
+class LossWeightSchedule:
     """A factor on all distillation losses: a linear rise from 0 to 1, then constant or down to 0 at the end.
 
     Args:
         warmup: iterations of the rise; 0 = none.
         decay: "none", "linear" or "cosine".
-        iterations: of the whole training.
+        iterations: of the whole run.
     """
 
     warmup: int = 0
@@ -26,18 +22,9 @@ class Strength:
     iterations: int = 1
 
     @classmethod
-    def of(cls, cfg: CfgNode) -> "Strength":
-        """The strength that DISTILL.WARMUP_ITERS and DISTILL.DECAY say.
-
-        Raises:
-            UserError: a value out of range.
-        """
-        node = cfg.DISTILL
-        if node.DECAY not in DECAYS:
-            raise UserError(f"DISTILL.DECAY is {node.DECAY}: want {', '.join(DECAYS)}")
-        if node.WARMUP_ITERS < 0:
-            raise UserError(f"DISTILL.WARMUP_ITERS is {node.WARMUP_ITERS}: want 0 (none) or more")
-        return cls(node.WARMUP_ITERS, node.DECAY, cfg.SOLVER.MAX_ITER)
+    def of(cls, cfg: CfgNode) -> "LossWeightSchedule":
+        """The schedule of DISTILL.WARMUP_ITERS and DISTILL.DECAY."""
+        return cls(cfg.DISTILL.WARMUP_ITERS, cfg.DISTILL.DECAY, cfg.SOLVER.MAX_ITER)
 
     def __call__(self, iteration: int) -> float:
         """The factor, in [0, 1], at an iteration from 0."""
@@ -49,7 +36,7 @@ class Strength:
         return (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
 
     def now(self) -> float:
-        """The factor at the iteration that Detectron2's trainer is at; 1 outside of a training."""
+        """The factor at the iteration that Detectron2's trainer is at; 1 outside of a run."""
         return self(get_event_storage().iter) if has_event_storage() else 1.0
 
     def __str__(self) -> str:

@@ -1,8 +1,43 @@
-"""From feature maps to samples (R, C) whose relations RKD compares."""
+"""Taps: what a model gives to distillation, and pooled features among them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from densedist.common.losses.checks import Activation
+
+Kind = Literal["rows", "maps", "samples"]
+# By name; a tap has one tensor per level, stage or call.
+Taps = Mapping[str, Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class TapSpec:
+    """What a tap is, as far as it is known before any batch.
+
+    Args:
+        kind: of its tensors. "rows": class logits (R, C), a row for each RoI or anchor; "maps": (N, C, H, W);
+            "samples": pooled features (R, C), whose relations can be compared.
+        channels: C of each tensor.
+        activation: of class logits: "softmax" over the C classes, or "sigmoid" for each; None = no class logits.
+        auxiliary_to: the tap of which this one is the same at an auxiliary head; losses on that one go to this one
+            too, where both sides have it.
+        factor: on the weights of losses that come here through auxiliary_to.
+    """
+
+    kind: Kind
+    channels: tuple[int, ...]
+    activation: Activation | None = None
+    auxiliary_to: str = ""
+    factor: float = 1.0
+
+
+# By name; what a model can give.
+TapSpecs = Mapping[str, TapSpec]
 
 
 def per_image(features: Tensor) -> Tensor:
@@ -28,38 +63,8 @@ def per_class(features: Tensor, labels: Tensor) -> Tensor:
     return sums / torch.bincount(index, minlength=len(classes)).unsqueeze(1)
 
 
-def thin_out(samples: Tensor, most: int) -> Tensor:
+def subsample(samples: Tensor, most: int) -> Tensor:
     """At most that many of the samples (R, C), evenly spread: RKD's angles cost the cube of their number."""
     if len(samples) <= most:
         return samples
     return samples[torch.linspace(0, len(samples) - 1, most, device=samples.device).round().long()]
-
-
-#### MERGED FROM common.recording
-"""What a module saw and returned, while it is of interest."""
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
-
-from torch import nn
-
-T = TypeVar("T")
-
-
-@contextmanager
-def record(module: nn.Module, keep: Callable[[tuple[Any, ...], Any], T]) -> Iterator[list[T]]:
-    """Collect keep(args, output) of every call of module within the block, in order of the calls.
-
-    The graph of what is kept stays whole; the module's output is not changed.
-    """
-    calls: list[T] = []
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        calls.append(keep(args, output))
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield calls
-    finally:
-        handle.remove()

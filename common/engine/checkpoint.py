@@ -1,4 +1,4 @@
-"""Weights from files: nothing in them is executed, and weights of another model are refused."""
+"""Weights from files: nothing in them is executed, and weights that do not fit the model are refused."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +13,7 @@ from densedist.common.errors import UserError
 
 # Where Detectron2's own weights lie; the first two names lead to the last address.
 HOST = "https://dl.fbaipublicfiles.com"
-CATALOGUE = ("detectron2://", "catalog://", f"{HOST}/detectron2/", f"{HOST}/detectron/")
+CATALOG = ("detectron2://", "catalog://", f"{HOST}/detectron2/", f"{HOST}/detectron/")
 
 
 def refuse_pickle(path: str, key: str, trust: bool) -> None:
@@ -25,9 +25,9 @@ def refuse_pickle(path: str, key: str, trust: bool) -> None:
         trust: MODEL.TRUST_PICKLE.
 
     Raises:
-        UserError: a pickle from anywhere but Detectron2's own catalogue.
+        UserError: a pickle from anywhere but Detectron2's own catalog.
     """
-    if not trust and not path.startswith(CATALOGUE):
+    if not trust and not path.startswith(CATALOG):
         raise UserError(
             f"{key}: {path} is a pickle, and reading one can run any program that its author hid in it; if you trust "
             "its origin, set MODEL.TRUST_PICKLE to True"
@@ -87,18 +87,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         return incompatible
 
 
-#### MERGED FROM common.checkpoint
-"""Weights that have to fit the model they are loaded into."""
-
-from fvcore.common.checkpoint import _IncompatibleKeys
-from torch import nn
-
-from densedist.common.errors import UserError
-from densedist.common.engine.checkpoint import SafeCheckpointer
-
-
 class CompleteCheckpointer(SafeCheckpointer):
-    """Refuses weights that leave a part of the model at its random initialisation."""
+    """Refuses weights that leave a part of the model at its random initialization."""
 
     def _load_model(self, checkpoint: dict) -> _IncompatibleKeys:
         if absent := [name for name in self.checkpointables if name not in checkpoint]:
@@ -117,7 +107,7 @@ class CompleteCheckpointer(SafeCheckpointer):
 
 
 def load_complete(model: nn.Module, weights: str, key: str, trust_pickle: bool, **parts: nn.Module) -> None:
-    """Load weights (a file, or one of Detectron2's catalogue names) into model, every tensor of it.
+    """Load weights (a file, or one of Detectron2's catalog names) into model, every tensor of it.
 
     Args:
         key: what the user would change, for the message: a config key or an option.

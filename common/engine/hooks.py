@@ -1,10 +1,24 @@
-"""What happens around the steps of a training, beside Detectron2's own hooks."""
+"""What happens around the steps of a run, beside Detectron2's own hooks."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import torch
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
+from detectron2.utils import comm
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from densedist.common.engine.checkpoint import CompleteCheckpointer
+from densedist.common.engine.preemption import Preemption
+from densedist.common.engine.run_folder import BEST, FINAL, RunCheckpointer, damage, save_checkpoint
+from densedist.common.randomness import seed_all
 
 
 class Clock(HookBase):
@@ -27,45 +41,20 @@ class Clock(HookBase):
         self._seconds = state["seconds"]
 
 
-class Evaluation(EvalHook):
-    """Detectron2's, and nothing is left out or done for nothing when a run is cut short."""
+class SeedEachStep(HookBase):
+    """Seeds every process before each step by the trainer's seed, the iteration and the rank.
 
-    def before_train(self) -> None:
-        # The checkpoint is written first: whether the evaluation after it was finished is not known.
-        start = self.trainer.start_iter
-        if self._period > 0 and 0 < start < self.trainer.max_iter and start % self._period == 0:
-            self._do_eval()
+    So a checkpoint needs no random states, and a run that goes on from one draws what it would have drawn.
+    """
 
-    def after_train(self) -> None:
-        if self.trainer.iter >= self.trainer.max_iter:  # else an exception ended the training
-            super().after_train()
+    def before_step(self) -> None:
+        seed_all(self.trainer.seed, self.trainer.iter, comm.get_rank())
 
 
-class AtEnd(HookBase):
-    """Something to do when the training has come to its end, and not been cut short."""
+class ModelEMA(HookBase):
+    """An exponential moving average of a model's weights and buffers, which is then what is evaluated and kept.
 
-    def __init__(self, do: Callable[[], object]) -> None:
-        self._do = do
-
-    def after_train(self) -> None:
-        if self.trainer.iter >= self.trainer.max_iter:
-            self._do()
-
-
-#### MERGED FROM common.average
-"""An exponential moving average of the student, which is then what is evaluated and kept for use."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
-from detectron2.engine import HookBase
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-
-class Average(HookBase):
-    """Averages a model's weights and buffers after each step: average = decay · average + (1 - decay) · model.
+    After each step average = decay · average + (1 - decay) · model.
 
     Args:
         model: what is trained.
@@ -100,3 +89,97 @@ class Average(HookBase):
             mine = trained.clone()
             trained.copy_(averaged)
             averaged.copy_(mine)
+
+
+class SaveCheckpoints(HookBase):
+    """Saves every SOLVER.CHECKPOINT_PERIOD iterations, before each evaluation, at the end, and on preemption.
+
+    It ends a preempted run. All processes have it.
+    """
+
+    def __init__(self, checkpointer: RunCheckpointer, cfg: CfgNode, preemption: Preemption) -> None:
+        self._checkpointer, self._preemption = checkpointer, preemption
+        self._periods = [period for period in (cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD) if period > 0]
+
+    def after_step(self) -> None:
+        done, preempted = self.trainer.iter + 1, self._preemption.agreed()
+        final = done == self.trainer.max_iter
+        if final or preempted or any(done % period == 0 for period in self._periods):
+            name = Path(FINAL).stem if final else f"model_{self.trainer.iter:07}"
+            self._checkpointer.save(name, iteration=self.trainer.iter)
+        if preempted:
+            comm.synchronize()  # nobody leaves while the main process writes
+            self._preemption.leave()
+
+
+class Evaluation(EvalHook):
+    """Detectron2's, and nothing is left out or done for nothing when a run is cut short."""
+
+    def before_train(self) -> None:
+        # The checkpoint is written first: whether the evaluation after it was finished is not known.
+        start = self.trainer.start_iter
+        if self._period > 0 and 0 < start < self.trainer.max_iter and start % self._period == 0:
+            self._do_eval()
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:  # else an exception ended the run
+            super().after_train()
+
+
+class KeepBest(HookBase):
+    """Keeps the student with the highest metric so far in model_best.pth, across --resume.
+
+    Runs after the hook that evaluates, on the main process.
+
+    Args:
+        checkpointer: what is saved.
+        metric: its name among the logged scalars, e.g. "bbox/AP".
+    """
+
+    def __init__(self, checkpointer: CompleteCheckpointer, metric: str) -> None:
+        self._checkpointer = checkpointer
+        self._file = Path(checkpointer.save_dir) / BEST
+        self._metric = metric
+        self._best = -math.inf
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter > 0 and self._file.is_file() and not damage(self._file):
+            self._best = torch.load(self._file, weights_only=True)["metric"][self._metric]
+        self.after_step()  # an evaluation that was cut short has just been repeated
+
+    def after_step(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self._metric, (-math.inf, -1))
+        if iteration == self.trainer.iter and value > self._best:
+            self._best = value
+            save_checkpoint(self._file, self._checkpointer, metric={self._metric: value}, iteration=iteration)
+
+    def after_train(self) -> None:
+        self.after_step()  # the last evaluation comes after the last step
+
+
+class AtEnd(HookBase):
+    """Something to do when the run has come to its end, and not been cut short."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self._do = do
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._do()
+
+
+class ProgressBar(HookBase):
+    """A bar over the iterations with the total loss and the time left."""
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        self._bar = tqdm(total=trainer.max_iter, initial=trainer.start_iter, unit="it", dynamic_ncols=True)
+
+    def after_step(self) -> None:
+        loss = self.trainer.storage.histories().get("total_loss")
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss.latest():.3g}", refresh=False)
+        self._bar.update()
+
+    def after_train(self) -> None:
+        self._bar.close()

@@ -1,74 +1,88 @@
-"""From the command line to one or many processes, and to an exit code."""
+"""From a command to one or many processes, and to an exit code."""
 
-import argparse
 import errno
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import active_children
 from types import FrameType
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from densedist.common.errors import USER_ERROR, UserError
 from densedist.common.engine.preemption import REQUEUE
+from densedist.common.errors import USER_ERROR, UserError
 
-Main = Callable[[argparse.Namespace], None]
-
-
-def parser(description: str) -> argparse.ArgumentParser:
-    """Detectron2's grammar: --config-file, --num-gpus, --resume, --eval-only, KEY VALUE … and --debug."""
-    result = default_argument_parser(epilog="KEY VALUE pairs at the end change keys of the config.")
-    result.description = description
-    result.add_argument("--debug", action="store_true", help="show the traceback of a user error")
-    return result
+Main = Callable[[], None]
 
 
-def run(main: Main, arguments: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
-    """Run main(args) in every process; exit with code 2 and one line for a UserError.
+@dataclass(frozen=True)
+class Processes:
+    """How many processes a run has, in Detectron2's words; under torchrun its environment says so.
 
-    Under torchrun each process is one rank. Otherwise --num-gpus above 1 starts that many processes here
-    (and --num-machines, --machine-rank, --dist-url join several machines). Without a GPU they use gloo.
-    Where one process fails, the others end too, and why it failed is shown last.
+    Args:
+        num_gpus: on this machine.
+        dist_url: where several machines meet; one machine finds a free port itself.
     """
-    args = arguments.parse_args(argv)
-    # --debug among the KEY VALUE pairs is still an option, not a key.
-    if "--debug" in args.opts:
-        args.opts.remove("--debug")
-        args.debug = True
-    start = _as_torchrun_says if "TORCHELASTIC_RUN_ID" in os.environ else _start
-    guarded(lambda args: start(main, args), args)
+
+    num_gpus: int = 1
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
 
 
-def guarded(main: Main, args: argparse.Namespace) -> None:
-    """main(args), with a UserError, or a full disk, turned into one line and exit code 2."""
+def run_in_processes(main: Main, processes: Processes) -> None:
+    """main() in every process.
+
+    Under torchrun each process is one rank. Otherwise num_gpus above 1 starts that many processes here, and
+    num_machines joins several machines. Without a GPU they use gloo. Where one process fails, the others end too, and
+    why it failed is shown last.
+
+    Args:
+        main: one that other processes can import.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _as_torchrun_says(main)
+    else:
+        _start(main, processes)
+
+
+def guarded(main: Main, debug: bool = False) -> None:
+    """main(), with a UserError, or a full disk, turned into one line and exit code 2.
+
+    Args:
+        debug: show the traceback too.
+    """
     try:
-        main(args)
+        main()
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        if getattr(args, "debug", False):
+        if debug:
             traceback.print_exception(error)
         if comm.is_main_process():
             print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
 
 
-def _start(main: Main, args: argparse.Namespace) -> None:
-    """main(args) here, or in --num-gpus processes, to which SIGTERM is passed on."""
-    check_gpus(args.num_gpus, "--num-gpus")
-    url = args.dist_url if args.num_machines > 1 else "auto"
-    if args.num_gpus * args.num_machines > 1:
+def _start(main: Main, processes: Processes) -> None:
+    """main() here, or in several processes, to which SIGTERM is passed on."""
+    gpus, machines = processes.num_gpus, processes.num_machines
+    check_gpus(gpus, "--num-gpus")
+    url = processes.dist_url if machines > 1 else "auto"
+    if machines > 1 and url == "auto":
+        raise UserError("--dist-url is missing: name where the machines meet, as in tcp://HOST:29500")
+    if gpus * machines > 1:
         signal.signal(signal.SIGTERM, pass_on)
     try:
-        launch(main, args.num_gpus, args.num_machines, args.machine_rank, url, args=(args,))
+        launch(main, gpus, machines, processes.machine_rank, url)
     except ProcessRaisedException as error:
         if USER_ERROR not in str(error).strip().rpartition("\n")[2]:
             raise
@@ -85,14 +99,14 @@ def pass_on(_: int, __: FrameType | None) -> None:
         process.terminate()
 
 
-def _as_torchrun_says(main: Main, args: argparse.Namespace) -> None:
-    """main(args) as the rank that the environment variables name; torchrun itself shows the first failure last."""
+def _as_torchrun_says(main: Main) -> None:
+    """main() as the rank that the environment variables name; torchrun itself shows the first failure last."""
     check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-    record(main)(args)
+    record(main)()
     dist.destroy_process_group()
 
 

@@ -1,45 +1,65 @@
-"""What a training leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
+"""What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from densedist.common.config.merge import find_config, read
+from densedist.common.config.files import find_config
+from densedist.common.engine.run_folder import CONFIG, FINAL
 from densedist.common.errors import UserError
 
 logger = logging.getLogger(__name__)
-CONFIG, FINAL = "config.yaml", "model_final.pth"
 
 
-def locate(weights: str, config_file: str = "", key: str = "--weights") -> tuple[str, str]:
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights.
+
+    Args:
+        file: a checkpoint, or a folder of SMP's save_pretrained.
+        config: the config that says what they are.
+        own: whether the user named that config himself, and so trusts its IMPORTS.
+        key: what names the weights, for messages.
+    """
+
+    file: str
+    config: str
+    own: bool = True
+    key: str = "--weights"
+
+
+def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weights:
     """The files of trained weights and of their config.
 
     Args:
-        weights: a checkpoint, or the OUTPUT_DIR of a finished training.
-        config_file: another config than the one that lies beside the weights.
-        key: the option that names the weights, for messages.
+        weights: a checkpoint, or the OUTPUT_DIR of a finished run.
+        config_file: another config than the one that lies beside the weights: a path or a name (see find_config).
+        key: what names the weights, for messages.
 
     Raises:
         UserError: neither is there.
     """
     path = Path(weights)
-    run = path / CONFIG
-    if path.is_dir() and run.is_file():
+    beside = path / CONFIG
+    if path.is_dir() and beside.is_file():
         path = path / FINAL
         if not path.is_file():
-            raise UserError(f"{key}: there is no {path}: its training has not ended; name another checkpoint")
+            raise UserError(f"{key}: there is no {path}: the run has not ended; name another checkpoint")
     elif not path.exists():
         raise UserError(f"{key}: there is no file {weights}")
-    config = Path(config_file) if config_file else run if run.is_file() else path.parent / CONFIG
-    if not config_file and not config.is_file():
+    if config_file:
+        return Weights(str(path), find_config(config_file, "--config-file"), True, key)
+    config = beside if beside.is_file() else path.parent / CONFIG
+    if not config.is_file():
         hint = "name its config with --config-file" if key == "--weights" else "put its config there"
         raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
-    return str(path), str(config)
+    return Weights(str(path), str(config), False, key)
 
 
-def locate_teacher(teacher: CfgNode, given: str) -> tuple[str, str] | None:
-    """The files of a student's teacher, as of locate; None if it has none.
+def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:
+    """The files of a student's teacher; None if it has none.
 
     Args:
         teacher: DISTILL.TEACHER of the student's config.
@@ -54,38 +74,30 @@ def locate_teacher(teacher: CfgNode, given: str) -> tuple[str, str] | None:
         return locate(given, key="--teacher")
     try:
         config_file = find_config(teacher.CONFIG_FILE, "DISTILL.TEACHER.CONFIG_FILE") if teacher.CONFIG_FILE else ""
-        return locate(teacher.WEIGHTS, config_file, "DISTILL.TEACHER.WEIGHTS")
+        found = locate(teacher.WEIGHTS, config_file, "DISTILL.TEACHER.WEIGHTS")
+        return Weights(found.file, found.config, False, found.key)
     except UserError as error:
         raise UserError(f"{error}; name the teacher with --teacher, or give --teacher none") from error
 
 
-def task(config_file: str) -> str:
-    """ "seg" or "det", the package that the keys of a config are of.
-
-    Raises:
-        UserError: no such file, or one that is no plain YAML.
-    """
-    model = read(config_file).get("MODEL")
-    return "seg" if isinstance(model, dict) and {"ARCHITECTURE", "ENCODER"} & set(model) else "det"
-
-
-def with_teacher(cfg: CfgNode, weights: str = "") -> CfgNode | None:
+def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
     """A copy of a run's config that names a teacher whose files are there, in float32; None without one.
 
     Args:
-        cfg: of the run, with the teacher that it learnt from.
-        weights: another teacher: a checkpoint, or the OUTPUT_DIR of a finished training; or "none".
+        cfg: of the run, with the teacher that it learned from.
+        given: another teacher: a checkpoint, or the OUTPUT_DIR of a finished run; or "none".
 
     Raises:
-        UserError: there is no teacher at weights.
+        UserError: there is no teacher where given says.
     """
     cfg = cfg.clone()
     cfg.defrost()
     node = cfg.DISTILL.TEACHER
-    if weights == "none":
+    if given == "none":
         return None
-    if weights:
-        node.WEIGHTS, node.CONFIG_FILE = locate(weights, key="--teacher")
+    if given:
+        found = locate(given, key="--teacher")
+        node.WEIGHTS, node.CONFIG_FILE = found.file, found.config
     elif not node.WEIGHTS:
         return None
     elif "://" not in node.WEIGHTS and not Path(node.WEIGHTS).exists():

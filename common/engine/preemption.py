@@ -22,7 +22,7 @@ class Preemption:
     """Listens for SIGTERM within a `with` block.
 
     During a step the signal waits for the step's end, where all processes agree on it; a process whose peers
-    have died would wait for ever, hence PATIENCE. Within at_once() it ends the process there and then.
+    have died would wait forever, hence PATIENCE. Within at_once() it ends the process there and then.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Preemption:
         self._watchdog.daemon = True
 
     def __enter__(self) -> "Preemption":
-        # Only the main thread may listen; a training in another one is not preempted.
+        # Only the main thread may listen; a run in another one is not preempted.
         self._listens = threading.current_thread() is threading.main_thread()
         if self._listens:
             self._before = signal.signal(signal.SIGTERM, self._hear)

@@ -1,4 +1,4 @@
-"""OUTPUT_DIR as the record of one run: claimed by it, its checkpoints whole, the last good one found again."""
+"""OUTPUT_DIR as the record of one run: its checkpoints, whole and found again, its metrics and its results."""
 
 import errno
 import json
@@ -6,32 +6,37 @@ import logging
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
 from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.errors import UserError
-from densedist.common.engine.preemption import Preemption
-from densedist.common.files import write_whole
+from densedist.common.files import write_atomic, write_text
 
 logger = logging.getLogger(__name__)
-LAST = "last_checkpoint"
+CONFIG, FINAL, BEST, LAST, METRICS = (
+    "config.yaml",
+    "model_final.pth",
+    "model_best.pth",
+    "last_checkpoint",
+    "metrics.json",
+)
 
 
-def claim(output_dir: str, resume: bool) -> None:
-    """Make sure that a training that starts anew does not mix its files with those of another run.
+def refuse_existing_run(output_dir: str) -> None:
+    """Make sure that a run that starts anew does not mix its files with those of another one.
 
     Raises:
-        UserError: there is a run in output_dir, and it is not to be resumed.
+        UserError: there is a run in output_dir.
     """
     output = Path(output_dir)
-    if not resume and (_checkpoints(output) or (output / "metrics.json").is_file()):
+    if _checkpoints(output) or (output / METRICS).is_file():
         raise UserError(f"OUTPUT_DIR: {output} holds a run: give --resume to go on with it, or another OUTPUT_DIR")
 
 
@@ -57,13 +62,13 @@ class RunCheckpointer(CompleteCheckpointer):
         """
         if self.save_to_disk:
             output = Path(self.save_dir)
-            save_whole(output / f"{name}.pth", self, **extra)
+            save_checkpoint(output / f"{name}.pth", self, **extra)
             self.tag_last_checkpoint(f"{name}.pth")
             for old in _numbered(output)[: -self._keep] if self._keep else []:
                 old.unlink()
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        write_whole(Path(self.save_dir, LAST), lambda file: file.write(last_filename_basename.encode()))
+        write_text(Path(self.save_dir, LAST), last_filename_basename)
 
     def resume(self) -> int:
         """Load the last checkpoint that is whole, if there is one.
@@ -75,14 +80,12 @@ class RunCheckpointer(CompleteCheckpointer):
             UserError: all of them are damaged, or of another model.
         """
         path = comm.all_gather(self._last_good() if comm.is_main_process() else None)[0]
-        if path is None:
-            return 0
-        return self.load(path)["iteration"] + 1
+        return 0 if path is None else self.load(path)["iteration"] + 1
 
     def _last_good(self) -> str | None:
         files = _checkpoints(Path(self.save_dir))
         for file in files:
-            if reason := _damage(file):
+            if reason := damage(file):
                 logger.warning(f"{file} is damaged ({reason}): trying the checkpoint before it")
             else:
                 return str(file)
@@ -91,59 +94,7 @@ class RunCheckpointer(CompleteCheckpointer):
         return None
 
 
-class SaveCheckpoints(HookBase):
-    """Saves every SOLVER.CHECKPOINT_PERIOD iterations, before each evaluation, at the end, and on preemption.
-
-    It ends a preempted run. All processes have it.
-    """
-
-    def __init__(self, checkpointer: RunCheckpointer, cfg: CfgNode, preemption: Preemption) -> None:
-        self._checkpointer, self._preemption = checkpointer, preemption
-        self._periods = [period for period in (cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD) if period > 0]
-
-    def after_step(self) -> None:
-        done, preempted = self.trainer.iter + 1, self._preemption.agreed()
-        final = done == self.trainer.max_iter
-        if final or preempted or any(done % period == 0 for period in self._periods):
-            name = "model_final" if final else f"model_{self.trainer.iter:07}"
-            self._checkpointer.save(name, iteration=self.trainer.iter)
-        if preempted:
-            comm.synchronize()  # nobody leaves while the main process writes
-            self._preemption.leave()
-
-
-class KeepBest(HookBase):
-    """Keeps the student with the highest metric so far in model_best.pth, across --resume.
-
-    Runs after the hook that evaluates, on the main process.
-
-    Args:
-        checkpointer: what is saved.
-        metric: its name among the logged scalars, e.g. "bbox/AP".
-    """
-
-    def __init__(self, checkpointer: CompleteCheckpointer, metric: str) -> None:
-        self._checkpointer = checkpointer
-        self._file = Path(checkpointer.save_dir) / "model_best.pth"
-        self._metric = metric
-        self._best = -math.inf
-
-    def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and self._file.is_file() and not _damage(self._file):
-            self._best = torch.load(self._file, weights_only=True)["metric"][self._metric]
-        self.after_step()  # an evaluation that was cut short has just been repeated
-
-    def after_step(self) -> None:
-        value, iteration = self.trainer.storage.latest().get(self._metric, (-math.inf, -1))
-        if iteration == self.trainer.iter and value > self._best:
-            self._best = value
-            save_whole(self._file, self._checkpointer, metric={self._metric: value}, iteration=iteration)
-
-    def after_train(self) -> None:
-        self.after_step()  # the last evaluation comes after the last step
-
-
-def save_whole(path: Path, checkpointer: CompleteCheckpointer, **extra: Any) -> None:
+def save_checkpoint(path: Path, checkpointer: CompleteCheckpointer, **extra: Any) -> None:
     """Write the model and the parts of a checkpointer, and extra, to path.
 
     Raises:
@@ -153,7 +104,7 @@ def save_whole(path: Path, checkpointer: CompleteCheckpointer, **extra: Any) -> 
     parts = {name: part.state_dict() for name, part in checkpointer.checkpointables.items()}
     data = {"model": checkpointer.model.state_dict(), **parts, **extra}
     try:
-        write_whole(path, lambda file: torch.save(data, file))
+        write_atomic(path, lambda file: torch.save(data, file))
     except (OSError, RuntimeError) as error:
         # PyTorch says "file write failed" for what it was that the file said.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -164,12 +115,35 @@ def save_whole(path: Path, checkpointer: CompleteCheckpointer, **extra: Any) -> 
         ) from error
 
 
+def damage(file: Path) -> str | None:
+    """What is wrong with a checkpoint, from the check sums that it carries; None if nothing is."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        return str(error)
+    return f"bad check sum of {broken}" if broken else None
+
+
 def rewind_metrics(output_dir: str, iteration: int) -> None:
     """Drop the lines of metrics.json that a resumed run is going to write again, from iteration on."""
-    file = Path(output_dir, "metrics.json")
+    file = Path(output_dir, METRICS)
     if file.is_file():
         kept = [line for line in file.read_text().splitlines() if _iteration(line) < iteration]
-        write_whole(file, lambda f: f.write("".join(f"{line}\n" for line in kept).encode()))
+        write_text(file, "".join(f"{line}\n" for line in kept))
+
+
+def write_results(cfg: CfgNode, results: Mapping[str, Any]) -> None:
+    """Write OUTPUT_DIR/results.json from the main process; what is undefined (NaN) becomes null."""
+    if comm.is_main_process():
+        text = json.dumps(_without_nan(results), indent=2)
+        write_text(Path(cfg.OUTPUT_DIR, "results.json"), text + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if math.isnan(value) else float(value)
 
 
 def _iteration(line: str) -> float:
@@ -182,7 +156,7 @@ def _iteration(line: str) -> float:
 
 def _checkpoints(output: Path) -> list[Path]:
     """The run's checkpoints, the last one first."""
-    files = [*(output / name for name in ("model_final.pth",)), *reversed(_numbered(output))]
+    files = [output / FINAL, *reversed(_numbered(output))]
     if (output / LAST).is_file():
         files.insert(0, output / (output / LAST).read_text().strip())
     return list(dict.fromkeys(file for file in files if file.is_file()))
@@ -191,13 +165,3 @@ def _checkpoints(output: Path) -> list[Path]:
 def _numbered(output: Path) -> list[Path]:
     """model_<iteration>.pth, in order."""
     return sorted(file for file in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", file.stem))
-
-
-def _damage(file: Path) -> str | None:
-    """What is wrong with the file, from the check sums that it carries; None if nothing is."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        return str(error)
-    return f"bad check sum of {broken}" if broken else None

@@ -1,18 +1,39 @@
-"""Learning rate schedules: Detectron2's, and the polynomial one of segmentation."""
+"""Optimizers and learning rate schedules: Detectron2's, AdamW, and the polynomial decay of segmentation."""
 
+import torch
 from detectron2.config import CfgNode
-from detectron2.solver import LRMultiplier, WarmupParamScheduler, build_lr_scheduler
+from detectron2.solver import (
+    LRMultiplier,
+    WarmupParamScheduler,
+    build_lr_scheduler,
+    build_optimizer,
+    get_default_optimizer_params,
+)
+from detectron2.solver.build import maybe_add_gradient_clipping
 from fvcore.common.param_scheduler import ParamScheduler
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from densedist.common.errors import UserError
 
-STOCK = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+def make_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW with the same parameter groups and gradient clipping."""
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER == "SGD":
+        return build_optimizer(cfg, model)
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    adamw = torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True)
+    return maybe_add_gradient_clipping(cfg, adamw)
 
 
 class PolynomialDecay(ParamScheduler):
-    """end + (1 - end) · (1 - where)^power for where in [0, 1], the part of the training that is done."""
+    """end + (1 - end) · (1 - where)^power for where in [0, 1], the part of the run that is done."""
 
     def __init__(self, end: float, power: float) -> None:
         self.end, self.power = end, power
@@ -22,17 +43,8 @@ class PolynomialDecay(ParamScheduler):
 
 
 def build_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """SOLVER.LR_SCHEDULER_NAME: one of Detectron2's, or WarmupPolyLR from BASE_LR to BASE_LR_END.
-
-    Raises:
-        UserError: an unknown name, or BASE_LR_END not within 0 and BASE_LR.
-    """
+    """SOLVER.LR_SCHEDULER_NAME: one of Detectron2's, or WarmupPolyLR from BASE_LR to BASE_LR_END."""
     solver = cfg.SOLVER
-    if solver.LR_SCHEDULER_NAME not in (*STOCK, "WarmupPolyLR"):
-        names = ", ".join(STOCK)
-        raise UserError(f"SOLVER.LR_SCHEDULER_NAME is {solver.LR_SCHEDULER_NAME}: want WarmupPolyLR, {names}")
-    if not 0 <= solver.BASE_LR_END <= solver.BASE_LR:
-        raise UserError(f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}: want 0 to SOLVER.BASE_LR, {solver.BASE_LR}")
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
         return build_lr_scheduler(cfg, optimizer)
     schedule = WarmupParamScheduler(

@@ -12,11 +12,11 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from densedist.common.config.keys import PRECISIONS
 from densedist.common.distributed import any_process
 from densedist.common.errors import UserError
 
 logger = logging.getLogger(__name__)
-PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Trainer(SimpleTrainer):
@@ -26,7 +26,7 @@ class Trainer(SimpleTrainer):
         model: gives a dict of scalar losses for a batch.
         optimizer: clips the gradients itself, where the config says so.
         seed: of the run, 0 or more; that of a checkpoint takes its place.
-        parts: forwards and backwards of one step, whose gradients are averaged.
+        accumulation_steps: forwards and backwards of one step, whose gradients are averaged.
         precision: of autocast; None = off. With float16 the losses are scaled.
         max_skipped: steps of the whole run that may be skipped because a loss is not finite.
     """
@@ -36,13 +36,13 @@ class Trainer(SimpleTrainer):
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         seed: int = 0,
-        parts: int = 1,
+        accumulation_steps: int = 1,
         precision: torch.dtype | None = None,
         max_skipped: int = 0,
     ) -> None:
         super().__init__(model, [], optimizer)
         self.device = next(model.parameters()).device
-        self.seed, self.parts, self.precision = seed, parts, precision
+        self.seed, self.accumulation_steps, self.precision = seed, accumulation_steps, precision
         self.max_skipped, self.skipped = max_skipped, 0
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
 
@@ -55,19 +55,19 @@ class Trainer(SimpleTrainer):
         losses: dict[str, Tensor] = {}
         images: list[str] = []
         seconds = 0.0
-        for part in range(self.parts):
+        for number in range(self.accumulation_steps):
             start = time.perf_counter()
             batch = self._next_batch()
             seconds += time.perf_counter() - start
             images += [str(sample.get("file_name", sample.get("name"))) for sample in batch]
-            with self._communication(last=part == self.parts - 1):
+            with self._communication(last=number == self.accumulation_steps - 1):
                 with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                     new = self.model(batch)
-                self.scaler.scale(sum(new.values()) / self.parts).backward()
+                self.scaler.scale(sum(new.values()) / self.accumulation_steps).backward()
             for name, loss in new.items():
-                losses[name] = losses.get(name, 0) + loss.detach() / self.parts
+                losses[name] = losses.get(name, 0) + loss.detach() / self.accumulation_steps
         self.after_backward()
-        if self._may_learn(losses, images):
+        if self._losses_are_finite(losses, images):
             self._write_metrics(losses, seconds)
             # Before the step, as clipping within it needs the gradients' true size.
             self.scaler.unscale_(self.optimizer)
@@ -86,11 +86,12 @@ class Trainer(SimpleTrainer):
             ) from error
 
     def _communication(self, last: bool) -> AbstractContextManager:
-        """Gradients are averaged over the processes once, with the last part."""
+        """Gradients are averaged over the processes once, with the last of the accumulation steps."""
         parallel = isinstance(self.model, DistributedDataParallel)
         return self.model.no_sync() if parallel and not last else nullcontext()
 
-    def _may_learn(self, losses: dict[str, Tensor], images: list[str]) -> bool:
+    def _losses_are_finite(self, losses: dict[str, Tensor], images: list[str]) -> bool:
+        """On all processes; else the step is skipped, or the run ends."""
         finite = torch.stack(list(losses.values())).isfinite()
         if not any_process(not finite.all(), self.device):
             return True
@@ -118,14 +119,8 @@ class Trainer(SimpleTrainer):
 
 
 def build_trainer(cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> Trainer:
-    """The trainer of SEED and SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS}.
-
-    Raises:
-        UserError: an unknown precision.
-    """
+    """The trainer of SEED and SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS}."""
     solver = cfg.SOLVER
-    if solver.AMP.PRECISION not in PRECISIONS:
-        raise UserError(f"SOLVER.AMP.PRECISION is {solver.AMP.PRECISION}: want {' or '.join(PRECISIONS)}")
     precision = PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     return Trainer(model, optimizer, seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS)

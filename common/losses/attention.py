@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import prepare_features
-from densedist.common.losses.checks import check_positive
+from densedist.common.losses.checks import check_positive, prepare_features
 
 
 class AttentiveMimicLoss(nn.Module):

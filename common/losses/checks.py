@@ -1,4 +1,4 @@
-"""What every loss on class logits shares: checks of the input and its precision."""
+"""What the losses share: checks of the input, and its precision."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: got {value}, want a number above 0")
 
 
-def prepare(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def prepare_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both logits checked and in float32 at least, the teacher's detached, and the weight of each row.
 
     Rows that do not count become zeros, as a NaN would survive their weight 0.
@@ -31,50 +31,11 @@ def prepare(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Ten
         ValueError: naming the argument, what was seen and what is wanted.
     """
     check_logits(student, teacher, valid)
-    student, teacher = _at_least_float32(student), _at_least_float32(teacher.detach())
+    student, teacher = widen(student), widen(teacher.detach())
     if valid is None:
         return student, teacher, student.new_ones(_rows_shape(student))
     keep = valid.unsqueeze(1)
     return student.where(keep, 0), teacher.where(keep, 0), valid.to(student.dtype)
-
-
-def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
-    """
-    Raises:
-        ValueError: naming the argument, what was seen and what is wanted.
-    """
-    for name, logits in (("student", student), ("teacher", teacher)):
-        if not logits.is_floating_point():
-            raise ValueError(f"{name}: got dtype {logits.dtype}, want floating point logits")
-        if logits.dim() < 2:
-            raise ValueError(f"{name}: got shape {tuple(logits.shape)}, want (R, C) or (N, C, *spatial)")
-        if logits.numel() == 0:
-            raise ValueError(f"{name}: got empty shape {tuple(logits.shape)}, want at least one row and class")
-    if student.shape != teacher.shape:
-        raise ValueError(f"teacher: got shape {tuple(teacher.shape)}, want the student's {tuple(student.shape)}")
-    if valid is not None:
-        if valid.dtype != torch.bool:
-            raise ValueError(f"valid: got dtype {valid.dtype}, want torch.bool")
-        rows = _rows_shape(student)
-        if valid.shape != rows:
-            raise ValueError(f"valid: got shape {tuple(valid.shape)}, want {tuple(rows)}")
-
-
-def _rows_shape(logits: Tensor) -> torch.Size:
-    """The shape of a per-row mask: (R,) for (R, C), (N, *spatial) for (N, C, *spatial)."""
-    return logits.shape[:1] + logits.shape[2:]
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Half precision widened to float32; float32 and float64 as they are."""
-    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-
-
-#### MERGED FROM common.losses.features
-"""What every loss on features shares: checks of the input and its precision."""
-
-import torch
-from torch import Tensor
 
 
 def prepare_features(student: Tensor, teacher: Tensor, dims: int | None = None) -> tuple[Tensor, Tensor]:
@@ -89,12 +50,36 @@ def prepare_features(student: Tensor, teacher: Tensor, dims: int | None = None) 
     """
     for name, feature in (("student", student), ("teacher", teacher)):
         check_feature(name, feature, dims)
-    if student.shape != teacher.shape:
-        raise ValueError(f"teacher: got shape {tuple(teacher.shape)}, want the student's {tuple(student.shape)}")
+    _check_equal_shapes(student, teacher)
     return widen(student), widen(teacher.detach())
 
 
+def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: naming the argument, what was seen and what is wanted.
+    """
+    for name, logits in (("student", student), ("teacher", teacher)):
+        if not logits.is_floating_point():
+            raise ValueError(f"{name}: got dtype {logits.dtype}, want floating point logits")
+        if logits.dim() < 2:
+            raise ValueError(f"{name}: got shape {tuple(logits.shape)}, want (R, C) or (N, C, *spatial)")
+        if logits.numel() == 0:
+            raise ValueError(f"{name}: got empty shape {tuple(logits.shape)}, want at least one row and class")
+    _check_equal_shapes(student, teacher)
+    if valid is not None:
+        if valid.dtype != torch.bool:
+            raise ValueError(f"valid: got dtype {valid.dtype}, want torch.bool")
+        rows = _rows_shape(student)
+        if valid.shape != rows:
+            raise ValueError(f"valid: got shape {tuple(valid.shape)}, want {tuple(rows)}")
+
+
 def check_feature(name: str, feature: Tensor, dims: int | None) -> None:
+    """
+    Raises:
+        ValueError: naming the argument, what was seen and what is wanted.
+    """
     if not feature.is_floating_point():
         raise ValueError(f"{name}: got dtype {feature.dtype}, want floating point features")
     if dims is not None and feature.dim() != dims:
@@ -103,6 +88,16 @@ def check_feature(name: str, feature: Tensor, dims: int | None) -> None:
         raise ValueError(f"{name}: got empty shape {tuple(feature.shape)}, want at least one value")
 
 
-def widen(feature: Tensor) -> Tensor:
+def widen(x: Tensor) -> Tensor:
     """Half precision widened to float32; float32 and float64 as they are."""
-    return feature if feature.dtype in (torch.float32, torch.float64) else feature.float()
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _check_equal_shapes(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(f"teacher: got shape {tuple(teacher.shape)}, want the student's {tuple(student.shape)}")
+
+
+def _rows_shape(logits: Tensor) -> torch.Size:
+    """The shape of a per-row mask: (R,) for (R, C), (N, *spatial) for (N, C, *spatial)."""
+    return logits.shape[:1] + logits.shape[2:]

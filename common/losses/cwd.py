@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import prepare_features
-from densedist.common.losses.checks import check_positive
+from densedist.common.losses.checks import check_positive, prepare_features
 
 
 class CWDLoss(nn.Module):

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
+from densedist.common.losses.checks import Activation, check_activation, check_logits, check_positive
 from densedist.common.losses.dist_closed_form import dist
 from densedist.common.losses.dist_terms import Relation
-from densedist.common.losses.checks import Activation, check_activation, check_logits, check_positive
 
 
 class DISTLoss(nn.Module):

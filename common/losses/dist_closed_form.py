@@ -1,7 +1,6 @@
 """DIST with its gradient in closed form: two passes over the logits, nothing of their size kept between them."""
 
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -50,4 +49,8 @@ def _passes(logits: Tensor) -> ModuleType:
 
 @cache
 def _kernels() -> ModuleType | None:
-    return import_module("common.losses.dist_triton") if find_spec("triton") else None
+    if not find_spec("triton"):
+        return None
+    from densedist.common.losses import dist_triton
+
+    return dist_triton

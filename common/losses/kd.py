@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distributed import sum_over_processes
-from densedist.common.losses.checks import Activation, check_activation, check_positive, prepare
+from densedist.common.losses.checks import Activation, check_activation, check_positive, prepare_logits
 
 
 class KDLoss(nn.Module):
@@ -44,7 +44,7 @@ class KDLoss(nn.Module):
         Raises:
             ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor.
         """
-        student, teacher, weight = prepare(student, teacher, valid)
+        student, teacher, weight = prepare_logits(student, teacher, valid)
         divergence = self._divergence(student / self.tau, teacher / self.tau)
         total, rows = (divergence * weight).sum(), weight.sum()
         if self.sync:

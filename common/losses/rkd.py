@@ -1,17 +1,21 @@
 """RKD: the student keeps the distances and angles among the teacher's samples."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from densedist.common.distributed import gather_from_processes
 from densedist.common.losses.checks import check_feature, widen
-from densedist.common.losses.rkd import angle_loss
 
 # Squared distances below this fraction of the squared lengths are what rounding leaves of 0.
 ROUNDING = 64 * torch.finfo(torch.float64).eps
+# Angles at a time: on the CPU their scratch stays in the cache, on a GPU the launches are few.
+GROUP = {"cpu": 1 << 17}
+GROUP_ELSEWHERE = 1 << 24
 
 
 class RKDLoss(nn.Module):
@@ -95,20 +99,6 @@ def _distances(squares: Tensor) -> Tensor:
     distance = squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)  # the root of 0 has no gradient
     mean = distance.sum() / (~zero).sum().clamp(min=1)
     return distance / mean.clamp(min=torch.finfo(squares.dtype).tiny)
-
-
-#### MERGED FROM common.losses.rkd_angles
-"""RKD's angle term from squared distances, with its gradient in closed form, one group of vertices after another."""
-
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-# Angles at a time: on the CPU their scratch stays in the cache, on a GPU the launches are few.
-GROUP = {"cpu": 1 << 17}
-GROUP_ELSEWHERE = 1 << 24
 
 
 def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a training wrote to OUTPUT_DIR/metrics.json, as one series a number."""
+"""What a run wrote to OUTPUT_DIR/metrics.json, as one series a number."""
 
 import json
 from collections import defaultdict
@@ -19,7 +19,7 @@ class Point(NamedTuple):
 History = dict[str, list[Point]]
 
 
-def read(folder: Path) -> History:
+def read_history(folder: Path) -> History:
     """The series by name, e.g. "total_loss", "lr", "bbox/AP"; empty where nothing has been written yet."""
     file = folder / "metrics.json"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []

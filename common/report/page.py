@@ -1,4 +1,4 @@
-"""The page that a training leaves: report.html, with everything in it."""
+"""The page that a run leaves: report.html, with everything in it."""
 
 import base64
 import json
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, FileSystemLoader
 
-from densedist.common import curves
-from densedist.common.report.history import read
 from densedist.common.files import write_text
+from densedist.common.report.history import read_history
+from densedist.common.report.plots import draw_curves
 
 
 def write_report(folder: Path, plan: str, metric: str, machine: str, examples: Path | None = None) -> None:
-    """Draw folder/curves.png and write folder/report.html, from what the training wrote there.
+    """Draw folder/curves.png and write folder/report.html, from what the run wrote there.
 
     Args:
         folder: OUTPUT_DIR with config.yaml, metrics.json and results.json.
@@ -23,14 +23,14 @@ def write_report(folder: Path, plan: str, metric: str, machine: str, examples: P
         machine: on what it was done.
         examples: a PNG of test images.
     """
-    history = read(folder)
+    history = read_history(folder)
     clock = history.get("train_seconds")
     if not clock:  # it ended before anything was written
         return
     drawn = folder / "curves.png"
-    curves.draw(history, metric, drawn)
+    draw_curves(history, metric, drawn)
     results = json.loads((folder / "results.json").read_text())
-    page = Environment(loader=PackageLoader("common", ""), autoescape=True).get_template("report.html")
+    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
     text = page.render(
         title=folder.resolve().name,
         iterations=clock[-1].iteration,

@@ -7,13 +7,10 @@ from itertools import chain
 from math import ceil
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 HEIGHT = 2.4  # inches of a panel in an overview
 
@@ -31,14 +28,14 @@ class Panel:
     picture: np.ndarray
     name: str
     note: str = ""
-    over: Callable[[plt.Axes], None] | None = None
+    over: Callable[[Axes], None] | None = None
 
 
 def draw_overview(columns: Sequence[Sequence[Panel]], legend: Sequence[Artist], title: str, file: Path) -> None:
     """Draw a column for each image; the names of its panels, the same in all columns, stand on the left.
 
     Args:
-        legend: the entries, labelled.
+        legend: the entries, labeled.
         file: the PNG to write; its folder is made.
     """
     with _canvas(list(zip(*columns, strict=True)), HEIGHT, legend, title, file) as lines:
@@ -52,7 +49,7 @@ def draw_side_by_side(lines: Sequence[Sequence[Panel]], legend: Sequence[Artist]
     """Draw lines of large panels, equally many in each, named above.
 
     Args:
-        legend: the entries, labelled.
+        legend: the entries, labeled.
         file: the PNG to write; its folder is made.
     """
     with _canvas(lines, 1.6 * HEIGHT, legend, title, file) as drawn:
@@ -63,13 +60,13 @@ def draw_side_by_side(lines: Sequence[Sequence[Panel]], legend: Sequence[Artist]
 @contextmanager
 def _canvas(
     lines: Sequence[Sequence[Panel]], height: float, legend: Sequence[Artist], title: str, file: Path
-) -> Iterator[list[list[tuple[plt.Axes, Panel]]]]:
+) -> Iterator[list[list[tuple[Axes, Panel]]]]:
     """Axes that show the panels, each of that height in inches; they become the file when the block ends."""
     shapes = [panel.picture.shape[:2] for panel in lines[0]]
     widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
     rows = ceil(sum(0.5 + 0.085 * len(str(entry.get_label())) for entry in legend) / sum(widths))  # of the legend
-    figure = plt.figure(figsize=(sum(widths) + 0.4, (height + 0.3) * len(lines) + 0.5 + 0.25 * rows))
-    figure.set_layout_engine("constrained")
+    size = sum(widths) + 0.4, (height + 0.3) * len(lines) + 0.5 + 0.25 * rows
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(lines), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
     for axis, panel in zip(grid.flat, chain.from_iterable(lines), strict=True):
         show(axis, panel.picture, panel.over)
@@ -80,10 +77,9 @@ def _canvas(
         figure.legend(handles=list(legend), loc="outside lower center", ncols=ceil(len(legend) / rows), **style)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)
-    plt.close(figure)
 
 
-def show(axis: plt.Axes, picture: np.ndarray, over: Callable[[plt.Axes], None] | None = None) -> None:
+def show(axis: Axes, picture: np.ndarray, over: Callable[[Axes], None] | None = None) -> None:
     """Show a picture (H, W, 3) on an axis, without ticks, and what is drawn over it."""
     axis.imshow(picture)
     axis.set_xticks([])

@@ -1,22 +1,21 @@
-"""What a training did, drawn: losses, learning rate and metric against iterations."""
+"""Plots: what a run did against its iterations, and metrics of several models as bars."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from densedist.common.report.history import History
 
+COLORS = ("#2563eb", "#93c5fd")
 LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
 
 
-def draw(history: History, metric: str, file: Path) -> None:
-    """Draw the PNG.
+def draw_curves(history: History, metric: str, file: Path) -> None:
+    """Draw losses, learning rate and metric against iterations to a PNG.
 
     Args:
         metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
@@ -25,14 +24,14 @@ def draw(history: History, metric: str, file: Path) -> None:
     panels = {"losses": ["total_loss", *losses], "learning rate": ["lr"], f"{metric}, percent": [metric]}
     panels = {title: [name for name in names if name in history] for title, names in panels.items()}
     panels = {title: names for title, names in panels.items() if names}
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
         _panel(axis, title, names, history)
     figure.savefig(file, dpi=90)
-    plt.close(figure)
 
 
-def _panel(axis: plt.Axes, title: str, names: Sequence[str], history: History) -> None:
+def _panel(axis: Axes, title: str, names: Sequence[str], history: History) -> None:
     for name in names:
         points = history[name]
         marker = "o" if len(points) < 20 else None
@@ -49,26 +48,15 @@ def _panel(axis: plt.Axes, title: str, names: Sequence[str], history: History) -
     axis.spines[["top", "right"]].set_visible(False)
 
 
-#### MERGED FROM common.bars
-"""Metrics of several models as bars."""
-
-from collections.abc import Mapping
-
-import matplotlib.pyplot as plt
-import numpy as np
-
-COLOURS = ("#2563eb", "#93c5fd")
-
-
-def draw_bars(axis: plt.Axes, models: Mapping[str, Mapping[str, float]]) -> None:
+def draw_bars(axis: Axes, models: Mapping[str, Mapping[str, float]]) -> None:
     """Horizontal bars: for each model by name up to two metrics by name, in percent."""
     places = np.arange(len(models))
-    metrics = list(next(iter(models.values())))[: len(COLOURS)]
+    metrics = list(next(iter(models.values())))[: len(COLORS)]
     height = 0.8 / len(metrics)
-    for number, (metric, colour) in enumerate(zip(metrics, COLOURS, strict=False)):
+    for number, (metric, color) in enumerate(zip(metrics, COLORS, strict=False)):
         offset = (number - (len(metrics) - 1) / 2) * height
         values = [model[metric] for model in models.values()]
-        drawn = axis.barh(places + offset, values, 0.95 * height, label=metric, color=colour)
+        drawn = axis.barh(places + offset, values, 0.95 * height, label=metric, color=color)
         axis.bar_label(drawn, fmt="%.1f", padding=3)
     axis.set_yticks(places, list(models))
     axis.invert_yaxis()

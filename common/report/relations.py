@@ -1,19 +1,88 @@
-"""Relation maps: which classes a student and its teacher take for each other, and how alike the two are."""
+"""Relations: which classes a student and its teacher take for each other, summed over images, and drawn."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
 
-from densedist.common.report.relations import Relations
+from densedist.common.losses.checks import Activation
 
 NUMBERS = 12  # up to so many classes a cell shows its number
+
+
+class Relations:
+    """Pearson correlations of class probabilities, added up over any number of images, in float64.
+
+    With p = activation(logits / tau), rows being instances (pixels, anchors, RoIs) and columns classes, DIST (Huang
+    et al., NeurIPS 2022) asks for two things. Inter: each row of the student correlates with the teacher's; intra:
+    each column does. A column that correlates perfectly is a rising linear function of the teacher's, and
+    correlations do not see such functions: then the correlations among the student's own columns, a matrix (K, K),
+    are exactly the teacher's. So the two matrices show what the student kept, class by class, and `intra` and
+    `inter` how far the two terms of the loss have come: they are 1 minus the means of these.
+
+    Args:
+        classes: K, the columns.
+        tau: temperature, above 0.
+        activation: "softmax" over the classes, or "sigmoid" for each.
+    """
+
+    def __init__(self, classes: int, tau: float = 1.0, activation: Activation = "softmax") -> None:
+        self.classes, self.tau, self.activation = classes, tau, activation
+        self.rows = 0
+        # Of the student's and the teacher's columns side by side, (2K,) and (2K, 2K), centered.
+        self._mean = np.zeros(2 * classes)
+        self._moments = np.zeros((2 * classes, 2 * classes))
+        self._inter: list[np.ndarray] = []
+
+    @torch.no_grad()
+    def add(self, student: Tensor, teacher: Tensor | None = None) -> None:
+        """Add rows of logits (R, K), R above 0; the teacher's in every call or in none."""
+        p = self._probabilities(student)
+        q = p if teacher is None else self._probabilities(teacher)
+        both = torch.cat([p, q], 1)
+        mean = both.mean(0)
+        centered = both - mean
+        # Chan, Golub and LeVeque, 1979: no cancellation, however many images there are.
+        shift, rows = mean.cpu().numpy() - self._mean, self.rows + len(both)
+        self._moments += (centered.T @ centered).cpu().numpy() + np.outer(shift, shift) * (self.rows * len(both) / rows)
+        self._mean += shift * (len(both) / rows)
+        self.rows = rows
+        p, q = p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True)
+        self._inter.append(((p * q).sum(1) / (p.norm(dim=1) * q.norm(dim=1))).cpu().numpy())
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        scaled = logits.double() / self.tau
+        return scaled.softmax(1) if self.activation == "softmax" else scaled.sigmoid()
+
+    @property
+    def student(self) -> np.ndarray:
+        """(K, K) in [-1, 1]: correlations among the student's classes; NaN where one never varies."""
+        return self._correlations()[: self.classes, : self.classes]
+
+    @property
+    def teacher(self) -> np.ndarray:
+        """(K, K), as student."""
+        return self._correlations()[self.classes :, self.classes :]
+
+    @property
+    def intra(self) -> np.ndarray:
+        """(K,) in [-1, 1]: of each class's column, the student's with the teacher's."""
+        return self._correlations()[: self.classes, self.classes :].diagonal()
+
+    @property
+    def inter(self) -> np.ndarray:
+        """(rows,) in [-1, 1]: of each row, the student's with the teacher's; NaN where one is flat."""
+        return np.concatenate(self._inter)
+
+    def _correlations(self) -> np.ndarray:
+        deviations = np.sqrt(self._moments.diagonal())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (self._moments / np.outer(deviations, deviations)).clip(-1, 1)
 
 
 def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: Path, with_teacher: bool) -> None:
@@ -27,8 +96,8 @@ def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: 
     """
     side = float(np.clip((0.4 if len(names) <= NUMBERS else 0.2) * len(names), 4.2, 12))
     what = f"{relations.activation} at temperature {relations.tau:g}, {relations.rows:,} {rows}"
-    figure = plt.figure(figsize=(side * (3.3 if with_teacher else 1.2), side + (4 if with_teacher else 0.6)))
-    figure.set_layout_engine("constrained")
+    size = (side * 3.3, side + 4) if with_teacher else (side * 1.2, side + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
     if with_teacher:
         figure.suptitle(f"What DIST keeps: Pearson correlations of class probabilities ({what})", fontsize=13)
         _compare(figure, relations, names, rows, side)
@@ -38,7 +107,6 @@ def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: 
         figure.colorbar(image, shrink=0.8)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=90)
-    plt.close(figure)
 
 
 def _compare(figure: Figure, relations: Relations, names: Sequence[str], rows: str, side: float) -> None:
@@ -74,15 +142,15 @@ def _compare(figure: Figure, relations: Relations, names: Sequence[str], rows: s
 
 
 def _matrix(
-    axis: plt.Axes, values: np.ndarray, names: Sequence[str], title: str, limit: float, colours: str = "RdBu_r"
-) -> matplotlib.image.AxesImage:
+    axis: Axes, values: np.ndarray, names: Sequence[str], title: str, limit: float, colors: str = "RdBu_r"
+) -> AxesImage:
     axis.set_facecolor("#d4d4d4")  # NaN: a class that never varies
-    image = axis.imshow(values, cmap=colours, vmin=-limit, vmax=limit)
+    image = axis.imshow(values, cmap=colors, vmin=-limit, vmax=limit)
     if len(names) <= NUMBERS:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
-                colour = "white" if abs(value) > 0.6 * limit else "black"
-                number = axis.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                color = "white" if abs(value) > 0.6 * limit else "black"
+                number = axis.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=6.5, color=color)
                 number.set_in_layout(False)  # it lies inside; to measure hundreds of them takes seconds
     axis.set_xticks(range(len(names)), names, rotation=90 if _long(names) else 0, fontsize=_fontsize(names))
     axis.set_yticks(range(len(names)), names, fontsize=_fontsize(names))
@@ -101,83 +169,3 @@ def _fontsize(names: Sequence[str]) -> float:
 def _mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
-
-
-#### MERGED FROM common.relations
-"""Correlations among predicted class probabilities: what DIST compares between student and teacher."""
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from densedist.common.losses.checks import Activation
-
-
-class Relations:
-    """Pearson correlations of class probabilities, added up over any number of images, in float64.
-
-    With p = activation(logits / tau), rows being instances (pixels, anchors, RoIs) and columns classes, DIST (Huang
-    et al., NeurIPS 2022) asks for two things. Inter: each row of the student correlates with the teacher's; intra:
-    each column does. A column that correlates perfectly is a rising linear function of the teacher's, and
-    correlations do not see such functions: then the correlations among the student's own columns, a matrix (K, K),
-    are exactly the teacher's. So the two matrices show what the student kept, class by class, and `intra` and
-    `inter` how far the two terms of the loss have come: they are 1 minus the means of these.
-
-    Args:
-        classes: K, the columns.
-        tau: temperature, above 0.
-        activation: "softmax" over the classes, or "sigmoid" for each.
-    """
-
-    def __init__(self, classes: int, tau: float = 1.0, activation: Activation = "softmax") -> None:
-        self.classes, self.tau, self.activation = classes, tau, activation
-        self.rows = 0
-        # Of the student's and the teacher's columns side by side, (2K,) and (2K, 2K), centred.
-        self._mean = np.zeros(2 * classes)
-        self._moments = np.zeros((2 * classes, 2 * classes))
-        self._inter: list[np.ndarray] = []
-
-    @torch.no_grad()
-    def add(self, student: Tensor, teacher: Tensor | None = None) -> None:
-        """Add rows of logits (R, K), R above 0; the teacher's in every call or in none."""
-        p = self._probabilities(student)
-        q = p if teacher is None else self._probabilities(teacher)
-        both = torch.cat([p, q], 1)
-        mean = both.mean(0)
-        centred = both - mean
-        # Chan, Golub and LeVeque, 1979: no cancellation, however many images there are.
-        shift, rows = mean.cpu().numpy() - self._mean, self.rows + len(both)
-        self._moments += (centred.T @ centred).cpu().numpy() + np.outer(shift, shift) * (self.rows * len(both) / rows)
-        self._mean += shift * (len(both) / rows)
-        self.rows = rows
-        p, q = p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True)
-        self._inter.append(((p * q).sum(1) / (p.norm(dim=1) * q.norm(dim=1))).cpu().numpy())
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        scaled = logits.double() / self.tau
-        return scaled.softmax(1) if self.activation == "softmax" else scaled.sigmoid()
-
-    @property
-    def student(self) -> np.ndarray:
-        """(K, K) in [-1, 1]: correlations among the student's classes; NaN where one never varies."""
-        return self._correlations()[: self.classes, : self.classes]
-
-    @property
-    def teacher(self) -> np.ndarray:
-        """(K, K), as student."""
-        return self._correlations()[self.classes :, self.classes :]
-
-    @property
-    def intra(self) -> np.ndarray:
-        """(K,) in [-1, 1]: of each class's column, the student's with the teacher's."""
-        return self._correlations()[: self.classes, self.classes :].diagonal()
-
-    @property
-    def inter(self) -> np.ndarray:
-        """(rows,) in [-1, 1]: of each row, the student's with the teacher's; NaN where one is flat."""
-        return np.concatenate(self._inter)
-
-    def _correlations(self) -> np.ndarray:
-        deviations = np.sqrt(self._moments.diagonal())
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (self._moments / np.outer(deviations, deviations)).clip(-1, 1)

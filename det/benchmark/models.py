@@ -1,27 +1,23 @@
 """The shipped COCO detectors with random weights, and random images for them."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
 from densedist.common.benchmark.measure import as_if_trained
-from densedist.common.config.merge import merge
+from densedist.common.config import load
+from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.models import build
-from densedist.det.config import add_distill_config, without_distillation
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "det" / "coco"
+CONFIGS = "det/coco"
 
 
 def config(file: str, device: torch.device, *overrides: str) -> CfgNode:
     """A config of CONFIGS."""
-    cfg = get_cfg()
-    add_distill_config(cfg)
-    merge(cfg, str(CONFIGS / file), ["MODEL.DEVICE", device.type, *overrides])
-    return cfg
+    return load(GRAMMAR, f"{CONFIGS}/{file}", ["MODEL.DEVICE", device.type, *overrides])
 
 
 def random_model(cfg: CfgNode) -> Any:

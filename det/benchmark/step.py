@@ -8,11 +8,11 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from densedist.common.benchmark.step import Case
-from densedist.common.distill.taps import record
+from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.benchmark.models import CONFIGS, config, random_model, random_sample
-from densedist.det.models import build
 from densedist.det.config import without_distillation
+from densedist.det.models import build
 
 SIZE = (128, 192)
 TEACHER = "cascade_mask_rcnn_x101.yaml"
@@ -28,7 +28,7 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "teacher.pth"
         torch.save({"model": random_model(config(TEACHER, device)).state_dict()}, weights)
-        keys = ["DISTILL.TEACHER.CONFIG_FILE", str(CONFIGS / TEACHER), "DISTILL.TEACHER.WEIGHTS", str(weights)]
+        keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{CONFIGS}/{TEACHER}", "DISTILL.TEACHER.WEIGHTS", str(weights)]
         cfg = config("faster_rcnn_r50_dist.yaml", device, *keys)
         torch.manual_seed(0)
         distilled: Any = build(cfg).train()
@@ -39,4 +39,5 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
         distilled(batch)
     images = [sample["image"] for sample in batch]
     name = f"Faster R-CNN R50 from Cascade X101, 2 images of {size}"
-    return Case(name, distilled, alone, batch, lambda: distilled.teacher.taps({"cls_logits"}, images, boxes, []))
+    teacher = distilled.distillation.teacher
+    return Case(name, distilled, alone, batch, lambda: teacher.taps({"cls_logits"}, images, boxes))

@@ -11,8 +11,7 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor
 
-from densedist.common.benchmark.measure import Step, extra_bytes, medians
-from densedist.common.benchmark.measure import best_device, report
+from densedist.common.benchmark.measure import Step, best_device, extra_bytes, medians, report
 from densedist.det import box_head
 from densedist.det.benchmark.models import config, random_boxes, random_image, random_model
 from densedist.det.rcnn import RCNNTeacher
@@ -60,8 +59,8 @@ def measure(device: torch.device, size: tuple[int, int]) -> list[Result]:
     }
     errors = {"full inference, nothing found": _distance(_logits(plain, image, boxes), exact)}
     for name, teacher in teachers.items():
-        steps[name] = partial(teacher.taps, {"cls_logits"}, [image], [boxes], [])
-        (logits,) = teacher.taps({"cls_logits"}, [image], [boxes], [])["cls_logits"]
+        steps[name] = partial(teacher.taps, {"cls_logits"}, [image], [boxes])
+        (logits,) = teacher.taps({"cls_logits"}, [image], [boxes])["cls_logits"]
         errors[name] = _distance(logits, exact)
     seconds = medians(steps, device)
     return [Result(name, seconds[name], extra_bytes(step, device), errors.get(name)) for name, step in steps.items()]

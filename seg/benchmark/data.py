@@ -10,15 +10,14 @@ import cv2
 import numpy as np
 import torch
 
-from densedist.common.benchmark.measure import Step, medians
-from densedist.common.benchmark.measure import report
-from densedist.common.config.merge import merge
-from densedist.seg.config import get_cfg
+from densedist.common.benchmark.measure import Step, medians, report
+from densedist.common.config import load
+from densedist.seg.config import GRAMMAR
 from densedist.seg.data import IMAGES, LABELS, Frame, Reader, frames
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.transforms import training_transform
 
-CONFIG = Path(__file__).parents[2] / "configs" / "seg" / "cityscapes" / "base.yaml"
+CONFIG = "seg/cityscapes/base.yaml"
 SIZE = (1024, 2048)
 FRAMES = 4
 
@@ -44,8 +43,7 @@ def main(file: Path | None, size: tuple[int, int] | None) -> None:
 
 def measure(size: tuple[int, int]) -> list[Result]:
     """Decoding, the plain loader and ours, on images that compress like photographs."""
-    cfg = get_cfg()
-    merge(cfg, str(CONFIG), ["INPUT.CROP_SIZE", str([length // 2 for length in size])])
+    cfg = load(GRAMMAR, CONFIG, ["INPUT.CROP_SIZE", str([length // 2 for length in size])])
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # as in a worker
     try:

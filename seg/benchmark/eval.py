@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import torch
 
-from densedist.common.benchmark.measure import Step, extra_bytes, medians
-from densedist.common.benchmark.measure import best_device, report
-from densedist.common.config.merge import merge
-from densedist.seg.config import get_cfg
-from densedist.seg.labels import Classes
+from densedist.common.benchmark.measure import Step, best_device, extra_bytes, medians, report
+from densedist.common.config import load
+from densedist.seg.config import GRAMMAR
 from densedist.seg.evaluation import confusion_matrix
+from densedist.seg.labels import Classes
 
-CONFIG = Path(__file__).parents[2] / "configs" / "seg" / "data" / "cityscapes.yaml"
+CONFIG = "seg/data/cityscapes.yaml"
 SIZE = (1024, 2048)
 
 
@@ -45,9 +44,7 @@ def measure(device: torch.device, size: tuple[int, int]) -> list[Result]:
     """Ours of tensors; theirs of image files, and how much of that is reading these."""
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 
-    cfg = get_cfg()
-    merge(cfg, str(CONFIG))
-    classes = Classes.of(cfg)
+    classes = Classes.of(load(GRAMMAR, CONFIG))
     truth, guess = _label_ids(classes, size)
     ours = [torch.from_numpy(classes.train_ids[x]).long().to(device) for x in (truth, guess)]
     official = evalPixelLevelSemanticLabeling

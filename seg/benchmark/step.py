@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from densedist.common.benchmark.step import Case
 from densedist.common.benchmark.measure import as_if_trained
-from densedist.common.config.merge import merge
-from densedist.seg.config import get_cfg
+from densedist.common.benchmark.step import Case
+from densedist.common.config import load
+from densedist.seg.config import GRAMMAR
+from densedist.seg.models import build_segmenter, wrap
 from densedist.seg.network import build_network
-from densedist.seg.segmenter import around, build_segmenter
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "seg" / "cityscapes"
+CONFIGS = "seg/cityscapes"
 SIZE = (128, 256)
 TEACHER = "deeplabv3_r101.yaml"
 CLASSES = 19
@@ -32,13 +32,13 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
         teacher = as_if_trained(build_network(_config(TEACHER, device)))
         assert teacher.aux_head is not None
         torch.save({"model": teacher.smp.state_dict(), "aux_head": teacher.aux_head.state_dict()}, weights)
-        keys = ["DISTILL.TEACHER.CONFIG_FILE", str(CONFIGS / TEACHER)]
+        keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{CONFIGS}/{TEACHER}"]
         keys += ["DISTILL.TEACHER.WEIGHTS", str(weights)]
         cfg = _config("pspnet_r18_dist.yaml", device, *keys)
         distilled = build_segmenter(cfg).train()
-    taught = distilled.teacher
-    assert taught is not None
-    alone = around(build_network(cfg), cfg).train()
+    assert distilled.distillation is not None
+    taught = distilled.distillation.teacher
+    alone = wrap(build_network(cfg), cfg).train()
     alone.load_state_dict(distilled.state_dict())
     images = list(torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8))
     labels = torch.randint(0, CLASSES, (2, height, width))
@@ -54,6 +54,5 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
 
 
 def _config(file: str, device: torch.device, *overrides: str) -> CfgNode:
-    cfg = get_cfg()
-    merge(cfg, str(CONFIGS / file), ["MODEL.DEVICE", device.type, "MODEL.ENCODER.WEIGHTS", "", *overrides])
-    return cfg
+    keys = ["MODEL.DEVICE", device.type, "MODEL.ENCODER.WEIGHTS", "", *overrides]
+    return load(GRAMMAR, f"{CONFIGS}/{file}", keys)

@@ -1,24 +1,24 @@
-"""Several methods and seeds on one student: which trainings run, which are not repeated, what is said of them."""
+"""Several methods and seeds on one student: which runs there are, which are not repeated, what is said of them."""
 
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from detectron2.config import get_cfg
-from matplotlib import pyplot as plt
-from processes import server  # noqa: F401  whose processes have imported everything
+from matplotlib.image import imread
 
-from densedist.common.compare.methods import OFF, switches
-from densedist.common.compare.outcome import Outcome
+from densedist.common.compare.methods import switches
+from densedist.common.compare.outcome import Outcome, gain, spread
 from densedist.common.compare.report import markdown, verdicts
-from densedist.common.compare.outcome import gain, spread
 from densedist.common.compare.study import Study
-from densedist.common.compare.workers import train_all
-from densedist.common.config.merge import add_common_keys, merge
+from densedist.common.compare.workers import Run, train_all
+from densedist.common.config import load
 from densedist.common.errors import UserError
-from densedist.common.report.history import Point, read
+from densedist.common.report.history import Point, read_history
+from densedist.det.config import GRAMMAR
+from helpers.processes import server  # noqa: F401  whose processes have imported everything
 
 TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
 LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)"]
@@ -28,20 +28,20 @@ PACE = {"none": 0.1, "kd": 0.15, "dist": 0.2}
 
 def load_config(file, words):
     """A config that names a teacher, as c.yaml would."""
-    cfg = get_cfg()
-    add_common_keys(cfg)
-    merge(cfg, "", [*LENGTH, *(TEACHER if file == "c.yaml" else []), *words])
-    return cfg
+    return load(GRAMMAR, "", [*LENGTH, *(TEACHER if file == "c.yaml" else []), *words])
+
+
+TASK = SimpleNamespace(load_config=load_config)
 
 
 class Trainer:
-    """Only writes what a training would: an evaluation at its half and one at its end, which gives `values`."""
+    """Only writes what a run would: an evaluation at its half and one at its end, which gives `values`."""
 
     def __init__(self, values):
         self.values, self.trained = values, []
 
-    def __call__(self, args):
-        cfg = load_config("c.yaml", args.opts)
+    def __call__(self, cfg, task, resume):
+        assert resume
         folder = Path(cfg.OUTPUT_DIR)
         method, seed = folder.parts[-2:]
         self.trained.append((method, seed, cfg.SOLVER.MAX_ITER, tuple(cfg.SOLVER.STEPS)))
@@ -62,7 +62,7 @@ def write_metrics(folder, iterations, pace, value):
 
 
 def study(train, output, methods=("none", "dist"), seeds=(0, 4), config="c.yaml", **more):
-    return Study(train, load_config, config, methods, seeds, output, **more)
+    return Study(TASK, config, methods, seeds, output, train=train, **more)
 
 
 def outcomes(**values):
@@ -77,7 +77,7 @@ def outcomes(**values):
 
 
 def test_methods_switch_off_all_others():
-    assert switches("none", []) == list(OFF)
+    assert set(switches("none", [])[1::2]) == {"0.0"}
     words = switches("dist+mimic", [])
     keys = dict(zip(words[::2], words[1::2], strict=True))  # the last of a key counts
     assert {key for key, value in keys.items() if value != "0.0"} == {"DISTILL.DIST.WEIGHT", "DISTILL.MIMIC.WEIGHT"}
@@ -104,13 +104,13 @@ def test_every_method_with_every_seed_once(tmp_path, capsys):
     table = (tmp_path / "table.md").read_text()
     assert "| dist     | 22.0 ± 2.8 | +10.0            |" in table
     assert table in capsys.readouterr().out
-    height, width, _ = plt.imread(tmp_path / "curves.png").shape
+    height, width, _ = imread(tmp_path / "curves.png").shape
     assert width > height > 300
     study(train, tmp_path).run()
     assert len(train.trained) == 4  # finished ones are not repeated
 
 
-def test_interrupted_training_goes_on(tmp_path):
+def test_interrupted_run_goes_on(tmp_path):
     """Its results.json is there already, from the evaluation at its half."""
     train = Trainer({"none": 10.0})
     folder = tmp_path / "none" / "seed0"
@@ -172,9 +172,9 @@ def test_table_of_what_is_there_so_far():
 
 
 def test_history_knows_when_each_number_was_had(tmp_path):
-    assert read(tmp_path) == {}
+    assert read_history(tmp_path) == {}
     write_metrics(tmp_path, 100, 0.1, 8.0)
-    assert read(tmp_path)["bbox/AP"] == [(50, 5.0, 4.0), (100, 10.0, 8.0)]
+    assert read_history(tmp_path)["bbox/AP"] == [(50, 5.0, 4.0), (100, 10.0, 8.0)]
 
 
 def test_unknown_method_and_missing_data():
@@ -186,16 +186,16 @@ def test_unknown_method_and_missing_data():
 
 @pytest.mark.parametrize(("file", "method"), [("no teacher", "dist"), ("c.yaml", "unlabeled")])
 def test_method_that_would_distil_nothing_is_refused_before_any_training(tmp_path, file, method):
-    """It would be an ordinary training under another name."""
+    """It would be an ordinary training run under another name."""
     train = Trainer({"none": 1.0})
     with pytest.raises(UserError, match=f"--methods: {method} has no teacher or no loss"):
         study(train, tmp_path, ["none", method], [0], file, unlabeled=["train"]).run()
     assert not train.trained
 
 
-def in_a_process(args):
-    """A training of test_several_at_a_time."""
-    folder = Path(args.opts[1])
+def in_a_process(cfg, task, resume):
+    """A run of test_several_at_a_time."""
+    folder = Path(cfg.OUTPUT_DIR)
     if folder.name == "bad":
         raise UserError("what is wrong")
     folder.mkdir(parents=True)
@@ -203,12 +203,12 @@ def in_a_process(args):
 
 
 def test_several_at_a_time(tmp_path):
-    def command(name):
-        return ["--config-file", "c", "OUTPUT_DIR", str(tmp_path / name)]
+    def run(name):
+        return Run("c.yaml", str(tmp_path / name), [])
 
-    train_all(in_a_process, [command(name) for name in "abc"], 2)
+    train_all(in_a_process, TASK, [run(name) for name in "abc"], 2)
     assert all((tmp_path / name / "done").is_file() for name in "abc")
     with pytest.raises(UserError, match="what is wrong"):
-        train_all(in_a_process, [command("bad"), command("d")], 2)
+        train_all(in_a_process, TASK, [run("bad"), run("d")], 2)
     with pytest.raises(UserError, match="--jobs is 0: want 1 or more"):
-        train_all(in_a_process, [], 0)
+        train_all(in_a_process, TASK, [], 0)

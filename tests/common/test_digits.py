@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from densedist.common import digits
+from densedist.common.data import digits
 
 
 @pytest.fixture

@@ -4,30 +4,38 @@ import math
 
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.utils.events import EventStorage
 
-from densedist.common.distill.distiller import TrainingOnly, one_by_one
-from densedist.common.config.merge import add_common_keys, merge
-from densedist.common.distill.distiller import LOSSES, build_distiller, is_on
+from densedist.common.config import load
+from densedist.common.distill.build import adapters_between, build_distiller, is_on
+from densedist.common.distill.distiller import TrainingOnly
+from densedist.common.distill.registry import LOSSES, LossSpec
+from densedist.common.distill.schedule import LossWeightSchedule
+from densedist.common.distill.taps import TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, MimicLoss, PKDLoss, RKDLoss
-from densedist.common.distill.schedule import Strength
+from densedist.det.config import GRAMMAR
 
-OFFER = {"cls_logits": [], "features": [4, 6], "images": [4, 6], "cells": [4, 6]}
-TEACHER = OFFER | {"features": [8, 8], "images": [8, 8], "cells": [8, 8]}
+KNOWN = set(LOSSES)
+LOGITS = TapSpec("rows", (4,), "softmax")
+
+
+def specs(*channels):
+    samples = TapSpec("samples", channels)
+    return {"cls_logits": LOGITS, "features": TapSpec("maps", channels), "images": samples, "cells": samples}
+
+
+STUDENT, TEACHER = specs(4, 6), specs(8, 8)
+AUXILIARY = {"aux_logits": TapSpec("rows", (4,), "softmax", "cls_logits", 0.4)}
 
 
 def config(*overrides):
-    cfg = get_cfg()
-    add_common_keys(cfg)
-    merge(cfg, "", ["DISTILL.DIST.WEIGHT", "0.0", *map(str, overrides)])
-    return cfg
+    return load(GRAMMAR, "", ["DISTILL.DIST.WEIGHT", "0.0", *map(str, overrides)])
 
 
-def build(*overrides, student=OFFER, teacher=TEACHER, **options):
+def build(*overrides, student=STUDENT, teacher=TEACHER):
     torch.manual_seed(0)
-    return build_distiller(config(*overrides), student, teacher, "softmax", **options)
+    return build_distiller(config(*overrides), student, teacher)
 
 
 def maps(channels, seed):
@@ -71,11 +79,30 @@ def test_relations_of_samples():
 
 def test_auxiliary_logits_count_where_both_sides_have_them():
     keys = ["DISTILL.DIST.WEIGHT", "2.0"]
-    auxiliary = {"aux_logits": 0.4}
-    one_side = build(*keys, student=OFFER | {"aux_logits": []}, auxiliary=auxiliary)
-    assert str(one_side) == "task + 2.0·dist(cls_logits)"
-    both = build(*keys, student=OFFER | auxiliary, teacher=TEACHER | auxiliary, auxiliary=auxiliary)
+    assert str(build(*keys, student=STUDENT | AUXILIARY)) == "task + 2.0·dist(cls_logits)"
+    both = build(*keys, student=STUDENT | AUXILIARY, teacher=TEACHER | AUXILIARY)
     assert str(both) == "task + 2.0·dist(cls_logits) + 0.8·dist_aux_logits(aux_logits)"
+
+
+@pytest.fixture
+def own_loss():
+    """Adds an entry to the registry, until the test is over."""
+    yield LOSSES.__setitem__
+    for name in set(LOSSES) - KNOWN:
+        del LOSSES[name]
+
+
+def test_own_loss_on_class_logits_goes_to_the_auxiliary_head_too(own_loss):
+    own_loss("MSE", LossSpec(lambda *_: torch.nn.MSELoss(), "cls_logits", kinds=("rows",)))
+    both = build("DISTILL.MSE.WEIGHT", "1.0", student=STUDENT | AUXILIARY, teacher=TEACHER | AUXILIARY)
+    assert str(both) == "task + 1.0·mse(cls_logits) + 0.4·mse_aux_logits(aux_logits)"
+
+
+def test_own_loss_on_samples_of_other_sizes_has_linear_adapters(own_loss):
+    own_loss("MSE", LossSpec(lambda *_: torch.nn.MSELoss(), "images", kinds=("samples",)))
+    distiller = build("DISTILL.MSE.WEIGHT", "1.0")
+    student, teacher = [torch.randn(3, 4), torch.randn(3, 6)], [torch.randn(3, 8), torch.randn(3, 8)]
+    assert distiller({"images": student}, {"images": teacher})["loss_mse"] > 0
 
 
 def test_rows_that_do_not_count():
@@ -89,26 +116,42 @@ def test_rows_that_do_not_count():
 def test_tap_that_the_pair_does_not_have_lists_those_that_it_has():
     with pytest.raises(UserError) as error:
         build("DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois")
-    assert str(error.value) == (
-        "DISTILL.RKD needs rois, which this pair does not have: want one of cells, cls_logits, features, images"
-    )
+    assert str(error.value) == "DISTILL.RKD needs rois, which this pair does not have: want one of cells, images"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            ["DISTILL.CWD.WEIGHT", "1.0", "DISTILL.CWD.TAP", "cls_logits"],
+            "DISTILL.CWD compares maps, but cls_logits of this pair is class logits as rows: want one of features",
+        ),
+        (
+            ["DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "features"],
+            "DISTILL.RKD compares samples, but features of this pair is maps: want one of cells, images",
+        ),
+    ],
+)
+def test_tap_of_another_kind_is_refused_when_it_is_built(keys, message):
+    with pytest.raises(UserError, match=message):
+        build(*keys)
 
 
 def test_levels_that_do_not_match():
     with pytest.raises(UserError, match="the student has 1, the teacher 2"):
-        build("DISTILL.MIMIC.WEIGHT", "1.0", student=OFFER | {"features": [4]})
+        build("DISTILL.MIMIC.WEIGHT", "1.0", student=STUDENT | {"features": TapSpec("maps", (4,))})
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_negative_weight(loss):
     with pytest.raises(UserError, match=rf"DISTILL\.{loss}\.WEIGHT is -1\.0: want 0 \(off\) or more"):
-        is_on(config(f"DISTILL.{loss}.WEIGHT", "-1.0").DISTILL)
+        config(f"DISTILL.{loss}.WEIGHT", "-1.0")
 
 
 @pytest.mark.parametrize("loss", ["DIST", "KD", "CWD", "ATTENTION"])
 def test_temperature_out_of_range(loss):
     with pytest.raises(UserError, match=rf"DISTILL\.{loss}\.TAU is 0\.0: want a temperature above 0"):
-        is_on(config(f"DISTILL.{loss}.TAU", "0.0").DISTILL)
+        config(f"DISTILL.{loss}.TAU", "0.0")
 
 
 def test_distillation_is_on_with_a_teacher_and_a_weight():
@@ -119,33 +162,33 @@ def test_distillation_is_on_with_a_teacher_and_a_weight():
     assert is_on(config(*teacher, "DISTILL.KD.WEIGHT", "1.0").DISTILL)
 
 
-def test_strength_rises_and_decays():
-    assert [Strength()(i) for i in (0, 50, 100)] == [1, 1, 1]
-    linear = Strength(warmup=10, decay="linear", iterations=110)
+def test_schedule_rises_and_decays():
+    assert [LossWeightSchedule()(i) for i in (0, 50, 100)] == [1, 1, 1]
+    linear = LossWeightSchedule(warmup=10, decay="linear", iterations=110)
     assert [linear(i) for i in (0, 5, 10, 60, 110)] == [0, 0.5, 1, 0.5, 0]
-    cosine = Strength(decay="cosine", iterations=100)
+    cosine = LossWeightSchedule(decay="cosine", iterations=100)
     assert [cosine(i) for i in (0, 25, 50, 100)] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
 
 
-def test_strength_multiplies_the_losses_and_is_part_of_the_plan():
+def test_schedule_multiplies_the_losses_and_is_part_of_the_plan():
     keys = ["DISTILL.DIST.WEIGHT", "1.0", "DISTILL.WARMUP_ITERS", "10", "DISTILL.DECAY", "cosine"]
     distiller = build(*keys)
     taps = {"cls_logits": [torch.randn(6, 4)]}, {"cls_logits": [torch.randn(6, 4)]}
-    whole = distiller(*taps)["loss_dist"]  # outside of a training
+    whole = distiller(*taps)["loss_dist"]  # outside of a run
     with EventStorage(5):
         assert torch.allclose(distiller(*taps)["loss_dist"], whole / 2)
     assert str(distiller).endswith("(distillation rising over 10 iterations, cosine decay to 0)")
 
 
 @pytest.mark.parametrize(("key", "value"), [("DECAY", "step"), ("WARMUP_ITERS", "-1")])
-def test_strength_out_of_range(key, value):
+def test_schedule_out_of_range(key, value):
     with pytest.raises(UserError, match=f"DISTILL.{key} is {value}: want"):
-        build(f"DISTILL.{key}", value)
+        config(f"DISTILL.{key}", value)
 
 
 def test_adapters_are_trained_with_a_model_and_no_part_of_its_state():
     model = torch.nn.Linear(2, 2)
-    model.adapters = TrainingOnly({"mimic": one_by_one([4], [8])})
+    model.adapters = TrainingOnly({"mimic": adapters_between(TapSpec("maps", (4,)), TapSpec("maps", (8,)))})
     assert set(model.state_dict()) == {"weight", "bias"}
     assert len(list(model.parameters())) == 4
     plain = torch.nn.Linear(2, 2)

@@ -7,12 +7,12 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
-import reference
 import torch
 from test_logit_losses import mask, pair
 
 from densedist.common.benchmark import formulas
-from densedist.common.losses import DISTLoss, RKDLoss, dist_blocks, dist_closed_form
+from densedist.common.losses import DISTLoss, RKDLoss, dist_blocks, dist_closed_form, rkd
+from helpers import reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # The kernels without a GPU: see test_kernels_in_tritons_interpreter.
@@ -24,7 +24,7 @@ def implementation(request, monkeypatch):
     if request.param == "small_blocks":  # several, the last ones smaller
         monkeypatch.setattr(dist_blocks, "UNDIVIDED", 0)
         monkeypatch.setattr(dist_blocks, "BLOCK", {"cpu": 256})
-    passes = import_module("common.losses.dist_triton") if request.param == "triton" else dist_blocks
+    passes = import_module("densedist.common.losses.dist_triton") if request.param == "triton" else dist_blocks
     monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: passes)
 
 
@@ -134,8 +134,8 @@ def test_synced_dist_sends_sums_by_class_and_the_upstream_gradient_only(monkeypa
         sent.append(x.numel())
         return x
 
-    monkeypatch.setattr("common.losses.dist_terms.sum_over_processes", send)
-    monkeypatch.setattr("common.losses.dist_closed_form.sum_over_processes", send)
+    monkeypatch.setattr("densedist.common.losses.dist_terms.sum_over_processes", send)
+    monkeypatch.setattr("densedist.common.losses.dist_closed_form.sum_over_processes", send)
     student, teacher = pair((3, 19, 13, 7))
     DISTLoss(sync=True)(student.requires_grad_(), teacher).backward()
     assert sent == [2 + 2 * 19, 3 * 19, 1]
@@ -151,14 +151,13 @@ def test_dist_has_no_second_derivative():
 
 @pytest.mark.parametrize("samples", [3, 17, 64])
 def test_rkd_stays_within_1e_6_of_the_formula(samples, monkeypatch):
-    angles = import_module("common.losses.rkd_angles")
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(samples, 40, generator=generator) for _ in range(2))
     wide = student.double().requires_grad_()
     wanted = formulas.rkd(wide, teacher.double())
     (wanted_gradient,) = torch.autograd.grad(wanted, wide)
     for group in (1, 1 << 17):  # one vertex at a time, or all
-        monkeypatch.setattr(angles, "GROUP", {"cpu": group})
+        monkeypatch.setattr(rkd, "GROUP", {"cpu": group})
         loss = RKDLoss()(student.requires_grad_(), teacher)
         (gradient,) = torch.autograd.grad(loss, student)
         torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=0)

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-import reference
 import torch
 
 from densedist.common.losses import AttentiveMimicLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
+from helpers import reference
 
 MAPS = {"mimic": MimicLoss(), "cwd": CWDLoss(), "pkd": PKDLoss(), "attention": AttentiveMimicLoss()}
 

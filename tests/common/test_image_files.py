@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from densedist.common.errors import UserError
 from densedist.common.data.images import find_images
+from densedist.common.errors import UserError
 
 
 def write(*files):

@@ -7,8 +7,8 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from densedist.common.data.images import DamagedError, check_image, check_images
 from densedist.common.errors import UserError
-from densedist.common.data.images import DamagedError, check_images, look
 
 SIZE = (40, 56)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
@@ -22,13 +22,13 @@ def image(request, tmp_path):
 
 
 def test_whole_image_gives_its_size(image):
-    assert look(str(image)) == look(str(image), SIZE) == SIZE
+    assert check_image(str(image)) == check_image(str(image), SIZE) == SIZE
 
 
 @pytest.mark.parametrize("ending", [b"", b"\0" * 300, b"\n", b"an appended video"])
 def test_what_follows_the_end_does_not_matter(image, ending):
     image.write_bytes(image.read_bytes() + ending)
-    assert look(str(image)) == SIZE
+    assert check_image(str(image)) == SIZE
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -38,14 +38,14 @@ def test_exif_orientation_is_followed_as_detectron2_follows_it(tmp_path, kind, o
     exif[0x0112] = orientation
     NOISE.save(tmp_path / f"a.{kind}", exif=exif)
     seen = read_image(str(tmp_path / f"a.{kind}")).shape[:2]
-    assert look(str(tmp_path / f"a.{kind}"), seen) == seen
+    assert check_image(str(tmp_path / f"a.{kind}"), seen) == seen
 
 
 def test_unusual_end_is_decided_by_decoding(tmp_path):
     """Without its last chunk this PNG still holds every pixel."""
     NOISE.save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-12])
-    assert look(str(tmp_path / "a.png")) == read_image(str(tmp_path / "a.png")).shape[:2]
+    assert check_image(str(tmp_path / "a.png")) == read_image(str(tmp_path / "a.png")).shape[:2]
 
 
 def cut(file):
@@ -63,7 +63,7 @@ def test_damage_within_a_png(tmp_path):
     NOISE.save(tmp_path / "a.png")
     overwrite(tmp_path / "a.png")
     with pytest.raises(DamagedError, match=re.escape(f"{tmp_path / 'a.png'} is damaged: ")):
-        look(str(tmp_path / "a.png"))
+        check_image(str(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_damage_within_a_png(tmp_path):
 def test_damage_is_named(image, damage, message):
     damage(image)
     with pytest.raises(DamagedError, match=f"^{re.escape(f'{image} {message}')}"):
-        look(str(image), SIZE, "in the annotations")
+        check_image(str(image), SIZE, "in the annotations")
 
 
 def test_all_are_counted_and_the_first_is_named(tmp_path):
@@ -87,7 +87,7 @@ def test_all_are_counted_and_the_first_is_named(tmp_path):
     for path in paths[:68]:
         NOISE.save(path)
     with pytest.raises(UserError) as error:
-        check_images(paths, look, "DATASETS.TRAIN")
+        check_images(paths, check_image, "DATASETS.TRAIN")
     assert str(error.value) == (
         f"DATASETS.TRAIN: 2 of 70 images cannot be used, first {paths[68]} does not exist; put them right or take "
         "them out, or set DATALOADER.CHECK_FILES to False to begin all the same"

@@ -1,10 +1,10 @@
 """DISTLoss and KDLoss: values, gradients, invariances, masks, precision, bad input."""
 
 import pytest
-import reference
 import torch
 
 from densedist.common.losses import DISTLoss, KDLoss
+from helpers import reference
 
 SHAPES = [(7, 5), (2, 4, 3, 5)]
 LOSSES = {"dist": (DISTLoss, reference.dist), "kd": (KDLoss, reference.kd)}

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from densedist.common.losses import DISTLoss
-from densedist.common.report.relations import draw_relations
-from densedist.common.report.relations import Relations
+from densedist.common.report.relations import Relations, draw_relations
 
 
 def logits(rows=50, classes=4, seed=0):

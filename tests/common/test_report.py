@@ -1,11 +1,11 @@
-"""What a training leaves to look at: curves.png and report.html."""
+"""What a run leaves to look at: curves.png and report.html."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
+from matplotlib.image import imread, imsave
 
 from densedist.common.report.page import write_report
 
@@ -24,7 +24,7 @@ def run(tmp_path):
 
 
 def test_page_holds_everything_in_itself(run):
-    plt.imsave(run / "examples.png", np.zeros((4, 4, 3)))
+    imsave(run / "examples.png", np.zeros((4, 4, 3)))
     write_report(run, "teacher  <none>", "sem_seg/mIoU", "torch 2, CPU", run / "examples.png")
     page = (run / "report.html").read_text()
     text = re.sub(r"base64,[^\"]*", "", page)
@@ -39,14 +39,14 @@ def test_page_holds_everything_in_itself(run):
 
 def test_curves_of_what_was_written(run):
     write_report(run, "", "sem_seg/mIoU", "")
-    _, width, _ = plt.imread(run / "curves.png").shape
+    _, width, _ = imread(run / "curves.png").shape
     (run / "metrics.json").write_text((run / "metrics.json").read_text().rpartition('{"iteration": 40')[0])
     write_report(run, "", "sem_seg/mIoU", "")
-    assert plt.imread(run / "curves.png").shape[1] == round(width * 2 / 3)  # no panel without an evaluation
+    assert imread(run / "curves.png").shape[1] == round(width * 2 / 3)  # no panel without an evaluation
     assert "Examples" not in (run / "report.html").read_text()
 
 
-def test_training_of_a_few_iterations_has_no_curves(run):
+def test_run_of_a_few_iterations_has_no_curves(run):
     (run / "metrics.json").unlink()
     write_report(run, "", "sem_seg/mIoU", "")
     assert not (run / "report.html").exists()

@@ -1,13 +1,14 @@
 """With sync=True the relations on two processes are those of one process on all rows or samples."""
 
 import torch
-from processes import run_processes
 from test_feature_losses import pair as features
 from test_logit_losses import mask, pair
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.distill.distiller import Distiller, Term
+from densedist.common.distill.registry import LOSSES
 from densedist.common.losses import DISTLoss, KDLoss, RKDLoss
+from helpers.processes import run_processes
 
 
 def compare(rank, count):
@@ -53,7 +54,7 @@ def compare_with_nothing_on_one(rank, count):
     losses = {"dist": DISTLoss, "kd": KDLoss, "rkd": RKDLoss}
     mine = slice(0, 0) if rank == 0 else slice(0, 6)
     ours = student[mine].requires_grad_()
-    terms = [Term(name, "cls_logits", loss(sync=True), 1.0) for name, loss in losses.items()]
+    terms = [Term(n, "cls_logits", 1.0, loss(sync=True), LOSSES[n.upper()]) for n, loss in losses.items()]
     found = Distiller(terms)({"cls_logits": [ours]}, {"cls_logits": [teacher[mine]]})
     sum(found.values()).backward()
     assert ours.grad.shape == ours.shape

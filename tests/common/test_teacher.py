@@ -2,16 +2,14 @@
 
 import pytest
 import torch
-from detectron2.config import get_cfg
 from torch import nn
 
-from densedist.common.config.merge import add_common_keys
 from densedist.common.distill.teacher import Teacher, precision
+from helpers.tiny import defaults
 
 
 def named(name, device="cpu"):
-    cfg = get_cfg()
-    add_common_keys(cfg)
+    cfg = defaults()
     cfg.MODEL.DEVICE, cfg.DISTILL.TEACHER.PRECISION = device, name
     return precision(cfg)
 
@@ -44,7 +42,7 @@ def test_neither_sees_the_others_precision(own, students):
     assert learnt.requires_grad
 
 
-def test_pixels_are_normalised_in_float32():
+def test_pixels_are_normalized_in_float32():
     model = Teacher(Model(), precision=torch.float16).model
     assert model.mean.dtype == torch.float32
     assert {p.dtype for p in model.parameters()} == {torch.float16}

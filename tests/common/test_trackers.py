@@ -4,18 +4,16 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from detectron2.config import get_cfg
 from detectron2.utils.events import EventStorage
 
-from densedist.common.config.merge import add_common_keys
-from densedist.common.errors import UserError
 from densedist.common.engine.trackers import build_trackers
+from densedist.common.errors import UserError
+from helpers.tiny import defaults
 
 
 @pytest.fixture
 def cfg():
-    cfg = get_cfg()
-    add_common_keys(cfg)
+    cfg = defaults()
     cfg.OUTPUT_DIR = "./output/a"
     return cfg
 
@@ -68,7 +66,4 @@ def test_what_is_not_there(cfg, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     cfg.TRACKERS = ["wandb"]
     with pytest.raises(UserError, match="TRACKERS: wandb is not installed: install it, or take it out"):
-        build_trackers(cfg)
-    cfg.TRACKERS = ["wandbi"]
-    with pytest.raises(UserError, match="TRACKERS: there is no wandbi; want wandb, mlflow"):
         build_trackers(cfg)

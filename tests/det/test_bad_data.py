@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-from tiny import SMALL, STUDENT, TEACHER, config
 
-from densedist.common.engine.launch import parser, run
-from densedist.common.data.loader import Start
 from densedist.det import annotations, checks
-from densedist.det.data import register_coco_format, training_loader
-from densedist.det.task import main
+from densedist.det.data import register_coco_format, training_batches
+from helpers.calling import densedist
+from helpers.tiny import SMALL, STUDENT, TEACHER, config
 
 CLASSES = "0123456789"
 
@@ -53,7 +51,7 @@ def message(tmp_path, capsys):
     def call(*overrides, file=STUDENT):
         output = tmp_path / "out"
         with pytest.raises(SystemExit) as stop:
-            run(main, parser(""), ["--config-file", str(file), "OUTPUT_DIR", str(output), *SMALL, *overrides])
+            densedist("train", "det", "--config-file", str(file), "OUTPUT_DIR", str(output), *SMALL, *overrides)
         assert stop.value.code == 2
         assert not output.exists()
         seen = capsys.readouterr().err
@@ -196,7 +194,7 @@ def test_bad_boxes_are_dropped_where_the_config_says_so(data):
     cfg = config(STUDENT, *data(change("annotations", 1, bbox=[5, 5, 0, 9])), "DATASETS.DROP_BAD_BOXES", "True")
     register_coco_format(cfg)
     checks.check_data(cfg, "TRAIN")
-    batches = iter(training_loader(cfg, Start(0)))
+    batches = iter(training_batches(cfg, RunPosition(0)))
     samples = [sample for _ in range(2) for sample in next(batches)]
     assert {sample["image_id"] for sample in samples} == {0}
     assert all(len(sample["instances"]) == 1 for sample in samples)

@@ -12,12 +12,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
-from tiny import DIGITS, STUDENT, batch, save_teacher
 
 from densedist.det import add_distill_config
-from densedist.det.stock import stock_config
 from densedist.det.models import load_trained
+from densedist.det.stock import stock_config
 from densedist.det.task import read_config
+from helpers.tiny import DIGITS, STUDENT, batch, save_teacher
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 MODELS = {"rcnn": (STUDENT, GeneralizedRCNN), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNet)}

@@ -8,20 +8,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from calling import call, complaint
 from detectron2.engine import DefaultPredictor
 from pycocotools import mask as coco_mask
-from tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
 
-from densedist.common import digits
-from densedist.det.models import build
-from densedist.det.predict import read_input
+from densedist.common.data import digits
+from densedist.det.models import build, load_trained
 from densedist.det.pictures import examples
+from densedist.det.predict import read_input
 from densedist.det.rcnn import RCNNTeacher
-from densedist.det.visualize import relations_of
 from densedist.det.retinanet import RetinaNetTeacher
+from densedist.det.visualize import relations_of
 from densedist.det.visualize import test_samples as samples_of_split
-from densedist.det.models import load_trained
+from helpers.calling import call, complaint
+from helpers.tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
 
 STUDENTS = {"rcnn": (STUDENT, RCNNTeacher), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNetTeacher)}
 

@@ -3,16 +3,15 @@
 import json
 from dataclasses import replace
 
-from tiny import SMALL
-
 from densedist.common.quickstart import run
 from densedist.det.quickstart import TASK
+from helpers.tiny import SMALL
 
 
 def test_quickstart_trains_six_models_and_draws_them(tmp_path):
     rows = run(replace(TASK, test=(*TASK.test, "SOLVER.MAX_ITER", "2", *SMALL)), tmp_path, seed=5)
     names = ["teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"]
-    names.append("student, DIST, with unlabelled images")
+    names.append("student, DIST, with unlabeled images")
     assert [row.name for row in rows] == names
     saved = json.loads((tmp_path / "results.json").read_text())
     for row, folder in zip(

@@ -4,8 +4,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from densedist.det.drawing import judged
-from densedist.det.drawing import best_score, match
+from densedist.det.drawing import best_score, judged, match
 
 ONE, TWO = [0, 0, 10, 10], [20, 0, 30, 10]
 

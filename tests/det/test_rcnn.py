@@ -9,16 +9,15 @@ from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
-from tiny import CONFIGS, STUDENT, batch, config, save_teacher
 
-from densedist.common.config.merge import merge
+from densedist.common.config import merge
+from densedist.common.distill.taps import per_image, record
 from densedist.common.engine.train import make_optimizer
 from densedist.common.losses import DISTLoss, MimicLoss, RKDLoss
-from densedist.common.distill.taps import per_image
-from densedist.common.distill.taps import record
 from densedist.det import add_distill_config
 from densedist.det.config import without_distillation
 from densedist.det.rcnn import load_teacher
+from helpers.tiny import CONFIGS, STUDENT, batch, config, save_teacher
 
 BOX_ONLY = ("MODEL.MASK_ON", "False")
 HEADS = {

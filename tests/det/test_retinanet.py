@@ -6,14 +6,14 @@ from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.utils.events import EventStorage
-from tiny import DIGITS, batch, config
-from trained import as_if_trained
 
+from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
-from densedist.common.distill.taps import record
+from densedist.common.modules import record
 from densedist.det.config import without_distillation
 from densedist.det.retinanet import load_teacher
+from helpers.tiny import DIGITS, batch, config
 
 STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 

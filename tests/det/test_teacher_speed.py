@@ -5,13 +5,13 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
-from tiny import STUDENT, TEACHER, batch, config, save_teacher
 
-from densedist.common.distill.taps import record
 from densedist.common.engine.checkpoint import SafeCheckpointer
+from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.config import without_distillation
 from densedist.det.rcnn import load_teacher
+from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 TAPS = {"cls_logits", "rois", "features"}
 LEVELS = ["p2", "p3", "p4", "p5"]

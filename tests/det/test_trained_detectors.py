@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
-from tiny import STUDENT, config, save_teacher
 
 from densedist.common.errors import UserError
 from densedist.det.models import load_trained
+from helpers.tiny import STUDENT, config, save_teacher
 
 
 @pytest.fixture

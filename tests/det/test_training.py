@@ -11,11 +11,13 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-from tiny import SMALL, STUDENT, TEACHER, save_teacher
 
-from densedist.common import digits
-from densedist.common.engine.launch import parser, run
-from densedist.det.task import evaluate_weights, load_config, main
+from densedist.common.data import digits
+from densedist.common.engine.train import evaluate
+from densedist.det.models import load_config
+from densedist.det.task import TASK
+from helpers.calling import densedist
+from helpers.tiny import SMALL, STUDENT, TEACHER, save_teacher
 
 ROOT = Path(__file__).parents[2]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "DATASETS.TEST", "('digits_test',)"]
@@ -23,7 +25,7 @@ SHORT = [*SMALL, "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "DATAS
 
 def train(output, *overrides, file=STUDENT, options=()):
     argv = ["--config-file", str(file), *options, "OUTPUT_DIR", str(output), *SHORT, *map(str, overrides)]
-    run(main, parser(""), argv)
+    densedist("train", "det", *argv)
     return Path(output)
 
 
@@ -119,7 +121,7 @@ def test_eval_only_and_eval_det_give_the_results_of_the_training(distilled, tmp_
     weights = str(distilled / "model_final.pth")
     train(tmp_path / "a", "MODEL.WEIGHTS", weights, options=["--eval-only"])
     cfg = load_config(str(STUDENT), [*SHORT, "OUTPUT_DIR", str(tmp_path / "b")])
-    evaluate_weights(cfg, weights, "--weights")
+    evaluate(cfg, TASK, weights, "--weights")
     for folder in ("a", "b"):
         assert [json.loads((tmp_path / folder / file).read_text()) for file in files] == wanted
 

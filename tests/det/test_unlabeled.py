@@ -1,4 +1,4 @@
-"""Images without labels: distilled on the student's own proposals or anchors, mixed with labelled ones or alone."""
+"""Images without labels: distilled on the student's own proposals or anchors, mixed with labeled ones or alone."""
 
 import json
 
@@ -8,16 +8,14 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from test_retinanet import STUDENT as RETINANET
 from test_retinanet import save_teacher as save_retinanet
-from tiny import SMALL, STUDENT, batch, config, save_teacher
 
-from densedist.common import digits
-from densedist.common.engine.launch import parser, run
+from densedist.common.data import digits
 from densedist.common.losses import DISTLoss
-from densedist.common.distill.taps import record
-from densedist.common.data.loader import Start
+from densedist.common.modules import record
 from densedist.det import box_head
-from densedist.det.data import training_loader
-from densedist.det.task import main
+from densedist.det.data import training_batches
+from helpers.calling import densedist
+from helpers.tiny import SMALL, STUDENT, batch, config, save_teacher
 
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
 
@@ -40,7 +38,7 @@ def losses_of(model, inputs):
         return model(inputs)
 
 
-def test_mixed_batch_keeps_the_labelled_losses_and_adds_those_of_the_rest(pair):
+def test_mixed_batch_keeps_the_labeled_losses_and_adds_those_of_the_rest(pair):
     file, keys = pair
     torch.manual_seed(0)
     model = build_model(config(file, *keys)).train()
@@ -75,7 +73,7 @@ def test_proposals_of_the_student_are_classified_by_both(tmp_path):
 def test_batches_hold_both_kinds(tmp_path):
     digits.ensure()
     keys = [*save_teacher(tmp_path), "DATASETS.UNLABELED", "('digits_train',)", "SOLVER.UNLABELED_IMS_PER_BATCH", "3"]
-    samples = next(iter(training_loader(config(STUDENT, *keys), Start(0))))
+    samples = next(iter(training_batches(config(STUDENT, *keys), RunPosition(0))))
     assert ["instances" in sample for sample in samples] == [True, True, False, False, False]
 
 
@@ -83,7 +81,7 @@ def test_batches_hold_both_kinds(tmp_path):
 def test_one_more_data_set_name_trains_with_images_without_labels(pair, tmp_path, train):
     file, keys = pair
     argv = ["--config-file", str(file), "OUTPUT_DIR", str(tmp_path), *SHORT, *keys]
-    run(main, parser(""), [*argv, "DATASETS.TRAIN", train, "DATASETS.UNLABELED", "('digits_train',)"])
+    densedist("train", "det", *argv, "DATASETS.TRAIN", train, "DATASETS.UNLABELED", "('digits_train',)")
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert ("loss_dist" in lines[0]) == (train != "()")
     seen = lines[0].get("loss_dist_unlabeled", lines[0]["total_loss"])
@@ -101,6 +99,6 @@ def test_one_more_data_set_name_trains_with_images_without_labels(pair, tmp_path
 )
 def test_mistakes_end_in_one_line(tmp_path, capsys, overrides, message):
     with pytest.raises(SystemExit) as stop:
-        run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *SHORT, *overrides])
+        densedist("train", "det", "--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *SHORT, *overrides)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err

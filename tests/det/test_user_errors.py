@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
-from tiny import SMALL, STUDENT, save_teacher
 
-from densedist.common.engine.launch import parser, run
-from densedist.det.task import main
+from helpers.calling import densedist
+from helpers.tiny import SMALL, STUDENT, save_teacher
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def message(tmp_path, capsys):
     def call(*overrides, file=STUDENT):
         argv = ["--config-file", str(file), "OUTPUT_DIR", str(tmp_path / "out"), *SMALL, *map(str, overrides)]
         with pytest.raises(SystemExit) as stop:
-            run(main, parser("train_det"), argv)
+            densedist("train", "det", *argv)
         assert stop.value.code == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert lines[-1].startswith("error: ")
@@ -269,7 +268,7 @@ def test_misspelt_part_of_a_model(message, key, registry):
 def test_unwritable_output_folder(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
-        run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path / "file" / "out")])
+        densedist("train", "det", "--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path / "file" / "out"))
     assert stop.value.code == 2
     assert "OUTPUT_DIR: cannot make" in capsys.readouterr().err
 
@@ -278,21 +277,21 @@ def test_more_gpus_than_there_are(capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(SystemExit) as stop:
-        run(main, parser(""), ["--config-file", str(STUDENT), "--num-gpus", "4"])
+        densedist("train", "det", "--config-file", str(STUDENT), "--num-gpus", "4")
     assert stop.value.code == 2
     assert "error: --num-gpus is 4, but this machine has 2" in capsys.readouterr().err
 
 
 def test_number_of_processes_below_one(capsys):
     with pytest.raises(SystemExit) as stop:
-        run(main, parser(""), ["--config-file", str(STUDENT), "--num-gpus", "0"])
+        densedist("train", "det", "--config-file", str(STUDENT), "--num-gpus", "0")
     assert stop.value.code == 2
     assert "error: --num-gpus is 0: want 1 or more" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(capsys):
     with pytest.raises(SystemExit) as stop:
-        run(main, parser(""), ["--config-file", "nowhere.yaml", "--debug"])
+        densedist("train", "det", "--config-file", "nowhere.yaml", "--debug")
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert "Traceback" in error

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
-from tiny import SMALL, STUDENT, TEACHER, config, save_teacher
 from torch import nn
-from trained import as_if_trained
 
-from densedist.common.errors import UserError
-from densedist.common.engine.launch import parser, run
+from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.distill.checks import check_trained
 from densedist.common.engine.checkpoint import SafeCheckpointer, refuse_pickle
-from densedist.det.task import evaluate_weights, load_config, main
+from densedist.common.engine.train import evaluate
+from densedist.common.errors import UserError
+from densedist.det.models import load_config
+from densedist.det.task import TASK
+from helpers.calling import densedist
+from helpers.tiny import SMALL, STUDENT, TEACHER, config, save_teacher
 
 
 class Trap:
@@ -35,7 +37,7 @@ def refused(tmp_path, capsys):
     def call(*overrides):
         argv = ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path / "out"), *SMALL, *map(str, overrides)]
         with pytest.raises(SystemExit) as stop:
-            run(main, parser(""), argv)
+            densedist("train", "det", *argv)
         assert stop.value.code == 2
         seen = capsys.readouterr().err
         assert "Traceback" not in seen
@@ -66,7 +68,7 @@ def test_pickle_is_not_evaluated(tmp_path):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(Trap(tmp_path / "trap")))
     cfg = load_config(str(STUDENT), [*SMALL, "OUTPUT_DIR", str(tmp_path / "out")])
     with pytest.raises(UserError, match=r"--weights: .*w\.pkl is a pickle"):
-        evaluate_weights(cfg, str(tmp_path / "w.pkl"), "--weights")
+        evaluate(cfg, TASK, str(tmp_path / "w.pkl"), "--weights")
     assert not (tmp_path / "trap").exists()
 
 
@@ -151,7 +153,7 @@ def test_teacher_that_was_never_trained(refused, tmp_path):
     keys = save_teacher(tmp_path)
     torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
     assert refused(*keys).startswith(
-        "DISTILL.TEACHER.WEIGHTS: weights.pth: backbone was never trained: all of its 28 biases and normalisation "
+        "DISTILL.TEACHER.WEIGHTS: weights.pth: backbone was never trained: all of its 28 biases and normalization "
         "weights are as they were initialised; give the weights of a trained model"
     )
 

@@ -5,8 +5,9 @@ import runpy
 from pathlib import Path
 
 import pytest
-from matplotlib import pyplot as plt
-from scenes import SMALL, STUDENT, save_teacher
+from matplotlib.image import imread
+
+from helpers.scenes import SMALL, STUDENT, save_teacher
 
 TOOL = Path(__file__).parents[2] / "tools" / "compare.py"
 
@@ -30,7 +31,7 @@ def test_two_methods_end_in_a_table(compare, tmp_path, capsys):
         of_seed = results["methods"][method]["seeds"]["3"]
         assert of_seed["value"] == json.loads((folder / "results.json").read_text())["sem_seg"]["mIoU"]
         assert of_seed["iterations"] == 2
-    assert plt.imread(tmp_path / "out" / "curves.png").any()
+    assert imread(tmp_path / "out" / "curves.png").any()
     assert (tmp_path / "out" / "table.md").read_text() in capsys.readouterr().out
     logs = [(tmp_path / "out" / m / "seed3" / "log.txt").read_text() for m in ("none", "dist+mimic")]
     assert "an ordinary training" in logs[0]

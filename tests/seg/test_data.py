@@ -7,15 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from scenes import CONFIGS, STUDENT, config, write_tree
 
-from densedist.common import digits
+from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.common.data.loader import Start
-from densedist.seg.data import check_data
-from densedist.seg.data import Reader, frames, training_loader
+from densedist.seg.data import Reader, check_data, frames, training_batches
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.transforms import TrainingTransform
+from helpers.scenes import CONFIGS, STUDENT, config, write_tree
 
 ROAD = {"name": "road", "ids": [7], "color": [128, 64, 128]}
 SIDEWALK = {"name": "sidewalk", "ids": [8, 9], "color": [244, 35, 232]}
@@ -179,7 +177,7 @@ def test_crop_without_scaling_keeps_image_and_label_together():
         assert np.array_equal(image[..., 0], label)
 
 
-def test_padding_is_bottom_and_right_mean_coloured_and_ignored():
+def test_padding_is_bottom_and_right_mean_colored_and_ignored():
     image, label = TrainingTransform([1.0], (64, 64), False, (1, 2, 3))(*pair(40, 48))
     assert np.array_equal(image[:40, :48, 0], pair(40, 48)[1])
     for part in (np.s_[40:], np.s_[:, 48:]):
@@ -207,7 +205,7 @@ def batches(start, workers=0, count=3):
     """The first batches from a start on, of 2 of 12 images."""
     keys = ["INPUT.SCALES", "[0.5,1.0,1.5]", "INPUT.RANDOM_FLIP", "horizontal", "SOLVER.ACCUMULATION_STEPS", "2"]
     cfg = config(STUDENT, *keys, "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", workers)
-    return [[x["image"] for x in batch] for batch in islice(iter(training_loader(cfg, start)), count)]
+    return [[x["image"] for x in batch] for batch in islice(iter(training_batches(cfg, start)), count)]
 
 
 def equal(first, second):
@@ -217,13 +215,13 @@ def equal(first, second):
 def test_samples_depend_on_the_seed_and_their_place_alone():
     """Augmentation included, which albumentations would draw from a state of its own."""
     torch.manual_seed(5)
-    wanted, state = batches(Start(3), count=8), torch.get_rng_state()
+    wanted, state = batches(RunPosition(3), count=8), torch.get_rng_state()
     torch.manual_seed(5)
     assert torch.equal(torch.get_rng_state(), state)  # nothing drawn from the model's random numbers
     np.random.seed(1)
-    assert equal(batches(Start(3, iteration=2), count=4), wanted[4:])  # two batches make an iteration
-    assert equal(batches(Start(3, iteration=1), workers=2), wanted[2:5])
-    assert not equal(batches(Start(4)), wanted[:3])
+    assert equal(batches(RunPosition(3, iteration=2), count=4), wanted[4:])  # two batches make an iteration
+    assert equal(batches(RunPosition(3, iteration=1), workers=2), wanted[2:5])
+    assert not equal(batches(RunPosition(4)), wanted[:3])
     # The images come again in the third epoch, augmented in another way.
     assert not any(torch.equal(a, b) for a in chain(*wanted[:3]) for b in chain(*wanted[6:]))
 
@@ -239,5 +237,5 @@ def test_samples_depend_on_the_seed_and_their_place_alone():
 )
 def test_augmentation_out_of_range(key, value, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        training_loader(config(STUDENT, key, value), Start(0))
+        training_batches(config(STUDENT, key, value), RunPosition(0))
     assert key in str(error.value)

@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
-from scenes import STUDENT, config
 
 from densedist.common.errors import UserError
 from densedist.seg.inference import Inference
+from helpers.scenes import STUDENT, config
 
 
 def pointwise(image):

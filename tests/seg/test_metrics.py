@@ -8,11 +8,10 @@ import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import labels as LABELS
-from scenes import CONFIGS, config
 
-from densedist.seg.evaluation import Evaluator
+from densedist.seg.evaluation import Evaluator, confusion_matrix, scores
 from densedist.seg.labels import Classes
-from densedist.seg.evaluation import confusion_matrix, scores
+from helpers.scenes import CONFIGS, config
 
 CITYSCAPES = Classes.of(config(CONFIGS / "data" / "cityscapes.yaml"))
 

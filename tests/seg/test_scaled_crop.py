@@ -5,10 +5,9 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-from scenes import CONFIGS, config
 
-from densedist.seg.transforms import scaled_crop, scaled_size
-from densedist.seg.transforms import TrainingTransform
+from densedist.seg.transforms import TrainingTransform, scaled_crop, scaled_size
+from helpers.scenes import CONFIGS, config
 
 CITYSCAPES = config(CONFIGS / "cityscapes" / "base.yaml").INPUT.SCALES
 RNG = np.random.default_rng(0)

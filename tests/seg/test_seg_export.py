@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from scenes import STUDENT, save_teacher
 
 from densedist.seg.models import load_trained
+from helpers.scenes import STUDENT, save_teacher
 
 TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 
@@ -103,7 +103,7 @@ def test_files_say_what_they_want(exported):
     assert said["classes"] == json.loads(props["classes"]) == ["background", *map(str, range(10))]
     assert said["channels"] == props["channels"] == "RGB"
     assert said["pixel_range"] == json.loads(props["pixel_range"]) == [0, 255]
-    assert said["normalisation"] == props["normalisation"] == "inside the graph"
+    assert said["normalization"] == props["normalization"] == "inside the graph"
 
 
 def test_comparison_is_written(exported):

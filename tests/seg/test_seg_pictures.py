@@ -7,21 +7,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from calling import call, complaint
-from scenes import STUDENT, TEACHER, config, save_teacher
-from trained import as_if_trained
 
-from densedist.common import digits
+from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.data import digits
 from densedist.seg import build_network
 from densedist.seg.data import Reader
 from densedist.seg.data import test_frames as frames_of_split
 from densedist.seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
 from densedist.seg.labels import IGNORE
+from densedist.seg.models import load_trained
 from densedist.seg.pictures import examples
-from densedist.seg.visualize import relations_of
 from densedist.seg.segmenter import predict
 from densedist.seg.teacher import SegTeacher
-from densedist.seg.models import load_trained
+from densedist.seg.visualize import relations_of
+from helpers.calling import call, complaint
+from helpers.scenes import STUDENT, TEACHER, config, save_teacher
 
 
 def run(folder, *overrides, file=STUDENT):
@@ -71,7 +71,7 @@ def test_differences_by_hand():
     assert differing(student, teacher, None).tolist() == [[NOTHING, *[UNCLEAR] * 5]]
 
 
-def test_marked_pixels_have_their_colour_others_are_grey():
+def test_marked_pixels_have_their_color_others_are_grey():
     image = np.random.default_rng(0).integers(0, 256, (1, 2, 3)).astype(np.uint8)
     drawn = mark(image, np.array([[NOTHING, WRONG]]))
     assert len(set(drawn[0, 0].tolist())) == 1

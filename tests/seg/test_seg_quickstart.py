@@ -3,10 +3,9 @@
 import json
 from dataclasses import replace
 
-from scenes import SMALL
-
 from densedist.common.quickstart import run, table
 from densedist.seg.quickstart import TASK
+from helpers.scenes import SMALL
 
 
 def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
@@ -14,7 +13,7 @@ def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     rows = run(replace(TASK, test=(*TASK.test, *short)), tmp_path, seed=5)
     assert [row.name for row in rows] == [
         *("teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"),
-        "student, DIST, with unlabelled images",
+        "student, DIST, with unlabeled images",
     ]
     alone, same, dist = rows[1], rows[2], rows[4]
     assert alone.iterations == dist.iterations == 3

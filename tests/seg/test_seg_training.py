@@ -10,13 +10,15 @@ import cv2
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from scenes import CONFIGS, SMALL, STUDENT, TEACHER, batch, config, save_teacher, write_tree
 
-from densedist.common import digits
-from densedist.common.engine.launch import parser, run
+from densedist.common.data import digits
 from densedist.common.engine.solver import build_schedule
+from densedist.common.engine.train import evaluate
+from densedist.seg.config import load_config
 from densedist.seg.segmenter import build_segmenter
-from densedist.seg.task import evaluate_weights, load_config, main
+from densedist.seg.task import TASK
+from helpers.calling import densedist
+from helpers.scenes import CONFIGS, SMALL, STUDENT, TEACHER, batch, config, save_teacher, write_tree
 
 ROOT = Path(__file__).parents[2]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "DATASETS.TEST", "['test']"]
@@ -28,7 +30,7 @@ STOCK |= {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_type": "d
 
 def train(output, *overrides, file=STUDENT, options=()):
     argv = ["--config-file", str(file), *options, "OUTPUT_DIR", str(output), *SHORT, *map(str, overrides)]
-    run(main, parser(""), argv)
+    densedist("train", "seg", *argv)
     return Path(output)
 
 
@@ -140,7 +142,7 @@ def test_evaluation_gives_the_results_of_the_training_whatever_the_tool(distille
     weights = str(distilled / "model_final.pth")
     train(tmp_path / "a", "MODEL.WEIGHTS", weights, "MODEL.AUX_HEAD.ENABLED", "True", options=["--eval-only"])
     cfg = load_config(str(STUDENT), [*SHORT, "OUTPUT_DIR", str(tmp_path / "b")])
-    evaluate_weights(cfg, weights, "--weights")
+    evaluate(cfg, TASK, weights, "--weights")
     assert results(tmp_path / "a") == results(tmp_path / "b") == results(distilled)
 
 
@@ -149,7 +151,7 @@ def test_folder_of_smp_is_evaluated_like_a_checkpoint(distilled, tmp_path):
     model = smp.PSPNet(encoder_weights=None, **STOCK)
     model.load_state_dict(torch.load(distilled / "model_final.pth", weights_only=True)["model"])
     model.save_pretrained(tmp_path / "smp")
-    evaluate_weights(cfg, str(tmp_path / "smp"), "--weights")
+    evaluate(cfg, TASK, str(tmp_path / "smp"), "--weights")
     assert results(tmp_path / "out") == pytest.approx(results(distilled), nan_ok=True, abs=1e-2)
 
 
@@ -210,13 +212,13 @@ def command(*argv):
     return subprocess.run([sys.executable, *map(str, argv)], capture_output=True, text=True, env=environment)
 
 
-def test_two_processes_train_with_synchronised_batch_norm_and_count_each_image_once(tmp_path, teacher_keys):
+def test_two_processes_train_with_synchronized_batch_norm_and_count_each_image_once(tmp_path, teacher_keys):
     overrides = [*SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "OUTPUT_DIR", str(tmp_path), "SOLVER.EMA_DECAY", "0.5"]
     done = command(ROOT / "tools/train_seg.py", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
     assert done.returncode == 0, done.stderr
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
     alone = load_config(str(STUDENT), [*SHORT, "OUTPUT_DIR", str(tmp_path / "one")])
-    evaluate_weights(alone, str(tmp_path / "model_final.pth"), "--weights")
+    evaluate(alone, TASK, str(tmp_path / "model_final.pth"), "--weights")
     assert results(tmp_path / "one") == results(tmp_path)
 
 
@@ -279,5 +281,5 @@ def test_missing_config(message):
 
 def test_evaluation_without_weights(capsys):
     with pytest.raises(SystemExit):
-        run(main, parser(""), ["--config-file", str(STUDENT), "--eval-only", *SMALL])
+        densedist("train", "seg", "--config-file", str(STUDENT), "--eval-only", *SMALL)
     assert "error: MODEL.WEIGHTS is empty: give the trained model's weights" in capsys.readouterr().err

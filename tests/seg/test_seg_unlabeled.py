@@ -1,18 +1,16 @@
-"""Images without labels: in one batch with labelled ones, or alone."""
+"""Images without labels: in one batch with labeled ones, or alone."""
 
 import json
 
 import pytest
 import torch
-from scenes import SMALL, STUDENT, batch, config, save_teacher
 
-from densedist.common.engine.launch import parser, run
 from densedist.common.losses import DISTLoss
-from densedist.common.data.loader import Start
-from densedist.seg.data import training_loader
+from densedist.seg.data import training_batches
 from densedist.seg.network import load_network
 from densedist.seg.segmenter import build_segmenter
-from densedist.seg.task import main
+from helpers.calling import densedist
+from helpers.scenes import SMALL, STUDENT, batch, config, save_teacher
 
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test']"]
 
@@ -23,7 +21,7 @@ def teacher_keys(tmp_path_factory):
 
 
 @pytest.mark.parametrize("ignored", [True, False])
-def test_cross_entropy_of_labelled_images_and_distillation_of_all(teacher_keys, ignored):
+def test_cross_entropy_of_labeled_images_and_distillation_of_all(teacher_keys, ignored):
     torch.manual_seed(0)
     model = build_segmenter(config(STUDENT, *teacher_keys, "DISTILL.IGNORED_PIXELS", ignored))
     model.train().network.eval()
@@ -39,7 +37,9 @@ def test_cross_entropy_of_labelled_images_and_distillation_of_all(teacher_keys, 
 
 def test_batches_hold_both_kinds(teacher_keys):
     keys = [*teacher_keys, "DATASETS.TRAIN", "['train[:2]']", "DATASETS.UNLABELED", "['train[2:]', 'val']"]
-    samples = next(iter(training_loader(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"), Start(0))))
+    samples = next(
+        iter(training_batches(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"), RunPosition(0)))
+    )
     assert ["sem_seg" in sample for sample in samples] == [True, True, False, False, False]
     assert all(sample["image"].shape == (3, 64, 64) for sample in samples)
 
@@ -47,7 +47,7 @@ def test_batches_hold_both_kinds(teacher_keys):
 @pytest.mark.parametrize("train", ["['train[:2]']", "[]"])
 def test_one_more_split_trains_with_images_without_labels(teacher_keys, tmp_path, train):
     keys = [*SHORT, *teacher_keys, "DATASETS.TRAIN", train, "DATASETS.UNLABELED", "['train']"]
-    run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *keys])
+    densedist("train", "seg", "--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *keys)
     line = json.loads((tmp_path / "metrics.json").read_text().splitlines()[0])
     assert line["loss_dist"] > 0
     assert (line["loss_ce"] > 0) == (train != "[]")
@@ -60,6 +60,6 @@ def test_mistakes_end_in_one_line(tmp_path, capsys):
         (["DATASETS.TRAIN", "[]"], "DATASETS.TRAIN is empty"),
     ):
         with pytest.raises(SystemExit) as stop:
-            run(main, parser(""), ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *SHORT, *overrides])
+            densedist("train", "seg", "--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path), *SHORT, *overrides)
         assert stop.value.code == 2
         assert message in capsys.readouterr().err

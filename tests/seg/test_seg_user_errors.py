@@ -4,10 +4,9 @@ import pickle
 
 import pytest
 import torch
-from scenes import SMALL, STUDENT, save_teacher, write_tree
 
-from densedist.common.engine.launch import parser, run
-from densedist.seg.task import main
+from helpers.calling import densedist
+from helpers.scenes import SMALL, STUDENT, save_teacher, write_tree
 
 
 @pytest.fixture
@@ -15,7 +14,7 @@ def message(tmp_path, capsys):
     def call(*overrides):
         argv = ["--config-file", str(STUDENT), "OUTPUT_DIR", str(tmp_path / "out"), *SMALL, *map(str, overrides)]
         with pytest.raises(SystemExit) as stop:
-            run(main, parser(""), argv)
+            densedist("train", "seg", *argv)
         assert stop.value.code == 2
         seen = capsys.readouterr().err
         assert "Traceback" not in seen

@@ -5,20 +5,20 @@ import copy
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from scenes import CONFIGS, STUDENT, batch, config, save_teacher
 from torch.nn import functional as F
-from trained import as_if_trained
 
-from densedist.common.errors import UserError
-from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
+from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.distill.plan import describe
 from densedist.common.distill.taps import per_cell, per_class, per_image
+from densedist.common.errors import UserError
 from densedist.common.logging import LOGGERS
+from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
 from densedist.seg.labels import IGNORE
 from densedist.seg.network import load_network
-from densedist.seg.taps import nearest, resize
 from densedist.seg.segmenter import build_segmenter
+from densedist.seg.taps import nearest, resize
 from densedist.seg.teacher import load_teacher
+from helpers.scenes import CONFIGS, STUDENT, batch, config, save_teacher
 
 AUX = ["MODEL.AUX_HEAD.ENABLED", "True"]
 

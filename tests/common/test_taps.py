@@ -2,7 +2,7 @@
 
 import torch
 
-from densedist.common.distill.taps import per_cell, per_class, per_image, thin_out
+from densedist.common.distill.taps import per_cell, per_class, per_image, subsample
 
 
 def test_means_of_images_and_cells():
@@ -29,5 +29,5 @@ def test_no_label_no_sample():
 
 def test_thinning_keeps_few_as_they_are_and_spreads_the_rest():
     samples = torch.arange(100.0).view(100, 1)
-    assert thin_out(samples[:64], 64).shape == (64, 1)
-    assert thin_out(samples, 4).flatten().tolist() == [0, 33, 66, 99]
+    assert subsample(samples[:64], 64).shape == (64, 1)
+    assert subsample(samples, 4).flatten().tolist() == [0, 33, 66, 99]

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from trained import as_if_trained
 
-from densedist.common.config.merge import merge
-from densedist.det import add_distill_config
+from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config import load, saved
+from densedist.det.config import GRAMMAR
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = CONFIGS / "det" / "digits"
@@ -19,11 +18,12 @@ SMALL = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
 SMALL += ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
 
 
+def defaults():
+    return GRAMMAR.config()
+
+
 def config(file, *overrides):
-    cfg = get_cfg()
-    add_distill_config(cfg)
-    merge(cfg, str(file), [*SMALL, *map(str, overrides)])
-    return cfg
+    return load(GRAMMAR, str(file), [*SMALL, *map(str, overrides)])
 
 
 def save_teacher(folder, *overrides, file=TEACHER):
@@ -36,7 +36,7 @@ def save_teacher(folder, *overrides, file=TEACHER):
         if name.endswith("cls_score.weight"):
             torch.nn.init.normal_(parameter, std=1.0)
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(cfg.dump())
+    (folder / "config.yaml").write_text(saved(cfg))
     torch.save({"model": model.state_dict()}, folder / "weights.pth")
     return [
         "DISTILL.TEACHER.CONFIG_FILE",

@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import scenes
-import tiny
 import torch
 from torch import nn
 
 from densedist.common.benchmark import inference
+from helpers import scenes, tiny
 
 TOOL = Path(__file__).parents[2] / "tools" / "profile.py"
 SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, resized")}

@@ -5,10 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from trained import as_if_trained
 
-from densedist.common.config.merge import merge
-from densedist.seg import build_network, get_cfg
+from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config import load, saved
+from densedist.seg.config import GRAMMAR
+from densedist.seg.network import build_network
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "seg"
 STUDENT = CONFIGS / "digits" / "pspnet_r10_quarter.yaml"
@@ -26,9 +27,7 @@ SMALL = [
 
 
 def config(file, *overrides):
-    cfg = get_cfg()
-    merge(cfg, str(file), [*SMALL, *map(str, overrides)])
-    return cfg
+    return load(GRAMMAR, str(file), [*SMALL, *map(str, overrides)])
 
 
 def save_teacher(folder, *overrides, file=TEACHER):
@@ -38,11 +37,11 @@ def save_teacher(folder, *overrides, file=TEACHER):
     torch.manual_seed(1)
     network = as_if_trained(build_network(cfg))
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(cfg.dump())
-    saved = {"model": network.smp.state_dict()}
+    (folder / "config.yaml").write_text(saved(cfg))
+    content = {"model": network.smp.state_dict()}
     if network.aux_head is not None:
-        saved["aux_head"] = network.aux_head.state_dict()
-    torch.save(saved, folder / "weights.pth")
+        content["aux_head"] = network.aux_head.state_dict()
+    torch.save(content, folder / "weights.pth")
     return [
         *("DISTILL.TEACHER.CONFIG_FILE", str(folder / "config.yaml")),
         *("DISTILL.TEACHER.WEIGHTS", str(folder / "weights.pth")),

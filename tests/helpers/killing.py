@@ -1,4 +1,4 @@
-"""Trainings in processes of their own that are killed."""
+"""Runs in processes of their own that are killed."""
 
 import io
 import os
@@ -7,7 +7,8 @@ import sys
 import time
 
 import torch
-from processes import server
+
+from helpers.processes import server
 
 
 def run(task, argv, kill_after=None, dies_writing=None):
@@ -28,15 +29,13 @@ def run(task, argv, kill_after=None, dies_writing=None):
 
 
 def _train(task, argv, dies_writing):
-    from importlib import import_module
-
-    from densedist.common import launch
+    from densedist.command import main
 
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if dies_writing:
         torch.save = _deadly(torch.save, *dies_writing)
-    launch.run(import_module(f"{task}.training").main, launch.parser(""), argv)
+    main(["train", task, *argv])
 
 
 def _deadly(save, count, part):

@@ -10,7 +10,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
-from densedist.common.distill.fuse import fold
+from densedist.common.distill.fuse import fuse_batch_norms
 
 
 def with_statistics(model):
@@ -27,7 +27,7 @@ def with_statistics(model):
 
 def folded(model):
     result = copy.deepcopy(model)
-    fold(result)
+    fuse_batch_norms(result)
     return result.eval()
 
 
@@ -66,8 +66,8 @@ def test_weights_are_rounded_once():
     for m in (single.norm, exact.norm):  # the same numbers on both sides
         m.double()
     exact.weight.data = single.weight.double()
-    fold(exact)
-    fold(single)
+    fuse_batch_norms(exact)
+    fuse_batch_norms(single)
     assert torch.equal(single.weight, exact.weight.float())
 
 

@@ -4,18 +4,17 @@ import re
 from itertools import count, islice
 
 import pytest
-from detectron2.config import get_cfg
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
-from densedist.common.config.merge import add_common_keys
+from densedist.common.data.loader import build_loader, images_per_process
 from densedist.common.errors import UserError
-from densedist.common.data.loader import Start, share, stream
+from densedist.common.randomness import RunPosition
+from helpers.tiny import defaults
 
 
 def settings(**solver):
-    cfg = get_cfg()
-    add_common_keys(cfg)
+    cfg = defaults()
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.update(solver)
     return cfg
@@ -25,11 +24,13 @@ def places(monkeypatch, rank, processes, images=4, iteration=0, batches=6):
     """The items of the first batches of a process."""
     monkeypatch.setattr(comm, "get_rank", lambda: rank)
     monkeypatch.setattr(comm, "get_world_size", lambda: processes)
-    monkeypatch.setattr("common.stream.comm", comm)
+    monkeypatch.setattr("densedist.common.data.loader.comm", comm)
     for name in ("get_rank", "get_world_size"):
         monkeypatch.setattr(f"detectron2.data.samplers.distributed_sampler.comm.{name}", getattr(comm, name))
     sampler = TrainingSampler(10, seed=0)
-    loader = stream(range(10), lambda item: {"item": item}, sampler, settings(), Start(0, iteration), images, "KEY")
+    loader = build_loader(
+        range(10), lambda item: {"item": item}, sampler, settings(), RunPosition(0, iteration), images, "KEY"
+    )
     return [[x["item"] for x in batch] for batch in islice(iter(loader), batches)]
 
 
@@ -47,16 +48,18 @@ def test_batches_of_one_group():
     groups = [index % 3 == 0 for index in range(9)]
 
     def batches(start):
-        loader = stream(range(9), lambda i: {"i": i}, (i * 4 % 9 for i in count()), settings(), start, 2, "KEY", groups)
+        loader = build_loader(
+            range(9), lambda i: {"i": i}, (i * 4 % 9 for i in count()), settings(), start, 2, "KEY", groups
+        )
         return [[x["i"] for x in batch] for batch in islice(iter(loader), 12)]
 
-    whole = batches(Start(0))
+    whole = batches(RunPosition(0))
     assert all(len({groups[i] for i in batch}) == 1 for batch in whole)
     assert {i for batch in whole for i in batch} == set(range(9))
-    assert batches(Start(0, 5))[:7] == whole[5:]
+    assert batches(RunPosition(0, 5))[:7] == whole[5:]
 
 
 def test_images_that_cannot_be_shared_out():
     message = re.escape("KEY is 5: want a multiple of 2, for 1 process(es) and SOLVER.ACCUMULATION_STEPS 2")
     with pytest.raises(UserError, match=message):
-        share(settings(ACCUMULATION_STEPS=2), 5, "KEY")
+        images_per_process(settings(ACCUMULATION_STEPS=2), 5, "KEY")

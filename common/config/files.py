@@ -1,0 +1,71 @@
+"""Config files: where they are found, and how they are read without executing anything."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from detectron2.config import CfgNode
+
+from densedist.common.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"  # the packaged ones
+MODEL_ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
+
+
+class _Reader(CfgNode):
+    """Reads a file and its _BASE_ chain without executing code from it.
+
+    The one exception is the model zoo inside the installed Detectron2 package: its RetinaNet base computes its
+    anchor sizes with a YAML tag.
+    """
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:
+        path = Path(filename)
+        if not path.is_file():
+            raise UserError(f"config file {filename} does not exist")
+        in_zoo = MODEL_ZOO.resolve() in path.resolve().parents
+        try:
+            loaded = super().load_yaml_with_base(filename, allow_unsafe=in_zoo)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"config file {filename} is not plain YAML data: {reason}") from error
+        except RecursionError as error:
+            raise UserError(f"config file {filename}: its chain of _BASE_ comes back to itself") from error
+        except (TypeError, AttributeError) as error:
+            raise UserError(
+                f"config file {filename} is no set of keys and values, or its _BASE_ no file name"
+            ) from error
+        if not isinstance(loaded, dict):
+            raise UserError(f"config file {filename} is no set of keys and values")
+        if isinstance(names := loaded.get("IMPORTS"), list):  # of this file: those of its base are absolute by now
+            loaded["IMPORTS"] = absolute(names, path.parent)
+        return loaded
+
+
+def absolute(names: list, folder: Path) -> list:
+    """IMPORTS with paths of .py files made absolute, relative ones from a folder; names of modules as they are."""
+    return [str((folder / name).absolute()) if str(name).endswith(".py") else name for name in names]
+
+
+def read_file(config_file: str) -> dict:
+    """What a file and its _BASE_ chain say, checked no further; paths in IMPORTS are absolute.
+
+    Raises:
+        UserError: no such file, or one that is no plain YAML.
+    """
+    return _Reader.load_yaml_with_base(config_file)
+
+
+def find_config(name: str, key: str) -> str:
+    """The path of a config given as a path, a name among the packaged ones, or a name in Detectron2's model zoo.
+
+    Packaged ones are named from their folder on, as in det/digits/faster_rcnn_r10_quarter.yaml.
+
+    Raises:
+        UserError: naming the key, where there is none.
+    """
+    for path in (Path(name).expanduser(), CONFIGS / name.removeprefix("configs/"), MODEL_ZOO / name):
+        if path.is_file():
+            return str(path)
+    raise UserError(f"{key}: {name} is neither a file, nor a packaged config, nor one of Detectron2's model zoo")

@@ -1,0 +1,162 @@
+"""From a config file and KEY VALUE overrides to a checked config; what yacs says of mistakes, in one line."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+
+from densedist.common.config.files import absolute, find_config, read_file
+from densedist.common.config.imports import import_all
+from densedist.common.config.keys import Key, add_keys, check_values, value_of
+from densedist.common.errors import UserError
+
+# What yacs says of a value of the wrong type: a class each, then the values.
+MISMATCH = re.compile(
+    r"Type mismatch \(<class '(?:.*\.)?(\w+)'> vs\. <class .*'>\) with values \(.* vs\. (.*)\) for .*: (.*)"
+)
+KINDS = {
+    "CfgNode": "a group of keys",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+}
+KINDS |= {"list": "a list, as ['one', 'two']", "tuple": "a list, as ['one', 'two']"}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The keys of a task.
+
+    Args:
+        base: a config with the keys that are Detectron2's.
+        keys: all that are added or checked; called after IMPORTS, which may add some.
+    """
+
+    base: Callable[[], CfgNode]
+    keys: Callable[[], Mapping[str, Key]]
+
+    def config(self) -> CfgNode:
+        """A config with every key and its default."""
+        cfg = self.base()
+        add_keys(cfg, self.keys())
+        return cfg
+
+
+def load(
+    grammar: Grammar, config_file: str, overrides: Sequence[str] = (), key: str = "--config-file", own: bool = True
+) -> CfgNode:
+    """The config of a file and KEY VALUE overrides, its keys and values checked.
+
+    A device "cuda" becomes "cpu" where there is no GPU.
+
+    Args:
+        config_file: see find_config; empty = the defaults.
+        key: what names the file, for messages.
+        own: whether the user named the file, and so trusts its IMPORTS (see common/config/imports.py).
+
+    Raises:
+        UserError: a missing or unreadable file, an unknown key, a wrong type, a value out of range, a key without
+            a value, a module that cannot be imported.
+    """
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+    pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
+    path = find_config(config_file, key) if config_file else ""
+    loaded = read_file(path) if path else {}
+    if "TRUST_IMPORTS" in loaded:
+        raise UserError(f"TRUST_IMPORTS is for the command line: take it out of {path}")
+    _import(loaded, path, dict(pairs), own)
+    cfg = grammar.config()
+    if path:
+        with _refusing_in_one_line(cfg, path):
+            node = CfgNode(loaded)
+            if node.setdefault("VERSION", cfg.VERSION) != cfg.VERSION:
+                raise UserError(f"{path}: VERSION {node.VERSION} is too old: want {cfg.VERSION}")
+            _ints_to_floats(node, cfg)
+            cfg.merge_from_other_cfg(node)
+    for name, value in pairs:
+        with _refusing_in_one_line(cfg, "the command line"):
+            _allow_new(cfg, name)
+            is_float = isinstance(value_of(cfg, name), float) and value.lstrip("+-").isdigit()
+            cfg.merge_from_list([name, float(value) if is_float else value])
+    cfg.IMPORTS = absolute(list(cfg.IMPORTS), Path.cwd())
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    check_values(cfg, grammar.keys())
+    return cfg
+
+
+def saved(cfg: CfgNode) -> str:
+    """The text of a run's config.yaml: all but whom the user trusted."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    del cfg["TRUST_IMPORTS"]
+    return cfg.dump()
+
+
+def _import(loaded: Mapping[str, Any], path: str, overrides: Mapping[str, str], own: bool) -> None:
+    """Import what the command line names, else what the file does."""
+    trusted = own or overrides.get("TRUST_IMPORTS") == "True"
+    names, source = loaded.get("IMPORTS", []), path
+    if "IMPORTS" in overrides:
+        trusted, source = True, "the command line"
+        try:
+            names = yaml.safe_load(overrides["IMPORTS"])
+        except yaml.YAMLError:
+            names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        shown = overrides.get("IMPORTS", names)
+        raise UserError(f"IMPORTS is {shown} in {source}: want names of modules or .py files, as ['my_loss.py']")
+    import_all(absolute(names, Path.cwd()), source, trusted)
+
+
+@contextmanager
+def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
+    """Turns what yacs raises into a UserError that names the key and the source it came from."""
+    try:
+        yield
+    except (KeyError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        head, _, key = reason.partition(": ")
+        if head in ("Non-existent config key", "Non-existent key"):
+            names = {name.upper(): name for name in _keys(cfg)}
+            near = [names[name] for name in difflib.get_close_matches(key.upper(), names, n=3)]
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(f"unknown config key {key} in {source}{hint}") from error
+        if mismatch := MISMATCH.fullmatch(reason):
+            kind, value, key = mismatch.groups()
+            raise UserError(f"{key} is {value} in {source}: want {KINDS.get(kind, kind)}") from error
+        raise UserError(f"{source}: {reason}") from error
+
+
+def _ints_to_floats(loaded: CfgNode, cfg: CfgNode) -> None:
+    """Let 1 stand for 1.0, which yacs refuses."""
+    for key, value in loaded.items():
+        current = cfg.get(key)
+        if isinstance(value, CfgNode) and isinstance(current, CfgNode):
+            _ints_to_floats(value, current)
+        elif type(value) is int and isinstance(current, float):
+            loaded[key] = float(value)
+
+
+def _allow_new(cfg: CfgNode, key: str) -> None:
+    """Make room for a key of a node that takes any, which yacs does for files only."""
+    parent, _, name = key.rpartition(".")
+    node = value_of(cfg, parent)
+    if isinstance(node, CfgNode) and node.is_new_allowed():
+        node.setdefault(name, None)
+
+
+def _keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in cfg.items():
+        yield prefix + key
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{key}.")

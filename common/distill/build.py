@@ -1,0 +1,92 @@
+"""From DISTILL.* of a config and the tap specs of both sides to a distiller."""
+
+from collections.abc import Iterator
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from densedist.common.distill.distiller import Distiller, Term
+from densedist.common.distill.registry import LOSSES, LossSpec
+from densedist.common.distill.schedule import LossWeightSchedule
+from densedist.common.distill.taps import TapSpec, TapSpecs
+from densedist.common.errors import UserError
+
+
+def is_on(distill: CfgNode) -> bool:
+    """Whether the DISTILL node names a teacher and switches a loss on."""
+    named = distill.TEACHER.CONFIG_FILE or distill.TEACHER.WEIGHTS
+    return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)
+
+
+def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs) -> Distiller:
+    """The losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
+
+    Args:
+        student, teacher: what both sides can give.
+
+    Raises:
+        UserError: a loss on a tap that the pair does not have, or that the loss does not accept.
+    """
+    terms, adapters = [], {}
+    for name, spec in LOSSES.items():
+        keys = cfg.DISTILL[name]
+        if keys.WEIGHT <= 0:
+            continue
+        chosen = spec.tap if isinstance(spec.tap, str) else spec.tap(keys)
+        _check(f"DISTILL.{name}", spec, chosen, student, teacher)
+        for tap, factor in _with_auxiliary(spec, chosen, student, teacher):
+            term = Term(
+                name.lower() if tap == chosen else f"{name.lower()}_{tap}",
+                tap,
+                factor * keys.WEIGHT,
+                spec.make(keys, student[tap], cfg.DISTILL.SYNC),
+                spec,
+            )
+            terms.append(term)
+            if _adapts(spec, student[tap], teacher[tap]):
+                adapters[term.name] = adapters_between(student[tap], teacher[tap])
+    return Distiller(terms, adapters, LossWeightSchedule.of(cfg))
+
+
+def adapters_between(student: TapSpec, teacher: TapSpec) -> nn.ModuleList:
+    """For each tensor a 1x1 convolution with bias, of samples a linear layer, to the teacher's channels."""
+    pairs = zip(student.channels, teacher.channels, strict=True)
+    return nn.ModuleList(nn.Conv2d(s, t, 1) if student.kind == "maps" else nn.Linear(s, t) for s, t in pairs)
+
+
+def _adapts(spec: LossSpec, student: TapSpec, teacher: TapSpec) -> bool:
+    return spec.adapt == "always" or (spec.adapt != "never" and student.channels != teacher.channels)
+
+
+def _with_auxiliary(spec: LossSpec, chosen: str, student: TapSpecs, teacher: TapSpecs) -> Iterator[tuple[str, float]]:
+    """The chosen tap and those that are the same at auxiliary heads, with factors on the loss's weight."""
+    yield chosen, 1.0
+    for name, tap in student.items():
+        if spec.auxiliary and tap.auxiliary_to == chosen and name in teacher:
+            yield name, tap.factor
+
+
+def _check(key: str, spec: LossSpec, tap: str, student: TapSpecs, teacher: TapSpecs) -> None:
+    both = sorted(name for name in student if name in teacher)
+    fitting = [name for name in both if _accepts(spec, student[name]) and _accepts(spec, teacher[name])]
+    want = f"want one of {', '.join(fitting)}" if fitting else "no tap of this pair will do"
+    if tap not in both:
+        raise UserError(f"{key} needs {tap}, which this pair does not have: {want}")
+    if tap not in fitting:
+        given = f"class logits as {student[tap].kind}" if student[tap].activation else student[tap].kind
+        wanted = " or ".join(spec.kinds) + (" of class logits" if spec.logits else "")
+        raise UserError(f"{key} compares {wanted}, but {tap} of this pair is {given}: {want}")
+    ours, theirs = student[tap], teacher[tap]
+    if ours.kind != theirs.kind or ours.activation != theirs.activation:
+        raise UserError(f"{key}: {tap} is {ours.kind} of the student and {theirs.kind} of the teacher: {want}")
+    if len(ours.channels) != len(theirs.channels):
+        raise UserError(
+            f"{key} needs as many tensors of {tap} on both sides: the student has {len(ours.channels)}, "
+            f"the teacher {len(theirs.channels)}"
+        )
+    if spec.logits and ours.channels != theirs.channels:
+        raise UserError(f"{key}: {tap} of the student has {ours.channels} columns, of the teacher {theirs.channels}")
+
+
+def _accepts(spec: LossSpec, tap: TapSpec) -> bool:
+    return tap.kind in spec.kinds and (tap.activation is not None or not spec.logits)

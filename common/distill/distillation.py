@@ -1,0 +1,40 @@
+"""What is added to a student's training: a teacher, and the losses between its taps and the student's."""
+
+from typing import Generic, TypeVar
+
+from torch import nn
+
+from densedist.common.distill.distiller import Distiller
+from densedist.common.distill.teacher import Teacher
+
+T = TypeVar("T", bound=Teacher)
+
+
+class Distillation(nn.Module, Generic[T]):
+    """A part of a student in training; the teacher is in no list of parameters, modules or states.
+
+    Args:
+        teacher: frozen.
+        distiller: the losses, and the adapters that are trained with the student.
+    """
+
+    def __init__(self, teacher: T, distiller: Distiller) -> None:
+        super().__init__()
+        self.teacher, self.distiller = teacher, distiller
+
+
+def describe(student: nn.Module, distillation: Distillation | None) -> str:
+    """The plan of a run: student, teacher, the parameters of each, and the loss."""
+    lines = ["plan", f"  student  {_model(student)}"]
+    if distillation is None:
+        lines += ["  teacher  none: an ordinary training run", "  loss     task"]
+    else:
+        lines += [f"  teacher  {_model(distillation.teacher.model)}", f"  loss     = {distillation.distiller}"]
+    return "\n".join(lines)
+
+
+def _model(model: nn.Module) -> str:
+    parts = [part for part in model.children() if not isinstance(part, Distillation)]
+    names = " + ".join(type(part).__name__ for part in parts)
+    millions = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
+    return f"{type(model).__name__} ({names}), {millions:.2f} M parameters"

@@ -1,0 +1,109 @@
+"""A task, detection or segmentation, as the engine, the studies and the commands see it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from densedist.common.benchmark.inference import Size, Subject
+from densedist.common.data.loader import Batches
+from densedist.common.distill.distillation import Distillation
+from densedist.common.engine.locate import Weights
+from densedist.common.randomness import RunPosition
+
+# {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
+Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained.
+
+    Args:
+        model: gives a dict of scalar losses for a batch in training, predictions in evaluation.
+        student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model".
+        distillation: part of the model; None = trained without a teacher.
+        beside: what a checkpoint keeps beside the student, by name.
+        unused_parameters: the model may have parameters that no loss depends on.
+    """
+
+    model: nn.Module
+    student: nn.Module
+    distillation: Distillation | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    unused_parameters: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """The small study of the quickstart: files among the packaged configs, and KEY VALUE overrides.
+
+    Args:
+        teacher, student: config files.
+        kd, dist: what switches on the loss, with the settings chosen on val.
+        unlabeled: names images without labels.
+        test: names the test split, on which nothing was chosen.
+        metrics: those of results.json that the table shows.
+        draw: (metrics by row, OUTPUT_DIR by row, PNG to write) draws the picture.
+    """
+
+    teacher: str
+    student: str
+    kd: Sequence[str]
+    dist: Sequence[str]
+    unlabeled: Sequence[str]
+    test: Sequence[str]
+    metrics: Sequence[str]
+    draw: Callable[[Mapping[str, Mapping[str, float]], Mapping[str, Path], Path], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the engine, the studies and the commands ask of a task; det and seg each have one instance, TASK.
+
+    All functions raise UserError for what is wrong with what the user gave.
+
+    Args:
+        name: "det" or "seg".
+        metric: by which the best checkpoint is chosen, e.g. "bbox/AP".
+        read_config: of (config file, overrides, own), with keys and values checked; its data need not be there. own
+            says whether the user named the file himself (see common.config.load).
+        load_config: the same with its data sets looked up, frozen: the config of a run.
+        check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
+        build: the student of (cfg) with what DISTILL adds to its training.
+        load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
+            names the weights in messages.
+        plain: of (a model of load_model, cfg) what stock Detectron2 or SMP would build.
+        training_batches: endless batches of (cfg, position) for this process.
+        evaluate: scores in percent of (cfg, model) on DATASETS.TEST; empty on all processes but the main one.
+        draw_examples: draw TEST.EXAMPLES test images of (cfg, trainee, PNG file), with truth, teacher and student.
+        predict: write a picture of each image and predictions.json, of (weights, overrides, images, output folder,
+            least score); what is in the latter.
+        visualize: draw truth, teacher and student of (weights, overrides, teacher, folder of images or None for the
+            test data, how many, output folder, least score); how many there were.
+        export: write the student in other forms and compare each with PyTorch, of (weights, overrides, formats, output
+            folder, how many images to compare on, their folder or None for the test data); what export.json holds.
+        profile: teacher, if there is one, and student of (weights, overrides, teacher, device); the usual size of an
+            image; what the images are.
+        study: the quickstart's.
+    """
+
+    name: str
+    metric: str
+    read_config: Callable[[str, Sequence[str], bool], CfgNode]
+    load_config: Callable[[str, Sequence[str], bool], CfgNode]
+    check_data: Callable[..., None]
+    build: Callable[[CfgNode], Trainee]
+    load_model: Callable[[CfgNode, str, str], nn.Module]
+    plain: Callable[[Any, CfgNode], nn.Module]
+    training_batches: Callable[[CfgNode, RunPosition], Batches]
+    evaluate: Callable[[CfgNode, Any], Results]
+    draw_examples: Callable[[CfgNode, Trainee, Path], None]
+    predict: Callable[[Weights, Sequence[str], Sequence[str], Path, float | None], list[dict[str, Any]]]
+    visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None], int]
+    export: Callable[[Weights, Sequence[str], Sequence[str], Path, int, Path | None], dict[str, Any]]
+    profile: Callable[[Weights, Sequence[str], str, str], tuple[list[Subject], Size, str]]
+    study: Study

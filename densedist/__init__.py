@@ -1,0 +1,46 @@
+"""Distil strong detectors and segmentation models into small students.
+
+For notebooks and scripts: train, evaluate, predict, compare, export, load_student. The command of the same name does
+the same from a shell. Nothing heavy is imported before it is asked for.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# In a checkout common, det, seg and configs lie beside this folder; in an installed package, within it.
+if not (Path(__file__).parent / "common").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
+
+if TYPE_CHECKING:
+    from densedist.api import compare, evaluate, export, load_student, predict, train
+    from densedist.common.errors import UserError
+
+__all__ = ["UserError", "compare", "evaluate", "export", "load_student", "predict", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "UserError":
+        from densedist.common.errors import UserError
+
+        return UserError
+    if name in __all__:
+        require_detectron2()
+        from densedist import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def require_detectron2() -> None:
+    """
+    Raises:
+        ImportError: Detectron2 is not installed; in one line, with the commands that put it right.
+    """
+    if find_spec("detectron2") is None:
+        folder = next(path for place in __path__ if (path := Path(place, "packaging", "detectron2")).is_dir())
+        raise ImportError(
+            "densedist needs Detectron2, which PyPI does not have under that name: "
+            f"`pip install {folder}` installs it without a compiler, "
+            "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2` compiles it"
+        )

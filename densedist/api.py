@@ -1,0 +1,189 @@
+"""What the commands do, as functions of plain values that give plain data or a plain model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from densedist.common.compare.study import Study
+from densedist.common.engine import train as engine
+from densedist.common.engine.locate import Weights, locate
+from densedist.common.export import FORMATS, check_formats
+from densedist.common.task import Task
+from densedist.tasks import task_named, task_of
+
+# Keys of a config and their values, as a mapping or as on a command line: ["SOLVER.MAX_ITER", "100"].
+Overrides = Mapping[str, Any] | Sequence[str]
+
+
+def train(config: str, overrides: Overrides = (), *, resume: bool = False, task: str = "") -> dict[str, Any]:
+    """Train a student, with a teacher where the config names one, in this process.
+
+    Args:
+        config: a config file, or a name among the packaged ones or in Detectron2's model zoo.
+        resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+        task: "det" or "seg"; default: as the config says.
+
+    Returns:
+        the results at the end in percent, as in results.json: {"bbox": {"AP": …}} or {"sem_seg": {"mIoU": …}}.
+
+    Raises:
+        UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.
+    """
+    side = task_named(task) if task else task_of(config)
+    cfg = side.load_config(config, _words(overrides), True)
+    engine.train(cfg, side, resume)
+    results = Path(cfg.OUTPUT_DIR, "results.json")
+    return json.loads(results.read_text()) if results.is_file() else {}
+
+
+def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task: str = "") -> dict[str, Any]:
+    """Evaluate trained weights on DATASETS.TEST; files go to OUTPUT_DIR, which is not the run's own by default.
+
+    Args:
+        weights: a checkpoint, the OUTPUT_DIR of a finished run, or a folder of SMP's save_pretrained.
+        config: default: the config.yaml beside the weights.
+        task: "det" or "seg"; default: as the config says.
+
+    Returns:
+        the results in percent, as of train.
+
+    Raises:
+        UserError: something in the config, the data or the weights.
+    """
+    found, words = for_evaluation(weights, config, _words(overrides))
+    side = task_named(task) if task else task_of(found.config)
+    return dict(engine.evaluate(side.load_config(found.config, words, found.own), side, found.file, found.key))
+
+
+def predict(
+    weights: str,
+    images: Sequence[str | Path],
+    overrides: Overrides = (),
+    *,
+    config: str = "",
+    output_dir: str | Path = "output/predict",
+    score_threshold: float | None = None,
+) -> list[dict[str, Any]]:
+    """Predict images, and draw what is predicted.
+
+    Args:
+        weights, config: see evaluate.
+        images: files and folders.
+        output_dir: for a PNG of each image and predictions.json.
+        score_threshold: of a detector's boxes, in [0, 1]; default 0.5.
+
+    Returns:
+        what predictions.json holds: of detection an entry for each box, of segmentation for each image.
+
+    Raises:
+        UserError: an image that cannot be used, or wrong weights.
+    """
+    found, side = _find(weights, config)
+    return side.predict(found, _words(overrides), [str(image) for image in images], Path(output_dir), score_threshold)
+
+
+def compare(
+    config: str,
+    overrides: Overrides = (),
+    *,
+    methods: Sequence[str] = ("none", "kd", "dist"),
+    seeds: Sequence[int] = (0, 1, 2),
+    unlabeled: Sequence[str] = (),
+    equal_time: bool = False,
+    jobs: int = 1,
+    output_dir: str | Path = "output/compare",
+    task: str = "",
+) -> dict[str, Any]:
+    """Train one student by several methods and seeds; what has been trained before is not repeated.
+
+    Args:
+        config, task: see train.
+        methods: names of losses in small letters, joined by "+"; none, inter, intra, unlabeled.
+        unlabeled: data sets of the method "unlabeled".
+        equal_time: the same time for each method, not the same iterations.
+        jobs: runs at a time.
+        output_dir: for the runs, results.json, table.md and curves.png.
+
+    Returns:
+        what results.json holds: for each method mean, standard deviation, gain over none, and each seed.
+
+    Raises:
+        UserError: a wrong config or method, before anything is trained.
+    """
+    side = task_named(task) if task else task_of(config)
+    study = Study(
+        side, config, methods, seeds, Path(output_dir), _words(overrides), unlabeled, equal_time=equal_time, jobs=jobs
+    )
+    return study.run()
+
+
+def export(
+    weights: str,
+    overrides: Overrides = (),
+    *,
+    config: str = "",
+    formats: Sequence[str] = FORMATS,
+    output_dir: str | Path = "",
+    images: int = 16,
+    image_folder: str | Path = "",
+) -> dict[str, Any]:
+    """Write a student in forms that others run, and compare each with PyTorch.
+
+    Args:
+        weights, config: see evaluate.
+        formats: any of weights, onnx, torch.
+        output_dir: default: export beside the weights.
+        images: how many of DATASETS.TEST, or of image_folder where it is given, are compared.
+
+    Returns:
+        what export.json holds; its "failures" are empty if all is well.
+
+    Raises:
+        UserError: wrong weights, no images, or a model that cannot be exported.
+    """
+    chosen = check_formats(formats)
+    found, side = _find(weights, config)
+    output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
+    folder = Path(image_folder) if image_folder else None
+    return side.export(found, _words(overrides), chosen, output, images, folder)
+
+
+def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:
+    """The plain model of trained weights, in eval mode: as stock Detectron2 or SMP would build it.
+
+    Args:
+        weights, config: see evaluate.
+
+    Raises:
+        UserError: wrong weights.
+    """
+    found, side = _find(weights, config)
+    cfg = side.read_config(found.config, _words(overrides), found.own)
+    return side.plain(side.load_model(cfg, found.file, found.key), cfg)
+
+
+def for_evaluation(weights: str, config: str, words: Sequence[str]) -> tuple[Weights, list[str]]:
+    """The weights to evaluate, a checkpoint of Detectron2's catalog among them, and the overrides.
+
+    With the config of a run its results go to a folder of their own: the run's has those of the training.
+    """
+    if config and not Path(weights).is_dir():
+        return Weights(weights, config), list(words)
+    found = locate(weights, config)
+    own_folder = ["OUTPUT_DIR", str(Path(found.file).parent / "evaluation")]
+    return found, [*(() if found.own else own_folder), *words]
+
+
+def _find(weights: str, config: str) -> tuple[Weights, Task]:
+    found = locate(weights, config)
+    return found, task_of(found.config)
+
+
+def _words(overrides: Overrides) -> list[str]:
+    """As on a command line."""
+    if isinstance(overrides, Mapping):
+        return [str(word) for pair in overrides.items() for word in pair]
+    return list(overrides)

@@ -1,0 +1,53 @@
+"""The command `densedist COMMAND …`, as which the scripts in tools/ work too: parse first, import later."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from densedist import require_detectron2
+from densedist.command import benchmark, student, training
+from densedist.command.arguments import Parser
+
+Add, Run = Callable[[Parser], None], Callable[[argparse.Namespace], None]
+COMMANDS: dict[str, tuple[Add, Run]] = {
+    "train": (training.add_train, training.train),
+    "eval": (training.add_eval, training.evaluate),
+    "compare": (training.add_compare, training.compare),
+    "predict": (student.add_predict, student.predict),
+    "visualize": (student.add_visualize, student.visualize),
+    "export": (student.add_export, student.export),
+    "profile": (student.add_profile, student.profile),
+    "benchmark": (benchmark.add_benchmark, benchmark.benchmark),
+    "quickstart": (training.add_quickstart, training.quickstart),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command with its arguments, those of the process by default.
+
+    What is wrong ends in one line and exit code 2.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<12}{add.__doc__}" for name, (add, _) in COMMANDS.items()]
+        print("\n".join(["usage: densedist COMMAND …, densedist COMMAND --help", "", *lines]))
+        return
+    name = words[0]
+    if name not in COMMANDS:
+        Parser().error(f"there is no command {name}; want one of {', '.join(COMMANDS)}")
+    add, run = COMMANDS[name]
+    parser = Parser(prog=f"densedist {name}", description=add.__doc__)
+    add(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
+    args = parser.parse_intermixed_args(words[1:])
+    # Detectron2 compiles two helpers with it at import; nothing that a user could change.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    try:
+        require_detectron2()
+    except ImportError as error:
+        parser.error(str(error))
+    from densedist.common.engine.launch import guarded
+
+    guarded(partial(run, args), args.debug)

@@ -1,0 +1,119 @@
+"""The commands about a trained student: predict, visualize, export, profile."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from densedist.command.arguments import (
+    Parser,
+    add_output,
+    add_overrides,
+    add_score,
+    add_teacher,
+    add_weights,
+    check_count,
+    comma_list,
+    files_and_overrides,
+    overrides,
+)
+
+
+def add_predict(parser: Parser) -> None:
+    """pictures and predictions of images: densedist predict --weights W IMAGES … [KEY VALUE …]"""
+    add_weights(parser)
+    add_output(parser, "output/predict")
+    add_score(parser, "0.5")
+    add_overrides(parser, "IMAGES")
+
+
+def predict(args: argparse.Namespace) -> None:
+    from densedist import api
+
+    images, words = files_and_overrides(args)
+    api.predict(
+        args.weights,
+        images,
+        words,
+        config=args.config_file,
+        output_dir=args.output_dir,
+        score_threshold=args.score_threshold,
+    )
+
+
+def add_visualize(parser: Parser) -> None:
+    """student, teacher and truth, and what DIST keeps: densedist visualize --weights W [FOLDER] [KEY VALUE …]"""
+    parser.epilog = "FOLDER is one of images; without it those of DATASETS.TEST are drawn, with their truth."
+    add_weights(parser)
+    add_teacher(parser)
+    add_output(parser, "output/visualize")
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="how many, from the first")
+    add_score(parser, "where its F1 is best")
+    add_overrides(parser, "FOLDER")
+
+
+def visualize(args: argparse.Namespace) -> None:
+    from densedist.common.engine.locate import locate
+    from densedist.tasks import task_of
+
+    check_count(args.images, "--images")
+    folders, words = files_and_overrides(args)
+    if len(folders) > 1:
+        Parser().error(f"FOLDER: want one folder of images, not {' '.join(folders)}")
+    found = locate(args.weights, args.config_file)
+    folder = folders[0] if folders else None
+    draw = task_of(found.config).visualize
+    draw(found, words, args.teacher, folder, args.images, args.output_dir, args.score_threshold)
+
+
+def add_export(parser: Parser) -> None:
+    """a student for those who run it elsewhere: densedist export --weights W [KEY VALUE …]"""
+    add_weights(parser)
+    parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help="default: %(default)s")
+    add_output(parser, "", "default: export beside the weights")
+    parser.add_argument("--images", type=int, default=16, metavar="N", help="of DATASETS.TEST, to compare on")
+    parser.add_argument("--image-folder", default="", metavar="D", help="compare on images of this folder instead")
+    add_overrides(parser)
+
+
+def export(args: argparse.Namespace) -> None:
+    from densedist import api
+
+    check_count(args.images, "--images")
+    done = api.export(
+        args.weights,
+        overrides(args),
+        config=args.config_file,
+        formats=args.format,
+        output_dir="" if args.output_dir == Path() else args.output_dir,
+        images=args.images,
+        image_folder=args.image_folder,
+    )
+    for failure in done["failures"]:
+        print(f"failed: {failure}", file=sys.stderr)
+    if done["failures"]:
+        sys.exit(1)
+
+
+def add_profile(parser: Parser) -> None:
+    """what a student costs beside its teacher: densedist profile --weights W [--size H W …] [KEY VALUE …]"""
+    add_weights(parser)
+    add_teacher(parser)
+    text = "of the images; may be given several times"
+    parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    add_overrides(parser)
+
+
+def profile(args: argparse.Namespace) -> None:
+    from densedist.common.benchmark.inference import measure_and_report
+    from densedist.common.benchmark.measure import best_device
+    from densedist.common.engine.locate import locate
+    from densedist.tasks import task_of
+
+    for side in (side for size in args.size for side in size):
+        check_count(side, "--size")
+    found, device = locate(args.weights, args.config_file), best_device()
+    subjects, usual, note = task_of(found.config).profile(found, overrides(args), args.teacher, device.type)
+    if len(subjects) == 1:
+        print("Without a teacher: none is named by the config, or --teacher is none.")
+    measure_and_report(subjects, [(h, w) for h, w in args.size] or [usual], note, device, args.json)

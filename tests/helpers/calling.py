@@ -1,0 +1,22 @@
+"""The command `densedist`, called in this process."""
+
+import pytest
+
+from densedist.command import main
+
+
+def densedist(*argv):
+    """What the shell does with `densedist argv …`."""
+    main([str(word) for word in argv])
+
+
+def complaint(capsys, *argv):
+    """The last line that a wrong command line ends in, without its "error: "; no traceback."""
+    with pytest.raises(SystemExit) as stop:
+        densedist(*argv)
+    assert stop.value.code == 2
+    seen = capsys.readouterr().err
+    assert "Traceback" not in seen
+    last = seen.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last.removeprefix("error: ")
