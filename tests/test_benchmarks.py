@@ -38,7 +38,8 @@ def test_data_of_every_loader(tmp_path):
 def test_step_and_its_parts(tmp_path):
     cfg = config(STUDENT, *save_teacher(tmp_path))
     models = [build_model(c).train() for c in (cfg, without_distillation(cfg))]
-    case = step.Case("tiny", *models, batch(), teach=lambda: models[0].teacher.model.backbone(torch.rand(1, 3, 64, 64)))
+    backbone = models[0].distillation.teacher.model.backbone
+    case = step.Case("tiny", *models, batch(), teach=lambda: backbone(torch.rand(1, 3, 64, 64)))
     step.main([case], torch.device("cpu"), tmp_path / "f.json")
     assert figures(tmp_path / "f.json")["tiny"]["seconds"].keys() == {"together", "student", "teacher"}
 

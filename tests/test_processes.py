@@ -12,11 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
-from densedist.det.task import evaluate_weights as evaluate_det
-from densedist.det.task import load_config as load_det
-from densedist.seg.segmenter import build_segmenter
-from densedist.seg.task import evaluate_weights as evaluate_seg
-from densedist.seg.task import load_config as load_seg
+from densedist.common.engine.train import evaluate as evaluate_weights
+from densedist.seg.models import build_segmenter
+from densedist.tasks import task_named
 from helpers import scenes, tiny
 from helpers.processes import run_processes
 
@@ -34,8 +32,8 @@ OF_DETECTRON2 = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"}
 def det_model(file, keys):
     model = build_model(tiny.config(file, *keys))
     if isinstance(model, RetinaNet):  # its first logits are all alike, and their correlations rounding in float32
-        model.double().teacher.model.double()
-        model.teacher.precision = torch.float64
+        model.double().distillation.teacher.model.double()
+        model.distillation.teacher.precision = torch.float64
     return model, [image for seed in range(4) for image in tiny.batch(1, seed)]  # of one size
 
 
@@ -94,12 +92,9 @@ def test_losses_and_gradients(make, file, keys, tmp_path):
         run_processes(count, compare, make, file, keys, tmp_path / "alone.pth")
 
 
-def evaluate(rank, count, task, keys, weights):
-    load, score, file = {
-        "det": (load_det, evaluate_det, tiny.STUDENT),
-        "seg": (load_seg, evaluate_seg, scenes.STUDENT),
-    }[task]
-    score(load(str(file), keys), str(weights), "--weights")
+def evaluate(rank, count, name, keys, weights):
+    task, file = task_named(name), {"det": tiny.STUDENT, "seg": scenes.STUDENT}[name]
+    evaluate_weights(task.load_config(str(file), keys), task, str(weights), "--weights")
 
 
 @pytest.mark.parametrize("task", ["det", "seg"])

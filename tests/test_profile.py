@@ -1,10 +1,6 @@
-"""tools/profile.py from its command line to the table. How fast anything is depends on the machine."""
+"""densedist profile from its command line to the table. How fast anything is depends on the machine."""
 
 import json
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +8,8 @@ from torch import nn
 
 from densedist.common.benchmark import inference
 from helpers import scenes, tiny
+from helpers.calling import complaint, densedist
 
-TOOL = Path(__file__).parents[2] / "tools" / "profile.py"
 SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, resized")}
 
 
@@ -21,8 +17,7 @@ SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, 
 def profile(monkeypatch):
     def call(*argv):
         monkeypatch.setattr(inference, "BATCHES", (1, 2))
-        monkeypatch.setattr("sys.argv", ["profile.py", *map(str, argv)])
-        runpy.run_path(str(TOOL), run_name="__main__")
+        densedist("profile", *argv)
 
     return call
 
@@ -39,7 +34,7 @@ def save_run(folder, side, *overrides):
 @pytest.mark.parametrize("side", list(SIDES))
 def test_teacher_and_student_side_by_side(side, profile, tmp_path, capsys):
     save_run(tmp_path, side)
-    profile("--weights", tmp_path, "--size", 64, 64, 64, 96, "--json", tmp_path / "figures.json")
+    profile("--weights", tmp_path, "--size", 64, 64, "--size", 64, 96, "--json", tmp_path / "figures.json")
     seen = capsys.readouterr().out
     assert f"Inference of {SIDES[side][1]}" in seen
     assert seen.count("times as fast as its teacher") == 2
@@ -76,19 +71,11 @@ def test_teacher_that_is_gone(profile, tmp_path, capsys):
     )
 
 
-def test_half_a_size(profile, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        profile("--weights", tmp_path, "--size", 64)
-    assert stop.value.code == 2
-    assert "error: --size is 64: want pairs of height and width, each 1 or more" in capsys.readouterr().err
+def test_half_a_size(tmp_path, capsys):
+    assert complaint(capsys, "profile", "--weights", tmp_path, "--size", 64) == "argument --size: expected 2 arguments"
+    assert complaint(capsys, "profile", "--weights", tmp_path, "--size", 0, 9) == "--size is 0: want 1 or more"
 
 
 def test_multiply_adds_by_hand():
     layer = nn.Conv2d(3, 4, 3, padding=1)
     assert inference.multiply_adds(layer, torch.zeros(1, 3, 5, 6))[0] == 3 * 3 * 3 * 4 * 5 * 6
-
-
-def test_python_finds_its_own_profile_beside_the_tools():
-    """cProfile, which Detectron2's engine comes to import, wants it; a script's folder is first on the path."""
-    program = f"import sys; sys.path.insert(0, {str(TOOL.parent)!r}); import common, cProfile"
-    subprocess.run([sys.executable, "-c", program], check=True)

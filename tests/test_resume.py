@@ -4,21 +4,22 @@ import errno
 import json
 import os
 import signal
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import common.trainer
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from densedist.common.engine.launch import parser, run
 from densedist.common.engine.preemption import REQUEUE
 from densedist.common.engine.run_folder import RunCheckpointer
+from densedist.common.engine.trainer import Trainer
 from densedist.common.errors import UserError
 from densedist.seg.data import Reader
-from densedist.seg.task import main as train_seg
+from densedist.seg.task import TASK
 from helpers import scenes, tiny
+from helpers.calling import densedist
 from helpers.killing import differences
 from helpers.processes import run_processes
 
@@ -28,9 +29,9 @@ RETINANET = ["--config-file", tiny.DIGITS / "retinanet_r10_quarter.yaml", *DET[2
 SHORT = ["SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2"]
 
 
-def train(output, argv, *options, task=train_seg):
+def train(output, argv, *options, task="seg"):
     config, keys = argv[:2], argv[2:]
-    run(task, parser(""), [*options, *map(str, config), *SHORT, *map(str, keys), "OUTPUT_DIR", str(output)])
+    densedist("train", task, *options, *config, *SHORT, *keys, "OUTPUT_DIR", output)
     return Path(output)
 
 
@@ -41,18 +42,18 @@ def teacher(tmp_path_factory):
 
 @pytest.fixture
 def sigterm(monkeypatch):
-    """Makes a training get SIGTERM in the midst of its iteration number n, once."""
+    """Makes a run get SIGTERM in the midst of its iteration number n, once."""
 
     def at(iteration):
-        step = common.trainer.Trainer.run_step
+        step = Trainer.run_step
 
         def run_step(trainer):
             if trainer.iter == iteration:
-                monkeypatch.setattr(common.trainer.Trainer, "run_step", step)
+                monkeypatch.setattr(Trainer, "run_step", step)
                 os.kill(os.getpid(), signal.SIGTERM)
             step(trainer)
 
-        monkeypatch.setattr(common.trainer.Trainer, "run_step", run_step)
+        monkeypatch.setattr(Trainer, "run_step", run_step)
 
     return at
 
@@ -60,18 +61,18 @@ def sigterm(monkeypatch):
 @pytest.mark.parametrize(
     ("task", "argv"),
     [
-        (train_seg, [*SEG, "SOLVER.AMP.ENABLED", "True"]),
-        (train_seg, [*SEG, "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]),
-        (train_seg, [*SEG, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
-        (train_seg, [*SEG, "SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]),
-        (train_seg, [*SEG, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
-        (train_det, [*DET, "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.EMA_DECAY", "0.5"]),
-        (train_det, RETINANET),
+        ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True"]),
+        ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]),
+        ("seg", [*SEG, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
+        ("seg", [*SEG, "SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]),
+        ("seg", [*SEG, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
+        ("det", [*DET, "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.EMA_DECAY", "0.5"]),
+        ("det", RETINANET),
     ],
     ids=["float16", "bfloat16", "accumulation", "EMA", "no clipping, two workers", "R-CNN", "RetinaNet"],
 )
 def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, argv, sigterm, teacher):
-    if task is train_seg:
+    if task == "seg":
         argv = [*argv, *teacher, "DISTILL.MIMIC.WEIGHT", "1.0", "DATASETS.UNLABELED", "['train']"]
     whole = train(tmp_path / "whole", argv, task=task)
     sigterm(2)
@@ -97,7 +98,7 @@ def test_sigterm_while_it_evaluates_ends_at_once_and_the_evaluation_is_repeated(
             os.kill(os.getpid(), signal.SIGTERM)
         return {"sem_seg": {"mIoU": 50.0}}
 
-    monkeypatch.setattr("seg.training.evaluate", evaluate)
+    monkeypatch.setattr("densedist.seg.task.TASK", replace(TASK, evaluate=evaluate))
     keys = [*SEG, "TEST.EVAL_PERIOD", "3"]
     with pytest.raises(SystemExit) as stop:
         train(tmp_path, keys)
@@ -158,9 +159,9 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
 
 @pytest.fixture
 def message(tmp_path, capsys):
-    """Runs train_seg in a folder and returns its one line on standard error."""
+    """Runs densedist train in a folder and returns its one line on standard error."""
 
-    def call(argv, *options, task=train_seg):
+    def call(argv, *options, task="seg"):
         with pytest.raises(SystemExit) as stop:
             train(tmp_path / "run", argv, *options, task=task)
         assert stop.value.code == 2
@@ -180,7 +181,7 @@ def test_folder_of_another_run(tmp_path, message):
     before = (train(tmp_path / "run", SEG) / "metrics.json").read_bytes()
     text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to go on with it, or another OUTPUT_DIR"
     assert message(SEG) == text
-    assert message(DET, task=train_det) == text
+    assert message(DET, task="det") == text
     assert (tmp_path / "run" / "metrics.json").read_bytes() == before
 
 
@@ -211,7 +212,7 @@ def test_full_disk_anywhere_else_is_one_line_too(message, monkeypatch):
     def full(cfg, model):
         raise OSError(errno.ENOSPC, "No space left on device", "inference/confusion.png")
 
-    monkeypatch.setattr("seg.training.evaluate", full)
+    monkeypatch.setattr("densedist.seg.task.TASK", replace(TASK, evaluate=full))
     assert message(SEG) == "error: [Errno 28] No space left on device: 'inference/confusion.png'"
 
 
@@ -243,7 +244,7 @@ class Losses(torch.nn.Module):
 def steps(values, **options):
     """The trainer after a step on each value, its weight after each."""
     model = Losses()
-    trainer = common.trainer.Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), **options)
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), **options)
     trainer.reset_data_loader(lambda: ([{"name": f"image{i}", "value": v}] for i, v in enumerate(values)))
     weights = []
     with EventStorage():

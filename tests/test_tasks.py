@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from helpers.tiny import defaults
 
 from densedist.common.engine.locate import with_teacher
 from densedist.common.errors import UserError
 from densedist.tasks import task_of
+from helpers.tiny import defaults
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

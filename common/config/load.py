@@ -71,7 +71,7 @@ def load(
     pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
     path = find_config(config_file, key) if config_file else ""
     loaded = read_file(path) if path else {}
-    if "TRUST_IMPORTS" in loaded:
+    if loaded.pop("TRUST_IMPORTS", False):  # False may be there: it is the default
         raise UserError(f"TRUST_IMPORTS is for the command line: take it out of {path}")
     _import(loaded, path, dict(pairs), own)
     cfg = grammar.config()

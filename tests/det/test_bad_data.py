@@ -8,6 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from densedist.common.randomness import RunPosition
 from densedist.det import annotations, checks
 from densedist.det.data import register_coco_format, training_batches
 from helpers.calling import densedist

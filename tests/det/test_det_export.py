@@ -1,8 +1,6 @@
 """An exported detector finds what the trained one finds, whoever runs it."""
 
 import json
-import runpy
-from pathlib import Path
 
 import onnx
 import onnxruntime
@@ -13,21 +11,15 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
+from densedist.common.engine.locate import locate
 from densedist.det import add_distill_config
-from densedist.det.models import load_trained
+from densedist.det.models import load_trained, read_config
 from densedist.det.stock import stock_config
-from densedist.det.task import read_config
+from helpers.calling import densedist
 from helpers.tiny import DIGITS, STUDENT, batch, save_teacher
 
-TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 MODELS = {"rcnn": (STUDENT, GeneralizedRCNN), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNet)}
 FEW = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.01", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.15"]
-
-
-def tool(*argv):
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("sys.argv", ["export.py", *map(str, argv)])
-        runpy.run_path(str(TOOL), run_name="__main__")
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -37,7 +29,7 @@ def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     save_teacher(folder, *FEW, file=file)
     (folder / "weights.pth").rename(folder / "model_final.pth")
-    tool("--weights", folder, "--images", "2")
+    densedist("export", "--weights", folder, "--images", "2")
     return folder, kind
 
 
@@ -55,7 +47,7 @@ def assert_same(ours, theirs):
 
 def test_every_format_finds_the_same_at_another_size(exported):
     folder, kind = exported
-    model = load_trained(str(folder)).model
+    model = load_trained(locate(str(folder))).model
     image = batch(2, size=112)[1]["image"]
     ours = found(model, image)
 
@@ -95,7 +87,7 @@ def test_comparison_is_written(exported):
 
 
 def test_config_of_a_stock_model_has_stock_keys_only(tmp_path):
-    cfg = read_config("configs/det/coco/faster_rcnn_r50_dist.yaml", [])
+    cfg = read_config("det/coco/faster_rcnn_r50_dist.yaml", [])
     stock = stock_config(cfg)
     assert stock.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
     (tmp_path / "config.yaml").write_text(stock.dump())
@@ -106,7 +98,7 @@ def test_config_of_a_stock_model_has_stock_keys_only(tmp_path):
 
 def test_no_data_to_compare_on(exported, capsys):
     with pytest.raises(SystemExit) as stop:
-        tool("--weights", exported[0], "DATASETS.TEST", "('gone',)")
+        densedist("export", "--weights", exported[0], "DATASETS.TEST", "('gone',)")
     assert stop.value.code == 2
     seen = capsys.readouterr().err
     assert seen.startswith("error: DATASETS.TEST: there is no data set gone")

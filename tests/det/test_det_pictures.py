@@ -1,4 +1,4 @@
-"""tools/predict.py and tools/visualize.py for detectors, and the pictures of models in memory."""
+"""densedist predict and visualize for detectors, and the pictures of models in memory."""
 
 import copy
 import json
@@ -12,17 +12,23 @@ from detectron2.engine import DefaultPredictor
 from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
+from densedist.common.distill.distillation import Distillation
+from densedist.common.engine.locate import locate
+from densedist.common.task import Trainee
 from densedist.det.models import build, load_trained
-from densedist.det.pictures import examples
+from densedist.det.pictures import draw_examples
 from densedist.det.predict import read_input
-from densedist.det.rcnn import RCNNTeacher
-from densedist.det.retinanet import RetinaNetTeacher
+from densedist.det.rcnn import DistillRCNN, RCNNTeacher
+from densedist.det.retinanet import DistillRetinaNet, RetinaNetTeacher
+from densedist.det.samples import test_samples as samples_of_split
 from densedist.det.visualize import relations_of
-from densedist.det.visualize import test_samples as samples_of_split
-from helpers.calling import call, complaint
+from helpers.calling import complaint, densedist
 from helpers.tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
 
-STUDENTS = {"rcnn": (STUDENT, RCNNTeacher), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNetTeacher)}
+STUDENTS = {
+    "rcnn": (STUDENT, RCNNTeacher, DistillRCNN),
+    "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNetTeacher, DistillRetinaNet),
+}
 
 
 def run(folder, *overrides, file=STUDENT):
@@ -52,9 +58,9 @@ def images(tmp_path):
     return folder
 
 
-def test_predictions_are_those_of_the_default_predictor(runs, images, tmp_path, monkeypatch, capsys):
+def test_predictions_are_those_of_the_default_predictor(runs, images, tmp_path, capsys):
     output = tmp_path / "out"
-    call(monkeypatch, "predict", "--weights", runs["teacher"], "--output", output, "--score-threshold", "0.3", images)
+    densedist("predict", "--weights", runs["teacher"], "--output-dir", output, "--score-threshold", "0.3", images)
     assert all((output / f"{name}.png").stat().st_size > 1000 for name in ("noise", "scene"))
     written = json.loads((output / "predictions.json").read_text())
     assert f"{len(written)} objects in 2 images" in capsys.readouterr().out
@@ -77,25 +83,25 @@ def test_predictions_are_those_of_the_default_predictor(runs, images, tmp_path, 
             assert (coco_mask.decode(entry["segmentation"]) != mask.numpy()).mean() < 0.01
 
 
-def test_split_with_truth_and_teacher(runs, tmp_path, monkeypatch):
+def test_split_with_truth_and_teacher(runs, tmp_path):
     output = tmp_path / "out"
-    few = ["--images", "1", "--opts", "DATASETS.TEST", "('digits_test',)", "DATASETS.TRAIN", "('gone',)"]
-    call(monkeypatch, "visualize", "--weights", runs["student"], "--output", output, *few)
+    few = ["--images", "1", "DATASETS.TEST", "('digits_test',)", "DATASETS.TRAIN", "('gone',)"]
+    densedist("visualize", "--weights", runs["student"], "--output-dir", output, *few)
     first = min(digits.images("test").iterdir())
     assert {path.name for path in output.iterdir()} == {"overview.png", "relations.png", first.name}
 
 
-def test_folder_and_another_teacher(runs, images, tmp_path, monkeypatch):
+def test_folder_and_another_teacher(runs, images, tmp_path):
     output = tmp_path / "out"
-    options = ["--weights", runs["student"] / "model_final.pth", "--teacher", runs["student"], "--output", output]
-    call(monkeypatch, "visualize", *options, "--images", "1", images)
+    options = ["--weights", runs["student"] / "model_final.pth", "--teacher", runs["student"], "--output-dir", output]
+    densedist("visualize", *options, "--images", "1", images)
     assert {path.stem for path in output.iterdir()} == {"noise", "overview", "relations"}
 
 
-def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, monkeypatch, caplog):
-    gone = ["--opts", "DISTILL.TEACHER.WEIGHTS", "gone.pth"]
-    options = ["--weights", runs["student"], "--output", tmp_path / "out"]
-    call(monkeypatch, "visualize", *options, images, *gone)
+def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, caplog):
+    gone = ["DISTILL.TEACHER.WEIGHTS", "gone.pth"]
+    options = ["--weights", runs["student"], "--output-dir", tmp_path / "out"]
+    densedist("visualize", *options, images, *gone)
     assert "without its teacher, whose weights gone.pth are not there: --teacher names another" in caplog.text
     assert (tmp_path / "out" / "relations.png").is_file()
 
@@ -108,31 +114,31 @@ def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, monke
         ("predict", ["gone.png"], "gone.png does not exist"),
         ("visualize", ["--score-threshold", "-1"], "--score-threshold is -1.0: want a number from 0 to 1"),
         ("visualize", ["--images", "0"], "--images is 0: want 1 or more"),
-        ("visualize", ["--opts", "DATASETS.TEST", "()"], "DATASETS.TEST is empty: name the data set, or a folder"),
+        ("visualize", ["DATASETS.TEST", "()"], "DATASETS.TEST is empty: name the data set, or a folder"),
         ("visualize", ["--teacher", "gone", "IMAGES"], "--teacher: there is no file gone"),
     ],
 )
-def test_what_is_wrong_is_one_line(runs, images, monkeypatch, capsys, tmp_path, tool, options, message):
+def test_what_is_wrong_is_one_line(runs, images, capsys, tmp_path, tool, options, message):
     words = [str(images) if word == "IMAGES" else word for word in options]
-    argv = ["--weights", runs["student"], "--output", tmp_path / "out", *words]
-    assert message in complaint(monkeypatch, capsys, tool, *argv)
+    argv = ["--weights", runs["student"], "--output-dir", tmp_path / "out", *words]
+    assert message in complaint(capsys, tool, *argv)
     assert not (tmp_path / "out").exists()
 
 
-def test_image_that_is_damaged_inside(runs, images, tmp_path, monkeypatch, capsys):
+def test_image_that_is_damaged_inside(runs, images, tmp_path, capsys):
     file = images / "scene.png"
     content = bytearray(file.read_bytes())
     content[60:360] = b"\xff" * 300
     file.write_bytes(content)
-    line = complaint(monkeypatch, capsys, "predict", "--weights", runs["student"], "--output", tmp_path / "out", file)
+    line = complaint(capsys, "predict", "--weights", runs["student"], "--output-dir", tmp_path / "out", file)
     assert f"{file} is damaged: " in line
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_model_with_its_double_as_teacher(kind, tmp_path):
     """In memory, in training, the double in the other channel order and half as precise."""
-    file, holder = STUDENTS[kind]
-    model = load_trained(str(run(tmp_path / "run", file=file))).model.train()
+    file, holder, distilling = STUDENTS[kind]
+    model = load_trained(locate(str(run(tmp_path / "run", file=file)))).model.train()
     cfg = config(file)
     double = copy.deepcopy(model)
     for buffer in (double.pixel_mean, double.pixel_std):
@@ -141,22 +147,24 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
     weight.data = weight.data.flip(1)
     teacher = holder(double, flip_channels=True)
     samples = samples_of_split(cfg, 2)
-    relations = relations_of(cfg, model.eval(), teacher, samples)
+    relations = relations_of(cfg, distilling, model.eval(), teacher, samples)
     np.testing.assert_allclose(relations.intra, 1, atol=1e-4)
     np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-3)
     model.train()
-    examples(cfg, model, holder(double, True, torch.bfloat16), tmp_path / "examples.png", 2)
+    distillation = Distillation(holder(double, True, torch.bfloat16), None)
+    cfg.TEST.EXAMPLES = 2
+    draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
     assert model.training
     assert (tmp_path / "examples.png").stat().st_size > 10_000
 
 
 def test_rows_of_relations(tmp_path):
     """Two-stage: the proposals, with background; one-stage: all anchors."""
-    for kind, (file, _) in STUDENTS.items():
+    for kind, (file, _, distilling) in STUDENTS.items():
         cfg = config(file)
         model = build(cfg).eval()
         samples = samples_of_split(cfg, 1)
-        relations = relations_of(cfg, model, None, samples)
+        relations = relations_of(cfg, distilling, model, None, samples)
         if kind == "rcnn":
             assert relations.student.shape == (11, 11)
             assert 0 < relations.rows <= cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 
 from densedist.common.quickstart import run
-from densedist.det.quickstart import TASK
+from densedist.det.task import TASK
 from helpers.tiny import SMALL
+
+SHORT = ["SOLVER.MAX_ITER", "2", *SMALL]
 
 
 def test_quickstart_trains_six_models_and_draws_them(tmp_path):
-    rows = run(replace(TASK, test=(*TASK.test, "SOLVER.MAX_ITER", "2", *SMALL)), tmp_path, seed=5)
+    rows = run(replace(TASK, study=replace(TASK.study, test=(*TASK.study.test, *SHORT))), tmp_path, seed=5)
     names = ["teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"]
     names.append("student, DIST, with unlabeled images")
     assert [row.name for row in rows] == names

@@ -10,13 +10,14 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
 
-from densedist.common.config import merge
-from densedist.common.distill.taps import per_image, record
-from densedist.common.engine.train import make_optimizer
+from densedist.common.config import load
+from densedist.common.distill.taps import per_image
+from densedist.common.engine.solver import make_optimizer
 from densedist.common.losses import DISTLoss, MimicLoss, RKDLoss
+from densedist.common.modules import record
 from densedist.det import add_distill_config
-from densedist.det.config import without_distillation
-from densedist.det.rcnn import load_teacher
+from densedist.det.config import GRAMMAR, without_distillation
+from densedist.det.rcnn import DistillRCNN
 from helpers.tiny import CONFIGS, STUDENT, batch, config, save_teacher
 
 BOX_ONLY = ("MODEL.MASK_ON", "False")
@@ -61,7 +62,7 @@ def test_loss_is_the_one_of_the_students_and_the_teachers_logits(student):
         record(student.roi_heads.box_pooler, lambda args, _: args[1]) as boxes,
     ):
         losses = losses_of(student, inputs)
-    teacher = student.teacher.model
+    teacher = student.distillation.teacher.model
     assert len(logits) == len(boxes) == 1
     assert sum(map(len, boxes[0])) == 2 * 32 == len(logits[0])
     features = teacher.backbone(teacher.preprocess_image(inputs).tensor)
@@ -72,9 +73,10 @@ def test_loss_is_the_one_of_the_students_and_the_teachers_logits(student):
 
 
 def test_teacher_sees_the_boxes_that_the_student_sampled(student):
+    taught = student.distillation.teacher.model
     with (
         record(student.roi_heads, lambda _, output: [p.proposal_boxes.tensor for p in output[0]]) as sampled,
-        record(student.teacher.model.roi_heads.box_pooler, lambda args, _: [b.tensor for b in args[1]]) as seen,
+        record(taught.roi_heads.box_pooler, lambda args, _: [b.tensor for b in args[1]]) as seen,
     ):
         losses_of(student, batch())
     assert len(seen) == 1
@@ -83,7 +85,7 @@ def test_teacher_sees_the_boxes_that_the_student_sampled(student):
 
 
 def test_only_the_needed_parts_of_the_teacher_run(student):
-    teacher = student.teacher.model
+    teacher = student.distillation.teacher.model
     unused = [teacher.proposal_generator, teacher.roi_heads.mask_head, *list(teacher.roi_heads.box_head)[1:]]
     handles = [part.register_forward_hook(lambda *_: pytest.fail("ran")) for part in unused]
     losses_of(student, batch())
@@ -127,25 +129,29 @@ def test_teacher_gives_the_logits_it_gives_alone_whatever_the_students_format(te
     """The student reads RGB, the teacher BGR with another mean; boxes and raw images are the same."""
     inputs = batch()
     boxes = [x["instances"].gt_boxes for x in inputs]
-    alone = load_teacher(config(STUDENT, *teacher_keys)).model
+    alone = DistillRCNN.load_teacher(config(STUDENT, *teacher_keys)).model
     features = alone.backbone(alone.preprocess_image(inputs).tensor)
     pooled = alone.roi_heads.box_pooler([features[f] for f in alone.roi_heads.box_in_features], boxes)
     wanted = alone.roi_heads.box_predictor[0](alone.roi_heads.box_head[0](pooled))[0]
 
     rgb = config(STUDENT, *teacher_keys, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]")
     as_rgb = [x["image"].flip(0) for x in inputs]
-    torch.testing.assert_close(load_teacher(rgb).taps({"cls_logits"}, as_rgb, [boxes], [])["cls_logits"][0], wanted)
-    unflipped = load_teacher(config(STUDENT, *teacher_keys)).taps({"cls_logits"}, as_rgb, [boxes], [])["cls_logits"][0]
+    torch.testing.assert_close(
+        DistillRCNN.load_teacher(rgb).taps({"cls_logits"}, as_rgb, [boxes])["cls_logits"][0], wanted
+    )
+    unflipped = DistillRCNN.load_teacher(config(STUDENT, *teacher_keys)).taps({"cls_logits"}, as_rgb, [boxes])[
+        "cls_logits"
+    ][0]
     assert not torch.allclose(unflipped, wanted)
 
 
 def test_mean_of_the_stages_is_the_mean_of_their_probabilities(teacher_keys):
-    teacher = load_teacher(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.CASCADE_STAGES", "mean"))
+    teacher = DistillRCNN.load_teacher(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.CASCADE_STAGES", "mean"))
     inputs = batch()
     boxes = [x["instances"].gt_boxes for x in inputs]
     heads = teacher.model.roi_heads
     with record(heads.box_pooler, lambda _, output: output) as pooled:
-        seen = teacher.taps({"cls_logits"}, [x["image"] for x in inputs], [boxes], [])["cls_logits"][0]
+        seen = teacher.taps({"cls_logits"}, [x["image"] for x in inputs], [boxes])["cls_logits"][0]
     stages = [predict(head(pooled[0]))[0] for head, predict in zip(heads.box_head, heads.box_predictor, strict=True)]
     torch.testing.assert_close(seen.softmax(1), torch.stack([s.softmax(1) for s in stages]).mean(0))
 
@@ -153,26 +159,26 @@ def test_mean_of_the_stages_is_the_mean_of_their_probabilities(teacher_keys):
 def test_teacher_is_in_no_part_of_the_student(student, teacher_keys):
     plain = build_model(without_distillation(config(STUDENT, *teacher_keys)))
     assert set(student.state_dict()) == set(plain.state_dict())
-    theirs = {id(parameter) for parameter in student.teacher.model.parameters()}
+    theirs = {id(parameter) for parameter in student.distillation.teacher.model.parameters()}
     assert not theirs & {id(parameter) for parameter in student.parameters()}
     assert not theirs & {
         id(p) for group in make_optimizer(config(STUDENT), student).param_groups for p in group["params"]
     }
-    assert copy.deepcopy(student).teacher is student.teacher
+    assert copy.deepcopy(student).distillation.teacher is student.distillation.teacher
 
 
 def test_teacher_stays_frozen_in_eval_mode_and_unchanged(student):
-    before = copy.deepcopy(student.teacher.model.state_dict())
+    before = copy.deepcopy(student.distillation.teacher.model.state_dict())
     student.train()
     with EventStorage():
         losses = student(batch())
         sum(losses.values()).backward()
-    for module in student.teacher.model.modules():
+    for module in student.distillation.teacher.model.modules():
         assert not module.training
-    for parameter in student.teacher.model.parameters():
+    for parameter in student.distillation.teacher.model.parameters():
         assert not parameter.requires_grad
         assert parameter.grad is None
-    for name, value in student.teacher.model.state_dict().items():
+    for name, value in student.distillation.teacher.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
@@ -189,7 +195,9 @@ def test_teacher_does_not_move_the_random_numbers_of_the_student(teacher_keys):
 def test_student_in_eval_mode_is_the_plain_model(student, teacher_keys):
     plain = build_model(without_distillation(config(STUDENT, *teacher_keys)))
     plain.load_state_dict(student.state_dict())
-    handle = student.teacher.model.backbone.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
+    handle = student.distillation.teacher.model.backbone.register_forward_hook(
+        lambda *_: pytest.fail("the teacher ran")
+    )
     seen, wanted = (model.eval()(batch()) for model in (student, plain))
     handle.remove()
     for ours, theirs in zip(seen, wanted, strict=True):
@@ -209,7 +217,7 @@ def test_batch_without_any_roi_gives_a_zero_with_gradient(student):
 
 def test_all_weights_zero_means_no_teacher(teacher_keys):
     model = build_model(config(STUDENT, *teacher_keys, "DISTILL.DIST.WEIGHT", "0"))
-    assert model.teacher is None
+    assert model.distillation is None
     assert "loss_dist" not in losses_of(model.train(), batch())
 
 
@@ -245,9 +253,7 @@ def test_every_shipped_config_builds_and_trains_a_step():
     assert len(files) > 10
     seen = set()
     for file in files:
-        cfg = get_cfg()
-        add_distill_config(cfg)
-        merge(cfg, str(file))
+        cfg = load(GRAMMAR, str(file))
         cfg.MODEL.DEVICE = "cpu"
         if cfg.MODEL.dump() in seen:  # another loss on a model that has been here
             continue
@@ -266,12 +272,12 @@ def test_mimic_on_the_maps_of_both_backbones(teacher_keys):
     keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.MIMIC.WEIGHT", "2.0"]
     torch.manual_seed(0)
     model = build_model(config(STUDENT, *teacher_keys, *keys)).train()
-    inputs, teacher = batch(), model.teacher.model
+    inputs, teacher = batch(), model.distillation.teacher.model
     with record(model.backbone, lambda _, output: output) as ours:
         losses = losses_of(model, inputs)
     with torch.no_grad():
         theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
-    adapters = model.distiller.adapters["mimic"]
+    adapters = model.distillation.distiller.adapters["mimic"]
     wanted = sum(MimicLoss()(a(ours[0][n]), theirs[n]) for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True))
     assert torch.allclose(losses["loss_mimic"], 2 * wanted)
 
@@ -280,7 +286,7 @@ def test_relations_among_the_regions_of_both_sides(teacher_keys):
     keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"]
     torch.manual_seed(0)
     model = build_model(config(STUDENT, *teacher_keys, *keys)).train()
-    inputs, teacher = batch(), model.teacher.model
+    inputs, teacher = batch(), model.distillation.teacher.model
     with record(model.roi_heads.box_pooler, lambda args, output: (args[1], output)) as regions:
         losses = losses_of(model, inputs)
     boxes, pooled = regions[0]
@@ -296,5 +302,7 @@ def test_adapters_are_no_part_of_the_student(teacher_keys):
     plain = build_model(without_distillation(config(STUDENT)))
     assert set(model.state_dict()) == set(plain.state_dict())
     extra = {name for name, _ in model.named_parameters()} - {name for name, _ in plain.named_parameters()}
-    assert extra == {f"distiller.adapters.mimic.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")}
+    assert extra == {
+        f"distillation.distiller.adapters.mimic.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")
+    }
     assert str(model.load_state_dict(plain.state_dict())) == "<All keys matched successfully>"

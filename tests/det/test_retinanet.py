@@ -8,11 +8,12 @@ from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.utils.events import EventStorage
 
 from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config import saved
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
 from densedist.common.modules import record
 from densedist.det.config import without_distillation
-from densedist.det.retinanet import load_teacher
+from densedist.det.retinanet import DistillRetinaNet
 from helpers.tiny import DIGITS, batch, config
 
 STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
@@ -24,7 +25,7 @@ def save_teacher(folder, *overrides):
     model = as_if_trained(build_model(cfg))
     torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(cfg.dump())
+    (folder / "config.yaml").write_text(saved(cfg))
     torch.save({"model": model.state_dict()}, folder / "w.pth")
     file, weights = str(folder / "config.yaml"), str(folder / "w.pth")
     return ["DISTILL.TEACHER.CONFIG_FILE", file, "DISTILL.TEACHER.WEIGHTS", weights]
@@ -45,7 +46,7 @@ def run(model):
     inputs = batch()
     with EventStorage(), record(model.head, lambda _, output: output[0]) as maps:
         losses = model(inputs)
-    teacher = model.teacher.model
+    teacher = model.distillation.teacher.model
     with torch.no_grad():
         features = teacher.backbone(teacher.preprocess_image(inputs).tensor)
         theirs, _ = teacher.head([features[name] for name in teacher.head_in_features])
@@ -92,9 +93,9 @@ def test_students_weights_load_in_a_stock_retinanet(teacher_keys):
 
 def test_teacher_gives_its_own_logits_in_another_pixel_format(tmp_path):
     keys = save_teacher(tmp_path, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[100.0, 120.0, 140.0]")
-    teacher = load_teacher(config(STUDENT, *keys))
+    teacher = DistillRetinaNet.load_teacher(config(STUDENT, *keys))
     alone, inputs = teacher.model, batch()
-    maps, _ = teacher.taps({"cls_logits"}, [x["image"] for x in inputs], [])
+    maps, _ = teacher.taps({"cls_logits"}, [x["image"] for x in inputs])
     flipped = [{"image": x["image"].flip(0)} for x in inputs]
     with torch.no_grad():
         features = alone.backbone(alone.preprocess_image(flipped).tensor)
@@ -110,13 +111,13 @@ def test_channel_wise_distillation_of_logit_maps(teacher_keys):
 
 def test_mimic_on_all_shared_levels(teacher_keys):
     model = build(*teacher_keys, "DISTILL.DIST.WEIGHT", "0.0", "DISTILL.MIMIC.WEIGHT", "1.0")
-    assert model.levels == [("p2", "p2"), ("p3", "p3"), ("p4", "p4"), ("p5", "p5")]
-    inputs, teacher = batch(), model.teacher.model
+    assert model.levels == (["p2", "p3", "p4", "p5"], ["p2", "p3", "p4", "p5"])
+    inputs, teacher = batch(), model.distillation.teacher.model
     with EventStorage(), record(model.backbone, lambda _, output: output) as ours:
         losses = model(inputs)
     with torch.no_grad():
         theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
-    adapters = model.distiller.adapters["mimic"]
+    adapters = model.distillation.distiller.adapters["mimic"]
     wanted = sum(MimicLoss()(a(ours[0][n]), theirs[n]) for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True))
     assert torch.allclose(losses["loss_mimic"], wanted)
     losses["loss_mimic"].backward()

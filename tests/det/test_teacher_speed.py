@@ -10,7 +10,7 @@ from densedist.common.engine.checkpoint import SafeCheckpointer
 from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.config import without_distillation
-from densedist.det.rcnn import load_teacher
+from densedist.det.rcnn import DistillRCNN
 from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 TAPS = {"cls_logits", "rois", "features"}
@@ -27,7 +27,7 @@ def taps(teacher, inputs):
     return teacher.taps(TAPS, [x["image"] for x in inputs], [boxes], LEVELS)
 
 
-def unfolded(keys, inputs):
+def unfused(keys, inputs):
     """The same taps of the model as its file has it, in float64."""
     model = build_model(without_distillation(config(TEACHER))).eval()
     SafeCheckpointer(model, "", "", False).load(keys[3])
@@ -41,10 +41,10 @@ def unfolded(keys, inputs):
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("bfloat16", 0.05)])
-def test_taps_are_those_of_the_unfolded_model(teacher_keys, precision, limit):
+def test_taps_are_those_of_the_unfused_model(teacher_keys, precision, limit):
     inputs = batch()
-    teacher = load_teacher(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.PRECISION", precision))
-    ours, wanted = taps(teacher, inputs), unfolded(teacher_keys, inputs)
+    teacher = DistillRCNN.load_teacher(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.PRECISION", precision))
+    ours, wanted = taps(teacher, inputs), unfused(teacher_keys, inputs)
     assert ours.keys() == wanted.keys()
     for name in ours:
         for tap, exact in zip(ours[name], wanted[name], strict=True):
@@ -54,7 +54,7 @@ def test_taps_are_those_of_the_unfolded_model(teacher_keys, precision, limit):
 
 def test_boxes_keep_their_precision_when_the_maps_have_half(teacher_keys):
     """bfloat16 knows no number between 256 and 258."""
-    heads = load_teacher(config(STUDENT, *teacher_keys)).model.roi_heads
+    heads = DistillRCNN.load_teacher(config(STUDENT, *teacher_keys)).model.roi_heads
     features = {f: torch.rand(1, 8, 160 // 2**i, 160 // 2**i).bfloat16() for i, f in enumerate(heads.box_in_features)}
     boxes = [Boxes(torch.tensor([[256.9, 256.9, 300.4, 300.4]]))]
     seen = box_head.pooled(heads, features, boxes)
@@ -71,7 +71,7 @@ def test_every_mix_of_precisions_trains(teacher_keys, precision, students):
     model = build_model(config(STUDENT, *teacher_keys, *keys, "DISTILL.TEACHER.PRECISION", precision)).train()
     with (
         EventStorage(),
-        record(model.teacher.model.backbone, lambda _, output: output["p2"].dtype) as seen,
+        record(model.distillation.teacher.model.backbone, lambda _, output: output["p2"].dtype) as seen,
         torch.autocast("cpu", students, enabled=students is not None),
     ):
         losses = model(batch())

@@ -5,6 +5,8 @@ import shutil
 import pytest
 import torch
 
+from densedist.common.config import saved
+from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
 from densedist.det.models import load_trained
 from helpers.tiny import STUDENT, config, save_teacher
@@ -19,7 +21,7 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "model_final.pth"])
 def test_folder_or_file_with_its_config(run, name):
-    trained = load_trained(str(run / name))
+    trained = load_trained(locate(str(run / name)))
     saved = torch.load(run / "model_final.pth", weights_only=True)["model"]
     assert all(torch.equal(saved[key], value) for key, value in trained.model.state_dict().items())
     assert not trained.model.training
@@ -27,20 +29,20 @@ def test_folder_or_file_with_its_config(run, name):
 
 
 def test_names_of_the_data_set_where_the_config_has_none(run):
-    (run / "config.yaml").write_text(config(STUDENT).dump())
-    assert load_trained(str(run)).classes[3] == "3"
+    (run / "config.yaml").write_text(saved(config(STUDENT)))
+    assert load_trained(locate(str(run))).classes[3] == "3"
 
 
 def test_unknown_names_are_numbers(run):
-    assert load_trained(str(run), "", ["DATASETS.CLASSES", "[]", "DATASETS.TRAIN", "()"]).classes[3] == "class 3"
+    assert load_trained(locate(str(run)), ["DATASETS.CLASSES", "[]", "DATASETS.TRAIN", "()"]).classes[3] == "class 3"
 
 
 def test_what_is_missing_is_named(run):
     with pytest.raises(UserError, match=r"--weights: there is no file nowhere"):
-        load_trained("nowhere")
+        locate("nowhere")
     (run / "model_final.pth").rename(run / "model_0000009.pth")
-    with pytest.raises(UserError, match=r"there is no .*model_final.pth: its training has not ended"):
-        load_trained(str(run))
+    with pytest.raises(UserError, match=r"there is no .*model_final.pth: the run has not ended"):
+        load_trained(locate(str(run)))
     (run / "config.yaml").unlink()
     with pytest.raises(UserError, match=r"no config.yaml lies beside .*: name its config with --config-file"):
-        load_trained(str(run / "model_0000009.pth"))
+        locate(str(run / "model_0000009.pth"))

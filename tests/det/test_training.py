@@ -17,6 +17,7 @@ from densedist.common.engine.train import evaluate
 from densedist.det.models import load_config
 from densedist.det.task import TASK
 from helpers.calling import densedist
+from helpers.processes import command
 from helpers.tiny import SMALL, STUDENT, TEACHER, save_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -150,12 +151,12 @@ def test_coco_data_named_on_the_command_line_only(tmp_path):
 def test_teacher_with_masks_trains_with_the_same_tool(tmp_path):
     output = train(tmp_path, "SOLVER.MAX_ITER", "1", file=TEACHER)
     assert {"bbox", "segm"} == set(json.loads((output / "results.json").read_text()))
-    assert "teacher  none: an ordinary training" in (output / "log.txt").read_text()
+    assert "teacher  none: an ordinary training run" in (output / "log.txt").read_text()
 
 
 def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
-    for module in ("common.engine", "common.progress"):
-        monkeypatch.setattr(f"{module}.on_terminal", lambda: True)
+    for module in ("engine.train", "logging"):
+        monkeypatch.setattr(f"densedist.common.{module}.on_terminal", lambda: True)
     train(tmp_path, "SOLVER.MAX_ITER", "21")
     shown = capsys.readouterr()
     assert re.search(r"21/21 \[\d+:\d+<00:00,.* loss=", shown.err)
@@ -164,15 +165,10 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
     assert "eta:" in (tmp_path / "log.txt").read_text()
 
 
-def command(*argv):
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    return subprocess.run([sys.executable, *map(str, argv)], capture_output=True, text=True, env=environment)
-
-
 def test_two_processes_started_by_num_gpus(tmp_path, teacher_keys):
     overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys]
-    done = command(ROOT / "tools/train_det.py", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
-    assert done.returncode == 0, done.stderr
+    done = command("train", "det", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
+    assert done.code == 0, done.err
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
     assert "loss_dist" in (tmp_path / "metrics.json").read_text()
     assert "AP" in json.loads((tmp_path / "results.json").read_text())["bbox"]
@@ -180,8 +176,9 @@ def test_two_processes_started_by_num_gpus(tmp_path, teacher_keys):
 
 def test_two_processes_under_torchrun(tmp_path, teacher_keys):
     overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = command(*launcher, ROOT / "tools/train_det.py", "--config-file", STUDENT, *overrides)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    argv = [*launcher, ROOT / "tools/train_det.py", "--config-file", STUDENT, *overrides]
+    done = subprocess.run(argv, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
     assert done.returncode == 0, done.stderr
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
     assert (tmp_path / "model_final.pth").exists()
@@ -189,10 +186,10 @@ def test_two_processes_under_torchrun(tmp_path, teacher_keys):
 
 def test_tool_ends_with_one_line_and_exit_code_2(tmp_path):
     overrides = ["OUTPUT_DIR", tmp_path, *SMALL]
-    done = command(ROOT / "tools/eval_det.py", "--config-file", STUDENT, "--weights", "gone.pth", *overrides)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == "error: --weights: there is no file gone.pth"
-    assert "Traceback" not in done.stderr
+    done = command("eval", "det", "--config-file", STUDENT, "--weights", "gone.pth", *overrides)
+    assert done.code == 2
+    assert done.err.strip().splitlines()[-1] == "error: --weights: there is no file gone.pth"
+    assert "Traceback" not in done.err
 
 
 def test_adapters_are_kept_beside_the_student_and_resumed(tmp_path, teacher_keys):

@@ -12,6 +12,7 @@ from test_retinanet import save_teacher as save_retinanet
 from densedist.common.data import digits
 from densedist.common.losses import DISTLoss
 from densedist.common.modules import record
+from densedist.common.randomness import RunPosition
 from densedist.det import box_head
 from densedist.det.data import training_batches
 from helpers.calling import densedist
@@ -57,7 +58,7 @@ def test_mixed_batch_keeps_the_labeled_losses_and_adds_those_of_the_rest(pair):
 
 def test_proposals_of_the_student_are_classified_by_both(tmp_path):
     model = build_model(config(STUDENT, *save_teacher(tmp_path))).train()
-    inputs, teacher = bare(batch()), model.teacher.model
+    inputs, teacher = bare(batch()), model.distillation.teacher.model
     with record(model.roi_heads.box_pooler, lambda args, _: args[1]) as boxes:
         loss = losses_of(model, inputs)["loss_dist_unlabeled"]
     assert all(0 < len(b) <= 32 for b in boxes[0])

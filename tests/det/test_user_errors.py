@@ -34,7 +34,7 @@ def message(tmp_path, capsys):
 
 def test_missing_config_file(message):
     assert message(file="nowhere.yaml") == (
-        "--config-file: nowhere.yaml is neither a file nor a config of Detectron2's model zoo"
+        "--config-file: nowhere.yaml is neither a file, nor a packaged config, nor one of Detectron2's model zoo"
     )
 
 
@@ -170,7 +170,9 @@ def test_class_count_of_the_data_set(message, tmp_path):
 
 def test_missing_teacher_config(message):
     seen = message("DISTILL.TEACHER.CONFIG_FILE", "gone.yaml", "DISTILL.TEACHER.WEIGHTS", "gone.pth")
-    assert seen == "DISTILL.TEACHER.CONFIG_FILE: gone.yaml is neither a file nor a config of Detectron2's model zoo"
+    assert seen.startswith(
+        "DISTILL.TEACHER.CONFIG_FILE: gone.yaml is neither a file, nor a packaged config, nor one of"
+    )
 
 
 def test_missing_teacher_weights(message, teacher_keys):
@@ -238,13 +240,22 @@ def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
         ("DISTILL.DIST.WEIGHT", "-1.0", "want 0 (off) or more"),
         ("DISTILL.KD.TAU", "0.0", "want a temperature above 0"),
         ("DISTILL.TEACHER.CASCADE_STAGES", "last", "want first or mean"),
-        ("DISTILL.TEACHER.PRECISION", "half", "want auto, float32, float16, bfloat16"),
+        ("DISTILL.TEACHER.PRECISION", "half", "want auto, float32, float16 or bfloat16"),
         ("SOLVER.OPTIMIZER", "Adagrad", "want SGD or AdamW"),
         ("MODEL.TIMM.NAME", "resnet19", "timm has no model resnet19"),
         ("MODEL.TIMM.NORM", "GN", "want BN, SyncBN or FrozenBN"),
         ("MODEL.FPN.IN_FEATURES", "['res2', 'res9']", "not res9"),
         ("MODEL.TIMM.ARGS", "{'widths': 3}", "widths"),
         ("INPUT.FORMAT", "L", "want BGR or RGB"),
+        ("SOLVER.EMA_DECAY", "1.5", "SOLVER.EMA_DECAY is 1.5: want 0 (off) to below 1"),
+        ("DISTILL.DECAY", "foo", "DISTILL.DECAY is foo: want none, linear or cosine"),
+        ("DISTILL.DENSE_ROWS", "pixels", "DISTILL.DENSE_ROWS is pixels: want anchors or locations"),
+        ("TRACKERS", "['tb']", "TRACKERS is ['tb']: want any of wandb, mlflow"),
+        ("TEST.AUG.ENABLED", "True", "TEST.AUG.ENABLED is True: want False: test-time augmentation is not done here"),
+        ("TEST.PRECISE_BN.ENABLED", "True", "precise batch norm is not done here, but by Detectron2's own tools"),
+        ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 9.0, 0.1]]", "want []: a check of the results is not done here"),
+        ("SOLVER.REFERENCE_WORLD_SIZE", "8", "want 0: scaling with the number of processes is not done here"),
+        ("TASK", "seg", "TASK is seg: want det"),
         ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER is 0: want 1 or more"),
         ("DATALOADER.NUM_WORKERS", "-1", "DATALOADER.NUM_WORKERS is -1: want 0 or more"),
         ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is gpu: want cpu, cuda, or cuda:0 and so on"),
@@ -262,7 +273,8 @@ def test_value_out_of_range(message, teacher_keys, key, value, wanted):
     [("META_ARCHITECTURE", "META_ARCH"), ("BACKBONE.NAME", "BACKBONE"), ("ROI_HEADS.NAME", "ROI_HEADS")],
 )
 def test_misspelt_part_of_a_model(message, key, registry):
-    assert message(f"MODEL.{key}", "Typo") == f"MODEL: Detectron2 has no {registry} named Typo: correct that name"
+    wanted = f"MODEL: Detectron2 has no {registry} named Typo: correct that name, or name the file that registers it in"
+    assert message(f"MODEL.{key}", "Typo") == f"{wanted} IMPORTS"
 
 
 def test_unwritable_output_folder(capsys, tmp_path):

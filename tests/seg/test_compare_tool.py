@@ -1,24 +1,20 @@
-"""tools/compare.py from its command line to the table."""
+"""densedist compare from its command line to the table."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
+from helpers.calling import densedist
 from helpers.scenes import SMALL, STUDENT, save_teacher
-
-TOOL = Path(__file__).parents[2] / "tools" / "compare.py"
 
 
 @pytest.fixture
-def compare(monkeypatch, tmp_path):
+def compare(tmp_path):
     def call(methods, *overrides):
         options = ["--methods", methods, "--seeds", "3", "--output-dir", str(tmp_path / "out")]
         short = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test']"]
-        monkeypatch.setattr("sys.argv", ["compare.py", "seg", str(STUDENT), *options, *short, *overrides])
-        runpy.run_path(str(TOOL), run_name="__main__")
+        densedist("compare", "seg", STUDENT, *options, *short, *overrides)
 
     return call
 
@@ -34,7 +30,7 @@ def test_two_methods_end_in_a_table(compare, tmp_path, capsys):
     assert imread(tmp_path / "out" / "curves.png").any()
     assert (tmp_path / "out" / "table.md").read_text() in capsys.readouterr().out
     logs = [(tmp_path / "out" / m / "seed3" / "log.txt").read_text() for m in ("none", "dist+mimic")]
-    assert "an ordinary training" in logs[0]
+    assert "an ordinary training run" in logs[0]
     assert "task + 1.0·dist(cls_logits) + 1.0·mimic(features)" in logs[1]
 
 

@@ -77,4 +77,4 @@ def test_probabilities_sum_to_one():
 )
 def test_settings_out_of_range(key, value, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        Inference.of(config(STUDENT, key, value))
+        config(STUDENT, key, value)

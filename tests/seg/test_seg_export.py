@@ -1,9 +1,7 @@
 """An exported segmentation model is the trained one, whoever runs it."""
 
 import json
-import runpy
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +11,10 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from densedist.common.engine.locate import locate
 from densedist.seg.models import load_trained
+from helpers.calling import complaint, densedist
 from helpers.scenes import STUDENT, save_teacher
-
-TOOL = Path(__file__).parents[2] / "tools" / "export.py"
 
 
 @pytest.fixture(scope="module")
@@ -28,38 +26,20 @@ def run_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def export(monkeypatch):
-    def call(*argv):
-        monkeypatch.setattr("sys.argv", ["export.py", *map(str, argv)])
-        runpy.run_path(str(TOOL), run_name="__main__")
-
-    return call
-
-
-@pytest.fixture
-def refused(export, capsys):
-    def call(*argv):
-        with pytest.raises(SystemExit) as stop:
-            export(*argv)
-        assert stop.value.code == 2
-        return capsys.readouterr().err.strip().removeprefix("error: ")
-
-    return call
+def refused(capsys):
+    return lambda *argv: complaint(capsys, "export", *argv)
 
 
 @pytest.fixture(scope="module")
 def exported(run_folder):
     """All formats, written once."""
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr("sys.argv", ["export.py", "--weights", str(run_folder), "--images", "2"])
-    runpy.run_path(str(TOOL), run_name="__main__")
-    monkeypatch.undo()
+    densedist("export", "--weights", run_folder, "--images", 2)
     return run_folder / "export"
 
 
 @pytest.fixture(scope="module")
 def model(run_folder):
-    return load_trained(str(run_folder)).model
+    return load_trained(locate(str(run_folder))).model
 
 
 def images(*size):
@@ -116,22 +96,22 @@ def test_comparison_is_written(exported):
         assert values["mIoU"] == pytest.approx(values["mIoU in PyTorch"], abs=0.01)
 
 
-def test_what_differs_ends_with_1(export, run_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("seg.verification.LOGITS", -1.0)
+def test_what_differs_ends_with_1(run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("densedist.seg.verification.LOGITS", -1.0)
     with pytest.raises(SystemExit) as stop:
-        export("--weights", run_folder, "--format", "weights", "--images", "1", "--output", tmp_path)
+        densedist("export", "--weights", run_folder, "--format", "weights", "--images", "1", "--output-dir", tmp_path)
     assert stop.value.code == 1
     assert "failed: weights: largest difference of a logit / largest logit is" in capsys.readouterr().err
     assert json.loads((tmp_path / "export.json").read_text())["failures"]
 
 
-def test_images_of_a_folder(export, refused, run_folder, tmp_path, capsys):
-    argv = ["--weights", run_folder, "--format", "weights", "--output", tmp_path / "out", "DATASETS.ROOT", "gone"]
+def test_images_of_a_folder(refused, run_folder, tmp_path, capsys):
+    argv = ["--weights", run_folder, "--format", "weights", "--output-dir", tmp_path / "out", "DATASETS.ROOT", "gone"]
     assert refused(*argv).endswith("; or name a folder of images to compare the export on with --image-folder")
     empty = refused(*argv, "--image-folder", tmp_path)
     assert empty.startswith(f"{tmp_path} has no image: want files that end in ")
     cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50, 3), 99, np.uint8))
-    export(*argv, "--image-folder", tmp_path)
+    densedist("export", *argv, "--image-folder", tmp_path)
     assert "compared with PyTorch on 1 images" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""tools/predict.py and tools/visualize.py for segmentation, and the pictures of models in memory."""
+"""densedist predict and visualize for segmentation, and the pictures of models in memory."""
 
 import copy
 import json
@@ -9,18 +9,22 @@ import pytest
 import torch
 
 from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config import saved
 from densedist.common.data import digits
-from densedist.seg import build_network
+from densedist.common.distill.distillation import Distillation
+from densedist.common.engine.locate import locate
+from densedist.common.task import Trainee
 from densedist.seg.data import Reader
 from densedist.seg.data import test_frames as frames_of_split
 from densedist.seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
 from densedist.seg.labels import IGNORE
 from densedist.seg.models import load_trained
-from densedist.seg.pictures import examples
+from densedist.seg.network import build_network
+from densedist.seg.pictures import draw_examples
 from densedist.seg.segmenter import predict
 from densedist.seg.teacher import SegTeacher
 from densedist.seg.visualize import relations_of
-from helpers.calling import call, complaint
+from helpers.calling import complaint, densedist
 from helpers.scenes import STUDENT, TEACHER, config, save_teacher
 
 
@@ -42,7 +46,7 @@ def runs(tmp_path_factory):
     plain.merge_from_list([f"{node}.CONFIG_FILE", str(teacher / "config.yaml")])
     plain.merge_from_list([f"{node}.WEIGHTS", str(teacher / "model_final.pth")])
     student.mkdir()
-    (student / "config.yaml").write_text(plain.dump())
+    (student / "config.yaml").write_text(saved(plain))
     torch.save({"model": network.smp.state_dict()}, student / "model_final.pth")
     return {"teacher": teacher, "student": student}
 
@@ -71,17 +75,17 @@ def test_differences_by_hand():
     assert differing(student, teacher, None).tolist() == [[NOTHING, *[UNCLEAR] * 5]]
 
 
-def test_marked_pixels_have_their_color_others_are_grey():
+def test_marked_pixels_have_their_color_others_are_gray():
     image = np.random.default_rng(0).integers(0, 256, (1, 2, 3)).astype(np.uint8)
     drawn = mark(image, np.array([[NOTHING, WRONG]]))
     assert len(set(drawn[0, 0].tolist())) == 1
     assert drawn[0, 1].tolist() == [220, 38, 38]
 
 
-def test_predictions(runs, images, tmp_path, monkeypatch):
+def test_predictions(runs, images, tmp_path):
     output = tmp_path / "out"
-    call(monkeypatch, "predict", "--weights", runs["student"], "--output", output, images)
-    trained = load_trained(str(runs["student"]))
+    densedist("predict", "--weights", runs["student"], "--output-dir", output, images)
+    trained = load_trained(locate(str(runs["student"])))
     written = json.loads((output / "predictions.json").read_text())
     assert [entry["file_name"] for entry in written] == [str(images / "one.png"), str(images / "two.png")]
     for entry, name in zip(written, ("one", "two"), strict=True):
@@ -95,21 +99,21 @@ def test_predictions(runs, images, tmp_path, monkeypatch):
     assert (output / "legend.png").is_file()
 
 
-def test_split_with_truth_and_teacher(runs, tmp_path, monkeypatch):
+def test_split_with_truth_and_teacher(runs, tmp_path):
     output = tmp_path / "out"
-    few = ["--images", "1", "--opts", "DATASETS.TEST", "['test']"]
-    call(monkeypatch, "visualize", "--weights", runs["student"], "--output", output, *few)
+    few = ["--images", "1", "DATASETS.TEST", "['test']"]
+    densedist("visualize", "--weights", runs["student"], "--output-dir", output, *few)
     first = min(digits.images("test").iterdir()).name.replace("_leftImg8bit", "")
     assert {path.name for path in output.iterdir()} == {"overview.png", "relations.png", first}
 
 
 @pytest.mark.parametrize("teacher", [True, False])
-def test_folder_with_and_without_a_teacher(runs, images, tmp_path, monkeypatch, caplog, teacher):
+def test_folder_with_and_without_a_teacher(runs, images, tmp_path, caplog, teacher):
     output = tmp_path / "out"
     more = ["--teacher", runs["teacher"], "--images", "1", images]
     if not teacher:
-        more = [images, "--opts", "DISTILL.TEACHER.WEIGHTS", "gone.pth"]
-    call(monkeypatch, "visualize", "--weights", runs["student"], "--output", output, *more)
+        more = [images, "DISTILL.TEACHER.WEIGHTS", "gone.pth"]
+    densedist("visualize", "--weights", runs["student"], "--output-dir", output, *more)
     assert {path.stem for path in output.iterdir()} == {"one", *([] if teacher else ["two"]), "overview", "relations"}
     assert ("without its teacher, whose weights gone.pth are not there" in caplog.text) != teacher
 
@@ -120,21 +124,21 @@ def test_folder_with_and_without_a_teacher(runs, images, tmp_path, monkeypatch, 
         ("predict", ["--score-threshold", "0.5", "IMAGES"], "--score-threshold is for detectors: leave it out"),
         ("predict", [], "no image is named: give files or folders"),
         ("visualize", ["--score-threshold", "0.5"], "--score-threshold is for detectors: leave it out"),
-        ("visualize", ["--opts", "DATASETS.TEST", "[]"], "DATASETS.TEST is empty: name a split, or a folder of images"),
+        ("visualize", ["DATASETS.TEST", "[]"], "DATASETS.TEST is empty: name a split, or a folder of images"),
         ("visualize", ["--teacher", "IMAGES"], "--teacher: no config.yaml lies beside"),
     ],
 )
-def test_what_is_wrong_is_one_line(runs, images, monkeypatch, capsys, tmp_path, tool, options, message):
+def test_what_is_wrong_is_one_line(runs, images, capsys, tmp_path, tool, options, message):
     words = [str(images) if word == "IMAGES" else word for word in options]
-    argv = ["--weights", runs["student"], "--output", tmp_path / "out", *words]
-    assert message in complaint(monkeypatch, capsys, tool, *argv)
+    argv = ["--weights", runs["student"], "--output-dir", tmp_path / "out", *words]
+    assert message in complaint(capsys, tool, *argv)
     assert not (tmp_path / "out").exists()
 
 
 def test_model_with_its_double_as_teacher(runs, tmp_path):
     """In memory, in training, the double in the other channel order and half as precise."""
     cfg = config(STUDENT)
-    model = load_trained(str(runs["student"])).model
+    model = load_trained(locate(str(runs["student"]))).model
     double = copy.deepcopy(model.network)
     weight = next(p for p in double.smp.encoder.parameters() if p.dim() == 4 and p.shape[1] == 3)
     weight.data = weight.data.flip(1)
@@ -143,6 +147,8 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
     np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-3)
     assert relations.rows == 2 * 16 * 16
     model.train()
-    examples(cfg, model, SegTeacher(double, True, torch.bfloat16), tmp_path / "examples.png", 2)
+    distillation = Distillation(SegTeacher(double, True, torch.bfloat16), None)
+    cfg.TEST.EXAMPLES = 2
+    draw_examples(cfg, Trainee(model, model.network.smp, distillation), tmp_path / "examples.png")
     assert model.training
     assert (tmp_path / "examples.png").stat().st_size > 10_000

@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 
 from densedist.common.quickstart import run, table
-from densedist.seg.quickstart import TASK
+from densedist.seg.task import TASK
 from helpers.scenes import SMALL
 
 
 def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     short = ("SOLVER.MAX_ITER", "3", *SMALL)
-    rows = run(replace(TASK, test=(*TASK.test, *short)), tmp_path, seed=5)
+    rows = run(replace(TASK, study=replace(TASK.study, test=(*TASK.study.test, *short))), tmp_path, seed=5)
     assert [row.name for row in rows] == [
         *("teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"),
         "student, DIST, with unlabeled images",
@@ -26,7 +26,7 @@ def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert table(rows) in printed
-    assert "tools/train_seg.py --config-file" in printed
+    assert "densedist train seg --config-file" in printed
     log = (tmp_path / "kd" / "log.txt").read_text()
     assert "·kd(cls_logits)" in log
     assert "dist(" not in log

@@ -1,9 +1,9 @@
 """train_seg and eval_seg from arguments to files: outputs, resume, stock loading, several processes, mistakes."""
 
 import json
-import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,9 +15,10 @@ from densedist.common.data import digits
 from densedist.common.engine.solver import build_schedule
 from densedist.common.engine.train import evaluate
 from densedist.seg.config import load_config
-from densedist.seg.segmenter import build_segmenter
+from densedist.seg.models import build_segmenter
 from densedist.seg.task import TASK
 from helpers.calling import densedist
+from helpers.processes import command
 from helpers.scenes import CONFIGS, SMALL, STUDENT, TEACHER, batch, config, save_teacher, write_tree
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,8 @@ def test_learning_rate_follows_the_protocol():
 
 def test_best_checkpoint_is_kept_across_a_resume(tmp_path, monkeypatch):
     scores = iter([30.0, 10.0, 20.0, 25.0])
-    monkeypatch.setattr("seg.training.evaluate", lambda cfg, model: {"sem_seg": {"mIoU": next(scores)}})
+    fake = replace(TASK, evaluate=lambda cfg, model: {"sem_seg": {"mIoU": next(scores)}})
+    monkeypatch.setattr("densedist.seg.task.TASK", fake)
     keys = ["TEST.EVAL_PERIOD", "2", "SOLVER.CHECKPOINT_PERIOD", "1"]
 
     def best():
@@ -207,15 +209,10 @@ def test_shipped_configs_take_a_training_step():
         assert all(loss.isfinite() for loss in losses.values()), file
 
 
-def command(*argv):
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    return subprocess.run([sys.executable, *map(str, argv)], capture_output=True, text=True, env=environment)
-
-
 def test_two_processes_train_with_synchronized_batch_norm_and_count_each_image_once(tmp_path, teacher_keys):
     overrides = [*SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "OUTPUT_DIR", str(tmp_path), "SOLVER.EMA_DECAY", "0.5"]
-    done = command(ROOT / "tools/train_seg.py", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
-    assert done.returncode == 0, done.stderr
+    done = command("train", "seg", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
+    assert done.code == 0, done.err
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
     alone = load_config(str(STUDENT), [*SHORT, "OUTPUT_DIR", str(tmp_path / "one")])
     evaluate(alone, TASK, str(tmp_path / "model_final.pth"), "--weights")
@@ -226,12 +223,12 @@ def test_unknown_label_found_by_a_worker_is_one_line_too(tmp_path):
     """A data loader's worker would otherwise send its traceback."""
     tree = write_tree(tmp_path / "town", size=(96, 120), ids=(1, 99))
     keys = ["DATASETS.ROOT", tree, "DATASETS.TEST", "['train']", "OUTPUT_DIR", tmp_path / "out", *SMALL]
-    done = command(ROOT / "tools/train_seg.py", "--config-file", STUDENT, *keys, "DATALOADER.NUM_WORKERS", "1")
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
+    done = command("train", "seg", "--config-file", STUDENT, *keys, "DATALOADER.NUM_WORKERS", "1")
+    assert done.code == 2
+    last = done.err.strip().splitlines()[-1]
     assert last.startswith(f"error: {tree}/gtFine/train/town/town_000000_00000")
     assert "holds labelIds [99], which the config does not name" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 @pytest.fixture
@@ -276,7 +273,7 @@ def test_mistakes_end_in_one_line_before_training(message, overrides, wanted):
 
 def test_missing_config(message):
     assert "--config-file is missing" in message(file="")
-    assert "is neither a file nor a config" in message(file="gone.yaml")
+    assert "is neither a file, nor a packaged config" in message(file="gone.yaml")
 
 
 def test_evaluation_without_weights(capsys):

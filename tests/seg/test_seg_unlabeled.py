@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from densedist.common.losses import DISTLoss
+from densedist.common.randomness import RunPosition
 from densedist.seg.data import training_batches
+from densedist.seg.models import build_segmenter
 from densedist.seg.network import load_network
-from densedist.seg.segmenter import build_segmenter
 from helpers.calling import densedist
 from helpers.scenes import SMALL, STUDENT, batch, config, save_teacher
 

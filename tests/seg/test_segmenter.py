@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from densedist.common.benchmark.measure import as_if_trained
-from densedist.common.distill.plan import describe
+from densedist.common.distill.distillation import describe
 from densedist.common.distill.taps import per_cell, per_class, per_image
 from densedist.common.errors import UserError
-from densedist.common.logging import LOGGERS
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
+from densedist.seg.config import read_config
 from densedist.seg.labels import IGNORE
+from densedist.seg.models import build_segmenter
 from densedist.seg.network import load_network
-from densedist.seg.segmenter import build_segmenter
 from densedist.seg.taps import nearest, resize
 from densedist.seg.teacher import load_teacher
 from helpers.scenes import CONFIGS, STUDENT, batch, config, save_teacher
@@ -102,7 +102,7 @@ def test_ignored_pixels_can_be_left_out_of_distillation(teacher_keys):
 def test_plan_says_where_distillation_applies(teacher_keys, aux_teacher_keys):
     def plan(*keys):
         model = build(*keys)
-        return describe(model.network.smp, model.teacher, model.distiller)
+        return describe(model.network.smp, model.distillation)
 
     assert plan().endswith("loss     task")
     assert plan(*teacher_keys, *AUX).endswith("loss     = task + 1.0·dist(cls_logits)")
@@ -138,7 +138,7 @@ def test_teacher_is_no_part_of_the_student(teacher_keys):
     plain, distilled = build(), build(*teacher_keys)
     assert set(plain.state_dict()) == set(distilled.state_dict())
     assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in distilled.parameters())
-    teacher = distilled.teacher.model
+    teacher = distilled.distillation.teacher.model
     distilled.train()
     assert not any(module.training for module in teacher.modules())
     assert not any(p.requires_grad for p in teacher.parameters())
@@ -146,7 +146,7 @@ def test_teacher_is_no_part_of_the_student(teacher_keys):
     sum(distilled(batch()).values()).backward()
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
-    assert copy.deepcopy(distilled).teacher is distilled.teacher
+    assert copy.deepcopy(distilled).distillation.teacher is distilled.distillation.teacher
 
 
 def test_student_starts_from_the_same_weights_with_and_without_a_teacher(teacher_keys):
@@ -202,10 +202,6 @@ def test_teacher_from_a_folder_of_smp(tmp_path):
     assert torch.allclose(seen, wanted, atol=1e-4)
 
 
-def test_loggers_cover_this_side():
-    assert "seg" in LOGGERS
-
-
 def refused(message, *overrides):
     with pytest.raises(UserError) as error:
         build_segmenter(config(STUDENT, *overrides))
@@ -216,7 +212,7 @@ def test_teachers_that_do_not_fit(teacher_keys, tmp_path):
     refused("DISTILL.TEACHER.WEIGHTS is empty", *teacher_keys[:2])
     refused("DISTILL.TEACHER.CONFIG_FILE is empty: name", "DISTILL.TEACHER.WEIGHTS", teacher_keys[3])
     refused("DISTILL.TEACHER.WEIGHTS: there is no file gone.pth", *teacher_keys[:3], "gone.pth")
-    refused("is neither a file nor a config", "DISTILL.TEACHER.CONFIG_FILE", "gone.yaml", *teacher_keys[2:])
+    refused("is neither a file, nor a packaged config", "DISTILL.TEACHER.CONFIG_FILE", "gone.yaml", *teacher_keys[2:])
     classes = [{"name": name, "ids": [i], "color": [0, 0, i]} for i, name in enumerate("abcdefghijk")]
     keys = save_teacher(tmp_path / "names", "DATASETS.CLASSES", classes)
     refused("class 0 is background in the student's data set, a in the teacher's", *keys)
@@ -227,7 +223,8 @@ def test_teachers_that_do_not_fit(teacher_keys, tmp_path):
 
 
 def test_class_weights_that_do_not_fit():
-    refused("MODEL.CLASS_WEIGHTS has 2 numbers: want 11", "MODEL.CLASS_WEIGHTS", "[1.0, 2.0]")
+    with pytest.raises(UserError, match=r"MODEL\.CLASS_WEIGHTS has 2 numbers: want 11"):
+        read_config(str(STUDENT), ["MODEL.CLASS_WEIGHTS", "[1.0, 2.0]"])
 
 
 @pytest.mark.parametrize("samples", ["images", "cells", "classes"])
@@ -253,6 +250,6 @@ def test_feature_and_channel_losses(teacher_keys):
         ours = model.network(model.network.preprocess(images))
         theirs = teacher(teacher.preprocess(images))
     losses = model(inputs)
-    (adapter,) = model.distiller.adapters["mimic"]
+    (adapter,) = model.distillation.distiller.adapters["mimic"]
     assert torch.allclose(losses["loss_mimic"], MimicLoss()(adapter(ours["features"]), theirs["features"]))
     assert torch.allclose(losses["loss_cwd"], 3 * CWDLoss()(ours["cls_logits"], theirs["cls_logits"]))
