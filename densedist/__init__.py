@@ -1,4 +1,4 @@
-"""Distil strong detectors and segmentation models into small students.
+"""Distill strong detectors and segmentation models into small students.
 
 For notebooks and scripts: train, evaluate, predict, compare, export, load_student. The command of the same name does
 the same from a shell. Nothing heavy is imported before it is asked for.

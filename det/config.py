@@ -10,8 +10,9 @@ from densedist.common.distill.registry import loss_keys
 
 
 def _off(value: object, what: str) -> Key:
-    """A key of Detectron2's own tooling that nothing here would obey."""
-    return Key(STOCK, lambda given: given == value, f"{value}: {what} is not done here, but by Detectron2's own tools")
+    """A key that Detectron2's own tools obey and nothing here would."""
+    words = f"{value}, for nothing here does {what}; Detectron2's own tools/train_net.py does"
+    return Key(STOCK, lambda given: given == value, words)
 
 
 DET: Mapping[str, Key] = {
@@ -33,7 +34,7 @@ DET: Mapping[str, Key] = {
     "MODEL.TIMM.ARGS": Key(CfgNode(new_allowed=True)),
     "TEST.AUG.ENABLED": _off(False, "test-time augmentation"),
     "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),
-    "TEST.EXPECTED_RESULTS": _off([], "a check of the results"),
+    "TEST.EXPECTED_RESULTS": _off([], "a check of results"),
     "SOLVER.REFERENCE_WORLD_SIZE": _off(0, "scaling with the number of processes"),
 }
 

@@ -1,4 +1,4 @@
-"""What turns a Detectron2 meta-architecture into one that distils: a mixin, and which classes have it."""
+"""What turns a Detectron2 meta-architecture into one that distills: a mixin, and which classes have it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -147,7 +147,7 @@ class Distilling(nn.Module, ABC):
 
 
 def distilling_classes() -> dict[str, type[Distilling]]:
-    """All registered meta-architectures that distil, by name."""
+    """All registered meta-architectures that distill, by name."""
     return {name: kind for name, kind in META_ARCH_REGISTRY if issubclass(kind, Distilling)}
 
 

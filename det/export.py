@@ -32,7 +32,7 @@ from densedist.common.logging import quiet
 from densedist.det.config import add_distill_config
 from densedist.det.data import Mapper, test_dataset
 from densedist.det.models import Trained, load_trained
-from densedist.det.stock import is_timm, stock_config, stock_model
+from densedist.det.stock import has_stock_backbone, stock_config, stock_model
 from densedist.det.verification import Detections, Run, compare, in_pytorch
 
 OUTPUTS = ("boxes", "scores", "classes")
@@ -117,14 +117,14 @@ def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
     torch.save({"model": stock_model(trained.model, trained.cfg).state_dict()}, file)
     config.write_text(stock_config(trained.cfg).dump())
     needs = "Detectron2"
-    if is_timm(trained.cfg):
-        needs += ", and of dense-dist the timm backbone: from densedist import det; det.add_distill_config(cfg) first"
+    if not has_stock_backbone(trained.cfg):
+        needs += ", and of dense-dist its backbones: from densedist import det; det.add_distill_config(cfg) first"
     if trained.cfg.IMPORTS:
         needs += f"; import {', '.join(Path(name).name for name in trained.cfg.IMPORTS)}"
     own = {"needs": needs, "files": "model.pth: for MODEL.WEIGHTS; config.yaml"}
     write_description(folder, _describe(trained) | own)
     cfg = get_cfg()
-    if is_timm(trained.cfg):
+    if not has_stock_backbone(trained.cfg):
         add_distill_config(cfg)
     cfg.merge_from_file(str(config))
     model = build_model(cfg).eval()
@@ -180,5 +180,5 @@ def _infer(model: Any, inputs: list[dict]) -> tuple[Tensor, Tensor, Tensor]:
 def _refusal(trained: Trained, name: str, error: Exception) -> UserError:
     return UserError(
         f"--format {name}: PyTorch cannot export this {stock_config(trained.cfg).MODEL.META_ARCHITECTURE} "
-        f"({one_line(error)}); Faster R-CNN, Cascade R-CNN and RetinaNet work, and --format weights for every model"
+        f"({one_line(error)}); Faster R-CNN, Cascade R-CNN and RetinaNet work, and --format weights forevery model"
     )

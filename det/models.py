@@ -41,7 +41,7 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     if cfg.DISTILL.TEACHER.CONFIG_FILE and name not in distilling:
         raise UserError(
-            f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {name} does not distil: "
+            f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {name} does not distill: "
             f"set it to {' or '.join(distilling)}"
         )
     if cfg.DISTILL.TEACHER.WEIGHTS and not cfg.DISTILL.TEACHER.CONFIG_FILE:

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
 
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
@@ -40,9 +41,14 @@ class RetinaNetTeacher(Teacher[RetinaNet]):
             features = self.model.backbone(batch.tensor.to(self.precision))
             maps = []
             if {"cls_logits", "logit_maps"} & set(needed):
-                head = self.model.head
-                maps = [head.cls_score(head.cls_subnet(features[level])) for level in self.model.head_in_features]
+                maps = self._class_maps([features[level] for level in self.model.head_in_features])
             return maps, feature_taps(needed, features, levels)
+
+    def _class_maps(self, features: list[Tensor]) -> list[Tensor]:
+        head = self.model.head
+        if isinstance(head, RetinaNetHead):
+            return [head.cls_score(head.cls_subnet(x)) for x in features]
+        return head(features)[0]  # a head of somebody's own, whole
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,28 @@
 """A trained student as stock Detectron2 has it: without this suite's classes and keys."""
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY
 from torch import nn
 
 from densedist.det.distilling import distilling_class
 from densedist.det.models import build
 
-TIMM_BACKBONE = "build_timm_fpn_backbone"  # the one part of a student that stock Detectron2 has not
-
 
 def stock_config(cfg: CfgNode) -> CfgNode:
-    """The config of the plain model in Detectron2's own keys, and MODEL.TIMM where its backbone is one of timm's."""
+    """The config of the plain model in Detectron2's own keys, and MODEL.TIMM where its backbone is not Detectron2's."""
     stock = get_cfg()
     _take_over(stock, cfg)
     kind = distilling_class(cfg.MODEL.META_ARCHITECTURE)
     stock.MODEL.META_ARCHITECTURE = kind.stock.__name__ if kind else cfg.MODEL.META_ARCHITECTURE
     stock.MODEL.WEIGHTS = ""
-    if is_timm(cfg):
+    if not has_stock_backbone(cfg):
         stock.MODEL.TIMM = cfg.MODEL.TIMM.clone()
     return stock
 
 
-def is_timm(cfg: CfgNode) -> bool:
-    """Whether the model needs this suite's backbone."""
-    return cfg.MODEL.BACKBONE.NAME == TIMM_BACKBONE
+def has_stock_backbone(cfg: CfgNode) -> bool:
+    """Whether the backbone is Detectron2's, and not this suite's or the user's own, which may read MODEL.TIMM."""
+    return BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME).__module__.startswith("detectron2.")
 
 
 def stock_model(model: nn.Module, cfg: CfgNode) -> nn.Module:

@@ -63,7 +63,7 @@ def visualize(
         names = [*class_labels(cfg), *kind.extra_columns]
         draw_relations(found, names, kind.row, output / "relations.png", taught is not None)
     else:
-        logger.warning(f"without relations.png: nothing here distils a {type(model).__name__}")
+        logger.warning(f"without relations.png: nothing here distills a {type(model).__name__}")
     print(f"{len(seen)} images: {output}")
     return len(seen)
 
@@ -75,7 +75,7 @@ def relations_of(
     """The relations among a detector's classes over the samples, at DISTILL.DIST.TAU, on kind's class_rows.
 
     Args:
-        kind: which distils the model.
+        kind: which distills the model.
         model: the student, in eval mode.
     """
     columns = len(class_labels(cfg)) + len(kind.extra_columns)

@@ -20,7 +20,7 @@ class Inference:
         scales: factors above 0 by which the image is resized.
         flip: also the mirror image.
         window: height and width of the window; None = the whole image at once.
-        overlap: part of a window, in [0, 1), that neighbours share at least.
+        overlap: part of a window, in [0, 1), that neighbors share at least.
     """
 
     scales: Sequence[float] = (1.0,)

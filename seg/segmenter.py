@@ -26,7 +26,7 @@ class Segmenter(nn.Module):
         class_weights: of the cross entropy, one for each class; empty = all 1.
         aux_weight: weight of the auxiliary head's cross entropy.
         distillation: from a teacher.
-        ignored_pixels: distil also where the label is IGNORE.
+        ignored_pixels: distill also where the label is IGNORE.
     """
 
     class_weights: Tensor | None

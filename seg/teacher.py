@@ -40,7 +40,7 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
 
     WEIGHTS may be a folder of SMP's save_pretrained. Without CONFIG_FILE it is then taken to want what the
-    default config says: RGB and SMP's ImageNet normalisation.
+    default config says: RGB and SMP's ImageNet normalization.
 
     Raises:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes other

@@ -19,7 +19,7 @@ ENDLESS = [*scenes.SMALL, "DATASETS.TEST", "['test']", "SOLVER.MAX_ITER", "10000
 
 @pytest.fixture
 def running(tmp_path):
-    """A training that has come to its first checkpoint: (the process, the pids of its ranks, its folder)."""
+    """A run that has come to its first checkpoint: (the process, the pids of its ranks, its folder)."""
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     argv = [str(word) for word in (*TOOL, *ENDLESS, "OUTPUT_DIR", tmp_path)]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

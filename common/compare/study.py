@@ -31,8 +31,8 @@ class Study:
         task: the student's.
         config: the student's, with DISTILL.TEACHER, or these among the overrides.
         methods, seeds: every method is trained with every seed.
-        output: the folder for everything.
-        overrides: KEY VALUE … for every run.
+        output: the folder foreverything.
+        overrides: KEY VALUE … forevery run.
         unlabeled: DATASETS.UNLABELED of the method "unlabeled".
         equal_time: a method that takes less time an iteration than another gets more iterations, until both take
             as long as the slowest one for SOLVER.MAX_ITER.

@@ -1,7 +1,10 @@
 """Config files: where they are found, and how they are read without executing anything."""
 
+import io
+import re
 from importlib.resources import files
 from pathlib import Path
+from typing import IO
 
 import yaml
 from detectron2.config import CfgNode
@@ -10,6 +13,7 @@ from densedist.common.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"  # the packaged ones
 MODEL_ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
+BASE = re.compile(r"""^_BASE_: *["']?([^\s"'\[\]]+)["']? *$""", re.MULTILINE)
 
 
 class _Reader(CfgNode):
@@ -18,6 +22,18 @@ class _Reader(CfgNode):
     The one exception is the model zoo inside the installed Detectron2 package: its RetinaNet base computes its
     anchor sizes with a YAML tag.
     """
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        """The text, with the path of a _BASE_ that is a name (see find_config) and no file beside this one."""
+
+        def resolve(line: re.Match) -> str:
+            name = line[1]
+            if (Path(filename).parent / Path(name).expanduser()).is_file() or not (path := _named(name)):
+                return line[0]
+            return f"_BASE_: {path}"
+
+        return io.StringIO(BASE.sub(resolve, Path(filename).read_text(encoding="utf-8")))
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:
@@ -65,7 +81,13 @@ def find_config(name: str, key: str) -> str:
     Raises:
         UserError: naming the key, where there is none.
     """
-    for path in (Path(name).expanduser(), CONFIGS / name.removeprefix("configs/"), MODEL_ZOO / name):
-        if path.is_file():
-            return str(path)
+    path = Path(name).expanduser() if Path(name).expanduser().is_file() else _named(name)
+    if path:
+        return str(path)
     raise UserError(f"{key}: {name} is neither a file, nor a packaged config, nor one of Detectron2's model zoo")
+
+
+def _named(name: str) -> Path | None:
+    """The packaged config, or that of the model zoo, of that name."""
+    paths = (CONFIGS / name.removeprefix("configs/"), MODEL_ZOO / name)
+    return next((path for path in paths if path.is_file()), None)

@@ -1,11 +1,11 @@
 """Digits in clutter: small scenes with real handwritten digits, made on first use.
 
 Scikit-learn ships 1797 handwritten digits of 8x8 pixels (UCI ML hand-written digits). Scaled, turned and
-coloured they are pasted on textured, noisy backgrounds among distractor strokes. No two splits share a
+colored they are pasted on textured, noisy backgrounds among distractor strokes. No two splits share a
 digit. The scenes are a pure function of SEED and of this file's VERSION.
 
 The data set folder is a Cityscapes tree: images leftImg8bit/{split}/digits/digits_000000_{index:06}_leftImg8bit.png
-(128x128, colour) and for each a label image gtFine/…_gtFine_labelIds.png, 0 for background and d + 1 for digit d.
+(128x128, color) and for each a label image gtFine/…_gtFine_labelIds.png, 0 for background and d + 1 for digit d.
 Beside them lies {split}.json in COCO form: boxes, and the visible part of each digit as a run-length encoded mask.
 """
 
@@ -166,8 +166,8 @@ def _strokes(rng: np.random.Generator, scene: np.ndarray, count: int) -> None:
         start = rng.uniform(0, SIZE, 2)
         steps = rng.normal(0, 12, (int(rng.integers(2, 6)), 2)).cumsum(0)
         points = (start + steps).round().astype(np.int32)
-        colour = [float(value) for value in rng.uniform(0, 1, 3)]
-        cv2.polylines(scene, [points], False, colour, thickness=int(rng.integers(1, 4)), lineType=cv2.LINE_AA)
+        color = [float(value) for value in rng.uniform(0, 1, 3)]
+        cv2.polylines(scene, [points], False, color, thickness=int(rng.integers(1, 4)), lineType=cv2.LINE_AA)
 
 
 def _placements(rng: np.random.Generator, digit: np.ndarray, tries: int = 20) -> Iterator[tuple]:
@@ -185,8 +185,8 @@ def _placements(rng: np.random.Generator, digit: np.ndarray, tries: int = 20) ->
 
 
 def _contrast(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """A random colour whose brightness differs from the background's by at least 0.3."""
+    """A random color whose brightness differs from the background's by at least 0.3."""
     while True:
-        colour = rng.uniform(0, 1, 3)
-        if abs(colour.mean() - background.mean()) > 0.3:
-            return colour
+        color = rng.uniform(0, 1, 3)
+        if abs(color.mean() - background.mean()) > 0.3:
+            return color

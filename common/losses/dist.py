@@ -12,7 +12,7 @@ class DISTLoss(nn.Module):
 
     With p = activation(logits / tau), rows being instances (pixels, anchors, RoIs) and columns classes:
     inter is 1 - mean over rows of Pearson(p_student[row], p_teacher[row]); intra the same over columns.
-    Pearson is the cosine of the centred vectors, Σab / (‖a‖‖b‖ + eps), as the authors' code has it.
+    Pearson is the cosine of the centered vectors, Σab / (‖a‖‖b‖ + eps), as the authors' code has it.
 
     Args:
         beta: weight of the inter-class relation (rows).

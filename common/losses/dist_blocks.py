@@ -20,7 +20,7 @@ SAMPLES = 64  # rows of which the shift is the mean
 class Rows(NamedTuple):
     """How the rows of a block relate, each (n, 1, l)."""
 
-    student: Tensor  # the length of the student's centred row
+    student: Tensor  # the length of the student's centered row
     teacher: Tensor
     product: Tensor  # of both, + eps
     cross: Tensor  # the inner product of both
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 
     where: tuple[slice, slice, slice]  # in (N, C, L)
     probabilities: Tensor  # (2, n, C, l): the student's, the teacher's
-    centred: Tensor  # (2, n, C, l): minus the mean of their row, after _relate()
+    centered: Tensor  # (2, n, C, l): minus the mean of their row, after _relate()
     spare: Tensor  # (3, n, C, l)
     weight: Tensor | None  # (n, 1, l), 1 or 0; None = 1
 
@@ -78,7 +78,7 @@ def gradient(
         to_teacher = row / rows.product
         to_student = -to_teacher * rows.cross / rows.product * (rows.teacher / rows.student.clamp(min=TINY))
         torch.sub(p, mean_p, out=slope).mul_(own).addcmul_(torch.sub(q, mean_q, out=spare), other)
-        slope.addcmul_(block.centred[0], to_student).addcmul_(block.centred[1], to_teacher)
+        slope.addcmul_(block.centered[0], to_student).addcmul_(block.centered[1], to_teacher)
         if block.weight is not None:
             slope.mul_(block.weight)
         slope.mul_(p)
@@ -171,8 +171,8 @@ def _shift(p: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _column_sums(block: Block, shift: Tensor) -> Tensor:
-    """(5, C), see Sums.of. Uses the room of block.centred."""
-    shifted = torch.sub(block.probabilities, shift, out=block.centred)
+    """(5, C), see Sums.of. Uses the room of block.centered."""
+    shifted = torch.sub(block.probabilities, shift, out=block.centered)
     if block.weight is not None:
         shifted.mul_(block.weight)
     _products(shifted, block.spare)
@@ -180,15 +180,15 @@ def _column_sums(block: Block, shift: Tensor) -> Tensor:
 
 
 def _relate(block: Block, relation: Relation) -> Rows:
-    """The inner products of the centred rows. A constant row becomes exactly 0, however its values were rounded."""
-    p, centred = block.probabilities, block.centred
+    """The inner products of the centered rows. A constant row becomes exactly 0, however its values were rounded."""
+    p, centered = block.probabilities, block.centered
     if relation.activation == "softmax":
-        torch.sub(p, 1 / p.shape[2], out=centred)
+        torch.sub(p, 1 / p.shape[2], out=centered)
     else:
         mean, first = p.mean(2, keepdim=True), p[:, :, :1]
         same = (mean - first).abs() <= 16 * torch.finfo(p.dtype).eps * first
-        torch.sub(p, torch.where(same, first, mean), out=centred)
-    _products(centred, block.spare)
+        torch.sub(p, torch.where(same, first, mean), out=centered)
+    _products(centered, block.spare)
     sums = block.spare.sum(2, keepdim=True)
     student, teacher = sums[:2].sqrt().unbind()
     return Rows(student, teacher, torch.add(relation.eps, student * teacher), sums[2])

@@ -55,7 +55,7 @@ class Sums(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """The gradient's coefficients, in float64: with p, q and a row's centred probabilities a, b it is
+    """The gradient's coefficients, in float64: with p, q and a row's centered probabilities a, b it is
 
     J [own·(p - mean) + other·(q - mean) + row·∂Pearson(a, b)/∂a], J being the Jacobian of the activation.
     """

@@ -109,7 +109,7 @@ def _sums_kernel(
         place, counts = _rows(keep, tile, places, blocks, PLACES)
         p = _probabilities(student, s_image, s_class, s_place, image, place, counts, scale, C, CLASSES, SOFTMAX)
         q = _probabilities(teacher, t_image, t_class, t_place, image, place, counts, scale, C, CLASSES, SOFTMAX)
-        a, b = _centred(p, C, CLASSES), _centred(q, C, CLASSES)
+        a, b = _centered(p, C, CLASSES), _centered(q, C, CLASSES)
         lengths = tl.sqrt(tl.sum(a * a, 0)) * tl.sqrt(tl.sum(b * b, 0))
         correlation += tl.sum(tl.where(counts, tl.sum(a * b, 0) / (lengths + eps), 0), 0)
         count += tl.sum(counts.to(tl.float32), 0)
@@ -153,7 +153,7 @@ def _gradient_kernel(
         place, counts = _rows(keep, tile, places, blocks, PLACES)
         p = _probabilities(student, s_image, s_class, s_place, image, place, counts, scale, C, CLASSES, SOFTMAX)
         q = _probabilities(teacher, t_image, t_class, t_place, image, place, counts, scale, C, CLASSES, SOFTMAX)
-        a, b = _centred(p, C, CLASSES), _centred(q, C, CLASSES)
+        a, b = _centered(p, C, CLASSES), _centered(q, C, CLASSES)
         length_a, length_b = tl.sqrt(tl.sum(a * a, 0)), tl.sqrt(tl.sum(b * b, 0))
         product = length_a * length_b + eps
         to_b = row / product
@@ -197,7 +197,7 @@ def _probabilities(
 
 
 @triton.jit
-def _centred(p, C: tl.constexpr, CLASSES: tl.constexpr):
+def _centered(p, C: tl.constexpr, CLASSES: tl.constexpr):
     """p minus the mean of its row; exactly 0 where the row is constant, however its values were rounded."""
     inside = (tl.arange(0, CLASSES) < C)[:, None]
     below = tl.where(inside, p - tl.max(p, 0)[None, :], 0)

@@ -7,14 +7,14 @@ from densedist.common.losses.checks import prepare_features
 
 
 class PKDLoss(nn.Module):
-    """Pearson feature imitation, Cao et al., NeurIPS 2022, eq. 3: half the squared error of standardised maps.
+    """Pearson feature imitation, Cao et al., NeurIPS 2022, eq. 3: half the squared error of standardized maps.
 
-    Each channel is standardised over images and places, to mean 0 and standard deviation 1; the loss is then
+    Each channel is standardized over images and places, to mean 0 and standard deviation 1; the loss is then
     1 - Pearson correlation, averaged over the channels.
 
     Args:
         eps: added to the standard deviations, above 0.
-        sync: standardise over the images of all processes.
+        sync: standardize over the images of all processes.
     """
 
     def __init__(self, eps: float = 1e-6, sync: bool = False) -> None:
@@ -34,15 +34,15 @@ class PKDLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        return self._mean((self._standardise(student) - self._standardise(teacher)).square()).mean() / 2
+        return self._mean((self._standardize(student) - self._standardize(teacher)).square()).mean() / 2
 
-    def _standardise(self, x: Tensor) -> Tensor:
-        centred = x - self._mean(x)
-        variance = self._mean(centred.square())
+    def _standardize(self, x: Tensor) -> Tensor:
+        centered = x - self._mean(x)
+        variance = self._mean(centered.square())
         # The root of 0 has no gradient; a constant channel contributes none.
         constant = variance == 0
         deviation = variance.masked_fill(constant, 1).sqrt().masked_fill(constant, 0)
-        return centred / (deviation + self.eps)
+        return centered / (deviation + self.eps)
 
     def _mean(self, x: Tensor) -> Tensor:
         """Of each channel: (1, C, 1, 1)."""

@@ -42,3 +42,10 @@ def test_model_zoo_files_may_compute_their_values():
 def test_packaged_configs_are_found_by_name_from_anywhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert read(name).DATASETS.TRAIN == ("digits_train",)
+
+
+@pytest.mark.parametrize("base", ["det/digits/base.yaml", "COCO-Detection/retinanet_R_50_FPN_1x.yaml"])
+def test_base_may_be_a_name_too(base, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"_BASE_: {base}\nSOLVER: {{MAX_ITER: 7}}\n")
+    cfg = read(tmp_path / "mine.yaml")
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH) == (7, 8 if "digits" in base else 16)

@@ -1,4 +1,4 @@
-"""requirements.txt is the set pinned in pyproject.toml, with a hash for every file."""
+"""requirements.txt is the set pinned in pyproject.toml, with a hash forevery file."""
 
 import re
 import tomllib

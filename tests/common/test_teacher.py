@@ -35,11 +35,11 @@ def test_neither_sees_the_others_precision(own, students):
     with torch.autocast("cpu", students, enabled=students is not None):
         with teacher.alone():
             taught = teacher.model.layer(x.to(own))
-        learnt = student(x)
+        learned = student(x)
     assert taught.dtype == own
     assert not taught.requires_grad
-    assert learnt.dtype == (students or torch.float32)
-    assert learnt.requires_grad
+    assert learned.dtype == (students or torch.float32)
+    assert learned.requires_grad
 
 
 def test_pixels_are_normalized_in_float32():

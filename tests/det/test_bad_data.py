@@ -1,4 +1,4 @@
-"""Data that cannot be learnt from is refused before training, in one line with exit code 2."""
+"""Data that cannot be learned from is refused before training, in one line with exit code 2."""
 
 import json
 import math

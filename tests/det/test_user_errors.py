@@ -231,7 +231,7 @@ def test_teacher_that_is_no_rcnn(message, tmp_path):
 
 def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
     seen = message(*teacher_keys, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
-    assert "GeneralizedRCNN does not distil: set it to DistillRCNN" in seen
+    assert "GeneralizedRCNN does not distill: set it to DistillRCNN" in seen
 
 
 @pytest.mark.parametrize(
@@ -251,10 +251,18 @@ def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
         ("DISTILL.DECAY", "foo", "DISTILL.DECAY is foo: want none, linear or cosine"),
         ("DISTILL.DENSE_ROWS", "pixels", "DISTILL.DENSE_ROWS is pixels: want anchors or locations"),
         ("TRACKERS", "['tb']", "TRACKERS is ['tb']: want any of wandb, mlflow"),
-        ("TEST.AUG.ENABLED", "True", "TEST.AUG.ENABLED is True: want False: test-time augmentation is not done here"),
-        ("TEST.PRECISE_BN.ENABLED", "True", "precise batch norm is not done here, but by Detectron2's own tools"),
-        ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 9.0, 0.1]]", "want []: a check of the results is not done here"),
-        ("SOLVER.REFERENCE_WORLD_SIZE", "8", "want 0: scaling with the number of processes is not done here"),
+        (
+            "TEST.AUG.ENABLED",
+            "True",
+            "want False, for nothing here does test-time augmentation",
+        ),
+        (
+            "TEST.PRECISE_BN.ENABLED",
+            "True",
+            "want False, for nothing here does precise batch norm",
+        ),
+        ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 9.0, 0.1]]", "want [], for nothing here does a check of results"),
+        ("SOLVER.REFERENCE_WORLD_SIZE", "8", "want 0, for nothing here does scaling with the number of processes"),
         ("TASK", "seg", "TASK is seg: want det"),
         ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER is 0: want 1 or more"),
         ("DATALOADER.NUM_WORKERS", "-1", "DATALOADER.NUM_WORKERS is -1: want 0 or more"),
@@ -272,7 +280,7 @@ def test_value_out_of_range(message, teacher_keys, key, value, wanted):
     ("key", "registry"),
     [("META_ARCHITECTURE", "META_ARCH"), ("BACKBONE.NAME", "BACKBONE"), ("ROI_HEADS.NAME", "ROI_HEADS")],
 )
-def test_misspelt_part_of_a_model(message, key, registry):
+def test_misspelled_part_of_a_model(message, key, registry):
     wanted = f"MODEL: Detectron2 has no {registry} named Typo: correct that name, or name the file that registers it in"
     assert message(f"MODEL.{key}", "Typo") == f"{wanted} IMPORTS"
 

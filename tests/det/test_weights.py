@@ -104,7 +104,7 @@ def test_proposals_are_pickles_too(refused):
         ("x.pkl", False),
     ],
 )
-def test_only_the_catalogue_of_detectron2_is_trusted(path, trusted):
+def test_only_the_catalog_of_detectron2_is_trusted(path, trusted):
     refuse_pickle(path, "MODEL.WEIGHTS", trust=True)
     if trusted:
         refuse_pickle(path, "MODEL.WEIGHTS", trust=False)

@@ -62,12 +62,12 @@ def cwd(student, teacher, tau=4.0):
 
 
 def pkd(student, teacher, eps=1e-6):
-    sides = [[_standardise(c, eps) for c in x.double().transpose(0, 1).flatten(1).tolist()] for x in (student, teacher)]
+    sides = [[_standardize(c, eps) for c in x.double().transpose(0, 1).flatten(1).tolist()] for x in (student, teacher)]
     pairs = [(a, b) for c, d in zip(*sides, strict=True) for a, b in zip(c, d, strict=True)]
     return math.fsum((a - b) ** 2 for a, b in pairs) / len(pairs) / 2
 
 
-def _standardise(x, eps):
+def _standardize(x, eps):
     mean = math.fsum(x) / len(x)
     deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in x) / len(x))
     return [(v - mean) / (deviation + eps) for v in x]

@@ -72,7 +72,7 @@ def test_every_architecture_of_smp_gives_logits(name):
     assert torch.isfinite(logits).all()
 
 
-def test_preprocessing_normalises_and_pads_bottom_and_right():
+def test_preprocessing_normalizes_and_pads_bottom_and_right():
     network = build("MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]", "MODEL.PIXEL_STD", "[2.0, 4.0, 8.0]")
     raw = images((60, 64), (64, 50))
     batch = network.preprocess(raw)

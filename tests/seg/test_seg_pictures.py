@@ -36,7 +36,7 @@ def run(folder, *overrides, file=STUDENT):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """OUTPUT_DIRs of a teacher and of a student that learnt from it."""
+    """OUTPUT_DIRs of a teacher and of a student that learned from it."""
     root = tmp_path_factory.mktemp("runs")
     teacher = run(root / "teacher", file=TEACHER)
     node, plain = "DISTILL.TEACHER", config(STUDENT)

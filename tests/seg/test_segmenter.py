@@ -158,7 +158,7 @@ def test_student_starts_from_the_same_weights_with_and_without_a_teacher(teacher
     assert torch.equal(torch.rand(1), wanted)
 
 
-def test_teacher_normalises_its_own_way(tmp_path):
+def test_teacher_normalizes_its_own_way(tmp_path):
     """BGR with another mean for an RGB student: the logits of the teacher alone on the BGR image."""
     keys = save_teacher(tmp_path, "INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", "[104.0, 116.7, 122.7]")
     teacher = load_teacher(config(STUDENT, *keys))
