@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.compare.study import Study
@@ -27,7 +28,8 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
         task: "det" or "seg"; default: as the config says.
 
     Returns:
-        the results at the end in percent, as in results.json: {"bbox": {"AP": …}} or {"sem_seg": {"mIoU": …}}.
+        the results at the end in percent, as in results.json: {"bbox": {"AP": …}} or {"sem_seg": {"mIoU": …}};
+        None where there is nothing to score.
 
     Raises:
         UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.
@@ -35,8 +37,7 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     side = task_named(task) if task else task_of(config)
     cfg = side.load_config(config, _words(overrides), True)
     engine.train(cfg, side, resume)
-    results = Path(cfg.OUTPUT_DIR, "results.json")
-    return json.loads(results.read_text()) if results.is_file() else {}
+    return _results(cfg)
 
 
 def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task: str = "") -> dict[str, Any]:
@@ -55,7 +56,9 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
     """
     found, words = for_evaluation(weights, config, _words(overrides))
     side = task_named(task) if task else task_of(found.config)
-    return dict(engine.evaluate(side.load_config(found.config, words, found.own), side, found.file, found.key))
+    cfg = side.load_config(found.config, words, found.own)
+    engine.evaluate(cfg, side, found.file, found.key)
+    return _results(cfg)
 
 
 def predict(
@@ -187,3 +190,9 @@ def _words(overrides: Overrides) -> list[str]:
     if isinstance(overrides, Mapping):
         return [str(word) for pair in overrides.items() for word in pair]
     return list(overrides)
+
+
+def _results(cfg: CfgNode) -> dict[str, Any]:
+    """As they were written, with None for what does not occur in the data."""
+    file = Path(cfg.OUTPUT_DIR, "results.json")
+    return json.loads(file.read_text()) if file.is_file() else {}

@@ -180,5 +180,5 @@ def _infer(model: Any, inputs: list[dict]) -> tuple[Tensor, Tensor, Tensor]:
 def _refusal(trained: Trained, name: str, error: Exception) -> UserError:
     return UserError(
         f"--format {name}: PyTorch cannot export this {stock_config(trained.cfg).MODEL.META_ARCHITECTURE} "
-        f"({one_line(error)}); Faster R-CNN, Cascade R-CNN and RetinaNet work, and --format weights forevery model"
+        f"({one_line(error)}); Faster R-CNN, Cascade R-CNN and RetinaNet work, and --format weights for every model"
     )

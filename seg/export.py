@@ -176,5 +176,5 @@ def _traced(model: Deployed, image: Tensor) -> ExportedProgram:
         name = type(model.smp).__name__
         raise UserError(
             f"MODEL.ARCHITECTURE: PyTorch cannot export {name} for images of any size ({one_line(error)}); "
-            "--format weights works forevery architecture, all formats for DeepLabV3, PSPNet, FPN and Unet"
+            "--format weights works for every architecture, all formats for DeepLabV3, PSPNet, FPN and Unet"
         ) from error

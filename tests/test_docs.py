@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def same_losses():
-    """What a page adds is gone after it."""
+    """What the pages add is gone after them."""
     known = dict(LOSSES)
     yield
     for name in set(LOSSES) - set(known):

@@ -2,11 +2,12 @@
 process that has never seen it."""
 
 import shutil
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-import torch
 
-from densedist.common.data import digits
 from helpers import scenes, tiny
 from helpers.calling import complaint
 from helpers.processes import command
@@ -163,7 +164,8 @@ def from_elsewhere(tmp_path, monkeypatch):
 def test_code_of_a_run_from_elsewhere_is_not_run_unless_confirmed(from_elsewhere, tmp_path, capsys):
     trap, config = from_elsewhere / "trap.py", from_elsewhere / "config.yaml"
     ask = f"{config} asks to import {trap}, which can run any program; if you trust its origin, give --trust-imports"
-    image = next(digits.images("test").iterdir())
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.zeros((40, 50, 3), np.uint8))
     for words in (["predict", image], ["visualize"], ["export"], ["profile"], ["eval", "seg"]):
         assert complaint(capsys, *words, "--weights", from_elsewhere) == ask
     student = ["--config-file", scenes.STUDENT, *scenes.SMALL, "OUTPUT_DIR", tmp_path / "out"]
@@ -200,7 +202,7 @@ def test_paths_are_those_of_the_file_that_names_them(tmp_path, monkeypatch):
     (tmp_path / "deep" / "run.yaml").write_text("_BASE_: ../base.yaml\n")
     monkeypatch.chdir(tmp_path / "deep")
     cfg = load(GRAMMAR, "run.yaml")
-    assert [torch.os.path.samefile(name, tmp_path / "near.py") for name in cfg.IMPORTS] == [True]
+    assert [Path(name).samefile(tmp_path / "near.py") for name in cfg.IMPORTS] == [True]
 
 
 @pytest.mark.parametrize(

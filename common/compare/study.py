@@ -31,8 +31,8 @@ class Study:
         task: the student's.
         config: the student's, with DISTILL.TEACHER, or these among the overrides.
         methods, seeds: every method is trained with every seed.
-        output: the folder foreverything.
-        overrides: KEY VALUE … forevery run.
+        output: the folder for everything.
+        overrides: KEY VALUE … for every run.
         unlabeled: DATASETS.UNLABELED of the method "unlabeled".
         equal_time: a method that takes less time an iteration than another gets more iterations, until both take
             as long as the slowest one for SOLVER.MAX_ITER.
@@ -67,6 +67,8 @@ class Study:
                 raise UserError(
                     f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it"
                 )
+            if method != NONE:
+                self.task.build(cfg)  # a teacher that is not there, a loss on a tap that this pair does not have
         longer = self._longer() if self.equal_time else {}
         wanted = {
             (method, seed): self._words(method, seed, longer.get(method, 1.0))

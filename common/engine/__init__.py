@@ -1,1 +1,1 @@
-"""Detectron2's engine, put together once forevery task."""
+"""Detectron2's engine, put together once for every task."""

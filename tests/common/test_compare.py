@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,11 @@ def load_config(file, words):
     return load(GRAMMAR, "", [*LENGTH, *(TEACHER if file == "c.yaml" else []), *words])
 
 
-TASK = SimpleNamespace(load_config=load_config)
+def build(cfg):
+    """No models; a function that another process can import."""
+
+
+TASK = SimpleNamespace(load_config=load_config, build=build)
 
 
 class Trainer:
@@ -190,6 +195,17 @@ def test_method_that_would_distil_nothing_is_refused_before_any_training(tmp_pat
     train = Trainer({"none": 1.0})
     with pytest.raises(UserError, match=f"--methods: {method} has no teacher or no loss"):
         study(train, tmp_path, ["none", method], [0], file, unlabeled=["train"]).run()
+    assert not train.trained
+
+
+def test_student_that_cannot_be_built_is_found_before_any_training(tmp_path):
+    def build(cfg):
+        raise UserError("the teacher is gone")
+
+    train = Trainer({"none": 1.0})
+    broken = Study(SimpleNamespace(load_config=load_config, build=build), "c.yaml", ["none", "kd"], [0], tmp_path)
+    with pytest.raises(UserError, match="the teacher is gone"):
+        replace(broken, train=train).run()
     assert not train.trained
 
 

@@ -1,4 +1,4 @@
-"""requirements.txt is the set pinned in pyproject.toml, with a hash forevery file."""
+"""requirements.txt is the set pinned in pyproject.toml, with a hash for every file."""
 
 import re
 import tomllib
