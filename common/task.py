@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from detectron2.config import CfgNode
 from torch import nn
@@ -16,6 +16,10 @@ from densedist.common.randomness import RunPosition
 
 # {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
 Results = Mapping[str, Any]
+
+
+class ReadConfig(Protocol):
+    def __call__(self, file: str, overrides: Sequence[str], own: bool = True, /) -> CfgNode: ...
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class Task:
 
     name: str
     metric: str
-    read_config: Callable[[str, Sequence[str], bool], CfgNode]
-    load_config: Callable[[str, Sequence[str], bool], CfgNode]
+    read_config: ReadConfig
+    load_config: ReadConfig
     check_data: Callable[..., None]
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]

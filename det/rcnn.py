@@ -86,6 +86,10 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     as many of the student's best proposals as RoIs are sampled with labels.
     """
 
+    proposal_generator: Any
+    roi_heads: Any
+    preprocess_image: Any
+
     stock = GeneralizedRCNN
     classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
     activation = "softmax"

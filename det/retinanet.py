@@ -67,6 +67,13 @@ class DistillRetinaNet(Distilling, RetinaNet):
     anchors of one location; logit_maps (N, anchors x classes, H, W), the same numbers; and those of det/taps.py.
     """
 
+    head: Any
+    anchor_generator: Any
+    preprocess_image: Any
+    head_in_features: list[str]
+    num_classes: int
+    device: torch.device
+
     stock = RetinaNet
     classes_key = "MODEL.RETINANET.NUM_CLASSES"
     activation = "sigmoid"

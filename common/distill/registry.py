@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +28,7 @@ def zero(_: nn.Module, student: Tensor, __: Tensor) -> Tensor:
 
 def one_row_that_does_not_count(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     """A loss on rows (0, C) with a mask: with sync it is that of the others' rows."""
-    return loss(F.pad(student, (0, 0, 0, 1)), F.pad(teacher, (0, 0, 0, 1)), student.new_zeros(1, dtype=bool))
+    return loss(F.pad(student, (0, 0, 0, 1)), F.pad(teacher, (0, 0, 0, 1)), student.new_zeros(1, dtype=torch.bool))
 
 
 def own(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:

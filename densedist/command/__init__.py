@@ -5,12 +5,15 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from densedist import require_detectron2
 from densedist.command import benchmark, student, training
 from densedist.command.arguments import Parser
 
-Add, Run = Callable[[Parser], None], Callable[[argparse.Namespace], None]
+Add: TypeAlias = Callable[[Parser], None]
+Run: TypeAlias = Callable[[argparse.Namespace], None]
+
 COMMANDS: dict[str, tuple[Add, Run]] = {
     "train": (training.add_train, training.train),
     "eval": (training.add_eval, training.evaluate),

@@ -49,8 +49,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
             # Not `tools/` either: a top-level package of that name would shadow other people's.
             if entry.startswith("detectron2/") and not entry.startswith("detectron2/_C."):
                 target.writestr(entry, source.read(entry))
-        licence = next(entry for entry in source.namelist() if entry.endswith(".dist-info/LICENSE"))
-        target.writestr(f"{stem}.dist-info/LICENSE", source.read(licence))
+        license = next(entry for entry in source.namelist() if entry.endswith(".dist-info/LICENSE"))
+        target.writestr(f"{stem}.dist-info/LICENSE", source.read(license))
         target.writestr(f"{stem}.dist-info/METADATA", metadata(project))
         target.writestr(f"{stem}.dist-info/WHEEL", tag)
     return name
