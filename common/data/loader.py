@@ -63,10 +63,13 @@ def build_loader(
     name = int.from_bytes(key.encode())
     first = position.iteration * cfg.SOLVER.ACCUMULATION_STEPS
     batches = _Batches(indices, images_per_process(cfg, images, key), first, groups)
+    workers = cfg.DATALOADER.NUM_WORKERS
     return DataLoader(
         _Seeded(DatasetFromList(list(items), copy=False), mapper, (position.seed, name)),
         batch_sampler=batches,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=workers,
+        # A fork server's would not be children of this process, and would import everything again.
+        multiprocessing_context="fork" if workers else None,
         collate_fn=_as_it_is,
         worker_init_fn=_outlive_sigterm,
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are

@@ -1,7 +1,11 @@
 """The order of the training samples: shared out among processes, in groups, and entered anywhere."""
 
+import multiprocessing
+import os
 import re
-from itertools import count, islice
+import signal
+from contextlib import suppress
+from itertools import count, cycle, islice
 
 import pytest
 from detectron2.data.samplers import TrainingSampler
@@ -10,6 +14,7 @@ from detectron2.utils import comm
 from densedist.common.data.loader import build_loader, images_per_process
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
+from helpers.processes import run_processes
 from helpers.tiny import defaults
 
 
@@ -63,3 +68,32 @@ def test_images_that_cannot_be_shared_out():
     message = re.escape("KEY is 5: want a multiple of 2, for 1 process(es) and SOLVER.ACCUMULATION_STEPS 2")
     with pytest.raises(UserError, match=message):
         images_per_process(settings(ACCUMULATION_STEPS=2), 5, "KEY")
+
+
+def test_worker_outlives_a_schedulers_sigterm_and_ends_with_its_trainer():
+    """Also where the trainer comes from a fork server, as in compare --jobs, whose workers would not."""
+    run_processes(1, _signal_the_worker)
+
+
+def _signal_the_worker(rank, world):
+    assert multiprocessing.get_start_method() == "forkserver"
+    cfg = settings()
+    cfg.DATALOADER.NUM_WORKERS = 1
+    batches = iter(build_loader(range(9), _worker, cycle(range(9)), cfg, RunPosition(0), 1, "KEY"))
+    worker = next(batches)[0]["process"]
+    try:
+        assert worker != os.getpid()
+        other = multiprocessing.get_context("fork").Process(target=os.kill, args=(worker, signal.SIGTERM))
+        other.start()
+        other.join()
+        assert {batch[0]["process"] for batch in islice(batches, 5)} == {worker}
+        os.kill(worker, signal.SIGTERM)
+        _, status = os.waitpid(worker, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+
+
+def _worker(_):
+    return {"process": os.getpid()}
