@@ -81,7 +81,8 @@ class Task:
         load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
             names the weights in messages.
         plain: of (a model of load_model, cfg) what stock Detectron2 or SMP would build.
-        training_batches: endless batches of (cfg, position) for this process.
+        training_batches: of (cfg), which has the data sets looked up, a function that gives endless batches for this
+            process from a position on.
         evaluate: scores in percent of (cfg, model) on DATASETS.TEST; empty on all processes but the main one.
         draw_examples: draw TEST.EXAMPLES test images of (cfg, trainee, PNG file), with truth, teacher and student.
         predict: write a picture of each image and predictions.json, of (weights, overrides, images, output folder,
@@ -103,7 +104,7 @@ class Task:
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]
     plain: Callable[[Any, CfgNode], nn.Module]
-    training_batches: Callable[[CfgNode, RunPosition], Batches]
+    training_batches: Callable[[CfgNode], Callable[[RunPosition], Batches]]
     evaluate: Callable[[CfgNode, Any], Results]
     draw_examples: Callable[[CfgNode, Trainee, Path], None]
     predict: Callable[[Weights, Sequence[str], Sequence[str], Path, float | None], list[dict[str, Any]]]

@@ -6,7 +6,7 @@ require_detectron2()
 
 from densedist.det.backbone import build_timm_fpn_backbone
 from densedist.det.config import add_distill_config
-from densedist.det.data import register_digits
+from densedist.det.data.sets import register_digits
 from densedist.det.distilling import Distilling
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet

@@ -18,7 +18,7 @@ from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.task import Trainee
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data import check_datasets, class_labels, known_classes, register_coco_format
+from densedist.det.data.sets import check_datasets, class_labels, known_classes, register_coco_format
 from densedist.det.distilling import count_classes, distilling_class, distilling_classes
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from densedist.common.distill.teacher import Teacher
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
 from densedist.common.task import Trainee
-from densedist.det.data import class_labels
+from densedist.det.data.sets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
 from densedist.det.predict import predict, read_input
 from densedist.det.samples import Sample, test_samples

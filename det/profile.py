@@ -14,7 +14,7 @@ from torch import Tensor
 from densedist.common.benchmark.inference import BATCHES, Size, Subject
 from densedist.common.engine.locate import Weights, locate_teacher
 from densedist.common.errors import UserError
-from densedist.det.data import test_dataset
+from densedist.det.data.sets import test_dataset
 from densedist.det.models import load_trained, read_config
 
 

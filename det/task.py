@@ -6,8 +6,8 @@ from detectron2.evaluation import COCOEvaluator
 from torch import nn
 
 from densedist.common.task import Results, Task
-from densedist.det.checks import check_data
-from densedist.det.data import training_batches
+from densedist.det.data.checks import check_data
+from densedist.det.data.loading import training_batches
 from densedist.det.export import export
 from densedist.det.models import build_trainee, load_config, load_model, read_config
 from densedist.det.pictures import draw_examples

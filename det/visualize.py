@@ -12,7 +12,7 @@ from torch import nn
 from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
-from densedist.det.data import class_labels, with_test_alone
+from densedist.det.data.sets import class_labels, with_test_alone
 from densedist.det.distilling import Distilling, distilling_class
 from densedist.det.models import load_trained, read_config
 from densedist.det.pictures import overview, picture, views

@@ -140,22 +140,23 @@ def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
     return [frame for split in found for frame in split]
 
 
-def training_batches(cfg: CfgNode, position: RunPosition) -> Batches:
+def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     """Endless batches of augmented samples, divided among the processes, from a position on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED.
     """
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg))
+    labeled, unlabeled = training_frames(cfg), unlabeled_frames(cfg)
 
-    def batches(dataset: list[Frame], images: int, key: str) -> Batches:
+    def batches(dataset: list[Frame], position: RunPosition, images: int, key: str) -> Batches:
         sampler = TrainingSampler(len(dataset), seed=position.seed)
         return build_loader(dataset, reader, sampler, cfg, position, images, key)
 
-    return labeled_and_unlabeled(
+    return lambda position: labeled_and_unlabeled(
         cfg,
-        lambda images: batches(training_frames(cfg), images, "SOLVER.IMS_PER_BATCH"),
-        lambda images: batches(unlabeled_frames(cfg), images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
+        lambda images: batches(labeled, position, images, "SOLVER.IMS_PER_BATCH"),
+        lambda images: batches(unlabeled, position, images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
     )
 
 

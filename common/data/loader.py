@@ -76,6 +76,15 @@ def build_loader(
     )
 
 
+def first_batch(batches: Batches) -> list[Sample]:
+    """What comes first of build_loader's or labeled_and_unlabeled's, made in this process: no worker is started."""
+    if isinstance(batches, Joined):
+        return [sample for loader in batches.loaders for sample in first_batch(loader)]
+    assert isinstance(batches, DataLoader)
+    assert batches.batch_sampler is not None
+    return [batches.dataset[at] for at in next(iter(batches.batch_sampler))]
+
+
 class Joined:
     """Batches of two endless loaders, one behind the other."""
 

@@ -112,7 +112,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
         trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
         # After the hooks, whose states are in a checkpoint; it also has the seed of the run.
         iteration = checkpointer.resume() if resume else 0
-        batches = task.training_batches(cfg, RunPosition(trainer.seed, iteration))
+        batches = task.training_batches(cfg)(RunPosition(trainer.seed, iteration))
         trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, iteration)  # before the writers open it

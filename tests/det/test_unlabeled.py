@@ -14,7 +14,7 @@ from densedist.common.losses import DISTLoss
 from densedist.common.modules import record
 from densedist.common.randomness import RunPosition
 from densedist.det import box_head
-from densedist.det.data import training_batches
+from densedist.det.data.loading import training_batches
 from helpers.calling import densedist
 from helpers.tiny import SMALL, STUDENT, batch, config, save_teacher
 
@@ -74,7 +74,7 @@ def test_proposals_of_the_student_are_classified_by_both(tmp_path):
 def test_batches_hold_both_kinds(tmp_path):
     digits.ensure()
     keys = [*save_teacher(tmp_path), "DATASETS.UNLABELED", "('digits_train',)", "SOLVER.UNLABELED_IMS_PER_BATCH", "3"]
-    samples = next(iter(training_batches(config(STUDENT, *keys), RunPosition(0))))
+    samples = next(iter(training_batches(config(STUDENT, *keys))(RunPosition(0))))
     assert ["instances" in sample for sample in samples] == [True, True, False, False, False]
 
 

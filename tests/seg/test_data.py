@@ -206,7 +206,7 @@ def batches(start, workers=0, count=3):
     """The first batches from a start on, of 2 of 12 images."""
     keys = ["INPUT.SCALES", "[0.5,1.0,1.5]", "INPUT.RANDOM_FLIP", "horizontal", "SOLVER.ACCUMULATION_STEPS", "2"]
     cfg = config(STUDENT, *keys, "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", workers)
-    return [[x["image"] for x in batch] for batch in islice(iter(training_batches(cfg, start)), count)]
+    return [[x["image"] for x in batch] for batch in islice(iter(training_batches(cfg)(start)), count)]
 
 
 def equal(first, second):

@@ -39,7 +39,7 @@ def test_cross_entropy_of_labeled_images_and_distillation_of_all(teacher_keys, i
 def test_batches_hold_both_kinds(teacher_keys):
     keys = [*teacher_keys, "DATASETS.TRAIN", "['train[:2]']", "DATASETS.UNLABELED", "['train[2:]', 'val']"]
     samples = next(
-        iter(training_batches(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"), RunPosition(0)))
+        iter(training_batches(config(STUDENT, *keys, "SOLVER.UNLABELED_IMS_PER_BATCH", "3"))(RunPosition(0)))
     )
     assert ["sem_seg" in sample for sample in samples] == [True, True, False, False, False]
     assert all(sample["image"].shape == (3, 64, 64) for sample in samples)

@@ -1,41 +1,78 @@
 """Data sets by name: Detectron2's own, the digits scenes, and any in COCO form named in the config."""
 
 import difflib
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
-from detectron2.data.build import _train_loader_from_config
-from detectron2.data.datasets import load_coco_json, register_coco_instances
-from detectron2.data.detection_utils import SizeMismatchError
-from detectron2.data.samplers import TrainingSampler
-from torch.utils.data import Sampler
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import builtin
+from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
-from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
 from densedist.common.errors import UserError
-from densedist.common.randomness import RunPosition, seeded
-from densedist.det.annotations import labeled_dicts
+from densedist.det.data.coco import Coco, read_coco
 from densedist.det.distilling import count_classes
+
+_SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
+# The data sets that Detectron2 registers itself.
+BUILT_IN = frozenset(
+    [
+        *(name for splits in _SPLITS for group in splits.values() for name in group),
+        *(f"voc_{year}_{split}" for year in (2007, 2012) for split in ("trainval", "train", "val", "test")),
+    ]
+)
 
 
 def register_digits() -> None:
     """Register digits_train, digits_train_60, digits_val and digits_test; made when first loaded."""
     for split in digits.SPLITS:
         name = f"digits_{split}"
-        if name in DatasetCatalog:  # det is imported as a package of a checkout, too
-            continue
-        DatasetCatalog.register(name, lambda name=name, split=split: _load_digits(name, split))
-        meta = MetadataCatalog.get(name)
-        meta.set(json_file=str(digits.annotations(split)), image_root=str(digits.images(split)))
-        meta.set(evaluator_type="coco", thing_classes=list(digits.CLASSES))
+        if name not in DatasetCatalog:  # det is imported as a package of a checkout, too
+            _register(name, str(digits.annotations(split)), str(digits.images(split)))
+            MetadataCatalog.get(name).set(thing_classes=list(digits.CLASSES))
 
 
-def _load_digits(name: str, split: str) -> list[dict]:
-    digits.ensure()
-    return load_coco_json(str(digits.annotations(split)), str(digits.images(split)), name)
+def _register(name: str, json_file: str, image_root: str) -> None:
+    DatasetCatalog.register(name, lambda: _load(name, json_file, image_root))
+    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco")
+
+
+def _load(name: str, json_file: str, image_root: str) -> list[dict]:
+    """Detectron2's dataset dicts, in the order of the images' ids."""
+    if name.startswith("digits_"):
+        digits.ensure()
+    coco = read_coco(json_file)
+    classes = {category["id"]: number for number, category in enumerate(coco.categories)}
+    MetadataCatalog.get(name).set(thing_classes=coco.names, thing_dataset_id_to_contiguous_id=classes)
+    dicts = {
+        image["id"]: {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": [],
+        }
+        for image in coco.images
+    }
+    for annotation in coco.annotations:
+        kept = {key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation}
+        kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
+        dicts[annotation["image_id"]]["annotations"].append(kept)
+    return list(dicts.values())
+
+
+def ground_truth(name: str) -> Coco | None:
+    """That of a data set in COCO form; None of another form, and of those that Detectron2 knows by itself.
+
+    Raises:
+        UserError: as read_coco.
+    """
+    meta = MetadataCatalog.get(name)
+    if name in BUILT_IN or meta.get("evaluator_type") != "coco" or not (json_file := meta.get("json_file")):
+        return None
+    return read_coco(json_file)
 
 
 def register_coco_format(cfg: CfgNode) -> None:
@@ -48,52 +85,13 @@ def register_coco_format(cfg: CfgNode) -> None:
         if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
             raise UserError(f"DATASETS.COCO_FORMAT: {entry} is not [name, JSON file, image folder]")
         name, json_file, image_root = entry
-        if name not in DatasetCatalog:
-            register_coco_instances(name, {}, json_file, image_root)
-        meta = MetadataCatalog.get(name)
-        if (meta.get("json_file"), meta.get("image_root")) != (json_file, image_root):
-            raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
-
-
-def training_batches(cfg: CfgNode, position: RunPosition) -> Batches:
-    """Endless batches of Detectron2's training samples, divided among the processes, from a position on.
-
-    SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
-    DATASETS.UNLABELED, whose samples have no "instances".
-    """
-
-    def batches(dicts: Sequence[dict], sampler: Sampler, images: int, key: str) -> Batches:
-        by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
-        wide = [d["width"] > d["height"] for d in dicts] if by_shape else None
-        return build_loader(dicts, Mapper(cfg, is_train=True), sampler, cfg, position, images, key, wide)
-
-    def labeled(images: int) -> Batches:
-        with seeded(position.seed):  # Detectron2 seeds its samplers from NumPy's random numbers
-            parts = _train_loader_from_config(cfg, dataset=labeled_dicts(cfg))
-        return batches(parts["dataset"], parts["sampler"], images, "SOLVER.IMS_PER_BATCH")
-
-    def unlabeled(images: int) -> Batches:
-        dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
-        bare = [{name: value for name, value in d.items() if name != "annotations"} for d in dicts]
-        sampler = TrainingSampler(len(bare), seed=position.seed)
-        return batches(bare, sampler, images, "SOLVER.UNLABELED_IMS_PER_BATCH")
-
-    return labeled_and_unlabeled(cfg, labeled, unlabeled)
-
-
-class Mapper(DatasetMapper):
-    """Detectron2's, with an image that cannot be read said in one line."""
-
-    def __call__(self, dataset_dict: dict) -> dict:
-        """
-        Raises:
-            UserError: naming the image.
-        """
-        try:
-            return super().__call__(dataset_dict)
-        except (OSError, SyntaxError, SizeMismatchError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{dataset_dict['file_name']} cannot be read as its data set says: {reason}") from error
+        if name in DatasetCatalog:
+            meta = MetadataCatalog.get(name)
+            if (meta.get("json_file"), meta.get("image_root")) != (json_file, image_root):
+                raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
+            DatasetCatalog.remove(name)  # what is known of it may have changed with its file
+            MetadataCatalog.remove(name)
+        _register(name, json_file, image_root)
 
 
 def check_datasets(cfg: CfgNode) -> list[str]:
@@ -196,8 +194,4 @@ def class_names(datasets: Sequence[str]) -> list[str] | None:
         return list(names)
     if not (json_file := meta.get("json_file")) or not Path(json_file).is_file():
         return None
-    try:
-        categories = json.loads(Path(json_file).read_text())["categories"]
-        return [category["name"] for category in sorted(categories, key=lambda c: c["id"])]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{json_file} is no COCO JSON file: {type(error).__name__}: {error}") from error
+    return read_coco(json_file).names

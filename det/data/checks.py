@@ -1,0 +1,139 @@
+"""A look at the data sets of a config before training, by one process for all."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from densedist.common.data.images import check_image, check_images
+from densedist.common.errors import UserError, on_main_process
+from densedist.det.data import sets
+from densedist.det.data.boxes import bad_boxes, other_form
+from densedist.det.data.coco import Coco, Entry
+
+logger = logging.getLogger(__name__)
+WITHOUT_MASKS = "or set MODEL.MASK_ON to False"
+
+
+def check_data(cfg: CfgNode, *sides: str) -> None:
+    """Make sure that annotations and files of DATASETS.TRAIN, UNLABELED and TEST, or of the given sides, are sound.
+
+    Of the data sets that Detectron2 registers itself the annotations are only counted: a few boxes of COCO have no
+    area, and Detectron2 leaves them out. A class without an object is a warning.
+
+    Raises:
+        UserError: what is wrong first; DATASETS.DROP_BAD_BOXES lets bad boxes pass, DATALOADER.CHECK_FILES False
+            damaged files.
+    """
+    on_main_process(lambda: _check(cfg, sides or ("TRAIN", "UNLABELED", "TEST")))
+
+
+def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
+    for side in sides:
+        counts: Counter[str] = Counter()
+        names: list[str] = []
+        for name in cfg.DATASETS[side]:
+            source = f"DATASETS.{side}: data set {name}"
+            coco = sets.ground_truth(name) or _of_dicts(name)
+            if not coco.images:
+                raise UserError(f"{source} is empty: {coco.source} names no image")
+            if side != "UNLABELED" and coco.has_labels:
+                _check_labels(cfg, coco, f"DATASETS.{side}", name)
+                known = {category["id"]: category["name"] for category in coco.categories}
+                counts.update(known[a["category_id"]] for a in coco.objects)
+                names = names or coco.names
+            if cfg.DATALOADER.CHECK_FILES:
+                root = MetadataCatalog.get(name).get("image_root") or ""
+                images = [i | {"file_name": os.path.join(root, i["file_name"])} for i in coco.images]
+                check_images(images, _check_image, source)
+        if bare := [name for name in names if not counts[name]]:
+            logger.warning(f"DATASETS.{side}: no object of {', '.join(bare)}")
+
+
+def _of_dicts(name: str) -> Coco:
+    """Of Detectron2's dataset dicts, by whomever they are made, what can be checked."""
+    images: list[Entry] = []
+    annotations: list[Entry] = []
+    dicts = DatasetCatalog.get(name)
+    for number, d in enumerate(dicts, 1):
+        images.append({key: d[key] for key in ("file_name", "height", "width") if key in d} | {"id": number})
+        for a in d.get("annotations", []) if {"height", "width"} <= set(d) else []:
+            box = (
+                BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS) if len(a["bbox"]) == 4 else a["bbox"]
+            )
+            given = f"of image {d['file_name']}"
+            annotations.append(a | {"bbox": box, "iscrowd": a.get("iscrowd", 0), "image_id": number, "given": given})
+    classes = sets.class_names([name]) or []
+    categories = [{"id": number, "name": class_name} for number, class_name in enumerate(classes)]
+    labeled = any("annotations" in d for d in dicts)
+    return Coco(name, images, categories, annotations, labeled and bool(classes))
+
+
+def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
+    source, built_in = f"{side}: data set {name}", name in sets.BUILT_IN
+    if not built_in and (why := other_form(coco)):
+        raise UserError(f"{source}: the boxes of {coco.source} are not [x, y, w, h] in pixels: {why}")
+    if bad := bad_boxes(coco):
+        message = (
+            f"{source}: {len(bad)} boxes of {coco.source} are not finite, of no area or outside of their image, first "
+            f"annotation {bad[0]['given']} with {bad[0]['bbox']}"
+        )
+        if not built_in and not cfg.DATASETS.DROP_BAD_BOXES:
+            raise UserError(f"{message}; correct them, or set DATASETS.DROP_BAD_BOXES to True to train without them")
+        logger.warning(message)
+    if side == "DATASETS.TRAIN" and len(coco.objects) == len(bad):
+        raise UserError(f"{source}: {coco.source} has nothing to learn from: add annotations of objects (iscrowd 0)")
+    if cfg.MODEL.MASK_ON:
+        _check_masks(coco, source)
+        if side == "DATASETS.TRAIN":
+            _check_mask_format(cfg, coco, source)
+    if cfg.MODEL.KEYPOINT_ON:
+        _check_keypoints(cfg, coco, source, MetadataCatalog.get(name))
+
+
+def _check_masks(coco: Coco, source: str) -> None:
+    if strange := [a for a in coco.objects if "unreadable" in a]:
+        raise UserError(
+            f"{source}: the segmentation of {len(strange)} annotations of {coco.source} cannot be read, first "
+            f"annotation {strange[0]['given']}, which {strange[0]['unreadable']}; correct them, {WITHOUT_MASKS}"
+        )
+    if bare := [a["given"] for a in coco.objects if not a.get("segmentation")]:
+        raise UserError(
+            f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation {bare[0]}; "
+            f"add them, {WITHOUT_MASKS}"
+        )
+
+
+def _check_mask_format(cfg: CfgNode, coco: Coco, source: str) -> None:
+    lengths = [a["given"] for a in coco.objects if isinstance(a["segmentation"], dict)]
+    if lengths and cfg.INPUT.MASK_FORMAT == "polygon":
+        raise UserError(
+            f"{source}: INPUT.MASK_FORMAT is polygon, but {len(lengths)} annotations of {coco.source} have run lengths "
+            f"(RLE), first annotation {lengths[0]}: set it to bitmask, {WITHOUT_MASKS}"
+        )
+
+
+def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> None:
+    without = "set MODEL.KEYPOINT_ON to False"
+    if not (meta.get("keypoint_names") and meta.get("keypoint_flip_map") is not None):
+        raise UserError(
+            f"{source}: MODEL.KEYPOINT_ON is True, but nothing names its keypoints: {without}, or register it in a "
+            "file of IMPORTS, with keypoint_names and keypoint_flip_map in its metadata"
+        )
+    count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    if not any(a.get("keypoints") for a in coco.objects):
+        raise UserError(f"{source}: no annotation of {coco.source} has keypoints: {without}")
+    wrong = [a for a in coco.objects if a.get("keypoints") and len(a["keypoints"]) != 3 * count]
+    if wrong or len(meta.keypoint_names) != count:
+        seen = len(wrong[0]["keypoints"]) / 3 if wrong else len(meta.keypoint_names)
+        raise UserError(f"{source}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but it has {seen:g} keypoints")
+
+
+def _check_image(image: dict[str, Any]) -> None:
+    size = (image["height"], image["width"]) if {"height", "width"} <= set(image) else None
+    check_image(image["file_name"], size, "in the annotations")

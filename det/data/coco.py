@@ -1,0 +1,208 @@
+"""Ground truth in COCO form, read once and put into the one form that everything after it sees."""
+
+import json
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from densedist.common.errors import UserError
+from densedist.det.data.masks import UnreadableError, readable
+
+logger = logging.getLogger(__name__)
+Entry = dict[str, Any]
+FORM: Mapping[str, tuple[str, ...]] = {
+    "images": ("id", "file_name", "height", "width"),
+    "categories": ("id", "name"),
+    "annotations": ("image_id", "category_id", "bbox"),
+}
+
+
+@dataclass(frozen=True)
+class Coco:
+    """Images, categories and annotations, in COCO's form.
+
+    Whatever the file had, ids of images and categories are whole numbers, those of annotations count from 1 (for
+    pycocotools an object 0 is never found), names are text, every annotation has its area in pixels and an iscrowd of
+    0 or 1, and a segmentation is one that can be read, or not there. "given" is the id that the file has.
+
+    Args:
+        source: the file.
+        has_labels: whether the file has annotations at all, if only none.
+        renumbered: whether images or categories have other ids than in the file.
+    """
+
+    source: str
+    images: list[Entry]
+    categories: list[Entry]
+    annotations: list[Entry]
+    has_labels: bool = True
+    renumbered: bool = False
+
+    @property
+    def objects(self) -> list[Entry]:
+        """The annotations that can be learned and found: no crowds."""
+        return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the classes, in the order of their numbers."""
+        return [category["name"] for category in self.categories]
+
+
+def read_coco(json_file: str) -> Coco:
+    """The ground truth of a file in COCO form; a file that has not changed is not read again.
+
+    Raises:
+        UserError: it cannot be read, is no JSON, has no such entries, or they contradict each other.
+    """
+    try:
+        about = os.stat(json_file)
+    except OSError as error:
+        raise UserError(f"{json_file} cannot be read: {error.strerror}") from error
+    return _read(json_file, about.st_mtime_ns, about.st_size)
+
+
+def forget() -> None:
+    """Give back the memory of all files that were read."""
+    _read.cache_clear()
+
+
+@lru_cache(maxsize=4)
+def _read(json_file: str, _: int, __: int) -> Coco:
+    try:
+        with open(json_file, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{json_file} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{json_file} is no COCO JSON file: want an object with {', '.join(FORM)}")
+    found = {kind: _entries(content, kind, keys, json_file) for kind, keys in FORM.items()}
+    images, new_images = _numbered(found["images"], "images", json_file)
+    categories, new_categories = _numbered(found["categories"], "categories", json_file)
+    categories = [c | {"name": _name(c, json_file)} for c in categories]
+    _refuse_twins(f"{json_file}: names of categories", [c["name"] for c in categories])
+    if new_images is not None:
+        logger.warning(f"{json_file}: ids of images are no whole numbers: they are counted from 1, in their order")
+    annotations = _annotations(found["annotations"], (images, categories), json_file)
+    renumbered = new_images is not None or new_categories is not None
+    return Coco(json_file, images, categories, annotations, "annotations" in content, renumbered)
+
+
+def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -> list[Entry]:
+    # A test set has none.
+    entries = content.get(kind, [] if kind == "annotations" else None)
+    if not isinstance(entries, list):
+        raise UserError(f"{json_file} is no COCO JSON file: want a list of {kind}")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise UserError(f"{json_file}: number {number} of {kind} is {entry!r}, not an object")
+        if missing := [key for key in keys if key not in entry]:
+            raise UserError(f"{json_file}: number {number} of {kind} has no {missing[0]}")
+        if not all(isinstance(entry[key], Hashable) for key in keys if key != "bbox"):
+            raise UserError(f"{json_file}: number {number} of {kind} has a list or an object for {', '.join(keys)}")
+        if "height" in keys and not all(_is_length(entry[key]) for key in ("height", "width")):
+            raise UserError(f"{json_file}: image {entry['id']}: height and width are not whole numbers above 0")
+        if "file_name" in keys and not isinstance(entry["file_name"], str):
+            raise UserError(f"{json_file}: image {entry['id']}: file_name is {entry['file_name']!r}: want text")
+    return entries
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0 and value == int(value)
+
+
+def _whole(value: Hashable) -> Hashable:
+    """1 for 1.0."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def _numbered(entries: list[Entry], kind: str, json_file: str) -> tuple[list[Entry], dict[Hashable, int] | None]:
+    """Copies with whole numbers as ids, in their order; None where the given ones are, else the new one of each."""
+    given = [_whole(entry["id"]) for entry in entries]
+    _refuse_twins(f"{json_file}: ids of {kind}", given)
+    new = None if all(type(i) is int for i in given) else {i: number for number, i in enumerate(given, 1)}
+    sizes = [{key: int(entry[key]) for key in ("height", "width") if kind == "images"} for entry in entries]
+    numbered = [
+        entry | size | {"id": new[i] if new else i, "given": i}
+        for entry, size, i in zip(entries, sizes, given, strict=True)
+    ]
+    return sorted(numbered, key=lambda entry: entry["id"]), new
+
+
+def _name(category: Entry, json_file: str) -> str:
+    name = category["name"]
+    if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
+        raise UserError(f"{json_file}: category {category['given']}: name is {name!r}: want text")
+    return str(name)
+
+
+def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], json_file: str) -> list[Entry]:
+    _refuse_twins(f"{json_file}: ids of annotations", [entry["id"] for entry in entries if "id" in entry])
+    known = {kind: {entry["given"]: entry["id"] for entry in group} for kind, group in zip(FORM, others, strict=False)}
+    for kind, key in (("images", "image_id"), ("categories", "category_id")):
+        if lost := [(n, a) for n, a in enumerate(entries) if _whole(a[key]) not in known[kind]]:
+            number, first = lost[0]
+            raise UserError(
+                f"{json_file}: the {key} of {len(lost)} annotations is not among the {kind}, first annotation "
+                f"{first.get('id', f'number {number}')} with {first[key]!r}: add it, or remove them"
+            )
+    if ignored := [a for a in entries if a.get("ignore")]:
+        raise UserError(
+            f'{json_file}: {len(ignored)} annotations have "ignore", first annotation {ignored[0].get("id")}, which '
+            "Detectron2 refuses: set their iscrowd to 1 instead, or remove them"
+        )
+    sizes = {image["id"]: (image["height"], image["width"]) for image in others[0]}
+    result, filled = [], 0
+    for number, entry in enumerate(entries, 1):
+        given = entry.get("id", f"number {number - 1}")
+        where = f"{json_file}: annotation {given}"
+        image = known["images"][_whole(entry["image_id"])]
+        category = known["categories"][_whole(entry["category_id"])]
+        box, crowd = _box(entry, where), _crowd(entry, where)
+        area = _area(entry, box, where)
+        filled += area != entry.get("area")
+        annotation = {key: value for key, value in entry.items() if key != "segmentation"}
+        annotation |= {"id": number, "given": given, "image_id": image, "category_id": category}
+        annotation |= {"bbox": box, "iscrowd": crowd, "area": area}
+        try:
+            mask = readable(entry.get("segmentation"), *sizes[image])
+        except UnreadableError as error:
+            annotation["unreadable"] = str(error)
+        else:
+            annotation |= {} if mask is None else {"segmentation": mask}
+        result.append(annotation)
+    if filled:
+        logger.info(f"{json_file}: {filled} annotations have no area above 0: it is taken from their boxes")
+    return result
+
+
+def _box(entry: Entry, where: str) -> list[float]:
+    box = entry["bbox"]
+    if not (isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)):
+        raise UserError(f"{where}: bbox is {box!r}: want [x, y, w, h]")
+    return box
+
+
+def _crowd(entry: Entry, where: str) -> int:
+    crowd = entry.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        raise UserError(f"{where}: iscrowd is {crowd!r}: want 0 or 1")
+    return int(crowd)
+
+
+def _area(entry: Entry, box: list[float], where: str) -> float:
+    """As given, or the box's: a negative one would take the object out of the evaluation."""
+    area = entry.get("area")
+    if area is not None and type(area) not in (int, float):
+        raise UserError(f"{where}: area is {area!r}: want a number of pixels")
+    return area if area is not None and math.isfinite(area) and area > 0 else box[2] * box[3]
+
+
+def _refuse_twins(what: str, values: Iterable[Hashable]) -> None:
+    if twins := [value for value, count in Counter(values).items() if count > 1]:
+        raise UserError(f"{what} are given twice, first of {len(twins)}: {twins[0]!r}; make them unique")

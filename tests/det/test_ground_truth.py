@@ -1,0 +1,315 @@
+"""Ground truth has one form, whatever the file has, and boxes in another form are recognized."""
+
+import contextlib
+import io
+import json
+import logging
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
+from pycocotools import mask as coco_mask
+
+from densedist.common.data import digits
+from densedist.common.errors import UserError
+from densedist.det.data import checks, sets
+from densedist.det.data.boxes import other_form
+from densedist.det.data.coco import forget, read_coco
+from densedist.det.data.masks import UnreadableError, readable
+from helpers.coco import CLASSES, change, coco, without
+from helpers.tiny import STUDENT, TEACHER, config
+
+
+@pytest.fixture
+def read(tmp_path):
+    def call(content):
+        file = tmp_path / "a.json"
+        file.write_text(json.dumps(content))
+        return read_coco(str(file))
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    yield
+    forget()
+
+
+def test_what_is_missing_is_filled_in(read):
+    content = coco((5, 5, 20, 10))
+    for annotation in content["annotations"]:
+        del annotation["id"], annotation["iscrowd"]
+    content["annotations"][1] |= {"area": 120.5}
+    first, second = read(content).annotations
+    assert (first["id"], second["id"]) == (1, 2)
+    assert (first["iscrowd"], first["area"]) == (0, 200)
+    assert second["area"] == 120.5
+
+
+@pytest.mark.parametrize("area", [0, -3, float("nan"), None])
+def test_an_area_that_is_none_is_taken_from_the_box(read, area):
+    """pycocotools leaves objects of a negative area out, without a word."""
+    assert read(change("annotations", 0, area=area)).annotations[0]["area"] == 400
+
+
+def test_ids_of_annotations_count_from_one(read):
+    """To pycocotools an object with the id 0 is one that nobody found."""
+    assert [a["id"] for a in read(change("annotations", 0, id=0)).annotations] == [1, 2]
+
+
+def test_whole_numbers_stay_the_ids_of_images(read):
+    found = read(change("images", 1, id=7.0) | {"annotations": []})
+    assert [(image["id"], type(image["id"])) for image in found.images] == [(0, int), (7, int)]
+    assert not found.renumbered
+
+
+def test_other_ids_are_counted(read):
+    content = coco()
+    for image, annotation in zip(content["images"], content["annotations"], strict=True):
+        image["id"] = annotation["image_id"] = f"frame-{9 - image['id']}"
+    for category in content["categories"]:
+        category["id"] = f"c{category['id']}"
+    for annotation in content["annotations"]:
+        annotation["category_id"] = f"c{annotation['category_id']}"
+    found = read(content)
+    assert [(image["id"], image["given"]) for image in found.images] == [(1, "frame-9"), (2, "frame-8")]
+    assert [a["image_id"] for a in found.annotations] == [1, 2]
+    assert [a["category_id"] for a in found.annotations] == [2, 3]
+    assert found.names == list(CLASSES)
+    assert found.renumbered
+
+
+def test_names_that_are_numbers_are_text(read):
+    content = coco()
+    content["categories"] = [{"id": n, "name": n} for n in range(10)]
+    assert read(content).names == list(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (change("categories", 1, name=None), "category 1: name is None: want text"),
+        (change("categories", 1, name=True), "category 1: name is True: want text"),
+        (change("categories", 1, name=" "), "category 1: name is ' ': want text"),
+        (change("categories", 1, name=2), "names of categories are given twice, first of 1: '2'; make them unique"),
+        (change("annotations", 1, iscrowd="no"), "annotation 11: iscrowd is 'no': want 0 or 1"),
+        (change("annotations", 1, area="12"), "annotation 11: area is '12': want a number of pixels"),
+        (change("images", 0, height=48.5), "image 0: height and width are not whole numbers above 0"),
+        (without("annotations", 1, "category_id"), "number 1 of annotations has no category_id"),
+    ],
+)
+def test_what_cannot_be_put_right_is_refused(read, content, wanted):
+    with pytest.raises(UserError) as refused:
+        read(content)
+    assert str(refused.value).endswith(f"a.json: {wanted}")
+
+
+def test_a_file_is_read_once_and_again_when_it_has_changed(read, tmp_path):
+    first = read(coco())
+    assert read_coco(str(tmp_path / "a.json")) is first
+    assert len(read(coco() | {"annotations": []}).annotations) == 0
+
+
+def test_dicts_are_those_of_detectron2(small_digits):
+    """For a file that has nothing to put right."""
+    wanted = load_coco_json(str(digits.annotations("val")), str(digits.images("val")))
+    found = DatasetCatalog.get("digits_val")
+    numbers = {category: n for n, category in enumerate(range(1, 11))}
+    for image in wanted:
+        for annotation in image["annotations"]:
+            annotation["category_id"] = numbers[annotation["category_id"]]
+    assert found == wanted
+
+
+def test_without_masks_nobody_looks_at_segmentations(data):
+    """Detectron2 would leave out the objects whose polygons have no three points."""
+    content = coco()
+    content["annotations"][0]["segmentation"] = [[]]
+    content["annotations"][1]["segmentation"] = [[1.0, 2.0, 3.0, 4.0]]
+    cfg = config(STUDENT, *data(content))
+    sets.register_coco_format(cfg)
+    checks.check_data(cfg, "TRAIN")
+    assert [len(d["annotations"]) for d in DatasetCatalog.get("data_0")] == [1, 1]
+
+
+def polygons():
+    content = coco()
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[5, 5, 25, 5, 25, 25]]
+    return content
+
+
+def with_segmentation(segmentation):
+    content = polygons()
+    content["annotations"][1]["segmentation"] = segmentation
+    return content
+
+
+LENGTHS = coco_mask.encode(np.asfortranarray(np.eye(48, 64, dtype=np.uint8)))
+LENGTHS["counts"] = LENGTHS["counts"].decode()
+NONE = "have no segmentation, first annotation 11; add them, or set MODEL.MASK_ON to False"
+UNREAD = "the segmentation of 1 annotations of data_0/a.json cannot be read, first annotation 11, which"
+END = "; correct them, or set MODEL.MASK_ON to False"
+
+
+@pytest.mark.parametrize("side", ["TRAIN", "TEST"])
+@pytest.mark.parametrize(
+    ("segmentation", "wanted"),
+    [
+        ([[]], f"1 annotations of data_0/a.json {NONE}"),
+        ([[1.0, 2.0, 3.0, 4.0]], f"1 annotations of data_0/a.json {NONE}"),
+        ("polygon", f"{UNREAD} is 'polygon': want polygons or run lengths{END}"),
+        ([["a"]], f"{UNREAD} is no list of polygons [x, y, x, y, …]{END}"),
+        (
+            {"size": [64, 48], "counts": "x"},
+            f"{UNREAD} has run lengths of size [64, 48]: want the image's [48, 64]{END}",
+        ),
+        (
+            {"size": [48, 64], "counts": [5, 5]},
+            f"{UNREAD} has run lengths for 10 pixels: want the image's 3072{END}",
+        ),
+        (
+            {"size": [48, 64], "counts": None},
+            f"{UNREAD} has run lengths whose counts are neither text nor whole numbers{END}",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_used(message, data, side, segmentation, wanted):
+    keys = data(with_segmentation(segmentation), side)
+    assert message(*keys, file=TEACHER) == f"DATASETS.{side}: data set data_0: {wanted}"
+
+
+def test_run_lengths_are_no_polygons(message, data):
+    seen = message(*data(with_segmentation(LENGTHS)), "INPUT.MASK_FORMAT", "polygon", file=TEACHER)
+    assert seen == (
+        "DATASETS.TRAIN: data set data_0: INPUT.MASK_FORMAT is polygon, but 1 annotations of data_0/a.json have run "
+        "lengths (RLE), first annotation 11: set it to bitmask, or set MODEL.MASK_ON to False"
+    )
+
+
+def test_masks_are_read_in_all_their_forms():
+    assert readable([1, 2, 3, 4, 5, 6], 9, 9) == [[1, 2, 3, 4, 5, 6]]
+    assert readable([[1, 2], [1, 2, 3, 4, 5, 6]], 9, 9) == [[1, 2, 3, 4, 5, 6]]
+    area = coco_mask.area(readable({"size": [2, 3], "counts": [1, 4, 1]}, 2, 3))
+    assert area == 4
+    for nothing in (None, [], {}, [[]]):
+        assert readable(nothing, 9, 9) is None
+    with pytest.raises(UnreadableError):
+        readable([[None]], 9, 9)
+
+
+def test_run_lengths_fit_bit_masks(data):
+    cfg = config(TEACHER, *data(with_segmentation(LENGTHS)), "INPUT.MASK_FORMAT", "bitmask")
+    sets.register_coco_format(cfg)
+    checks.check_data(cfg, "TRAIN")
+
+
+def test_keypoints_that_nothing_names(message, data):
+    keys = data(change("annotations", 0, keypoints=[1, 2, 2]))
+    assert message(*keys, "MODEL.KEYPOINT_ON", "True") == (
+        "DATASETS.TRAIN: data set data_0: MODEL.KEYPOINT_ON is True, but nothing names its keypoints: set "
+        "MODEL.KEYPOINT_ON to False, or register it in a file of IMPORTS, with keypoint_names and keypoint_flip_map in "
+        "its metadata"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (coco(), "no annotation of {file} has keypoints: set MODEL.KEYPOINT_ON to False"),
+        (
+            change("annotations", 0, keypoints=[1, 2, 2]),
+            "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is 2, but it has 1 keypoints",
+        ),
+    ],
+)
+def test_keypoints_that_are_not_those_of_the_model(data, tmp_path, content, wanted):
+    keys = data(content)
+    file = tmp_path / "data_0" / "a.json"
+    metadata = {"keypoint_names": ["a", "b"], "keypoint_flip_map": []}
+    register_coco_instances("data_0", metadata, str(file), str(tmp_path / "data_0"))
+    on = ["MODEL.KEYPOINT_ON", "True", "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "2", "DATASETS.COCO_FORMAT", "[]"]
+    with pytest.raises(UserError) as refused:
+        checks.check_data(config(STUDENT, *keys, *on), "TRAIN")
+    assert str(refused.value) == f"DATASETS.TRAIN: data set data_0: {wanted.format(file=file)}"
+
+
+def scattered(form):
+    """40 boxes, anywhere in 8 images of 64x48 pixels, in a form."""
+    rng = np.random.default_rng(0)
+    content = coco()
+    content["images"] = [{"id": i, "file_name": "0.png", "height": 48, "width": 64} for i in range(8)]
+    content["annotations"] = []
+    for number in range(40):
+        w, h = rng.uniform(6, 20, 2)
+        x, y = rng.uniform(0, 64 - w), rng.uniform(0, 48 - h)
+        box = {
+            "xywh": [x, y, w, h],
+            "corners": [x, y, x + w, y + h],
+            "centers": [x + w / 2, y + h / 2, w, h],
+            "parts": [x / 64, y / 48, w / 64, h / 48],
+            "twice": [2 * x, 2 * y, 2 * w, 2 * h],
+        }[form]
+        content["annotations"].append({"id": number, "image_id": number % 8, "category_id": 1, "bbox": box})
+    return content
+
+
+@pytest.mark.parametrize(
+    ("form", "wanted"),
+    [
+        ("corners", "and none would as [x1, y1, x2, y2]: are they that?"),
+        ("centers", "and none would as [center x, center y, w, h]: are they that?"),
+        ("parts", "all of them lie within the first pixel: are they parts of the image's width and height?"),
+        ("twice", "are they corners, or of images of another size?"),
+    ],
+)
+def test_boxes_in_another_form(message, data, form, wanted):
+    seen = message(*data(scattered(form)))
+    assert seen.startswith(
+        "DATASETS.TRAIN: data set data_0: the boxes of data_0/a.json are not [x, y, w, h] in pixels: "
+    )
+    assert seen.endswith(wanted)
+
+
+def test_boxes_in_their_own_form(read):
+    assert other_form(read(scattered("xywh"))) is None
+    assert other_form(read(coco((-20, -20, 90, 90)))) is None, "two boxes that stick out say nothing"
+    big = read(coco((2, 2, 60, 44)))
+    assert other_form(big) is None, "of one big object each the corners would lie in the image, too"
+
+
+def test_a_class_without_objects_is_a_warning(data, caplog):
+    cfg = config(STUDENT, *data(coco()))
+    sets.register_coco_format(cfg)
+    with caplog.at_level(logging.WARNING):
+        checks.check_data(cfg, "TRAIN")
+    assert "DATASETS.TRAIN: no object of 0, 3, 4, 5, 6, 7, 8, 9" in caplog.text
+
+
+def test_data_sets_registered_by_hand_are_checked(data, tmp_path):
+    """By a function of the user's, in Detectron2's own form."""
+    keys = data(scattered("corners"))
+    cfg = config(STUDENT, *keys)
+    sets.register_coco_format(cfg)
+    dicts = DatasetCatalog.get("data_0")
+    DatasetCatalog.remove("data_0")
+    MetadataCatalog.remove("data_0")
+    DatasetCatalog.register("data_0", lambda: dicts)
+    MetadataCatalog.get("data_0").set(thing_classes=list(CLASSES))
+    with pytest.raises(UserError, match="the boxes of data_0 are not"):
+        checks.check_data(cfg, "TRAIN")
+
+
+def test_a_corrected_file_is_seen_in_the_same_process(data, tmp_path):
+    content = coco()
+    cfg = config(STUDENT, *data(content))
+    sets.register_coco_format(cfg)
+    DatasetCatalog.get("data_0")
+    content["categories"][0]["name"] = "zero"
+    with contextlib.redirect_stdout(io.StringIO()):
+        (tmp_path / "data_0" / "a.json").write_text(json.dumps(content))
+    sets.register_coco_format(cfg)
+    DatasetCatalog.get("data_0")
+    assert sets.class_names(["data_0"])[0] == "zero"
