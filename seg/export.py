@@ -28,7 +28,8 @@ from densedist.common.export import (
     write_description,
 )
 from densedist.common.logging import quiet
-from densedist.seg.data import Reader, bare_frames, test_frames
+from densedist.seg.data.frames import bare_frames, test_frames
+from densedist.seg.data.reading import Reader
 from densedist.seg.deployed import Deployed, without_adaptive_pools
 from densedist.seg.labels import Classes
 from densedist.seg.models import Trained, load_trained

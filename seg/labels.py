@@ -11,6 +11,7 @@ from densedist.common.errors import UserError
 
 IGNORE = 255  # trainId of pixels that do not count
 UNKNOWN = 254  # trainId of labelIds that the config does not name
+UNNAMED = "which the config does not name: add them to DATASETS.CLASSES or DATASETS.IGNORED_IDS"
 
 
 class Classes:
@@ -27,6 +28,8 @@ class Classes:
     def __init__(self, classes: Sequence[Any], ignored_ids: Sequence[int]) -> None:
         if not classes:
             raise UserError("DATASETS.CLASSES is empty: name the classes, e.g. by _BASE_ on a file of configs/seg/data")
+        if len(classes) > UNKNOWN:
+            raise UserError(f"DATASETS.CLASSES has {len(classes)} classes: want {UNKNOWN} at most")
         for entry in classes:
             _check(entry)
         if not all(_is_byte(i) for i in ignored_ids):
@@ -38,7 +41,6 @@ class Classes:
         # A class may join several labelIds; the first stands for it in predictions.
         self.label_ids = np.array([entry["ids"][0] for entry in classes], np.uint8)
         self.train_ids = np.full(256, UNKNOWN, np.uint8)
-        self.train_ids[IGNORE] = IGNORE  # padding
         meant = [(i, number) for number, entry in enumerate(classes) for i in entry["ids"]]
         for label_id, train_id in [*meant, *((i, IGNORE) for i in ignored_ids)]:
             if self.train_ids[label_id] not in (UNKNOWN, train_id):
@@ -54,7 +56,7 @@ class Classes:
 
 
 def _is_byte(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value <= 255
+    return type(value) is int and 0 <= value <= 255
 
 
 def _check(entry: Any) -> None:

@@ -12,7 +12,8 @@ from densedist.common.data.images import find_images
 from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
-from densedist.seg.data import Reader, bare_frames
+from densedist.seg.data.frames import bare_frames
+from densedist.seg.data.reading import Reader
 from densedist.seg.drawing import draw_legend, overlay, to_rgb, write
 from densedist.seg.labels import Classes
 from densedist.seg.models import load_trained

@@ -13,7 +13,7 @@ from densedist.common.report.panels import show
 from densedist.common.report.plots import draw_bars
 from densedist.common.task import Study
 from densedist.seg.config import load_config
-from densedist.seg.data import Frame, frames
+from densedist.seg.data.frames import Frame, frames
 from densedist.seg.drawing import class_legend, colorize
 from densedist.seg.labels import Classes
 

@@ -2,7 +2,8 @@
 
 from densedist.common.task import Task
 from densedist.seg.config import load_config, read_config
-from densedist.seg.data import check_data, training_batches
+from densedist.seg.data.checks import check_data
+from densedist.seg.data.loading import training_batches
 from densedist.seg.evaluation import evaluate
 from densedist.seg.export import export
 from densedist.seg.models import build_trainee, load_model, smp_model

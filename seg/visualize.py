@@ -11,7 +11,8 @@ from densedist.common.data.images import find_images
 from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.seg.config import read_config
-from densedist.seg.data import Frame, Reader, bare_frames
+from densedist.seg.data.frames import Frame, bare_frames
+from densedist.seg.data.reading import Reader
 from densedist.seg.labels import Classes
 from densedist.seg.models import load_trained
 from densedist.seg.pictures import first_frames, overview, picture, views

@@ -16,7 +16,7 @@ from densedist.common.engine.preemption import REQUEUE
 from densedist.common.engine.run_folder import RunCheckpointer
 from densedist.common.engine.trainer import Trainer
 from densedist.common.errors import UserError
-from densedist.seg.data import Reader
+from densedist.seg.data.reading import Reader
 from densedist.seg.task import TASK
 from helpers import scenes, tiny
 from helpers.calling import densedist

@@ -10,53 +10,70 @@ from typing import TypeVar
 from PIL import Image
 from tqdm import tqdm
 
+from densedist.common.data.headers import Header, Size, read_header
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 
-Size = tuple[int, int]  # height, width
 T = TypeVar("T")
+R = TypeVar("R")
 
 THREADS = 16  # they wait for the disk most of the time
-ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is turned by a quarter
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# How a whole file of this format ends.
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 class DamagedError(Exception):
     """Says what is wrong with one image file; its name comes first."""
 
 
-def check_images(items: Sequence[T], check: Callable[[T], object], source: str) -> None:
+def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> list[R]:
     """check(item), which raises DamagedError, for all items in several threads.
 
     Args:
         source: where the items are named, for the message.
 
+    Returns:
+        what check gives for each item.
+
     Raises:
         UserError: how many are damaged, and what is wrong with the first.
     """
 
-    def complaint(item: T) -> str | None:
+    def attempt(item: T) -> R | DamagedError:
         try:
-            check(item)
+            return check(item)
         except DamagedError as error:
-            return str(error)
-        return None
+            return error
 
     with ThreadPool(THREADS) as pool:
-        results = pool.imap(complaint, items, chunksize=64)
-        bar = tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal())
-        found = [result for result in bar if result]
-    if found:
+        results = pool.imap(attempt, items, chunksize=64)
+        seen = list(tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()))
+    if found := [result for result in seen if isinstance(result, DamagedError)]:
         raise UserError(
             f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; put them right or "
             "take them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
         )
+    return [result for result in seen if not isinstance(result, DamagedError)]
 
 
-def check_image(path: str, wanted: Size | None = None, reference: str = "") -> Size:
-    """Height and width of an image file as Detectron2 and OpenCV read it, from its header and its end.
+def check_image(path: str, wanted: Size | None = None, reference: str = "") -> Header:
+    """The header of an image file that Detectron2 and OpenCV read as it is meant, with 8 bits a channel.
+
+    Args:
+        wanted: the size that it must have, as `reference` says.
+
+    Raises:
+        DamagedError: as check_file; more than 8 bits a channel.
+    """
+    header = check_file(path, wanted, reference)
+    if header.too_deep:
+        raise DamagedError(
+            f"{path} has {header.too_deep}: want 8 bits, as only you know which values are black and white: convert it"
+        )
+    return header
+
+
+def check_file(path: str, wanted: Size | None = None, reference: str = "") -> Header:
+    """The header of a file of pixels that is whole, as far as its header and its end tell.
 
     Damage in between is seen by the check sums that a PNG has, and not in other files.
 
@@ -69,25 +86,22 @@ def check_image(path: str, wanted: Size | None = None, reference: str = "") -> S
     try:
         if os.path.getsize(path) == 0:
             raise DamagedError(f"{path} is empty")
+        header = read_header(path)
         with Image.open(path) as image:
-            size = image.height, image.width
-            # Looking for EXIF data may decode the whole image: not without a reason.
-            if ("exif" in image.info or size != (wanted or size)) and _turned(image):
-                size = image.width, image.height
-            if not _ends(path, ENDS.get(image.format or "", b"")):
+            if not header.ends:
                 image.load()  # valid files may end otherwise, so this decides
-            elif image.format == "PNG":  # which Detectron2 takes for black where it is damaged
-                with Image.open(path) as unread:
-                    unread.verify()
+            elif header.format == "PNG":  # which Detectron2 takes for black where it is damaged
+                image.verify()
     except FileNotFoundError as error:
         raise DamagedError(f"{path} does not exist") from error
     except Image.UnidentifiedImageError as error:
         raise DamagedError(f"{path} is no image") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
+    size = header.size
     if wanted and size != wanted:
         raise DamagedError(f"{path} is {size[1]}x{size[0]} pixels, but {wanted[1]}x{wanted[0]} {reference}")
-    return size
+    return header
 
 
 def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path]:
@@ -133,17 +147,3 @@ def _images_in(folder: Path) -> list[Path]:
 def _unused(name: str, taken: Container[str]) -> str:
     number = next(n for n in count(1) if (name if n == 1 else f"{name}-{n}") not in taken)
     return name if number == 1 else f"{name}-{number}"
-
-
-def _turned(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(ORIENTATION, 1) >= 5
-    except Exception:  # Detectron2 and OpenCV take an image with unreadable EXIF data as it is
-        return False
-
-
-def _ends(path: str, wanted: bytes) -> bool:
-    """Whether the file ends with the wanted bytes; zeros behind them are padding."""
-    with open(path, "rb") as file:
-        file.seek(max(os.path.getsize(path) - 4096, 0))
-        return file.read().rstrip(b"\0").endswith(wanted)

@@ -13,9 +13,10 @@ import torch
 from densedist.common.benchmark.measure import Step, medians, report
 from densedist.common.config import load
 from densedist.seg.config import GRAMMAR
-from densedist.seg.data import IMAGES, LABELS, Frame, Reader, frames
+from densedist.seg.data.frames import IMAGES, LABELS, Frame, frames
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.transforms import training_transform
 from densedist.seg.labels import IGNORE, Classes
-from densedist.seg.transforms import training_transform
 
 CONFIG = "seg/cityscapes/base.yaml"
 SIZE = (1024, 2048)

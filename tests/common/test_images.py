@@ -2,6 +2,7 @@
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image
@@ -22,13 +23,13 @@ def image(request, tmp_path):
 
 
 def test_whole_image_gives_its_size(image):
-    assert check_image(str(image)) == check_image(str(image), SIZE) == SIZE
+    assert check_image(str(image)).size == check_image(str(image), SIZE).size == SIZE
 
 
 @pytest.mark.parametrize("ending", [b"", b"\0" * 300, b"\n", b"an appended video"])
 def test_what_follows_the_end_does_not_matter(image, ending):
     image.write_bytes(image.read_bytes() + ending)
-    assert check_image(str(image)) == SIZE
+    assert check_image(str(image)).size == SIZE
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -38,14 +39,15 @@ def test_exif_orientation_is_followed_as_detectron2_follows_it(tmp_path, kind, o
     exif[0x0112] = orientation
     NOISE.save(tmp_path / f"a.{kind}", exif=exif)
     seen = read_image(str(tmp_path / f"a.{kind}")).shape[:2]
-    assert check_image(str(tmp_path / f"a.{kind}"), seen) == seen
+    header = check_image(str(tmp_path / f"a.{kind}"), seen)
+    assert (header.size, header.orientation) == (seen, orientation)
 
 
 def test_unusual_end_is_decided_by_decoding(tmp_path):
     """Without its last chunk this PNG still holds every pixel."""
     NOISE.save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-12])
-    assert check_image(str(tmp_path / "a.png")) == read_image(str(tmp_path / "a.png")).shape[:2]
+    assert check_image(str(tmp_path / "a.png")).size == read_image(str(tmp_path / "a.png")).shape[:2]
 
 
 def cut(file):
@@ -92,3 +94,54 @@ def test_all_are_counted_and_the_first_is_named(tmp_path):
         f"DATASETS.TRAIN: 2 of 70 images cannot be used, first {paths[68]} does not exist; put them right or take "
         "them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
     )
+
+
+def deep(values, mode=None):
+    return Image.fromarray(np.array(values).reshape(2, 3), mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "depth"),
+    [
+        ("a.png", deep(np.arange(6, dtype=np.uint16) * 999), "16 bits a channel"),
+        ("a.tif", deep(np.arange(6, dtype=np.uint16) * 999), "16 bits a channel"),
+        ("a.tif", deep(np.arange(6, dtype=np.int32) * 999), "32 bits a channel"),
+        ("a.tif", deep(np.arange(6, dtype=np.float32)), "numbers with a fraction"),
+    ],
+)
+def test_more_than_8_bits_are_refused(tmp_path, name, image, depth):
+    """Detectron2 takes all above 255 for white, OpenCV scales by the range of 16 bits."""
+    image.save(tmp_path / name)
+    with pytest.raises(DamagedError) as refused:
+        check_image(str(tmp_path / name))
+    assert str(refused.value) == (
+        f"{tmp_path / name} has {depth}: want 8 bits, as only you know which values are black and white: convert it"
+    )
+
+
+def test_deep_colors_are_refused(tmp_path):
+    """Which Pillow shows as if they had 8 bits."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 6, 3), 999, np.uint16))
+    with pytest.raises(DamagedError, match="has 16 bits a channel"):
+        check_image(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"])
+def test_8_bits_and_less_are_read_as_they_are_meant(tmp_path, mode):
+    file = str(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
+    NOISE.convert(mode).save(file)
+    assert check_image(file, SIZE).size == SIZE
+    wanted = NOISE.convert(mode).convert("RGB")
+    assert np.array_equal(read_image(file, "RGB"), wanted)
+
+
+def test_orientation_at_the_end_of_a_png_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    NOISE.save(tmp_path / "a.png", exif=exif)
+    whole = (tmp_path / "a.png").read_bytes()
+    start = whole.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(whole[start : start + 4])
+    chunk, rest = whole[start : start + length], whole[:start] + whole[start + length :]
+    (tmp_path / "b.png").write_bytes(rest[:-12] + chunk + rest[-12:])
+    assert check_image(str(tmp_path / "b.png")).orientation == 3

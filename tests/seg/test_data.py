@@ -7,13 +7,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.seg.data import Reader, check_data, frames, training_batches
+from densedist.seg.data.checks import check_data
+from densedist.seg.data.frames import frames
+from densedist.seg.data.loading import training_batches
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import IGNORE, Classes
-from densedist.seg.transforms import TrainingTransform
 from helpers.scenes import CONFIGS, STUDENT, config, write_tree
 
 ROAD = {"name": "road", "ids": [7], "color": [128, 64, 128]}
@@ -96,7 +100,7 @@ def test_sizes_that_disagree_are_named(tmp_path):
     write_tree(tmp_path)
     frame = found(tmp_path)[0]
     cv2.imwrite(frame["label"], np.zeros((20, 56), np.uint8))
-    with pytest.raises(UserError, match=r"labelIds.png has \(20, 56\) pixels and its image \(40, 56\)"):
+    with pytest.raises(UserError, match=r"labelIds.png has \(20, 56\) pixels and its image \(40, 56\): they"):
         Reader(CLASSES, "RGB")(frame)
 
 
@@ -128,6 +132,82 @@ def test_damaged_files_are_found_before_training(tmp_path, kind, damage, message
     check_data(cfg, "TRAIN")
 
 
+def tree(folder, *labels, classes=(0, 1), ignored=()):
+    """The config of a data set with these labels."""
+    names = [{"name": f"c{i}", "ids": [i], "color": [i, 0, 0]} for i in classes]
+    for number, label in enumerate(labels):
+        write_tree(folder, f"s{number}", 1, label.shape[:2])
+        cv2.imwrite(found(folder, f"s{number}")[0]["label"], label)
+    splits = ["DATASETS.TRAIN", "['s0']", "DATASETS.TEST", f"['s{len(labels) - 1}']", "MODEL.CLASS_WEIGHTS", "[]"]
+    ids = ["DATASETS.CLASSES", str(names), "DATASETS.IGNORED_IDS", str(list(ignored))]
+    return config(STUDENT, "DATASETS.ROOT", folder, *splits, *ids)
+
+
+HALF = np.kron(np.array([[0, 1]], np.uint8), np.ones((40, 28), np.uint8))
+
+
+def test_label_ids_without_a_meaning_are_found_before_training(tmp_path):
+    """255 is no exception: it is ignored only if IGNORED_IDS names it, and may be a class."""
+    file = tmp_path / "gtFine/s0/town/town_000000_000000_gtFine_labelIds.png"
+    with pytest.raises(UserError) as refused:
+        check_data(tree(tmp_path, HALF * 255))
+    assert str(refused.value) == (
+        f"DATASETS.TRAIN: 1 labels, first {file}, hold labelIds [255], which the config does not name: add them to "
+        "DATASETS.CLASSES or DATASETS.IGNORED_IDS"
+    )
+
+
+def test_255_may_be_a_class_or_ignored(tmp_path, caplog):
+    as_class = tree(tmp_path / "a", HALF * 255, classes=(0, 255))
+    check_data(as_class)
+    sample = next(iter(training_batches(as_class)(RunPosition(0))))[0]
+    assert set(sample["sem_seg"].unique().tolist()) == {0, 1, IGNORE}, "padded, and both classes"
+    assert "no pixel" not in caplog.text
+    ignored = tree(tmp_path / "b", HALF * 255, ignored=(255,))
+    check_data(ignored)
+    assert "DATASETS.TRAIN: no pixel of c1" in caplog.text
+
+
+def test_labels_that_are_ignored_altogether_are_named(tmp_path):
+    with pytest.raises(UserError) as refused:
+        check_data(tree(tmp_path, HALF, HALF * 0 + 7, ignored=(7,)))
+    assert str(refused.value) == (
+        "DATASETS.TEST: no pixel of its labels counts: all of their labelIds are in DATASETS.IGNORED_IDS"
+    )
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_turned_images_with_labels_are_named(tmp_path, orientation):
+    cfg = tree(tmp_path, HALF)
+    file, exif = found(tmp_path, "s0")[0]["image"], Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(file).save(file, exif=exif)
+    with pytest.raises(UserError) as refused:
+        check_data(cfg)
+    assert f"first {file} is shown turned (EXIF orientation {orientation}), and only you know" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (np.dstack([HALF] * 3), "has colors (RGB): want one channel, of labelIds"),
+        (HALF.astype(np.uint16) * 999, "holds labelIds from 0 to 999: want 0 to 255"),
+    ],
+)
+def test_labels_of_another_kind_are_named(tmp_path, label, message):
+    cfg = tree(tmp_path, label)
+    with pytest.raises(UserError) as refused:
+        check_data(cfg)
+    assert f"first {found(tmp_path, 's0')[0]['label']} {message}" in str(refused.value)
+
+
+def test_deep_images_are_named(tmp_path):
+    cfg = tree(tmp_path, HALF)
+    cv2.imwrite(found(tmp_path, "s0")[0]["image"], np.full((40, 56), 999, np.uint16))
+    with pytest.raises(UserError, match=r"leftImg8bit.png has 16 bits a channel: want 8 bits"):
+        check_data(cfg)
+
+
 @pytest.mark.parametrize(
     ("classes", "ignored", "message"),
     [
@@ -143,6 +223,8 @@ def test_damaged_files_are_found_before_training(tmp_path, kind, damage, message
         ),
         ([ROAD, SIDEWALK | {"ids": [7]}], [], "labelId 7 is given two meanings"),
         ([ROAD], [7], "labelId 7 is given two meanings"),
+        ([ROAD | {"name": str(i)} for i in range(255)], [], "DATASETS.CLASSES has 255 classes: want 254 at most"),
+        ([ROAD | {"ids": [True]}], [], "ids of road are [True]: want numbers from 0 to 255"),
     ],
 )
 def test_label_map_that_makes_no_sense(classes, ignored, message):

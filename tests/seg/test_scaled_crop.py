@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from densedist.seg.transforms import TrainingTransform, scaled_crop, scaled_size
+from densedist.seg.data.transforms import TrainingTransform, scaled_crop, scaled_size
 from helpers.scenes import CONFIGS, config
 
 CITYSCAPES = config(CONFIGS / "cityscapes" / "base.yaml").INPUT.SCALES

@@ -7,7 +7,7 @@ import torch
 
 from densedist.common.losses import DISTLoss
 from densedist.common.randomness import RunPosition
-from densedist.seg.data import training_batches
+from densedist.seg.data.loading import training_batches
 from densedist.seg.models import build_segmenter
 from densedist.seg.network import load_network
 from helpers.calling import densedist

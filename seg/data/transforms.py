@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 
 from densedist.seg.labels import IGNORE
 
-# image (H, W, 3) and labelIds (H, W), if there are any, in; both of another size out
+# image (H, W, 3) and trainIds (H, W), if there are any, in; both of another size out
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
 
 

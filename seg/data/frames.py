@@ -1,0 +1,85 @@
+"""Images and labels in Cityscapes' form: which files there are."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from densedist.common.data import digits
+from densedist.common.errors import UserError
+
+IMAGES, LABELS = "leftImg8bit", "gtFine"
+TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
+# A frame: {"name": CITY_SEQ_FRAME, "image": path, "label": path or None}
+Frame = dict[str, Any]
+
+
+def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
+    """The frames of a split, sorted by path.
+
+    Args:
+        root: a folder in Cityscapes' form, or "digits".
+        split: a folder of leftImg8bit, or a part of its frames as in "train[:100]".
+        key: the config key that names the split, for messages.
+        need_labels: without them a split may have no label at all, as Cityscapes' test split.
+
+    Raises:
+        UserError: a missing folder, a split without images, an image without its label.
+    """
+    if not root:
+        raise UserError("DATASETS.ROOT is empty: name the data set's folder")
+    folder = digits.ensure() if root == "digits" else Path(root).expanduser()
+    parts = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", str(split))
+    if not parts:
+        raise UserError(f"{key}: {split} is not a split's name, or one with a slice, as train[:100]")
+    name, start, stop = parts.groups()
+    if not (folder / IMAGES / name).is_dir():
+        raise UserError(f"{key}: there is no folder {folder / IMAGES / name}; {TREE}")
+    images = sorted((folder / IMAGES / name).glob(f"*/*_{IMAGES}.png"))
+    images = images[int(start) if start else None : int(stop) if stop else None]
+    if not images:
+        raise UserError(f"{key}: no image of {split} in {folder / IMAGES / name}; {TREE}")
+    labeled = need_labels or (folder / LABELS / name).is_dir()
+    return [_frame(image, folder, key, labeled) for image in images]
+
+
+def _frame(image: Path, folder: Path, key: str, labeled: bool) -> Frame:
+    name = image.name.removesuffix(f"_{IMAGES}.png")
+    label = folder / LABELS / image.parent.relative_to(folder / IMAGES) / f"{name}_{LABELS}_labelIds.png"
+    if labeled and not label.is_file():
+        raise UserError(f"{key}: image {image} has no label {label}; {TREE}")
+    return {"name": name, "image": str(image), "label": str(label) if labeled else None}
+
+
+def bare_frames(files: Mapping[str, Path]) -> list[Frame]:
+    """Frames of any image files, by name, without labels."""
+    return [{"name": name, "image": str(file), "label": None} for name, file in files.items()]
+
+
+def training_frames(cfg: CfgNode) -> list[Frame]:
+    """The frames of DATASETS.TRAIN, all with labels."""
+    return _all_frames(cfg, "TRAIN", need_labels=True)
+
+
+def unlabeled_frames(cfg: CfgNode) -> list[Frame]:
+    """The frames of DATASETS.UNLABELED, without their labels, if they have any."""
+    return [frame | {"label": None} for frame in _all_frames(cfg, "UNLABELED", need_labels=False)]
+
+
+def test_frames(cfg: CfgNode) -> list[Frame]:
+    """The frames of DATASETS.TEST, with labels where the split has them."""
+    return _all_frames(cfg, "TEST", need_labels=False)
+
+
+def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
+    found = (frames(cfg.DATASETS.ROOT, s, f"DATASETS.{side}", need_labels) for s in cfg.DATASETS[side])
+    return [frame for split in found for frame in split]
+
+
+SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
+    "TRAIN": training_frames,
+    "UNLABELED": unlabeled_frames,
+    "TEST": test_frames,
+}

@@ -1,0 +1,41 @@
+"""Batches of training samples, in the order that the seed decides, and the test frames one by one."""
+
+from collections.abc import Callable, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
+from detectron2.data.samplers import TrainingSampler
+from torch.utils.data import DataLoader
+
+from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
+from densedist.common.randomness import RunPosition
+from densedist.seg.data.frames import Frame, training_frames, unlabeled_frames
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.transforms import training_transform
+from densedist.seg.labels import Classes
+
+
+def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
+    """Endless batches of augmented samples, divided among the processes, from a position on.
+
+    SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
+    DATASETS.UNLABELED.
+    """
+    reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg))
+    labeled, unlabeled = training_frames(cfg), unlabeled_frames(cfg)
+
+    def batches(dataset: list[Frame], position: RunPosition, images: int, key: str) -> Batches:
+        sampler = TrainingSampler(len(dataset), seed=position.seed)
+        return build_loader(dataset, reader, sampler, cfg, position, images, key)
+
+    return lambda position: labeled_and_unlabeled(
+        cfg,
+        lambda images: batches(labeled, position, images, "SOLVER.IMS_PER_BATCH"),
+        lambda images: batches(unlabeled, position, images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
+    )
+
+
+def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:
+    """The frames one by one, each to one of the processes."""
+    reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
+    return build_detection_test_loader(list(dataset), mapper=reader, num_workers=cfg.DATALOADER.NUM_WORKERS)

@@ -1,0 +1,58 @@
+"""From a frame's files to tensors: the image, and what its label means."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from densedist.common.data.label_images import read_label_ids
+from densedist.common.errors import UserError
+from densedist.seg.data.frames import Frame
+from densedist.seg.data.transforms import Transform
+from densedist.seg.labels import UNKNOWN, UNNAMED, Classes
+
+
+class Reader:
+    """Reads a frame: {"name", "image": uint8 (3, H, W), "height", "width", "sem_seg": trainIds, int64 (H, W)}.
+
+    Args:
+        classes: the meaning of the labelIds.
+        channels: channel order of the image, "RGB" or "BGR".
+        transform: of image (H, W, 3) and trainIds (H, W); None = as they are.
+    """
+
+    def __init__(self, classes: Classes, channels: str, transform: Transform | None = None) -> None:
+        self.classes, self.channels, self.transform = classes, channels, transform
+
+    def __call__(self, frame: Frame) -> dict[str, Any]:
+        """
+        Raises:
+            UserError: a file that cannot be read, sizes that disagree, a labelId without a meaning.
+        """
+        image = _read_image(frame["image"], self.channels)
+        label = None if frame["label"] is None else self._train_ids(frame["label"], image.shape[:2])
+        if self.transform:
+            image, label = self.transform(image, label)
+        sample: dict[str, Any] = {"name": frame["name"], "height": image.shape[0], "width": image.shape[1]}
+        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        if label is not None:
+            sample["sem_seg"] = torch.from_numpy(label.astype(np.int64))
+        return sample
+
+    def _train_ids(self, path: str, size: tuple[int, ...]) -> np.ndarray:
+        label = read_label_ids(path)
+        if label.shape != size:
+            raise UserError(f"{path} has {label.shape} pixels and its image {size}: they must be of one size")
+        train_ids = cv2.LUT(label, self.classes.train_ids)
+        if (unknown := train_ids == UNKNOWN).any():
+            ids = sorted(set(label[unknown].tolist()))
+            raise UserError(f"{path} holds labelIds {ids}, {UNNAMED}")
+        return train_ids
+
+
+def _read_image(path: str, channels: str) -> np.ndarray:
+    array = cv2.imread(path, cv2.IMREAD_COLOR_BGR if channels == "BGR" else cv2.IMREAD_COLOR_RGB)
+    if array is None:
+        raise UserError(f"{path} cannot be read as an image")
+    return array
