@@ -31,7 +31,7 @@ class Trainee:
         student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model".
         distillation: part of the model; None = trained without a teacher.
         beside: what a checkpoint keeps beside the student, by name.
-        unused_parameters: the model may have parameters that no loss depends on.
+        unused_parameters: the model may have parameters that no loss depends on; a rehearsal finds out.
     """
 
     model: nn.Module
@@ -83,7 +83,8 @@ class Task:
         plain: of (a model of load_model, cfg) what stock Detectron2 or SMP would build.
         training_batches: of (cfg), which has the data sets looked up, a function that gives endless batches for this
             process from a position on.
-        evaluate: scores in percent of (cfg, model) on DATASETS.TEST; empty on all processes but the main one.
+        evaluate: scores in percent of (cfg, model) on DATASETS.TEST, or on the first images of it, as many as a third
+            argument says; empty on all processes but the main one.
         draw_examples: draw TEST.EXAMPLES test images of (cfg, trainee, PNG file), with truth, teacher and student.
         predict: write a picture of each image and predictions.json, of (weights, overrides, images, output folder,
             least score); what is in the latter.
@@ -105,7 +106,7 @@ class Task:
     load_model: Callable[[CfgNode, str, str], nn.Module]
     plain: Callable[[Any, CfgNode], nn.Module]
     training_batches: Callable[[CfgNode], Callable[[RunPosition], Batches]]
-    evaluate: Callable[[CfgNode, Any], Results]
+    evaluate: Callable[..., Results]
     draw_examples: Callable[[CfgNode, Trainee, Path], None]
     predict: Callable[[Weights, Sequence[str], Sequence[str], Path, float | None], list[dict[str, Any]]]
     visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None], int]

@@ -8,6 +8,14 @@ from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
 from densedist.common.config.keys import STOCK
 from densedist.common.distill.registry import loss_keys
 
+SAMPLERS = (
+    "TrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "WeightedTrainingSampler",
+    "WeightedCategoryTrainingSampler",
+)
+
 
 def _off(value: object, what: str) -> Key:
     """A key that Detectron2's own tools obey and nothing here would."""
@@ -27,6 +35,8 @@ DET: Mapping[str, Key] = {
     "DATASETS.CLASSES": Key([]),
     # Train without the boxes of no area or outside of their image, which are otherwise refused.
     "DATASETS.DROP_BAD_BOXES": Key(False),
+    "INPUT.FORMAT": Key(STOCK, lambda value: value in ("BGR", "RGB"), "BGR or RGB"),
+    "DATALOADER.SAMPLER_TRAIN": Key(STOCK, lambda value: value in SAMPLERS, ", ".join(SAMPLERS)),
     # Used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (det/backbone.py).
     "MODEL.TIMM.NAME": Key("resnet18"),
     "MODEL.TIMM.PRETRAINED": Key(False),

@@ -83,10 +83,8 @@ def read_input(cfg: CfgNode, file: str | Path) -> tuple[dict[str, Any], np.ndarr
     """A Detectron2 sample {"image", "height", "width"}, resized by INPUT.*_SIZE_TEST, and the image in RGB.
 
     Raises:
-        UserError: the image cannot be read, or a channel order other than RGB and BGR.
+        UserError: the image cannot be read.
     """
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}: want BGR or RGB")
     try:
         rgb = read_image(str(file), "RGB")
     except (OSError, ValueError, SyntaxError) as error:

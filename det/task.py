@@ -18,7 +18,7 @@ from densedist.det.stock import stock_model
 from densedist.det.visualize import visualize
 
 
-def evaluate(cfg: CfgNode, model: nn.Module) -> Results:
+def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results:
     """COCO AP in percent, over all and for each class, on every data set of DATASETS.TEST.
 
     {"bbox": {"AP": …, "AP50": …, "AP-<class>": …}, "segm": … with a mask head}; by data set if there are

@@ -112,6 +112,8 @@ class Evaluator(DatasetEvaluator):
         if unlabeled := sum(part for _, part in gathered):
             logger.info(f"{unlabeled} images have no label and are not scored")
         if not confusion.any():
+            if unlabeled == 0:
+                logger.warning("nothing is scored: all pixels of the labels are ignored")
             return {}
         result = scores(confusion, self.classes.names)
         draw_confusion(confusion.numpy(), self.classes.names, self.output / "confusion.png")
@@ -120,11 +122,15 @@ class Evaluator(DatasetEvaluator):
         return {"sem_seg": result}
 
 
-def evaluate(cfg: CfgNode, model: Segmenter) -> Results:
-    """Scores in percent on all splits of DATASETS.TEST together; {} without labels, and off the main process."""
+def evaluate(cfg: CfgNode, model: Segmenter, most: int | None = None) -> Results:
+    """Scores in percent on all splits of DATASETS.TEST together; {} without labels, and off the main process.
+
+    Args:
+        most: only so many images, from the first.
+    """
     if not cfg.DATASETS.TEST:
         return {}
-    frames = test_frames(cfg)
+    frames = test_frames(cfg)[:most]
     output = Path(cfg.OUTPUT_DIR) / "inference"
     evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
     return inference_on_dataset(model, test_loader(cfg, frames), evaluator)

@@ -59,6 +59,8 @@ COMMON: Mapping[str, Key] = {
     "IMPORTS": Key([], lambda names: all(isinstance(name, str) for name in names), "names of modules or .py files"),
     # Import also what another config than the user's own names; for the command line only.
     "TRUST_IMPORTS": Key(False),
+    # A step, an evaluation and a drawing before the run, to find what cannot work (common/engine/rehearsal.py).
+    "REHEARSAL": Key(True),
     "SOLVER.MAX_ITER": at_least(1),
     "SOLVER.IMS_PER_BATCH": at_least(1),
     "SOLVER.UNLABELED_IMS_PER_BATCH": at_least(0, default=0),  # added to IMS_PER_BATCH; 0 = as many again

@@ -36,7 +36,9 @@ def refuse_existing_run(output_dir: str) -> None:
         UserError: there is a run in output_dir.
     """
     output = Path(output_dir)
-    if _checkpoints(output) or (output / METRICS).is_file():
+    metrics = output / METRICS
+    # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
+    if _checkpoints(output) or (metrics.is_file() and metrics.stat().st_size):
         raise UserError(f"OUTPUT_DIR: {output} holds a run: give --resume to go on with it, or another OUTPUT_DIR")
 
 

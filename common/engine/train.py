@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from densedist.common.engine.hooks import (
     SeedEachStep,
 )
 from densedist.common.engine.preemption import Preemption
+from densedist.common.engine.rehearsal import rehearse
 from densedist.common.engine.run_folder import (
     CONFIG,
     RunCheckpointer,
@@ -68,11 +70,18 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
     is_main = comm.is_main_process()
     trackers = build_trackers(cfg) if is_main else []
     SafeCheckpointer(student, "", "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE).load(cfg.MODEL.WEIGHTS)
+    batches_from = task.training_batches(cfg)
+    unused = trainee.unused_parameters
+    # What TorchScript rounds otherwise after its first calls would differ after a resume. On a GPU speed counts more.
+    exact = partial(torch.jit.optimized_execution, cfg.MODEL.DEVICE != "cpu")
+    if cfg.REHEARSAL:
+        with exact():
+            unused = rehearse(cfg, task, trainee, batches_from(RunPosition(0)))
     optimizer = make_optimizer(cfg, model)
     # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
     options: dict[str, Any] = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
     options |= {"broadcast_buffers": has_local_batch_norm(model)}
-    options |= {"find_unused_parameters": trainee.unused_parameters}
+    options |= {"find_unused_parameters": unused}
     trainer = build_trainer(cfg, create_ddp_model(model, **options), optimizer)
     # Made now that all processes have the same student.
     ema = ModelEMA(student, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None
@@ -101,9 +110,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
                 task.draw_examples(cfg, trainee, picture)
         write_report(output, plan, task.metric, _machine(cfg), picture)
 
-    # What TorchScript rounds otherwise after its first calls would differ after a resume. On a GPU speed counts more.
-    exact = torch.jit.optimized_execution(trainer.device.type != "cpu")
-    with exact, Preemption(trainer.device) as preemption:
+    with exact(), Preemption(trainer.device) as preemption:
         trainer.register_hooks([Clock(), hooks.IterationTimer(), SeedEachStep()])
         trainer.register_hooks([hooks.LRScheduler(optimizer, build_schedule(cfg, optimizer)), ema])
         # Before the evaluation, so that a failed one loses nothing.
@@ -112,7 +119,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
         trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
         # After the hooks, whose states are in a checkpoint; it also has the seed of the run.
         iteration = checkpointer.resume() if resume else 0
-        batches = task.training_batches(cfg)(RunPosition(trainer.seed, iteration))
+        batches = batches_from(RunPosition(trainer.seed, iteration))
         trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, iteration)  # before the writers open it

@@ -15,6 +15,8 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "seg"
 STUDENT = CONFIGS / "digits" / "pspnet_r10_quarter.yaml"
 TEACHER = CONFIGS / "digits" / "deeplabv3_r18.yaml"
 SMALL = [
+    "REHEARSAL",
+    "False",
     "MODEL.DEVICE",
     "cpu",
     "SOLVER.IMS_PER_BATCH",

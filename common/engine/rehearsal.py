@@ -1,0 +1,117 @@
+"""One step, one evaluation and one drawing before a run begins: what cannot work ends in one line, and at once."""
+
+import copy
+import logging
+import re
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+
+from densedist.common.config.keys import PRECISIONS
+from densedist.common.data.loader import Batches, first_batch, images_per_process
+from densedist.common.distributed import any_process
+from densedist.common.errors import UserError, one_line
+from densedist.common.logging import quiet
+from densedist.common.randomness import seeded
+from densedist.common.task import Task, Trainee
+
+logger = logging.getLogger(__name__)
+OFF = "REHEARSAL False begins all the same, --debug shows where"
+# What of a message tells the key: PyTorch's batch norm, and timm's models of one size.
+ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
+ONE_SIZE = re.compile(r"Input (height|width|size).*(match|divisible)")
+
+
+def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> bool:
+    """What a run does, once, on a copy of the trainee: a step without an update, an evaluation of one test image for
+    each process, and a drawing of one.
+
+    Parameters, running statistics, random states and OUTPUT_DIR stay as they are. All processes call it.
+
+    Args:
+        trainee: on its device, in training mode.
+        batches: those of the run.
+
+    Returns:
+        whether a parameter got no gradient, on any process.
+
+    Raises:
+        UserError: what failed, and the keys that it depends on.
+    """
+    start = time.perf_counter()
+    device = next(trainee.model.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), seeded(0), quiet(), tempfile.TemporaryDirectory() as folder:
+        actor = copy.deepcopy(trainee)
+        unused = _step(cfg, actor, batches, device)
+        small = _small(cfg, folder)
+        if cfg.DATASETS.TEST:
+            with _named("an evaluation", "MODEL, INPUT, DATASETS.TEST and TEST"):
+                task.evaluate(small, actor.model, comm.get_world_size())
+            if cfg.TEST.EXAMPLES and comm.is_main_process():
+                with _named("a drawing", "INPUT, or TEST.EXAMPLES, of which 0 draws nothing"):
+                    task.draw_examples(small, actor, Path(folder, "examples.png"))
+    comm.synchronize()
+    logger.info(f"rehearsed a step, an evaluation and a drawing in {time.perf_counter() - start:.1f} s")
+    return any_process(unused, device)
+
+
+def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) -> bool:
+    """Whether a parameter got no gradient."""
+    solver = cfg.SOLVER
+    actor.model.train()
+    with _named("a training step", "MODEL, INPUT, DISTILL and SOLVER", _hint(cfg)):
+        batch = first_batch(batches)
+        with EventStorage(), torch.autocast(device.type, PRECISIONS[solver.AMP.PRECISION], solver.AMP.ENABLED):
+            try:
+                losses = actor.model(batch)
+            except FloatingPointError:  # whether the run goes on is for the trainer to say
+                return False
+        sum(losses.values()).backward()
+    unused = any(p.grad is None for p in actor.model.parameters() if p.requires_grad)
+    actor.model.zero_grad()
+    return unused
+
+
+def _small(cfg: CfgNode, folder: str) -> CfgNode:
+    """The config of one test image and of files that nobody keeps."""
+    small = cfg.clone()
+    small.defrost()
+    small.OUTPUT_DIR, small.TEST.EXAMPLES, small.DATALOADER.NUM_WORKERS = folder, 1, 0
+    return small
+
+
+@contextmanager
+def _named(what: str, keys: str, hints: dict[re.Pattern, str] | None = None) -> Iterator[None]:
+    """Turns any exception into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # That a process lacks memory is an exception of its own.
+        lacking = isinstance(error, torch.OutOfMemoryError)
+        memory = "the GPU's memory does not suffice: lower SOLVER.IMS_PER_BATCH, or raise SOLVER.ACCUMULATION_STEPS"
+        known = next((words for words in (hints or {}).items() if words[0].search(str(error))), None)
+        hint = memory if lacking else known[1] if known else f"look at {keys}"
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise UserError(f"{what}, rehearsed, fails: {one_line(error)} ({where}): {hint}; {OFF}") from error
+
+
+def _hint(cfg: CfgNode) -> dict[re.Pattern, str]:
+    count, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS
+    share = images_per_process(cfg, count, "SOLVER.IMS_PER_BATCH")
+    return {
+        ONE_VALUE: f"batch norm needs more than the {share} image that SOLVER.IMS_PER_BATCH {count} gives each process "
+        f"in {parts} part(s): raise it, or lower SOLVER.ACCUMULATION_STEPS or the number of processes",
+        ONE_SIZE: "this model takes images of one size, or of multiples of one: set INPUT to it, or take another model",
+    }
