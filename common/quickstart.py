@@ -67,7 +67,7 @@ def _train(task: Task, name: str, output: Path, config: str, overrides: list[str
     print(f"densedist train {task.name} --config-file {config} {quoted}\n", flush=True)
     cfg = task.load_config(config, words)
     train(cfg, task)
-    results = json.loads((output / "results.json").read_text())[task.metric.partition("/")[0]]
+    results = next(iter(json.loads((output / "results.json").read_text()).values()))
     last = read_history(output)["train_seconds"][-1]
     student = task.plain(task.load_model(cfg, str(output / FINAL), "--weights"), cfg)
     return Row(

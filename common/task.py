@@ -72,7 +72,7 @@ class Task:
 
     Args:
         name: "det" or "seg".
-        metric: by which the best checkpoint is chosen, e.g. "bbox/AP".
+        metric: of (cfg), what the best checkpoint is chosen by, e.g. "bbox/AP".
         read_config: of (config file, overrides, own), with keys and values checked; its data need not be there. own
             says whether the user named the file himself (see common.config.load).
         load_config: the same with its data sets looked up, frozen: the config of a run.
@@ -85,6 +85,7 @@ class Task:
             process from a position on.
         evaluate: scores in percent of (cfg, model) on DATASETS.TEST, or on the first images of it, as many as a third
             argument says; empty on all processes but the main one.
+        is_scored: whether each part of DATASETS.TEST of (cfg) has labels to score by.
         draw_examples: draw TEST.EXAMPLES test images of (cfg, trainee, PNG file), with truth, teacher and student.
         predict: write a picture of each image and predictions.json, of (weights, overrides, images, output folder,
             least score); what is in the latter.
@@ -98,7 +99,7 @@ class Task:
     """
 
     name: str
-    metric: str
+    metric: Callable[[CfgNode], str]
     read_config: ReadConfig
     load_config: ReadConfig
     check_data: Callable[..., None]
@@ -107,6 +108,7 @@ class Task:
     plain: Callable[[Any, CfgNode], nn.Module]
     training_batches: Callable[[CfgNode], Callable[[RunPosition], Batches]]
     evaluate: Callable[..., Results]
+    is_scored: Callable[[CfgNode], bool]
     draw_examples: Callable[[CfgNode, Trainee, Path], None]
     predict: Callable[[Weights, Sequence[str], Sequence[str], Path, float | None], list[dict[str, Any]]]
     visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None], int]

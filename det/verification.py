@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from detectron2.evaluation import COCOEvaluator
+from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from densedist.common.export import Figure
+from densedist.det.evaluation import average_precision
 from densedist.det.models import Trained
 
 # Pixels; of 1; of a hundred. Float32 rounds otherwise in another order of the same sums.
@@ -53,7 +54,7 @@ def compare(trained: Trained, run: Run, samples: Sequence[dict], dataset: str) -
         Figure("largest difference of a score", max(score for _, score in distances), SCORES),
     ]
     if dataset:
-        before, after = (_average_precision(dataset, samples, detections) for detections in (ours, theirs))
+        before, after = (_average_precision(trained.cfg, dataset, samples, x) for x in (ours, theirs))
         # Not a number where nothing is found or nothing is there: the same in both.
         same = math.isnan(before) and math.isnan(after)
         figures += [Figure("AP in PyTorch", before), Figure("AP", after)]
@@ -83,14 +84,12 @@ def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
     return worst_box, worst_score
 
 
-def _average_precision(dataset: str, samples: Sequence[dict], detections: Sequence[Detections]) -> float:
+def _average_precision(cfg: CfgNode, dataset: str, samples: Sequence[dict], detections: Sequence[Detections]) -> float:
     """COCO AP in percent on these images alone."""
-    evaluator = COCOEvaluator(dataset, tasks=("bbox",), use_fast_impl=False)
-    evaluator.reset()
+    outputs = []
     for sample, found in zip(samples, detections, strict=True):
         instances = Instances(tuple(sample["image"].shape[1:]))
         instances.pred_boxes, instances.scores = Boxes(found.boxes), found.scores
         instances.pred_classes = found.classes
-        scaled = detector_postprocess(instances, sample["height"], sample["width"])
-        evaluator.process([sample], [{"instances": scaled}])
-    return evaluator.evaluate([sample["image_id"] for sample in samples])["bbox"]["AP"]
+        outputs.append({"instances": detector_postprocess(instances, sample["height"], sample["width"])})
+    return average_precision(cfg, dataset, samples, outputs)

@@ -136,6 +136,11 @@ def evaluate(cfg: CfgNode, model: Segmenter, most: int | None = None) -> Results
     return inference_on_dataset(model, test_loader(cfg, frames), evaluator)
 
 
+def is_scored(cfg: CfgNode) -> bool:
+    """Whether DATASETS.TEST has labels."""
+    return any(frame["label"] for frame in test_frames(cfg))
+
+
 def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) -> str:
     rows = [
         [name, f"{result[f'IoU-{name}']:.2f}", int(pixels)]

@@ -4,7 +4,7 @@ from densedist.common.task import Task
 from densedist.seg.config import load_config, read_config
 from densedist.seg.data.checks import check_data
 from densedist.seg.data.loading import training_batches
-from densedist.seg.evaluation import evaluate
+from densedist.seg.evaluation import evaluate, is_scored
 from densedist.seg.export import export
 from densedist.seg.models import build_trainee, load_model, smp_model
 from densedist.seg.pictures import draw_examples
@@ -15,7 +15,7 @@ from densedist.seg.visualize import visualize
 
 TASK = Task(
     name="seg",
-    metric="sem_seg/mIoU",
+    metric=lambda _: "sem_seg/mIoU",
     read_config=read_config,
     load_config=load_config,
     check_data=check_data,
@@ -24,6 +24,7 @@ TASK = Task(
     plain=smp_model,
     training_batches=training_batches,
     evaluate=evaluate,
+    is_scored=is_scored,
     draw_examples=draw_examples,
     predict=predict_images,
     visualize=visualize,

@@ -4,8 +4,9 @@ import json
 import statistics
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scipy.stats import ttest_rel
 
@@ -23,8 +24,10 @@ class Outcome:
 
     Args:
         metric: e.g. "bbox/AP": the first of results.json, which its field compares by.
+        value: not a number where it is undefined.
         seconds: spent in training steps.
         curve: the metric at each evaluation, the last one included.
+        others: the same on further test sets, by name.
     """
 
     metric: str
@@ -32,6 +35,7 @@ class Outcome:
     iterations: int
     seconds: float
     curve: list[Point]
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 def outcome(folder: Path, iterations: int) -> Outcome | None:
@@ -39,12 +43,32 @@ def outcome(folder: Path, iterations: int) -> Outcome | None:
     history = read_history(folder)
     if not history or not (folder / "results.json").is_file():
         return None
-    group, numbers = next(iter(json.loads((folder / "results.json").read_text()).items()))
-    metric = f"{group}/{next(iter(numbers))}"
+    metrics = _first_metrics(json.loads((folder / "results.json").read_text()))
+    if not metrics:
+        return None
+    metric, *others = metrics
     # The results of an evaluation on the way are there, too, when a run is interrupted.
     curve = {point.iteration: point for point in history.get(metric, [])}
     last = curve.get(iterations)
-    return last and Outcome(metric, last.value, iterations, last.seconds, list(curve.values()))
+    return last and Outcome(
+        metric,
+        last.value,
+        iterations,
+        last.seconds,
+        list(curve.values()),
+        {name.partition("/")[0]: history[name][-1].value for name in others},
+    )
+
+
+def _first_metrics(results: Mapping[str, Any]) -> list[str]:
+    """The first metric's name, as "bbox/AP"; with several test sets that of each, as "NAME/bbox/AP"."""
+    groups = list(results.items())
+    if not groups or not groups[0][1]:
+        return []
+    first = next(iter(groups[0][1].values()))
+    if not isinstance(first, Mapping):
+        return [f"{groups[0][0]}/{next(iter(groups[0][1]))}"]
+    return [f"{name}/{metric}" for name, result in groups for metric in _first_metrics(result)]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A comparison in words and numbers: results.json, and a Markdown table ready to paste."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,29 +16,44 @@ Outcomes = Mapping[str, Mapping[int, Outcome]]
 PERCENT = f"{100 * CONFIDENCE:.0f} %"
 
 
-def values(outcomes: Mapping[int, Outcome]) -> Values:
-    """The metric in percent by seed."""
-    return {seed: outcome.value for seed, outcome in outcomes.items()}
+def values(outcomes: Mapping[int, Outcome], other: str = "") -> Values:
+    """The metric in percent by seed, of another test set if it is named; undefined ones are left out."""
+    numbers = {seed: o.others.get(other, math.nan) if other else o.value for seed, o in outcomes.items()}
+    return {seed: number for seed, number in numbers.items() if not math.isnan(number)}
+
+
+def others(outcomes: Outcomes) -> list[str]:
+    """The names of further test sets."""
+    return list(dict.fromkeys(name for of_seeds in outcomes.values() for o in of_seeds.values() for name in o.others))
 
 
 def metric(outcomes: Outcomes) -> str:
-    """Its name, "" before the first run has ended."""
-    return next((o.metric.rpartition("/")[2] for of_seeds in outcomes.values() for o in of_seeds.values()), "")
+    """Its name, with that of the test set if there are several; "" before the first run has ended."""
+    full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
+    *_, test_set, _, name = ["", "", *full.split("/")]
+    return f"{name} {test_set}".strip()
 
 
 def results(outcomes: Outcomes) -> dict[str, Any]:
     """All numbers, as results.json holds them."""
     methods = {}
     for method, of_seeds in outcomes.items():
-        numbers = values(of_seeds)
-        over_none = gain(numbers, values(outcomes.get(NONE, {}))) if method != NONE else None
         methods[method] = {
-            "mean": statistics.mean(numbers.values()) if numbers else None,
-            "standard_deviation": spread(numbers),
-            "gain_over_none": over_none and asdict(over_none),
+            **_summary(method, outcomes),
+            "others": {name: _summary(method, outcomes, name) for name in others(outcomes)},
             "seeds": {str(seed): asdict(outcome) for seed, outcome in of_seeds.items()},
         }
     return {"metric": metric(outcomes), "confidence": CONFIDENCE, "methods": methods}
+
+
+def _summary(method: str, outcomes: Outcomes, other: str = "") -> dict[str, Any]:
+    numbers = values(outcomes[method], other)
+    over_none = gain(numbers, values(outcomes.get(NONE, {}), other)) if method != NONE else None
+    return {
+        "mean": statistics.mean(numbers.values()) if numbers else None,
+        "standard_deviation": spread(numbers),
+        "gain_over_none": over_none and asdict(over_none),
+    }
 
 
 def markdown(outcomes: Outcomes, rule: str) -> str:
@@ -50,6 +66,7 @@ def markdown(outcomes: Outcomes, rule: str) -> str:
     head = [
         "method",
         metric(outcomes),
+        *others(outcomes),
         "gain over none",
         PERCENT,
         "iterations",
@@ -66,18 +83,24 @@ def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
     if not of_seeds:
         return [method]
     numbers = values(of_seeds)
-    deviation = spread(numbers)
-    mean = f"{statistics.mean(numbers.values()):.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
     over_none = gain(numbers, values(outcomes.get(NONE, {}))) if method != NONE else None
     return [
         method,
-        mean,
+        _mean(numbers),
+        *(_mean(values(of_seeds, name)) for name in others(outcomes)),
         f"{over_none.mean:+.1f}" if over_none else "",
         _interval(over_none) if over_none else "",
         f"{statistics.mean(o.iterations for o in of_seeds.values()):.0f}",
         f"{statistics.mean(o.seconds for o in of_seeds.values()):.0f} s",
-        *(f"{numbers[seed]:.1f}" if seed in numbers else "" for seed in seeds),
+        *(f"{numbers[seed]:.1f}" if seed in numbers else "-" if seed in of_seeds else "" for seed in seeds),
     ]
+
+
+def _mean(numbers: Values) -> str:
+    deviation = spread(numbers)
+    if not numbers:
+        return "-"
+    return f"{statistics.mean(numbers.values()):.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
 
 
 def verdicts(outcomes: Outcomes) -> list[str]:
@@ -87,14 +110,11 @@ def verdicts(outcomes: Outcomes) -> list[str]:
         for method in outcomes
         if method != NONE and (over_none := gain(values(outcomes[method]), values(outcomes.get(NONE, {}))))
     ]
-    means = {method: statistics.mean(values(of_seeds).values()) for method, of_seeds in outcomes.items() if of_seeds}
-    first, *others = sorted(means, key=lambda method: -means[method]) or [""]
-    if (
-        others
-        and NONE not in (first, others[0])
-        and (lead := gain(values(outcomes[first]), values(outcomes[others[0]])))
-    ):
-        lines.append(f"highest mean: {first}; {_words(lead)} than the next, {others[0]}")
+    of_methods = {method: values(of_seeds) for method, of_seeds in outcomes.items()}
+    means = {method: statistics.mean(numbers.values()) for method, numbers in of_methods.items() if numbers}
+    first, *rest = sorted(means, key=lambda method: -means[method]) or [""]
+    if rest and NONE not in (first, rest[0]) and (lead := gain(of_methods[first], of_methods[rest[0]])):
+        lines.append(f"highest mean: {first}; {_words(lead)} than the next, {rest[0]}")
     note = f"{PERCENT} intervals of the paired difference over seeds (Student's t), each by itself"
     return [*lines, note] if lines else []
 

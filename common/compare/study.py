@@ -60,7 +60,9 @@ class Study:
         Raises:
             UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
         """
-        self._load([])  # imports what it names, losses among them
+        cfg = self._load([])  # imports what it names, losses among them
+        if not self.task.is_scored(cfg):
+            raise UserError(f"DATASETS.TEST: nothing to compare by: {list(cfg.DATASETS.TEST)} has no labels")
         for method in self.methods:
             cfg = self._load(self._words(method, 0))
             if method != NONE and not is_on(cfg.DISTILL):

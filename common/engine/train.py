@@ -108,7 +108,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
             picture = output / "examples.png"
             with as_users_get_it():
                 task.draw_examples(cfg, trainee, picture)
-        write_report(output, plan, task.metric, _machine(cfg), picture)
+        write_report(output, plan, task.metric(cfg), _machine(cfg), picture)
 
     with exact(), Preemption(trainer.device) as preemption:
         trainer.register_hooks([Clock(), hooks.IterationTimer(), SeedEachStep()])
@@ -123,7 +123,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
         trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, iteration)  # before the writers open it
-            trainer.register_hooks([KeepBest(best, task.metric)])
+            trainer.register_hooks([KeepBest(best, task.metric(cfg))])
             writers = [*default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER), *trackers]
             trainer.register_hooks([hooks.PeriodicWriter(writers), AtEnd(draw_and_report)])
         if is_main and on_terminal():

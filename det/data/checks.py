@@ -15,6 +15,7 @@ from densedist.common.errors import UserError, on_main_process
 from densedist.det.data import sets
 from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.coco import Coco, Entry
+from densedist.det.evaluation import check_rules
 
 logger = logging.getLogger(__name__)
 WITHOUT_MASKS = "or set MODEL.MASK_ON to False"
@@ -35,6 +36,7 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     for side in sides:
+        check_rules(cfg, side)
         counts: Counter[str] = Counter()
         names: list[str] = []
         for name in cfg.DATASETS[side]:

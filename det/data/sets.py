@@ -36,7 +36,7 @@ def register_digits() -> None:
 
 def _register(name: str, json_file: str, image_root: str) -> None:
     DatasetCatalog.register(name, lambda: _load(name, json_file, image_root))
-    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco")
+    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco", normalized=True)
 
 
 def _load(name: str, json_file: str, image_root: str) -> list[dict]:

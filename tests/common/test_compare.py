@@ -36,7 +36,11 @@ def build(cfg):
     """No models; a function that another process can import."""
 
 
-TASK = SimpleNamespace(load_config=load_config, build=build)
+def is_scored(cfg):
+    return list(cfg.DATASETS.TEST) != ["bare"]
+
+
+TASK = SimpleNamespace(load_config=load_config, build=build, is_scored=is_scored)
 
 
 class Trainer:
@@ -203,10 +207,52 @@ def test_student_that_cannot_be_built_is_found_before_any_training(tmp_path):
         raise UserError("the teacher is gone")
 
     train = Trainer({"none": 1.0})
-    broken = Study(SimpleNamespace(load_config=load_config, build=build), "c.yaml", ["none", "kd"], [0], tmp_path)
+    broken = Study(SimpleNamespace(**vars(TASK) | {"build": build}), "c.yaml", ["none", "kd"], [0], tmp_path)
     with pytest.raises(UserError, match="the teacher is gone"):
         replace(broken, train=train).run()
     assert not train.trained
+
+
+def test_test_data_without_labels_is_refused_before_any_training(tmp_path):
+    train = Trainer({"none": 1.0})
+    study = Study(TASK, "c.yaml", ["none"], [0], tmp_path, ["DATASETS.TEST", "('bare',)"], train=train)
+    with pytest.raises(UserError, match=r"DATASETS.TEST: nothing to compare by: .'bare'. has no labels"):
+        study.run()
+    assert not train.trained
+
+
+def test_several_test_sets_have_a_column_each(tmp_path):
+    def train(cfg, task, resume):
+        folder = Path(cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True)
+        value = 10.0 * (folder.parts[-2] == "kd") + cfg.SEED
+        names = {"t/bbox/AP": value, "u/bbox/AP": 2 * value}
+        line = {"iteration": 100, "train_seconds": 1.0, **names}
+        (folder / "metrics.json").write_text(json.dumps(line) + "\n")
+        results = {name: {"bbox": {"AP": names[f"{name}/bbox/AP"], "AP50": 0.0}} for name in ("t", "u")}
+        (folder / "results.json").write_text(json.dumps(results))
+
+    found = Study(TASK, "c.yaml", ["none", "kd"], [0, 1], tmp_path, ["SOLVER.MAX_ITER", "101"], train=train).run()
+    assert found["metric"] == "AP t"
+    assert found["methods"]["kd"]["mean"] == 10.5
+    assert found["methods"]["kd"]["others"]["u"]["mean"] == 21
+    assert found["methods"]["kd"]["others"]["u"]["gain_over_none"]["mean"] == 20
+    table = (tmp_path / "table.md").read_text()
+    assert "| method   | AP t       | u          | gain over none   |" in table
+    assert "| kd       | 10.5 ± 0.7 | 21.0 ± 1.4 | +10.0            |" in table
+
+
+def test_what_is_undefined_is_a_dash(tmp_path):
+    def undefined(value):
+        return Outcome("bbox/AP", value, 100, 1.0, [Point(100, 1.0, value)])
+
+    outcomes = {
+        "none": {0: undefined(math.nan), 1: undefined(math.nan)},
+        "kd": {0: undefined(1.0), 1: undefined(math.nan)},
+    }
+    table = markdown(outcomes, "").splitlines()
+    assert table[4].split("|")[1:4] == [" none     ", " -    ", "                  "]
+    assert [cell.strip() for cell in table[5].split("|")[-3:-1]] == ["1.0", "-"]
 
 
 def in_a_process(cfg, task, resume):
