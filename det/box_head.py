@@ -9,7 +9,7 @@ from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from densedist.common.errors import UserError
-from densedist.common.losses.checks import widen
+from densedist.common.losses.checks import Activation, widen
 
 
 def check(roi_heads: nn.Module) -> None:
@@ -47,8 +47,18 @@ def _in_features(roi_heads: ROIHeads) -> list[str]:
     return roi_heads.in_features if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_in_features
 
 
+def activation(roi_heads: ROIHeads) -> Activation:
+    """Of the class logits: a sigmoid for each class where MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE trains them so."""
+    return "sigmoid" if all(getattr(p, "use_sigmoid_ce", False) for p in predictors(roi_heads)) else "softmax"
+
+
+def columns(roi_heads: ROIHeads, scores: Tensor) -> Tensor:
+    """Of a predictor's scores (R, K+1) those that are trained: with sigmoids not the last, of the background."""
+    return scores[:, :-1] if activation(roi_heads) == "sigmoid" else scores
+
+
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:
-    """Class logits (R, K+1), background last, of the given boxes (one Boxes per image, R in all).
+    """Class logits of the given boxes (one Boxes per image, R in all): (R, K+1), background last; with sigmoids (R, K).
 
     Args:
         stages: of a cascade, "first": stage 1 alone; "mean": the logarithm of the mean of the stages'
@@ -56,12 +66,14 @@ def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Box
     """
     regions = pooled(roi_heads, features, boxes)
     if isinstance(roi_heads, Res5ROIHeads):
-        return roi_heads.box_predictor(roi_heads.res5(regions).mean(dim=[2, 3]))[0]
+        return columns(roi_heads, roi_heads.box_predictor(roi_heads.res5(regions).mean(dim=[2, 3]))[0])
     if not isinstance(roi_heads, CascadeROIHeads):
-        return roi_heads.box_predictor(roi_heads.box_head(regions))[0]
+        return columns(roi_heads, roi_heads.box_predictor(roi_heads.box_head(regions))[0])
     count = len(roi_heads.box_predictor) if stages == "mean" else 1
     heads = list(zip(roi_heads.box_head, roi_heads.box_predictor, strict=True))[:count]
-    logits = [predict(head(regions))[0] for head, predict in heads]
+    logits = [columns(roi_heads, predict(head(regions))[0]) for head, predict in heads]
     if count == 1:
         return logits[0]
+    if activation(roi_heads) == "sigmoid":
+        return torch.stack([x.float().sigmoid() for x in logits]).mean(0).logit(eps=1e-7)
     return torch.stack([x.float().log_softmax(1) for x in logits]).logsumexp(0) - math.log(count)

@@ -35,15 +35,12 @@ class Distilling(nn.Module, ABC):
     Args of the class:
         stock: X.
         classes_key: where a config has the number of classes.
-        activation: of the class logits.
-        row: what a row of them is, in the plural, and extra_columns: names of columns beside the classes.
+        row: what a row of class logits is, in the plural.
     """
 
     stock: ClassVar[type[nn.Module]]
     classes_key: ClassVar[str]
-    activation: ClassVar[Activation]
     row: ClassVar[str]
-    extra_columns: ClassVar[tuple[str, ...]] = ()
 
     distillation: Distillation | None
     backbone: Any
@@ -127,6 +124,15 @@ class Distilling(nn.Module, ABC):
         Args:
             images: raw images (3, H, W), 0 to 255.
             seen: of watch(), after the block.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
+        """What class logits go through, and the names of their columns beside the classes.
+
+        Args:
+            model: of this class or its stock class.
         """
 
     @staticmethod

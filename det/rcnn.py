@@ -14,6 +14,7 @@ from torch import Tensor
 
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
 from densedist.common.distill.teacher import Teacher, precision
+from densedist.common.losses.checks import Activation
 from densedist.common.modules import eval_mode, record
 from densedist.det import box_head
 from densedist.det.distilling import Distilling
@@ -53,7 +54,7 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
         Args:
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             boxes: any number of box lists, each with one Boxes per image, in its pixels; for each, cls_logits
-                has logits (R, K+1), background last, and rois up to ROI_SAMPLES samples.
+                has logits (see box_head.cls_logits), and rois up to ROI_SAMPLES samples.
             levels: the backbone's maps to take.
         """
         batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
@@ -80,10 +81,10 @@ class Seen:
 class DistillRCNN(Distilling, GeneralizedRCNN):
     """GeneralizedRCNN whose training losses include distillation from a frozen R-CNN teacher.
 
-    Taps, in training: cls_logits [R, K+1] of every call of the student's box predictor (one for Faster and
-    Mask R-CNN, one per stage for Cascade), and the teacher's on the same boxes; rois, the means of the pooled
-    features of up to ROI_SAMPLES of these boxes; and those of det/taps.py. Images without labels are distilled on
-    as many of the student's best proposals as RoIs are sampled with labels.
+    Taps, in training: cls_logits [R, K+1], with sigmoids [R, K], of every call of the student's box predictor (one
+    for Faster and Mask R-CNN, one per stage for Cascade), and the teacher's on the same boxes; rois, the means of the
+    pooled features of up to ROI_SAMPLES of these boxes; and those of det/taps.py. Images without labels are distilled
+    on as many of the student's best proposals as RoIs are sampled with labels.
     """
 
     proposal_generator: Any
@@ -92,9 +93,7 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
     stock = GeneralizedRCNN
     classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    activation = "softmax"
     row = "RoIs"
-    extra_columns = ("background",)
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> RCNNTeacher:
@@ -109,14 +108,22 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
         def specs(model: GeneralizedRCNN, levels: list[str]) -> TapSpecs:
             pooled = box_head.pooled_channels(model.roi_heads, model.backbone)
+            activation, extra = self.class_columns(model)
+            columns = model.roi_heads.num_classes + len(extra)
             return {
-                "cls_logits": TapSpec("rows", (model.roi_heads.num_classes + 1,) * calls, self.activation),
+                "cls_logits": TapSpec("rows", (columns,) * calls, activation),
                 "rois": TapSpec("samples", (pooled,) * calls),
                 **feature_specs(model.backbone, levels),
             }
 
         ours, theirs = self.levels
         return specs(self, ours), specs(teacher.model, theirs)
+
+    @staticmethod
+    def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
+        """Heads of sigmoids (MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE) have no background."""
+        activation = box_head.activation(model.roi_heads)
+        return activation, () if activation == "sigmoid" else ("background",)
 
     @contextmanager
     def watch(self) -> Iterator[Seen]:
@@ -125,7 +132,10 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
             yield Seen(
                 stack.enter_context(record(self.backbone, lambda _, output: output)),
                 stack.enter_context(record(box_head.pooler(heads), lambda args, output: (args[1], output))),
-                [stack.enter_context(record(p, lambda _, output: output[0])) for p in box_head.predictors(heads)],
+                [
+                    stack.enter_context(record(p, lambda _, output: box_head.columns(heads, output[0])))
+                    for p in box_head.predictors(heads)
+                ],
             )
 
     def run_without_labels(self, inputs: list[dict]) -> None:

@@ -16,6 +16,7 @@ from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
 from densedist.common.distill.teacher import Teacher, precision
 from densedist.common.distributed import mean_over_processes
 from densedist.common.errors import UserError
+from densedist.common.losses.checks import Activation
 from densedist.common.modules import record
 from densedist.det.distilling import Distilling
 from densedist.det.models import load_teacher_model
@@ -76,7 +77,6 @@ class DistillRetinaNet(Distilling, RetinaNet):
 
     stock = RetinaNet
     classes_key = "MODEL.RETINANET.NUM_CLASSES"
-    activation = "sigmoid"
     row = "anchors"
 
     @configurable
@@ -120,13 +120,17 @@ class DistillRetinaNet(Distilling, RetinaNet):
             maps = tuple(count * model.num_classes for count in model.anchor_generator.num_anchors)
             rows = (self._columns(),) * len(maps)
             return {
-                "cls_logits": TapSpec("rows", rows, self.activation),
-                "logit_maps": TapSpec("maps", maps, self.activation),
+                "cls_logits": TapSpec("rows", rows, "sigmoid"),
+                "logit_maps": TapSpec("maps", maps, "sigmoid"),
                 **feature_specs(model.backbone, levels),
             }
 
         ours, theirs = self.levels
         return specs(self, ours), specs(teacher.model, theirs)
+
+    @staticmethod
+    def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
+        return "sigmoid", ()
 
     @contextmanager
     def watch(self) -> Iterator[Seen]:

@@ -60,7 +60,7 @@ def visualize(
     overview(seen[:OVERVIEW], trained.classes, output / "overview.png")
     if kind:
         found = relations_of(cfg, kind, model, taught, samples)
-        names = [*class_labels(cfg), *kind.extra_columns]
+        names = [*class_labels(cfg), *kind.class_columns(model)[1]]
         draw_relations(found, names, kind.row, output / "relations.png", taught is not None)
     else:
         logger.warning(f"without relations.png: nothing here distills a {type(model).__name__}")
@@ -78,8 +78,8 @@ def relations_of(
         kind: which distills the model.
         model: the student, in eval mode.
     """
-    columns = len(class_labels(cfg)) + len(kind.extra_columns)
-    relations = Relations(columns, cfg.DISTILL.DIST.TAU, kind.activation)
+    activation, extra = kind.class_columns(model)
+    relations = Relations(len(class_labels(cfg)) + len(extra), cfg.DISTILL.DIST.TAU, activation)
     for sample in samples:
         inputs: dict[str, Any] = read_input(cfg, sample.file)[0]
         relations.add(*kind.class_rows(model, teacher, inputs))

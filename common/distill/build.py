@@ -34,6 +34,8 @@ def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs) -> Disti
             continue
         chosen = spec.tap if isinstance(spec.tap, str) else spec.tap(keys)
         _check(f"DISTILL.{name}", spec, chosen, student, teacher)
+        if 1 in student[chosen].channels and (why := spec.one_column(keys, student[chosen])):
+            raise UserError(f"DISTILL.{name}: {chosen} has one column: {why}")
         for tap, factor in _with_auxiliary(spec, chosen, student, teacher):
             term = Term(
                 name.lower() if tap == chosen else f"{name.lower()}_{tap}",
@@ -77,8 +79,13 @@ def _check(key: str, spec: LossSpec, tap: str, student: TapSpecs, teacher: TapSp
         wanted = " or ".join(spec.kinds) + (" of class logits" if spec.logits else "")
         raise UserError(f"{key} compares {wanted}, but {tap} of this pair is {given}: {want}")
     ours, theirs = student[tap], teacher[tap]
-    if ours.kind != theirs.kind or ours.activation != theirs.activation:
+    if ours.kind != theirs.kind:
         raise UserError(f"{key}: {tap} is {ours.kind} of the student and {theirs.kind} of the teacher: {want}")
+    if ours.activation != theirs.activation:
+        raise UserError(
+            f"{key}: {tap} of the student goes through a {ours.activation}, of the teacher through a "
+            f"{theirs.activation}: take a teacher that is trained alike, or a loss on features"
+        )
     if len(ours.channels) != len(theirs.channels):
         raise UserError(
             f"{key} needs as many tensors of {tap} on both sides: the student has {len(ours.channels)}, "

@@ -52,6 +52,7 @@ class LossSpec:
             channels. "never": the channels may differ (relations) or cannot (class logits).
         auxiliary: whether it also goes to auxiliary heads.
         empty: what it gives where a process has no row or sample.
+        one_column: why it teaches nothing of a tensor with one column, and what to do; "" = it does.
     """
 
     make: Callable[[CfgNode, TapSpec, bool], nn.Module]
@@ -63,6 +64,20 @@ class LossSpec:
     adapt: Literal["where channels differ", "always", "never"] = "where channels differ"
     auxiliary: bool = True
     empty: Empty = zero
+    one_column: Callable[[CfgNode, TapSpec], str] = lambda *_: ""
+
+
+def _softmax_of_one(_: CfgNode, tap: TapSpec) -> str:
+    return "its softmax is 1 whatever the logits are; name the background as a class, too" * (
+        tap.activation == "softmax"
+    )
+
+
+def _relations_of_one(keys: CfgNode, tap: TapSpec) -> str:
+    if why := _softmax_of_one(keys, tap):
+        return why
+    one = "a row of one has no relations; set DISTILL.DIST.BETA to 0, or DISTILL.DENSE_ROWS to locations"
+    return one if keys.BETA > 0 else ""
 
 
 TAU = "a temperature above 0"
@@ -80,11 +95,13 @@ LOSSES: dict[str, LossSpec] = {
         lambda keys, tap, sync: DISTLoss(keys.BETA, keys.GAMMA, keys.TAU, tap.activation or "softmax", sync=sync),
         keys={"BETA": at_least(0.0, 1.0), "GAMMA": at_least(0.0, 1.0), "TAU": above(0, 1.0, TAU)},
         weight=1.0,
+        one_column=_relations_of_one,
         **CLASS_LOGITS,
     ),
     "KD": LossSpec(
         lambda keys, tap, sync: KDLoss(keys.TAU, tap.activation or "softmax", sync=sync),
         keys={"TAU": above(0, 1.0, TAU)},
+        one_column=_softmax_of_one,
         **CLASS_LOGITS,
     ),
     # The authors of DIST + mimic adapt always.

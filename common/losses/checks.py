@@ -19,6 +19,12 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: got {value}, want a number above 0")
 
 
+def check_columns(student: Tensor, activation: Activation) -> None:
+    """Raises ValueError for a softmax over one column, which is 1 whatever the logits are."""
+    if activation == "softmax" and student.shape[1] == 1:
+        raise ValueError(f"student: got one column, {tuple(student.shape)}, want two or more for a softmax")
+
+
 def prepare_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both logits checked and in float32 at least, the teacher's detached, and the weight of each row.
 

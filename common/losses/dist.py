@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import Activation, check_activation, check_logits, check_positive
+from densedist.common.losses.checks import Activation, check_activation, check_columns, check_logits, check_positive
 from densedist.common.losses.dist_closed_form import dist
 from densedist.common.losses.dist_terms import Relation
 
@@ -58,7 +58,9 @@ class DISTLoss(nn.Module):
             gradient zero where no row counts; not finite where a row that counts is not finite.
 
         Raises:
-            ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor.
+            ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor, a
+                softmax over one column.
         """
         check_logits(student, teacher, valid)
+        check_columns(student, self.relation.activation)
         return dist(student, teacher.detach(), valid, self.relation, self.sync)

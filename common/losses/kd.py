@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distributed import sum_over_processes
-from densedist.common.losses.checks import Activation, check_activation, check_positive, prepare_logits
+from densedist.common.losses.checks import Activation, check_activation, check_columns, check_positive, prepare_logits
 
 
 class KDLoss(nn.Module):
@@ -42,9 +42,11 @@ class KDLoss(nn.Module):
             row counts; not finite where a row that counts is not finite.
 
         Raises:
-            ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor.
+            ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor, a
+                softmax over one column.
         """
         student, teacher, weight = prepare_logits(student, teacher, valid)
+        check_columns(student, self.activation)
         divergence = self._divergence(student / self.tau, teacher / self.tau)
         total, rows = (divergence * weight).sum(), weight.sum()
         if self.sync:

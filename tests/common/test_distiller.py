@@ -197,3 +197,27 @@ def test_adapters_are_trained_with_a_model_and_no_part_of_its_state():
     assert set(own) == {"mimic.0.weight", "mimic.0.bias"}
     with pytest.raises(RuntimeError, match=r"mimic\.0\.bias"):
         model.adapters.load_state_dict({"mimic.0.weight": own["mimic.0.weight"]})
+
+
+@pytest.mark.parametrize(
+    ("activation", "keys", "why"),
+    [
+        ("softmax", ["DISTILL.DIST.WEIGHT", "1.0"], "its softmax is 1 whatever the logits are; name the background"),
+        ("softmax", ["DISTILL.KD.WEIGHT", "1.0"], "its softmax is 1 whatever the logits are; name the background"),
+        (
+            "sigmoid",
+            ["DISTILL.DIST.WEIGHT", "1.0"],
+            "a row of one has no relations; set DISTILL.DIST.BETA to 0, or DISTILL.DENSE_ROWS to locations",
+        ),
+        ("sigmoid", ["DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.BETA", "0.0"], None),
+        ("sigmoid", ["DISTILL.KD.WEIGHT", "1.0"], None),
+    ],
+)
+def test_one_column_that_teaches_nothing_is_refused(activation, keys, why):
+    one = {"cls_logits": TapSpec("rows", (1, 1), activation)}
+    if why is None:
+        build(*keys, student=one, teacher=one)
+        return
+    with pytest.raises(UserError) as refused:
+        build(*keys, student=one, teacher=one)
+    assert str(refused.value).startswith(f"{keys[0].removesuffix('.WEIGHT')}: cls_logits has one column: {why}")

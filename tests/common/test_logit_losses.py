@@ -137,8 +137,9 @@ def test_nan_in_gives_a_non_finite_loss(loss_and_reference, where, activation):
     assert not loss_and_reference[0](activation=activation)(student, teacher).isfinite()
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    ("shape", "activation"), [((1, 5), "softmax"), ((1, 5), "sigmoid"), ((5, 1), "sigmoid"), ((1, 1), "sigmoid")]
+)
 def test_constant_rows_and_columns_have_finite_gradients(loss_and_reference, shape, activation):
     student, teacher = pair(shape, torch.float32)
     loss = loss_and_reference[0](activation=activation)(student.requires_grad_(), teacher)
@@ -217,3 +218,14 @@ def test_bad_settings_raise(loss_and_reference):
 
 def test_losses_have_no_parameters(loss_and_reference):
     assert not list(loss_and_reference[0]().parameters())
+
+
+@pytest.mark.parametrize("loss", [DISTLoss(), KDLoss()])
+def test_softmax_over_one_column_is_refused(loss):
+    """It is 1 whatever the logits are: a loss that is constant."""
+    with pytest.raises(ValueError, match=r"student: got one column, \(5, 1\), want two or more for a softmax"):
+        loss(torch.rand(5, 1), torch.rand(5, 1))
+    for alike in (DISTLoss(beta=0.0, activation="sigmoid"), KDLoss(activation="sigmoid")):
+        student = torch.rand(5, 1, requires_grad=True)
+        alike(student, torch.rand(5, 1)).backward()
+        assert student.grad.abs().max() > 0
