@@ -12,6 +12,7 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
+from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.preemption import REQUEUE
 from densedist.common.engine.run_folder import RunCheckpointer
 from densedist.common.engine.trainer import Trainer
@@ -238,17 +239,19 @@ class Losses(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, batch):
+        if batch[0]["value"] == "diverged":  # as Detectron2's RPN says
+            raise FloatingPointError("Predicted boxes or scores contain Inf/NaN. Training has diverged.")
         return {"loss_a": self.weight * 1.0, "loss_b": self.weight * batch[0]["value"]}
 
 
-def steps(values, **options):
-    """The trainer after a step on each value, its weight after each."""
+def steps(values, count=None, **options):
+    """The trainer after so many steps, by default one on each value, and its weight after each."""
     model = Losses()
     trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), **options)
     trainer.reset_data_loader(lambda: ([{"name": f"image{i}", "value": v}] for i, v in enumerate(values)))
     weights = []
     with EventStorage():
-        for trainer.iter in range(len(values)):
+        for trainer.iter in range(count or len(values)):
             trainer.run_step()
             weights.append(model.weight.item())
     return trainer, weights
@@ -268,11 +271,59 @@ def test_allowed_skips_leave_the_weights_and_are_counted():
         steps([float("inf"), 1.0, float("inf")], max_skipped=1)
 
 
+def test_a_forward_that_is_not_finite_is_skipped_likewise():
+    with pytest.raises(UserError, match=r"FloatingPointError: Predicted boxes .* at iteration 1 .*images image1\)"):
+        steps([1.0, "diverged"])
+    _, weights = steps([1.0, "diverged", 1.0], max_skipped=1)
+    assert weights == pytest.approx([0.8, 0.8, 0.6])
+
+
+def test_a_skipped_step_takes_all_its_batches():
+    """So that the next one has those that it would have had, as after a resume."""
+    _, weights = steps([float("nan"), 7.0, 1.0, 1.0], max_skipped=1, accumulation_steps=2, count=2)
+    assert weights == pytest.approx([1.0, 0.8])
+
+
+class Overflowing(torch.nn.Module):
+    """The losses, with a teacher whose second part gives more than float16 has."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        parts = {"fine": torch.nn.Linear(1, 1), "large": torch.nn.Linear(1, 1)}
+        taught = torch.nn.ModuleDict(parts)
+        taught.large.weight.data.fill_(1e5)
+        self.teacher = [Teacher(taught, precision=torch.float16)]
+
+    def forward(self, batch):
+        parts = self.teacher[0].model
+        wanted = parts["large"](parts["fine"](torch.ones(1, 1, dtype=torch.float16)) * 0 + 1)
+        return {"loss_task": self.weight * 1.0, "loss_dist": self.weight * wanted.sum().float()}
+
+
+def test_a_teacher_that_overflows_is_named():
+    model = Overflowing()
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), teacher=model.teacher[0])
+    trainer.reset_data_loader(lambda: iter([[{"name": "image0"}]]))
+    trainer.iter = 0
+    with EventStorage(), pytest.raises(UserError) as refused:
+        trainer.run_step()
+    assert str(refused.value) == (
+        "loss_dist is inf at iteration 0 (process 0; images image0): set DISTILL.TEACHER.PRECISION to bfloat16 or "
+        "float32, as the teacher's large overflows float16, look at the images, or allow skipped steps by "
+        "SOLVER.MAX_SKIPPED_STEPS, now 0"
+    )
+    with Teacher(torch.nn.Linear(1, 1)).overflows() as found:
+        pass
+    assert found == []
+
+
 def step_together(rank, count):
     with pytest.raises(UserError, match=r"loss_b is nan at iteration 1 \(process 1; images image1\)"):
         steps([1.0, float("nan") if rank == 1 else 1.0])
-    _, weights = steps([1.0, float("nan") if rank == 1 else 1.0, 1.0], max_skipped=1)
-    assert weights == pytest.approx([0.8, 0.8, 0.6])
+    for bad in (float("nan"), "diverged"):
+        _, weights = steps([1.0, bad if rank == 1 else 1.0, 1.0], max_skipped=1)
+        assert weights == pytest.approx([0.8, 0.8, 0.6])
 
 
 def test_all_processes_stop_or_skip_together():

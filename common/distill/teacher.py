@@ -1,9 +1,9 @@
 """The frozen teacher's holder."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from detectron2.config import CfgNode
@@ -43,6 +43,30 @@ class Teacher(Generic[M]):
         device = next(self.model.parameters()).device.type
         with torch.no_grad(), torch.autocast(device, enabled=False):
             yield
+
+    @contextmanager
+    def overflows(self) -> Iterator[list[str]]:
+        """Collects, within the block, the names of the model's parts that give numbers that are not finite, the first
+        one first.
+
+        Nothing is collected of a model in float32, which the range of half precision is no trouble to.
+        """
+        found: list[str] = []
+        parts = [] if self.precision == torch.float32 else self.model.named_modules()
+
+        def watch(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                if isinstance(output, Tensor) and not output.isfinite().all():
+                    found.append(name)
+
+            return hook
+
+        handles = [part.register_forward_hook(watch(name)) for name, part in parts if name]
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def own_order(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Images (3, H, W) in the student's channel order, in the teacher's."""

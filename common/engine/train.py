@@ -82,7 +82,8 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
     options: dict[str, Any] = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
     options |= {"broadcast_buffers": has_local_batch_norm(model)}
     options |= {"find_unused_parameters": unused}
-    trainer = build_trainer(cfg, create_ddp_model(model, **options), optimizer)
+    teacher = trainee.distillation.teacher if trainee.distillation else None
+    trainer = build_trainer(cfg, create_ddp_model(model, **options), optimizer, teacher)
     # Made now that all processes have the same student.
     ema = ModelEMA(student, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None
     shown = ema.model if ema else student

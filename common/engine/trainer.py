@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.config.keys import PRECISIONS
+from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
-from densedist.common.errors import UserError
+from densedist.common.errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Trainer(SimpleTrainer):
         accumulation_steps: forwards and backwards of one step, whose gradients are averaged.
         precision: of autocast; None = off. With float16 the losses are scaled.
         max_skipped: steps of the whole run that may be skipped because a loss is not finite.
+        teacher: of the model, which may be to blame.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class Trainer(SimpleTrainer):
         accumulation_steps: int = 1,
         precision: torch.dtype | None = None,
         max_skipped: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__(model, [], optimizer)
         self.device = next(model.parameters()).device
         self.seed, self.accumulation_steps, self.precision = seed, accumulation_steps, precision
-        self.max_skipped, self.skipped = max_skipped, 0
+        self.max_skipped, self.skipped, self.teacher = max_skipped, 0, teacher
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
 
     def run_step(self) -> None:
@@ -53,26 +56,26 @@ class Trainer(SimpleTrainer):
         """
         self.optimizer.zero_grad()
         losses: dict[str, Tensor] = {}
-        images: list[str] = []
         seconds = 0.0
         for number in range(self.accumulation_steps):
             start = time.perf_counter()
             batch = self._next_batch()
             seconds += time.perf_counter() - start
-            images += [str(sample.get("file_name", sample.get("name"))) for sample in batch]
             with self._communication(last=number == self.accumulation_steps - 1):
-                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-                    new = self.model(batch)
+                new = self._finite_losses(batch)
+                if new is None:
+                    for _ in range(number + 1, self.accumulation_steps):
+                        self._next_batch()  # the next step has those that it would have had
+                    return
                 self.scaler.scale(sum(new.values()) / self.accumulation_steps).backward()
             for name, loss in new.items():
                 losses[name] = losses.get(name, 0) + loss.detach() / self.accumulation_steps
         self.after_backward()
-        if self._losses_are_finite(losses, images):
-            self._write_metrics(losses, seconds)
-            # Before the step, as clipping within it needs the gradients' true size.
-            self.scaler.unscale_(self.optimizer)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self._write_metrics(losses, seconds)
+        # Before the step, as clipping within it needs the gradients' true size.
+        self.scaler.unscale_(self.optimizer)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def _next_batch(self) -> list[dict[str, Any]]:
         try:
@@ -90,23 +93,46 @@ class Trainer(SimpleTrainer):
         parallel = isinstance(self.model, DistributedDataParallel)
         return self.model.no_sync() if parallel and not last else nullcontext()
 
-    def _losses_are_finite(self, losses: dict[str, Tensor], images: list[str]) -> bool:
-        """On all processes; else the step is skipped, or the run ends."""
-        finite = torch.stack(list(losses.values())).isfinite()
-        if not any_process(not finite.all(), self.device):
-            return True
-        bad = [f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite()]
-        found = f"{', '.join(bad)} at iteration {self.iter} (process {comm.get_rank()}; images {', '.join(images)})"
+    def _finite_losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor] | None:
+        """Of a batch; None where they are not finite on any process, and the step is skipped by all."""
+        losses, bad = {}, []
+        try:
+            losses = self._losses(batch)
+        except FloatingPointError as error:  # Detectron2's own word for it, before there are losses
+            bad = [one_line(error)]
+        # Before the backward pass, in which processes wait for one another.
+        if not any_process(bool(bad) or not torch.stack(list(losses.values())).isfinite().all(), self.device):
+            return losses
+        bad += [f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite()]
+        images = ", ".join(str(sample.get("file_name", sample.get("name"))) for sample in batch)
+        found = f"{', '.join(bad)} at iteration {self.iter} (process {comm.get_rank()}; images {images})"
         # Every process knows of it and shows the same.
         text = "; ".join(filter(None, comm.all_gather(found if bad else "")))
         self.skipped += 1
         if self.skipped > self.max_skipped:
             raise UserError(
-                f"{text}: lower SOLVER.BASE_LR or the loss's weight, look at the images, "
+                f"{text}: {self._remedy(batch)}, look at the images, "
                 f"or allow skipped steps by SOLVER.MAX_SKIPPED_STEPS, now {self.max_skipped}"
             )
         logger.warning(f"{text}: step skipped, {self.skipped} of at most {self.max_skipped}")
-        return False
+        return None
+
+    def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+            return self.model(batch)
+
+    def _remedy(self, batch: list[dict[str, Any]]) -> str:
+        """What to change, after one more look at where the numbers come from."""
+        if self.teacher is not None:
+            with self.teacher.overflows() as where, torch.no_grad(), suppress(FloatingPointError):
+                self._losses(batch)
+            # All processes have looked, and say the same.
+            if any(where := comm.all_gather(where[0] if where else "")):
+                part, precision = next(filter(None, where)), str(self.teacher.precision).removeprefix("torch.")
+                return (
+                    f"set DISTILL.TEACHER.PRECISION to bfloat16 or float32: the teacher's {part} overflows {precision}"
+                )
+        return "lower SOLVER.BASE_LR or the loss's weight"
 
     def state_dict(self) -> dict[str, Any]:
         mine = {"seed": self.seed, "scaler": self.scaler.state_dict(), "skipped": self.skipped}
@@ -118,9 +144,11 @@ class Trainer(SimpleTrainer):
         self.seed, self.skipped = state_dict["seed"], state_dict["skipped"]
 
 
-def build_trainer(cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> Trainer:
+def build_trainer(
+    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, teacher: Teacher | None = None
+) -> Trainer:
     """The trainer of SEED and SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS}."""
     solver = cfg.SOLVER
     precision = PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    return Trainer(model, optimizer, seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS)
+    return Trainer(model, optimizer, seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS, teacher)

@@ -236,6 +236,14 @@ def test_keypoints_that_are_not_those_of_the_model(data, tmp_path, content, want
     assert str(refused.value) == f"DATASETS.TRAIN: data set data_0: {wanted.format(file=file)}"
 
 
+def test_a_loss_that_needs_counts_nobody_gave(message, data):
+    sigmoid = ["MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True", "MODEL.ROI_BOX_HEAD.USE_FED_LOSS", "True"]
+    assert message(*data(coco()), *sigmoid) == (
+        "DATASETS.TRAIN: data set data_0: MODEL.ROI_BOX_HEAD.USE_FED_LOSS needs to know how many images each class is "
+        "in: set it to False, or register the data set in a file of IMPORTS, with class_image_count in its metadata"
+    )
+
+
 def scattered(form):
     """40 boxes, anywhere in 8 images of 64x48 pixels, in a form."""
     rng = np.random.default_rng(0)
