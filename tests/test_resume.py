@@ -310,7 +310,7 @@ def test_a_teacher_that_overflows_is_named():
         trainer.run_step()
     assert str(refused.value) == (
         "loss_dist is inf at iteration 0 (process 0; images image0): set DISTILL.TEACHER.PRECISION to bfloat16 or "
-        "float32, as the teacher's large overflows float16, look at the images, or allow skipped steps by "
+        "float32, as its large overflows float16, look at the images, or allow skipped steps by "
         "SOLVER.MAX_SKIPPED_STEPS, now 0"
     )
     with Teacher(torch.nn.Linear(1, 1)).overflows() as found:

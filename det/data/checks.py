@@ -94,10 +94,11 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         _check_masks(coco, source)
         if side == "DATASETS.TRAIN":
             _check_mask_format(cfg, coco, source)
-    if cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and not MetadataCatalog.get(name).get("class_image_count"):
+    counted = MetadataCatalog.get(name).get("class_image_count")
+    if side == "DATASETS.TRAIN" and cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and not counted:
         raise UserError(
-            f"{source}: MODEL.ROI_BOX_HEAD.USE_FED_LOSS needs to know how many images each class is in: set it to False, "
-            "or register the data set in a file of IMPORTS, with class_image_count in its metadata"
+            f"{source}: MODEL.ROI_BOX_HEAD.USE_FED_LOSS needs to know how many images each class is in: set it to "
+            "False, or register the data set in a file of IMPORTS, with class_image_count in its metadata"
         )
     if cfg.MODEL.KEYPOINT_ON:
         _check_keypoints(cfg, coco, source, MetadataCatalog.get(name))
