@@ -4,7 +4,7 @@ from densedist import require_detectron2
 
 require_detectron2()
 
-from densedist.det.backbone import build_timm_fpn_backbone
+from densedist.det.backbone import build_timm_fpn_backbone, build_timm_retinanet_fpn_backbone
 from densedist.det.config import add_distill_config
 from densedist.det.data.sets import register_digits
 from densedist.det.distilling import Distilling
@@ -13,4 +13,11 @@ from densedist.det.retinanet import DistillRetinaNet
 
 register_digits()
 
-__all__ = ["DistillRCNN", "DistillRetinaNet", "Distilling", "add_distill_config", "build_timm_fpn_backbone"]
+__all__ = [
+    "DistillRCNN",
+    "DistillRetinaNet",
+    "Distilling",
+    "add_distill_config",
+    "build_timm_fpn_backbone",
+    "build_timm_retinanet_fpn_backbone",
+]

@@ -1,21 +1,34 @@
-"""Any timm model under a feature pyramid: small students, which stock Detectron2 has not."""
+"""timm models under a feature pyramid: small students, which stock Detectron2 has not."""
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from densedist.common.errors import UserError
+from densedist.common.engine.batch_norm import synchronize_batch_norm
+from densedist.common.errors import UserError, one_line
+
+# What timm calls it where a model is built for one image size, but can do without: as it is, swin, vision transformers.
+ANY_SIZE: tuple[Mapping[str, Any], ...] = ({}, {"strict_img_size": False}, {"dynamic_img_size": True})
+# Height and width of the images of the trial, in strides of the coarsest map, whose multiples are all that it sees.
+TRIAL_SIZES = (10, 13), (11, 9)
 
 
 class TimmBackbone(Backbone):
     """A timm `features_only` model as a Detectron2 backbone; the features of stride 4, 8, … are res2, res3, …
+
+    A model for one image size is built for any size where timm can do that, and maps with their channels last are
+    turned: forward() gives (N, C, H, W).
 
     Args:
         name: timm's model name.
@@ -25,7 +38,7 @@ class TimmBackbone(Backbone):
         args: further arguments of timm's model, e.g. {"channels": [16, 32, 64, 128]} for a thin ResNet.
 
     Raises:
-        UserError: an unknown model, feature or norm.
+        UserError: an unknown model, feature or norm, or a model that does not take images of any size.
     """
 
     def __init__(
@@ -40,51 +53,123 @@ class TimmBackbone(Backbone):
         if not timm.is_model(name):
             raise UserError(f"MODEL.TIMM.NAME: timm has no model {name}")
         options = {"features_only": True, **(args or {})}
-        levels = [f"res{int(math.log2(s))}" for s in _create(name, options).feature_info.reduction()]
+        levels = _levels(_create(name, options).feature_info)
         if missing := [feature for feature in out_features if feature not in levels]:
-            raise UserError(f"MODEL.FPN.IN_FEATURES: {name} has {', '.join(levels)}, not {', '.join(missing)}")
+            there = ", ".join(levels) or "no map of stride 2, 4, 8, 16 or 32"
+            raise UserError(f"MODEL.FPN.IN_FEATURES: {name} has {there}, not {', '.join(missing)}")
         # Only as deep as is asked for.
-        indices = tuple(levels.index(feature) for feature in out_features)
-        model = _create(name, {**options, "pretrained": pretrained, "out_indices": indices})
-        self.model = _with_norm(model, norm)
+        options["out_indices"] = tuple(levels[feature] for feature in out_features)
+        model, options = _for_any_size(name, options)
+        if pretrained:
+            model = _create(name, {**options, "pretrained": True})
+        self.model = _with_norm(model, name, norm)
         self._out_features = out_features
         self._out_feature_strides = dict(zip(out_features, model.feature_info.reduction(), strict=True))
         self._out_feature_channels = dict(zip(out_features, model.feature_info.channels(), strict=True))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self._out_features, self.model(images), strict=True))
+        return dict(zip(self._out_features, _channels_first(self.model, images), strict=True))
 
 
 def _create(name: str, options: Mapping[str, Any]) -> Any:
     try:
         return timm.create_model(name, **options)
     except Exception as error:  # timm raises many kinds: no features, unknown arguments, no network
-        raise UserError(f"MODEL.TIMM {name}: {' '.join(str(error).split())}") from error
+        raise UserError(f"MODEL.TIMM {name}: {one_line(error)}") from error
 
 
-def _with_norm(model: nn.Module, norm: str) -> nn.Module:
-    if norm == "BN":
-        return model
+def _levels(info: Any) -> dict[str, int]:
+    """timm's indices of the maps by name; of several with one stride the deepest, none with a stride such as 14."""
+    maps = zip(info.out_indices, map(math.log2, info.reduction()), strict=True)
+    return {f"res{int(level)}": index for index, level in maps if level >= 1 and level.is_integer()}
+
+
+def _channels_first(model: Any, images: Tensor) -> list[Tensor]:
+    """The model's maps, all as (N, C, H, W)."""
+    maps = model(images)
+    if getattr(model, "output_fmt", "NCHW") == "NHWC":
+        return [x.permute(0, 3, 1, 2).contiguous() for x in maps]
+    return list(maps)
+
+
+def _for_any_size(name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A timm model that takes images of any size, and the options that made it.
+
+    Raises:
+        UserError: it takes images of one size only, or its maps are not the image over their strides.
+    """
+    reasons = []
+    for more in ANY_SIZE:
+        try:
+            model = _create(name, {**options, **more})
+        except UserError:
+            if not more:
+                raise
+            continue  # it has no such option
+        if not (reason := _complaint(model)):
+            return model, {**options, **more}
+        reasons.append(reason)
+    raise UserError(
+        f"MODEL.TIMM.NAME: {name} does not take images of any size ({reasons[0]}): name another model, "
+        "such as resnet18, mobilenetv4_conv_small, convnext_tiny or swin_tiny_patch4_window7_224"
+    )
+
+
+@torch.no_grad()
+def _complaint(model: Any) -> str:
+    """What is wrong with the maps of images of several sizes, in words; empty if nothing is. No number is computed."""
+    trial = copy.deepcopy(model).eval().to("meta")
+    strides, channels = model.feature_info.reduction(), model.feature_info.channels()
+    for size in TRIAL_SIZES:
+        height, width = (n * max(strides) for n in size)
+        try:
+            maps = _channels_first(trial, torch.empty(1, 3, height, width, device="meta"))
+        except Exception as error:  # timm's models raise many kinds
+            return f"{height}x{width}: {one_line(error)}"
+        for x, stride, count in zip(maps, strides, channels, strict=True):
+            if x.shape != (1, count, height // stride, width // stride):
+                return f"{height}x{width}: a map of stride {stride} is {x.shape[-2]}x{x.shape[-1]}"
+    return ""
+
+
+def _with_norm(model: nn.Module, name: str, norm: str) -> nn.Module:
+    """The model with the norm of MODEL.TIMM.NORM, and with the activations that timm has inside its batch norms."""
+    if norm not in ("BN", "SyncBN", "FrozenBN"):
+        raise UserError(f"MODEL.TIMM.NORM is {norm}: want BN, SyncBN or FrozenBN")
+    if norm != "BN" and not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        raise UserError(f"MODEL.TIMM.NORM is {norm}, but {name} has no batch norm: leave it BN")
     if norm == "SyncBN":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if norm == "FrozenBN":
-        return FrozenBatchNorm2d.convert_frozen_batchnorm(model)
-    raise UserError(f"MODEL.TIMM.NORM is {norm}: want BN, SyncBN or FrozenBN")
+        return synchronize_batch_norm(model)
+    return freeze_batch_norm_2d(model) if norm == "FrozenBN" else model
 
 
 @BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and one coarser."""
-    in_features = list(cfg.MODEL.FPN.IN_FEATURES)
+    top = LastLevelMaxPool()
+    top.in_feature = cfg.MODEL.FPN.IN_FEATURES[-1].replace("res", "p")  # stock: p5, whatever the levels are
+    return _pyramid(cfg, _bottom_up(cfg), top)
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_retinanet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and two coarser: RetinaNet's.
+
+    With IN_FEATURES res3 to res5 these are p3 to p7, of which p6 and p7 are convolutions of stride 2 on res5, as in
+    Detectron2's build_retinanet_resnet_fpn_backbone.
+    """
+    bottom_up = _bottom_up(cfg)
+    last = cfg.MODEL.FPN.IN_FEATURES[-1]
+    channels = bottom_up.output_shape()[last].channels
+    return _pyramid(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, last))
+
+
+def _bottom_up(cfg: CfgNode) -> TimmBackbone:
     timm_cfg = cfg.MODEL.TIMM
-    bottom_up = TimmBackbone(timm_cfg.NAME, in_features, timm_cfg.PRETRAINED, timm_cfg.NORM, timm_cfg.ARGS)
-    pool = LastLevelMaxPool()
-    pool.in_feature = in_features[-1].replace("res", "p")  # stock: p5, whatever the levels are
-    return FPN(
-        bottom_up,
-        in_features,
-        cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=pool,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    levels = list(cfg.MODEL.FPN.IN_FEATURES)
+    return TimmBackbone(timm_cfg.NAME, levels, timm_cfg.PRETRAINED, timm_cfg.NORM, timm_cfg.ARGS)
+
+
+def _pyramid(cfg: CfgNode, bottom_up: TimmBackbone, top: nn.Module) -> FPN:
+    fpn = cfg.MODEL.FPN
+    return FPN(bottom_up, list(fpn.IN_FEATURES), fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)
