@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
-from torch import Tensor
+from torch import Tensor, nn
 
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
 from densedist.common.distill.teacher import Teacher, precision
-from densedist.common.losses.checks import Activation
+from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode, record
 from densedist.det import box_head
 from densedist.det.distilling import Distilling
 from densedist.det.models import load_teacher_model
-from densedist.det.taps import feature_specs, feature_taps
+from densedist.det.taps import Extent, common_extents, feature_specs, feature_taps
 
 ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
 
@@ -47,7 +48,12 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
         self.stages = stages
 
     def taps(
-        self, needed: Collection[str], images: list[Tensor], boxes: list[list[Boxes]], levels: Sequence[str] = ()
+        self,
+        needed: Collection[str],
+        images: list[Tensor],
+        boxes: list[list[Boxes]],
+        levels: Sequence[str] = (),
+        extents: Sequence[Extent] | None = None,
     ) -> dict[str, Sequence[Tensor]]:
         """The taps that are needed, of cls_logits, rois and those of det/taps.py.
 
@@ -55,12 +61,12 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             boxes: any number of box lists, each with one Boxes per image, in its pixels; for each, cls_logits
                 has logits (see box_head.cls_logits), and rois up to ROI_SAMPLES samples.
-            levels: the backbone's maps to take.
+            levels, extents: see feature_taps in det/taps.py.
         """
         batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
         with self.alone():
             features, heads = self.model.backbone(batch.tensor.to(self.precision)), self.model.roi_heads
-            result = dict(feature_taps(needed, features, levels))
+            result = dict(feature_taps(needed, features, levels, extents))
             if "cls_logits" in needed:
                 result["cls_logits"] = [box_head.cls_logits(heads, features, b, self.stages) for b in boxes]
             if "rois" in needed:
@@ -75,6 +81,15 @@ class Seen:
     features: list[dict[str, Tensor]]
     regions: list[tuple[list[Boxes], Tensor]]
     logits: list[list[Tensor]]
+
+
+def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:
+    """A pooler's arguments with the maps widened: it gives boxes their precision, and half of it moves them by pixels.
+
+    Under autocast what comes after the pooler takes its own precision from float32, too.
+    """
+    features, boxes = args
+    return [widen(x) for x in features], boxes
 
 
 @META_ARCH_REGISTRY.register()
@@ -94,6 +109,17 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     stock = GeneralizedRCNN
     classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
     row = "RoIs"
+
+    @configurable
+    def __init__(self, **arguments: Any) -> None:
+        """
+        Args:
+            arguments: see Distilling.
+        """
+        super().__init__(**arguments)
+        for module in self.modules():
+            if isinstance(module, ROIPooler):
+                module.register_forward_pre_hook(_in_float32)
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> RCNNTeacher:
@@ -149,13 +175,14 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
     def taps(self, needed: Collection[str], images: list[Tensor], seen: Seen) -> tuple[Taps, Taps]:
         assert self.distillation is not None
-        ours, theirs = self.levels
-        student = feature_taps(needed, seen.features[0], ours)
+        teacher, (ours, theirs) = self.distillation.teacher, self.levels
+        extents = common_extents(self.backbone, teacher.model.backbone, ours, images)
+        student = feature_taps(needed, seen.features[0], ours, extents)
         student["cls_logits"] = [call for calls in seen.logits for call in calls]
         if "rois" in needed:
             student["rois"] = [subsample(per_image(pooled), ROI_SAMPLES) for _, pooled in seen.regions]
         boxes = [boxes for boxes, _ in seen.regions]
-        return student, self.distillation.teacher.taps(needed, images, boxes, theirs)
+        return student, teacher.taps(needed, images, boxes, theirs, extents)
 
     @staticmethod
     def class_rows(

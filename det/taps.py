@@ -1,5 +1,6 @@
 """Taps on the maps of a Detectron2 backbone, for all detectors alike."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from detectron2.modeling import Backbone
@@ -9,15 +10,38 @@ from densedist.common.distill.taps import TapSpec, per_cell, per_image
 
 # Names of the student's maps and of the teacher's that have the same strides, from fine to coarse.
 Levels = tuple[list[str], list[str]]
+# Height and width of a map.
+Extent = tuple[int, int]
 
 
 def shared_levels(student: Backbone, teacher: Backbone) -> Levels:
-    """The maps that both backbones have, matched by stride; none where they pad images to different sizes."""
-    if student.size_divisibility != teacher.size_divisibility:
-        return [], []
+    """The maps that both backbones have, matched by stride."""
     ours, theirs = ({shape.stride: name for name, shape in b.output_shape().items()} for b in (student, teacher))
     strides = sorted(set(ours) & set(theirs))
     return [ours[stride] for stride in strides], [theirs[stride] for stride in strides]
+
+
+def common_extents(
+    student: Backbone, teacher: Backbone, levels: Sequence[str], images: Sequence[Tensor]
+) -> list[Extent] | None:
+    """What both backbones see of a batch, map by map; None where they pad it alike, so that their maps are as large.
+
+    They pad below and on the right only: what is left without the padding, or with as little of it as a stride
+    leaves, is at the same place in both.
+
+    Args:
+        levels: names of the student's maps.
+        images: the batch, each (3, H, W), before any padding.
+    """
+    if _padding(student) == _padding(teacher):
+        return None
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    strides = [student.output_shape()[name].stride for name in levels]
+    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
+
+
+def _padding(backbone: Backbone) -> tuple[int, int]:
+    return max(backbone.size_divisibility, 1), backbone.padding_constraints.get("square_size", 0)
 
 
 def feature_specs(backbone: Backbone, levels: Sequence[str]) -> dict[str, TapSpec]:
@@ -33,15 +57,21 @@ def feature_specs(backbone: Backbone, levels: Sequence[str]) -> dict[str, TapSpe
 
 
 def feature_taps(
-    needed: Collection[str], features: Mapping[str, Tensor], levels: Sequence[str]
+    needed: Collection[str],
+    features: Mapping[str, Tensor],
+    levels: Sequence[str],
+    extents: Sequence[Extent] | None = None,
 ) -> dict[str, Sequence[Tensor]]:
     """Those of the taps features, images and cells that are needed, each with a tensor per level.
 
     Args:
         features: maps (N, C, H, W) by name.
         levels: the names to take.
+        extents: how much of each map counts, from its top left corner; all of it by default.
     """
     maps = [features[name] for name in levels]
+    if extents is not None:
+        maps = [x[..., :height, :width] for x, (height, width) in zip(maps, extents, strict=True)]
     make = {
         "features": lambda: maps,
         "images": lambda: [per_image(x) for x in maps],

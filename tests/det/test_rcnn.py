@@ -7,7 +7,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN
-from detectron2.structures import BitMasks
+from detectron2.structures import BitMasks, Boxes
 from detectron2.utils.events import EventStorage
 
 from densedist.common.config import load
@@ -25,6 +25,13 @@ HEADS = {
     "faster": (),
     "cascade": ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"),
 }
+C4 = [
+    *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
+    *("MODEL.RPN.IN_FEATURES", "['res4']", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
+    *("MODEL.ANCHOR_GENERATOR.SIZES", "[[16, 32]]", "MODEL.RESNETS.NORM", "BN"),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", *BOX_ONLY),
+]
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +121,7 @@ def test_every_pair_of_heads_trains(tmp_path, teacher_heads, student_heads, mask
 
 
 def test_c4_heads_train_and_teach(tmp_path):
-    c4 = [
-        *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
-        *("MODEL.RPN.IN_FEATURES", "['res4']", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
-        *("MODEL.ANCHOR_GENERATOR.SIZES", "[[16, 32]]", "MODEL.RESNETS.NORM", "BN"),
-        *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
-        *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", *BOX_ONLY),
-    ]
-    model = build_model(config(STUDENT, *save_teacher(tmp_path, *c4), *c4)).train()
+    model = build_model(config(STUDENT, *save_teacher(tmp_path, *C4), *C4)).train()
     assert losses_of(model, batch())["loss_dist"] > 0
 
 
@@ -306,3 +306,51 @@ def test_adapters_are_no_part_of_the_student(teacher_keys):
         f"distillation.distiller.adapters.mimic.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")
     }
     assert str(model.load_state_dict(plain.state_dict())) == "<All keys matched successfully>"
+
+
+def pooled_in(model, precision, maps, boxes, name):
+    """What the model's pooler makes of the maps in that precision."""
+    with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+        return getattr(model.roi_heads, name)([x.to(precision) for x in maps], boxes)
+
+
+@pytest.mark.parametrize("name", ["box_pooler", "mask_pooler"])
+def test_boxes_are_not_rounded_under_autocast(name):
+    """Of a map that is a ramp from left to right, the pooled mean is the place of the box."""
+    model = build_model(config(STUDENT, "MODEL.MASK_ON", "True")).train()
+    model = copy.deepcopy(model)  # as for an average of the weights
+    ramp = torch.arange(256.0).expand(1, 8, 256, 256)
+    maps = [ramp * 4, ramp[..., ::2, ::2] * 4, ramp[..., ::4, ::4] * 4]
+    box = torch.tensor([[701.3, 300.0, 731.3, 330.0]])
+    for precision in (torch.float32, torch.bfloat16):
+        # Multiples of 4 up to 1024 in bfloat16: of 8 bits, the ramp itself is rounded, the boxes are not.
+        found = pooled_in(model, precision, maps, [Boxes(box)], name)
+        wanted = pooled_in(model, torch.float32, [x.to(precision).float() for x in maps], [Boxes(box)], name)
+        assert torch.equal(found, wanted)
+    assert abs(found.mean().item() - 716.3) < 3
+
+
+def test_pooling_in_float32_is_the_stock_one():
+    model = build_model(config(STUDENT))
+    stock = build_model(config(STUDENT, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"))
+    maps = [torch.rand(1, 8, 32 // 2**level, 32 // 2**level) for level in range(3)]
+    boxes = [Boxes(torch.tensor([[3.3, 5.1, 40.7, 60.2], [0.2, 0.3, 120.0, 110.0]]))]
+    assert torch.equal(model.roi_heads.box_pooler(maps, boxes), stock.roi_heads.box_pooler(maps, boxes))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_maps_of_backbones_that_pad_differently_are_compared_where_both_are(tmp_path, backwards):
+    """A pyramid pads images to multiples of its stride, a plain ResNet does not; 97x97 is a multiple of nothing."""
+    teacher, student = ([], C4) if backwards else (C4, [])
+    model = build_model(config(STUDENT, *save_teacher(tmp_path, *teacher), *student, "DISTILL.MIMIC.WEIGHT", "1.0"))
+    assert model.levels == (["res4"], ["p4"]) if backwards else (["p4"], ["res4"])
+    inputs, teacher = batch(size=97), model.train().distillation.teacher.model
+    with record(model.backbone, lambda _, output: output) as ours:
+        losses = losses_of(model, inputs)
+    with torch.no_grad():
+        theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
+    height, width = 7, 8  # of 97x113, in strides of 16
+    sides = [x[..., :height, :width] for x in (*(ours[0][n] for n in model.levels[0]), theirs[model.levels[1][0]])]
+    assert all(x.shape[-2:] == (height, width) for x in sides)
+    (adapter,) = model.distillation.distiller.adapters["mimic"]
+    torch.testing.assert_close(losses["loss_mimic"], MimicLoss()(adapter(sides[0]), sides[1]))
