@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from densedist.common.losses.checks import Activation
+from densedist.common.losses.checks import Activation, widen
 
 Kind = Literal["rows", "maps", "samples"]
 # By name; a tap has one tensor per level, stage or call.
@@ -51,12 +51,13 @@ def per_cell(features: Tensor, grid: int = 4) -> Tensor:
 
 
 def per_class(features: Tensor, labels: Tensor) -> Tensor:
-    """(N, C, H, W) -> (classes present, C): the mean over all pixels of each class in the batch.
+    """(N, C, H, W) -> (classes present, C): the mean over all pixels of each class in the batch, in float32 at least.
 
     Args:
         labels: trainIds (N, H, W) at the resolution of the features; 255 does not count.
     """
-    pixels, labels = features.movedim(1, -1).flatten(0, 2), labels.flatten()
+    # PyTorch's own means add up in float32; sums of float16 would overflow, and those of bfloat16 stop growing.
+    pixels, labels = widen(features).movedim(1, -1).flatten(0, 2), labels.flatten()
     counts = labels != 255
     classes, index = labels[counts].unique(return_inverse=True)
     sums = pixels.new_zeros(len(classes), pixels.shape[1]).index_add(0, index, pixels[counts])

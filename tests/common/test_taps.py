@@ -1,5 +1,6 @@
 """Samples from feature maps, by hand."""
 
+import pytest
 import torch
 
 from densedist.common.distill.taps import per_cell, per_class, per_image, subsample
@@ -31,3 +32,13 @@ def test_thinning_keeps_few_as_they_are_and_spreads_the_rest():
     samples = torch.arange(100.0).view(100, 1)
     assert subsample(samples[:64], 64).shape == (64, 1)
     assert subsample(samples, 4).flatten().tolist() == [0, 33, 66, 99]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_means_in_half_precision_neither_overflow_nor_lose_pixels(dtype):
+    """Sums of a float16 teacher's features go beyond 65504, and bfloat16's stop growing at 256 ones."""
+    features = torch.full((1, 2, 96, 160), 10.0, dtype=dtype)
+    labels = torch.zeros(1, 96, 160, dtype=torch.long)
+    for means in (per_image(features), per_cell(features), per_class(features, labels)):
+        assert torch.equal(means, torch.full_like(means, 10.0))
+    assert per_class(features, labels).dtype == torch.float32
