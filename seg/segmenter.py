@@ -66,7 +66,8 @@ class Segmenter(nn.Module):
             losses["loss_ce_aux"] = self.aux_weight * self._cross_entropy(student["aux_logits"], labels)
         if self.distillation is None:
             return losses
-        distiller, teacher = self.distillation.distiller, self.distillation.teacher.output(images, student)
+        distiller = self.distillation.distiller
+        teacher = self.distillation.teacher.output(images, student, batch.shape[2:])
         small = nearest(labels, student["features"].shape[2:])
         ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
         valid = None

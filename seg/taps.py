@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densedist.common.distill.taps import TapSpec, per_cell, per_class, per_image
+from densedist.common.losses.checks import widen
 from densedist.seg.network import Network
 
 CLASS_LOGITS = ("cls_logits", "logit_maps", "aux_logits")  # the taps with a row for each pixel
@@ -55,6 +56,37 @@ def resize(logits: Tensor, size: Sequence[int]) -> Tensor:
     if logits.shape[2:] == torch.Size(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def resize_at(maps: Tensor, size: Sequence[int], pixels: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    """(N, K, h, w) -> (N, K, *size), bilinear, for two maps of the same images padded to batches of different sizes.
+
+    Corner places lie on the corner pixels of their own batch, on both sides: place i of n lies at pixel
+    i·(pixels - 1) / (n - 1). Beyond the border of its batch a map has its border's values. For batches of one size
+    it is resize().
+
+    Args:
+        maps: over a batch of `pixels` (height, width).
+        size: of the result, a map over a batch of `wanted` (height, width).
+    """
+    if tuple(pixels) == tuple(wanted):
+        return resize(maps, size)
+    result = widen(maps)
+    for dim, places in enumerate(size, start=2):
+        result = _line(result, dim, places, pixels[dim - 2], wanted[dim - 2])
+    return result.to(maps.dtype)
+
+
+def _line(maps: Tensor, dim: int, places: int, pixels: int, wanted: int) -> Tensor:
+    """resize_at along one dimension."""
+    last = maps.shape[dim] - 1
+    # In float32 whatever the maps are in: float16 knows no place 1024.5.
+    end = (wanted - 1) * last / max(pixels - 1, 1)
+    at = torch.linspace(0, end, places, dtype=torch.float32, device=maps.device).clamp(max=last)
+    low = at.long()
+    weight = (at - low).to(maps.dtype).view(-1, *[1] * (maps.dim() - 1 - dim))
+    above = (low + 1).clamp(max=last)
+    return maps.index_select(dim, low).lerp(maps.index_select(dim, above), weight)
 
 
 def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:

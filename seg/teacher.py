@@ -15,7 +15,7 @@ from densedist.common.errors import UserError
 from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg
 from densedist.seg.network import Network, load_network
-from densedist.seg.taps import resize
+from densedist.seg.taps import resize_at
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +23,22 @@ logger = logging.getLogger(__name__)
 class SegTeacher(Teacher[Network]):
     """A frozen network."""
 
-    def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The teacher's output for those parts of it that the student has, at the student's resolution.
+    def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
+        """The teacher's output for those parts of it that the student has, at the student's places in the images.
 
         Args:
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             student: maps (N, C, h, w) by name, as of seg.network.Network.
+            size: height and width of the student's batch of these images; the teacher may pad its own otherwise.
         """
         batch = self.model.preprocess(self.own_order(images)).to(self.precision)
         with self.alone():
             output = self.model(batch)
-            return {name: resize(output[name], maps.shape[2:]) for name, maps in student.items() if name in output}
+        return {
+            name: resize_at(output[name], maps.shape[2:], batch.shape[2:], size)
+            for name, maps in student.items()
+            if name in output
+        }
 
 
 def load_teacher(student_cfg: CfgNode) -> SegTeacher:

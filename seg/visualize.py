@@ -66,7 +66,7 @@ def visualize(
 def relations_of(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, frames: Sequence[Frame]) -> Relations:
     """Relations over the frames at DISTILL.DIST.TAU: rows are the pixels of the student's logits, columns classes.
 
-    The teacher's logits are resized to the student's.
+    The teacher's logits are those at the places of the student's.
 
     Args:
         model: the student, in eval mode.
@@ -75,8 +75,9 @@ def relations_of(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, fra
     relations, read = Relations(len(classes), cfg.DISTILL.DIST.TAU), Reader(classes, cfg.INPUT.FORMAT)
     for frame in frames:
         image = read(frame)["image"]
-        student = {"cls_logits": model.network(model.network.preprocess([image]))["cls_logits"]}
-        theirs = None if teacher is None else _rows(teacher.output([image], student)["cls_logits"])
+        batch = model.network.preprocess([image])
+        student = {"cls_logits": model.network(batch)["cls_logits"]}
+        theirs = None if teacher is None else _rows(teacher.output([image], student, batch.shape[2:])["cls_logits"])
         relations.add(_rows(student["cls_logits"]), theirs)
     return relations
 

@@ -43,13 +43,14 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
     images = list(torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8))
     labels = torch.randint(0, CLASSES, (2, height, width))
     with torch.no_grad():
-        student = distilled.network(distilled.network.preprocess(images))
+        batch = distilled.network.preprocess(images)
+        student = distilled.network(batch)
     return Case(
         f"PSPNet R18 from DeepLabV3 R101, 2 images of {(height, width)}",
         distilled,
         alone,
         [{"image": image, "sem_seg": label} for image, label in zip(images, labels, strict=True)],
-        lambda: taught.output(images, student),
+        lambda: taught.output(images, student, batch.shape[2:]),
     )
 
 

@@ -167,7 +167,7 @@ def test_teacher_normalizes_its_own_way(tmp_path):
     with torch.no_grad():
         wanted = alone(alone.preprocess([image.flip(0) for image in rgb]))["cls_logits"]
         unflipped = alone(alone.preprocess(rgb))["cls_logits"]
-    seen = teacher.output(rgb, {"cls_logits": wanted})["cls_logits"]
+    seen = teacher.output(rgb, {"cls_logits": wanted}, (64, 64))["cls_logits"]
     assert torch.allclose(seen, wanted, atol=1e-5)
     assert not torch.allclose(seen, unflipped, atol=1e-2)
 
@@ -198,7 +198,7 @@ def test_teacher_from_a_folder_of_smp(tmp_path):
     mean, std = torch.tensor([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]]).view(2, 3, 1, 1)
     with torch.no_grad():
         wanted = stock(torch.stack([(image - mean) / std for image in images]))
-    seen = teacher.output(images, {"cls_logits": wanted})["cls_logits"]
+    seen = teacher.output(images, {"cls_logits": wanted}, (64, 64))["cls_logits"]
     assert torch.allclose(seen, wanted, atol=1e-4)
 
 
