@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import cv2
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList
@@ -71,7 +72,7 @@ def build_loader(
         # A fork server's would not be children of this process, and would import everything again.
         multiprocessing_context="fork" if workers else None,
         collate_fn=_as_it_is,
-        worker_init_fn=_outlive_sigterm,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are
     )
 
@@ -158,7 +159,12 @@ def _as_it_is(batch: list[Sample]) -> list[Sample]:
     return batch
 
 
-def _outlive_sigterm(_: int) -> None:
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(1)  # its own pool would take all cores, in every worker
+    _outlive_sigterm()
+
+
+def _outlive_sigterm() -> None:
     """A scheduler signals every process; the worker is still needed for the step that ends in a checkpoint."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()

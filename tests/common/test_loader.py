@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 from itertools import count, cycle, islice
 
+import cv2
 import pytest
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
@@ -93,6 +94,23 @@ def _signal_the_worker(rank, world):
     finally:
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
+
+
+def test_worker_has_one_thread_of_opencv_and_its_trainer_keeps_its_own():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        cfg = settings()
+        cfg.DATALOADER.NUM_WORKERS = 1
+        batches = iter(build_loader(range(9), _threads, cycle(range(9)), cfg, RunPosition(0), 1, "KEY"))
+        assert next(batches)[0] == {"opencv": 1}
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _threads(_):
+    return {"opencv": cv2.getNumThreads()}
 
 
 def _worker(_):
