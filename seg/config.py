@@ -106,6 +106,8 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
         raise UserError("--config-file is missing: name a config, e.g. seg/digits/pspnet_r10_quarter.yaml")
     cfg = load(GRAMMAR, config_file, overrides, own=own)
     classes = Classes.of(cfg)
+    if len(classes) == 1:
+        raise UserError("DATASETS.CLASSES has one class: name the background too, as a class of its own")
     if cfg.MODEL.CLASS_WEIGHTS and len(cfg.MODEL.CLASS_WEIGHTS) != len(classes):
         raise UserError(
             f"MODEL.CLASS_WEIGHTS has {len(cfg.MODEL.CLASS_WEIGHTS)} numbers: want {len(classes)}, one for each class"

@@ -121,7 +121,21 @@ def check_values(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
     solver = cfg.SOLVER
     if solver.BASE_LR_END > solver.BASE_LR:
         raise UserError(f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}: want 0 to SOLVER.BASE_LR, {solver.BASE_LR}")
+    _check_pixels(cfg.MODEL)
     _check_device(cfg.MODEL.DEVICE)
+
+
+def _check_pixels(model: CfgNode) -> None:
+    """Models see pixels of 0 to 255; the usual mistake are the numbers of those who divide by 255 first."""
+    remedy = "of pixels of 0 to 255: multiply by 255 what is for pixels of 0 to 1"
+    for name, values in (("MEAN", model.PIXEL_MEAN), ("STD", model.PIXEL_STD)):
+        given = f"MODEL.PIXEL_{name} is {values}"
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise UserError(f"{given}: want a number for each channel")
+        if name == "MEAN" and 0 < max(map(abs, values), default=0) <= 1:
+            raise UserError(f"{given}: want the mean {remedy}")
+        if name == "STD" and not all(value >= 1 for value in values):
+            raise UserError(f"{given}: want deviations of 1 or more, {remedy}")
 
 
 def _check_device(name: str) -> None:

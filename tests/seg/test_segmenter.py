@@ -227,6 +227,14 @@ def test_class_weights_that_do_not_fit():
         read_config(str(STUDENT), ["MODEL.CLASS_WEIGHTS", "[1.0, 2.0]"])
 
 
+def test_one_class_is_no_choice():
+    """The softmax over one logit is 1 everywhere: loss 0, and a perfect mIoU."""
+    one = [{"name": "road", "ids": [7], "color": [0, 0, 0]}]
+    message = r"^DATASETS\.CLASSES has one class: name the background too, as a class of its own$"
+    with pytest.raises(UserError, match=message):
+        read_config(str(STUDENT), ["DATASETS.CLASSES", str(one), "MODEL.CLASS_WEIGHTS", "[]"])
+
+
 @pytest.mark.parametrize("samples", ["images", "cells", "classes"])
 def test_relations_among_samples_of_the_encoders_last_stage(teacher_keys, samples):
     keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", samples]
