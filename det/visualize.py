@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from densedist.common.data.images import unique_names
 from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
@@ -55,13 +56,14 @@ def visualize(
     kind = distilling_class(type(model).__name__)
     taught = kind.load_teacher(run) if kind and run is not None else None
     seen = views(cfg, model, taught, samples, score)
-    for view in seen:
-        picture(view, trained.classes, output / f"{view.name}.png")
+    names = unique_names([view.name for view in seen], taken=("overview", "relations"))
+    for name, view in zip(names, seen, strict=True):
+        picture(view, trained.classes, output / f"{name}.png")
     overview(seen[:OVERVIEW], trained.classes, output / "overview.png")
     if kind:
         found = relations_of(cfg, kind, model, taught, samples)
-        names = [*class_labels(cfg), *kind.class_columns(model)[1]]
-        draw_relations(found, names, kind.row, output / "relations.png", taught is not None)
+        columns = [*class_labels(cfg), *kind.class_columns(model)[1]]
+        draw_relations(found, columns, kind.row, output / "relations.png", taught is not None)
     else:
         logger.warning(f"without relations.png: nothing here distills a {type(model).__name__}")
     print(f"{len(seen)} images: {output}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from densedist.common.data.images import find_images
+from densedist.common.data.images import find_images, unique_names
 from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
@@ -39,7 +39,9 @@ def predict_images(
         UserError: a wrong image, or wrong weights.
     """
     refuse_score(score)
-    files = find_images(images)
+    found = find_images(images)
+    others = ["legend", *(f"labelIds/{name}" for name in found)]  # which images of an earlier output are named like
+    files = dict(zip(unique_names(list(found), others), found.values(), strict=True))
     trained = load_trained(weights, overrides)
     classes, channels = trained.classes, trained.cfg.INPUT.FORMAT
     read, results = Reader(classes, channels), []

@@ -7,7 +7,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from densedist.common.data.images import find_images
+from densedist.common.data.images import find_images, unique_names
 from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.seg.config import read_config
@@ -53,8 +53,9 @@ def visualize(
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     taught = load_teacher(run) if run is not None else None
     seen = views(cfg, model, taught, frames)
-    for view in seen:
-        picture(view, classes, output / f"{view.name}.png")
+    names = unique_names([view.name for view in seen], taken=("overview", "relations"))
+    for name, view in zip(names, seen, strict=True):
+        picture(view, classes, output / f"{name}.png")
     overview(seen[:OVERVIEW], classes, output / "overview.png")
     relations = relations_of(cfg, model, taught, frames)
     draw_relations(relations, classes.names, "pixels", output / "relations.png", taught is not None)

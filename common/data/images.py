@@ -1,7 +1,8 @@
 """Image files: damaged ones found before training without decoding the data set, and those that a user names."""
 
 import os
-from collections.abc import Callable, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -119,12 +120,28 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
     if not paths:
         raise UserError("no image is named: give files or folders")
     named = [(path, file) for path in map(Path, paths) for file in (_images_in(path) if path.is_dir() else [path])]
-    found: dict[str, Path] = {}
-    for path, file in named[:most]:
+    files = [file for _, file in named[:most]]
+    for file in files:
         _decode(file)
-        inner = file.relative_to(path) if path.is_dir() else Path(file.name)
-        found[_unused(inner.with_suffix("").as_posix(), found)] = file
-    return found
+    inner = [file.relative_to(path) if path.is_dir() else Path(file.name) for path, file in named[:most]]
+    return dict(zip(unique_names([path.with_suffix("").as_posix() for path in inner]), files, strict=True))
+
+
+def unique_names(names: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """Names that are all different, for what is written about each: a second "a" becomes "a-2".
+
+    A name that is given once stays as it is.
+
+    Args:
+        taken: names of other files in the same folder, which none may have.
+    """
+    used, seen, result = {*names, *taken}, Counter(taken), []
+    for name in names:
+        new = next(other for n in count(2) if (other := f"{name}-{n}") not in used) if seen[name] else name
+        seen[name] += 1
+        used.add(new)
+        result.append(new)
+    return result
 
 
 def _decode(file: Path) -> None:
@@ -142,8 +159,3 @@ def _images_in(folder: Path) -> list[Path]:
     if not images:
         raise UserError(f"{folder} has no image: want files that end in {', '.join(SUFFIXES)}")
     return images
-
-
-def _unused(name: str, taken: Container[str]) -> str:
-    number = next(n for n in count(1) if (name if n == 1 else f"{name}-{n}") not in taken)
-    return name if number == 1 else f"{name}-{number}"

@@ -8,11 +8,12 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.data import digits
+from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
-# A frame: {"name": CITY_SEQ_FRAME, "image": path, "label": path or None}
+# A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}
 Frame = dict[str, Any]
 
 
@@ -74,8 +75,11 @@ def test_frames(cfg: CfgNode) -> list[Frame]:
 
 
 def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
-    found = (frames(cfg.DATASETS.ROOT, s, f"DATASETS.{side}", need_labels) for s in cfg.DATASETS[side])
-    return [frame for split in found for frame in split]
+    splits = [frames(cfg.DATASETS.ROOT, s, f"DATASETS.{side}", need_labels) for s in cfg.DATASETS[side]]
+    found = [frame for split in splits for frame in split]
+    # Two cities or splits may have files of the same name, and each frame has files of its own written by its name.
+    names = unique_names([frame["name"] for frame in found])
+    return [frame | {"name": name} for name, frame in zip(names, found, strict=True)]
 
 
 SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from densedist.common.data.images import find_images
+from densedist.common.data.images import find_images, unique_names
 from densedist.common.errors import UserError
 
 
@@ -24,6 +24,21 @@ def test_files_and_folders_have_names_of_their_own(tmp_path):
         "x-2": tmp_path / "b" / "x.png",
         "x-3": tmp_path / "x.png",
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "taken", "wanted"),
+    [
+        (["b", "a"], [], ["b", "a"]),
+        (["a", "b", "a", "a"], [], ["a", "b", "a-2", "a-3"]),
+        (["a", "a", "a-2"], [], ["a", "a-3", "a-2"]),  # a name that is given once stays
+        (["a-2", "a", "a"], [], ["a-2", "a", "a-3"]),
+        (["overview", "a"], ["overview", "relations"], ["overview-2", "a"]),
+        ([], ["a"], []),
+    ],
+)
+def test_names_are_all_different(names, taken, wanted):
+    assert unique_names(names, taken) == wanted
 
 
 def test_what_cannot_be_used_is_named(tmp_path):

@@ -91,6 +91,25 @@ def test_split_with_truth_and_teacher(runs, tmp_path):
     assert {path.name for path in output.iterdir()} == {"overview.png", "relations.png", first.name}
 
 
+def test_pictures_of_test_sets_with_files_of_the_same_name(runs, tmp_path, monkeypatch):
+    """And of one that is named as the overview is; what they show does not matter here."""
+    drawn = []
+    monkeypatch.setattr("densedist.det.visualize.picture", lambda view, classes, file: drawn.append(file.stem))
+    monkeypatch.setattr("densedist.det.visualize.overview", lambda *args: None)
+    monkeypatch.setattr("densedist.det.visualize.draw_relations", lambda *args: None)
+    options = ["--weights", runs["student"], "--teacher", "none", "--output-dir", tmp_path]
+    densedist("visualize", *options, "DATASETS.TEST", "('digits_val', 'digits_test')")
+    names = sorted(file.stem for file in digits.images("val").iterdir())
+    assert names == sorted(file.stem for file in digits.images("test").iterdir())
+    assert drawn == [*names, *(f"{name}-2" for name in names)]
+    drawn.clear()
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(min(digits.images("test").iterdir()), folder / "overview.png")
+    densedist("visualize", *options, folder)
+    assert drawn == ["overview-2"]
+
+
 def test_folder_and_another_teacher(runs, images, tmp_path):
     output = tmp_path / "out"
     options = ["--weights", runs["student"] / "model_final.pth", "--teacher", runs["student"], "--output-dir", output]
