@@ -4,15 +4,18 @@ import multiprocessing
 import os
 import re
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import count, cycle, islice
 
 import cv2
 import pytest
+import torch
 from detectron2.data.samplers import TrainingSampler
+from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from densedist.common.data.loader import build_loader, images_per_process
+from densedist.common.data.loader import Joined, build_loader, images_per_process
+from densedist.common.engine.trainer import Trainer
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from helpers.processes import run_processes
@@ -115,3 +118,34 @@ def _threads(_):
 
 def _worker(_):
     return {"process": os.getpid()}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_workers_end_with_the_training(fails):
+    """They are told to, and not left to the garbage collector."""
+    cfg = settings()
+    cfg.DATALOADER.NUM_WORKERS = 1
+
+    def batches():
+        return build_loader(range(9), _worker, cycle(range(9)), cfg, RunPosition(0), 1, "KEY")
+
+    class Recorder(HookBase):
+        def after_step(self):
+            workers.extend(set(multiprocessing.active_children()) - others)
+            assert not fails, "a hook"
+
+    workers, others = [], set(multiprocessing.active_children())
+    trainer = Trainer(_Model(), torch.optim.SGD([torch.ones(())]))
+    trainer.reset_data_loader(lambda: Joined(batches(), batches()))
+    trainer.register_hooks([Recorder()])
+    with pytest.raises(AssertionError, match="a hook") if fails else nullcontext():
+        trainer.train(0, 1)
+    assert [worker.is_alive() for worker in workers] == [False, False]
+
+
+class _Model(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def forward(self, batch):
+        return {"loss": self.weight.sum()}
