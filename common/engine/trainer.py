@@ -77,6 +77,12 @@ class Trainer(SimpleTrainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
+    def after_train(self) -> None:
+        # Ends the loader's workers. Left to the garbage collector, which is what frees a trainer, the queues' threads
+        # would end before the loader's iterator tells the workers, and it would wait 5 s for each.
+        self.reset_data_loader(list)
+        super().after_train()
+
     def _next_batch(self) -> list[dict[str, Any]]:
         try:
             return next(self._data_loader_iter)
