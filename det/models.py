@@ -24,6 +24,7 @@ from densedist.det.distilling import count_classes, distilling_class, distilling
 logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
+MAP = re.compile(r"(p|res)\d+|stem")  # names of a backbone's maps
 
 
 def read_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
@@ -65,8 +66,15 @@ def load_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
 
 
 def build_trainee(cfg: CfgNode) -> Trainee:
-    """The student of cfg, with its teacher if it has one."""
+    """The student of cfg, with its teacher if it has one.
+
+    Raises:
+        UserError: a name under MODEL that is registered nowhere, a map that the backbone has not, or frozen parts that
+            no weights fill.
+    """
     model: Any = build(cfg)
+    if not cfg.MODEL.WEIGHTS:
+        _check_frozen(model)
     kind = distilling_class(type(model).__name__)
     return Trainee(
         model,
@@ -81,7 +89,7 @@ def build(cfg: CfgNode) -> nn.Module:
     """Detectron2's build_model.
 
     Raises:
-        UserError: a name under MODEL that is registered nowhere.
+        UserError: a name under MODEL that is registered nowhere, or a map that the backbone has not.
     """
     try:
         return build_model(cfg)
@@ -92,7 +100,33 @@ def build(cfg: CfgNode) -> nn.Module:
                 f"MODEL: Detectron2 has no {registry} named {name}: correct that name, or name the file that "
                 "registers it in IMPORTS"
             ) from error
+        if MAP.fullmatch(str(error.args[0])):
+            raise UserError(
+                f"MODEL: the backbone {cfg.MODEL.BACKBONE.NAME} gives no map {error.args[0]}, which IN_FEATURES of "
+                "MODEL.RPN, MODEL.ROI_HEADS or MODEL.RETINANET asks for: correct it, or take another backbone "
+                "(RetinaNet's p6 and p7 on timm: build_timm_retinanet_fpn_backbone)"
+            ) from error
         raise
+
+
+def _check_frozen(model: nn.Module) -> None:
+    """Make sure that what training leaves as it is has come from somewhere: from timm, or from the backbone's author.
+
+    Frozen biases and norms that are all constant (0, 1) are as they were initialized; so are then the frozen
+    convolutions, whose numbers do not show it.
+    """
+    for name, part in model.named_children():
+        parameters = [p for p in part.parameters() if not p.requires_grad]
+        # Those of a frozen batch norm are buffers.
+        affine = [b for key, b in part.named_buffers() if key.endswith((".weight", ".bias"))]
+        frozen = [*parameters, *affine]
+        vectors = [v for v in frozen if v.dim() == 1 and len(v) > 1]
+        if frozen and all(bool((v == v[0]).all()) for v in vectors):
+            raise UserError(
+                f"MODEL.WEIGHTS is empty, but parts of the {name} are frozen and would stay as they were initialized: "
+                "name weights to start from, or train all of it (MODEL.BACKBONE.FREEZE_AT 0, and MODEL.RESNETS.NORM "
+                "or MODEL.TIMM.NORM BN)"
+            )
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
