@@ -78,7 +78,9 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict) -> _IncompatibleKeys:
         there = list(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
-        here = [name for name, _ in self.model.named_parameters()]
+        # Of the parameters those that a checkpoint has: adapters are kept beside the model, so no file lacks them.
+        kept = self.model.state_dict().keys()
+        here = [name for name, _ in self.model.named_parameters() if name in kept]
         if set(here) <= set(incompatible.missing_keys):
             raise UserError(
                 f"of another architecture: no tensor fits the model, whose first is {here[0]}, while the file's is "

@@ -133,6 +133,15 @@ def test_weights_of_another_architecture_to_start_from(refused, tmp_path):
     )
 
 
+def test_weights_of_another_architecture_where_adapters_are_trained(refused, tmp_path, teacher_keys):
+    torch.save({"encoder.weight": torch.ones(2)}, tmp_path / "w.pth")
+    seen = refused("MODEL.WEIGHTS", tmp_path / "w.pth", *teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0")
+    assert seen == (
+        "MODEL.WEIGHTS: w.pth: of another architecture: no tensor fits the model, whose first is "
+        "backbone.fpn_lateral2.weight, while the file's is encoder.weight; name weights of this model"
+    )
+
+
 @pytest.mark.parametrize("content", [torch.ones(2), [1, 2], {"model": [3]}, {"model": {"weight": "text"}}, {}])
 def test_file_that_is_no_checkpoint(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
