@@ -108,6 +108,7 @@ class DistillRetinaNet(Distilling, RetinaNet):
                 f"MODEL.ANCHOR_GENERATOR: the student has {anchors[0]} anchors at strides {strides[0]}, "
                 f"the teacher {anchors[1]} at {strides[1]}; distillation needs the same"
             )
+        _check_anchors(*(model.anchor_generator for model in models))
         sizes = [model.backbone.size_divisibility for model in models]
         if sizes[0] != sizes[1]:
             raise UserError(
@@ -176,6 +177,35 @@ class DistillRetinaNet(Distilling, RetinaNet):
     @staticmethod
     def checkpoint_parts(model: RetinaNet) -> dict[str, Any]:
         return {**Distilling.checkpoint_parts(model), "loss_normalizer": LossNormalizer(model)}
+
+
+def _check_anchors(student: Any, teacher: Any) -> None:
+    """Make sure that generators with as many anchors on the same maps have the same ones in the same order.
+
+    Raises:
+        UserError: another offset, size or ratio. What is rounded away in the teacher's precision is no difference.
+    """
+    offsets = [getattr(generator, "offset", None) for generator in (student, teacher)]
+    if offsets[0] != offsets[1]:
+        raise UserError(
+            f"MODEL.ANCHOR_GENERATOR.OFFSET: the student has {offsets[0]}, the teacher {offsets[1]}; distillation "
+            "needs the same"
+        )
+    # Somebody's own generator may not have them.
+    levels = (getattr(generator, "cell_anchors", ()) for generator in (student, teacher))
+    for stride, ours, theirs in zip(student.strides, *levels, strict=False):
+        tolerance = max(1e-3, torch.finfo(theirs.dtype).eps)
+        ours, theirs = ours.float(), theirs.float()
+        if not torch.allclose(ours, theirs, tolerance, tolerance):
+            number = int((ours - theirs).abs().amax(1).argmax())
+            first, second = (
+                " x ".join(f"{side:.1f}" for side in (box[2:] - box[:2]).tolist())
+                for box in (ours[number], theirs[number])
+            )
+            raise UserError(
+                f"MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS: anchor {number} at stride {stride} is {first} pixels "
+                f"of the student and {second} of the teacher; distillation needs the same anchors in the same order"
+            )
 
 
 def rows(logits: Tensor, columns: int) -> Tensor:

@@ -129,6 +129,22 @@ def test_mimic_on_all_shared_levels(teacher_keys):
     [
         (["DISTILL.DENSE_ROWS", "pixels"], [], "DISTILL.DENSE_ROWS is pixels: want anchors or locations"),
         ([], ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]"], "the student has [6, 6] anchors"),
+        (
+            [],
+            ["MODEL.ANCHOR_GENERATOR.SIZES", "[[16, 22], [30, 48]]"],
+            "MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS: anchor 5 at stride 16 is 28.3 x 62.3 pixels of the "
+            "student and 32.4 x 71.2 of the teacher; distillation needs the same anchors in the same order",
+        ),
+        (
+            [],
+            ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.5, 1.0, 2.2]]"],
+            "anchor 3 at stride 8 is 22.0 x 22.0 pixels of the student and 18.0 x 26.9 of the teacher",
+        ),
+        (
+            [],
+            ["MODEL.ANCHOR_GENERATOR.OFFSET", "0.5"],
+            "MODEL.ANCHOR_GENERATOR.OFFSET: the student has 0.0, the teacher 0.5; distillation needs the same",
+        ),
         ([], ["MODEL.RETINANET.NUM_CLASSES", "7"], "MODEL.RETINANET.NUM_CLASSES: the student has 10 classes, the"),
         (["DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"], [], "DISTILL.RKD needs rois, which this pair"),
     ],
@@ -138,6 +154,12 @@ def test_pairs_that_do_not_fit(tmp_path, overrides, teacher, message):
     with pytest.raises(UserError) as error:
         build(*keys, *overrides)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_anchors_that_differ_by_rounding_only(tmp_path, precision):
+    keys = save_teacher(tmp_path / "t", "MODEL.ANCHOR_GENERATOR.SIZES", "[[16.0003, 21.9996], [30, 42]]")
+    build(*keys, "DISTILL.TEACHER.PRECISION", precision)
 
 
 def test_two_stage_teacher_is_refused():
