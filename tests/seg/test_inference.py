@@ -1,12 +1,16 @@
 """Sliding window, scales and mirror image against what they must equal."""
 
 import re
+import weakref
+from typing import ClassVar
 
 import pytest
 import torch
 
 from densedist.common.errors import UserError
 from densedist.seg.inference import Inference
+from densedist.seg.models import wrap
+from densedist.seg.network import build_network
 from helpers.scenes import STUDENT, config
 
 
@@ -65,6 +69,53 @@ def test_scales_are_seen_and_averaged_at_the_image_size():
 def test_probabilities_sum_to_one():
     result = Inference((0.5, 1.5), True, (16, 16))(pointwise, image())
     assert torch.allclose(result.sum(0), torch.ones(30, 47), atol=1e-5)
+
+
+def test_views_are_added_up_as_they_come():
+    """Of twelve views the probabilities of no more than two live at once, with and without a window."""
+    for window in (None, (16, 16)):
+        most, alive = Tracked.watch(), Inference((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), True, window)
+        result = alive(lambda part: Tracked.of(pointwise(part)), image())
+        wanted = [Inference((scale,), True, window)(pointwise, image()) for scale in alive.scales]
+        torch.testing.assert_close(result.as_subclass(torch.Tensor), torch.stack(wanted).mean(0), rtol=0, atol=1e-6)
+        assert max(most) <= 2
+
+
+class Tracked(torch.Tensor):
+    """Logits or probabilities; whenever a network gives new ones, the views of the image's size alive are counted."""
+
+    counts: ClassVar[list[int]] = []
+    alive: ClassVar[list[weakref.ref]] = []
+
+    @classmethod
+    def watch(cls):
+        cls.counts, cls.alive = [], []
+        return cls.counts
+
+    @classmethod
+    def of(cls, logits):
+        cls.counts.append(len({view.data_ptr() for ref in cls.alive if (view := ref()) is not None}))
+        return logits.as_subclass(cls)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        result = super().__torch_function__(func, types, args, kwargs)
+        if isinstance(result, cls) and result.shape == (3, 30, 47):
+            cls.alive.append(weakref.ref(result))
+        return result
+
+
+def test_everything_happens_where_the_image_is():
+    result = Inference((0.5, 1.0), True, (16, 16))(pointwise, image().to("meta"))
+    assert result.device.type == "meta"
+
+
+def test_image_goes_to_the_models_device_once(monkeypatch):
+    model = wrap(build_network(config(STUDENT)), config(STUDENT)).eval().to("meta")
+    seen = []
+    monkeypatch.setattr(Inference, "__call__", lambda self, logits, image: seen.append(image) or logits(image))
+    model([{"image": image()}])
+    assert [(x.device.type, x.dtype) for x in seen] == [("meta", torch.uint8)]
 
 
 @pytest.mark.parametrize(
