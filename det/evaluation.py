@@ -1,34 +1,23 @@
 """Scores on the data sets of DATASETS.TEST, each by its own rules."""
 
 import logging
+import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from io import StringIO
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog, build_detection_test_loader
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.data.build import _test_loader_from_config
-from detectron2.evaluation import (
-    CityscapesInstanceEvaluator,
-    COCOEvaluator,
-    DatasetEvaluator,
-    LVISEvaluator,
-    PascalVOCDetectionEvaluator,
-    inference_on_dataset,
-    print_csv_format,
-)
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from densedist.common.errors import UserError
 from densedist.common.task import Results
-from densedist.det.data.coco import Coco
 from densedist.det.data.sets import ground_truth
+from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator
 
 logger = logging.getLogger(__name__)
 # Detectron2's words for the rules of a data set, and the package that has them.
@@ -66,14 +55,15 @@ def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Re
 
 
 def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> DatasetEvaluator:
-    output = f"{cfg.OUTPUT_DIR}/inference"
+    # Each has a folder of its own, as all write files of the same names.
+    output = f"{cfg.OUTPUT_DIR}/inference" + (f"/{name}" if len(cfg.DATASETS.TEST) > 1 else "")
     rules = _rules(name)
     if rules == "pascal_voc":
-        return PascalVOCDetectionEvaluator(name)
+        return VocEvaluator(name)
     if rules == "cityscapes_instance":
-        return CityscapesInstanceEvaluator(name)
+        return CityscapesEvaluator(name, whole=images is None)
     if rules == "lvis":
-        return LVISEvaluator(name, output_dir=output)
+        return LvisEvaluator(cfg, name, output)
     return CocoEvaluator(cfg, name, output, images)
 
 
@@ -92,16 +82,21 @@ def check_rules(cfg: CfgNode, side: str) -> None:
     Raises:
         UserError: naming the data set, and the package that is missing or the rules that are not supported.
     """
-    for name in cfg.DATASETS[side]:
+    names = list(cfg.DATASETS[side])
+    for number, name in enumerate(names):
         rules, source = _rules(name), f"DATASETS.{side}: data set {name}"
         if (package := RULES.get(rules)) and find_spec(package) is None:
             raise UserError(f"{source} needs the package {package}: install it, or take another data set")
         if side != "TEST":
             continue
+        if name in names[:number]:
+            raise UserError(f"{source} is named twice: name it once")
         if rules not in RULES:
             raise UserError(f"{source} is scored by the rules {rules}, and here are only those of {', '.join(RULES)}")
         if rules == "cityscapes_instance" and not cfg.MODEL.MASK_ON:
             raise UserError(f"{source} is scored by its masks: set MODEL.MASK_ON to True, or take another data set")
+        if rules == "cityscapes_instance" and comm.get_local_size() < comm.get_world_size():
+            raise UserError(f"{source} is scored by rules that work on one machine only: give --num-machines 1")
         coco = ground_truth(name)
         if coco is not None and coco.renumbered and not MetadataCatalog.get(name).get("normalized"):
             raise UserError(
@@ -116,97 +111,30 @@ def is_scored(cfg: CfgNode) -> bool:
     Raises:
         UserError: ground truth that cannot be read.
     """
-    known = [ground_truth(name) for name in cfg.DATASETS.TEST]
-    return bool(known) and all(coco is None or coco.objects for coco in known)
+    return bool(cfg.DATASETS.TEST) and all(_has_objects(name) for name in cfg.DATASETS.TEST)
+
+
+def _has_objects(name: str) -> bool:
+    if (coco := ground_truth(name)) is not None:
+        return bool(coco.objects)
+    annotations = (a for entry in DatasetCatalog.get(name) for a in entry.get("annotations", []))
+    return any(not annotation.get("iscrowd") for annotation in annotations)
 
 
 def _rules(name: str) -> str:
     return MetadataCatalog.get(name).get("evaluator_type") or "coco"
 
 
-class CocoEvaluator(COCOEvaluator):
-    """Detectron2's, on normalized ground truth that is never an old copy; finding nothing is an AP of 0.
-
-    Args:
-        name: a data set, in any form.
-        output: folder for predictions, and for the ground truth where it is not in COCO form.
-        images: ids of those that count; None = all.
-        tasks: as Detectron2's.
-    """
-
-    def __init__(
-        self, cfg: CfgNode, name: str, output: str, images: Sequence[Any] | None = None, tasks: tuple[str, ...] = ()
-    ) -> None:
-        meta, coco = MetadataCatalog.get(name), ground_truth(name)
-        converted = not meta.get("json_file")
-        sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
-        with nullcontext() if coco is None else _unread(meta):
-            super().__init__(name, tasks or None, output_dir=output, kpt_oks_sigmas=sigmas, allow_cached_coco=False)
-        if converted:
-            del meta.json_file  # or the next evaluation would take the copy for the data set's own file
-        if coco is not None:
-            self._coco_api, self._do_evaluation = _pycocotools(coco), coco.has_labels
-        self._images = images
-        self._of_nothing = {"bbox", *(["segm"] if cfg.MODEL.MASK_ON else [])}
-
-    def evaluate(self, img_ids: Sequence[Any] | None = None) -> Any:
-        return super().evaluate(self._images if img_ids is None else img_ids)
-
-    def _tasks_from_predictions(self, predictions: list[dict]) -> list[str]:
-        return super()._tasks_from_predictions(predictions) if predictions else sorted(self._of_nothing)
-
-    def _derive_coco_results(self, coco_eval: COCOeval | None, iou_type: str, class_names: Any = None) -> dict:
-        if coco_eval is None:  # Detectron2 knows no score for it; pycocotools does
-            coco_eval = _found_nothing(self._coco_api, iou_type)
-        return super()._derive_coco_results(coco_eval, iou_type, class_names)
-
-
-@contextmanager
-def _unread(meta: Metadata) -> Iterator[None]:
-    """The data set's file is an empty one within the block, as its own may be more than pycocotools can read."""
-    own = meta.json_file
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as empty:
-        empty.write('{"images": [], "annotations": [], "categories": []}')
-        empty.flush()
-        del meta.json_file
-        meta.json_file = empty.name
-        try:
-            yield
-        finally:
-            del meta.json_file
-            meta.json_file = own
-
-
-def _pycocotools(coco: Coco) -> COCO:
-    with redirect_stdout(StringIO()):
-        api = COCO()
-        api.dataset = {"images": coco.images, "annotations": coco.annotations, "categories": coco.categories}
-        api.createIndex()
-    return api
-
-
-def _found_nothing(truth: COCO, iou_type: str) -> COCOeval:
-    """What COCO's rules make of no predictions."""
-    with redirect_stdout(StringIO()):
-        nothing = COCO()
-        nothing.dataset = truth.dataset | {"annotations": []}
-        nothing.createIndex()
-        found = COCOeval(truth, nothing, iou_type)
-        found.evaluate()
-        found.accumulate()
-        found.summarize()
-    return found
-
-
 def average_precision(cfg: CfgNode, name: str, samples: Sequence[dict], outputs: Sequence[dict]) -> float:
-    """COCO's AP of boxes in percent, on the samples alone.
+    """COCO's AP of boxes in percent, on the samples alone; not a number where the data set has no annotations.
 
     Args:
         samples: of Detectron2's mapper.
         outputs: {"instances": …} for each, in pixels of its file.
     """
     with tempfile.TemporaryDirectory() as folder:
-        evaluator = CocoEvaluator(cfg, name, folder, tasks=("bbox",))
+        evaluator = CocoEvaluator(cfg, name, folder, [sample["image_id"] for sample in samples], ("bbox",))
         evaluator.reset()
         evaluator.process(list(samples), list(outputs))
-        return evaluator.evaluate([sample["image_id"] for sample in samples])["bbox"]["AP"]
+        results = evaluator.evaluate()
+    return results["bbox"]["AP"] if results else math.nan

@@ -1,0 +1,194 @@
+"""Detectron2's evaluators, without what they remember of evaluations before; finding nothing is an AP of 0."""
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from importlib import import_module
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    COCOEvaluator,
+    LVISEvaluator,
+    PascalVOCDetectionEvaluator,
+)
+from detectron2.evaluation.lvis_evaluation import _evaluate_predictions_on_lvis
+from detectron2.evaluation.pascal_voc_evaluation import parse_rec
+from detectron2.utils import comm
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from pycocotools.mask import encode
+
+from densedist.det.data.coco import Coco
+from densedist.det.data.sets import ground_truth
+
+
+@contextmanager
+def _with(module: Any, **values: Any) -> Iterator[None]:
+    """A module has these values within the block."""
+    before = {name: vars(module)[name] for name in values if name in vars(module)}
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del vars(module)[name]
+        vars(module).update(before)
+
+
+def _of_nothing(cfg: CfgNode) -> list[str]:
+    """What is scored where no prediction tells."""
+    return ["bbox", *(["segm"] if cfg.MODEL.MASK_ON else [])]
+
+
+class CocoEvaluator(COCOEvaluator):
+    """Detectron2's, on normalized ground truth that is never an old copy; finding nothing is an AP of 0.
+
+    Args:
+        name: a data set, in any form.
+        output: folder for predictions, and for the ground truth where it is not in COCO form.
+        images: ids of those that count; None = all.
+        tasks: as Detectron2's.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, name: str, output: str, images: Sequence[Any] | None = None, tasks: tuple[str, ...] = ()
+    ) -> None:
+        meta, coco = MetadataCatalog.get(name), ground_truth(name)
+        other_form = not meta.get("json_file") or (meta.get("evaluator_type") or "coco") != "coco"
+        sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+        with _converted(meta) if other_form else nullcontext() if coco is None else _unread(meta):
+            super().__init__(name, tasks or None, output_dir=output, kpt_oks_sigmas=sigmas, allow_cached_coco=False)
+        if coco is not None:
+            self._coco_api, self._do_evaluation = _pycocotools(coco), coco.has_labels
+        self._images, self._usual = images, _of_nothing(cfg)
+
+    def evaluate(self) -> Any:
+        return super().evaluate(self._images)
+
+    def _tasks_from_predictions(self, predictions: list[dict]) -> list[str]:
+        return super()._tasks_from_predictions(predictions) if predictions else self._usual
+
+    def _derive_coco_results(self, coco_eval: COCOeval | None, iou_type: str, class_names: Any = None) -> dict:
+        if coco_eval is None:  # Detectron2 knows no score for it; pycocotools does
+            coco_eval = _found_nothing(self._coco_api, iou_type, self._images)
+        return super()._derive_coco_results(coco_eval, iou_type, class_names)
+
+
+@contextmanager
+def _converted(meta: Metadata) -> Iterator[None]:
+    """COCOEvaluator converts the data set within the block, and what it enters as the set's own file is taken out."""
+    own = vars(meta).pop("json_file", None)
+    try:
+        yield
+    finally:
+        vars(meta).pop("json_file", None)
+        if own:
+            meta.json_file = own
+
+
+@contextmanager
+def _unread(meta: Metadata) -> Iterator[None]:
+    """The data set's file is an empty one within the block, as its own may be more than pycocotools can read."""
+    own = meta.json_file
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as empty:
+        empty.write('{"images": [], "annotations": [], "categories": []}')
+        empty.flush()
+        del meta.json_file
+        meta.json_file = empty.name
+        try:
+            yield
+        finally:
+            del meta.json_file
+            meta.json_file = own
+
+
+def _pycocotools(coco: Coco) -> COCO:
+    with redirect_stdout(StringIO()):
+        api = COCO()
+        api.dataset = {"images": coco.images, "annotations": coco.annotations, "categories": coco.categories}
+        api.createIndex()
+    return api
+
+
+def _found_nothing(truth: COCO, iou_type: str, images: Sequence[Any] | None) -> COCOeval:
+    """What COCO's rules make of no predictions."""
+    with redirect_stdout(StringIO()):
+        nothing = COCO()
+        nothing.dataset = truth.dataset | {"annotations": []}
+        nothing.createIndex()
+        found = COCOeval(truth, nothing, iou_type)
+        if images is not None:
+            found.params.imgIds = list(images)
+        found.evaluate()
+        found.accumulate()
+        found.summarize()
+    return found
+
+
+class LvisEvaluator(LVISEvaluator):
+    """Detectron2's; what is undefined is not a number, and not -100.
+
+    Args:
+        name: a data set of LVIS' form.
+        output: folder for predictions.
+    """
+
+    def __init__(self, cfg: CfgNode, name: str, output: str) -> None:
+        super().__init__(name, output_dir=output)
+        self._usual = _of_nothing(cfg)
+
+    def _tasks_from_predictions(self, predictions: list[dict]) -> Sequence[str]:
+        return super()._tasks_from_predictions(predictions) if predictions else self._usual
+
+    def _eval_predictions(self, predictions: list[dict]) -> None:
+        with _with(np, float=float):  # which lvis 0.5 asks for and NumPy has dropped
+            super()._eval_predictions(predictions)
+            if not any(prediction["instances"] for prediction in predictions):
+                for task in self._results:
+                    self._results[task] = _evaluate_predictions_on_lvis(self._lvis_api, [self._miss()], task)
+        for task, numbers in self._results.items():
+            self._results[task] = {name: math.nan if value < 0 else value for name, value in numbers.items()}
+
+    def _miss(self) -> dict[str, Any]:
+        """One prediction without area, which overlaps no object: LVIS' own code cannot score none at all."""
+        image = self._lvis_api.load_imgs(self._lvis_api.get_img_ids()[:1])[0]
+        mask = encode(np.zeros((image["height"], image["width"]), np.uint8, order="F"))
+        where = {"image_id": image["id"], "category_id": self._lvis_api.get_cat_ids()[0]}
+        return where | {"bbox": [0.0, 0.0, 0.0, 0.0], "segmentation": mask, "score": 0.0}
+
+
+class VocEvaluator(PascalVOCDetectionEvaluator):
+    """Detectron2's, on annotations that are read anew."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        parse_rec.cache_clear()
+
+
+class CityscapesEvaluator(CityscapesInstanceEvaluator):
+    """Detectron2's, which scores all images or none.
+
+    Args:
+        name: a data set of Cityscapes' form.
+        whole: whether predictions come for all of its images.
+    """
+
+    def __init__(self, name: str, whole: bool) -> None:
+        super().__init__(name)
+        self._whole = whole
+
+    def evaluate(self) -> Any:
+        if self._whole:
+            official = import_module("cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling")
+            # It asks for a name that NumPy has dropped, and writes matches.json to the current folder, or fails to.
+            with _with(np, in1d=np.isin), _with(official, writeDict2JSON=lambda *_: None):
+                return super().evaluate()
+        comm.synchronize()  # nobody takes the files away while another one writes
+        self._working_dir.cleanup()  # cityscapesscripts ends the process where a prediction is missing
+        return {}

@@ -1,0 +1,235 @@
+"""Rules other than COCO's, several test sets, and what an evaluation leaves behind for the next."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.lvis import load_lvis_json
+from detectron2.data.datasets.pascal_voc import register_pascal_voc
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from torch import nn
+
+from densedist.common.errors import UserError
+from densedist.det.data import sets
+from densedist.det.evaluation import average_precision, check_rules, evaluate, is_scored, metric
+from helpers.coco import coco
+from helpers.tiny import STUDENT, config
+
+
+class Sees(nn.Module):
+    """Finds the same boxes [x0, y0, x1, y1] of a class in every image, with masks that fill them."""
+
+    def __init__(self, kind, *boxes, masks=False):
+        super().__init__()
+        self.kind, self.boxes, self.masks = kind, boxes, masks
+
+    def forward(self, inputs):
+        return [{"instances": self.found((x["height"], x["width"]))} for x in inputs]
+
+    def found(self, size):
+        found = Instances(size, scores=torch.ones(len(self.boxes)))
+        found.pred_boxes = Boxes(torch.tensor(self.boxes, dtype=torch.float32).reshape(-1, 4))
+        found.pred_classes = torch.full((len(self.boxes),), self.kind)
+        if self.masks:
+            found.pred_masks = torch.zeros(len(self.boxes), *size, dtype=torch.bool)
+            for mask, (x0, y0, x1, y1) in zip(found.pred_masks, self.boxes, strict=True):
+                mask[y0:y1, x0:x1] = True
+        return found
+
+
+@pytest.fixture
+def registered():
+    """Registers a data set for the time of the test."""
+    names = []
+
+    def register(name, load, **metadata):
+        names.append(name)
+        DatasetCatalog.register(name, load)
+        MetadataCatalog.get(name).set(**metadata)
+        return name
+
+    yield register
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def cfg_of(tmp_path, *names, **keys):
+    more = [word for pair in keys.items() for word in pair]
+    return config(STUDENT, "DATASETS.TEST", str(names), "OUTPUT_DIR", tmp_path / "out", *more)
+
+
+def tags(values):
+    return "".join(f"<{key}>{value}</{key}>" for key, value in values.items())
+
+
+def write_voc(folder, box):
+    """Two images with a bicycle each."""
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    corners = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    about = {"name": "bicycle", "pose": "x", "truncated": 0, "difficult": 0, "bndbox": tags(corners)}
+    text = tags({"size": tags({"height": 48, "width": 64}), "object": tags(about)})
+    for name in "01":
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / f"JPEGImages/{name}.jpg")
+        (folder / f"Annotations/{name}.xml").write_text(f"<annotation>{text}</annotation>")
+    (folder / "ImageSets/Main/test.txt").write_text("0\n1\n")
+
+
+@pytest.fixture
+def voc(tmp_path):
+    write_voc(tmp_path, (6, 6, 25, 25))
+    register_pascal_voc("two_voc", str(tmp_path), "test", 2012)
+    MetadataCatalog.get("two_voc").evaluator_type = "pascal_voc"
+    yield "two_voc"
+    DatasetCatalog.remove("two_voc")
+    MetadataCatalog.remove("two_voc")
+
+
+def test_corrected_annotations_of_pascal_voc_are_scored(voc, tmp_path):
+    cfg = cfg_of(tmp_path, voc)
+    assert evaluate(cfg, Sees(1, (5, 5, 25, 25)))["bbox"]["AP50"] == pytest.approx(100 / 20)
+    write_voc(tmp_path, (40, 20, 60, 40))
+    assert evaluate(cfg, Sees(1, (5, 5, 25, 25)))["bbox"]["AP50"] == 0
+    assert evaluate(cfg, Sees(1))["bbox"] == {"AP": 0, "AP50": 0, "AP75": 0}
+
+
+def test_export_is_compared_by_coco_rules_on_pascal_voc(voc, tmp_path):
+    """On some images: VOC's rules know all or none. Nothing stays behind."""
+    cfg = cfg_of(tmp_path, voc)
+    samples = DatasetCatalog.get(voc)[:1]
+    outputs = Sees(1, (5, 5, 25, 25))(samples)
+    assert average_precision(cfg, voc, samples, outputs) == pytest.approx(100)
+    assert MetadataCatalog.get(voc).get("json_file") is None
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_on_data_without_annotations(data, tmp_path):
+    content = {kind: entries for kind, entries in coco().items() if kind != "annotations"}
+    cfg = config(STUDENT, *data(content, "TEST"))
+    sets.register_coco_format(cfg)
+    samples = DatasetCatalog.get("data_0")
+    assert math.isnan(average_precision(cfg, "data_0", samples, Sees(1, (5, 5, 25, 25))(samples)))
+
+
+def entry(file, **more):
+    return {"file_name": str(file), "image_id": 1, "height": 48, "width": 64, **more}
+
+
+def test_whether_there_is_something_to_find_in_data_sets_of_any_form(registered, tmp_path):
+    box = {"bbox": [5, 5, 20, 20], "bbox_mode": 1, "category_id": 1}
+    loads = {
+        "nothing": lambda: [entry("a.png")],
+        "none": lambda: [entry("a.png", annotations=[])],
+        "crowd": lambda: [entry("a.png", annotations=[box | {"iscrowd": 1}])],
+        "object": lambda: [entry("a.png", annotations=[]), entry("b.png", annotations=[box])],
+    }
+    for name, load in loads.items():
+        registered(name, load, thing_classes=list("0123456789"))
+    assert [is_scored(cfg_of(tmp_path, name)) for name in loads] == [False, False, False, True]
+    assert not is_scored(cfg_of(tmp_path, "object", "none"))
+    assert not is_scored(cfg_of(tmp_path))
+
+
+def test_each_test_set_has_its_own_files(registered, tmp_path):
+    for name, box in (("left", [5, 5, 20, 20]), ("right", [40, 20, 20, 20])):
+        found = {"bbox": box, "bbox_mode": 1, "category_id": 1}
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / f"{name}.png")
+        dicts = [entry(tmp_path / f"{name}.png", annotations=[found])]
+        registered(name, lambda dicts=dicts: dicts, thing_classes=list("0123456789"))
+    cfg = cfg_of(tmp_path, "left", "right")
+    results = evaluate(cfg, Sees(1, (5, 5, 25, 25)))
+    assert [results[name]["bbox"]["AP"] for name in ("left", "right")] == [pytest.approx(100), 0]
+    for name in ("left", "right"):
+        assert len(json.loads((tmp_path / "out/inference" / name / "coco_instances_results.json").read_text())) == 1
+    assert metric(cfg) == "left/bbox/AP"
+
+
+def test_test_set_that_is_named_twice(registered, tmp_path):
+    registered("twin", lambda: [entry("a.png")])
+    with pytest.raises(UserError, match=r"^DATASETS.TEST: data set twin is named twice: name it once$"):
+        check_rules(cfg_of(tmp_path, "twin", "twin"), "TEST")
+
+
+@pytest.fixture
+def cityscapes(registered, tmp_path):
+    """Two images with a car each."""
+    folder = tmp_path / "gtFine"
+    (folder / "town").mkdir(parents=True)
+    dicts = []
+    for number in range(2):
+        truth = np.zeros((48, 64), np.uint16)
+        truth[5:25, 5:25] = 26000
+        name = f"town_000000_{number:06}"
+        Image.fromarray(truth).save(folder / "town" / f"{name}_gtFine_instanceIds.png")
+        image = tmp_path / f"{name}_leftImg8bit.png"
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(image)
+        dicts.append(entry(image, image_id=name))
+    about = {"thing_classes": ["person", "car"], "gt_dir": str(folder), "evaluator_type": "cityscapes_instance"}
+    return registered("towns", lambda: dicts, **about)
+
+
+def test_cityscapes_is_scored_by_its_masks(cityscapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = cfg_of(tmp_path, cityscapes)
+    found = evaluate(cfg, Sees(1, (5, 5, 25, 25), masks=True))
+    assert found["segm"] == {"AP": pytest.approx(100), "AP50": pytest.approx(100)}
+    assert evaluate(cfg, Sees(1, masks=True))["segm"] == {"AP": 0, "AP50": 0}
+    assert not (tmp_path / "matches.json").exists()
+    assert metric(cfg) == "segm/AP"
+
+
+def test_some_images_of_cityscapes_have_no_score(cityscapes, tmp_path):
+    """A rehearsal asks for the first; cityscapesscripts would end the process."""
+    assert evaluate(cfg_of(tmp_path, cityscapes), Sees(1, (5, 5, 25, 25), masks=True), most=1) == {}
+
+
+def test_cityscapes_on_several_machines(cityscapes, tmp_path, monkeypatch):
+    monkeypatch.setattr("densedist.det.evaluation.comm.get_world_size", lambda: 2)
+    with pytest.raises(UserError, match=r"towns is scored by rules that work on one machine only: give --num-mach"):
+        check_rules(cfg_of(tmp_path, cityscapes, **{"MODEL.MASK_ON": "True"}), "TEST")
+
+
+@pytest.fixture
+def lvis(registered, tmp_path):
+    """Two images with an object of the second class each."""
+    pytest.importorskip("lvis")
+    content = coco()
+    folder = tmp_path / "val2017"
+    folder.mkdir()
+    for image in content["images"]:
+        name = f"{image['id']}.png"
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / name)
+        image |= {"coco_url": f"http://x/val2017/{name}", "neg_category_ids": [], "not_exhaustive_category_ids": []}
+    for number, annotation in enumerate(content["annotations"], 1):
+        annotation |= {"id": number, "category_id": 2, "area": 400.0, "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
+        del annotation["iscrowd"]
+    for number, category in enumerate(content["categories"], 1):
+        category |= {"id": number, "frequency": "f", "image_count": 1, "instance_count": 1}
+    file = tmp_path / "lvis.json"
+    file.write_text(json.dumps(content))
+    about = {"thing_classes": list("0123456789"), "json_file": str(file), "evaluator_type": "lvis"}
+    return registered("few", lambda: load_lvis_json(str(file), f"{tmp_path}/"), **about)
+
+
+def test_lvis_is_scored_by_its_own_rules(lvis, tmp_path):
+    cfg = cfg_of(tmp_path, lvis)
+    found = evaluate(cfg, Sees(1, (5, 5, 25, 25)))["bbox"]
+    assert (found["AP"], found["APf"]) == (pytest.approx(100), pytest.approx(100))
+    assert math.isnan(found["APr"]), "there is no rare class"
+    found = evaluate(cfg_of(tmp_path, lvis, **{"MODEL.MASK_ON": "True"}), Sees(1))
+    assert (found["bbox"]["AP"], found["bbox"]["AP50"], found["segm"]["AP"]) == (0, 0, 0)
+    assert math.isnan(found["bbox"]["APr"])
+    assert is_scored(cfg)
+
+
+def test_export_is_compared_by_coco_rules_on_lvis(lvis, tmp_path):
+    """Whose file pycocotools cannot read."""
+    samples = DatasetCatalog.get(lvis)
+    outputs = Sees(1, (5, 5, 25, 25))(samples)
+    assert average_precision(cfg_of(tmp_path, lvis), lvis, samples, outputs) == pytest.approx(100)
+    assert MetadataCatalog.get(lvis).json_file == str(tmp_path / "lvis.json")
