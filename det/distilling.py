@@ -154,7 +154,8 @@ class Distilling(nn.Module, ABC):
 
 def distilling_classes() -> dict[str, type[Distilling]]:
     """All registered meta-architectures that distill, by name."""
-    return {name: kind for name, kind in META_ARCH_REGISTRY if issubclass(kind, Distilling)}
+    # A function may be registered, too.
+    return {name: kind for name, kind in META_ARCH_REGISTRY if isinstance(kind, type) and issubclass(kind, Distilling)}
 
 
 def distilling_class(architecture: str) -> type[Distilling] | None:

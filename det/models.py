@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
 from densedist.common.config import load
@@ -163,6 +163,9 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
 def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
     """The model that DISTILL.TEACHER of the student's config names, on the student's device.
 
+    MODEL.META_ARCHITECTURE of its config may name a registered function of a config that gives a trained model, for one
+    that another project builds; it needs no WEIGHTS.
+
     Returns:
         the model, and whether it wants the student's images with their channels the other way round.
 
@@ -175,18 +178,18 @@ def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> tuple[M, bool]:
     own = ["MODEL.DEVICE", student_cfg.MODEL.DEVICE, "TRUST_IMPORTS", str(student_cfg.TRUST_IMPORTS)]
     cfg = load(GRAMMAR, node.CONFIG_FILE, own, "DISTILL.TEACHER.CONFIG_FILE", own=False)
     register_coco_format(cfg)
-    formats = {"student": student_cfg.INPUT.FORMAT, "teacher": cfg.INPUT.FORMAT}
-    for side, value in formats.items():
-        if value not in ("BGR", "RGB"):
-            raise UserError(f"INPUT.FORMAT of the {side} is {value}: want BGR or RGB")
     with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
         model = build(without_distillation(cfg))
     if not isinstance(model, kind):
         raise UserError(f"DISTILL.TEACHER.CONFIG_FILE: {type(model).__name__} is no {kind.__name__}")
     logger.info(_check_classes(student_cfg, cfg))
-    load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS", student_cfg.MODEL.TRUST_PICKLE)
-    check_trained(model, f"DISTILL.TEACHER.WEIGHTS: {node.WEIGHTS}")
-    return model, formats["student"] != formats["teacher"]
+    source = f"DISTILL.TEACHER.WEIGHTS: {node.WEIGHTS}"
+    if node.WEIGHTS or isinstance(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), type):
+        load_complete(model, node.WEIGHTS, "DISTILL.TEACHER.WEIGHTS", student_cfg.MODEL.TRUST_PICKLE)
+    else:  # a function gives a model as its author has it
+        source = f"DISTILL.TEACHER.CONFIG_FILE: {cfg.MODEL.META_ARCHITECTURE}"
+    check_trained(model, source)
+    return model, student_cfg.INPUT.FORMAT != cfg.INPUT.FORMAT
 
 
 def _check_classes(student: CfgNode, teacher: CfgNode) -> str:

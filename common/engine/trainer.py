@@ -135,9 +135,7 @@ class Trainer(SimpleTrainer):
             # All processes have looked, and say the same.
             if any(where := comm.all_gather(where[0] if where else "")):
                 part, precision = next(filter(None, where)), str(self.teacher.precision).removeprefix("torch.")
-                return (
-                    f"set DISTILL.TEACHER.PRECISION to bfloat16 or float32, as its {part} overflows {precision}"
-                )
+                return f"set DISTILL.TEACHER.PRECISION to bfloat16 or float32, as its {part} overflows {precision}"
         return "lower SOLVER.BASE_LR or the loss's weight"
 
     def state_dict(self) -> dict[str, Any]:
