@@ -1,6 +1,6 @@
 """From a model of crops to the class probabilities of an image: window, scales, mirror image."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-# raw image (3, H, W) -> logits (K, H, W)
+# raw image (3, H, W) -> logits (K, H, W), on the same device
 Logits = Callable[[Tensor], Tensor]
 
 
@@ -36,37 +36,39 @@ class Inference:
         return cls(tuple(node.SCALES), node.FLIP, window, node.WINDOW_OVERLAP)
 
     def __call__(self, logits: Logits, image: Tensor) -> Tensor:
-        """Probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255."""
-        views = [view for scale in self.scales for view in self._views(logits, image, scale)]
-        return torch.stack(views).mean(0)
+        """Probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255, on the image's device."""
+        first, *others = [(scale, flip) for scale in self.scales for flip in ((False, True) if self.flip else (False,))]
+        # Added up one by one: of a large image the probabilities of all views would not fit into memory.
+        total = self._view(logits, image, *first)
+        for view in others:
+            total += self._view(logits, image, *view)
+        return total.div_(1 + len(others))
 
-    def _views(self, logits: Logits, image: Tensor, scale: float) -> Iterator[Tensor]:
-        size = image.shape[1:]
-        scaled = image
+    def _view(self, logits: Logits, image: Tensor, scale: float, flip: bool) -> Tensor:
+        """Probabilities of the image at that scale, and mirrored there, brought back to its size."""
+        size, scaled = image.shape[1:], image
         if scale != 1:
             smaller = [max(round(length * scale), 1) for length in size]
             scaled = _resize(image.float(), smaller, antialias=scale < 1)
-        yield _resize(self._seen(logits, scaled), size)
-        if self.flip:
-            yield _resize(self._seen(logits, scaled.flip(2)), size).flip(2)
+        seen = _resize(self._seen(logits, scaled.flip(2) if flip else scaled), size)
+        return seen.flip(2) if flip else seen
 
     def _seen(self, logits: Logits, image: Tensor) -> Tensor:
         """Probabilities of an image, as a whole or as the mean over the windows that see a pixel."""
         if self.window is None:
             return logits(image).softmax(0)
         height, width = (min(w, full) for w, full in zip(self.window, image.shape[1:], strict=True))
-        total, seen = None, torch.zeros(image.shape[1:])
+        total, seen = None, torch.zeros(image.shape[1:], device=image.device)
         for y in _starts(image.shape[1], height, self.overlap):
             for x in _starts(image.shape[2], width, self.overlap):
                 part = (slice(y, y + height), slice(x, x + width))
                 probabilities = logits(image[(slice(None), *part)]).softmax(0)
                 if total is None:
                     total = probabilities.new_zeros(len(probabilities), *image.shape[1:])
-                    seen = seen.to(probabilities.device)
                 total[(slice(None), *part)] += probabilities
                 seen[part] += 1
         assert total is not None
-        return total / seen
+        return total.div_(seen)
 
 
 def _starts(full: int, window: int, overlap: float) -> list[int]:

@@ -57,7 +57,9 @@ class Segmenter(nn.Module):
         """
         images = [sample["image"] for sample in batched_inputs]
         if not self.training:
-            return [{"sem_seg": self.inference(self.logits, image)} for image in images]
+            # Moved once, as a whole; not each window and view of it by itself.
+            device = self.network.mean.device
+            return [{"sem_seg": self.inference(self.logits, image.to(device))} for image in images]
         batch = self.network.preprocess(images)
         labels = self._labels(batched_inputs, batch.shape[2:])
         student = self.network(batch)
