@@ -63,8 +63,9 @@ def add_distill_config(cfg: CfgNode) -> None:
 
 
 def without_distillation(cfg: CfgNode) -> CfgNode:
-    """A copy of cfg that builds the plain student: no teacher, nothing to load it from."""
+    """A copy of cfg that builds the plain student for weights to come: no teacher, nothing asked of the network."""
     plain = cfg.clone()
     plain.defrost()
     plain.DISTILL.TEACHER.CONFIG_FILE = plain.DISTILL.TEACHER.WEIGHTS = ""
+    plain.MODEL.TIMM.PRETRAINED = False
     return plain

@@ -4,6 +4,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY
 from torch import nn
 
+from densedist.det.config import without_distillation
 from densedist.det.distilling import distilling_class
 from densedist.det.models import build
 
@@ -16,7 +17,7 @@ def stock_config(cfg: CfgNode) -> CfgNode:
     stock.MODEL.META_ARCHITECTURE = kind.stock.__name__ if kind else cfg.MODEL.META_ARCHITECTURE
     stock.MODEL.WEIGHTS = ""
     if not has_stock_backbone(cfg):
-        stock.MODEL.TIMM = cfg.MODEL.TIMM.clone()
+        stock.MODEL.TIMM = without_distillation(cfg).MODEL.TIMM
     return stock
 
 

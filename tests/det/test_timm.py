@@ -9,11 +9,15 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.config import saved
 from densedist.common.engine import batch_norm
+from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
 from densedist.det.backbone import TimmBackbone
+from densedist.det.models import build_trainee, load_model, load_trained
+from densedist.det.stock import stock_config, stock_model
 from helpers.processes import run_processes
-from helpers.tiny import DIGITS, STUDENT, batch, config
+from helpers.tiny import DIGITS, STUDENT, batch, config, save_teacher
 
 LEVELS = ["res2", "res3", "res4"]
 # Of each family one model, and the levels that it has.
@@ -177,3 +181,44 @@ def test_student_starts_from_the_numbers_that_it_had_before():
     own = timm.create_model("resnet18", out_indices=(1, 2, 3), **options)
     for name, value in own.state_dict().items():
         assert torch.equal(value, backbone.bottom_up.model.state_dict()[name])
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Names of the timm models whose weights were asked for; there is no network."""
+    create, asked = timm.create_model, []
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            asked.append(name)
+            raise OSError("no network")
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    return asked
+
+
+def test_start_from_weights_of_timm_that_cannot_be_had(downloads):
+    with pytest.raises(UserError) as error:
+        build_trainee(config(STUDENT, "MODEL.TIMM.PRETRAINED", "True"))
+    assert str(error.value) == "MODEL.TIMM resnet18: OSError: no network"
+    assert downloads == ["resnet18"]
+
+
+def test_weights_of_timm_are_not_asked_for_where_a_checkpoint_has_all(downloads, tmp_path):
+    pretrained = ["MODEL.TIMM.PRETRAINED", "True"]
+    cfg = config(STUDENT, *pretrained)
+    model = as_if_trained(build_model(config(STUDENT)))
+    torch.save({"model": model.state_dict()}, tmp_path / "w.pth")
+    (tmp_path / "config.yaml").write_text(saved(cfg))
+    cfg.freeze()
+    load_model(cfg, str(tmp_path / "w.pth"), "--weights")  # eval
+    trained = load_trained(locate(str(tmp_path / "w.pth"), str(tmp_path / "config.yaml")))  # predict, export, profile
+    stock_model(trained.model, cfg)  # examples.png
+    assert not stock_config(cfg).MODEL.TIMM.PRETRAINED
+    teacher = save_teacher(tmp_path / "teacher")
+    content = (tmp_path / "teacher" / "config.yaml").read_text()
+    assert content.count("PRETRAINED: false") == 1
+    (tmp_path / "teacher" / "config.yaml").write_text(content.replace("PRETRAINED: false", "PRETRAINED: true"))
+    build_trainee(config(STUDENT, *teacher))
+    assert not downloads
