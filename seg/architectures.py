@@ -1,7 +1,12 @@
 """SMP's models: built from a config, or read from a folder that SMP wrote."""
 
 import inspect
-from collections.abc import Callable
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 from detectron2.config import CfgNode
@@ -10,12 +15,31 @@ from torch import nn
 
 from densedist.common.errors import UserError, one_line
 from densedist.seg.labels import Classes
+from densedist.seg.sizes import build_for_any_size
+
+logger = logging.getLogger(__name__)
 
 ARCHITECTURES = {
     c.__name__: c
     for c in vars(smp).values()
     if isinstance(c, type) and issubclass(c, SegmentationModel) and c is not SegmentationModel
 }
+
+# What MODEL.ARGS may not hold, and why.
+NOT_ARGUMENTS = {
+    "classes": "DATASETS.CLASSES says how many there are",
+    "encoder_name": "MODEL.ENCODER.NAME says it",
+    "encoder_depth": "MODEL.ENCODER.DEPTH says it",
+    "encoder_weights": "MODEL.ENCODER.WEIGHTS says it",
+    "encoder_output_stride": "MODEL.ENCODER.OUTPUT_STRIDE says it",
+    "output_stride": "MODEL.ENCODER.OUTPUT_STRIDE says it",
+    "upsampling": "logits are brought to the images' size in any case",
+    "activation": "losses and predictions want raw logits",
+    "in_channels": "images have three channels, in the order of INPUT.FORMAT",
+    "aux_params": "nothing here uses a classifier beside the mask; MODEL.AUX_HEAD.ENABLED adds a dense auxiliary head",
+}
+# But with these values they say nothing.
+HARMLESS = {"activation": None, "in_channels": 3, "aux_params": None}
 
 
 def build_smp(cfg: CfgNode) -> SegmentationModel:
@@ -34,20 +58,25 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
         "encoder_depth": node.ENCODER.DEPTH,
         "classes": len(Classes.of(cfg)),
     }
+    _check_arguments(node.ARGS)
     if "upsampling" in known:
         arguments["upsampling"] = 1
     if stride := node.ENCODER.OUTPUT_STRIDE:
         # Architectures without an argument of their own pass it on to the encoder.
         arguments["encoder_output_stride" if "encoder_output_stride" in known else "output_stride"] = stride
     arguments |= node.ARGS
-    try:
-        model = architecture(encoder_weights=None, **arguments)
-    except Exception as error:
-        raise UserError(f"MODEL: SMP cannot build this {node.ARCHITECTURE}: {one_line(error)}") from error
+
+    def build(more: Mapping[str, bool]) -> SegmentationModel:
+        try:
+            return architecture(encoder_weights=None, **arguments, **more)
+        except Exception as error:
+            raise UserError(f"MODEL: SMP cannot build this {node.ARCHITECTURE}: {one_line(error)}") from error
+
+    model, more = build_for_any_size(build, f"MODEL.ENCODER.NAME: {node.ENCODER.NAME}")
     if not node.ENCODER.WEIGHTS:
         return model
     try:
-        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments)
+        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments, **more)
     except Exception as error:
         raise UserError(
             f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {one_line(error)}; "
@@ -55,19 +84,42 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
         ) from error
 
 
+def _check_arguments(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in NOT_ARGUMENTS and (name not in HARMLESS or value != HARMLESS[name]):
+            raise UserError(f"MODEL.ARGS.{name}: leave it out, for {NOT_ARGUMENTS[name]}")
+
+
 def read_smp_folder(folder: str, key: str) -> SegmentationModel:
-    """The model that save_pretrained wrote to folder, with logits at its head's resolution.
+    """The model that save_pretrained wrote to folder, with raw logits at its head's resolution.
 
     Raises:
-        UserError: no such model.
+        UserError: no such model, or one of other images than of three channels, or with a classifier.
     """
+    arguments: dict[str, Any] = {"activation": None}
+    with _refusing_folder(folder, key):
+        written = json.loads((Path(folder) / "config.json").read_text())
+        if "upsampling" in inspect.signature(getattr(smp, written["_model_class"])).parameters:
+            arguments["upsampling"] = 1
+    for name in ("in_channels", "aux_params"):
+        if written.get(name, HARMLESS[name]) != HARMLESS[name]:
+            raise UserError(f"{key}: {folder} was made with {name} {written[name]}: {NOT_ARGUMENTS[name]}")
+    if (activation := written.get("activation")) not in (None, "identity"):
+        logger.info(f"{folder}: without its activation {activation}, for {NOT_ARGUMENTS['activation']}")
+
+    def read(more: Mapping[str, bool]) -> SegmentationModel:
+        with _refusing_folder(folder, key):
+            return smp.from_pretrained(folder, **arguments, **more)
+
+    return build_for_any_size(read, f"{key}: the encoder of {folder}")[0]
+
+
+@contextmanager
+def _refusing_folder(folder: str, key: str) -> Iterator[None]:
     try:
-        model = smp.from_pretrained(folder)
-        if "upsampling" in inspect.signature(type(model)).parameters:
-            model = smp.from_pretrained(folder, upsampling=1)
+        yield
     except Exception as error:
         raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {one_line(error)}") from error
-    return model
 
 
 def count_classes(model: SegmentationModel) -> int:

@@ -21,16 +21,16 @@ class Deployed(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.smp, self.stride = network.smp, network.smp.encoder.output_stride
+        self.smp, self.divisor = network.smp, network.divisor
         self.register_buffer("mean", network.mean)
         self.register_buffer("std", network.std)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of raw images (N, 3, H, W), uint8."""
         height, width = images.shape[2:]
-        # Written so that torch.export sees multiples of the stride, and makes no difference between sizes: to cut
+        # Written so that torch.export sees multiples of the divisor, and makes no difference between sizes: to cut
         # by a slice would be a special case where nothing is to be cut.
-        tall, wide = ((side + self.stride - 1) // self.stride * self.stride for side in (height, width))
+        tall, wide = ((side + self.divisor - 1) // self.divisor * self.divisor for side in (height, width))
         batch = F.pad((images - self.mean) / self.std, (0, wide - width, 0, tall - height))
         logits = F.interpolate(self.smp(batch), size=(tall, wide), mode="bilinear", align_corners=True)
         return F.pad(logits, (0, width - wide, 0, height - tall))

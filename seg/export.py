@@ -115,11 +115,10 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
         factor = 1  # as users of stock SMP expect it
     stock = smp.from_pretrained(str(folder)).eval()
     torch.save(stock.state_dict(), folder / "model.pth")
-    divisor = network.smp.encoder.output_stride
     size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
     own = {
         "normalization": "not inside: give (pixel - pixel_mean) / pixel_std",
-        "input": f"float32 (N, 3, H, W), H and W multiples of {divisor}",
+        "input": f"float32 (N, 3, H, W), H and W multiples of {network.divisor}",
         "output": f"logits: float32 (N, classes, h, w), at {size}",
         "files": "model.pth: state dict; config.json, model.safetensors: folder for smp.from_pretrained",
     }
@@ -169,7 +168,7 @@ def _traced(model: Deployed, image: Tensor) -> ExportedProgram:
     """
     # No two sides alike, and none of 1, which tracing would take for fixed.
     height, width = image.shape[1:]
-    example = image.new_zeros(2, 3, height, width + model.stride * (height == width))
+    example = image.new_zeros(2, 3, height, width + model.divisor * (height == width))
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     try:
         return torch.export.export(model, (example,), dynamic_shapes=(sizes,))

@@ -1,5 +1,6 @@
 """SMP models as distillation needs them: own normalization, raw logits, a dense auxiliary head."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from detectron2.structures import ImageList
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
-from densedist.common.engine.checkpoint import load_complete
+from densedist.common.engine.checkpoint import SafeCheckpointer, load_complete
 from densedist.common.errors import UserError
 from densedist.common.modules import record
 from densedist.seg.architectures import build_smp, count_classes, read_smp_folder
 from densedist.seg.labels import Classes
+from densedist.seg.sizes import divisor
+
+logger = logging.getLogger(__name__)
 
 
 class FCNHead(nn.Sequential):
@@ -59,13 +63,18 @@ class Network(nn.Module):
         # Channels last: the same values to rounding, faster on CPU and GPU.
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def divisor(self) -> int:
+        """What height and width of a batch are multiples of."""
+        return divisor(self.smp)
+
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
         """Raw images (3, H, W), 0 to 255, normalized and padded with 0, bottom and right, to one batch.
 
-        Height and width of the batch are those of the largest image, made divisible by the output stride.
+        Height and width of the batch are those of the largest image, made multiples of the divisor.
         """
         normalized = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
-        batch = ImageList.from_tensors(normalized, self.smp.encoder.output_stride).tensor
+        batch = ImageList.from_tensors(normalized, self.divisor).tensor
         return batch.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
@@ -118,6 +127,36 @@ def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
     parts = {} if network.aux_head is None else {"aux_head": network.aux_head}
     load_complete(network.smp, weights, key, cfg.MODEL.TRUST_PICKLE, **parts)
     return network
+
+
+def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickle: bool) -> None:
+    """Start a student from weights: what a checkpoint has of it, or all of a folder of SMP's save_pretrained.
+
+    Args:
+        weights: a checkpoint, or such a folder; empty = the student stays as it is.
+        key: what names the weights, for messages.
+        trust_pickle: MODEL.TRUST_PICKLE.
+
+    Raises:
+        UserError: weights that are missing, unreadable, untrusted, or of another architecture or other classes.
+    """
+    if not (weights and Path(weights).is_dir()):
+        SafeCheckpointer(student, "", key, trust_pickle).load(weights)
+        return
+    model = read_smp_folder(weights, key)
+    kind, wanted_kind = (type(side).__name__ for side in (model, student))
+    if kind != wanted_kind:
+        raise UserError(f"{key}: {weights} holds {kind}, MODEL.ARCHITECTURE is {wanted_kind}")
+    if (theirs := count_classes(model)) != (ours := count_classes(student)):
+        raise UserError(f"{key}: {weights} has {theirs} classes, DATASETS.CLASSES {ours}")
+    given, wanted = ({name: x.shape for name, x in side.state_dict().items()} for side in (model, student))
+    if wrong := [name for name in {**wanted, **given} if given.get(name) != wanted.get(name)]:
+        raise UserError(
+            f"{key}: {weights} holds another {kind}: {len(wrong)} tensors are missing or of another "
+            f"shape, first {wrong[0]}; take MODEL.ENCODER and MODEL.ARGS from its config.json"
+        )
+    student.load_state_dict(model.state_dict())
+    logger.info(f"{key}: all weights of {weights}")
 
 
 def _wrap(model: SegmentationModel, cfg: CfgNode) -> Network:

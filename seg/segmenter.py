@@ -83,10 +83,9 @@ class Segmenter(nn.Module):
 
     def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
         device = self.network.mean.device
-        stride = self.network.smp.encoder.output_stride
         none = torch.tensor(IGNORE)
         labels = [x.get("sem_seg", none.expand(x["image"].shape[1:])).to(device) for x in batched_inputs]
-        padded = ImageList.from_tensors(labels, stride, pad_value=IGNORE).tensor
+        padded = ImageList.from_tensors(labels, self.network.divisor, pad_value=IGNORE).tensor
         if padded.shape[1:] != torch.Size(size):
             raise ValueError(f"sem_seg: got size {tuple(padded.shape[1:])}, want the images' {tuple(size)}")
         return padded

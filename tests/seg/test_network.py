@@ -1,5 +1,6 @@
 """SMP models in our hands: raw logits at the right resolution, plain weights, any architecture."""
 
+import logging
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from densedist.common.errors import UserError
 from densedist.seg.architectures import ARCHITECTURES, read_smp_folder
-from densedist.seg.network import build_network, load_network
+from densedist.seg.network import build_network, load_network, load_weights
 from densedist.seg.taps import nearest, resize
 from helpers.scenes import CONFIGS, STUDENT, TEACHER, config
 
@@ -136,6 +137,28 @@ def test_channels_last_changes_nothing_but_rounding():
         ("MODEL.ENCODER.NAME", "tu-resnet19", "resnet19"),
         ("MODEL.ENCODER.OUTPUT_STRIDE", "7", "MODEL.ENCODER.OUTPUT_STRIDE is 7: want 8, 16 or 32"),
         ("MODEL.ARGS.widths", "3", "unexpected keyword argument 'widths'"),
+        (
+            "MODEL.ARGS.activation",
+            "sigmoid",
+            "activation: leave it out, for losses and predictions want raw",
+        ),
+        ("MODEL.ARGS.classes", "11", "classes: leave it out, for DATASETS.CLASSES says how many there are"),
+        ("MODEL.ARGS.encoder_name", "a", "encoder_name: leave it out, for MODEL.ENCODER.NAME says it"),
+        ("MODEL.ARGS.encoder_depth", "4", "encoder_depth: leave it out, for MODEL.ENCODER.DEPTH says it"),
+        ("MODEL.ARGS.encoder_weights", "a", "encoder_weights: leave it out, for MODEL.ENCODER.WEIGHTS says it"),
+        (
+            "MODEL.ARGS.encoder_output_stride",
+            "8",
+            "output_stride: leave it out, for MODEL.ENCODER.OUTPUT_STRIDE says it",
+        ),
+        ("MODEL.ARGS.output_stride", "16", "output_stride: leave it out, for MODEL.ENCODER.OUTPUT_STRIDE says it"),
+        ("MODEL.ARGS.in_channels", "4", "in_channels: leave it out, for images have three channels, in the order"),
+        (
+            "MODEL.ARGS.aux_params",
+            "avg",
+            "aux_params: leave it out, for nothing here uses a classifier beside the mask",
+        ),
+        ("MODEL.ARGS.upsampling", "8", "upsampling: leave it out, for logits are brought to the images' size"),
         ("MODEL.PIXEL_MEAN", "[1.0]", "MODEL.PIXEL_MEAN is [1.0]: want three numbers"),
     ],
 )
@@ -144,6 +167,23 @@ def test_network_that_cannot_be_built(key, value, message):
         build(key, value)
     assert str(error.value).startswith("MODEL")
     assert "\n" not in str(error.value)
+
+
+def test_classifier_in_a_config_file(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        f"_BASE_: {STUDENT}\nMODEL: {{ARGS: {{aux_params: {{classes: 2, pooling: avg}}}}}}\n"
+    )
+    with pytest.raises(UserError) as error:
+        build(file=tmp_path / "c.yaml")
+    assert str(error.value) == (
+        "MODEL.ARGS.aux_params: leave it out, for nothing here uses a classifier beside the mask; "
+        "MODEL.AUX_HEAD.ENABLED adds a dense auxiliary head"
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [("activation", "None"), ("in_channels", "3"), ("aux_params", "None")])
+def test_arguments_that_change_nothing(key, value):
+    assert build(*PSPNET, f"MODEL.ARGS.{key}", value).smp.classification_head is None
 
 
 def test_encoder_weights_that_cannot_be_fetched(monkeypatch):
@@ -167,6 +207,104 @@ def test_weights_that_do_not_fit(tmp_path):
         load_network(config(STUDENT), str(tmp_path / "w.pth"), "--weights")
     with pytest.raises(UserError, match="the checkpoint has no aux_head"):
         load_network(config(STUDENT, *PSPNET, "MODEL.AUX_HEAD.ENABLED", "True"), str(tmp_path / "w.pth"), "--weights")
+
+
+UNET = {"encoder_name": "resnet18", "encoder_depth": 3, "decoder_channels": (16, 8, 8), "encoder_weights": None}
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax2d", "identity"])
+@pytest.mark.parametrize("name", ["Unet", "DPT"])
+def test_logits_of_a_folder_are_raw_whatever_activation_it_names(tmp_path, caplog, name, activation):
+    torch.manual_seed(0)
+    arguments = UNET
+    if name == "DPT":
+        arguments = {"encoder_name": "tu-vit_tiny_patch16_224", "embed_dim": 24, "encoder_weights": None}
+        arguments |= {"decoder_intermediate_channels": (8, 8, 8, 8), "decoder_fusion_channels": 8}
+        arguments |= {"dynamic_img_size": True}
+    plain = getattr(smp, name)(**arguments, classes=11).eval()
+    active = getattr(smp, name)(**arguments, classes=11, activation=activation)
+    active.load_state_dict(plain.state_dict())
+    active.save_pretrained(tmp_path)
+    with caplog.at_level(logging.INFO, logger="densedist"):
+        again = read_smp_folder(str(tmp_path), "--weights")
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(pixels), plain(pixels))
+    said = f"{tmp_path}: without its activation {activation}, for losses and predictions want raw logits"
+    assert (said in caplog.text) == (activation != "identity")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"in_channels": 4}, "was made with in_channels 4: images have three channels, in the order of INPUT.FORMAT"),
+        ({"aux_params": {"classes": 2}}, "was made with aux_params {'classes': 2}: nothing here uses a classifier"),
+    ],
+)
+def test_folder_of_another_kind_of_model(tmp_path, more, message):
+    smp.Unet(**UNET, classes=11, **more).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"--weights: {tmp_path} {message}")):
+        read_smp_folder(str(tmp_path), "--weights")
+
+
+def student(*overrides):
+    keys = ["MODEL.ARCHITECTURE", "Unet", "MODEL.ENCODER.NAME", "resnet18", "MODEL.ENCODER.DEPTH", "3"]
+    return build(*keys, "MODEL.ARGS.decoder_channels", "[16, 8, 8]", *overrides, file=CONFIGS / "digits" / "base.yaml")
+
+
+def test_student_starts_from_a_folder_of_save_pretrained(tmp_path):
+    torch.manual_seed(1)
+    stock = smp.Unet(**UNET, classes=11, activation="softmax2d")
+    stock.save_pretrained(tmp_path)
+    network = student()
+    assert not torch.equal(network.smp.encoder.conv1.weight, stock.encoder.conv1.weight)
+    load_weights(network.smp, str(tmp_path), "MODEL.WEIGHTS", trust_pickle=False)
+    for name, value in stock.state_dict().items():
+        assert torch.equal(network.smp.state_dict()[name], value)
+
+
+def test_student_starts_from_a_file_or_stays_as_it_is(tmp_path):
+    network, other = student().smp, student().smp
+    torch.nn.init.ones_(other.encoder.conv1.weight)
+    torch.save({"model": {"encoder.conv1.weight": other.encoder.conv1.weight}}, tmp_path / "part.pth")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_weights(network, "", "MODEL.WEIGHTS", trust_pickle=False)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    load_weights(network, str(tmp_path / "part.pth"), "MODEL.WEIGHTS", trust_pickle=False)
+    assert bool((network.encoder.conv1.weight == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("Linknet", {"decoder_channels": None}, "holds Linknet, MODEL.ARCHITECTURE is Unet"),
+        ("Unet", {"classes": 3}, "has 3 classes, DATASETS.CLASSES 11"),
+        (
+            "Unet",
+            {"decoder_channels": (16, 8, 4)},
+            "holds another Unet: 11 tensors are missing or of another shape, first decoder.blocks.2.conv1.0.weight; "
+            "take MODEL.ENCODER and MODEL.ARGS from its config.json",
+        ),
+        ("Unet", {"encoder_name": "resnet34"}, "tensors are missing or of another shape, first encoder.layer1.2.conv1"),
+    ],
+)
+def test_folder_that_does_not_fit_the_student(tmp_path, kind, changes, message):
+    arguments = {name: value for name, value in (UNET | {"classes": 11} | changes).items() if value is not None}
+    getattr(smp, kind)(encoder_weights=None, **arguments).save_pretrained(tmp_path)
+    with pytest.raises(UserError) as error:
+        load_weights(student().smp, str(tmp_path), "MODEL.WEIGHTS", trust_pickle=False)
+    assert str(error.value).startswith(f"MODEL.WEIGHTS: {tmp_path} ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_weights_to_start_from(tmp_path):
+    for weights, message in (
+        (tmp_path / "gone.pth", "there is no file"),
+        (tmp_path, "is no folder of SMP's save_pretr"),
+    ):
+        with pytest.raises(UserError, match=f"^MODEL.WEIGHTS: .*{message}"):
+            load_weights(student().smp, str(weights), "MODEL.WEIGHTS", trust_pickle=False)
 
 
 def test_folder_that_smp_did_not_write(tmp_path):
