@@ -2,9 +2,12 @@
 
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,21 +38,37 @@ def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]
 def extra_bytes(step: Step, device: torch.device) -> int:
     """How many more bytes of tensors exist at the step's worst moment than before it.
 
-    On a GPU what PyTorch's allocator counts; on the CPU the profiler's record of all allocations.
+    On a GPU what PyTorch's allocator counts; on the CPU the profiler's record of all allocations, which
+    has those of the calling thread only: the step is made to run in one.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+            step()
+    finally:
+        torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.json"
         record.export_chrome_trace(str(file))
         events = json.loads(file.read_text())["traceEvents"]
     changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
     return max(accumulate(change for _, change in changes), default=0)
+
+
+@contextmanager
+def busy_core() -> Iterator[subprocess.Popen]:
+    """Another process that does nothing but use a core."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _seconds(step: Step, device: torch.device) -> float:

@@ -1,13 +1,17 @@
 """DIST's two passes over the logits in plain PyTorch: block by block, each small enough to stay in the cache."""
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
+from densedist.common.threads import in_threads
+
+T = TypeVar("T")
+Part = tuple[slice, slice, slice]  # of (N, C, L)
 
 # Values of one side in a block: on the CPU the scratch stays in the cache, on a GPU the launches are few.
 BLOCK = {"cpu": 3 << 16}
@@ -29,7 +33,7 @@ class Rows(NamedTuple):
 class Block(NamedTuple):
     """n images, l places, in scratch that the next block overwrites."""
 
-    where: tuple[slice, slice, slice]  # in (N, C, L)
+    where: Part
     probabilities: Tensor  # (2, n, C, l): the student's, the teacher's
     centered: Tensor  # (2, n, C, l): minus the mean of their row, after _relate()
     spare: Tensor  # (3, n, C, l)
@@ -47,22 +51,25 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
         valid: bool (R,) or (N, *spatial); None = all rows count.
     """
     walk = _Walk(student, teacher, valid, relation)
+    (shift,) = walk.map(_shift, [walk.sample])
+    kept: list[tuple[Block, Rows]] = []
+
+    def measure(block: Block) -> tuple[Tensor, Tensor]:
+        columns = _column_sums(block, shift)
+        rows = _relate(block, relation)
+        if walk.is_one_block:
+            kept.append((block, rows))
+        cosine = rows.cross / rows.product
+        return columns, (cosine if block.weight is None else cosine * block.weight).sum(dtype=torch.float64)
+
     total = torch.zeros(5, student.shape[1], dtype=torch.float64, device=student.device)
     correlation, count = total.new_zeros(()), total.new_full((), student.numel() // student.shape[1])
-    shift: Tensor | None = None
-    for block in walk:
-        p, weight = block.probabilities, block.weight
-        if shift is None:
-            shift = _shift(p, weight)
-        total += _column_sums(block, shift)
-        rows = _relate(block, relation)
-        cosine = rows.cross / rows.product
-        correlation += (cosine if weight is None else cosine * weight).sum(dtype=torch.float64)
-    assert shift is not None  # empty logits were refused
+    for columns, cosines in walk.map(measure, walk.parts):
+        total += columns
+        correlation += cosines
     if valid is not None:
         count = valid.sum(dtype=torch.float64)
-    kept = (block, rows) if walk.is_one_block else None
-    return Sums.of(count, correlation, shift.view(2, -1), total), kept
+    return Sums.of(count, correlation, shift.view(2, -1), total), kept[0] if kept else None
 
 
 def gradient(
@@ -72,7 +79,8 @@ def gradient(
     out = torch.empty_like(_places_last(student))
     means, own, other, row = (x.to(_precision(student)) for x in slopes)
     mean_p, mean_q, own, other = means[0, :, None], means[1, :, None], own.unsqueeze(1), other.unsqueeze(1)
-    for block, rows in [kept] if kept else _related(student, teacher, valid, relation):
+
+    def write(block: Block, rows: Rows) -> None:
         p, q = block.probabilities.unbind()
         slope, spare, _ = block.spare.unbind()
         to_teacher = row / rows.product
@@ -84,18 +92,17 @@ def gradient(
         slope.mul_(p)
         total = slope.sum(1, keepdim=True) if relation.activation == "softmax" else slope
         torch.addcmul(slope, p, total, value=-1, out=out[block.where])
+
+    if kept:
+        in_threads(lambda: lambda known: write(*known), [kept], student.device)
+    else:
+        walk = _Walk(student, teacher, valid, relation)
+        walk.map(lambda block: write(block, _relate(block, relation)), walk.parts)
     return out.view(student.shape)
 
 
-def _related(
-    student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation
-) -> Iterator[tuple[Block, Rows]]:
-    for block in _Walk(student, teacher, valid, relation):
-        yield block, _relate(block, relation)
-
-
 class _Walk:
-    """The blocks of logits seen as (N, C, L), one after another in the same scratch."""
+    """The blocks of logits seen as (N, C, L)."""
 
     def __init__(self, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> None:
         self.student, self.teacher, self.relation = _places_last(student), _places_last(teacher), relation
@@ -105,8 +112,6 @@ class _Walk:
         block = values if values <= UNDIVIDED else BLOCK.get(student.device.type, BLOCK_ELSEWHERE)
         rows = max(1, block // classes)
         self.places, self.images = min(places, rows), min(images, max(1, rows // places))
-        size = self.images * classes * self.places
-        self.scratch = torch.empty(7, size, dtype=_precision(student), device=student.device)
         # Scratch in the order of the student's values (channels_last too), or each block would be transposed.
         self.classes_inside = places > 1 and self.student.stride(1) < self.student.stride(2)
 
@@ -114,16 +119,35 @@ class _Walk:
     def is_one_block(self) -> bool:
         return (self.images, self.places) == (self.student.shape[0], self.student.shape[2])
 
-    def __iter__(self) -> Iterator[Block]:
+    @property
+    def parts(self) -> list[Part]:
         images, _, places = self.student.shape
-        for image in range(0, images, self.images):
-            for place in range(0, places, self.places):
-                yield self._block((slice(image, image + self.images), slice(None), slice(place, place + self.places)))
+        return [
+            (slice(image, image + self.images), slice(None), slice(place, place + self.places))
+            for image in range(0, images, self.images)
+            for place in range(0, places, self.places)
+        ]
 
-    def _block(self, where: tuple[slice, slice, slice]) -> Block:
+    @property
+    def sample(self) -> Part:
+        """Some rows of the first block."""
+        steps = -(-self.images // SAMPLES), -(-self.places // SAMPLES)
+        return slice(0, self.images, steps[0]), slice(None), slice(0, self.places, steps[1])
+
+    def map(self, function: Callable[[Block], T], parts: list[Part]) -> list[T]:
+        """What function gives for each part as a block, in their order; on the CPU in threads."""
+
+        def start() -> Callable[[Part], T]:
+            size = self.images * self.student.shape[1] * self.places
+            scratch = torch.empty(7, size, dtype=_precision(self.student), device=self.student.device)
+            return lambda part: function(self._block(part, scratch))
+
+        return in_threads(start, parts, self.student.device)
+
+    def _block(self, where: Part, scratch: Tensor) -> Block:
         student, teacher = self.student[where], self.teacher[where]
         images, classes, places = student.shape
-        scratch = self.scratch[:, : student.numel()]
+        scratch = scratch[:, : student.numel()]
         if self.classes_inside:
             scratch = scratch.view(7, images, places, classes).transpose(2, 3)
         else:
@@ -159,15 +183,11 @@ def _precision(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _shift(p: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean of some rows (2, 1, C, 1): of p - shift float32 suffices, and a constant column is exactly 0."""
-    _, images, _, places = p.shape
-    some = slice(None, None, -(-images // SAMPLES)), slice(None), slice(None, None, -(-places // SAMPLES))
-    sample = p[:, *some]
-    if weight is None:
-        return sample.mean((1, 3), keepdim=True, dtype=torch.float64).to(p.dtype)
-    weight = weight[some].double()
-    return ((sample * weight).sum((1, 3), keepdim=True) / weight.sum().clamp(min=1)).to(p.dtype)
+def _shift(block: Block) -> Tensor:
+    """The mean of the rows (2, 1, C, 1): of p - shift float32 suffices, and a constant column is exactly 0."""
+    p, weight = block.probabilities, block.weight
+    count = p.shape[1] * p.shape[3] if weight is None else weight.sum().clamp(min=1)
+    return (p.sum((1, 3), keepdim=True, dtype=torch.float64) / count).to(p.dtype)  # p is 0 where weight is
 
 
 def _column_sums(block: Block, shift: Tensor) -> Tensor:

@@ -129,6 +129,29 @@ class TestDIST:
         assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("block", [256, 1 << 30], ids=["blocks", "one block"])
+def test_number_of_threads_changes_no_bit(block, activation, monkeypatch):
+    """Nor does it matter that the caller infers, or which thread takes which block."""
+    monkeypatch.setattr(dist_blocks, "UNDIVIDED", 0)
+    monkeypatch.setattr(dist_blocks, "BLOCK", {"cpu": block})
+    student, teacher = pair((3, 19, 47, 31), torch.float32)  # so many that PyTorch would share out an operation
+    student.requires_grad_()
+    loss, valid, before = DISTLoss(activation=activation), mask(student.shape), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            value = loss(student, teacher, valid)
+            (gradient,) = torch.autograd.grad(value, student)
+            with torch.inference_mode():
+                found.append((value.item(), loss(student + 0, teacher + 0, valid).item(), gradient))
+    finally:
+        torch.set_num_threads(before)
+    assert {(value, inferred) for value, inferred, _ in found} == {(found[0][0], found[0][0])}
+    assert all(torch.equal(gradient, found[0][2]) for *_, gradient in found)
+
+
 def test_synced_dist_sends_sums_by_class_and_the_upstream_gradient_only(monkeypatch):
     sent = []
 

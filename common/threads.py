@@ -1,0 +1,56 @@
+"""Work on the CPU shared out among Python threads, each operation in one thread of its own."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def in_threads(start: Callable[[], Callable[[A], B]], items: Sequence[A], device: torch.device) -> list[B]:
+    """What the function that start makes gives for each item, in their order, without a gradient.
+
+    On the CPU torch.get_num_threads() threads take one item after the other. If they shared each operation instead,
+    they would wait for each other at its end, and a core that another program uses would stop them all, every time.
+    What comes out does not depend on the number of threads. On another device nothing is shared out.
+
+    Args:
+        start: called in each thread, for what a thread needs for itself.
+        device: where the operations run.
+    """
+    left = iter(range(len(items)))  # of all threads: Python's lock lets one at a time take the next
+    found: dict[int, B] = {}
+
+    @torch.no_grad()
+    def run() -> None:
+        work = start()
+        for number in left:
+            found[number] = work(items[number])
+
+    if device.type == "cpu":
+        _on_the_cpu(run, len(items))
+    else:
+        run()
+    return [found[number] for number in range(len(items))]
+
+
+def _on_the_cpu(run: Callable[[], None], most: int) -> None:
+    threads = torch.get_num_threads()
+    count = min(threads, most)
+
+    def run_alone() -> None:
+        torch.set_num_threads(1)  # of this thread, and of every one that starts from now on
+        run()
+
+    try:
+        if count == 1:
+            run_alone()
+        else:  # new ones every time: in a forked process those of a pool would be missing
+            with ThreadPoolExecutor(count) as pool:
+                for done in [pool.submit(run_alone) for _ in range(count)]:
+                    done.result()
+    finally:
+        torch.set_num_threads(threads)
