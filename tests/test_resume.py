@@ -17,6 +17,7 @@ from densedist.common.engine.preemption import REQUEUE
 from densedist.common.engine.run_folder import RunCheckpointer
 from densedist.common.engine.trainer import Trainer
 from densedist.common.errors import UserError
+from densedist.common.report.history import read_history
 from densedist.seg.data.reading import Reader
 from densedist.seg.task import TASK
 from helpers import scenes, tiny
@@ -108,6 +109,24 @@ def test_sigterm_while_it_evaluates_ends_at_once_and_the_evaluation_is_repeated(
     train(tmp_path, keys, "--resume")
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"] == {"sem_seg/mIoU": 50.0}
     assert "Starting training from iteration 3" in (tmp_path / "log.txt").read_text()
+
+
+def test_best_is_chosen_by_the_metric_that_the_config_has_now(tmp_path, monkeypatch):
+    """With several test sets that of the first, which may be another one after a resume."""
+
+    def evaluate(cfg, model, most=None):
+        return {"val": {"sem_seg": {"mIoU": 50.0}}, "test": {"sem_seg": {"mIoU": 30.0}}}
+
+    task = replace(TASK, evaluate=evaluate, metric=lambda cfg: f"{cfg.DATASETS.TEST[0]}/sem_seg/mIoU")
+    monkeypatch.setattr("densedist.seg.task.TASK", task)
+    keys = [*SEG, "TEST.EXAMPLES", "0"]
+    train(tmp_path, [*keys, "DATASETS.TEST", "['val', 'test']"])
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"] == {"val/sem_seg/mIoU": 50.0}
+    said = "model_best.pth is the student with the highest val/sem_seg/mIoU"
+    assert (tmp_path / "log.txt").read_text().count(said) == 1
+    assert read_history(tmp_path)["val/sem_seg/mIoU"][-1].value == 50.0  # what the report draws
+    train(tmp_path, [*keys, "DATASETS.TEST", "['test', 'val']", "SOLVER.MAX_ITER", "8"], "--resume")
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"] == {"test/sem_seg/mIoU": 30.0}
 
 
 def test_average_is_what_users_get(tmp_path):

@@ -1,6 +1,7 @@
 """What a run came to, from the files in its folder, and what can be said of several."""
 
 import json
+import math
 import statistics
 import warnings
 from collections.abc import Mapping
@@ -24,18 +25,18 @@ class Outcome:
 
     Args:
         metric: e.g. "bbox/AP": the first of results.json, which its field compares by.
-        value: not a number where it is undefined.
+        value: None where it is undefined.
         seconds: spent in training steps.
-        curve: the metric at each evaluation, the last one included.
-        others: the same on further test sets, by name.
+        curve: the metric at each evaluation where it is defined, the last one included.
+        others: the value on further test sets, by name.
     """
 
     metric: str
-    value: float
+    value: float | None
     iterations: int
     seconds: float
     curve: list[Point]
-    others: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def outcome(folder: Path, iterations: int) -> Outcome | None:
@@ -52,18 +53,22 @@ def outcome(folder: Path, iterations: int) -> Outcome | None:
     last = curve.get(iterations)
     return last and Outcome(
         metric,
-        last.value,
+        _defined(last.value),
         iterations,
         last.seconds,
-        list(curve.values()),
-        {name.partition("/")[0]: history[name][-1].value for name in others},
+        [point for point in curve.values() if _defined(point.value) is not None],
+        {name.rsplit("/", 2)[0]: _defined(history[name][-1].value) for name in others},
     )
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def _first_metrics(results: Mapping[str, Any]) -> list[str]:
     """The first metric's name, as "bbox/AP"; with several test sets that of each, as "NAME/bbox/AP"."""
-    groups = list(results.items())
-    if not groups or not groups[0][1]:
+    groups = [(name, scores) for name, scores in results.items() if scores]
+    if not groups:
         return []
     first = next(iter(groups[0][1].values()))
     if not isinstance(first, Mapping):

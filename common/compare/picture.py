@@ -14,7 +14,7 @@ from densedist.common.report.history import Point
 
 def draw(outcomes: Outcomes, file: Path) -> None:
     """Draw the PNG: lines are means over the seeds, shades reach from the lowest to the highest."""
-    there = {method: of_seeds for method, of_seeds in outcomes.items() if of_seeds}
+    there = {method: of_seeds for method, of_seeds in outcomes.items() if values(of_seeds)}
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     by_iteration, by_time, bars = figure.subplots(1, 3)
     for number, (method, of_seeds) in enumerate(there.items()):
@@ -27,7 +27,8 @@ def draw(outcomes: Outcomes, file: Path) -> None:
         axis.set_ylabel(f"{metric(outcomes)}, percent")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    by_iteration.legend()
+    if there:
+        by_iteration.legend()
     bars.set_xticks(range(len(there)), list(there), rotation=20, ha="right")
     bars.set_ylabel(f"{metric(outcomes)}, percent")
     bars.set_title("at the end: mean ± standard deviation, dots = seeds", fontsize=10)
@@ -39,7 +40,7 @@ def draw(outcomes: Outcomes, file: Path) -> None:
 def _curve(
     axis: Axes, label: str, of_seeds: Mapping[int, Outcome], color: str, place: Callable[[Point], float]
 ) -> None:
-    curves = [outcome.curve for outcome in of_seeds.values()]
+    curves = [outcome.curve for outcome in of_seeds.values() if outcome.value is not None]
     # Seeds are evaluated at the same iterations, unless the period was changed between them.
     length = min(len(curve) for curve in curves)
     x = np.mean([[place(point) for point in curve[-length:]] for curve in curves], 0)

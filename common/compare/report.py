@@ -1,6 +1,5 @@
 """A comparison in words and numbers: results.json, and a Markdown table ready to paste."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,8 +17,8 @@ PERCENT = f"{100 * CONFIDENCE:.0f} %"
 
 def values(outcomes: Mapping[int, Outcome], other: str = "") -> Values:
     """The metric in percent by seed, of another test set if it is named; undefined ones are left out."""
-    numbers = {seed: o.others.get(other, math.nan) if other else o.value for seed, o in outcomes.items()}
-    return {seed: number for seed, number in numbers.items() if not math.isnan(number)}
+    numbers = {seed: o.others.get(other) if other else o.value for seed, o in outcomes.items()}
+    return {seed: number for seed, number in numbers.items() if number is not None}
 
 
 def others(outcomes: Outcomes) -> list[str]:
@@ -30,8 +29,8 @@ def others(outcomes: Outcomes) -> list[str]:
 def metric(outcomes: Outcomes) -> str:
     """Its name, with that of the test set if there are several; "" before the first run has ended."""
     full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
-    *_, test_set, _, name = ["", "", *full.split("/")]
-    return f"{name} {test_set}".strip()
+    *test_set, _, name = ["", *full.rsplit("/", 2)]
+    return f"{name} {''.join(test_set)}".strip()
 
 
 def results(outcomes: Outcomes) -> dict[str, Any]:

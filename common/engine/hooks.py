@@ -133,7 +133,7 @@ class KeepBest(HookBase):
 
     Args:
         checkpointer: what is saved.
-        metric: its name among the logged scalars, e.g. "bbox/AP".
+        metric: its name among the logged scalars, e.g. "bbox/AP"; a file that is best by another one does not count.
     """
 
     def __init__(self, checkpointer: CompleteCheckpointer, metric: str) -> None:
@@ -144,7 +144,7 @@ class KeepBest(HookBase):
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0 and self._file.is_file() and not damage(self._file):
-            self._best = torch.load(self._file, weights_only=True)["metric"][self._metric]
+            self._best = torch.load(self._file, weights_only=True)["metric"].get(self._metric, -math.inf)
         self.after_step()  # an evaluation that was cut short has just been repeated
 
     def after_step(self) -> None:

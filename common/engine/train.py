@@ -29,6 +29,7 @@ from densedist.common.engine.hooks import (
 from densedist.common.engine.preemption import Preemption
 from densedist.common.engine.rehearsal import rehearse
 from densedist.common.engine.run_folder import (
+    BEST,
     CONFIG,
     RunCheckpointer,
     refuse_existing_run,
@@ -67,6 +68,9 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
     model, student = trainee.model, trainee.student
     plan = describe(student, trainee.distillation)
     logger.info(plan)
+    metric = task.metric(cfg)
+    if cfg.DATASETS.TEST:
+        logger.info(f"{BEST} is the student with the highest {metric}")
     is_main = comm.is_main_process()
     trackers = build_trackers(cfg) if is_main else []
     SafeCheckpointer(student, "", "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE).load(cfg.MODEL.WEIGHTS)
@@ -109,7 +113,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
             picture = output / "examples.png"
             with as_users_get_it():
                 task.draw_examples(cfg, trainee, picture)
-        write_report(output, plan, task.metric(cfg), _machine(cfg), picture)
+        write_report(output, plan, metric, _machine(cfg), picture)
 
     with exact(), Preemption(trainer.device) as preemption:
         trainer.register_hooks([Clock(), hooks.IterationTimer(), SeedEachStep()])
@@ -124,7 +128,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
         trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, iteration)  # before the writers open it
-            trainer.register_hooks([KeepBest(best, task.metric(cfg))])
+            trainer.register_hooks([KeepBest(best, metric)])
             writers = [*default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER), *trackers]
             trainer.register_hooks([hooks.PeriodicWriter(writers), AtEnd(draw_and_report)])
         if is_main and on_terminal():

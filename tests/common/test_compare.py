@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from densedist.common.compare.methods import switches
-from densedist.common.compare.outcome import Outcome, gain, spread
+from densedist.common.compare.outcome import Outcome, gain, outcome, spread
 from densedist.common.compare.report import markdown, verdicts
 from densedist.common.compare.study import Study
 from densedist.common.compare.workers import Run, train_all
@@ -226,33 +227,65 @@ def test_several_test_sets_have_a_column_each(tmp_path):
         folder = Path(cfg.OUTPUT_DIR)
         folder.mkdir(parents=True)
         value = 10.0 * (folder.parts[-2] == "kd") + cfg.SEED
-        names = {"t/bbox/AP": value, "u/bbox/AP": 2 * value}
+        names = {"t/bbox/AP": value, "u/v/bbox/AP": 2 * value}
         line = {"iteration": 100, "train_seconds": 1.0, **names}
         (folder / "metrics.json").write_text(json.dumps(line) + "\n")
-        results = {name: {"bbox": {"AP": names[f"{name}/bbox/AP"], "AP50": 0.0}} for name in ("t", "u")}
+        results = {name: {"bbox": {"AP": names[f"{name}/bbox/AP"], "AP50": 0.0}} for name in ("t", "u/v")}
         (folder / "results.json").write_text(json.dumps(results))
 
     found = Study(TASK, "c.yaml", ["none", "kd"], [0, 1], tmp_path, ["SOLVER.MAX_ITER", "101"], train=train).run()
     assert found["metric"] == "AP t"
     assert found["methods"]["kd"]["mean"] == 10.5
-    assert found["methods"]["kd"]["others"]["u"]["mean"] == 21
-    assert found["methods"]["kd"]["others"]["u"]["gain_over_none"]["mean"] == 20
+    assert found["methods"]["kd"]["others"]["u/v"]["mean"] == 21
+    assert found["methods"]["kd"]["others"]["u/v"]["gain_over_none"]["mean"] == 20
     table = (tmp_path / "table.md").read_text()
-    assert "| method   | AP t       | u          | gain over none   |" in table
+    assert "| method   | AP t       | u/v        | gain over none   |" in table
     assert "| kd       | 10.5 ± 0.7 | 21.0 ± 1.4 | +10.0            |" in table
 
 
-def test_what_is_undefined_is_a_dash(tmp_path):
-    def undefined(value):
-        return Outcome("bbox/AP", value, 100, 1.0, [Point(100, 1.0, value)])
+@pytest.mark.parametrize("nothing", [math.nan, None])
+def test_what_is_undefined_is_a_dash(tmp_path, nothing):
+    """In the table; null in results.json, and nothing in the picture."""
 
-    outcomes = {
-        "none": {0: undefined(math.nan), 1: undefined(math.nan)},
-        "kd": {0: undefined(1.0), 1: undefined(math.nan)},
-    }
-    table = markdown(outcomes, "").splitlines()
-    assert table[4].split("|")[1:4] == [" none     ", " -    ", "                  "]
-    assert [cell.strip() for cell in table[5].split("|")[-3:-1]] == ["1.0", "-"]
+    def train(cfg, task, resume):
+        folder = Path(cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True)
+        value = 1.0 if folder.parts[-2:] == ("kd", "seed0") else nothing
+        line = {"iteration": 99, "train_seconds": 1.0, "bbox/AP": value}
+        (folder / "metrics.json").write_text(json.dumps(line) + "\n")
+        (folder / "results.json").write_text(json.dumps({"bbox": {"AP": value}}))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Study(TASK, "c.yaml", ["none", "kd"], [0, 1], tmp_path, train=train).run()
+        Study(TASK, "c.yaml", ["none"], [0], tmp_path, train=None).run()  # none has a number
+    assert (found["methods"]["none"]["mean"], found["methods"]["kd"]["mean"]) == (None, 1.0)
+    assert found["methods"]["kd"]["seeds"]["1"]["value"] is None
+    assert "NaN" not in json.dumps(found)
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert [cell.strip() for cell in table[4].split("|")[1:3]] == ["none", "-"]
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_table_of_numbers_that_are_partly_undefined():
+    found = {"kd": {seed: Outcome("bbox/AP", value, 100, 1.0, []) for seed, value in enumerate((1.0, None))}}
+    row = markdown(found, "").splitlines()[4]
+    assert [cell.strip() for cell in row.split("|")[2:3] + row.split("|")[-3:-1]] == ["1.0", "1.0", "-"]
+
+
+def test_first_test_set_without_a_score_does_not_hide_the_others(tmp_path):
+    line = {"iteration": 99, "train_seconds": 1.0, "u/bbox/AP": 3.0}
+    (tmp_path / "metrics.json").write_text(json.dumps(line) + "\n")
+    (tmp_path / "results.json").write_text(json.dumps({"t": {}, "u": {"bbox": {"AP": 3.0}}}))
+    assert (outcome(tmp_path, 100).metric, outcome(tmp_path, 100).value) == ("u/bbox/AP", 3.0)
+    (tmp_path / "results.json").write_text(json.dumps({"t": {}, "u": {}}))
+    assert outcome(tmp_path, 100) is None
+
+
+def test_students_that_find_nothing_do_not_differ():
+    found = outcomes(none=[0.0, 0.0], kd=[0.0, 0.0])
+    assert verdicts(found)[0] == "kd: no significant difference: 0.0 better [+0.0, +0.0] than none"
+    assert "| none     | 0.0 ± 0.0 |" in markdown(found, "")
 
 
 def in_a_process(cfg, task, resume):
