@@ -67,7 +67,8 @@ class Trainer(SimpleTrainer):
                     for _ in range(number + 1, self.accumulation_steps):
                         self._next_batch()  # the next step has those that it would have had
                     return
-                self.scaler.scale(sum(new.values()) / self.accumulation_steps).backward()
+                total: Any = sum(new.values())
+                self.scaler.scale(total / self.accumulation_steps).backward()
             for name, loss in new.items():
                 losses[name] = losses.get(name, 0) + loss.detach() / self.accumulation_steps
         self.after_backward()

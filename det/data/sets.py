@@ -12,7 +12,7 @@ from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det.data.coco import Coco, read_coco
+from densedist.det.data.coco import Coco, Entry, read_coco
 from densedist.det.distilling import count_classes
 
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
@@ -57,7 +57,7 @@ def _load(name: str, json_file: str, image_root: str) -> list[dict]:
         for image in coco.images
     }
     for annotation in coco.annotations:
-        kept = {key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation}
+        kept: Entry = {key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation}
         kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
         dicts[annotation["image_id"]]["annotations"].append(kept)
     return list(dicts.values())
