@@ -96,7 +96,8 @@ def read_smp_folder(folder: str, key: str) -> SegmentationModel:
     Raises:
         UserError: no such model, or one of other images than of three channels, or with a classifier.
     """
-    arguments: dict[str, Any] = {"activation": None}
+    # SMP would first fetch the encoder's weights that training started from, over which the folder's then go.
+    arguments: dict[str, Any] = {"encoder_weights": None, "activation": None}
     with _refusing_folder(folder, key):
         written = json.loads((Path(folder) / "config.json").read_text())
         if "upsampling" in inspect.signature(getattr(smp, written["_model_class"])).parameters:

@@ -1,5 +1,6 @@
 """SMP models in our hands: raw logits at the right resolution, plain weights, any architecture."""
 
+import json
 import logging
 import re
 
@@ -310,6 +311,19 @@ def test_what_is_no_weights_to_start_from(tmp_path):
 def test_folder_that_smp_did_not_write(tmp_path):
     with pytest.raises(UserError, match=r"--weights: .* is no folder of SMP's save_pretrained"):
         read_smp_folder(str(tmp_path), "--weights")
+
+
+def test_encoder_weights_of_a_folder_are_not_fetched(tmp_path, monkeypatch):
+    """SMP itself fetches those that training started from, though the folder's own take their place."""
+    smp.create_model("Unet", "resnet18", encoder_weights=None, classes=11).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"encoder_weights": "imagenet"}))
+    fetched = []
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", lambda **asked: fetched.append(asked))
+    network = load_network(config(TEACHER), str(tmp_path), "--weights")
+    network.smp.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["encoder_weights"] is None
+    assert not fetched
 
 
 def test_folder_with_other_classes(tmp_path):
