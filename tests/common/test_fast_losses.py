@@ -130,7 +130,7 @@ class TestDIST:
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("block", [256, 1 << 30], ids=["blocks", "one block"])
+@pytest.mark.parametrize("block", [4096, 1 << 30], ids=["blocks", "one block"])
 def test_number_of_threads_changes_no_bit(block, activation, monkeypatch):
     """Nor does it matter that the caller infers, or which thread takes which block."""
     monkeypatch.setattr(dist_blocks, "UNDIVIDED", 0)
