@@ -80,6 +80,7 @@ class Task:
         build: the student of (cfg) with what DISTILL adds to its training.
         load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
             names the weights in messages.
+        load_weights: let a student start from (student, MODEL.WEIGHTS, the key's name, MODEL.TRUST_PICKLE).
         plain: of (a model of load_model, cfg) what stock Detectron2 or SMP would build.
         training_batches: of (cfg), which has the data sets looked up, a function that gives endless batches for this
             process from a position on.
@@ -105,6 +106,7 @@ class Task:
     check_data: Callable[..., None]
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]
+    load_weights: Callable[[Any, str, str, bool], None]
     plain: Callable[[Any, CfgNode], nn.Module]
     training_batches: Callable[[CfgNode], Callable[[RunPosition], Batches]]
     evaluate: Callable[..., Results]

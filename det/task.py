@@ -1,5 +1,6 @@
 """Detection as the engine and the commands see it."""
 
+from densedist.common.engine.checkpoint import load_weights
 from densedist.common.task import Task
 from densedist.det.data.checks import check_data
 from densedist.det.data.loading import training_batches
@@ -21,6 +22,7 @@ TASK = Task(
     check_data=check_data,
     build=build_trainee,
     load_model=load_model,
+    load_weights=load_weights,
     plain=stock_model,
     training_batches=training_batches,
     evaluate=evaluate,

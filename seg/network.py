@@ -10,7 +10,8 @@ from detectron2.structures import ImageList
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
-from densedist.common.engine.checkpoint import SafeCheckpointer, load_complete
+from densedist.common.engine.checkpoint import load_complete
+from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
 from densedist.common.modules import record
 from densedist.seg.architectures import build_smp, count_classes, read_smp_folder
@@ -141,7 +142,7 @@ def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickl
         UserError: weights that are missing, unreadable, untrusted, or of another architecture or other classes.
     """
     if not (weights and Path(weights).is_dir()):
-        SafeCheckpointer(student, "", key, trust_pickle).load(weights)
+        load_checkpoint(student, weights, key, trust_pickle)
         return
     model = read_smp_folder(weights, key)
     kind, wanted_kind = (type(side).__name__ for side in (model, student))

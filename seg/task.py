@@ -7,6 +7,7 @@ from densedist.seg.data.loading import training_batches
 from densedist.seg.evaluation import evaluate, is_scored
 from densedist.seg.export import export
 from densedist.seg.models import build_trainee, load_model, smp_model
+from densedist.seg.network import load_weights
 from densedist.seg.pictures import draw_examples
 from densedist.seg.predict import predict_images
 from densedist.seg.profile import load_subjects
@@ -21,6 +22,7 @@ TASK = Task(
     check_data=check_data,
     build=build_trainee,
     load_model=load_model,
+    load_weights=load_weights,
     plain=smp_model,
     training_batches=training_batches,
     evaluate=evaluate,

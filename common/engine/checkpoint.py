@@ -122,3 +122,15 @@ def load_complete(model: nn.Module, weights: str, key: str, trust_pickle: bool, 
     if not weights:
         raise UserError(f"{key} is empty: give the trained model's weights")
     CompleteCheckpointer(model, "", key, trust_pickle, **parts).load(weights)
+
+
+def load_weights(model: nn.Module, weights: str, key: str, trust_pickle: bool) -> None:
+    """Let model start from what fits it of weights, as Detectron2 does; empty = from nothing.
+
+    Args:
+        key, trust_pickle: see load_complete.
+
+    Raises:
+        UserError: no such file, an unreadable or untrusted one, or one of which no tensor fits the model.
+    """
+    SafeCheckpointer(model, "", key, trust_pickle).load(weights)

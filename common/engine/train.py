@@ -15,7 +15,7 @@ from detectron2.utils.env import seed_all_rng
 from densedist.common.config import saved
 from densedist.common.distill.distillation import describe
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
-from densedist.common.engine.checkpoint import CompleteCheckpointer, SafeCheckpointer
+from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.engine.hooks import (
     AtEnd,
     Clock,
@@ -73,7 +73,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
         logger.info(f"{BEST} is the student with the highest {metric}")
     is_main = comm.is_main_process()
     trackers = build_trackers(cfg) if is_main else []
-    SafeCheckpointer(student, "", "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE).load(cfg.MODEL.WEIGHTS)
+    task.load_weights(student, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE)
     batches_from = task.training_batches(cfg)
     unused = trainee.unused_parameters
     # What TorchScript rounds otherwise after its first calls would differ after a resume. On a GPU speed counts more.
