@@ -78,6 +78,7 @@ def test_distilled_student_loads_in_stock_detectron2(tmp_path, teacher_keys):
             ),
             *("MODEL.RESNETS.OUT_FEATURES", "['res2','res3','res4','res5']", "MODEL.RESNETS.STEM_OUT_CHANNELS", "8"),
             *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
+            *("MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"),  # from nothing, so nothing may be frozen
             *("MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ANCHOR_GENERATOR.SIZES", "[[16],[32],[64],[128],[256]]"),
             *("MODEL.RPN.IN_FEATURES", "['p2','p3','p4','p5','p6']", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
             *("MODEL.ROI_HEADS.IN_FEATURES", "['p2','p3','p4','p5']", "MODEL.ROI_HEADS.NUM_CLASSES", "10"),
