@@ -202,6 +202,25 @@ def test_teacher_from_a_folder_of_smp(tmp_path):
     assert torch.allclose(seen, wanted, atol=1e-4)
 
 
+def test_teacher_folders_that_differ_in_their_activation_teach_the_same(tmp_path):
+    plain = as_if_trained(
+        smp.create_model(
+            "Unet", "resnet18", encoder_weights=None, classes=11, encoder_depth=3, decoder_channels=(16, 8, 8)
+        )
+    )
+    images, places = [sample["image"] for sample in batch()], {"cls_logits": torch.zeros(1, 11, 8, 8)}
+    outputs = []
+    for activation in (None, "softmax2d", "sigmoid"):
+        active = smp.create_model(**plain.config | {"arch": "Unet", "activation": activation})
+        active.load_state_dict(plain.state_dict())
+        active.save_pretrained(tmp_path / str(activation))
+        teacher = load_teacher(config(STUDENT, "DISTILL.TEACHER.WEIGHTS", tmp_path / str(activation)))
+        outputs.append(teacher.output(images, places, (64, 64))["cls_logits"])
+    assert outputs[0].min() < 0
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+
+
 def refused(message, *overrides):
     with pytest.raises(UserError) as error:
         build_segmenter(config(STUDENT, *overrides))
