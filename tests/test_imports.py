@@ -82,6 +82,7 @@ class DistillOneTowerNet(DistillRetinaNet, OneTowerNet):
     stock = OneTowerNet
 '''
 SHORT = ["SOLVER.MAX_ITER", "2", "TEST.EXAMPLES", "1"]
+PLAIN = ["TEST.EXAMPLES", "0"]  # no picture
 
 
 def run(folder, *argv):
@@ -112,7 +113,7 @@ def test_loss_of_ones_own_in_every_command(tmp_path):
     log = all_commands(tmp_path, "seg", teacher)
     assert "task + 1.0·dist(cls_logits) + 1.0·huber(features)" in log
     assert f"imported {tmp_path / 'my_loss.py'}" in log
-    methods = ["--methods", "none,huber", "--seeds", 0, "--output-dir", "compared"]
+    methods = ["--methods", "none,huber", "--seeds", 0, "--output-dir", "compared", *PLAIN]
     out = run(tmp_path, "compare", "seg", "out/config.yaml", *methods, "DATASETS.TEST", "['test']")
     assert "| huber " in out
     wrong = command("train", "seg", "--config-file", "mine.yaml", "DISTILL.HUBER.DELTA", "-1.0", cwd=tmp_path)
@@ -137,7 +138,7 @@ def test_backbone_and_detector_of_ones_own_in_every_command(tmp_path, architectu
         keys = tiny.save_teacher(tmp_path / "teacher", file=teacher)
     else:  # a teacher of one's own kind, too
         (tmp_path / "teacher.yaml").write_text("\n".join([f"_BASE_: {teacher}", *lines]))
-        run(tmp_path, "train", "det", "--config-file", "teacher.yaml", "OUTPUT_DIR", "teacher", *SHORT)
+        run(tmp_path, "train", "det", "--config-file", "teacher.yaml", "OUTPUT_DIR", "teacher", *SHORT, *PLAIN)
         keys = ["DISTILL.TEACHER.CONFIG_FILE", "teacher/config.yaml"]
         keys += ["DISTILL.TEACHER.WEIGHTS", "teacher/model_final.pth"]
     log = all_commands(tmp_path, "det", keys)

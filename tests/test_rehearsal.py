@@ -18,7 +18,7 @@ from helpers import scenes, tiny
 from helpers.calling import complaint, densedist
 from helpers.killing import differences
 
-ON = ["REHEARSAL", "True", "DATASETS.TEST", "['test']", "SOLVER.MAX_ITER", "2"]
+ON = ["TEST.EXAMPLES", "1", "REHEARSAL", "True", "DATASETS.TEST", "['test']", "SOLVER.MAX_ITER", "2"]
 SCENES = ["train", "seg", "--config-file", scenes.STUDENT, *scenes.SMALL, *ON]
 BOXES = ["train", "det", "--config-file", tiny.DIGITS / "retinanet_r10_quarter.yaml", *tiny.SMALL, *ON]
 BOXES[-3] = "('digits_test',)"
@@ -135,7 +135,7 @@ def test_numbers_that_are_not_finite_are_for_the_trainer_to_judge(monkeypatch):
 
 
 def test_only_one_image_is_evaluated_and_drawn(monkeypatch):
-    cfg = DET.load_config(str(tiny.STUDENT), [*tiny.SMALL, *BOXES[-6:]])
+    cfg = DET.load_config(str(tiny.STUDENT), [*tiny.SMALL, *BOXES[-len(ON) :]])
     trainee, seen = DET.build(cfg), []
     forward = type(trainee.model).inference
     monkeypatch.setattr(

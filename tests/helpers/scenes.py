@@ -25,6 +25,8 @@ SMALL = [
     "0",
     "INPUT.CROP_SIZE",
     "[64,64]",
+    "TEST.EXAMPLES",
+    "0",
 ]
 
 

@@ -16,6 +16,7 @@ STUDENT = DIGITS / "faster_rcnn_r10_quarter.yaml"
 TEACHER = DIGITS / "cascade_mask_rcnn_r10t.yaml"
 SMALL = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
 SMALL += ["REHEARSAL", "False", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
+SMALL += ["TEST.EXAMPLES", "0"]
 
 
 def defaults():
