@@ -60,9 +60,10 @@ def test_sigterm_to_the_tool_ends_all_ranks_with_a_checkpoint(running):
 
 
 def test_mistake_that_one_rank_finds_is_one_line(tmp_path):
-    """Its share of the images, not that of the main process, holds the unknown label."""
+    """Its share of the images, not that of the main process, holds the unknown label; nobody looked before."""
     tree = scenes.write_tree(tmp_path / "town", size=(96, 120), ids=(1, 99), count=1)
     keys = ["DATASETS.ROOT", tree, "DATASETS.TEST", "['train']", "OUTPUT_DIR", tmp_path / "out"]
+    keys += ["DATALOADER.CHECK_FILES", "False"]
     argv = [str(word) for word in (*TOOL, *scenes.SMALL, *keys)]
     done = subprocess.run(argv, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
     assert done.returncode == 2
