@@ -65,7 +65,7 @@ COMMON: Mapping[str, Key] = {
     "SOLVER.IMS_PER_BATCH": at_least(1),
     "SOLVER.UNLABELED_IMS_PER_BATCH": at_least(0, default=0),  # added to IMS_PER_BATCH; 0 = as many again
     "SOLVER.OPTIMIZER": one_of("SGD", "AdamW"),
-    "SOLVER.BASE_LR": at_least(0.0),
+    "SOLVER.BASE_LR": above(0, STOCK),
     "SOLVER.BASE_LR_END": at_least(0.0),
     "SOLVER.LR_SCHEDULER_NAME": Key(STOCK, lambda name: name in SCHEDULES, ", ".join(SCHEDULES)),
     "SOLVER.POLY_LR_POWER": at_least(0.0, default=0.9),  # of WarmupPolyLR
