@@ -167,9 +167,10 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
 
 
 def test_two_processes_started_by_num_gpus(tmp_path, teacher_keys):
-    overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys]
+    overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "REHEARSAL", "True"]
     done = command("train", "det", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
     assert done.code == 0, done.err
+    assert "rehearsed a step" in (tmp_path / "log.txt.rank1").read_text()
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
     assert "loss_dist" in (tmp_path / "metrics.json").read_text()
     assert "AP" in json.loads((tmp_path / "results.json").read_text())["bbox"]

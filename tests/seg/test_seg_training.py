@@ -216,9 +216,11 @@ def test_shipped_configs_take_a_training_step():
 
 def test_two_processes_train_with_synchronized_batch_norm_and_count_each_image_once(tmp_path, teacher_keys):
     overrides = [*SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "OUTPUT_DIR", str(tmp_path), "SOLVER.EMA_DECAY", "0.5"]
-    done = command("train", "seg", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
+    done = command("train", "seg", "--config-file", STUDENT, "--num-gpus", "2", *overrides, "REHEARSAL", "True")
     assert done.code == 0, done.err
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
+    for log in ("log.txt", "log.txt.rank1"):
+        assert "rehearsed a step" in (tmp_path / log).read_text()
     alone = load_config(str(STUDENT), [*SHORT, "OUTPUT_DIR", str(tmp_path / "one")])
     evaluate(alone, TASK, str(tmp_path / "model_final.pth"), "--weights")
     assert results(tmp_path / "one") == results(tmp_path)
