@@ -56,7 +56,7 @@ CASES = (
     Case("RKD", (256, 1024), RKDLoss(), formulas.rkd),
 )
 # On the CPU, where threads that wait for each other wait for that process as well.
-BUSY_CASES = tuple(replace(CASES[at], name=f"{CASES[at].name}, a core busy", busy=True) for at in (0, 2))
+BUSY_CASES = tuple(replace(case, name=f"{case.name}, a core busy", busy=True) for case in CASES[:3])
 # What autocast gives on a GPU.
 HALF_CASES = (Case("DIST, 4 Cityscapes crops", (4, 19, 512, 1024), *SOFTMAX, torch.bfloat16),)
 
