@@ -10,6 +10,7 @@ from densedist.common.data.images import DamagedError, check_file, check_image, 
 from densedist.common.data.label_images import no_label, read_label_ids
 from densedist.common.errors import UserError, on_main_process
 from densedist.seg.data.frames import SIDES, Frame
+from densedist.seg.data.reading import turned
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,8 @@ def _check_frame(frame: Frame) -> np.ndarray:
     image, occur = check_image(frame["image"]), np.zeros(256, bool)
     if not frame["label"]:
         return occur
-    if image.orientation != 1:
-        raise DamagedError(
-            f"{frame['image']} is shown turned (EXIF orientation {image.orientation}), and only you know which way its "
-            "label was drawn: turn the pixels, or take the mark out"
-        )
+    if why := turned(image):
+        raise DamagedError(f"{frame['image']} {why}")
     label = check_file(frame["label"], image.size, "in its image")
     if why := no_label(label):
         raise DamagedError(f"{frame['label']} {why}")

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 
+from densedist.common.data.headers import Header, read_header
 from densedist.common.data.label_images import read_label_ids
 from densedist.common.errors import UserError
 from densedist.seg.data.frames import Frame
@@ -31,6 +32,8 @@ class Reader:
             UserError: a file that cannot be read, sizes that disagree, a labelId without a meaning.
         """
         image = _read_image(frame["image"], self.channels)
+        if frame["label"] and (why := turned(read_header(frame["image"]))):
+            raise UserError(f"{frame['image']} {why}")
         label = None if frame["label"] is None else self._train_ids(frame["label"], image.shape[:2])
         if self.transform:
             image, label = self.transform(image, label)
@@ -49,6 +52,16 @@ class Reader:
             ids = sorted(set(label[unknown].tolist()))
             raise UserError(f"{path} holds labelIds {ids}, {UNNAMED}")
         return train_ids
+
+
+def turned(image: Header) -> str | None:
+    """Why an image of that header cannot have a label, in words; None if it can."""
+    if image.orientation == 1:
+        return None
+    return (
+        f"is shown turned (EXIF orientation {image.orientation}), and only you know which way its label was drawn: "
+        "turn the pixels, or take the mark out"
+    )
 
 
 def _read_image(path: str, channels: str) -> np.ndarray:

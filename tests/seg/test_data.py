@@ -185,6 +185,8 @@ def test_turned_images_with_labels_are_named(tmp_path, orientation):
     with pytest.raises(UserError) as refused:
         check_data(cfg)
     assert f"first {file} is shown turned (EXIF orientation {orientation}), and only you know" in str(refused.value)
+    with pytest.raises(UserError, match="is shown turned"):  # where nobody looked before
+        Reader(CLASSES, "RGB")(found(tmp_path, "s0")[0])
 
 
 @pytest.mark.parametrize(
