@@ -3,8 +3,7 @@
 import logging
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -20,13 +19,7 @@ from densedist.det.data.sets import ground_truth
 from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator
 
 logger = logging.getLogger(__name__)
-# Detectron2's words for the rules of a data set, and the package that has them.
-RULES: Mapping[str, str] = {
-    "coco": "pycocotools",
-    "lvis": "lvis",
-    "pascal_voc": "detectron2",
-    "cityscapes_instance": "cityscapesscripts",
-}
+RULES = ("coco", "lvis", "pascal_voc", "cityscapes_instance")  # Detectron2's words for those of a data set
 
 
 def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results:
@@ -76,19 +69,15 @@ def metric(cfg: CfgNode) -> str:
     return f"{first}/{scored}/AP" if others else f"{scored}/AP"
 
 
-def check_rules(cfg: CfgNode, side: str) -> None:
-    """Make sure that the data sets of DATASETS.<side> can be read and, of TEST, scored by their own rules.
+def check_rules(cfg: CfgNode) -> None:
+    """Make sure that the data sets of DATASETS.TEST can be scored by their own rules.
 
     Raises:
-        UserError: naming the data set, and the package that is missing or the rules that are not supported.
+        UserError: naming the data set, and why not.
     """
-    names = list(cfg.DATASETS[side])
+    names = list(cfg.DATASETS.TEST)
     for number, name in enumerate(names):
-        rules, source = _rules(name), f"DATASETS.{side}: data set {name}"
-        if (package := RULES.get(rules)) and find_spec(package) is None:
-            raise UserError(f"{source} needs the package {package}: install it, or take another data set")
-        if side != "TEST":
-            continue
+        rules, source = _rules(name), f"DATASETS.TEST: data set {name}"
         if name in names[:number]:
             raise UserError(f"{source} is named twice: name it once")
         if rules not in RULES:

@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -23,6 +24,9 @@ BUILT_IN = frozenset(
         *(f"voc_{year}_{split}" for year in (2007, 2012) for split in ("trainval", "train", "val", "test")),
     ]
 )
+
+# By the rules of a data set, the package that reads or scores it and need not be here.
+PACKAGES: Mapping[str, str] = {"lvis": "lvis", "cityscapes_instance": "cityscapesscripts"}
 
 
 def register_digits() -> None:
@@ -165,6 +169,8 @@ def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> N
     if name.startswith("digits_"):
         digits.ensure()
     meta = MetadataCatalog.get(name)
+    if (package := PACKAGES.get(meta.get("evaluator_type"))) and find_spec(package) is None:
+        raise UserError(f"{key}: data set {name} needs the package {package}: install it, or take another data set")
     hint = "" if name.startswith("digits_") else " (built-in data sets lie under $DETECTRON2_DATASETS, or ./datasets)"
     if (json_file := meta.get("json_file")) and not Path(json_file).is_file():
         raise UserError(f"{key}: data set {name} has no annotation file {json_file}{hint}")

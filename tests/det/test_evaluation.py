@@ -14,7 +14,6 @@ from PIL import Image
 from torch import nn
 
 from densedist.common.errors import UserError
-from densedist.det import evaluation
 from densedist.det.data import sets
 from densedist.det.evaluation import check_rules, evaluate, is_scored, metric
 from helpers.coco import change, coco, without
@@ -169,29 +168,39 @@ def test_test_sets_without_labels_are_seen(data, content):
 @pytest.mark.parametrize(
     ("rules", "wanted"),
     [
-        ("lvis", "needs the package lvis: install it, or take another data set"),
         ("coco_panoptic_seg", "is scored by the rules coco_panoptic_seg, and here are only those of coco, lvis, "),
         ("cityscapes_instance", "is scored by its masks: set MODEL.MASK_ON to True, or take another data set"),
     ],
 )
-def test_rules_that_cannot_be_followed_are_refused(data, monkeypatch, rules, wanted):
+def test_rules_that_cannot_be_followed_are_refused(data, rules, wanted):
     cfg = config(STUDENT, *data(coco(), "TEST"))
     sets.register_coco_format(cfg)
     MetadataCatalog.remove("data_0")
     MetadataCatalog.get("data_0").set(evaluator_type=rules)
-    monkeypatch.setattr(evaluation, "find_spec", lambda package: None if package == "lvis" else True)
     with pytest.raises(UserError) as refused:
-        check_rules(cfg, "TEST")
+        check_rules(cfg)
     assert str(refused.value).startswith(f"DATASETS.TEST: data set data_0 {wanted}")
+
+
+@pytest.mark.parametrize("side", ["TRAIN", "TEST"])
+def test_data_sets_whose_package_is_not_here_are_refused_by_every_command(monkeypatch, side):
+    monkeypatch.setattr(sets, "find_spec", lambda package: None)
+    cfg = config(STUDENT, f"DATASETS.{side}", "('lvis_v1_val',)", "MODEL.ROI_HEADS.NUM_CLASSES", "1203")
+    check = sets.test_dataset if side == "TEST" else sets.check_datasets
+    with pytest.raises(UserError) as refused:
+        check(cfg)
+    assert str(refused.value) == (
+        f"DATASETS.{side}: data set lvis_v1_val needs the package lvis: install it, or take another data set"
+    )
 
 
 def test_ids_that_only_our_reader_counts(data):
     cfg = config(STUDENT, *data(texts(), "TEST"))
     sets.register_coco_format(cfg)
-    check_rules(cfg, "TEST")
+    check_rules(cfg)
     del MetadataCatalog.get("data_0").normalized
     with pytest.raises(UserError, match=r"no whole numbers, as pycocotools needs them: name it in"):
-        check_rules(cfg, "TEST")
+        check_rules(cfg)
 
 
 @pytest.fixture

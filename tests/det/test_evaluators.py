@@ -152,7 +152,7 @@ def test_each_test_set_has_its_own_files(registered, tmp_path):
 def test_test_set_that_is_named_twice(registered, tmp_path):
     registered("twin", lambda: [entry("a.png")])
     with pytest.raises(UserError, match=r"^DATASETS.TEST: data set twin is named twice: name it once$"):
-        check_rules(cfg_of(tmp_path, "twin", "twin"), "TEST")
+        check_rules(cfg_of(tmp_path, "twin", "twin"))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_some_images_of_cityscapes_have_no_score(cityscapes, tmp_path):
 def test_cityscapes_on_several_machines(cityscapes, tmp_path, monkeypatch):
     monkeypatch.setattr("densedist.det.evaluation.comm.get_world_size", lambda: 2)
     with pytest.raises(UserError, match=r"towns is scored by rules that work on one machine only: give --num-mach"):
-        check_rules(cfg_of(tmp_path, cityscapes, **{"MODEL.MASK_ON": "True"}), "TEST")
+        check_rules(cfg_of(tmp_path, cityscapes, **{"MODEL.MASK_ON": "True"}))
 
 
 @pytest.fixture
