@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,8 @@ class CocoEvaluator(COCOEvaluator):
             super().__init__(name, tasks or None, output_dir=output, kpt_oks_sigmas=sigmas, allow_cached_coco=False)
         if coco is not None:
             self._coco_api, self._do_evaluation = _pycocotools(coco), coco.has_labels
-        self._images, self._usual = images, _of_nothing(cfg)
+        self._images = images
+        self._usual = [*_of_nothing(cfg), *(["keypoints"] if cfg.MODEL.KEYPOINT_ON else [])]
 
     def evaluate(self) -> Any:
         return super().evaluate(self._images)
@@ -164,11 +166,20 @@ class LvisEvaluator(LVISEvaluator):
 
 
 class VocEvaluator(PascalVOCDetectionEvaluator):
-    """Detectron2's, on annotations that are read anew."""
+    """Detectron2's, on annotations that are read anew; a class without objects counts 0, whatever is found of it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         parse_rec.cache_clear()
+        images = Path(self._image_set_path).read_text().splitlines()
+        objects = (a for image in images for a in parse_rec(self._anno_file_template.format(image.strip())))
+        there = {a["name"] for a in objects if not a["difficult"]}
+        self._absent = [number for number, kind in enumerate(self._class_names) if kind not in there]
+
+    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
+        super().process(inputs, outputs)
+        for number in self._absent:  # whose recall would be 0 / 0, and the mean over all classes as well
+            self._predictions.pop(number, None)
 
 
 class CityscapesEvaluator(CityscapesInstanceEvaluator):

@@ -157,7 +157,8 @@ def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], 
             "Detectron2 refuses: set their iscrowd to 1 instead, or remove them"
         )
     sizes = {image["id"]: (image["height"], image["width"]) for image in others[0]}
-    result, filled = [], 0
+    poses = [entry["keypoints"] for entry in entries if isinstance(entry.get("keypoints"), list)]
+    result, filled, points = [], 0, max(map(len, poses), default=0)
     for number, entry in enumerate(entries, 1):
         given = entry.get("id", f"number {number - 1}")
         where = f"{json_file}: annotation {given}"
@@ -169,6 +170,7 @@ def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], 
         annotation = {key: value for key, value in entry.items() if key != "segmentation"}
         annotation |= {"id": number, "given": given, "image_id": image, "category_id": category}
         annotation |= {"bbox": box, "iscrowd": crowd, "area": area}
+        annotation |= _pose(entry, points) if points else {}
         try:
             mask = readable(entry.get("segmentation"), *sizes[image])
         except UnreadableError as error:
@@ -186,6 +188,13 @@ def _box(entry: Entry, where: str) -> list[float]:
     if not (isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)):
         raise UserError(f"{where}: bbox is {box!r}: want [x, y, w, h]")
     return box
+
+
+def _pose(entry: Entry, length: int) -> Entry:
+    """What pycocotools asks of every object where one has keypoints; those without a visible one do not count."""
+    keypoints = entry.get("keypoints") or [0] * length
+    visible = sum(bool(seen) for seen in keypoints[2::3])
+    return {"keypoints": keypoints, "num_keypoints": entry.get("num_keypoints", visible)}
 
 
 def _crowd(entry: Entry, where: str) -> int:

@@ -98,6 +98,55 @@ def test_corrected_annotations_of_pascal_voc_are_scored(voc, tmp_path):
     assert evaluate(cfg, Sees(1))["bbox"] == {"AP": 0, "AP50": 0, "AP75": 0}
 
 
+@pytest.mark.parametrize("year", [2007, 2012])
+def test_what_is_found_of_a_class_without_objects_leaves_a_number(voc, tmp_path, year):
+    """Recall of no objects is 0 / 0, and the year 2012 would make NaN of the mean over all classes."""
+    del MetadataCatalog.get(voc).year
+    MetadataCatalog.get(voc).year = year
+    cfg = cfg_of(tmp_path, voc)
+    right, wrong = Sees(1, (5, 5, 25, 25)), Sees(7, (5, 5, 25, 25))
+    assert evaluate(cfg, wrong)["bbox"]["AP50"] == 0
+
+    class Both(nn.Module):
+        def forward(self, inputs):
+            pairs = zip(right(inputs), wrong(inputs), strict=True)
+            return [{"instances": Instances.cat([a["instances"], b["instances"]])} for a, b in pairs]
+
+    assert evaluate(cfg, Both())["bbox"]["AP50"] == pytest.approx(100 / 20)
+
+
+class Poses(Sees):
+    """Has the two points of `posed`, too; Detectron2 counts from the corner of a pixel."""
+
+    def found(self, size):
+        found = super().found(size)
+        found.pred_keypoints = torch.tensor([[6.5, 6.5, 1], [20.5, 20.5, 1]]).repeat(len(found), 1, 1)
+        return found
+
+
+def posed(*keys):
+    """Two objects of class 1 with points, of which keys are kept, and one without."""
+    content = coco()
+    for a in content["annotations"]:
+        values = {"keypoints": [6, 6, 2, 20, 20, 2], "num_keypoints": 2}
+        a |= {"category_id": 1} | {key: values[key] for key in keys}
+    content["annotations"].append({"id": 99, "image_id": 0, "category_id": 1, "bbox": [30, 30, 10, 10], "iscrowd": 0})
+    return content
+
+
+@pytest.mark.parametrize("keys", [("keypoints", "num_keypoints"), ("keypoints",)])
+@pytest.mark.parametrize(("model", "wanted"), [(Poses(1, (5, 5, 25, 25)), 100), (Poses(1), 0)])
+def test_keypoints_are_scored_as_they_are_given(data, tmp_path, keys, model, wanted):
+    """Objects without points do not count, as in COCO's own file; finding nothing is 0."""
+    overrides = [*data(posed(*keys), "TEST"), "DATASETS.TRAIN", "('data_0',)", "OUTPUT_DIR", tmp_path / "out"]
+    keys = ["MODEL.KEYPOINT_ON", "True", "TEST.KEYPOINT_OKS_SIGMAS", "[0.05, 0.05]"]
+    cfg = config(STUDENT, *overrides, *keys)
+    sets.register_coco_format(cfg)
+    MetadataCatalog.get("data_0").set(keypoint_names=["a", "b"], keypoint_flip_map=[("a", "b")])
+    found = evaluate(cfg, model)
+    assert found["keypoints"]["AP"] == pytest.approx(wanted, abs=0.01)
+
+
 def test_export_is_compared_by_coco_rules_on_pascal_voc(voc, tmp_path):
     """On some images: VOC's rules know all or none. Nothing stays behind."""
     cfg = cfg_of(tmp_path, voc)
