@@ -40,11 +40,11 @@ def draw(outcomes: Outcomes, file: Path) -> None:
 def _curve(
     axis: Axes, label: str, of_seeds: Mapping[int, Outcome], color: str, place: Callable[[Point], float]
 ) -> None:
-    curves = [outcome.curve for outcome in of_seeds.values() if outcome.value is not None]
-    # Seeds are evaluated at the same iterations, unless the period was changed between them.
-    length = min(len(curve) for curve in curves)
-    x = np.mean([[place(point) for point in curve[-length:]] for curve in curves], 0)
-    y = np.array([[point.value for point in curve[-length:]] for curve in curves])
+    curves = [{point.iteration: point for point in o.curve} for o in of_seeds.values() if o.value is not None]
+    # Seeds share them, unless the period was changed between them or a score on the way is undefined.
+    shared = sorted(set.intersection(*map(set, curves)))
+    x = np.mean([[place(curve[iteration]) for iteration in shared] for curve in curves], 0)
+    y = np.array([[curve[iteration].value for iteration in shared] for curve in curves])
     axis.plot(x, y.mean(0), color=color, label=label, marker="o", markersize=3)
     axis.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.2, linewidth=0)
 

@@ -61,8 +61,12 @@ class Study:
             UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
         """
         cfg = self._load([])  # imports what it names, losses among them
+        if not cfg.DATASETS.TEST:
+            raise UserError("DATASETS.TEST is empty: name a data set to compare on")
         if not self.task.is_scored(cfg):
-            raise UserError(f"DATASETS.TEST: nothing to compare by: {list(cfg.DATASETS.TEST)} has no labels")
+            names = ", ".join(cfg.DATASETS.TEST)
+            bare = f"{names} has no labels" if len(cfg.DATASETS.TEST) == 1 else f"not all of {names} have labels"
+            raise UserError(f"DATASETS.TEST: nothing to compare by: {bare}")
         for method in self.methods:
             cfg = self._load(self._words(method, 0))
             if method != NONE and not is_on(cfg.DISTILL):

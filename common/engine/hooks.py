@@ -1,5 +1,6 @@
 """What happens around the steps of a run, beside Detectron2's own hooks."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.engine.preemption import Preemption
 from densedist.common.engine.run_folder import BEST, FINAL, RunCheckpointer, damage, save_checkpoint
 from densedist.common.randomness import seed_all
+
+logger = logging.getLogger(__name__)
 
 
 class Clock(HookBase):
@@ -155,6 +158,8 @@ class KeepBest(HookBase):
 
     def after_train(self) -> None:
         self.after_step()  # the last evaluation comes after the last step
+        if self._best == -math.inf and self.trainer.iter >= self.trainer.max_iter:  # else it was cut short
+            logger.info(f"no {BEST}: {self._metric} is not defined in any evaluation")
 
 
 class AtEnd(HookBase):

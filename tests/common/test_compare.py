@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from densedist.common.compare.methods import switches
 from densedist.common.compare.outcome import Outcome, gain, outcome, spread
+from densedist.common.compare.picture import draw
 from densedist.common.compare.report import markdown, verdicts
 from densedist.common.compare.study import Study
 from densedist.common.compare.workers import Run, train_all
@@ -23,7 +25,7 @@ from densedist.det.config import GRAMMAR
 from helpers.processes import server  # noqa: F401  whose processes have imported everything
 
 TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
-LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)"]
+LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)", "DATASETS.TEST", "('t',)"]
 # Seconds an iteration takes.
 PACE = {"none": 0.1, "kd": 0.15, "dist": 0.2}
 
@@ -38,7 +40,7 @@ def build(cfg):
 
 
 def is_scored(cfg):
-    return list(cfg.DATASETS.TEST) != ["bare"]
+    return "bare" not in cfg.DATASETS.TEST
 
 
 TASK = SimpleNamespace(load_config=load_config, build=build, is_scored=is_scored)
@@ -214,11 +216,20 @@ def test_student_that_cannot_be_built_is_found_before_any_training(tmp_path):
     assert not train.trained
 
 
-def test_test_data_without_labels_is_refused_before_any_training(tmp_path):
+@pytest.mark.parametrize(
+    ("test", "wanted"),
+    [
+        ("('bare',)", "DATASETS.TEST: nothing to compare by: bare has no labels"),
+        ("('t', 'bare')", "DATASETS.TEST: nothing to compare by: not all of t, bare have labels"),
+        ("()", "DATASETS.TEST is empty: name a data set to compare on"),
+    ],
+)
+def test_test_data_without_labels_is_refused_before_any_training(tmp_path, test, wanted):
     train = Trainer({"none": 1.0})
-    study = Study(TASK, "c.yaml", ["none"], [0], tmp_path, ["DATASETS.TEST", "('bare',)"], train=train)
-    with pytest.raises(UserError, match=r"DATASETS.TEST: nothing to compare by: .'bare'. has no labels"):
+    study = Study(TASK, "c.yaml", ["none"], [0], tmp_path, ["DATASETS.TEST", test], train=train)
+    with pytest.raises(UserError) as refused:
         study.run()
+    assert str(refused.value) == wanted
     assert not train.trained
 
 
@@ -286,6 +297,22 @@ def test_students_that_find_nothing_do_not_differ():
     found = outcomes(none=[0.0, 0.0], kd=[0.0, 0.0])
     assert verdicts(found)[0] == "kd: no significant difference: 0.0 better [+0.0, +0.0] than none"
     assert "| none     | 0.0 ± 0.0 |" in markdown(found, "")
+
+
+def test_curves_are_means_of_the_same_iterations(tmp_path, monkeypatch):
+    """Where an evaluation of one seed on the way is undefined."""
+    drawn, plot = [], Axes.plot
+
+    def spy(axis, x, y, *args, **options):
+        drawn.append((list(x), list(y)))
+        return plot(axis, x, y, *args, **options)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    whole = [Point(60, 6.0, 2.0), Point(80, 8.0, 9.0), Point(100, 10.0, 4.0)]
+    partly = [Point(60, 8.0, 4.0), Point(100, 12.0, 6.0)]
+    found = {seed: Outcome("bbox/AP", c[-1].value, 100, 10.0, c) for seed, c in enumerate((whole, partly))}
+    draw({"kd": found}, tmp_path / "curves.png")
+    assert drawn[:2] == [([60, 100], [3.0, 5.0]), ([7.0, 11.0], [3.0, 5.0])]
 
 
 def in_a_process(cfg, task, resume):
