@@ -195,7 +195,8 @@ def _check_anchors(student: Any, teacher: Any) -> None:
     levels = (getattr(generator, "cell_anchors", ()) for generator in (student, teacher))
     for stride, ours, theirs in zip(student.strides, *levels, strict=False):
         tolerance = max(1e-3, torch.finfo(theirs.dtype).eps)
-        ours, theirs = ours.float(), theirs.float()
+        # The student is moved to the teacher's device only when it is built.
+        ours, theirs = ours.float().cpu(), theirs.float().cpu()
         if not torch.allclose(ours, theirs, tolerance, tolerance):
             number = int((ours - theirs).abs().amax(1).argmax())
             first, second = (

@@ -162,6 +162,35 @@ def test_anchors_that_differ_by_rounding_only(tmp_path, precision):
     build(*keys, "DISTILL.TEACHER.PRECISION", precision)
 
 
+class Elsewhere(torch.Tensor):
+    """A tensor as if on a GPU: with one on the CPU there is no operation, but cpu() brings it back."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        if any(type(x) is torch.Tensor for x in args):
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def test_anchors_are_compared_with_those_of_a_teacher_on_a_gpu(teacher_keys):
+    """The student follows it there only when it is built."""
+    model = build(*teacher_keys)
+    teacher = model.distillation.teacher
+    anchors = teacher.model.anchor_generator.cell_anchors
+
+    def on_a_gpu(scale):
+        for name, value in list(anchors.named_buffers()):
+            anchors.register_buffer(name, (value * scale).as_subclass(Elsewhere), persistent=False)
+
+    on_a_gpu(scale=1)
+    model.check_pair(teacher)
+    on_a_gpu(scale=2)
+    with pytest.raises(UserError, match=r"^MODEL\.ANCHOR_GENERATOR\.SIZES and ASPECT_RATIOS: anchor .* at stride 8 is"):
+        model.check_pair(teacher)
+
+
 def test_two_stage_teacher_is_refused():
     keys = ["DISTILL.TEACHER.CONFIG_FILE", str(DIGITS / "cascade_mask_rcnn_r10t.yaml"), "DISTILL.TEACHER.WEIGHTS", "x"]
     with pytest.raises(UserError, match="GeneralizedRCNN is no RetinaNet"):
