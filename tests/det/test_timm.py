@@ -57,13 +57,19 @@ def trained(name, norm, levels=LEVELS):
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv4_conv_small", "regnety_002"])
-def test_every_norm_gives_the_same_maps(name):
+def test_every_norm_gives_the_same_maps(monkeypatch, name):
     """The last two have their activations inside their batch norms."""
     wanted = trained(name, "BN")
     images = torch.rand(1, 3, 64, 64)
     weights = wanted.state_dict()
-    for norm in ("SyncBN", "FrozenBN"):
-        other = TimmBackbone(name, LEVELS, norm=norm).eval()
+    # As with two processes, on GPUs and on CPUs: in one there is nothing to synchronize.
+    cases = ("SyncBN", 2, True), ("SyncBN", 2, False), ("SyncBN", 1, False), ("FrozenBN", 1, False)
+    for norm, processes, gpu in cases:
+        with monkeypatch.context() as here:
+            here.setattr(batch_norm.comm, "get_world_size", lambda count=processes: count)
+            here.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+            other = TimmBackbone(name, LEVELS, norm=norm).eval()
+        assert batch_norm.has_local_batch_norm(other) == (norm == "SyncBN" and processes == 1)
         other.load_state_dict(weights)
         for level, found in other(images).items():
             torch.testing.assert_close(found, wanted(images)[level], rtol=1e-4, atol=1e-5)
