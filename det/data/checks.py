@@ -42,16 +42,17 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
         names: list[str] = []
         for name in cfg.DATASETS[side]:
             source = f"DATASETS.{side}: data set {name}"
-            coco = sets.ground_truth(name) or _of_dicts(name)
+            root, coco = MetadataCatalog.get(name).get("image_root") or "", sets.ground_truth(name)
+            if coco is None:
+                root, coco = "", _of_dicts(name)
             if not coco.images:
                 raise UserError(f"{source} is empty: {coco.source} names no image")
             if side != "UNLABELED" and coco.has_labels:
                 _check_labels(cfg, coco, f"DATASETS.{side}", name)
                 known = {category["id"]: category["name"] for category in coco.categories}
-                counts.update(known[a["category_id"]] for a in coco.objects)
+                counts.update(known.get(a["category_id"], "") for a in coco.objects)
                 names = names or coco.names
             if cfg.DATALOADER.CHECK_FILES:
-                root = MetadataCatalog.get(name).get("image_root") or ""
                 images = [i | {"file_name": os.path.join(root, i["file_name"])} for i in coco.images]
                 check_images(images, _check_image, source)
         if bare := [name for name in names if not counts[name]]:
@@ -66,15 +67,16 @@ def _of_dicts(name: str) -> Coco:
     for number, d in enumerate(dicts, 1):
         images.append({key: d[key] for key in ("file_name", "height", "width") if key in d} | {"id": number})
         for a in d.get("annotations", []) if {"height", "width"} <= set(d) else []:
-            box = (
-                BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS) if len(a["bbox"]) == 4 else a["bbox"]
-            )
-            given = f"of image {d['file_name']}"
-            annotations.append(a | {"bbox": box, "iscrowd": a.get("iscrowd", 0), "image_id": number, "given": given})
+            if len(a["bbox"]) == 4:  # rotated ones have an angle
+                box = BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS)
+                about = {"iscrowd": a.get("iscrowd", 0), "image_id": number, "given": f"of image {d['file_name']}"}
+                annotations.append(a | about | {"bbox": box})
     classes = sets.class_names([name]) or []
     categories = [{"id": number, "name": class_name} for number, class_name in enumerate(classes)]
+    # What cannot be judged in full, as rotated boxes, is left to Detectron2.
+    whole = len(annotations) == sum(len(d.get("annotations", [])) for d in dicts)
     labeled = any("annotations" in d for d in dicts)
-    return Coco(name, images, categories, annotations, labeled and bool(classes))
+    return Coco(name, images, categories, annotations, labeled and whole and bool(classes))
 
 
 def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:

@@ -192,7 +192,8 @@ def _box(entry: Entry, where: str) -> list[float]:
 
 def _pose(entry: Entry, length: int) -> Entry:
     """What pycocotools asks of every object where one has keypoints; those without a visible one do not count."""
-    keypoints = entry.get("keypoints") or [0] * length
+    given = entry.get("keypoints")
+    keypoints = given if isinstance(given, list) and given else [0] * length
     visible = sum(bool(seen) for seen in keypoints[2::3])
     return {"keypoints": keypoints, "num_keypoints": entry.get("num_keypoints", visible)}
 

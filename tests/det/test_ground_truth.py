@@ -1,14 +1,14 @@
 """Ground truth has one form, whatever the file has, and boxes in another form are recognized."""
 
-import contextlib
-import io
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
@@ -316,8 +316,41 @@ def test_a_corrected_file_is_seen_in_the_same_process(data, tmp_path):
     sets.register_coco_format(cfg)
     DatasetCatalog.get("data_0")
     content["categories"][0]["name"] = "zero"
-    with contextlib.redirect_stdout(io.StringIO()):
-        (tmp_path / "data_0" / "a.json").write_text(json.dumps(content))
+    (tmp_path / "data_0" / "a.json").write_text(json.dumps(content))
     sets.register_coco_format(cfg)
     DatasetCatalog.get("data_0")
     assert sets.class_names(["data_0"])[0] == "zero"
+
+
+def by_hand(cfg, **more):
+    """The data set registered as a function of dicts, whose files lie where they say, not below image_root again."""
+    sets.register_coco_format(cfg)
+    root = MetadataCatalog.get("data_0").image_root
+    dicts = [d | {"file_name": os.path.relpath(d["file_name"])} for d in DatasetCatalog.get("data_0")]
+    DatasetCatalog.remove("data_0")
+    MetadataCatalog.remove("data_0")
+    DatasetCatalog.register("data_0", lambda: dicts)
+    MetadataCatalog.get("data_0").set(thing_classes=list(CLASSES), image_root=os.path.relpath(root), **more)
+    return dicts
+
+
+@pytest.mark.parametrize("built_in", [False, True])
+def test_files_of_dicts_are_where_they_say(data, monkeypatch, built_in):
+    """As those of Detectron2's own data sets, under ./datasets."""
+    cfg = config(STUDENT, *data(coco()))
+    by_hand(cfg, evaluator_type="coco")
+    if built_in:
+        monkeypatch.setattr(sets, "BUILT_IN", {"data_0"})
+    checks.check_data(cfg, "TRAIN")
+
+
+def test_rotated_boxes_and_classes_without_a_name_are_left_to_detectron2(data):
+    cfg = config(STUDENT, *data(coco()))
+    dicts = by_hand(cfg)
+    dicts[0]["annotations"][0] |= {"bbox": [15, 15, 20, 20, 30], "bbox_mode": BoxMode.XYWHA_ABS}
+    checks.check_data(cfg, "TRAIN")
+    dicts[1]["annotations"][0] |= dicts[0]["annotations"][0]
+    checks.check_data(cfg, "TRAIN")
+    for d in dicts:
+        d["annotations"][0] |= {"bbox": [5, 5, 20, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 99}
+    checks.check_data(cfg, "TRAIN")
