@@ -82,6 +82,8 @@ class Task:
             names the weights in messages.
         load_weights: let a student start from (student, MODEL.WEIGHTS, the key's name, MODEL.TRUST_PICKLE).
         plain: of (a model of load_model, cfg) what stock Detectron2 or SMP would build.
+        prepare: make what the training of (cfg, trainee) finds on disk, and nobody else has made yet; the seconds that
+            this has taken, by whichever run. All processes call it.
         training_batches: of (cfg), which has the data sets looked up, a function that gives endless batches for this
             process from a position on.
         evaluate: scores in percent of (cfg, model) on DATASETS.TEST, or on the first images of it, as many as a third
@@ -108,6 +110,7 @@ class Task:
     load_model: Callable[[CfgNode, str, str], nn.Module]
     load_weights: Callable[[Any, str, str, bool], None]
     plain: Callable[[Any, CfgNode], nn.Module]
+    prepare: Callable[[CfgNode, Trainee], float]
     training_batches: Callable[[CfgNode], Callable[[RunPosition], Batches]]
     evaluate: Callable[..., Results]
     is_scored: Callable[[CfgNode], bool]

@@ -24,6 +24,7 @@ TASK = Task(
     load_model=load_model,
     load_weights=load_weights,
     plain=stock_model,
+    prepare=lambda *_: 0.0,
     training_batches=training_batches,
     evaluate=evaluate,
     is_scored=is_scored,

@@ -13,12 +13,13 @@ from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.task import Trainee
+from densedist.seg.cache import CachedTeacher
 from densedist.seg.config import load_config, without_distillation
 from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
 from densedist.seg.network import Network, build_network, load_network
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.taps import tap_specs
+from densedist.seg.taps import CLASS_LOGITS, tap_specs
 from densedist.seg.teacher import SegTeacher, load_teacher
 
 
@@ -61,9 +62,18 @@ def wrap(network: Network, cfg: CfgNode, distillation: Distillation[SegTeacher] 
 def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | None:
     if not is_on(cfg.DISTILL):
         return None
-    teacher, count, weight = load_teacher(cfg), len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
+    cached = bool(cfg.DISTILL.TEACHER.CACHE)
+    teacher = load_teacher(cfg, CachedTeacher if cached else SegTeacher)
+    count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
-    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps))
+    distiller = build_distiller(cfg, student_taps, teacher_taps)
+    for term in distiller.terms:
+        if cached and term.tap not in CLASS_LOGITS:
+            raise UserError(
+                f"DISTILL.TEACHER.CACHE keeps class logits alone, but DISTILL.{term.name.upper()} compares {term.tap}: "
+                "leave the key empty, or switch this loss off"
+            )
+    return Distillation(teacher, distiller)
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:

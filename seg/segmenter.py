@@ -1,6 +1,6 @@
 """Segmentation by the contract of Detectron2's models: losses in training, predictions in evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.distillation import Distillation
+from densedist.common.distill.taps import Taps
 from densedist.common.distributed import mean_over_processes
 from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
@@ -69,17 +70,25 @@ class Segmenter(nn.Module):
         if self.distillation is None:
             return losses
         distiller = self.distillation.distiller
-        teacher = self.distillation.teacher.output(images, student, batch.shape[2:])
+        teacher, seen = self.distillation.teacher.for_batch(batched_inputs, student, batch.shape[2:])
         small = nearest(labels, student["features"].shape[2:])
         ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
-        valid = None
-        if not self.ignored_pixels:
-            # Where nothing is labeled, nothing is ignored.
-            counts = labels != IGNORE
-            counts[["sem_seg" not in sample for sample in batched_inputs]] = True
-            logits = {name: tap for name, tap in ours.items() if name in CLASS_LOGITS}
-            valid = {name: [nearest(counts, tap[0].shape[2:])] for name, tap in logits.items()}
-        return losses | distiller(ours, theirs, valid)
+        return losses | distiller(ours, theirs, self._valid(batched_inputs, labels, ours, seen))
+
+    def _valid(
+        self, batched_inputs: list[dict], labels: Tensor, ours: Taps, seen: Mapping[str, Tensor]
+    ) -> dict[str, list[Tensor]]:
+        """For taps of class logits the places that count; without an entry all do."""
+        valid = {name: [seen[of]] for name, of in CLASS_LOGITS.items() if name in ours and of in seen}
+        if self.ignored_pixels:
+            return valid
+        # Where nothing is labeled, nothing is ignored.
+        counts = labels != IGNORE
+        counts[["sem_seg" not in sample for sample in batched_inputs]] = True
+        for name in ours.keys() & CLASS_LOGITS.keys():
+            labeled = nearest(counts, ours[name][0].shape[2:])
+            valid[name] = [labeled & mask for mask in valid.get(name, [labeled])]
+        return valid
 
     def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
         device = self.network.mean.device

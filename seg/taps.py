@@ -10,7 +10,8 @@ from densedist.common.distill.taps import TapSpec, per_cell, per_class, per_imag
 from densedist.common.losses.checks import widen
 from densedist.seg.network import Network
 
-CLASS_LOGITS = ("cls_logits", "logit_maps", "aux_logits")  # the taps with a row for each pixel
+# The taps with a row for each pixel, and of which of a network's outputs each is.
+CLASS_LOGITS = {"cls_logits": "cls_logits", "logit_maps": "cls_logits", "aux_logits": "aux_logits"}
 
 
 def tap_specs(network: Network, classes: int, aux_weight: float) -> dict[str, TapSpec]:
@@ -38,15 +39,14 @@ def taps(needed: Collection[str], output: Mapping[str, Tensor], labels: Tensor) 
         output: of seg.network.Network.
         labels: trainIds (N, h, w) at the resolution of the features.
     """
-    features = output["features"]
     make = {
         "cls_logits": lambda: output["cls_logits"],
         "logit_maps": lambda: output["cls_logits"],
         "aux_logits": lambda: output["aux_logits"],
-        "features": lambda: features,
-        "images": lambda: per_image(features),
-        "cells": lambda: per_cell(features),
-        "classes": lambda: per_class(features, labels),
+        "features": lambda: output["features"],
+        "images": lambda: per_image(output["features"]),
+        "cells": lambda: per_cell(output["features"]),
+        "classes": lambda: per_class(output["features"], labels),
     }
     return {name: [tap()] for name, tap in make.items() if name in needed}
 
@@ -87,6 +87,20 @@ def _line(maps: Tensor, dim: int, places: int, pixels: int, wanted: int) -> Tens
     weight = (at - low).to(maps.dtype).view(-1, *[1] * (maps.dim() - 1 - dim))
     above = (low + 1).clamp(max=last)
     return maps.index_select(dim, low).lerp(maps.index_select(dim, above), weight)
+
+
+def sample_at(maps: Tensor, places: Tensor, pixels: Sequence[int]) -> Tensor:
+    """(C, h, w) -> (C, a, b): bilinear, at any places (2, a, b) given as x and y in pixels; NaN where a place is NaN.
+
+    Args:
+        maps: over an image of `pixels` (height, width), corner places on corner pixels; beyond it they have their
+            border's values.
+    """
+    last = places.new_tensor([max(pixels[1] - 1, 1), max(pixels[0] - 1, 1)])
+    grid = 2 * places.movedim(0, -1) / last - 1
+    known = grid.isfinite().all(-1)
+    found = F.grid_sample(maps[None], grid.nan_to_num()[None], padding_mode="border", align_corners=True)[0]
+    return found.where(known, torch.nan)
 
 
 def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Segmentation as the engine and the commands see it."""
 
 from densedist.common.task import Task
+from densedist.seg.cache import fill_cache
 from densedist.seg.config import load_config, read_config
 from densedist.seg.data.checks import check_data
 from densedist.seg.data.loading import training_batches
@@ -24,6 +25,7 @@ TASK = Task(
     load_model=load_model,
     load_weights=load_weights,
     plain=smp_model,
+    prepare=fill_cache,
     training_batches=training_batches,
     evaluate=evaluate,
     is_scored=is_scored,

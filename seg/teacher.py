@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -23,6 +24,12 @@ logger = logging.getLogger(__name__)
 class SegTeacher(Teacher[Network]):
     """A frozen network."""
 
+    def for_batch(
+        self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """output() for training samples, and for those maps that are not of all places which are, bool (N, h, w)."""
+        return self.output([sample["image"] for sample in samples], student, size), {}
+
     def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
         """The teacher's output for those parts of it that the student has, at the student's places in the images.
 
@@ -41,7 +48,7 @@ class SegTeacher(Teacher[Network]):
         }
 
 
-def load_teacher(student_cfg: CfgNode) -> SegTeacher:
+def load_teacher(student_cfg: CfgNode, kind: type[SegTeacher] = SegTeacher) -> SegTeacher:
     """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
 
     WEIGHTS may be a folder of SMP's save_pretrained. Without CONFIG_FILE it is then taken to want what the
@@ -69,7 +76,7 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
             cfg = get_cfg()
             network = _from_smp_folder(student_cfg, cfg)
     check_trained(network.smp, f"{key}: {node.WEIGHTS}")
-    return SegTeacher(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT, precision(student_cfg))
+    return kind(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT, precision(student_cfg))
 
 
 def _from_smp_folder(student_cfg: CfgNode, defaults: CfgNode) -> Network:

@@ -65,6 +65,10 @@ def build_loader(
     first = position.iteration * cfg.SOLVER.ACCUMULATION_STEPS
     batches = _Batches(indices, images_per_process(cfg, images, key), first, groups)
     workers = cfg.DATALOADER.NUM_WORKERS
+    if workers:
+        # Forked while threads of OpenCV's pool hold its lock, a worker would wait for it forever; and in every worker
+        # a pool of its own would take all cores.
+        cv2.setNumThreads(1)
     return DataLoader(
         _Seeded(DatasetFromList(list(items), copy=False), mapper, (position.seed, name)),
         batch_sampler=batches,
@@ -160,7 +164,6 @@ def _as_it_is(batch: list[Sample]) -> list[Sample]:
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)  # its own pool would take all cores, in every worker
     _outlive_sigterm()
 
 

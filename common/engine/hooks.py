@@ -25,10 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 class Clock(HookBase):
-    """Logs train_seconds: time spent in training steps so far, evaluation and checkpoints left out."""
+    """Logs train_seconds: time spent in training steps so far, evaluation and checkpoints left out.
 
-    def __init__(self) -> None:
-        self._seconds = 0.0
+    Args:
+        once: seconds that were spent before the first step, logged as once_seconds.
+    """
+
+    def __init__(self, once: float = 0.0) -> None:
+        self._seconds, self._once = 0.0, once
 
     def before_step(self) -> None:
         self._start = time.perf_counter()
@@ -36,6 +40,8 @@ class Clock(HookBase):
     def after_step(self) -> None:
         self._seconds += time.perf_counter() - self._start
         self.trainer.storage.put_scalar("train_seconds", self._seconds, smoothing_hint=False)
+        if self._once:
+            self.trainer.storage.put_scalar("once_seconds", self._once, smoothing_hint=False)
 
     def state_dict(self) -> dict:
         return {"seconds": self._seconds}

@@ -74,6 +74,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
     is_main = comm.is_main_process()
     trackers = build_trackers(cfg) if is_main else []
     task.load_weights(student, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE)
+    once = task.prepare(cfg, trainee)
     batches_from = task.training_batches(cfg)
     unused = trainee.unused_parameters
     # What TorchScript rounds otherwise after its first calls would differ after a resume. On a GPU speed counts more.
@@ -116,7 +117,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
         write_report(output, plan, metric, _machine(cfg), picture)
 
     with exact(), Preemption(trainer.device) as preemption:
-        trainer.register_hooks([Clock(), hooks.IterationTimer(), SeedEachStep()])
+        trainer.register_hooks([Clock(once), hooks.IterationTimer(), SeedEachStep()])
         trainer.register_hooks([hooks.LRScheduler(optimizer, build_schedule(cfg, optimizer)), ema])
         # Before the evaluation, so that a failed one loses nothing.
         trainer.register_hooks([SaveCheckpoints(checkpointer, cfg, preemption)])

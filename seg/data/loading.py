@@ -1,6 +1,7 @@
 """Batches of training samples, in the order that the seed decides, and the test frames one by one."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
@@ -8,7 +9,9 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
 from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
+from densedist.common.distill.build import is_on
 from densedist.common.randomness import RunPosition
+from densedist.seg.cache import CachedReader, open_cache
 from densedist.seg.data.frames import Frame, training_frames, unlabeled_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import training_transform
@@ -21,7 +24,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED.
     """
-    reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg))
+    reader = _training_reader(cfg)
     labeled, unlabeled = training_frames(cfg), unlabeled_frames(cfg)
 
     def batches(dataset: list[Frame], position: RunPosition, images: int, key: str) -> Batches:
@@ -33,6 +36,13 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
         lambda images: batches(labeled, position, images, "SOLVER.IMS_PER_BATCH"),
         lambda images: batches(unlabeled, position, images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
     )
+
+
+def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:
+    classes, channels, transform = Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg)
+    if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL):
+        return CachedReader(Reader(classes, channels), transform, open_cache(cfg))
+    return Reader(classes, channels, transform)
 
 
 def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:

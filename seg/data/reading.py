@@ -31,17 +31,21 @@ class Reader:
         Raises:
             UserError: a file that cannot be read, sizes that disagree, a labelId without a meaning.
         """
+        image, label = self.read(frame)
+        if self.transform:
+            image, label = self.transform(image, label)
+        return as_sample(frame, image, label)
+
+    def read(self, frame: Frame) -> tuple[np.ndarray, np.ndarray | None]:
+        """The image (H, W, 3) as it lies there, and the trainIds (H, W) if there are any.
+
+        Raises:
+            UserError: see above.
+        """
         image = _read_image(frame["image"], self.channels)
         if frame["label"] and (why := turned(read_header(frame["image"]))):
             raise UserError(f"{frame['image']} {why}")
-        label = None if frame["label"] is None else self._train_ids(frame["label"], image.shape[:2])
-        if self.transform:
-            image, label = self.transform(image, label)
-        sample: dict[str, Any] = {"name": frame["name"], "height": image.shape[0], "width": image.shape[1]}
-        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        if label is not None:
-            sample["sem_seg"] = torch.from_numpy(label.astype(np.int64))
-        return sample
+        return image, None if frame["label"] is None else self._train_ids(frame["label"], image.shape[:2])
 
     def _train_ids(self, path: str, size: tuple[int, ...]) -> np.ndarray:
         label = read_label_ids(path)
@@ -52,6 +56,15 @@ class Reader:
             ids = sorted(set(label[unknown].tolist()))
             raise UserError(f"{path} holds labelIds {ids}, {UNNAMED}")
         return train_ids
+
+
+def as_sample(frame: Frame, image: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
+    """A sample of an image (H, W, 3) and trainIds (H, W), as Reader gives it."""
+    sample: dict[str, Any] = {"name": frame["name"], "height": image.shape[0], "width": image.shape[1]}
+    sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if label is not None:
+        sample["sem_seg"] = torch.from_numpy(label.astype(np.int64))
+    return sample
 
 
 def turned(image: Header) -> str | None:

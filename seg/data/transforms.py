@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -11,10 +12,14 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the netwo
 import albumentations as A
 import cv2
 import numpy as np
+import torch
 from detectron2.config import CfgNode
+from torch.nn import functional as F
 
 from densedist.seg.labels import IGNORE
 
+# In pixels. Between places of a grid they are interpolated: the same for all that scales, crops and mirrors.
+GRID = 8
 # image (H, W, 3) and trainIds (H, W), if there are any, in; both of another size out
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
 
@@ -41,7 +46,9 @@ class _ScaledCrop(A.DualTransform):
         return scaled_crop(img, scale, corner, size, cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: np.ndarray, scale: Fraction, corner: Any, size: Any, **params: Any) -> np.ndarray:
-        return scaled_crop(mask, scale, corner, size, cv2.INTER_NEAREST)
+        # Of places as of an image: a pixel between two shows what lies between them.
+        interpolation = cv2.INTER_LINEAR if mask.dtype == np.float32 else cv2.INTER_NEAREST
+        return scaled_crop(mask, scale, corner, size, interpolation)
 
 
 class TrainingTransform:
@@ -61,14 +68,42 @@ class TrainingTransform:
                 _ScaledCrop(scales, crop_size),
                 A.PadIfNeeded(height, width, position="top_left", fill=tuple(padding), fill_mask=IGNORE),
                 A.HorizontalFlip(p=0.5 if flip else 0.0),
-            ]
+            ],
+            additional_targets={"places": "mask"},
         )
 
     def __call__(self, image: np.ndarray, label: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        result = self._run(image, label)
+        return result["image"], result.get("mask")
+
+    def with_places(
+        self, image: np.ndarray, label: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None, torch.Tensor]:
+        """The same, and where the result lies in the given image.
+
+        Whatever moves pixels moves their places with them, which are a mask to albumentations.
+
+        Returns:
+            image, label, and places (2, a, b), float32, on a grid of about GRID pixels from corner pixel to corner
+            pixel of the result: x and y in pixels of the given image, 0 being the first one's center. NaN in padding.
+        """
+        result = self._run(image, label, places=_places(image.shape[:2]))
+        full = torch.from_numpy(np.ascontiguousarray(result["places"]).transpose(2, 0, 1))
+        coarse = [-(-length // GRID) + 1 for length in full.shape[1:]]
+        *places, mark = F.interpolate(full[None], size=coarse, mode="bilinear", align_corners=True)[0]
+        return result["image"], result.get("mask"), torch.stack(places).where((mark - 1).abs() < 1e-3, torch.nan)
+
+    def _run(self, image: np.ndarray, label: np.ndarray | None, **more: np.ndarray) -> dict[str, Any]:
         # Drawn from NumPy's global state, which the engine and the data loader's workers seed.
         self._steps.set_random_seed(int(np.random.randint(2**31)))
-        result = self._steps(image=image) if label is None else self._steps(image=image, mask=label)
-        return result["image"], result.get("mask")
+        return self._steps(image=image, **more) if label is None else self._steps(image=image, mask=label, **more)
+
+
+@lru_cache(8)  # most data sets have a size or two
+def _places(size: tuple[int, int]) -> np.ndarray:
+    """x, y, and 1 for each pixel of an image, (H, W, 3); padding has another number than 1."""
+    y, x = np.indices(size, dtype=np.float32)
+    return np.stack([x, y, np.ones_like(x)], 2)
 
 
 def training_transform(cfg: CfgNode) -> TrainingTransform:
@@ -93,7 +128,7 @@ def scaled_crop(
     """What cv2.resize(image, None, fx=scale, fy=scale) has at corner (y, x), height and width of size.
 
     Args:
-        image: (H, W) or (H, W, 3), uint8.
+        image: (H, W) or (H, W, 3), uint8 or float32.
         scale: above 0; the fewer digits it has, the less is resized that is not in the crop.
         corner, size: within scaled_size of the image.
         interpolation: cv2.INTER_NEAREST or cv2.INTER_LINEAR.

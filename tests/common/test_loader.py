@@ -99,15 +99,16 @@ def _signal_the_worker(rank, world):
             os.kill(worker, signal.SIGKILL)
 
 
-def test_worker_has_one_thread_of_opencv_and_its_trainer_keeps_its_own():
+def test_worker_has_one_thread_of_opencv_and_is_forked_where_there_is_no_more():
+    """A pool's lock that a thread holds just then would never be given back in the worker, which waited for it."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:
         cfg = settings()
         cfg.DATALOADER.NUM_WORKERS = 1
-        batches = iter(build_loader(range(9), _threads, cycle(range(9)), cfg, RunPosition(0), 1, "KEY"))
-        assert next(batches)[0] == {"opencv": 1}
-        assert cv2.getNumThreads() == 3
+        loader = build_loader(range(9), _threads, cycle(range(9)), cfg, RunPosition(0), 1, "KEY")
+        assert cv2.getNumThreads() == 1
+        assert next(iter(loader))[0] == {"opencv": 1}
     finally:
         cv2.setNumThreads(before)
 

@@ -1,0 +1,229 @@
+"""What a teacher gives for each image, computed once: one memory-mapped file, and a record of what it was made of."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.utils import comm
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from densedist.common.data.images import THREADS
+from densedist.common.errors import UserError, on_main_process
+from densedist.common.files import write_text
+from densedist.common.logging import on_terminal
+
+logger = logging.getLogger(__name__)
+KEY = "DISTILL.TEACHER.CACHE"
+FLUSHED = 64  # arrays are on the disk before it is noted that they are, so many images at a time
+# Of an image: {"shapes": {name: shape}, and what else its reader wants to know}, all of it plain data.
+About = dict[str, Any]
+
+
+class Arrays:
+    """float16 arrays by name for each of a list of images, in one file that processes share.
+
+    Args:
+        file: of fill().
+        writable: whether write() may be called.
+    """
+
+    def __init__(self, file: Path, writable: bool = False) -> None:
+        record = json.loads(_record(file).read_text())
+        self.images: list[str] = [image["image"] for image in record["images"]]
+        self.about: list[About] = [image["about"] for image in record["images"]]
+        mode: Any = "r+" if writable else "r"
+        self._values = np.memmap(file, np.float16, mode, shape=(_size(self.about),))
+        self._there = np.memmap(_there(file), np.uint8, mode, shape=(len(self.about),))
+        self._starts = np.cumsum([0, *map(_count, self.about)])
+
+    def missing(self) -> list[int]:
+        """The images that have no arrays yet."""
+        return np.flatnonzero(self._there == 0).tolist()
+
+    def read(self, number: int) -> dict[str, Tensor]:
+        """Copies of an image's arrays, float16."""
+        return {name: torch.from_numpy(np.array(part)) for name, part in self._parts(number)}
+
+    def write(self, number: int, arrays: Mapping[str, Tensor]) -> None:
+        """
+        Raises:
+            UserError: numbers that float16 does not hold.
+        """
+        for name, part in self._parts(number):
+            part[...] = arrays[name].cpu().half().numpy()
+            if not np.isfinite(part).all():
+                raise UserError(f"{KEY}: {name} of {self.images[number]} is not finite in float16: train without it")
+
+    def note(self, numbers: Sequence[int]) -> None:
+        """Put on record that these images have their arrays, once the disk has them."""
+        self._values.flush()
+        self._there[list(numbers)] = 1
+        self._there.flush()
+
+    def _parts(self, number: int) -> Iterator[tuple[str, np.ndarray]]:
+        start = self._starts[number]
+        for name, shape in self.about[number]["shapes"].items():
+            end = start + int(np.prod(shape))
+            yield name, self._values[start:end].reshape(shape)
+            start = end
+
+
+def fill(
+    file: Path,
+    images: Sequence[str],
+    teacher: str,
+    about: Callable[[int], About],
+    compute: Callable[[int], Mapping[str, Tensor]],
+) -> float:
+    """Make a file of Arrays for images, or what of it is still missing; all processes share the work.
+
+    Args:
+        file: a file of a folder that is made if need be. Several runs may ask for it at once: one works, others wait.
+        images: files.
+        teacher: fingerprint of what computes.
+        about, compute: of the number of an image, what is known of its arrays before, and the arrays.
+
+    Returns:
+        seconds that the file has taken, those of earlier runs included.
+
+    Raises:
+        UserError: a file of another teacher or of other images, or a disk without room.
+    """
+    with _only_run(file):
+        on_main_process(lambda: _begin(file, images, teacher, about))
+        arrays = Arrays(file, writable=True)
+        missing = arrays.missing()
+        comm.synchronize()  # everybody has read what is missing before anybody writes
+        if missing:
+            start = time.perf_counter()
+            _compute(arrays, missing[comm.get_rank() :: comm.get_world_size()], compute, file.name)
+            comm.synchronize()
+            on_main_process(lambda: _add_seconds(file, time.perf_counter() - start))
+        record = json.loads(_record(file).read_text())
+    seconds: float = record["seconds"]
+    size = file.stat().st_size / 2**20
+    done = f"{len(missing)} computed now, " if missing else ""
+    logger.info(f"{KEY}: {file}: {len(images)} images, {done}{size:.1f} MB, {seconds:.0f} s once")
+    return seconds
+
+
+def fingerprint(model: nn.Module, *more: object) -> str:
+    """Of a model's structure and weights, and whatever else decides what comes out of it."""
+    digest = hashlib.sha256(repr([str(model), *more]).encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _compute(arrays: Arrays, numbers: Sequence[int], compute: Callable[[int], Mapping[str, Tensor]], name: str) -> None:
+    written: list[int] = []
+    try:
+        for number in tqdm(numbers, f"teacher on {name}", disable=not (on_terminal() and comm.is_main_process())):
+            arrays.write(number, compute(number))
+            written.append(number)
+            if len(written) == FLUSHED:
+                arrays.note(written)
+                written.clear()
+    finally:
+        arrays.note(written)
+
+
+def _begin(file: Path, images: Sequence[str], teacher: str, about: Callable[[int], About]) -> None:
+    """Make sure that there is a file for these images, with a record that is true."""
+    if not _record(file).is_file():
+        known: dict[str, dict[str, Any]] = {}
+        digests = _digests(images, known)
+        entries = [digest | {"about": about(number)} for number, digest in enumerate(digests)]
+        _reserve(file, 2 * _size([entry["about"] for entry in entries]))
+        _reserve(_there(file), len(entries))
+        _write(file, {"teacher": teacher, "seconds": 0.0, "images": entries})
+        return
+    record = json.loads(_record(file).read_text())
+    remedy = "name another folder, or delete this one"
+    if record["teacher"] != teacher:
+        raise UserError(f"{KEY}: {file} is of another teacher, or of one that prepares images otherwise: {remedy}")
+    entries = record["images"]
+    if [Path(entry["image"]).name for entry in entries] != [Path(image).name for image in images]:
+        raise UserError(f"{KEY}: {file} is of {len(entries)} images, of which not all are the data set's: {remedy}")
+    digests = _digests(images, {entry["image"]: entry for entry in entries})
+    for entry, digest in zip(entries, digests, strict=True):
+        if entry["sha256"] != digest["sha256"]:
+            raise UserError(f"{KEY}: {file}: {digest['image']} is another image than when it was made: {remedy}")
+    _write(file, record | {"images": [entry | digest for entry, digest in zip(entries, digests, strict=True)]})
+
+
+def _digests(images: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each image's content in short; of one with the size and time of change that is known, what is known."""
+
+    def digest(image: str) -> dict[str, Any]:
+        there = os.stat(image)
+        stamp = {"image": image, "bytes": there.st_size, "changed": there.st_mtime_ns}
+        old = known.get(image, {})
+        if all(old.get(name) == value for name, value in stamp.items()):
+            return stamp | {"sha256": old["sha256"]}
+        return stamp | {"sha256": hashlib.sha256(Path(image).read_bytes()).hexdigest()}
+
+    with ThreadPool(THREADS) as pool:
+        return pool.map(digest, images, chunksize=16)
+
+
+def _reserve(file: Path, size: int) -> None:
+    """A file of zeros that has its place on the disk: a write to a mapped one must not find the disk full."""
+    try:
+        with file.open("wb") as opened:
+            os.posix_fallocate(opened.fileno(), 0, max(size, 1))
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise UserError(f"{KEY}: no room for {size / 2**20:.0f} MB in {file.parent}: {error.strerror}") from error
+
+
+@contextmanager
+def _only_run(file: Path) -> Iterator[None]:
+    if not comm.is_main_process():
+        yield  # it waits for the main process at the next step
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_name(f"{file.name}.lock").open("w")
+    except OSError as error:
+        raise UserError(f"{KEY}: cannot write to {file.parent}: {error.strerror}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _record(file: Path) -> Path:
+    return file.with_name(f"{file.name}.json")
+
+
+def _there(file: Path) -> Path:
+    return file.with_name(f"{file.name}.there")
+
+
+def _write(file: Path, record: Mapping[str, Any]) -> None:
+    write_text(_record(file), json.dumps(record) + "\n")
+
+
+def _add_seconds(file: Path, seconds: float) -> None:
+    record = json.loads(_record(file).read_text())
+    _write(file, record | {"seconds": record["seconds"] + seconds})
+
+
+def _count(about: About) -> int:
+    return sum(int(np.prod(shape)) for shape in about["shapes"].values())
+
+
+def _size(about: Sequence[About]) -> int:
+    return sum(map(_count, about))

@@ -1,0 +1,142 @@
+"""The teacher's logits for whole training images, kept on disk: it costs nothing per step.
+
+It sees each image of DATASETS.TRAIN and UNLABELED once, whole and as it lies there. In training its logits are looked
+up where the student's pixels come from, whatever scale, crop, padding and mirror image the student sees.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from densedist.common.data.headers import read_header
+from densedist.common.distill.cache import KEY, About, Arrays, fill, fingerprint
+from densedist.common.task import Trainee
+from densedist.seg.data.frames import Frame, frames
+from densedist.seg.data.reading import Reader, as_sample
+from densedist.seg.data.transforms import TrainingTransform
+from densedist.seg.labels import Classes
+from densedist.seg.taps import sample_at
+from densedist.seg.teacher import SegTeacher
+
+KEPT = ("cls_logits", "aux_logits")
+
+
+class CachedTeacher(SegTeacher):
+    """A teacher whose logits come with the samples of a CachedReader."""
+
+    def for_batch(
+        self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        device, maps, seen = self.model.mean.device, {}, {}
+        for name in (name for name in KEPT if name in student and name in samples[0]["teacher"]):
+            places = [_student_places(sample, student[name].shape[2:], size).to(device) for sample in samples]
+            found = torch.stack(
+                [
+                    sample_at(sample["teacher"][name].to(device, torch.float32), at, sample["teacher_size"])
+                    for sample, at in zip(samples, places, strict=True)
+                ]
+            )
+            seen[name] = found[:, 0].isfinite()
+            maps[name] = found.nan_to_num().to(self.precision)
+        return maps, seen
+
+
+def _student_places(sample: Mapping[str, Any], grid: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Where the student's logits lie in the whole image: x and y in pixels, (2, h, w), NaN where nothing is seen.
+
+    Args:
+        grid: height and width of the student's logits.
+        size: of its batch, in pixels; at its bottom and right it may be padding.
+    """
+    y, x = (torch.linspace(0, length - 1, count) for length, count in zip(size, grid, strict=True))
+    here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+    inside = (here[0] <= sample["width"] - 1) & (here[1] <= sample["height"] - 1)
+    return sample_at(sample["places"], here, (sample["height"], sample["width"])).where(inside, torch.nan)
+
+
+class CachedReader:
+    """Reads a frame as seg.data.Reader does, with the teacher's logits for it and where its pixels come from.
+
+    To a sample come "teacher": maps (K, h, w) by name, over the whole image padded to "teacher_size" (height, width),
+    and "places": x and y in the image, (2, a, b), over the sample, NaN in padding.
+
+    Args:
+        reader: without a transform.
+        transform: what moves the pixels.
+        kept: of open_cache.
+    """
+
+    def __init__(self, reader: Reader, transform: TrainingTransform, kept: Mapping[str, tuple[Arrays, int]]) -> None:
+        self.reader, self.transform, self.kept = reader, transform, kept
+
+    def __call__(self, frame: Frame) -> dict[str, Any]:
+        image, label, places = self.transform.with_places(*self.reader.read(frame))
+        arrays, number = self.kept[frame["image"]]
+        known = {"teacher": arrays.read(number), "teacher_size": arrays.about[number]["size"], "places": places}
+        return as_sample(frame, image, label) | known
+
+
+def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
+    """Let the teacher see every training image that its cache lacks; seconds that the cache has taken in all.
+
+    Raises:
+        UserError: a cache of another teacher or of other images, or a disk without room.
+    """
+    if trainee.distillation is None or not cfg.DISTILL.TEACHER.CACHE:
+        return 0.0
+    teacher = trainee.distillation.teacher
+    model, read = teacher.model, Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
+    own_order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
+    pixels = model.mean.tolist(), model.std.tolist(), model.divisor, own_order
+    made_by = fingerprint(model, *pixels, teacher.precision, KEPT)
+    seconds = 0.0
+    for file, split in _files(cfg):
+        whole = _Whole(teacher, read, split)
+        seconds += fill(file, [frame["image"] for frame in split], made_by, whole.about, whole.logits)
+    return seconds
+
+
+class _Whole:
+    """What a teacher gives for the whole images of a split, by their number."""
+
+    def __init__(self, teacher: SegTeacher, read: Reader, split: Sequence[Frame]) -> None:
+        self.teacher, self.read, self.split = teacher, read, split
+        self.known: dict[tuple[int, ...], About] = {}  # by size of the batch
+
+    def about(self, number: int) -> About:
+        """The size of the padded image, and the shapes of its logits."""
+        height, width = read_header(self.split[number]["image"]).size
+        step = self.teacher.model.divisor
+        size = -(-height // step) * step, -(-width // step) * step
+        if size not in self.known:
+            output = self._output(torch.zeros(3, *size))
+            self.known[size] = {"size": list(size), "shapes": {name: list(x.shape) for name, x in output.items()}}
+        return self.known[size]
+
+    def logits(self, number: int) -> dict[str, Tensor]:
+        """Maps (K, h, w) by name."""
+        return self._output(self.read(self.split[number] | {"label": None})["image"])
+
+    def _output(self, image: Tensor) -> dict[str, Tensor]:
+        model = self.teacher.model
+        batch = model.preprocess(self.teacher.own_order([image])).to(self.teacher.precision)
+        with self.teacher.alone():
+            output = model(batch)
+        return {name: output[name][0] for name in KEPT if name in output}
+
+
+def open_cache(cfg: CfgNode) -> dict[str, tuple[Arrays, int]]:
+    """For each training image its place in the cache, which fill_cache has filled."""
+    opened = [Arrays(file) for file, _ in _files(cfg)]
+    return {image: (arrays, number) for arrays in opened for number, image in enumerate(arrays.images)}
+
+
+def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[Frame]]]:
+    """A file for each split that is trained on, and its frames."""
+    folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
+    for split in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
+        yield folder / f"{split}.logits", frames(node.ROOT, split, KEY, need_labels=False)
