@@ -1,8 +1,10 @@
 """Names of methods, and the keys that train with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
-from densedist.common.distill.registry import LOSSES
+from densedist.common.config.keys import COMMON
+from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.errors import UserError
 
 NONE = "none"
@@ -19,10 +21,53 @@ def methods() -> Mapping[str, tuple[str, ...]]:
     }
 
 
+def expand(words: Sequence[str]) -> list[str]:
+    """The methods of a list that was joined by commas, each with one value for each of its keys.
+
+    A part of a method may have keys, with one or more values each: "dist@TAU=1,2;WEIGHT=0.1,1+unlabeled" stands for
+    four methods, the first of which is "dist@TAU=1;WEIGHT=0.1+unlabeled". A word that is no method goes on with the
+    values before it.
+
+    Raises:
+        UserError: a part that is no method, or a key without a value.
+    """
+    known, joined = methods(), []
+    for word in words:
+        begins = word.partition("+")[0].partition("@")[0] in known
+        if begins or not (joined and "@" in joined[-1]):
+            joined.append(word)
+        else:
+            joined[-1] += f",{word}"
+    found = ["+".join(parts) for method in joined for parts in product(*map(_settled, method.split("+")))]
+    return list(dict.fromkeys(found))
+
+
+def _settled(part: str) -> list[str]:
+    """A part of a method with each combination of the values of its keys."""
+    name, _, settings = part.partition("@")
+    if not settings:
+        return [part]
+    values = [[f"{key}={value}" for value in values] for key, values in _pairs(part)]
+    return [f"{name}@{';'.join(chosen)}" for chosen in product(*values)]
+
+
+def _pairs(part: str) -> Iterator[tuple[str, list[str]]]:
+    """The keys of a part, and the values of each."""
+    _, _, settings = part.partition("@")
+    for setting in filter(None, settings.split(";")):
+        key, _, values = setting.partition("=")
+        if not key or not all(values.split(",")):
+            raise UserError(f"--methods: {part}: want KEY=VALUE after @, e.g. dist@TAU=1,2,4;WEIGHT=0.3,1")
+        yield key, values.split(",")
+
+
 def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
-    """The overrides that train with a method, e.g. "dist+mimic", and switch all other losses off.
+    """The overrides that train with a method, e.g. "dist@TAU=4+mimic", and switch all other losses off.
+
+    A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), or a whole one (SOLVER.BASE_LR).
 
     Args:
+        method: of expand().
         unlabeled: DATASETS.UNLABELED of the part "unlabeled".
 
     Raises:
@@ -31,11 +76,24 @@ def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
     known = methods()
     words = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
     for part in method.split("+"):
-        if part not in known:
-            raise UserError(f"--methods: there is no {part}; want {', '.join(known)}, joined by + if need be")
-        words += known[part]
-        if part == "unlabeled":
+        name = part.partition("@")[0]
+        if name not in known:
+            raise UserError(f"--methods: there is no {name}; want {', '.join(known)}, joined by + if need be")
+        words += known[name]
+        if name == "unlabeled":
             if not unlabeled:
                 raise UserError("--methods: unlabeled needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))]
+        words += [word for key, values in _pairs(part) for word in (_full(name, key), ",".join(values))]
     return words
+
+
+def _full(name: str, key: str) -> str:
+    """The whole name of a key that a part of a method has."""
+    loss = "DIST" if name in ("inter", "intra") else name.upper()
+    of_loss, shared = f"DISTILL.{loss}.{key}", f"DISTILL.{key}"
+    if of_loss in loss_keys():
+        return of_loss
+    if shared in {**COMMON, **loss_keys()} or key.startswith("TEACHER."):
+        return shared
+    return key if "." in key else of_loss if loss in LOSSES else shared

@@ -29,6 +29,8 @@ class Outcome:
         seconds: spent in training steps.
         curve: the metric at each evaluation where it is defined, the last one included.
         others: the value on further test sets, by name.
+        once: seconds that were spent before the first step, e.g. on a cache of the teacher's logits, by this run or
+            another one.
     """
 
     metric: str
@@ -37,6 +39,7 @@ class Outcome:
     seconds: float
     curve: list[Point]
     others: Mapping[str, float | None] = field(default_factory=dict)
+    once: float = 0.0
 
 
 def outcome(folder: Path, iterations: int) -> Outcome | None:
@@ -58,6 +61,7 @@ def outcome(folder: Path, iterations: int) -> Outcome | None:
         last.seconds,
         [point for point in curve.values() if _defined(point.value) is not None],
         {name.rsplit("/", 2)[0]: _defined(history[name][-1].value) for name in others},
+        history["once_seconds"][-1].value if "once_seconds" in history else 0.0,
     )
 
 

@@ -70,6 +70,7 @@ def markdown(outcomes: Outcomes, rule: str) -> str:
         PERCENT,
         "iterations",
         "training",
+        *(["once"] if _has_once(outcomes) else []),
         *(f"seed {s}" for s in seeds),
     ]
     body = [_row(method, outcomes, seeds) for method in outcomes]
@@ -91,8 +92,14 @@ def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
         _interval(over_none) if over_none else "",
         f"{statistics.mean(o.iterations for o in of_seeds.values()):.0f}",
         f"{statistics.mean(o.seconds for o in of_seeds.values()):.0f} s",
+        *([f"{max(o.once for o in of_seeds.values()):.0f} s"] if _has_once(outcomes) else []),
         *(f"{numbers[seed]:.1f}" if seed in numbers else "-" if seed in of_seeds else "" for seed in seeds),
     ]
+
+
+def _has_once(outcomes: Outcomes) -> bool:
+    """Whether a method has taken time before its first step."""
+    return any(outcome.once for of_seeds in outcomes.values() for outcome in of_seeds.values())
 
 
 def _mean(numbers: Values) -> str:

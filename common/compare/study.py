@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import NONE, switches
+from densedist.common.compare.methods import NONE, expand, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import Outcomes, markdown, results
@@ -30,7 +30,7 @@ class Study:
     Args:
         task: the student's.
         config: the student's, with DISTILL.TEACHER, or these among the overrides.
-        methods, seeds: every method is trained with every seed.
+        methods, seeds: every method is trained with every seed; for the grammar of methods see expand().
         output: the folder for everything.
         overrides: KEY VALUE … for every run.
         unlabeled: DATASETS.UNLABELED of the method "unlabeled".
@@ -61,13 +61,14 @@ class Study:
             UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
         """
         cfg = self._load([])  # imports what it names, losses among them
+        methods = expand(self.methods)
         if not cfg.DATASETS.TEST:
             raise UserError("DATASETS.TEST is empty: name a data set to compare on")
         if not self.task.is_scored(cfg):
             names = ", ".join(cfg.DATASETS.TEST)
             bare = f"{names} has no labels" if len(cfg.DATASETS.TEST) == 1 else f"not all of {names} have labels"
             raise UserError(f"DATASETS.TEST: nothing to compare by: {bare}")
-        for method in self.methods:
+        for method in methods:
             cfg = self._load(self._words(method, 0))
             if method != NONE and not is_on(cfg.DISTILL):
                 raise UserError(
@@ -75,17 +76,17 @@ class Study:
                 )
             if method != NONE:
                 self.task.build(cfg)  # a teacher that is not there, a loss on a tap that this pair does not have
-        longer = self._longer() if self.equal_time else {}
+        longer = self._longer(methods) if self.equal_time else {}
         wanted = {
             (method, seed): self._words(method, seed, longer.get(method, 1.0))
             for seed in self.seeds
-            for method in self.methods
+            for method in methods
         }
         lengths = {run: self._load(words).SOLVER.MAX_ITER for run, words in wanted.items()}
         missing = [run for run, length in lengths.items() if outcome(self._folder(*run), length) is None]
         runs = [Run(self.config, str(self._folder(*run)), wanted[run]) for run in missing]
         train_all(self.train, self.task, runs, self.jobs)
-        outcomes: dict[str, dict] = {method: {} for method in self.methods}
+        outcomes: dict[str, dict] = {method: {} for method in methods}
         for (method, seed), length in lengths.items():
             if done := outcome(self._folder(method, seed), length):
                 outcomes[method][seed] = done
@@ -95,21 +96,21 @@ class Study:
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
-    def _longer(self) -> Mapping[str, float]:
+    def _longer(self, methods: Sequence[str]) -> Mapping[str, float]:
         """By what factor each method's iterations are more than SOLVER.MAX_ITER."""
         file = self.output / "seconds_per_iteration.json"
         paces = json.loads(file.read_text()) if file.is_file() else {}
-        for method in self.methods:
+        for method in methods:
             if method not in paces:
-                folder = self.output / "timing" / method
+                folder = self.output / "timing" / _file_name(method)
                 words = ["SOLVER.MAX_ITER", str(TIMED), "TEST.EVAL_PERIOD", "0", "DATASETS.TEST", "[]"]
                 run = Run(self.config, str(folder), [*self._words(method, 0), *words])
                 train_all(self.train, self.task, [run], 1)
                 clock = read_history(folder)["train_seconds"]
                 paces[method] = (clock[-1].seconds - clock[-2].seconds) / (clock[-1].iteration - clock[-2].iteration)
                 write_text(file, json.dumps(paces, indent=2) + "\n")
-        slowest = max(paces[method] for method in self.methods)
-        return {method: slowest / paces[method] for method in self.methods}
+        slowest = max(paces[method] for method in methods)
+        return {method: slowest / paces[method] for method in methods}
 
     def _words(self, method: str, seed: int, longer: float = 1.0) -> list[str]:
         words = [*switches(method, self.unlabeled), "SEED", str(seed), *self.overrides]
@@ -120,7 +121,7 @@ class Study:
         return [*words, "SOLVER.MAX_ITER", str(round(solver.MAX_ITER * longer)), "SOLVER.STEPS", str(steps)]
 
     def _folder(self, method: str, seed: int) -> Path:
-        return self.output / method / f"seed{seed}"
+        return self.output / _file_name(method) / f"seed{seed}"
 
     def _write(self, outcomes: Outcomes) -> None:
         rule = (
@@ -134,3 +135,7 @@ class Study:
         write_text(self.output / "table.md", text + "\n")
         draw(outcomes, self.output / "curves.png")
         print("\n" + text)
+
+
+def _file_name(method: str) -> str:
+    return method.replace("/", "_")

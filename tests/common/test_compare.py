@@ -12,7 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
-from densedist.common.compare.methods import switches
+from densedist.common.compare.methods import expand, switches
 from densedist.common.compare.outcome import Outcome, gain, outcome, spread
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import markdown, verdicts
@@ -94,6 +94,58 @@ def test_methods_switch_off_all_others():
     keys = dict(zip(words[::2], words[1::2], strict=True))  # the last of a key counts
     assert {key for key, value in keys.items() if value != "0.0"} == {"DISTILL.DIST.WEIGHT", "DISTILL.MIMIC.WEIGHT"}
     assert switches("dist+unlabeled", ["train[60:]"])[-2:] == ["DATASETS.UNLABELED", "['train[60:]']"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("none,dist", ["none", "dist"]),
+        ("dist@TAU=1,2,kd", ["dist@TAU=1", "dist@TAU=2", "kd"]),
+        (
+            "none,dist@TAU=1,4;WEIGHT=0.1,1+unlabeled",
+            [
+                "none",
+                "dist@TAU=1;WEIGHT=0.1+unlabeled",
+                "dist@TAU=1;WEIGHT=1+unlabeled",
+                "dist@TAU=4;WEIGHT=0.1+unlabeled",
+                "dist@TAU=4;WEIGHT=1+unlabeled",
+            ],
+        ),
+        ("dist@DECAY=none,linear", ["dist@DECAY=none", "dist@DECAY=linear"]),  # none is a method, but no value
+        ("kd@TAU=2,2", ["kd@TAU=2"]),
+        ("dist@TAU=1+mimic@WEIGHT=1,2", ["dist@TAU=1+mimic@WEIGHT=1", "dist@TAU=1+mimic@WEIGHT=2"]),
+    ],
+)
+def test_values_of_keys_are_methods_of_their_own(text, wanted):
+    assert expand(text.split(",")) == wanted
+
+
+def test_keys_of_methods():
+    words = switches("dist@TAU=4;WEIGHT=0.1;DECAY=linear;TEACHER.CACHE=a/b+inter@BETA=2+none@SOLVER.BASE_LR=0.1", [])
+    keys = dict(zip(words[::2], words[1::2], strict=True))
+    assert keys["DISTILL.DIST.TAU"] == "4"
+    assert keys["DISTILL.DIST.WEIGHT"] == "1.0"  # of inter, which comes later
+    assert keys["DISTILL.DECAY"] == "linear"
+    assert keys["DISTILL.TEACHER.CACHE"] == "a/b"
+    assert keys["DISTILL.DIST.BETA"] == "2"
+    assert keys["SOLVER.BASE_LR"] == "0.1"
+    assert switches("kd@TAUU=1", [])[-2:] == ["DISTILL.KD.TAUU", "1"]  # which the config refuses by name
+
+
+@pytest.mark.parametrize("method", ["dist@TAU", "dist@=1", "dist@TAU=,2"])
+def test_keys_without_values_are_refused(method):
+    with pytest.raises(UserError, match=r"--methods: dist.*: want KEY=VALUE after @"):
+        expand([method])
+
+
+def test_time_spent_once_has_a_column(tmp_path):
+    table = markdown(outcomes(none=[1.0, 2.0], dist=[3.0, 4.0]), "")
+    assert "once" not in table
+    there = outcomes(none=[1.0, 2.0], dist=[3.0, 4.0])
+    there["dist"][1] = replace(there["dist"][1], once=61.0)
+    table = markdown(there, "")
+    assert "| once   |" in table
+    assert "| 61 s   |" in table
 
 
 def test_every_method_with_every_seed_once(tmp_path, capsys):
