@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.errors import UserError, one_line
+from densedist.common.pretrained import from_package
 
 # What timm calls it where a model is built for one image size, but can do without: as it is, swin, vision transformers.
 ANY_SIZE: tuple[Mapping[str, Any], ...] = ({}, {"strict_img_size": False}, {"dynamic_img_size": True})
@@ -33,7 +34,7 @@ class TimmBackbone(Backbone):
     Args:
         name: timm's model name.
         out_features: any of res1 (stride 2) to res5 (stride 32) that the model has.
-        pretrained: start from timm's weights (a download).
+        pretrained: start from timm's weights: of an installed package (common/pretrained.py), or a download.
         norm: "BN", "SyncBN", or "FrozenBN" (statistics and affine fixed, as in Detectron2's ResNets).
         args: further arguments of timm's model, e.g. {"channels": [16, 32, 64, 128]} for a thin ResNet.
 
@@ -61,7 +62,7 @@ class TimmBackbone(Backbone):
         options["out_indices"] = tuple(levels[feature] for feature in out_features)
         model, options = _for_any_size(name, options)
         if pretrained:
-            model = _create(name, {**options, "pretrained": True})
+            model = _create(name, {**options, "pretrained": True, **from_package(name, options)})
         self.model = _with_norm(model, name, norm)
         self._out_features = out_features
         self._out_feature_strides = dict(zip(out_features, model.feature_info.reduction(), strict=True))

