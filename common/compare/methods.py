@@ -31,7 +31,8 @@ def expand(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: a part that is no method, or a key without a value.
     """
-    known, joined = methods(), []
+    known = methods()
+    joined: list[str] = []
     for word in words:
         begins = word.partition("+")[0].partition("@")[0] in known
         if begins or not (joined and "@" in joined[-1]):

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from densedist.common.config.keys import PRECISIONS
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
+from densedist.common.engine.gradients import PREFIX, gradient_shares, in_words, is_look
 from densedist.common.errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Trainer(SimpleTrainer):
                     for _ in range(number + 1, self.accumulation_steps):
                         self._next_batch()  # the next step has those that it would have had
                     return
+                if number == 0 and self.teacher is not None and is_look(self.iter, self.max_iter):
+                    self._look_at_gradients(new)
                 total: Any = sum(new.values())
                 self.scaler.scale(total / self.accumulation_steps).backward()
             for name, loss in new.items():
@@ -77,6 +80,15 @@ class Trainer(SimpleTrainer):
         self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def _look_at_gradients(self, losses: dict[str, Tensor]) -> None:
+        """Log each loss's share of the gradient, of this process's batch."""
+        # Scaled as for the backward pass: float16 has no number for small gradients.
+        scaled = {name: self.scaler.scale(loss) for name, loss in losses.items()}
+        if shares := gradient_shares(scaled, list(self.model.parameters())):
+            logger.info(f"iteration {self.iter}: {in_words(shares)}")
+            logged = {f"{PREFIX}{name}": share for name, share in shares.items()}
+            self.storage.put_scalars(**logged, smoothing_hint=False)
 
     def after_train(self) -> None:
         # Ends the loader's workers. Left to the garbage collector, which is what frees a trainer, the queues' threads

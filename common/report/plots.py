@@ -11,6 +11,7 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from densedist.common.report.history import History
 
 COLORS = ("#2563eb", "#93c5fd")
+SHARES = "gradient on shared parameters, percent"  # see common/engine/gradients.py
 LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
 
 
@@ -21,7 +22,13 @@ def draw_curves(history: History, metric: str, file: Path) -> None:
         metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
     """
     losses = sorted(name for name in history if name.startswith("loss"))
-    panels = {"losses": ["total_loss", *losses], "learning rate": ["lr"], f"{metric}, percent": [metric]}
+    shares = sorted(name for name in history if name.startswith("gradient/"))
+    panels = {
+        "losses": ["total_loss", *losses],
+        SHARES: shares,
+        "learning rate": ["lr"],
+        f"{metric}, percent": [metric],
+    }
     panels = {title: [name for name in names if name in history] for title, names in panels.items()}
     panels = {title: names for title, names in panels.items() if names}
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
@@ -38,6 +45,9 @@ def _panel(axis: Axes, title: str, names: Sequence[str], history: History) -> No
         axis.plot([p.iteration for p in points], [p.value for p in points], label=name, marker=marker, markersize=3)
     if len(names) > 1:
         axis.legend(fontsize=8)
+    if title == SHARES:
+        axis.set_ylim(0, 100)
+    elif len(names) > 1:
         # A task's losses and distillation's may be far apart; what is 0 at times has no logarithm.
         axis.set_yscale("symlog", linthresh=LINEAR)
         axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LINEAR, subs=(1, 2, 5)))

@@ -1,0 +1,65 @@
+"""Each loss's share of the gradient: against sums by hand, and without a trace in the training."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from densedist.common.engine.gradients import gradient_shares, in_words, is_look
+from densedist.common.losses import DISTLoss, KDLoss
+from helpers.calling import densedist
+from helpers.scenes import SMALL, STUDENT, save_teacher
+
+
+def test_shares_are_norms_on_what_several_losses_train():
+    shared, alone, unused = (nn.Parameter(torch.tensor([3.0, 4.0])) for _ in range(3))
+    losses = {"a": (shared * torch.tensor([3.0, 4.0])).sum(), "b": 2 * shared[0] + 100 * alone.sum()}
+    shares = gradient_shares(losses, [shared, alone, unused])
+    assert shares == {"a": pytest.approx(100 * 5 / 7), "b": pytest.approx(100 * 2 / 7)}
+    assert in_words(shares) == "gradient on shared parameters: a 71 %, b 29 %"
+
+
+def test_nothing_is_said_where_nothing_is_shared():
+    one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    assert gradient_shares({"a": one.sum(), "b": two.sum()}, [one, two]) == {}
+    assert gradient_shares({"a": (one * 0).sum(), "b": (one * 0).sum(), "c": torch.tensor(1.0)}, [one, two]) == {}
+
+
+def test_a_weight_is_seen_as_it_is():
+    torch.manual_seed(0)
+    student, teacher = nn.Linear(8, 5).double(), torch.randn(40, 5, dtype=torch.float64)
+    logits = student(torch.randn(40, 8, dtype=torch.float64))
+    kd = KDLoss()(logits, teacher)
+    for weight in (0.1, 1.0, 10.0):
+        shares = gradient_shares({"task": kd, "kd": weight * kd}, list(student.parameters()))
+        assert math.isclose(shares["kd"] / shares["task"], weight, rel_tol=1e-9)
+
+
+def test_the_backward_pass_after_a_look_is_the_same():
+    found = []
+    for look in (False, True):
+        torch.manual_seed(0)
+        student, x = nn.Linear(8, 5), torch.randn(300, 8)
+        logits, teacher = student(x), torch.randn(300, 5)
+        losses = {"dist": DISTLoss(tau=2.0)(logits, teacher), "kd": KDLoss()(logits, teacher)}
+        if look:
+            gradient_shares(losses, list(student.parameters()))
+        sum(losses.values()).backward()
+        found.append(student.weight.grad)
+    assert torch.equal(*found)
+
+
+def test_few_iterations_look():
+    assert [i for i in range(1000) if is_look(i, 1000)] == [0, 250, 500, 750]
+    assert [i for i in range(50) if is_look(i, 50)] == [0, 20, 40]
+
+
+def test_a_distilled_run_logs_shares_and_draws_them(tmp_path):
+    teacher = save_teacher(tmp_path / "teacher")
+    argv = ["--config-file", str(STUDENT), *SMALL, *teacher, "OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", "[]"]
+    densedist("train", "seg", *argv, "SOLVER.MAX_ITER", "1")
+    line = json.loads((tmp_path / "out" / "metrics.json").read_text().splitlines()[0])
+    assert line["gradient/loss_ce"] + line["gradient/loss_dist"] == pytest.approx(100)
+    assert "iteration 0: gradient on shared parameters: loss_" in (tmp_path / "out" / "log.txt").read_text()
