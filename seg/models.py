@@ -19,7 +19,7 @@ from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
 from densedist.seg.network import Network, build_network, load_network
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.taps import CLASS_LOGITS, tap_specs
+from densedist.seg.taps import tap_specs
 from densedist.seg.teacher import SegTeacher, load_teacher
 
 
@@ -68,10 +68,10 @@ def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | 
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
     distiller = build_distiller(cfg, student_taps, teacher_taps)
     for term in distiller.terms:
-        if cached and term.tap not in CLASS_LOGITS:
+        if cached and not term.spec.logits:  # nor would it leave out the padding, which the teacher has not seen
             raise UserError(
-                f"DISTILL.TEACHER.CACHE keeps class logits alone, but DISTILL.{term.name.upper()} compares {term.tap}: "
-                "leave the key empty, or switch this loss off"
+                f"DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.{term.name.upper()} compares "
+                f"{term.tap} as features: leave the key empty, or switch this loss off"
             )
     return Distillation(teacher, distiller)
 

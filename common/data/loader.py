@@ -76,7 +76,7 @@ def build_loader(
         # A fork server's would not be children of this process, and would import everything again.
         multiprocessing_context="fork" if workers else None,
         collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_outlive_sigterm,
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are
     )
 
@@ -163,11 +163,7 @@ def _as_it_is(batch: list[Sample]) -> list[Sample]:
     return batch
 
 
-def _start_worker(_: int) -> None:
-    _outlive_sigterm()
-
-
-def _outlive_sigterm() -> None:
+def _outlive_sigterm(_: int) -> None:
     """A scheduler signals every process; the worker is still needed for the step that ends in a checkpoint."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()

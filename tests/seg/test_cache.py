@@ -169,7 +169,7 @@ def test_what_was_begun_is_gone_on_with(tmp_path):
         assert arrays.read(number)["a"].shape == (2, number + 1)
 
 
-def test_a_moved_data_set_is_the_same(teacher_keys, tmp_path):
+def test_a_moved_data_set_is_the_same(tmp_path):
     one, two = tmp_path / "one.png", tmp_path / "two"
     one.write_text("1")
     calls = []
@@ -214,14 +214,22 @@ def test_what_does_not_belong_together_is_refused(teacher_keys, tmp_path):
     assert "is of 5 images, of which not all are the data set's" in refusal(cfg)
 
 
-def test_losses_that_need_more_are_refused_by_name(teacher_keys, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("keys_of_loss", "wanted"),
+    [
+        (["DISTILL.MIMIC.WEIGHT", "1.0"], "but DISTILL.MIMIC compares features"),
+        # It has no mask, and would compare the padding, of which the teacher has no logits.
+        (["DISTILL.CWD.WEIGHT", "1.0", "DISTILL.CWD.TAP", "logit_maps"], "but DISTILL.CWD compares logit_maps"),
+    ],
+)
+def test_losses_that_need_more_are_refused_by_name(teacher_keys, tmp_path, capsys, keys_of_loss, wanted):
     argv = ["train", "seg", "--config-file", str(STUDENT), *SMALL, *keys(teacher_keys, tmp_path / "kept")]
-    argv += ["DISTILL.MIMIC.WEIGHT", "1.0", "OUTPUT_DIR", tmp_path / "out", "DATASETS.TEST", "[]"]
+    argv += [*keys_of_loss, "OUTPUT_DIR", tmp_path / "out", "DATASETS.TEST", "[]"]
     with pytest.raises(SystemExit) as stop:
         densedist(*map(str, argv))
     assert stop.value.code == 2
-    wanted = "error: DISTILL.TEACHER.CACHE keeps class logits alone, but DISTILL.MIMIC compares features"
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(wanted)
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"error: DISTILL.TEACHER.CACHE is for losses on class logits, {wanted}")
 
 
 def test_a_full_disk_and_a_file_in_the_way_are_one_line(teacher_keys, tmp_path, monkeypatch):
