@@ -5,6 +5,7 @@ import json
 import pytest
 from matplotlib.image import imread
 
+from densedist.common.compare import pace
 from helpers.calling import densedist
 from helpers.scenes import SMALL, STUDENT, save_teacher
 
@@ -41,11 +42,14 @@ def test_method_without_a_teacher_ends_in_one_line(compare, capsys):
     assert "error: --methods: kd has no teacher or no loss" in capsys.readouterr().err
 
 
-def test_equal_time_from_the_command_line(compare, tmp_path):
-    """The times are really taken: 40 iterations of a method, without an evaluation."""
-    compare("none", "--equal-time")
+def test_equal_time_from_the_command_line(compare, tmp_path, monkeypatch):
+    """The times are really taken, with models in memory that write nothing."""
+    monkeypatch.setattr(pace, "TURNS", 3)
+    compare("none,dist", "--equal-time", *save_teacher(tmp_path / "teacher"))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir() if file.is_dir()) == ["dist", "none"]
     paces = json.loads((tmp_path / "out" / "seconds_per_iteration.json").read_text())
     assert 0 < paces["none"] < 60
-    assert not (tmp_path / "out" / "timing" / "none" / "inference").exists()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["methods"]["none"]["seeds"]["3"]["iterations"] == 2
+    for method, seconds in paces.items():
+        wanted = round(2 * max(paces.values()) / seconds)
+        assert results["methods"][method]["seeds"]["3"]["iterations"] == wanted
