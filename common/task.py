@@ -12,6 +12,7 @@ from densedist.common.benchmark.inference import Size, Subject
 from densedist.common.data.loader import Batches
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.locate import Weights
+from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
 
 # {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
@@ -92,6 +93,9 @@ class Task:
         draw_examples: draw TEST.EXAMPLES test images of (cfg, trainee, PNG file), with truth, teacher and student.
         predict: write a picture of each image and predictions.json, of (weights, overrides, images, output folder,
             least score); what is in the latter.
+        label: write labels of images, as several teachers see them.
+        unlabeled_images: the files of DATASETS.UNLABELED of (cfg, whose data sets need not be looked up), by name.
+        with_labels: the overrides that train (cfg) on the labels in (an output folder of label), too.
         visualize: draw truth, teacher and student of (weights, overrides, teacher, folder of images or None for the
             test data, how many, output folder, least score); how many there were.
         export: write the student in other forms and compare each with PyTorch, of (weights, overrides, formats, output
@@ -116,6 +120,9 @@ class Task:
     is_scored: Callable[[CfgNode], bool]
     draw_examples: Callable[[CfgNode, Trainee, Path], None]
     predict: Callable[[Weights, Sequence[str], Sequence[str], Path, float | None], list[dict[str, Any]]]
+    label: Callable[[Labeling], None]
+    unlabeled_images: Callable[[CfgNode], Mapping[str, Path]]
+    with_labels: Callable[[CfgNode, Path], list[str]]
     visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None], int]
     export: Callable[[Weights, Sequence[str], Sequence[str], Path, int, Path | None], dict[str, Any]]
     profile: Callable[[Weights, Sequence[str], str, str], tuple[list[Subject], Size, str]]

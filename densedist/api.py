@@ -9,9 +9,12 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.compare.study import Study
+from densedist.common.data.images import find_images
 from densedist.common.engine import train as engine
 from densedist.common.engine.locate import Weights, locate
+from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
+from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.task import Task
 from densedist.tasks import task_named, task_of
 
@@ -88,6 +91,52 @@ def predict(
     return side.predict(found, _words(overrides), [str(image) for image in images], Path(output_dir), score_threshold)
 
 
+def label(
+    weights: Sequence[str],
+    images: Sequence[str | Path] = (),
+    overrides: Overrides = (),
+    *,
+    config: str = "",
+    output_dir: str | Path = "output/labels",
+    score_threshold: float | None = None,
+    choose_thresholds: bool = False,
+    task: str = "",
+) -> dict[str, Any]:
+    """Write what a teacher sees in images as labels to train on; what several see is fused.
+
+    Args:
+        weights: of each teacher; see evaluate.
+        config: of all teachers; default: the config.yaml beside each.
+        images: files and folders; default: those of DATASETS.UNLABELED of the first teacher's config.
+        output_dir: a new folder, for a COCO data set or for a split in Cityscapes' form, and labels.json.
+        score_threshold: predictions below are left out, in [0, 1]; default 0.5.
+        choose_thresholds: instead one for each class, where F1 on DATASETS.TEST of the first teacher is best.
+        task: "det" or "seg"; default: as the configs say.
+
+    Returns:
+        what labels.json holds.
+
+    Raises:
+        UserError: wrong weights, images that cannot be used, a folder that has files, teachers of different classes.
+    """
+    if choose_thresholds and score_threshold is not None:
+        raise UserError("--choose-thresholds takes the place of --score-threshold: give one of them")
+    found = [locate(of_one, config) for of_one in weights]
+    side, words = task_named(task) if task else task_of(found[0].config), _words(overrides)
+    for of_one in found:
+        if (other := task_of(of_one.config)).name != side.name:
+            raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {side.name}")
+    if images:
+        files: Mapping[str, Path] = find_images([str(image) for image in images])
+    else:
+        files = side.unlabeled_images(side.read_config(found[0].config, words, found[0].own))
+    if not files:
+        raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
+    score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
+    side.label(Labeling(found, words, files, Path(output_dir), score))
+    return json.loads(Path(output_dir, RECORD).read_text())
+
+
 def compare(
     config: str,
     overrides: Overrides = (),
@@ -104,8 +153,8 @@ def compare(
 
     Args:
         config, task: see train.
-        methods: names of losses in small letters, joined by "+"; none, inter, intra, unlabeled.
-        unlabeled: data sets of the method "unlabeled".
+        methods: names of losses in small letters, joined by "+"; none, inter, intra, unlabeled, labels.
+        unlabeled: data sets of the methods "unlabeled" and "labels".
         equal_time: the same time for each method, not the same iterations.
         jobs: runs at a time.
         output_dir: for the runs, results.json, table.md and curves.png.

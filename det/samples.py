@@ -23,8 +23,8 @@ class Sample:
     objects: Instances | None
 
 
-def test_samples(cfg: CfgNode, count: int) -> list[Sample]:
-    """The first images of DATASETS.TEST, with their objects but for crowds.
+def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
+    """The first images of DATASETS.TEST, or all, with their objects but for crowds.
 
     Raises:
         UserError: DATASETS.TEST is empty.

@@ -6,6 +6,7 @@ from densedist.det.data.checks import check_data
 from densedist.det.data.loading import training_batches
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.export import export
+from densedist.det.labeling import label_images, unlabeled_images, with_labels
 from densedist.det.models import build_trainee, load_config, load_model, read_config
 from densedist.det.pictures import draw_examples
 from densedist.det.predict import predict_images
@@ -30,6 +31,9 @@ TASK = Task(
     is_scored=is_scored,
     draw_examples=draw_examples,
     predict=predict_images,
+    label=label_images,
+    unlabeled_images=unlabeled_images,
+    with_labels=with_labels,
     visualize=visualize,
     export=export,
     profile=load_subjects,

@@ -13,7 +13,7 @@ from densedist.common.data.images import unique_names
 from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
-from densedist.det.data.sets import class_labels, with_test_alone
+from densedist.det.data.sets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
 from densedist.det.models import load_trained, read_config
 from densedist.det.pictures import overview, picture, views
@@ -51,7 +51,7 @@ def visualize(
         check_score(score)
     trained = load_trained(weights, overrides)
     cfg, model = trained.cfg, trained.model
-    samples = folder_samples(folder, images) if folder else test_samples(with_test_alone(cfg), images)
+    samples = folder_samples(folder, images) if folder else test_samples(with_only(cfg, "TEST"), images)
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     kind = distilling_class(type(model).__name__)
     taught = kind.load_teacher(run) if kind and run is not None else None

@@ -139,4 +139,4 @@ def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[Frame]]]:
     """A file for each split that is trained on, and its frames."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     for split in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
-        yield folder / f"{split}.logits", frames(node.ROOT, split, KEY, need_labels=False)
+        yield folder / f"{split.replace('/', '_')}.logits", frames(node.ROOT, split, KEY, need_labels=False)

@@ -7,6 +7,7 @@ from densedist.seg.data.checks import check_data
 from densedist.seg.data.loading import training_batches
 from densedist.seg.evaluation import evaluate, is_scored
 from densedist.seg.export import export
+from densedist.seg.labeling import label_images, unlabeled_images, with_labels
 from densedist.seg.models import build_trainee, load_model, smp_model
 from densedist.seg.network import load_weights
 from densedist.seg.pictures import draw_examples
@@ -31,6 +32,9 @@ TASK = Task(
     is_scored=is_scored,
     draw_examples=draw_examples,
     predict=predict_images,
+    label=label_images,
+    unlabeled_images=unlabeled_images,
+    with_labels=with_labels,
     visualize=visualize,
     export=export,
     profile=load_subjects,

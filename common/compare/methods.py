@@ -7,7 +7,7 @@ from densedist.common.config.keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.errors import UserError
 
-NONE = "none"
+NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
 
 
 def methods() -> Mapping[str, tuple[str, ...]]:
@@ -17,7 +17,8 @@ def methods() -> Mapping[str, tuple[str, ...]]:
         **{loss.lower(): (f"DISTILL.{loss}.WEIGHT", "1.0") for loss in LOSSES},
         "inter": ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.GAMMA", "0.0"),
         "intra": ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.BETA", "0.0"),
-        "unlabeled": (),  # with DATASETS.UNLABELED as --unlabeled says
+        UNLABELED: (),  # with DATASETS.UNLABELED as --unlabeled says
+        LABELS: (),  # with what the teacher takes for their labels in DATASETS.TRAIN, too
     }
 
 
@@ -41,6 +42,11 @@ def expand(words: Sequence[str]) -> list[str]:
             joined[-1] += f",{word}"
     found = ["+".join(parts) for method in joined for parts in product(*map(_settled, method.split("+")))]
     return list(dict.fromkeys(found))
+
+
+def has_labels(method: str) -> bool:
+    """Whether a method trains on labels of its teacher."""
+    return any(part.partition("@")[0] == LABELS for part in method.split("+"))
 
 
 def _settled(part: str) -> list[str]:
@@ -69,10 +75,10 @@ def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
 
     Args:
         method: of expand().
-        unlabeled: DATASETS.UNLABELED of the part "unlabeled".
+        unlabeled: DATASETS.UNLABELED of the part "unlabeled"; what "labels" writes labels for.
 
     Raises:
-        UserError: an unknown part, or "unlabeled" without data.
+        UserError: an unknown part, or "unlabeled" or "labels" without data.
     """
     known = methods()
     words = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
@@ -81,10 +87,10 @@ def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
         if name not in known:
             raise UserError(f"--methods: there is no {name}; want {', '.join(known)}, joined by + if need be")
         words += known[name]
-        if name == "unlabeled":
+        if name in (UNLABELED, LABELS):
             if not unlabeled:
-                raise UserError("--methods: unlabeled needs --unlabeled with the names of the data")
-            words += ["DATASETS.UNLABELED", str(list(unlabeled))]
+                raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
+            words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
         words += [word for key, values in _pairs(part) for word in (_full(name, key), ",".join(values))]
     return words
 

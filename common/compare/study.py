@@ -1,24 +1,32 @@
 """One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import NONE, expand, switches
+from densedist.common.compare.methods import NONE, expand, has_labels, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import Outcomes, markdown, results
 from densedist.common.compare.workers import Run, Train, train_all
+from densedist.common.config import find_config
 from densedist.common.distill.build import is_on
+from densedist.common.engine.locate import Weights
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
+from densedist.common.labeling import RECORD, Labeling
 from densedist.common.task import Task
+
+# Of the student's config, what holds for the teacher too: where it runs and whom to trust.
+OWN = ("MODEL.DEVICE", "MODEL.TRUST_PICKLE", "TRUST_IMPORTS")
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Study:
         methods, seeds: every method is trained with every seed; for the grammar of methods see expand().
         output: the folder for everything.
         overrides: KEY VALUE … for every run.
-        unlabeled: DATASETS.UNLABELED of the method "unlabeled".
+        unlabeled: DATASETS.UNLABELED of the method "unlabeled"; in "labels" the teacher writes labels for them.
         equal_time: a method that takes less time an iteration than another gets more iterations, until both take
             as long as the slowest one for SOLVER.MAX_ITER.
         jobs: runs at a time.
@@ -69,16 +77,11 @@ class Study:
             bare = f"{names} has no labels" if len(cfg.DATASETS.TEST) == 1 else f"not all of {names} have labels"
             raise UserError(f"DATASETS.TEST: nothing to compare by: {bare}")
         for method in methods:
-            cfg = self._load(self._words(method, 0))
-            if method != NONE and not is_on(cfg.DISTILL):
-                raise UserError(
-                    f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it"
-                )
-            if method != NONE:
-                self.task.build(cfg)  # a teacher that is not there, a loss on a tap that this pair does not have
-        longer = self._longer(methods) if self.equal_time else {}
+            self._check(method)
+        labels, once = self._labels(methods)
+        longer = self._longer(methods, labels) if self.equal_time else {}
         wanted = {
-            (method, seed): self._words(method, seed, longer.get(method, 1.0))
+            (method, seed): self._words(method, seed, labels, longer.get(method, 1.0))
             for seed in self.seeds
             for method in methods
         }
@@ -89,21 +92,52 @@ class Study:
         outcomes: dict[str, dict] = {method: {} for method in methods}
         for (method, seed), length in lengths.items():
             if done := outcome(self._folder(method, seed), length):
-                outcomes[method][seed] = done
+                added = once if has_labels(method) else 0.0
+                outcomes[method][seed] = replace(done, once=done.once + added)
         self._write(outcomes)
         return results(outcomes)
 
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
-    def _longer(self, methods: Sequence[str]) -> Mapping[str, float]:
+    def _check(self, method: str) -> None:
+        """
+        Raises:
+            UserError: a method that would be an ordinary training run under another name, or cannot be built.
+        """
+        cfg = self._load(self._words(method, 0))
+        if method == NONE:
+            return
+        if has_labels(method):
+            if not cfg.DISTILL.TEACHER.WEIGHTS:
+                raise UserError(f"--methods: {method} has no teacher: set DISTILL.TEACHER")
+        elif not is_on(cfg.DISTILL):
+            raise UserError(f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it")
+        self.task.build(cfg)  # a teacher that is not there, a loss on a tap that this pair does not have
+
+    def _labels(self, methods: Sequence[str]) -> tuple[list[str], float]:
+        """The overrides that train on the teacher's labels of the unlabeled images, and the seconds that these took."""
+        if not any(map(has_labels, methods)):
+            return [], 0.0
+        cfg = self._load(["DATASETS.UNLABELED", str(list(self.unlabeled))])
+        folder = self.output / "labels"
+        if not (folder / RECORD).is_file():  # else of an earlier call
+            shutil.rmtree(folder, ignore_errors=True)
+            node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
+            config = find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE")
+            teacher = Weights(node.WEIGHTS, config, False, f"{key}.WEIGHTS")
+            own = [word for k in OWN for word in (k, str(reduce(getattr, k.split("."), cfg)))]
+            self.task.label(Labeling([teacher], own, self.task.unlabeled_images(cfg), folder))
+        return self.task.with_labels(cfg, folder), json.loads((folder / RECORD).read_text())["seconds"]
+
+    def _longer(self, methods: Sequence[str], labels: Sequence[str]) -> Mapping[str, float]:
         """By what factor each method's iterations are more than SOLVER.MAX_ITER."""
         file = self.output / "seconds_per_iteration.json"
         paces = json.loads(file.read_text()) if file.is_file() else {}
         if missing := [method for method in methods if method not in paces]:
             # Beside one whose pace is known, so that both are of the same minutes.
             beside = [method for method in methods if method in paces][:1]
-            taken = self.pace(self.task, {m: self._load(self._words(m, 0)) for m in [*beside, *missing]})
+            taken = self.pace(self.task, {m: self._load(self._words(m, 0, labels)) for m in [*beside, *missing]})
             scale = paces[beside[0]] / taken[beside[0]] if beside else 1.0
             paces |= {method: scale * taken[method] for method in missing}
             self.output.mkdir(parents=True, exist_ok=True)
@@ -111,8 +145,9 @@ class Study:
         slowest = max(paces[method] for method in methods)
         return {method: slowest / paces[method] for method in methods}
 
-    def _words(self, method: str, seed: int, longer: float = 1.0) -> list[str]:
+    def _words(self, method: str, seed: int, labels: Sequence[str] = (), longer: float = 1.0) -> list[str]:
         words = [*switches(method, self.unlabeled), "SEED", str(seed), *self.overrides]
+        words += labels if has_labels(method) else []  # they add to what the overrides say
         if longer == 1:
             return words
         solver = self._load(words).SOLVER

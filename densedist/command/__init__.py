@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "eval": (training.add_eval, training.evaluate),
     "compare": (training.add_compare, training.compare),
     "predict": (student.add_predict, student.predict),
+    "label": (student.add_label, student.label),
     "visualize": (student.add_visualize, student.visualize),
     "export": (student.add_export, student.export),
     "profile": (student.add_profile, student.profile),

@@ -1,4 +1,4 @@
-"""The commands about a trained student: predict, visualize, export, profile."""
+"""The commands about a trained model: predict, label, visualize, export, profile."""
 
 import argparse
 import sys
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from densedist.command.arguments import (
     Parser,
+    add_config,
     add_output,
     add_overrides,
     add_score,
+    add_task,
     add_teacher,
     add_weights,
     check_count,
@@ -37,6 +39,37 @@ def predict(args: argparse.Namespace) -> None:
         config=args.config_file,
         output_dir=args.output_dir,
         score_threshold=args.score_threshold,
+    )
+
+
+def add_label(parser: Parser) -> None:
+    """labels that a teacher writes, to train on: densedist label det|seg --weights W IMAGES … [KEY VALUE …]"""
+    parser.epilog = "Without IMAGES those of DATASETS.UNLABELED; several --weights are fused."
+    add_task(parser)
+    text = "checkpoint, OUTPUT_DIR of a run, or SMP folder of a teacher; may be given several times"
+    parser.add_argument("--weights", required=True, action="append", metavar="W", help=text)
+    add_config(parser, "; default: config.yaml beside the weights")
+    add_output(parser, "output/labels")
+    text = "predictions below are left out; default 0.5"
+    parser.add_argument("--score-threshold", type=float, metavar="S", help=text)
+    text = "for each class the score where F1 on DATASETS.TEST is best"
+    parser.add_argument("--choose-thresholds", action="store_true", help=text)
+    add_overrides(parser, "IMAGES")
+
+
+def label(args: argparse.Namespace) -> None:
+    from densedist import api
+
+    images, words = files_and_overrides(args)
+    api.label(
+        args.weights,
+        images,
+        words,
+        config=args.config_file,
+        output_dir=args.output_dir,
+        score_threshold=args.score_threshold,
+        choose_thresholds=args.choose_thresholds,
+        task=args.task,
     )
 
 

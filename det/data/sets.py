@@ -123,18 +123,19 @@ def test_dataset(cfg: CfgNode) -> str:
     """
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: name a data set")
-    return with_test_alone(cfg).DATASETS.TEST[0]
+    return with_only(cfg, "TEST").DATASETS.TEST[0]
 
 
-def with_test_alone(cfg: CfgNode) -> CfgNode:
-    """A copy of cfg with the data sets of DATASETS.TEST only, checked.
+def with_only(cfg: CfgNode, side: str) -> CfgNode:
+    """A copy of cfg with the data sets of DATASETS.TRAIN, UNLABELED or TEST only, checked.
 
     Raises:
         UserError: as check_datasets.
     """
     alone = cfg.clone()
     alone.defrost()
-    alone.DATASETS.TRAIN, alone.DATASETS.UNLABELED = (), []
+    for other in {"TRAIN", "UNLABELED", "TEST"} - {side}:
+        alone.DATASETS[other] = type(alone.DATASETS[other])()
     check_datasets(alone)
     return alone
 

@@ -22,7 +22,8 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
 
     Args:
         root: a folder in Cityscapes' form, or "digits".
-        split: a folder of leftImg8bit, or a part of its frames as in "train[:100]".
+        split: a folder of leftImg8bit, of another root as in "output/labels/train", or a part of its frames as in
+            "train[:100]".
         key: the config key that names the split, for messages.
         need_labels: without them a split may have no label at all, as Cityscapes' test split.
 
@@ -31,11 +32,11 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
     """
     if not root:
         raise UserError("DATASETS.ROOT is empty: name the data set's folder")
-    folder = digits.ensure() if root == "digits" else Path(root).expanduser()
-    parts = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", str(split))
+    parts = re.fullmatch(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?", str(split))
     if not parts:
         raise UserError(f"{key}: {split} is not a split's name, or one with a slice, as train[:100]")
-    name, start, stop = parts.groups()
+    other, name, start, stop = parts.groups()
+    folder = digits.ensure() if root == "digits" and other is None else Path(other or root).expanduser()
     if not (folder / IMAGES / name).is_dir():
         raise UserError(f"{key}: there is no folder {folder / IMAGES / name}; {TREE}")
     images = sorted((folder / IMAGES / name).glob(f"*/*_{IMAGES}.png"))

@@ -27,7 +27,7 @@ from helpers.processes import server  # noqa: F401  whose processes have importe
 TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
 LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)", "DATASETS.TEST", "('t',)"]
 # Seconds an iteration takes.
-PACE = {"none": 0.1, "kd": 0.15, "dist": 0.2}
+PACE = {"none": 0.1, "labels": 0.1, "kd": 0.15, "dist": 0.2, "dist+labels": 0.2}
 
 
 def load_config(file, words):
@@ -244,18 +244,56 @@ def test_history_knows_when_each_number_was_had(tmp_path):
     assert read_history(tmp_path)["bbox/AP"] == [(50, 5.0, 4.0), (100, 10.0, 8.0)]
 
 
+def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
+    written = []
+
+    def label(labeling):
+        labeling.output.mkdir(parents=True)
+        (labeling.output / "labels.json").write_text(json.dumps({"seconds": 7.0}))
+        written.append((labeling.teachers[0].file, dict(labeling.images), labeling.overrides))
+
+    task = SimpleNamespace(
+        **vars(TASK),
+        label=label,
+        unlabeled_images=lambda cfg: {name: Path(name) for name in cfg.DATASETS.UNLABELED},
+        with_labels=lambda cfg, folder: ["DATASETS.TRAIN", str((*cfg.DATASETS.TRAIN, str(folder)))],
+    )
+    seen = []
+    train = Trainer({"none": 1.0, "labels": 2.0, "dist+labels": 3.0})
+
+    def remember(cfg, task, resume):
+        seen.append((Path(cfg.OUTPUT_DIR).parts[-2], cfg.DATASETS.TRAIN, cfg.DISTILL.DIST.WEIGHT))
+        train(cfg, task, resume)
+
+    methods = ["none", "labels", "dist+labels"]
+    config = tmp_path / "teacher.yaml"
+    config.write_text("")
+    words = ["DATASETS.TRAIN", "('t100',)", "DISTILL.TEACHER.CONFIG_FILE", str(config), "MODEL.DEVICE", "cpu"]
+    for _ in range(2):
+        Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
+    own = ["MODEL.DEVICE", "cpu", "MODEL.TRUST_PICKLE", "False", "TRUST_IMPORTS", "False"]
+    assert written == [("teacher.pth", {"rest": Path("rest")}, own)]
+    labels = str(tmp_path / "out" / "labels")
+    assert seen == [("none", ("t100",), 0.0), ("labels", ("t100", labels), 0.0), ("dist+labels", ("t100", labels), 1.0)]
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
+
+
 def test_unknown_method_and_missing_data():
     with pytest.raises(UserError, match="--methods: there is no dits; want none, dist, kd"):
         switches("dits", [])
-    with pytest.raises(UserError, match="unlabeled needs --unlabeled"):
-        switches("dist+unlabeled", [])
+    for part in ("unlabeled", "labels"):
+        with pytest.raises(UserError, match=f"{part} needs --unlabeled"):
+            switches(f"dist+{part}", [])
 
 
-@pytest.mark.parametrize(("file", "method"), [("no teacher", "dist"), ("c.yaml", "unlabeled")])
+@pytest.mark.parametrize(
+    ("file", "method"), [("no teacher", "dist"), ("c.yaml", "unlabeled"), ("no teacher", "labels")]
+)
 def test_method_that_would_distil_nothing_is_refused_before_any_training(tmp_path, file, method):
     """It would be an ordinary training run under another name."""
     train = Trainer({"none": 1.0})
-    with pytest.raises(UserError, match=f"--methods: {method} has no teacher or no loss"):
+    with pytest.raises(UserError, match=f"--methods: {method} has no teacher"):
         study(train, tmp_path, ["none", method], [0], file, unlabeled=["train"]).run()
     assert not train.trained
 

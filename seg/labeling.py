@@ -1,0 +1,116 @@
+"""Labels that teachers write for any images: a split in Cityscapes' form that a student trains on as on any other."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+from tqdm import tqdm
+
+from densedist.common.data.headers import read_header
+from densedist.common.data.images import unique_names
+from densedist.common.errors import UserError
+from densedist.common.files import write_text
+from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names
+from densedist.common.logging import on_terminal
+from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, test_frames, unlabeled_frames
+from densedist.seg.data.reading import Reader
+from densedist.seg.drawing import to_rgb, write
+from densedist.seg.labels import IGNORE
+from densedist.seg.models import Trained, load_trained
+
+SPLIT, CITY = "train", "images"
+
+
+def label_images(labeling: Labeling) -> None:
+    """Write leftImg8bit/train and gtFine/train in the output folder, and what is known of them.
+
+    A pixel has the class of the highest mean probability over the teachers; where that is below the score, its labelId
+    is the first of DATASETS.IGNORED_IDS. The images beside it are links to PNG files, and copies in PNG of all others.
+
+    Raises:
+        UserError: wrong weights, teachers of different classes, a folder that has files, no labels to choose by, no
+            labelId that stands for what is ignored.
+    """
+    teachers = [load_trained(weights, labeling.overrides) for weights in labeling.teachers]
+    classes = teachers[0].classes
+    check_same_names([teacher.classes.names for teacher in teachers])
+    if not (ignored := list(teachers[0].cfg.DATASETS.IGNORED_IDS)):
+        raise UserError("DATASETS.IGNORED_IDS is empty: name a labelId for pixels of which no teacher is sure")
+    labeling.begin()
+    start = time.perf_counter()
+    count, output = len(classes), labeling.output
+    least = _chosen(teachers) if labeling.score is None else np.full(count, labeling.score)
+    pixels = np.zeros(count + 1, np.int64)
+    flat = [name.replace("/", "_") for name in labeling.images]
+    files = dict(zip(unique_names(flat), labeling.images.values(), strict=True))
+    for frame in tqdm(bare_frames(files), "labeling", disable=not on_terminal()):
+        labels, scores = _labels(teachers, frame)
+        sure = scores >= least[labels]
+        label_ids = np.where(sure, classes.label_ids[labels], np.uint8(ignored[0]))
+        write(output / LABELS / SPLIT / CITY / f"{frame['name']}_{LABELS}_labelIds.png", label_ids)
+        _keep(frame, teachers[0], output / IMAGES / SPLIT / CITY / f"{frame['name']}_{IMAGES}.png")
+        pixels += np.bincount(np.where(sure, labels, count).ravel(), minlength=count + 1)
+    *counts, unsure = (pixels / pixels.sum()).tolist()
+    record = labeling.record(classes.names, least.tolist(), time.perf_counter() - start, counts)
+    write_text(output / RECORD, json.dumps(record | {"ignored": unsure}, indent=1) + "\n")
+    print(f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored; train on DATASETS.TRAIN '{split(output)}'")
+
+
+def split(folder: Path) -> list[str]:
+    """What DATASETS.TRAIN calls the labels in a folder of label_images."""
+    return [str(folder / SPLIT)]
+
+
+def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
+    """The overrides that train cfg on the labels in a folder, too."""
+    return ["DATASETS.TRAIN", str([*cfg.DATASETS.TRAIN, *split(folder)])]
+
+
+def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
+    """The images of DATASETS.UNLABELED, by name."""
+    return {frame["name"]: Path(frame["image"]) for frame in unlabeled_frames(cfg)}
+
+
+def _labels(teachers: Sequence[Trained], frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """trainIds (H, W) of a frame, and the mean probability of each."""
+    total = sum(_probabilities(teacher, frame) for teacher in teachers)
+    assert isinstance(total, Tensor)
+    scores, labels = (total / len(teachers)).max(0)
+    return labels.cpu().numpy(), scores.cpu().numpy()
+
+
+@torch.no_grad()
+def _probabilities(teacher: Trained, frame: Frame) -> Tensor:
+    image = Reader(teacher.classes, teacher.cfg.INPUT.FORMAT)(frame | {"label": None})["image"]
+    return teacher.model([{"image": image}])[0]["sem_seg"]
+
+
+def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
+    """From which probability on each class is best told, on the labeled frames of DATASETS.TEST."""
+    first = teachers[0]
+    frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
+    if not frames:
+        raise UserError("--choose-thresholds: DATASETS.TEST has no labels to choose by: name data that has")
+    read, trust = Reader(first.classes, first.cfg.INPUT.FORMAT), Trust(len(first.classes))
+    for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
+        truth = read(frame)["sem_seg"].numpy()
+        labels, scores = _labels(teachers, frame)
+        counts = truth != IGNORE
+        trust.add(labels[counts], scores[counts], (labels == truth)[counts], truth[counts])
+    return trust.thresholds()
+
+
+def _keep(frame: Frame, teacher: Trained, place: Path) -> None:
+    """The image beside its labels."""
+    source, place = Path(frame["image"]).resolve(), place.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix.lower() == ".png" and read_header(str(source)).orientation == 1:
+        place.symlink_to(source)
+        return
+    image = Reader(teacher.classes, teacher.cfg.INPUT.FORMAT)(frame)["image"]
+    write(place, to_rgb(image, teacher.cfg.INPUT.FORMAT))

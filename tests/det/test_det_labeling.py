@@ -1,0 +1,140 @@
+"""densedist label det: what detectors see becomes a COCO data set that a student trains on."""
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from pycocotools.coco import COCO
+
+import densedist
+from densedist.common.data import digits
+from densedist.common.engine.locate import Weights
+from densedist.det.data.coco import read_coco
+from densedist.det.fusion import fuse
+from densedist.det.labeling import with_labels
+from densedist.det.models import load_trained
+from densedist.det.predict import predict, read_input
+from helpers.calling import complaint
+from helpers.tiny import SMALL, STUDENT, config, save_teacher
+
+LOW = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.3"]
+
+
+def found(boxes, scores, classes):
+    result = Instances((100, 100))
+    result.pred_boxes, result.scores = Boxes(torch.tensor(boxes).view(-1, 4)), torch.tensor(scores)
+    result.pred_classes = torch.tensor(classes, dtype=torch.int64)
+    return result
+
+
+def test_fused_boxes_by_hand():
+    first = found([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]], [0.9, 0.4], [1, 2])
+    second = found([[1.0, 0.0, 11.0, 10.0], [0.0, 0.0, 10.0, 10.0]], [0.6, 0.5], [1, 0])
+    fused = fuse([first, second])
+    # The first two are one: places weighted 0.9 to 0.6, the mean of the scores. Others were seen by one of two.
+    expected = [[0.4, 0.0, 10.4, 10.0], [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]]
+    torch.testing.assert_close(fused.pred_boxes.tensor, torch.tensor(expected))
+    torch.testing.assert_close(fused.scores, torch.tensor([0.75, 0.25, 0.2]))
+    assert fused.pred_classes.tolist() == [1, 0, 2]
+
+
+def test_fusing_does_not_depend_on_the_order_of_detectors_and_one_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    several = []
+    for _ in range(3):
+        corner = torch.rand(20, 2, generator=generator) * 60
+        boxes = torch.cat([corner, corner + 20 + 10 * torch.rand(20, 2, generator=generator)], 1)
+        classes = torch.randint(0, 2, (20,), generator=generator).tolist()
+        several.append(found(boxes.tolist(), torch.rand(20, generator=generator).tolist(), classes))
+    one, other = fuse(several), fuse(several[::-1])
+    torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor)
+    torch.testing.assert_close(one.scores, other.scores)
+    assert len(one) < 60
+    alone = found([[0.0, 0.0, 10.0, 10.0], [30.0, 0.0, 40.0, 10.0]], [0.4, 0.9], [1, 1])
+    assert fuse([alone]).scores.tolist() == pytest.approx([0.9, 0.4])
+    assert len(fuse([found([], [], []), found([], [], [])])) == 0
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path / "teacher", "DATASETS.TEST", "('digits_val',)", file=STUDENT)[-1]
+
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number, file in enumerate(sorted(digits.images("val").glob("*.png"))[:2]):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), cv2.imread(str(file)))
+    return tmp_path / "images"
+
+
+def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
+    record = densedist.label([teacher], [images], output_dir=tmp_path / "out", score_threshold=0.3)
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml"))), LOW)
+    coco = COCO(str(tmp_path / "out" / "annotations.json"))
+    assert len(coco.imgs) == record["images"] == 2
+    total = 0
+    for number, file in enumerate(sorted(images.iterdir()), 1):
+        assert Path(coco.imgs[number]["file_name"]) == file
+        seen = predict(trained.model, read_input(trained.cfg, file)[0])
+        ours = coco.imgToAnns[number]
+        assert sorted(a["score"] for a in ours) == pytest.approx(sorted(seen.scores.tolist()))
+        total += len(ours)
+        for annotation in ours:
+            name = coco.cats[annotation["category_id"]]["name"]
+            assert name in trained.classes
+    assert total == sum(known["labels"] for known in record["classes"].values()) > 0
+
+
+def test_a_student_trains_on_them(teacher, images, tmp_path):
+    densedist.label([teacher, teacher], [images], output_dir=tmp_path / "out", score_threshold=0.2)
+    cfg = config(STUDENT, "DATASETS.TRAIN", "('digits_train_60',)")
+    words = with_labels(cfg, tmp_path / "out")
+    assert str(tmp_path / "out") in words[-1]
+    assert "digits_train_60" in words[-1]
+    keys = [*SMALL, *words, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()", "OUTPUT_DIR", str(tmp_path / "run")]
+    densedist.train(str(STUDENT), keys)
+    assert (tmp_path / "run" / "model_final.pth").is_file()
+    assert read_coco(str(tmp_path / "out" / "annotations.json")).names == list(digits.CLASSES)
+
+
+def test_thresholds_are_chosen_on_the_test_data(teacher, images, tmp_path, capsys):
+    record = densedist.label([teacher], [images], output_dir=tmp_path / "out", choose_thresholds=True)
+    scores = {name: known["score"] for name, known in record["classes"].items()}
+    assert list(scores) == list(digits.CLASSES)
+    annotations = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]
+    by_number = list(scores.values())
+    for annotation in annotations:
+        least = by_number[annotation["category_id"] - 1]
+        assert least is not None
+        assert annotation["score"] >= least
+    arguments = ["--weights", teacher, images, "--output-dir", tmp_path / "other", "--choose-thresholds"]
+    empty = tmp_path / "empty.json"
+    content = json.loads(Path(digits.annotations("val")).read_text()) | {"annotations": []}
+    empty.write_text(json.dumps(content))
+    entry = ["no_objects", str(empty), str(digits.images("val"))]
+    words = ["DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TEST", "('no_objects',)"]
+    said = complaint(capsys, "label", "det", *arguments, *words)
+    assert said == "--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has"
+
+
+def test_images_of_the_config(teacher, tmp_path, capsys):
+    keys = ["DATASETS.UNLABELED", "['digits_val']"]
+    record = densedist.label([teacher], (), keys, output_dir=tmp_path / "out")
+    assert record["images"] == digits.SCENES["val"]
+    arguments = ["label", "det", "--weights", teacher, "--output-dir", tmp_path / "other"]
+    said = complaint(capsys, *arguments, "DATASETS.UNLABELED", "['digits_vall']")
+    assert said.startswith("DATASETS.UNLABELED: there is no data set digits_vall; did you mean digits_val")
+
+
+def test_masks_of_one_teacher_are_kept(images, tmp_path):
+    from helpers.tiny import TEACHER
+
+    weights = save_teacher(tmp_path / "mask", file=TEACHER)[-1]
+    densedist.label([weights], [images], output_dir=tmp_path / "out", score_threshold=0.1)
+    coco = read_coco(str(tmp_path / "out" / "annotations.json"))
+    assert coco.annotations
+    assert all("segmentation" in annotation for annotation in coco.annotations)
