@@ -1,6 +1,7 @@
 """What cannot work ends in one line before training, and what can is trained as if nothing had been rehearsed."""
 
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -60,9 +61,22 @@ def test_nothing_is_left_behind():
 def test_parameters_without_a_gradient_are_found():
     """Only then do several processes have to look for them in each step."""
     cfg, task, trainee, batches = seg("MODEL.ENCODER.DEPTH", "5")
-    assert not rehearse(cfg, task, trainee, batches)
+    assert not rehearse(cfg, task, trainee, batches).unused
     trainee.model.spare = torch.nn.Linear(1, 1)
-    assert rehearse(cfg, task, trainee, batches)
+    assert rehearse(cfg, task, trainee, batches).unused
+
+
+def test_the_plan_says_who_pulls_at_the_student(tmp_path):
+    argv = ["train", "seg", "--config-file", scenes.STUDENT, *scenes.SMALL, "SOLVER.MAX_ITER", "1", "REHEARSAL", "True"]
+    words = [*scenes.save_teacher(tmp_path / "teacher"), "DISTILL.DIST.WEIGHT", "1.0", "DATASETS.TEST", "[]"]
+    densedist(*argv, *words, "OUTPUT_DIR", tmp_path / "out")
+    line = re.search(r"at the start, gradient on shared parameters: (.*)", (tmp_path / "out" / "log.txt").read_text())
+    shares = [int(share) for share in re.findall(r"loss_\w+ (\d+) %", line[1])]
+    assert "loss_dist" in line[1]
+    assert 97 <= sum(shares) <= 103
+    assert line[0] in (tmp_path / "out" / "report.html").read_text()
+    densedist(*argv, "DATASETS.TEST", "[]", "OUTPUT_DIR", tmp_path / "alone")
+    assert "at the start, " not in (tmp_path / "alone" / "log.txt").read_text()
 
 
 def test_batch_norm_over_one_value(tmp_path, capsys):
@@ -131,7 +145,7 @@ def test_numbers_that_are_not_finite_are_for_the_trainer_to_judge(monkeypatch):
 
     forward = type(trainee.model).forward
     monkeypatch.setattr(type(trainee.model), "forward", diverged)
-    assert not rehearse(cfg, task, trainee, batches)
+    assert not rehearse(cfg, task, trainee, batches).unused
 
 
 def test_only_one_image_is_evaluated_and_drawn(monkeypatch):

@@ -6,9 +6,10 @@ import re
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -18,6 +19,7 @@ from detectron2.utils.events import EventStorage
 from densedist.common.config.keys import PRECISIONS
 from densedist.common.data.loader import Batches, first_batch, images_per_process
 from densedist.common.distributed import any_process
+from densedist.common.engine.gradients import gradient_shares
 from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
 from densedist.common.randomness import seeded
@@ -30,7 +32,19 @@ ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
 ONE_SIZE = re.compile(r"Input (height|width|size).*(match|divisible)")
 
 
-def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> bool:
+class Rehearsed(NamedTuple):
+    """What a rehearsal has seen.
+
+    Args:
+        unused: a parameter got no gradient, on any process.
+        shares: of the gradient, of each loss in percent, at the start; empty without a teacher (see gradient_shares).
+    """
+
+    unused: bool
+    shares: Mapping[str, float]
+
+
+def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Rehearsed:
     """What a run does, once, on a copy of the trainee: a step without an update, an evaluation of one test image for
     each process, and a drawing of one.
 
@@ -40,9 +54,6 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> bo
         trainee: on its device, in training mode.
         batches: those of the run.
 
-    Returns:
-        whether a parameter got no gradient, on any process.
-
     Raises:
         UserError: what failed, and the keys that it depends on.
     """
@@ -51,7 +62,7 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> bo
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda), seeded(0), quiet(), tempfile.TemporaryDirectory() as folder:
         actor = copy.deepcopy(trainee)
-        unused = _step(cfg, actor, batches, device)
+        seen = _step(cfg, actor, batches, device)
         small = _small(cfg, folder)
         if cfg.DATASETS.TEST:
             with _named("an evaluation", "MODEL, INPUT, DATASETS.TEST and TEST"):
@@ -61,11 +72,10 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> bo
                     task.draw_examples(small, actor, Path(folder, "examples.png"))
     comm.synchronize()
     logger.info(f"rehearsed a step, an evaluation and a drawing in {time.perf_counter() - start:.1f} s")
-    return any_process(unused, device)
+    return seen._replace(unused=any_process(seen.unused, device))
 
 
-def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) -> bool:
-    """Whether a parameter got no gradient."""
+def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) -> Rehearsed:
     solver = cfg.SOLVER
     actor.model.train()
     with _named("a training step", "MODEL, INPUT, DISTILL and SOLVER", _hint(cfg)):
@@ -74,11 +84,13 @@ def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) 
             try:
                 losses = actor.model(batch)
             except FloatingPointError:  # whether the run goes on is for the trainer to say
-                return False
+                return Rehearsed(False, {})
+        parameters = list(actor.model.parameters())
+        shares = gradient_shares(losses, parameters) if actor.distillation else {}
         sum(losses.values()).backward()
-    unused = any(p.grad is None for p in actor.model.parameters() if p.requires_grad)
+    unused = any(p.grad is None for p in parameters if p.requires_grad)
     actor.model.zero_grad()
-    return unused
+    return Rehearsed(unused, shares)
 
 
 def _small(cfg: CfgNode, folder: str) -> CfgNode:

@@ -16,6 +16,7 @@ from densedist.common.config import saved
 from densedist.common.distill.distillation import describe
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
 from densedist.common.engine.checkpoint import CompleteCheckpointer
+from densedist.common.engine.gradients import in_words
 from densedist.common.engine.hooks import (
     AtEnd,
     Clock,
@@ -81,7 +82,12 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
     exact = partial(torch.jit.optimized_execution, cfg.MODEL.DEVICE != "cpu")
     if cfg.REHEARSAL:
         with exact():
-            unused = rehearse(cfg, task, trainee, batches_from(RunPosition(0)))
+            rehearsed = rehearse(cfg, task, trainee, batches_from(RunPosition(0)))
+        unused = rehearsed.unused
+        if rehearsed.shares:
+            at_the_start = f"  at the start, {in_words(rehearsed.shares)}"
+            logger.info(f"plan\n{at_the_start}")
+            plan += f"\n{at_the_start}"
     optimizer = make_optimizer(cfg, model)
     # Without a GPU there is no device id; Detectron2 would give DDP the rank's number.
     options: dict[str, Any] = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
