@@ -1,6 +1,7 @@
 """Labels that detectors write for any images: a COCO data set that a student trains on as on any other."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def label_images(labeling: Labeling) -> None:
     counts = np.bincount([a["category_id"] - 1 for a in annotations], minlength=len(names)).tolist()
     record = labeling.record(names, least.tolist(), time.perf_counter() - start, counts)
     write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
-    print(f"{len(annotations)} objects in {len(images)} images; train on {' '.join(_words([], [], labeling.output))}")
+    print(f"{len(annotations)} objects in {len(images)} images; train on {shlex.join(_words([], [], labeling.output))}")
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Labels that teachers write for any images: a split in Cityscapes' form that a student trains on as on any other."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from densedist.common.logging import on_terminal
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, test_frames, unlabeled_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.drawing import to_rgb, write
-from densedist.seg.labels import IGNORE
+from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained
 
 SPLIT, CITY = "train", "images"
@@ -30,20 +31,18 @@ def label_images(labeling: Labeling) -> None:
     """Write leftImg8bit/train and gtFine/train in the output folder, and what is known of them.
 
     A pixel has the class of the highest mean probability over the teachers; where that is below the score, its labelId
-    is the first of DATASETS.IGNORED_IDS. The images beside it are links to PNG files, and copies in PNG of all others.
+    is the first of DATASETS.IGNORED_IDS, or one that is free. The images beside it are links to PNG files, and copies
+    in PNG of all others.
 
     Raises:
-        UserError: wrong weights, teachers of different classes, a folder that has files, no labels to choose by, no
-            labelId that stands for what is ignored.
+        UserError: wrong weights, teachers of different classes, a folder that has files, no labels to choose by.
     """
     teachers = [load_trained(weights, labeling.overrides) for weights in labeling.teachers]
     classes = teachers[0].classes
     check_same_names([teacher.classes.names for teacher in teachers])
-    if not (ignored := list(teachers[0].cfg.DATASETS.IGNORED_IDS)):
-        raise UserError("DATASETS.IGNORED_IDS is empty: name a labelId for pixels of which no teacher is sure")
     labeling.begin()
     start = time.perf_counter()
-    count, output = len(classes), labeling.output
+    count, output, unknown = len(classes), labeling.output, _ignored(teachers[0].cfg)[0]
     least = _chosen(teachers) if labeling.score is None else np.full(count, labeling.score)
     pixels = np.zeros(count + 1, np.int64)
     flat = [name.replace("/", "_") for name in labeling.images]
@@ -51,24 +50,31 @@ def label_images(labeling: Labeling) -> None:
     for frame in tqdm(bare_frames(files), "labeling", disable=not on_terminal()):
         labels, scores = _labels(teachers, frame)
         sure = scores >= least[labels]
-        label_ids = np.where(sure, classes.label_ids[labels], np.uint8(ignored[0]))
+        label_ids = np.where(sure, classes.label_ids[labels], np.uint8(unknown))
         write(output / LABELS / SPLIT / CITY / f"{frame['name']}_{LABELS}_labelIds.png", label_ids)
         _keep(frame, teachers[0], output / IMAGES / SPLIT / CITY / f"{frame['name']}_{IMAGES}.png")
         pixels += np.bincount(np.where(sure, labels, count).ravel(), minlength=count + 1)
     *counts, unsure = (pixels / pixels.sum()).tolist()
     record = labeling.record(classes.names, least.tolist(), time.perf_counter() - start, counts)
     write_text(output / RECORD, json.dumps(record | {"ignored": unsure}, indent=1) + "\n")
-    print(f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored; train on DATASETS.TRAIN '{split(output)}'")
-
-
-def split(folder: Path) -> list[str]:
-    """What DATASETS.TRAIN calls the labels in a folder of label_images."""
-    return [str(folder / SPLIT)]
+    train_on = shlex.join(_words(teachers[0].cfg, [], output))
+    print(f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored; train on {train_on}")
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
     """The overrides that train cfg on the labels in a folder, too."""
-    return ["DATASETS.TRAIN", str([*cfg.DATASETS.TRAIN, *split(folder)])]
+    return _words(cfg, cfg.DATASETS.TRAIN, folder)
+
+
+def _words(cfg: CfgNode, trained_on: Sequence[str], folder: Path) -> list[str]:
+    words = ["DATASETS.TRAIN", str([*trained_on, str(folder / SPLIT)])]
+    return words if cfg.DATASETS.IGNORED_IDS else [*words, "DATASETS.IGNORED_IDS", str(_ignored(cfg))]
+
+
+def _ignored(cfg: CfgNode) -> list[int]:
+    """The labelIds that do not count; where the config has none, one that is free."""
+    free = (Classes.of(cfg).train_ids == UNKNOWN).nonzero()[0].tolist()
+    return list(cfg.DATASETS.IGNORED_IDS) or free[-1:]
 
 
 def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:

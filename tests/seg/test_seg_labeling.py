@@ -12,6 +12,7 @@ from densedist.common.engine.locate import Weights
 from densedist.seg.data.frames import frames
 from densedist.seg.models import load_trained
 from helpers.calling import complaint
+from helpers.calling import densedist as densedist_command
 from helpers.scenes import SMALL, STUDENT, save_teacher, write_tree
 
 CLASSES = [{"name": str(n), "ids": [n + 7], "color": [n, n, n]} for n in range(3)]
@@ -83,6 +84,17 @@ def test_a_student_trains_on_them(teachers, tmp_path):
     assert results["sem_seg"]["mIoU"] >= 0
 
 
+def test_without_an_ignored_id_a_free_one_is_taken(teachers, tmp_path, capsys):
+    files, _, _ = teachers
+    arguments = ["--weights", files[0], pictures(tmp_path / "images", ["a.png"]), "--output-dir", tmp_path / "out"]
+    densedist_command("label", "seg", *arguments, "--score-threshold", "1", "DATASETS.IGNORED_IDS", "[]")
+    said = capsys.readouterr().out
+    assert "100.0 % of the pixels ignored; train on DATASETS.TRAIN" in said
+    assert "DATASETS.IGNORED_IDS '[255]'" in said
+    label = cv2.imread(str(tmp_path / "out/gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
+    assert (label == 255).all()
+
+
 def test_images_of_the_config(teachers, tmp_path):
     files, _, _ = teachers
     keys = {"DATASETS.UNLABELED": "['val[1:]']"}
@@ -116,7 +128,6 @@ def test_thresholds_are_chosen_on_the_test_data(teachers, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["DATASETS.IGNORED_IDS", "[]"], "DATASETS.IGNORED_IDS is empty: name a labelId for pixels of which no"),
         ([], "nothing to label: name images or folders, or DATASETS.UNLABELED"),
         (["--choose-thresholds", "DATASETS.TEST", "[]"], "--choose-thresholds: DATASETS.TEST has no labels to choose"),
     ],
