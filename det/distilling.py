@@ -87,7 +87,7 @@ class Distilling(nn.Module, ABC):
     def _distill(self, inputs: list[dict], seen: Any) -> dict[str, Tensor]:
         assert self.distillation is not None
         distiller = self.distillation.distiller
-        return distiller(*self.taps(distiller.taps, [x["image"] for x in inputs], seen))
+        return distiller(*self.taps(distiller.taps, inputs, seen))
 
     @classmethod
     @abstractmethod
@@ -118,11 +118,11 @@ class Distilling(nn.Module, ABC):
         """Let the parts run that distillation watches."""
 
     @abstractmethod
-    def taps(self, needed: Collection[str], images: list[Tensor], seen: Any) -> tuple[Taps, Taps]:
+    def taps(self, needed: Collection[str], inputs: list[dict], seen: Any) -> tuple[Taps, Taps]:
         """The student's taps and the teacher's.
 
         Args:
-            images: raw images (3, H, W), 0 to 255.
+            inputs: samples, "image" of each raw (3, H, W), 0 to 255.
             seen: of watch(), after the block.
         """
 

@@ -30,7 +30,7 @@ from densedist.common.export import (
 )
 from densedist.common.logging import quiet
 from densedist.det.config import add_distill_config
-from densedist.det.data.loading import Mapper
+from densedist.det.data.mapper import Mapper
 from densedist.det.data.sets import test_dataset
 from densedist.det.models import Trained, load_trained
 from densedist.det.stock import has_stock_backbone, stock_config, stock_model

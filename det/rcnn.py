@@ -1,6 +1,6 @@
-"""Two-stage students: any GeneralizedRCNN config, distilled on the RoIs that the student samples, and their teacher."""
+"""Two-stage students: any GeneralizedRCNN config, distilled on the RoIs that the student samples."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,60 +18,11 @@ from densedist.common.distill.teacher import Teacher, precision
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode, record
 from densedist.det import box_head
+from densedist.det.cache import CachedRCNNTeacher
 from densedist.det.distilling import Distilling
 from densedist.det.models import load_teacher_model
-from densedist.det.taps import Extent, common_extents, feature_specs, feature_taps
-
-ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
-
-
-class RCNNTeacher(Teacher[GeneralizedRCNN]):
-    """A frozen R-CNN that classifies boxes that somebody else proposes.
-
-    It runs its backbone and box head only: no RPN, no NMS, no mask head, and of a cascade the later
-    stages only where asked for.
-
-    Args:
-        model, flip_channels, precision: see common/distill/teacher.py.
-        stages: of a cascade, "first" or "mean" (see det/box_head.py).
-    """
-
-    def __init__(
-        self,
-        model: GeneralizedRCNN,
-        flip_channels: bool = False,
-        precision: torch.dtype = torch.float32,
-        stages: str = "first",
-    ) -> None:
-        super().__init__(model, flip_channels, precision)
-        box_head.check(model.roi_heads)
-        self.stages = stages
-
-    def taps(
-        self,
-        needed: Collection[str],
-        images: list[Tensor],
-        boxes: list[list[Boxes]],
-        levels: Sequence[str] = (),
-        extents: Sequence[Extent] | None = None,
-    ) -> dict[str, Sequence[Tensor]]:
-        """The taps that are needed, of cls_logits, rois and those of det/taps.py.
-
-        Args:
-            images: raw images (3, H, W), 0 to 255, in the student's channel order.
-            boxes: any number of box lists, each with one Boxes per image, in its pixels; for each, cls_logits
-                has logits (see box_head.cls_logits), and rois up to ROI_SAMPLES samples.
-            levels, extents: see feature_taps in det/taps.py.
-        """
-        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
-        with self.alone():
-            features, heads = self.model.backbone(batch.tensor.to(self.precision)), self.model.roi_heads
-            result = dict(feature_taps(needed, features, levels, extents))
-            if "cls_logits" in needed:
-                result["cls_logits"] = [box_head.cls_logits(heads, features, b, self.stages) for b in boxes]
-            if "rois" in needed:
-                result["rois"] = [subsample(per_image(box_head.pooled(heads, features, b)), ROI_SAMPLES) for b in boxes]
-            return result
+from densedist.det.rcnn_teacher import ROI_SAMPLES, RCNNTeacher
+from densedist.det.taps import common_extents, feature_specs, feature_taps
 
 
 @dataclass(frozen=True)
@@ -124,7 +75,8 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> RCNNTeacher:
         stages = cfg.DISTILL.TEACHER.CASCADE_STAGES
-        return RCNNTeacher(*load_teacher_model(cfg, GeneralizedRCNN), precision(cfg), stages)
+        kind = CachedRCNNTeacher if cfg.DISTILL.TEACHER.CACHE else RCNNTeacher
+        return kind(*load_teacher_model(cfg, GeneralizedRCNN), precision(cfg), stages)
 
     def check_pair(self, teacher: Teacher) -> None:
         box_head.check(self.roi_heads)
@@ -173,16 +125,17 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
         boxes = [p.proposal_boxes[: self.roi_heads.batch_size_per_image] for p in proposals]
         box_head.cls_logits(self.roi_heads, features, boxes, "first")
 
-    def taps(self, needed: Collection[str], images: list[Tensor], seen: Seen) -> tuple[Taps, Taps]:
+    def taps(self, needed: Collection[str], inputs: list[dict], seen: Seen) -> tuple[Taps, Taps]:
         assert self.distillation is not None
         teacher, (ours, theirs) = self.distillation.teacher, self.levels
+        images = [sample["image"] for sample in inputs]
         extents = common_extents(self.backbone, teacher.model.backbone, ours, images)
         student = feature_taps(needed, seen.features[0], ours, extents)
         student["cls_logits"] = [call for calls in seen.logits for call in calls]
         if "rois" in needed:
             student["rois"] = [subsample(per_image(pooled), ROI_SAMPLES) for _, pooled in seen.regions]
         boxes = [boxes for boxes, _ in seen.regions]
-        return student, teacher.taps(needed, images, boxes, theirs, extents)
+        return student, teacher.for_batch(needed, inputs, boxes, theirs, extents)
 
     @staticmethod
     def class_rows(

@@ -95,6 +95,11 @@ class DistillRetinaNet(Distilling, RetinaNet):
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> RetinaNetTeacher:
+        if cfg.DISTILL.TEACHER.CACHE:
+            raise UserError(
+                "DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes, and the anchors of a one-stage detector are "
+                "no such boxes: leave it empty"
+            )
         return RetinaNetTeacher(*load_teacher_model(cfg, RetinaNet), precision(cfg))
 
     def check_pair(self, teacher: Teacher) -> None:
@@ -142,11 +147,11 @@ class DistillRetinaNet(Distilling, RetinaNet):
         features = self.backbone(self.preprocess_image(inputs).tensor)
         self.head([features[level] for level in self.head_in_features])
 
-    def taps(self, needed: Collection[str], images: list[Tensor], seen: Seen) -> tuple[Taps, Taps]:
+    def taps(self, needed: Collection[str], inputs: list[dict], seen: Seen) -> tuple[Taps, Taps]:
         assert self.distillation is not None
         ours, theirs = self.levels
         student = feature_taps(needed, seen.features[0], ours)
-        maps, teacher = self.distillation.teacher.taps(needed, images, theirs)
+        maps, teacher = self.distillation.teacher.taps(needed, [x["image"] for x in inputs], theirs)
         return student | self._logit_taps(seen.maps[0]), teacher | self._logit_taps(maps)
 
     def _logit_taps(self, maps: list[Tensor]) -> dict[str, Sequence[Tensor]]:

@@ -2,6 +2,7 @@
 
 from densedist.common.engine.checkpoint import load_weights
 from densedist.common.task import Task
+from densedist.det.cache import fill_cache
 from densedist.det.data.checks import check_data
 from densedist.det.data.loading import training_batches
 from densedist.det.evaluation import evaluate, is_scored, metric
@@ -25,7 +26,7 @@ TASK = Task(
     load_model=load_model,
     load_weights=load_weights,
     plain=stock_model,
-    prepare=lambda *_: 0.0,
+    prepare=fill_cache,
     training_batches=training_batches,
     evaluate=evaluate,
     is_scored=is_scored,

@@ -68,8 +68,6 @@ SEG: Mapping[str, Key] = {
     "TEST.WINDOW_OVERLAP": Key(0.5, lambda overlap: 0 <= overlap < 1, "a number from 0 to below 1"),
     "TEST.SAVE_LABEL_IDS": Key(False),  # predictions as labelIds PNG, as Cityscapes' server takes them
     "TEST.SAVE_OVERLAYS": Key(False),  # predictions as colors over the image
-    # A folder: the teacher sees each training image once, whole, and its logits are kept there (seg/cache.py).
-    "DISTILL.TEACHER.CACHE": Key(""),
     "DISTILL.IGNORED_PIXELS": Key(True),  # distill also on pixels that the label ignores, as the authors do
 }
 

@@ -62,18 +62,10 @@ def wrap(network: Network, cfg: CfgNode, distillation: Distillation[SegTeacher] 
 def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | None:
     if not is_on(cfg.DISTILL):
         return None
-    cached = bool(cfg.DISTILL.TEACHER.CACHE)
-    teacher = load_teacher(cfg, CachedTeacher if cached else SegTeacher)
+    teacher = load_teacher(cfg, CachedTeacher if cfg.DISTILL.TEACHER.CACHE else SegTeacher)
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
-    distiller = build_distiller(cfg, student_taps, teacher_taps)
-    for term in distiller.terms:
-        if cached and not term.spec.logits:  # nor would it leave out the padding, which the teacher has not seen
-            raise UserError(
-                f"DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.{term.name.upper()} compares "
-                f"{term.tap} as features: leave the key empty, or switch this loss off"
-            )
-    return Distillation(teacher, distiller)
+    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps))
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:

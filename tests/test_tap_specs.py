@@ -38,7 +38,7 @@ def detection(student, teacher, keys, folder, labeled):
     with EventStorage(), model.watch() as seen:
         super(type(model).__mro__[1], model).forward(inputs) if labeled else model.run_without_labels(inputs)
     specs = model.tap_specs(model.distillation.teacher)
-    return cfg, specs, model.taps(EVERYTHING, [x["image"] for x in inputs], seen), None
+    return cfg, specs, model.taps(EVERYTHING, inputs, seen), None
 
 
 def segmentation(student, teacher, keys, folder, labeled):

@@ -36,6 +36,11 @@ def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs) -> Disti
         _check(f"DISTILL.{name}", spec, chosen, student, teacher)
         if 1 in student[chosen].channels and (why := spec.one_column(keys, student[chosen])):
             raise UserError(f"DISTILL.{name}: {chosen} has one column: {why}")
+        if cfg.DISTILL.TEACHER.CACHE and not spec.logits:  # nor would it leave out what the teacher has not seen
+            raise UserError(
+                f"DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.{name} compares {chosen} as "
+                "features: leave the key empty, or switch this loss off"
+            )
         for tap, factor in _with_auxiliary(spec, chosen, student, teacher):
             term = Term(
                 name.lower() if tap == chosen else f"{name.lower()}_{tap}",

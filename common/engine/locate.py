@@ -103,5 +103,5 @@ def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
     elif "://" not in node.WEIGHTS and not Path(node.WEIGHTS).exists():
         logger.warning(f"without its teacher, whose weights {node.WEIGHTS} are not there: --teacher names another")
         return None
-    node.PRECISION = "float32"
+    node.PRECISION, node.CACHE = "float32", ""
     return cfg

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.build import _train_loader_from_config, filter_images_with_only_crowd_annotations
-from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Sampler
 
 from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
-from densedist.common.errors import UserError
+from densedist.common.distill.build import is_on
 from densedist.common.randomness import RunPosition, seeded
+from densedist.det.cache import CachedMapper, open_cache
 from densedist.det.data.boxes import drop_bad_boxes
 from densedist.det.data.coco import forget
+from densedist.det.data.mapper import Mapper
 
 
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
@@ -25,11 +26,12 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     dicts = _labeled_dicts(cfg) if cfg.DATASETS.TRAIN else []
     bare = _bare_dicts(cfg) if cfg.DATASETS.UNLABELED else []
     forget()  # the dicts have it all
+    mapper = _mapper(cfg)
 
     def batches(dicts: Sequence[dict], sampler: Sampler, position: RunPosition, images: int, key: str) -> Batches:
         by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
         wide = [d["width"] > d["height"] for d in dicts] if by_shape else None
-        return build_loader(dicts, Mapper(cfg, is_train=True), sampler, cfg, position, images, key, wide)
+        return build_loader(dicts, mapper, sampler, cfg, position, images, key, wide)
 
     def from_position(position: RunPosition) -> Batches:
         def labeled(images: int) -> Batches:
@@ -46,6 +48,12 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     return from_position
 
 
+def _mapper(cfg: CfgNode) -> Mapper:
+    if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL):
+        return CachedMapper(cfg, open_cache(cfg))
+    return Mapper(cfg, is_train=True)
+
+
 def _labeled_dicts(cfg: CfgNode) -> list[dict]:
     """DATASETS.TRAIN as Detectron2 loads it; without bad boxes where DATASETS.DROP_BAD_BOXES says so."""
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
@@ -60,18 +68,3 @@ def _labeled_dicts(cfg: CfgNode) -> list[dict]:
 def _bare_dicts(cfg: CfgNode) -> list[dict]:
     dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
     return [{name: value for name, value in d.items() if name != "annotations"} for d in dicts]
-
-
-class Mapper(DatasetMapper):
-    """Detectron2's, with an image that cannot be read said in one line."""
-
-    def __call__(self, dataset_dict: dict) -> dict:
-        """
-        Raises:
-            UserError: naming the image.
-        """
-        try:
-            return super().__call__(dataset_dict)
-        except (OSError, SyntaxError, SizeMismatchError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{dataset_dict['file_name']} cannot be read as its data set says: {reason}") from error

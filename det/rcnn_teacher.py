@@ -1,0 +1,81 @@
+"""A frozen R-CNN as the teacher of a two-stage student."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.structures import Boxes
+from torch import Tensor
+
+from densedist.common.distill.taps import per_image, subsample
+from densedist.common.distill.teacher import Teacher
+from densedist.det import box_head
+from densedist.det.taps import Extent, feature_taps
+
+ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
+
+
+class RCNNTeacher(Teacher[GeneralizedRCNN]):
+    """A frozen R-CNN that classifies boxes that somebody else proposes.
+
+    It runs its backbone and box head only: no RPN, no NMS, no mask head, and of a cascade the later
+    stages only where asked for.
+
+    Args:
+        model, flip_channels, precision: see common/distill/teacher.py.
+        stages: of a cascade, "first" or "mean" (see det/box_head.py).
+    """
+
+    def __init__(
+        self,
+        model: GeneralizedRCNN,
+        flip_channels: bool = False,
+        precision: torch.dtype = torch.float32,
+        stages: str = "first",
+    ) -> None:
+        super().__init__(model, flip_channels, precision)
+        box_head.check(model.roi_heads)
+        self.stages = stages
+
+    def taps(
+        self,
+        needed: Collection[str],
+        images: list[Tensor],
+        boxes: list[list[Boxes]],
+        levels: Sequence[str] = (),
+        extents: Sequence[Extent] | None = None,
+    ) -> dict[str, Sequence[Tensor]]:
+        """The taps that are needed, of cls_logits, rois and those of det/taps.py.
+
+        Args:
+            images: raw images (3, H, W), 0 to 255, in the student's channel order.
+            boxes: any number of box lists, each with one Boxes per image, in its pixels; for each, cls_logits
+                has logits (see box_head.cls_logits), and rois up to ROI_SAMPLES samples.
+            levels, extents: see feature_taps in det/taps.py.
+        """
+        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
+        with self.alone():
+            features, heads = self.model.backbone(batch.tensor.to(self.precision)), self.model.roi_heads
+            result = dict(feature_taps(needed, features, levels, extents))
+            if "cls_logits" in needed:
+                result["cls_logits"] = [box_head.cls_logits(heads, features, b, self.stages) for b in boxes]
+            if "rois" in needed:
+                result["rois"] = [subsample(per_image(box_head.pooled(heads, features, b)), ROI_SAMPLES) for b in boxes]
+            return result
+
+    def for_batch(
+        self,
+        needed: Collection[str],
+        inputs: Sequence[Mapping[str, Any]],
+        boxes: list[list[Boxes]],
+        levels: Sequence[str] = (),
+        extents: Sequence[Extent] | None = None,
+    ) -> dict[str, Sequence[Tensor]]:
+        """The taps for a batch of samples, as the student sees them.
+
+        Args:
+            inputs: {"image": …} each.
+            needed, boxes, levels, extents: see taps.
+        """
+        return self.taps(needed, [sample["image"] for sample in inputs], boxes, levels, extents)
