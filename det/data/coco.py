@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -47,6 +47,12 @@ class Coco:
     def objects(self) -> list[Entry]:
         """The annotations that can be learned and found: no crowds."""
         return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
+
+    def part(self, start: int | None, stop: int | None) -> "Coco":
+        """The images of these places, in the order of their ids, with their annotations."""
+        images = self.images[start:stop]
+        ids = {image["id"] for image in images}
+        return replace(self, images=images, annotations=[a for a in self.annotations if a["image_id"] in ids])
 
     @property
     def names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from densedist.common.errors import UserError
 from densedist.det.data.coco import Coco, Entry, read_coco
 from densedist.det.distilling import count_classes
 
+Part = tuple[int | None, int | None]  # where it starts and stops among the images
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
 # The data sets that Detectron2 registers itself.
 BUILT_IN = frozenset(
@@ -24,6 +26,9 @@ BUILT_IN = frozenset(
         *(f"voc_{year}_{split}" for year in (2007, 2012) for split in ("trainval", "train", "val", "test")),
     ]
 )
+
+# A part of a data set, as in vehicles_train[:100].
+PART = re.compile(r"(.+)\[(\d*):(\d*)\]")
 
 # By the rules of a data set, the package that reads or scores it and need not be here.
 PACKAGES: Mapping[str, str] = {"lvis": "lvis", "cityscapes_instance": "cityscapesscripts"}
@@ -38,16 +43,17 @@ def register_digits() -> None:
             MetadataCatalog.get(name).set(thing_classes=list(digits.CLASSES))
 
 
-def _register(name: str, json_file: str, image_root: str) -> None:
-    DatasetCatalog.register(name, lambda: _load(name, json_file, image_root))
-    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco", normalized=True)
+def _register(name: str, json_file: str, image_root: str, part: Part = (None, None)) -> None:
+    DatasetCatalog.register(name, lambda: _load(name, json_file, image_root, part))
+    meta = MetadataCatalog.get(name)
+    meta.set(json_file=json_file, image_root=image_root, evaluator_type="coco", normalized=True, part=part)
 
 
-def _load(name: str, json_file: str, image_root: str) -> list[dict]:
+def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
     """Detectron2's dataset dicts, in the order of the images' ids."""
     if name.startswith("digits_"):
         digits.ensure()
-    coco = read_coco(json_file)
+    coco = read_coco(json_file).part(*part)
     classes = {category["id"]: number for number, category in enumerate(coco.categories)}
     MetadataCatalog.get(name).set(thing_classes=coco.names, thing_dataset_id_to_contiguous_id=classes)
     dicts = {
@@ -76,14 +82,15 @@ def ground_truth(name: str) -> Coco | None:
     meta = MetadataCatalog.get(name)
     if name in BUILT_IN or meta.get("evaluator_type") != "coco" or not (json_file := meta.get("json_file")):
         return None
-    return read_coco(json_file)
+    return read_coco(json_file).part(*meta.get("part", (None, None)))
 
 
 def register_coco_format(cfg: CfgNode) -> None:
-    """Register the data sets of DATASETS.COCO_FORMAT: [name, JSON file, image folder] each.
+    """Register the data sets of DATASETS.COCO_FORMAT, [name, JSON file, image folder] each, and parts that are named.
 
     Raises:
-        UserError: an entry of another form, or a name that is another data set already.
+        UserError: an entry of another form, a name that is another data set already, or a part of a data set that is
+            not in COCO form.
     """
     for entry in cfg.DATASETS.COCO_FORMAT:
         if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
@@ -93,9 +100,30 @@ def register_coco_format(cfg: CfgNode) -> None:
             meta = MetadataCatalog.get(name)
             if (meta.get("json_file"), meta.get("image_root")) != (json_file, image_root):
                 raise UserError(f"DATASETS.COCO_FORMAT: {name} is the name of another data set")
-            DatasetCatalog.remove(name)  # what is known of it may have changed with its file
-            MetadataCatalog.remove(name)
+            _forget(name)
         _register(name, json_file, image_root)
+    _register_parts(cfg)
+
+
+def _register_parts(cfg: CfgNode) -> None:
+    """Register the parts of data sets that the config names, as in vehicles_train[:100], by the order of ids."""
+    for key in ("TRAIN", "UNLABELED", "TEST"):
+        for name in map(str, cfg.DATASETS[key]):
+            if not (found := PART.fullmatch(name)) or found[1] not in DatasetCatalog:
+                continue
+            meta = MetadataCatalog.get(found[1])
+            if meta.get("evaluator_type") != "coco" or not meta.get("json_file"):
+                raise UserError(f"DATASETS.{key}: {name}: {found[1]} is not in COCO form: name it as a whole")
+            if name in DatasetCatalog:
+                _forget(name)
+            start, stop = (int(place) if place else None for place in found.groups()[1:])
+            _register(name, meta.json_file, meta.image_root, (start, stop))
+
+
+def _forget(name: str) -> None:
+    """What is known of a data set may have changed with its file."""
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
 
 
 def check_datasets(cfg: CfgNode) -> list[str]:
