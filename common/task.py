@@ -77,6 +77,9 @@ class Task:
         read_config: of (config file, overrides, own), with keys and values checked; its data need not be there. own
             says whether the user named the file himself (see common.config.load).
         load_config: the same with its data sets looked up, frozen: the config of a run.
+        images: the image files of DATASETS.TRAIN, UNLABELED or TEST of (cfg of load_config, that word).
+        set_aside: overrides that take the last share of each data set of DATASETS.TRAIN out of training and make it
+            DATASETS.TEST, of (cfg of load_config, share, folder for files that this needs).
         check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
         build: the student of (cfg) with what DISTILL adds to its training.
         load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
@@ -109,6 +112,8 @@ class Task:
     metric: Callable[[CfgNode], str]
     read_config: ReadConfig
     load_config: ReadConfig
+    images: Callable[[CfgNode, str], set[str]]
+    set_aside: Callable[[CfgNode, float, Path], list[str]]
     check_data: Callable[..., None]
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]

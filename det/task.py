@@ -5,6 +5,7 @@ from densedist.common.task import Task
 from densedist.det.cache import fill_cache
 from densedist.det.data.checks import check_data
 from densedist.det.data.loading import training_batches
+from densedist.det.data.parts import images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.export import export
 from densedist.det.labeling import label_images, unlabeled_images, with_labels
@@ -21,6 +22,8 @@ TASK = Task(
     metric=metric,
     read_config=read_config,
     load_config=load_config,
+    images=images,
+    set_aside=set_aside,
     check_data=check_data,
     build=build_trainee,
     load_model=load_model,

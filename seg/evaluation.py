@@ -136,6 +136,11 @@ def evaluate(cfg: CfgNode, model: Segmenter, most: int | None = None) -> Results
     return inference_on_dataset(model, test_loader(cfg, frames), evaluator)
 
 
+def metric(_: CfgNode) -> str:
+    """What the best model is chosen by."""
+    return "sem_seg/mIoU"
+
+
 def is_scored(cfg: CfgNode) -> bool:
     """Whether DATASETS.TEST has labels."""
     return any(frame["label"] for frame in test_frames(cfg))

@@ -4,8 +4,10 @@ from densedist.common.task import Task
 from densedist.seg.cache import fill_cache
 from densedist.seg.config import load_config, read_config
 from densedist.seg.data.checks import check_data
+from densedist.seg.data.frames import images
 from densedist.seg.data.loading import training_batches
-from densedist.seg.evaluation import evaluate, is_scored
+from densedist.seg.data.parts import set_aside
+from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.export import export
 from densedist.seg.labeling import label_images, unlabeled_images, with_labels
 from densedist.seg.models import build_trainee, load_model, smp_model
@@ -18,9 +20,11 @@ from densedist.seg.visualize import visualize
 
 TASK = Task(
     name="seg",
-    metric=lambda _: "sem_seg/mIoU",
+    metric=metric,
     read_config=read_config,
     load_config=load_config,
+    images=images,
+    set_aside=set_aside,
     check_data=check_data,
     build=build_trainee,
     load_model=load_model,

@@ -1,5 +1,6 @@
 """Names of methods, and the keys that train with them."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
@@ -8,6 +9,8 @@ from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.errors import UserError
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})")  # LOW..HIGH, from which densedist tune draws
 
 
 def methods() -> Mapping[str, tuple[str, ...]]:
@@ -26,22 +29,26 @@ def expand(words: Sequence[str]) -> list[str]:
     """The methods of a list that was joined by commas, each with one value for each of its keys.
 
     A part of a method may have keys, with one or more values each: "dist@TAU=1,2;WEIGHT=0.1,1+unlabeled" stands for
-    four methods, the first of which is "dist@TAU=1;WEIGHT=0.1+unlabeled". A word that is no method goes on with the
-    values before it.
+    four methods, the first of which is "dist@TAU=1;WEIGHT=0.1+unlabeled".
 
     Raises:
-        UserError: a part that is no method, or a key without a value.
+        UserError: a key without a value, or with a range.
     """
+    found = ["+".join(parts) for method in joined(words) for parts in product(*map(_settled, method.split("+")))]
+    return list(dict.fromkeys(found))
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """The methods of a list that was joined by commas: a word that is no method goes on with the values before it."""
     known = methods()
-    joined: list[str] = []
+    found: list[str] = []
     for word in words:
         begins = word.partition("+")[0].partition("@")[0] in known
-        if begins or not (joined and "@" in joined[-1]):
-            joined.append(word)
+        if begins or not (found and "@" in found[-1]):
+            found.append(word)
         else:
-            joined[-1] += f",{word}"
-    found = ["+".join(parts) for method in joined for parts in product(*map(_settled, method.split("+")))]
-    return list(dict.fromkeys(found))
+            found[-1] += f",{word}"
+    return found
 
 
 def has_labels(method: str) -> bool:
@@ -54,12 +61,18 @@ def _settled(part: str) -> list[str]:
     name, _, settings = part.partition("@")
     if not settings:
         return [part]
-    values = [[f"{key}={value}" for value in values] for key, values in _pairs(part)]
+    if any(RANGE.fullmatch(value) for _, values in pairs(part) for value in values):
+        raise UserError(f"--methods: {part}: ranges are for densedist tune; name values, as in TAU=1,2,4")
+    values = [[f"{key}={value}" for value in values] for key, values in pairs(part)]
     return [f"{name}@{';'.join(chosen)}" for chosen in product(*values)]
 
 
-def _pairs(part: str) -> Iterator[tuple[str, list[str]]]:
-    """The keys of a part, and the values of each."""
+def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
+    """The keys of a part, and the values of each.
+
+    Raises:
+        UserError: a key without a value.
+    """
     _, _, settings = part.partition("@")
     for setting in filter(None, settings.split(";")):
         key, _, values = setting.partition("=")
@@ -91,11 +104,11 @@ def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
             if not unlabeled:
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
-        words += [word for key, values in _pairs(part) for word in (_full(name, key), ",".join(values))]
+        words += [word for key, values in pairs(part) for word in (full_key(name, key), ",".join(values))]
     return words
 
 
-def _full(name: str, key: str) -> str:
+def full_key(name: str, key: str) -> str:
     """The whole name of a key that a part of a method has."""
     loss = "DIST" if name in ("inter", "intra") else name.upper()
     of_loss, shared = f"DISTILL.{loss}.{key}", f"DISTILL.{key}"

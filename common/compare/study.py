@@ -19,6 +19,7 @@ from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.config import find_config
 from densedist.common.distill.build import is_on
 from densedist.common.engine.locate import Weights
+from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
@@ -150,9 +151,7 @@ class Study:
         words += labels if has_labels(method) else []  # they add to what the overrides say
         if longer == 1:
             return words
-        solver = self._load(words).SOLVER
-        steps = tuple(round(step * longer) for step in solver.STEPS)
-        return [*words, "SOLVER.MAX_ITER", str(round(solver.MAX_ITER * longer)), "SOLVER.STEPS", str(steps)]
+        return [*words, *stretched(self._load(words).SOLVER, longer)]
 
     def _folder(self, method: str, seed: int) -> Path:
         return self.output / _file_name(method) / f"seed{seed}"

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Queue, get_context
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -38,10 +40,23 @@ def train_all(train: Train, task: Task, runs: Sequence[Run], jobs: int) -> None:
     Raises:
         UserError: of the first run that ends with one; those that are going are finished, no other is begun.
     """
+    each(partial(_run, train, task), runs, jobs)
+
+
+def each(do: Callable[[Any], None], items: Sequence[Any], jobs: int) -> None:
+    """do(item) for each, several at a time in processes of their own.
+
+    Args:
+        do, items: with several jobs such as other processes can import.
+        jobs: as of train_all.
+
+    Raises:
+        UserError: of the first that ends with one; those that are going are finished, no other is begun.
+    """
     check_gpus(jobs, "--jobs")
     if jobs == 1:
-        for run in runs:
-            _run(train, task, run)
+        for item in items:
+            do(item)
         return
     server = get_context("forkserver")  # never asks for a GPU, which a process that is forked could not use
     gpus = server.Queue()
@@ -50,7 +65,7 @@ def train_all(train: Train, task: Task, runs: Sequence[Run], jobs: int) -> None:
     before = signal.signal(signal.SIGTERM, pass_on)  # each writes a checkpoint
     pool = ProcessPoolExecutor(jobs, server, _start, (gpus, max(1, torch.get_num_threads() // jobs)))
     try:
-        for future in [pool.submit(_run, train, task, run) for run in runs]:
+        for future in [pool.submit(do, item) for item in items]:
             future.result()
     except BrokenProcessPool as error:
         raise UserError("a run's process was killed: the same command goes on with what is missing") from error

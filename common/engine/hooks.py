@@ -168,6 +168,37 @@ class KeepBest(HookBase):
             logger.info(f"no {BEST}: {self._metric} is not defined in any evaluation")
 
 
+class RunEnded(BaseException):
+    """Ends a run before its time and is no failure, so nobody logs a traceback of it."""
+
+
+class Watch(HookBase):
+    """Tells somebody of each evaluation on the way, who may raise RunEnded.
+
+    Runs after all other hooks: the evaluation's numbers are written by then.
+
+    Args:
+        metric: its name among the logged scalars; where it is not defined nothing is told.
+        tell: called with the iterations that are done and the metric.
+    """
+
+    def __init__(self, metric: str, tell: Callable[[int, float], None]) -> None:
+        self._metric, self._tell = metric, tell
+        self._last = -1
+
+    def before_train(self) -> None:
+        self._look(self.trainer.iter)  # an evaluation that was cut short has just been repeated
+
+    def after_step(self) -> None:
+        self._look(self.trainer.iter + 1)
+
+    def _look(self, done: int) -> None:
+        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, -1))
+        if iteration == self.trainer.iter != self._last and not math.isnan(value):
+            self._last = iteration
+            self._tell(done, value)
+
+
 class AtEnd(HookBase):
     """Something to do when the run has come to its end, and not been cut short."""
 

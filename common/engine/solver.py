@@ -55,3 +55,9 @@ def build_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
         solver.RESCALE_INTERVAL,
     )
     return LRMultiplier(optimizer, multiplier=schedule, max_iter=solver.MAX_ITER)
+
+
+def stretched(solver: CfgNode, longer: float) -> list[str]:
+    """Overrides for a run that is longer by this factor, whose SOLVER.STEPS move with its end."""
+    steps = tuple(round(step * longer) for step in solver.STEPS)
+    return ["SOLVER.MAX_ITER", str(max(1, round(solver.MAX_ITER * longer))), "SOLVER.STEPS", str(steps)]

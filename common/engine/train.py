@@ -1,6 +1,7 @@
 """One run from its config to the files in OUTPUT_DIR: training, or the evaluation of weights."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from densedist.common.engine.hooks import (
     ProgressBar,
     SaveCheckpoints,
     SeedEachStep,
+    Watch,
 )
 from densedist.common.engine.preemption import Preemption
 from densedist.common.engine.rehearsal import rehearse
@@ -49,12 +51,14 @@ from densedist.common.task import Results, Task
 logger = logging.getLogger(__name__)
 
 
-def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
+def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, float], None] | None = None) -> None:
     """Train the student of cfg for SOLVER.MAX_ITER iterations; checkpoints, metrics and results go to OUTPUT_DIR.
 
     Args:
         cfg: of task.load_config.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
+        watch: called after each evaluation on the way with the iterations done and the metric that is the task's;
+            may raise RunEnded, which ends the run. For runs of one process.
 
     Raises:
         UserError: a wrong config, data or checkpoint, a loss that is not finite, a full disk.
@@ -140,6 +144,8 @@ def train(cfg: CfgNode, task: Task, resume: bool = False) -> None:
             trainer.register_hooks([hooks.PeriodicWriter(writers), AtEnd(draw_and_report)])
         if is_main and on_terminal():
             trainer.register_hooks([ProgressBar()])
+        if watch:
+            trainer.register_hooks([Watch(metric, watch)])
         trainer.train(iteration, cfg.SOLVER.MAX_ITER)
 
 

@@ -12,6 +12,8 @@ from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
+# Another folder than DATASETS.ROOT, a name, and where a slice of it starts and stops.
+SPLIT = re.compile(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?")
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
 # A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}
 Frame = dict[str, Any]
@@ -32,7 +34,7 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
     """
     if not root:
         raise UserError("DATASETS.ROOT is empty: name the data set's folder")
-    parts = re.fullmatch(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?", str(split))
+    parts = SPLIT.fullmatch(str(split))
     if not parts:
         raise UserError(f"{key}: {split} is not a split's name, or one with a slice, as train[:100]")
     other, name, start, stop = parts.groups()
@@ -88,3 +90,8 @@ SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
     "UNLABELED": unlabeled_frames,
     "TEST": test_frames,
 }
+
+
+def images(cfg: CfgNode, side: str) -> set[str]:
+    """The files of the images of DATASETS.TRAIN, UNLABELED or TEST."""
+    return {frame["image"] for frame in SIDES[side](cfg)}

@@ -1,0 +1,30 @@
+"""A part of the training frames that is set aside, to choose settings on."""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from densedist.common.errors import UserError
+from densedist.seg.data.frames import SPLIT, frames
+
+
+def set_aside(cfg: CfgNode, share: float, _: Path) -> list[str]:
+    """Overrides by which the last frames of each split of DATASETS.TRAIN are DATASETS.TEST instead, as slices.
+
+    Args:
+        share: of a split's frames, between 0 and 1; at least one frame.
+
+    Raises:
+        UserError: a split that cannot be found, or of which nothing would be left.
+    """
+    kept, aside = [], []
+    for split in cfg.DATASETS.TRAIN:
+        count = len(frames(cfg.DATASETS.ROOT, split, "DATASETS.TRAIN", need_labels=True))
+        last = max(1, round(count * share))
+        if last >= count:
+            raise UserError(f"--set-aside: {share:g} of the {count} images of {split} leaves none to train on")
+        name, start, _ = SPLIT.fullmatch(str(split)).groups()
+        first = int(start or 0)
+        kept.append(f"{name}[{start or ''}:{first + count - last}]")
+        aside.append(f"{name}[{first + count - last}:{first + count}]")
+    return ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]
