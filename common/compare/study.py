@@ -10,18 +10,17 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import NONE, expand, has_labels, switches
+from densedist.common.compare.checks import check_method, check_scores
+from densedist.common.compare.methods import expand, has_labels, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import Outcomes, markdown, results
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.config import find_config
-from densedist.common.distill.build import is_on
 from densedist.common.engine.locate import Weights
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
-from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Labeling
 from densedist.common.task import Task
@@ -71,14 +70,9 @@ class Study:
         """
         cfg = self._load([])  # imports what it names, losses among them
         methods = expand(self.methods)
-        if not cfg.DATASETS.TEST:
-            raise UserError("DATASETS.TEST is empty: name a data set to compare on")
-        if not self.task.is_scored(cfg):
-            names = ", ".join(cfg.DATASETS.TEST)
-            bare = f"{names} has no labels" if len(cfg.DATASETS.TEST) == 1 else f"not all of {names} have labels"
-            raise UserError(f"DATASETS.TEST: nothing to compare by: {bare}")
+        check_scores(self.task, cfg)
         for method in methods:
-            self._check(method)
+            check_method(self.task, self._load(self._words(method, 0)), method)
         labels, once = self._labels(methods)
         longer = self._longer(methods, labels) if self.equal_time else {}
         wanted = {
@@ -100,21 +94,6 @@ class Study:
 
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
-
-    def _check(self, method: str) -> None:
-        """
-        Raises:
-            UserError: a method that would be an ordinary training run under another name, or cannot be built.
-        """
-        cfg = self._load(self._words(method, 0))
-        if method == NONE:
-            return
-        if has_labels(method):
-            if not cfg.DISTILL.TEACHER.WEIGHTS:
-                raise UserError(f"--methods: {method} has no teacher: set DISTILL.TEACHER")
-        elif not is_on(cfg.DISTILL):
-            raise UserError(f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it")
-        self.task.build(cfg)  # a teacher that is not there, a loss on a tap that this pair does not have
 
     def _labels(self, methods: Sequence[str]) -> tuple[list[str], float]:
         """The overrides that train on the teacher's labels of the unlabeled images, and the seconds that these took."""

@@ -1,0 +1,42 @@
+"""What has to be in order before several methods are trained on one student."""
+
+from detectron2.config import CfgNode
+
+from densedist.common.compare.methods import NONE, has_labels
+from densedist.common.distill.build import is_on
+from densedist.common.errors import UserError
+from densedist.common.task import Task
+
+
+def check_scores(task: Task, cfg: CfgNode, key: str = "DATASETS.TEST") -> None:
+    """Make sure that DATASETS.TEST has labels to compare by.
+
+    Args:
+        key: what names the data, for messages.
+
+    Raises:
+        UserError: it has not, or is empty.
+    """
+    if not cfg.DATASETS.TEST:
+        raise UserError(f"{key} is empty: name a data set to compare on")
+    if not task.is_scored(cfg):
+        names = ", ".join(cfg.DATASETS.TEST)
+        bare = f"{names} has no labels" if len(cfg.DATASETS.TEST) == 1 else f"not all of {names} have labels"
+        raise UserError(f"{key}: nothing to compare by: {bare}")
+
+
+def check_method(task: Task, cfg: CfgNode, method: str) -> None:
+    """Make sure that the student of cfg, a method's config, can be built and learns from a teacher if it should.
+
+    Raises:
+        UserError: a method without a teacher or a loss, a teacher that is not there, a loss on a tap that this pair
+            does not have.
+    """
+    if method == NONE:
+        return
+    if has_labels(method):
+        if not cfg.DISTILL.TEACHER.WEIGHTS:
+            raise UserError(f"--methods: {method} has no teacher: set DISTILL.TEACHER")
+    elif not is_on(cfg.DISTILL):
+        raise UserError(f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it")
+    task.build(cfg)

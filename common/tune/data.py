@@ -1,0 +1,85 @@
+"""The data that a search chooses by: never those of training, nor those of the final report."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from densedist.common.compare.checks import check_scores
+from densedist.common.errors import UserError
+from densedist.common.task import Task
+
+logger = logging.getLogger(__name__)
+TEST = re.compile(r"(?<![a-z])test(?![a-z])", re.IGNORECASE)  # the word in a name
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What choices are scored on.
+
+    Args:
+        names: data sets or splits; empty = a share of DATASETS.TRAIN, which is left out of training.
+        share: between 0 and 1.
+    """
+
+    names: Sequence[str] = ()
+    share: float = 0.2
+
+    def check(self, cfg: CfgNode) -> None:
+        """
+        Raises:
+            UserError: data of the final report, or of training; a share that is none.
+        """
+        if not self.names and not 0 < self.share < 1:
+            raise UserError(f"--set-aside is {self.share:g}: want a share between 0 and 1, e.g. 0.2")
+        for name in self.names:
+            if TEST.search(name):
+                raise UserError(f"--val: {name} is test data, which is for the report at the end: name other data")
+            if name in cfg.DATASETS.TRAIN:
+                raise UserError(f"--val: {name} is in DATASETS.TRAIN too: name data that training does not see")
+
+    def overrides(self, task: Task, cfg: CfgNode, load: Callable[[Sequence[str]], CfgNode], folder: Path) -> list[str]:
+        """DATASETS.TRAIN and TEST of the runs.
+
+        Args:
+            cfg: the student's.
+            load: gives the student's config with overrides.
+            folder: for files that this needs.
+
+        Raises:
+            UserError: data without labels, or with images that training sees.
+        """
+        option = "--val" if self.names else "--set-aside"
+        if self.names:
+            words = ["DATASETS.TEST", str(list(self.names))]
+        else:
+            words = task.set_aside(cfg, self.share, folder)
+        scored = load(words)
+        check_scores(task, scored, option)
+        both = _paths(task, scored, "TRAIN") & _paths(task, scored, "TEST")
+        if both:
+            remedy = "name other data" if self.names else "DATASETS.TRAIN has them twice; name data by --val"
+            raise UserError(f"{option}: training sees {len(both)} of its images, first {min(both)}: {remedy}")
+        if note := self.note(cfg):
+            logger.warning(note)
+        return words
+
+    def note(self, cfg: CfgNode) -> str:
+        """A warning about choosing on what is reported, "" where that is not so."""
+        if shared := [name for name in self.names if name in cfg.DATASETS.TEST]:
+            return (
+                f"{', '.join(shared)} is DATASETS.TEST, too: figures on it are no longer a fair report of the student"
+            )
+        return ""
+
+    def in_words(self) -> str:
+        """What was chosen on."""
+        return ", ".join(self.names) if self.names else f"the last {self.share:g} of DATASETS.TRAIN, set aside"
+
+
+def _paths(task: Task, cfg: CfgNode, side: str) -> set[str]:
+    return {os.path.abspath(file) for file in task.images(cfg, side)}

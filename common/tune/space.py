@@ -1,0 +1,133 @@
+"""What a search chooses from: the methods of `densedist compare`, each with values or ranges of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from detectron2.config import CfgNode
+
+from densedist.common.compare.methods import RANGE, full_key, joined, pairs, switches
+from densedist.common.config.keys import value_of
+from densedist.common.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high, ends included: by their logarithm where low is above 0.
+
+    Args:
+        whole: whole numbers only.
+    """
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def suggest(self, trial: BaseTrial, name: str) -> str:
+        """A number as a config has it, rounded to four digits if it is not whole."""
+        if self.whole:
+            return str(trial.suggest_int(name, int(self.low), int(self.high), log=self.low > 0))
+        return f"{trial.suggest_float(name, self.low, self.high, log=self.low > 0):.4g}"
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return (f"{self.low:g}", f"{self.high:g}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method without its keys, as "dist+unlabeled", and the value of each key by its whole name."""
+
+    method: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def words(self, unlabeled: Sequence[str], overrides: Sequence[str]) -> list[str]:
+        """What trains with it; it has the last word, before the overrides that all choices share."""
+        chosen = [word for pair in self.keys.items() for word in pair]
+        return [*switches(self.method, unlabeled), *overrides, *chosen]
+
+
+@dataclass(frozen=True)
+class Space:
+    """By method, by the whole name of a key: the values that it may have, the first of them first, or a range."""
+
+    methods: Mapping[str, Mapping[str, tuple[str, ...] | Range]]
+
+    @classmethod
+    def of(cls, words: Sequence[str], cfg: CfgNode) -> Space:
+        """The methods of a list that was joined by commas.
+
+        Args:
+            cfg: with all keys; where a key's value is a whole number, a range with whole ends has whole numbers only.
+
+        Raises:
+            UserError: an unknown part, a method or key that is named twice, a key without a value, a range that is
+                none or stands beside values.
+        """
+        methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
+        for method in joined(words):
+            parts = method.split("+")
+            name = "+".join(part.partition("@")[0] for part in parts)
+            if name in methods:
+                raise UserError(f"--methods: {name} is named twice: give each of its keys all values at once")
+            keys: dict[str, tuple[str, ...] | Range] = {}
+            for part in parts:
+                for key, values in pairs(part):
+                    full = full_key(part.partition("@")[0], key)
+                    if full in keys:
+                        raise UserError(f"--methods: {name} has {full} twice: give it all values at once")
+                    keys[full] = _values(f"{name}: {key}={','.join(values)}", values, value_of(cfg, full))
+            methods[name] = keys
+        if not methods:
+            raise UserError("--methods is empty: name methods, e.g. dist@TAU=1..8")
+        return cls(methods)
+
+    def first(self, method: str) -> Choice:
+        """The method with the first or lowest value of each key."""
+        return Choice(method, {key: _known(values)[0] for key, values in self.methods[method].items()})
+
+    def corners(self, method: str) -> list[Choice]:
+        """The first choice, and for each other value that is named one that differs in this alone."""
+        first = self.first(method)
+        others = [(key, value) for key, values in self.methods[method].items() for value in _known(values)[1:]]
+        return [first, *(Choice(method, {**first.keys, key: value}) for key, value in others)]
+
+    def suggest(self, trial: BaseTrial) -> Choice:
+        """What an Optuna trial tries: "method", if there are several, and "METHOD:KEY" for each key with a choice."""
+        names = list(self.methods)
+        method = str(trial.suggest_categorical("method", names)) if len(names) > 1 else names[0]
+        keys = {}
+        for key, values in self.methods[method].items():
+            name = f"{method}:{short(key)}"
+            if isinstance(values, Range):
+                keys[key] = values.suggest(trial, name)
+            else:
+                keys[key] = str(trial.suggest_categorical(name, values)) if len(values) > 1 else values[0]
+        return Choice(method, keys)
+
+
+def short(key: str) -> str:
+    """A key's name for people: DIST.TAU for DISTILL.DIST.TAU."""
+    return key.removeprefix("DISTILL.")
+
+
+def _known(values: tuple[str, ...] | Range) -> tuple[str, ...]:
+    return values.ends if isinstance(values, Range) else values
+
+
+def _values(what: str, values: Sequence[str], current: object) -> tuple[str, ...] | Range:
+    ranges = [ends.groups() for value in values if (ends := RANGE.fullmatch(value))]
+    if not ranges:
+        return tuple(dict.fromkeys(values))
+    if len(values) > 1:
+        raise UserError(f"--methods: {what}: want one range LOW..HIGH, or values, not both")
+    low, high = ranges[0]
+    if float(low) >= float(high):
+        raise UserError(f"--methods: {what}: want LOW..HIGH with LOW below HIGH")
+    is_whole = type(current) is int and float(low).is_integer() and float(high).is_integer()
+    return Range(float(low), float(high), is_whole)
