@@ -54,10 +54,8 @@ class Validation:
             UserError: data without labels, or with images that training sees.
         """
         option = "--val" if self.names else "--set-aside"
-        if self.names:
-            words = ["DATASETS.TEST", str(list(self.names))]
-        else:
-            words = task.set_aside(cfg, self.share, folder)
+        named = ["DATASETS.TEST", str(list(self.names))]
+        words = named if self.names else task.set_aside(cfg, self.share, folder)
         scored = load(words)
         check_scores(task, scored, option)
         both = _paths(task, scored, "TRAIN") & _paths(task, scored, "TEST")

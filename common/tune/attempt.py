@@ -1,0 +1,134 @@
+"""One trial: the runs of a choice, one seed after another, given up where it falls behind the others."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectron2.config import CfgNode
+
+from densedist.common.compare.outcome import outcome
+from densedist.common.engine.hooks import RunEnded
+from densedist.common.errors import UserError
+from densedist.common.report.history import read_history
+from densedist.common.task import Task
+from densedist.common.tune.recipe import Recipe
+from densedist.common.tune.space import Choice
+from densedist.common.tune.trials import PLACE, WHY, Going
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+Watch = Callable[[int, float], None]
+# Trains a config's student, going on with what is in OUTPUT_DIR where the third argument is True, and tells the fourth
+# of each evaluation on the way (see common.engine.train).
+Train = Callable[[CfgNode, Task, bool, Watch], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A choice that a trial has made.
+
+    Args:
+        going: the trial and its folder, with a folder for each seed.
+        seeds: the objective is the mean over them. Only the first one is compared with other trials on the way.
+    """
+
+    going: Going
+    choice: Choice
+    recipe: Recipe
+    seeds: Sequence[int]
+    train: Train
+
+    def run(self, others: Sequence[FrozenTrial]) -> float | None:
+        """Train what has not been trained yet, unless another trial has made the same choice to its end.
+
+        Returns:
+            the mean of the metric in percent; None where the trial was given up.
+
+        Raises:
+            UserError: of a run; it stays as the trial's attribute WHY.
+        """
+        trial = self.going.trial
+        trial.set_user_attr("method", self.choice.method)
+        trial.set_user_attr("keys", dict(self.choice.keys))
+        if twin := self._twin(others):
+            for name in ("seeds", "iterations"):
+                trial.set_user_attr(name, twin.user_attrs[name])
+            trial.set_user_attr("same_as", twin.user_attrs.get(PLACE, twin.number))
+            return twin.value
+        try:
+            values = {seed: self._value(seed) for seed in self.seeds}
+            trial.set_user_attr("seeds", {str(seed): value for seed, value in values.items()})
+            return statistics.mean(values.values())
+        except RunEnded:
+            return None
+        except UserError as error:
+            trial.set_user_attr(WHY, str(error))
+            raise
+        finally:
+            self._record_time()
+
+    def drop_checkpoints(self) -> None:
+        """Give back their room, once the trial has ended."""
+        for file in self.going.folder.glob("seed*/*.pth"):
+            file.unlink()
+
+    def _twin(self, others: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        def is_twin(other: FrozenTrial) -> bool:
+            made = Choice(other.user_attrs.get("method", ""), other.user_attrs.get("keys", {}))
+            return other.value is not None and "seeds" in other.user_attrs and made == self.choice
+
+        return next(filter(is_twin, others), None)
+
+    def _value(self, seed: int) -> float:
+        """The metric at the end of the run of a seed."""
+        folder = self._folder(seed)
+        cfg = self.recipe.run(self.choice, seed, folder)
+        watch = self._watch(cfg, folder) if seed == self.seeds[0] else _nobody
+        length = cfg.SOLVER.MAX_ITER
+        if outcome(folder, length) is None:
+            self.train(cfg, self.recipe.task, True, watch)
+        done = outcome(folder, length)
+        if done is None or done.value is None:
+            raise UserError(f"{folder}: {self.recipe.task.metric(cfg)} is not defined at the end of the run")
+        if seed != self.seeds[-1]:
+            watch(length, done.value)  # before time is spent on the next seed
+        return done.value
+
+    def _watch(self, cfg: CfgNode, folder: Path) -> Watch:
+        """Reports to Optuna, by the number of the evaluation, and ends what falls behind."""
+        trial, period = self.going.trial, cfg.TEST.EVAL_PERIOD
+        told: set[int] = set()
+
+        def report(iteration: int, value: float) -> None:
+            step = round(iteration / period)
+            if step not in told:  # a run that goes on repeats an evaluation that may have been cut short
+                told.add(step)
+                trial.report(value, step)
+
+        def watch(iteration: int, value: float) -> None:
+            report(iteration, value)
+            if trial.should_prune():
+                raise RunEnded
+
+        for point in read_history(folder).get(self.recipe.task.metric(cfg), []):
+            if point.iteration < cfg.SOLVER.MAX_ITER:
+                report(point.iteration, point.value)
+        return watch
+
+    def _record_time(self) -> None:
+        """The iterations of the longest run, and the seconds of all."""
+        clocks = [clock[-1] for seed in self.seeds if (clock := read_history(self._folder(seed)).get("train_seconds"))]
+        self.going.trial.set_user_attr("iterations", max((point.iteration for point in clocks), default=0))
+        self.going.trial.set_user_attr("seconds", sum(point.seconds for point in clocks))
+
+    def _folder(self, seed: int) -> Path:
+        return self.going.folder / f"seed{seed}"
+
+
+def _nobody(_: int, __: float) -> None:
+    """A run that is not compared on the way."""

@@ -1,0 +1,91 @@
+"""Trials as plain data, and what they say of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from densedist.common.tune.space import short
+from densedist.common.tune.trials import PLACE, WHY
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+STATES = ("complete", "pruned", "running", "fail")  # in the order of the table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial as plain data.
+
+    Args:
+        number: of its folder.
+        state: one of STATES.
+        value: the mean over the seeds in percent; of a pruned one the last on the way.
+        seeds: the value of each.
+        iterations: of a run.
+        seconds: of training steps, of all seeds.
+        same_as: the trial that made the same choice before, whose values these are.
+        why: it failed.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    method: str
+    keys: Mapping[str, str]
+    seeds: Mapping[str, float] = field(default_factory=dict)
+    iterations: int = 0
+    seconds: float = 0.0
+    same_as: int | None = None
+    why: str = ""
+
+    def described(self) -> str:
+        """The state, and what there is to say of it."""
+        if self.same_as is not None:
+            return f"as trial {self.same_as}"
+        return f"failed: {self.why}" if self.why else self.state
+
+
+def rows(trials: Sequence[FrozenTrial]) -> list[Row]:
+    """Best first: finished ones, then those that were given up, those under way, those that failed."""
+    names = ("method", "keys", "seeds", "iterations", "seconds", "same_as", WHY)
+    found = []
+    for trial in trials:
+        about = {"method": "", "keys": {}} | {
+            name: trial.user_attrs[name] for name in names if name in trial.user_attrs
+        }
+        state = trial.state.name.lower()
+        found.append(Row(trial.user_attrs.get(PLACE, trial.number), state, trial.value, **about))
+    return sorted(found, key=lambda row: (STATES.index(row.state), -(row.value or 0.0), row.number))
+
+
+def line(found: Sequence[Row], number: int) -> str:
+    """What is said when a trial has ended."""
+    best, row = found[0], next(row for row in found if row.number == number)
+    lead = "" if best.value is None else f"; best so far {best.value:.2f}, trial {best.number}"
+    value = "" if row.value is None else f" {row.value:.2f}"
+    return f"trial {row.number}, {row.method} {in_words(row.keys)}: {row.described()}{value}{lead}; {len(found)} ended"
+
+
+def importance(trials: Sequence[FrozenTrial], method: str = "") -> dict[str, float]:
+    """How much each key matters, in parts of 1, by optuna.importance; empty where that cannot be said.
+
+    Args:
+        method: that of which trials are looked at; "" = all.
+    """
+    import optuna
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([t for t in trials if t.state.name == "COMPLETE" and method in ("", t.user_attrs["method"])])
+    names = {name for trial in study.trials for name in trial.params if name != "method" or not method}
+    if len({trial.value for trial in study.trials}) < 2 or not names:
+        return {}
+    found = optuna.importance.get_param_importances(study)
+    return {name.partition(":")[2] if method else name: share for name, share in found.items() if name in names}
+
+
+def in_words(keys: Mapping[str, str]) -> str:
+    """The value of each key, for people."""
+    return ", ".join(f"{short(key)} {value}" for key, value in keys.items())

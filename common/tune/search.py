@@ -1,0 +1,164 @@
+"""A search in a folder: trials until there are as many as are wanted, then the report."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from tqdm import tqdm
+
+from densedist.common.compare.checks import check_method
+from densedist.common.compare.methods import joined
+from densedist.common.compare.pace import seconds_per_iteration
+from densedist.common.compare.workers import each
+from densedist.common.config import saved
+from densedist.common.engine.train import train
+from densedist.common.errors import UserError
+from densedist.common.files import write_text
+from densedist.common.logging import on_terminal
+from densedist.common.task import Task
+from densedist.common.tune.attempt import Attempt, Train
+from densedist.common.tune.data import Validation
+from densedist.common.tune.recipe import Recipe
+from densedist.common.tune.report import write
+from densedist.common.tune.rows import line, rows
+from densedist.common.tune.space import Space
+from densedist.common.tune.trials import WHY, Going, Trials, check_optuna
+
+logger = logging.getLogger(__name__)
+FAILURES = 3  # one after another end the search
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched.
+
+    Args:
+        task: the student's.
+        config: the student's, with DISTILL.TEACHER, or these among the overrides.
+        methods: as of `densedist compare`, joined by commas; a value may be a range LOW..HIGH.
+        budget: seconds of training steps that each run has.
+        output: the folder for everything.
+        trials: how many choices are tried.
+        seeds: of the runs of each.
+        overrides: KEY VALUE … for every run.
+        unlabeled: DATASETS.UNLABELED of the method "unlabeled".
+        validation: what choices are scored on.
+        jobs: trials at a time.
+        train: the engine's.
+        pace: seconds an iteration of (task, configs by method).
+    """
+
+    task: Task
+    config: str
+    methods: Sequence[str]
+    budget: float
+    output: Path
+    trials: int = 30
+    seeds: Sequence[int] = (0,)
+    overrides: Sequence[str] = ()
+    unlabeled: Sequence[str] = ()
+    validation: Validation = Validation()
+    jobs: int = 1
+    train: Train = train
+    pace: Callable[[Task, Mapping[str, CfgNode]], dict[str, float]] = seconds_per_iteration
+
+    def run(self) -> dict[str, Any]:
+        """Try what has not been tried yet; then table.md, trials.json, search.png and best.yaml in output.
+
+        Returns:
+            "method", "keys" and "value" of the best trial, its "number", and where best.yaml is as "config".
+
+        Raises:
+            UserError: what is wrong with options, config, data or methods, before anything is trained; the reason of a
+                trial, where one after another fails.
+        """
+        check_optuna()
+        if self.trials < 1:
+            raise UserError(f"--trials is {self.trials}: want 1 or more")
+        if self.budget <= 0:
+            raise UserError(f"--budget is {self.budget:g}: want seconds of training steps, above 0")
+        if not self.seeds:
+            raise UserError("--seeds is empty: name one or more, e.g. 0,1")
+        recipe = Recipe(self.task, self.config, self.overrides, self.unlabeled)
+        cfg = recipe.load()  # imports what it names, losses among them
+        space = Space.of(self.methods, cfg)
+        self.validation.check(cfg)
+        for method in space.methods:
+            first, *_ = [recipe.of(corner) for corner in space.corners(method)]  # which refuses wrong values
+            check_method(self.task, first, method)
+        trials = Trials(self.output)
+        about = self._about(cfg)
+        with trials.entering():
+            trials.refuse_another(about)
+            data = self.validation.overrides(self.task, cfg, recipe.load, self.output / "data")
+            recipe = replace(recipe, data=data)
+            recipe = replace(recipe, lengths=self._lengths(space, recipe))
+            trials.claim(about)
+        each(partial(self._work, space, recipe), range(self.jobs), self.jobs)
+        scored = recipe.of(space.first(next(iter(space.methods))))
+        return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg))
+
+    def _about(self, cfg: CfgNode) -> dict[str, Any]:
+        """What a folder is of (see ABOUT)."""
+        same = cfg.clone()
+        same.defrost()
+        same.OUTPUT_DIR = ""
+        return {
+            "methods": ",".join(joined(self.methods)),
+            "budget": self.budget,
+            "seeds": list(self.seeds),
+            "unlabeled": list(self.unlabeled),
+            "data": self.validation.in_words(),
+            "config": sha256(saved(same).encode()).hexdigest(),
+        }
+
+    def _chosen_on(self, cfg: CfgNode) -> str:
+        note = self.validation.note(cfg)
+        seeds = ", ".join(map(str, self.seeds))
+        runs = f"runs of {self.budget:g} s of training steps, mean over seeds {seeds}"
+        return f"{self.validation.in_words()}; {runs}" + (f". {note}" if note else "")
+
+    def _lengths(self, space: Space, recipe: Recipe) -> dict[str, int]:
+        """The iterations of each method within the budget, by its pace with its first values."""
+        file = self.output / "seconds_per_iteration.json"
+        if file.is_file():
+            paces = json.loads(file.read_text())
+        else:
+            paces = self.pace(self.task, {method: recipe.of(space.first(method)) for method in space.methods})
+            write_text(file, json.dumps(paces, indent=2) + "\n")
+        for method, pace in paces.items():
+            if pace > self.budget:
+                raise UserError(f"--budget is {self.budget:g} seconds, but a step of {method} takes {pace:.3g}")
+        return {method: round(self.budget / pace) for method, pace in paces.items()}
+
+    def _work(self, space: Space, recipe: Recipe, _: int) -> None:
+        """One trial after another in this process."""
+        trials = Trials(self.output)
+        is_shown = self.jobs == 1 and on_terminal()
+        with tqdm(total=self.trials, unit="trial", dynamic_ncols=True, disable=not is_shown) as bar:
+            while True:
+                with trials.next(self.trials) as going:
+                    if going is None:
+                        return
+                    self._try(trials, going, space, recipe)
+                bar.update(len(trials.ended()) - bar.n)
+
+    def _try(self, trials: Trials, going: Going, space: Space, recipe: Recipe) -> None:
+        attempt = Attempt(going, space.suggest(going.trial), recipe, self.seeds, self.train)
+        print(f"\n=== {going.folder}", flush=True)
+        try:
+            trials.end(going, attempt.run(trials.ended()))
+        except UserError as error:
+            trials.fail(going)
+            if all(WHY in trial.user_attrs for trial in trials.ended()[-FAILURES:]):
+                raise
+            print(f"trial {going.folder.name} failed: {error}", flush=True)
+        else:
+            print(line(rows(trials.ended()), int(going.folder.name)), flush=True)
+        attempt.drop_checkpoints()

@@ -1,0 +1,185 @@
+"""The trials of a search in OUTPUT/study.db, which several processes work on at once, and which outlive them.
+
+Who works on a trial holds a lock that goes with his process: a trial that is under way and whose lock is free has
+died.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from densedist.common.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+# What a search may not change in its folder, and by which options.
+ABOUT: Mapping[str, str] = {
+    "methods": "--methods",
+    "budget": "--budget",
+    "seeds": "--seeds",
+    "unlabeled": "--unlabeled",
+    "data": "--val or --set-aside",
+    "config": "keys of the config",
+}
+# Attributes of a trial: the number of its folder, which is that of the trial that it goes on with; why it failed.
+PLACE, WHY = "place", "why"
+
+
+def check_optuna() -> None:
+    """
+    Raises:
+        UserError: Optuna is not installed.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "densedist tune needs Optuna: install the extra tune, pip install 'dense-dist[tune]', or optuna itself"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Going:
+    """A trial that this process works on, and the folder for its runs."""
+
+    trial: optuna.Trial
+    folder: Path
+
+
+class Trials:
+    """Those of a folder, begun where it has none.
+
+    Args:
+        folder: OUTPUT.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        import optuna
+
+        optuna.logging.disable_default_handler()  # its lines go where all others go
+        optuna.logging.enable_propagation()
+        self._folder, self._seed = folder, seed
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.entering():
+            url = f"sqlite:///{folder.absolute() / 'study.db'}"
+            self.study = optuna.create_study(
+                storage=optuna.storages.RDBStorage(url, {"connect_args": {"timeout": 60}}),
+                study_name="tune",
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(),
+                load_if_exists=True,
+            )
+
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """A block in which no other process prepares the folder or begins a trial; not within another such block."""
+        with (self._folder / "study.lock").open("w") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            yield
+
+    def refuse_another(self, about: Mapping[str, Any]) -> None:
+        """Make sure that the folder is of this search, or of none yet.
+
+        Args:
+            about: plain data for each of ABOUT.
+
+        Raises:
+            UserError: it is of another one.
+        """
+        then, now = self.study.user_attrs.get("about", about), json.loads(json.dumps(about))
+        for name, option in ABOUT.items():
+            if then[name] != now[name]:
+                was = "" if name == "config" else f", {then[name]} and not {now[name]}"
+                raise UserError(
+                    f"{self._folder} holds a search with other {option}{was}: give the same, or another --output-dir"
+                )
+
+    def claim(self, about: Mapping[str, Any]) -> None:
+        """From now on the folder is of this search."""
+        self.study.set_user_attr("about", about)
+
+    @contextmanager
+    def next(self, wanted: int) -> Iterator[Going | None]:
+        """A trial to work on within the block; None where there are as many as are wanted, those under way included."""
+        going, lock = None, None
+        with self.entering():
+            self._revive()
+            if len(self.counted()) < wanted:
+                # Each trial has random numbers of its own, whichever process draws them.
+                self.study.sampler = _sampler(self._seed + len(self.study.get_trials(deepcopy=False)))
+                trial = self.study.ask()
+                going = Going(trial, self._place(trial.user_attrs.get(PLACE, trial.number)))
+                lock = _lock(going.folder)
+        try:
+            yield going
+        finally:
+            if lock:
+                lock.close()
+
+    def _revive(self) -> None:
+        """Let trials that have died be run again, in the folders that they have."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            place = trial.user_attrs.get(PLACE, trial.number)
+            if lock := _lock(self._place(place)):
+                lock.close()
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.study.enqueue_trial(trial.params, {PLACE: place})
+
+    def counted(self) -> Sequence[optuna.trial.FrozenTrial]:
+        """Trials that are finished, pruned, failed for a reason, or under way."""
+        from optuna.trial import TrialState
+
+        gone = (TrialState.WAITING, TrialState.FAIL)
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state not in gone or WHY in trial.user_attrs]
+
+    def end(self, going: Going, value: float | None) -> None:
+        """The trial has come to its end with a value, or, None, was given up."""
+        from optuna.trial import TrialState
+
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        self.study.tell(going.trial, value, state)
+
+    def fail(self, going: Going) -> None:
+        """The trial has no value, for the reason that is its attribute WHY."""
+        from optuna.trial import TrialState
+
+        self.study.tell(going.trial, state=TrialState.FAIL)
+
+    def ended(self) -> Sequence[optuna.trial.FrozenTrial]:
+        """Trials that are finished, pruned, or failed for a reason."""
+        return [trial for trial in self.counted() if trial.state.is_finished()]
+
+    def _place(self, number: int) -> Path:
+        return self._folder / "trials" / str(number)
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """The lock of a trial's folder, until it is closed; None where another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _sampler(seed: int) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    with warnings.catch_warnings():  # of what Optuna calls experimental: keys that not all methods have
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
