@@ -1,7 +1,7 @@
 """Distill strong detectors and segmentation models into small students.
 
-For notebooks and scripts: train, evaluate, predict, label, compare, export, load_student. The command of the same name
-does the same from a shell. Nothing heavy is imported before it is asked for.
+For notebooks and scripts: train, evaluate, predict, label, compare, tune, export, load_student. The command of the same
+name does the same from a shell. Nothing heavy is imported before it is asked for.
 """
 
 from importlib.util import find_spec
@@ -13,10 +13,10 @@ if not (Path(__file__).parent / "common").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
 if TYPE_CHECKING:
-    from densedist.api import compare, evaluate, export, label, load_student, predict, train
+    from densedist.api import compare, evaluate, export, label, load_student, predict, train, tune
     from densedist.common.errors import UserError
 
-__all__ = ["UserError", "compare", "evaluate", "export", "label", "load_student", "predict", "train"]
+__all__ = ["UserError", "compare", "evaluate", "export", "label", "load_student", "predict", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,11 +53,9 @@ def rows(trials: Sequence[FrozenTrial]) -> list[Row]:
     names = ("method", "keys", "seeds", "iterations", "seconds", "same_as", WHY)
     found = []
     for trial in trials:
-        about = {"method": "", "keys": {}} | {
-            name: trial.user_attrs[name] for name in names if name in trial.user_attrs
-        }
-        state = trial.state.name.lower()
-        found.append(Row(trial.user_attrs.get(PLACE, trial.number), state, trial.value, **about))
+        attributes = trial.user_attrs
+        about = {"method": "", "keys": {}} | {name: attributes[name] for name in names if name in attributes}
+        found.append(Row(attributes.get(PLACE, trial.number), trial.state.name.lower(), trial.value, **about))
     return sorted(found, key=lambda row: (STATES.index(row.state), -(row.value or 0.0), row.number))
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -63,7 +63,7 @@ class Search:
     seeds: Sequence[int] = (0,)
     overrides: Sequence[str] = ()
     unlabeled: Sequence[str] = ()
-    validation: Validation = Validation()
+    validation: Validation = field(default_factory=Validation)
     jobs: int = 1
     train: Train = train
     pace: Callable[[Task, Mapping[str, CfgNode]], dict[str, float]] = seconds_per_iteration

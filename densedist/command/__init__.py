@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from densedist import require_detectron2
-from densedist.command import benchmark, student, training
+from densedist.command import benchmark, student, training, tuning
 from densedist.command.arguments import Parser
 
 Add: TypeAlias = Callable[[Parser], None]
@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "train": (training.add_train, training.train),
     "eval": (training.add_eval, training.evaluate),
     "compare": (training.add_compare, training.compare),
+    "tune": (tuning.add_tune, tuning.tune),
     "predict": (student.add_predict, student.predict),
     "label": (student.add_label, student.label),
     "visualize": (student.add_visualize, student.visualize),
