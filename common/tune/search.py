@@ -100,7 +100,7 @@ class Search:
             recipe = replace(recipe, data=data)
             recipe = replace(recipe, lengths=self._lengths(space, recipe))
             trials.claim(about)
-        each(partial(self._work, space, recipe), range(self.jobs), self.jobs)
+        each(partial(self._work, trials, space, recipe), range(self.jobs), self.jobs)
         scored = recipe.of(space.first(next(iter(space.methods))))
         return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg))
 
@@ -137,9 +137,8 @@ class Search:
                 raise UserError(f"--budget is {self.budget:g} seconds, but a step of {method} takes {pace:.3g}")
         return {method: round(self.budget / pace) for method, pace in paces.items()}
 
-    def _work(self, space: Space, recipe: Recipe, _: int) -> None:
+    def _work(self, trials: Trials, space: Space, recipe: Recipe, _: int) -> None:
         """One trial after another in this process."""
-        trials = Trials(self.output)
         is_shown = self.jobs == 1 and on_terminal()
         with tqdm(total=self.trials, unit="trial", dynamic_ncols=True, disable=not is_shown) as bar:
             while True:

@@ -79,6 +79,9 @@ class Trials:
                 load_if_exists=True,
             )
 
+    def __reduce__(self) -> tuple:
+        return Trials, (self._folder, self._seed)  # another process has a connection of its own
+
     @contextmanager
     def entering(self) -> Iterator[None]:
         """A block in which no other process prepares the folder or begins a trial; not within another such block."""

@@ -30,7 +30,8 @@ def set_aside(cfg: CfgNode, share: float, folder: Path) -> list[str]:
         UserError: a data set that is not in COCO form, or of which nothing would be left.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept, aside = [], []
+    kept: list[list[str]] = []
+    aside: list[list[str]] = []
     for name in cfg.DATASETS.TRAIN:
         meta = MetadataCatalog.get(name)
         if meta.get("evaluator_type") != "coco" or not meta.get("json_file"):

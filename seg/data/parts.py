@@ -8,11 +8,12 @@ from densedist.common.errors import UserError
 from densedist.seg.data.frames import SPLIT, frames
 
 
-def set_aside(cfg: CfgNode, share: float, _: Path) -> list[str]:
+def set_aside(cfg: CfgNode, share: float, folder: Path) -> list[str]:
     """Overrides by which the last frames of each split of DATASETS.TRAIN are DATASETS.TEST instead, as slices.
 
     Args:
         share: of a split's frames, between 0 and 1; at least one frame.
+        folder: for files, of which slices need none.
 
     Raises:
         UserError: a split that cannot be found, or of which nothing would be left.
@@ -23,8 +24,10 @@ def set_aside(cfg: CfgNode, share: float, _: Path) -> list[str]:
         last = max(1, round(count * share))
         if last >= count:
             raise UserError(f"--set-aside: {share:g} of the {count} images of {split} leaves none to train on")
-        name, start, _ = SPLIT.fullmatch(str(split)).groups()
-        first = int(start or 0)
-        kept.append(f"{name}[{start or ''}:{first + count - last}]")
-        aside.append(f"{name}[{first + count - last}:{first + count}]")
+        parts = SPLIT.fullmatch(str(split))
+        assert parts is not None  # else it has no frames
+        name, start = parts[1], parts[2] or ""
+        end = int(start or 0) + count
+        kept.append(f"{name}[{start}:{end - last}]")
+        aside.append(f"{name}[{end - last}:{end}]")
     return ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]

@@ -1,0 +1,460 @@
+"""A search of methods and keys: what it may choose, that it finds what is good, stops what is not, and goes on."""
+
+import json
+import os
+import pickle
+import sys
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from matplotlib.image import imread
+from sqlalchemy import Engine, event
+
+from densedist.common.compare.methods import expand
+from densedist.common.config import load
+from densedist.common.errors import UserError
+from densedist.common.tune.data import Validation
+from densedist.common.tune.recipe import Recipe
+from densedist.common.tune.search import Search
+from densedist.common.tune.space import Choice, Range, Space
+from densedist.common.tune.trials import Trials
+from densedist.det.config import GRAMMAR
+from densedist.tasks import task_named
+
+fork = get_context("fork")  # nothing here has threads or asks for a GPU
+TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
+LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)", "DATASETS.TRAIN", "('t',)", "DATASETS.TEST", "('v',)"]
+PACE = {"none": 0.05, "kd": 0.1, "dist": 0.2}
+CONFIG = "det/digits/retinanet_r10t.yaml"
+METHODS = ("dist@TAU=1..8;DECAY=none", "linear", "kd@TAU=1", "2")
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection, _):
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+def load_config(file, words):
+    """A config that names a teacher, as CONFIG might."""
+    return load(GRAMMAR, "", [*LENGTH, *([] if file == "no teacher" else TEACHER), *words])
+
+
+def build(cfg):
+    """No models; functions that another process can import."""
+
+
+def is_scored(cfg):
+    return "bare" not in cfg.DATASETS.TEST
+
+
+def images(cfg, side):
+    """Of u the half is in t."""
+    files = {"t": {"1.png", "2.png"}, "u": {"2.png", "3.png"}, "t_kept": {"1.png"}, "t_aside": {"2.png"}}
+    return set().union(*(files.get(name, {f"{name}.png"}) for name in cfg.DATASETS[side]))
+
+
+def set_aside(cfg, share, folder):
+    return ["DATASETS.TRAIN", "('t_kept',)", "DATASETS.TEST", "('t_aside',)"]
+
+
+def metric(cfg):
+    return "bbox/AP"
+
+
+TASK = SimpleNamespace(
+    load_config=load_config,
+    build=build,
+    is_scored=is_scored,
+    images=images,
+    set_aside=set_aside,
+    metric=metric,
+)
+
+
+def pace(task, cfgs):
+    return {method: PACE[method.partition("+")[0]] for method in cfgs}
+
+
+def score(cfg):
+    """DIST is best at a temperature of 4 with DECAY linear, KD is worse whatever it has."""
+    distill = cfg.DISTILL
+    if distill.KD.WEIGHT:
+        return 10.0 + distill.KD.TAU
+    return 30.0 - abs(distill.DIST.TAU - 4) + (distill.DECAY == "linear") if distill.DIST.WEIGHT else 5.0
+
+
+class Trainer:
+    """Writes what a run would, an evaluation after another, going on where its metrics.json ends.
+
+    Args:
+        dies: (folder, evaluation) at which KeyboardInterrupt ends the process's run, once.
+        fails: of (cfg), why the run cannot be.
+    """
+
+    def __init__(self, score=score, dies=None, fails=lambda cfg: ""):
+        self.score, self.dies, self.fails = score, dies, fails
+        self.trained = []
+
+    def __call__(self, cfg, task, resume, watch):
+        assert resume
+        folder = Path(cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        if why := self.fails(cfg):
+            raise UserError(why)
+        file, period, length = folder / "metrics.json", cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_ITER
+        begun = file.read_text().count("AP") if file.is_file() else 0
+        evaluations = [*range(period, length, period), length]
+        for number, done in enumerate(evaluations[begun:], begun + 1):
+            if self.dies == (folder.parent.name, number):
+                self.dies = None
+                raise KeyboardInterrupt
+            self.trained.append((folder.parent.name, folder.name, done))
+            value = self.score(cfg) * (0.5 + 0.5 * done / length)
+            with file.open("a") as opened:
+                opened.write(json.dumps({"iteration": done - 1, "train_seconds": 0.1 * done, "bbox/AP": value}) + "\n")
+            if done < length:
+                watch(done, value)
+        (folder / "results.json").write_text(json.dumps({"bbox": {"AP": self.score(cfg)}}))
+        (folder / "model_final.pth").touch()
+
+
+def in_a_process(cfg, task, resume, watch):
+    Trainer()(cfg, task, resume, watch)
+
+
+def search(output, train=None, methods=METHODS, trials=4, **more):
+    given = {"config": CONFIG, "budget": 20.0, "train": train or Trainer(), "pace": pace}
+    return Search(TASK, methods=methods, output=output, trials=trials, **given | more)
+
+
+def found(output):
+    return json.loads((output / "trials.json").read_text())
+
+
+def space(*words):
+    return Space.of(words, load_config(CONFIG, []))
+
+
+def test_ranges_and_values_of_keys():
+    there = space("none", *METHODS, "dist@WEIGHT=0..1;SOLVER.IMS_PER_BATCH=8..32+unlabeled").methods
+    assert there["none"] == {}
+    assert there["dist"] == {"DISTILL.DIST.TAU": Range(1.0, 8.0), "DISTILL.DECAY": ("none", "linear")}
+    assert there["kd"] == {"DISTILL.KD.TAU": ("1", "2")}
+    # IMS_PER_BATCH is a whole number, WEIGHT is none although both ends are
+    assert there["dist+unlabeled"] == {
+        "DISTILL.DIST.WEIGHT": Range(0.0, 1.0),
+        "SOLVER.IMS_PER_BATCH": Range(8.0, 32.0, whole=True),
+    }
+
+
+def test_corners_are_what_is_checked_before_training():
+    assert space(*METHODS).corners("dist") == [
+        Choice("dist", {"DISTILL.DIST.TAU": "1", "DISTILL.DECAY": "none"}),
+        Choice("dist", {"DISTILL.DIST.TAU": "8", "DISTILL.DECAY": "none"}),
+        Choice("dist", {"DISTILL.DIST.TAU": "1", "DISTILL.DECAY": "linear"}),
+    ]
+
+
+class Recorder:
+    """What is asked of an Optuna trial, and the low end or the last value as the answer."""
+
+    def __init__(self):
+        self.asked = {}
+
+    def suggest_int(self, name, low, high, log):
+        self.asked[name] = (low, high, log)
+        return low
+
+    def suggest_float(self, name, low, high, log):
+        self.asked[name] = (low, high, log)
+        return low + 1e-7
+
+    def suggest_categorical(self, name, values):
+        self.asked[name] = tuple(values)
+        return values[-1]
+
+
+def test_what_is_asked_of_optuna():
+    trial = Recorder()
+    assert space("kd@TAU=1", "2", "dist@TAU=1..8;WEIGHT=0..1;BETA=2;SOLVER.IMS_PER_BATCH=8..32").suggest(trial) == (
+        Choice("dist", dict(zip(KEYS, ("1", "1e-07", "2", "8"), strict=True)))
+    )
+    assert trial.asked == {
+        "method": ("kd", "dist"),
+        "dist:DIST.TAU": (1.0, 8.0, True),
+        "dist:DIST.WEIGHT": (0.0, 1.0, False),  # uniform, for 0 has no logarithm
+        "dist:SOLVER.IMS_PER_BATCH": (8, 32, True),
+    }
+
+
+KEYS = ("DISTILL.DIST.TAU", "DISTILL.DIST.WEIGHT", "DISTILL.DIST.BETA", "SOLVER.IMS_PER_BATCH")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["dist@TAU=8..1"], "--methods: dist: TAU=8..1: want LOW..HIGH with LOW below HIGH"),
+        (["dist@TAU=1..8", "16"], "--methods: dist: TAU=1..8,16: want one range LOW..HIGH, or values, not both"),
+        (["dist@TAU=1..2", "dist@TAU=4"], "--methods: dist is named twice: give each of its keys all values at once"),
+        (["dist@TAU=1;TAU=2"], "--methods: dist has DISTILL.DIST.TAU twice: give it all values at once"),
+        (["dist@TAU"], "--methods: dist@TAU: want KEY=VALUE after @, e.g. dist@TAU=1,2,4;WEIGHT=0.3,1"),
+        ([], "--methods is empty: name methods, e.g. dist@TAU=1..8"),
+    ],
+)
+def test_what_is_no_space(words, complaint):
+    with pytest.raises(UserError) as refused:
+        space(*words)
+    assert str(refused.value) == complaint
+
+
+def test_compare_refuses_ranges():
+    with pytest.raises(UserError, match=r"--methods: dist@TAU=1\.\.8: ranges are for densedist tune; name values"):
+        expand(["dist@TAU=1..8+mimic"])
+    assert expand(["dist@TEACHER.CACHE=../1..2/a"]) == ["dist@TEACHER.CACHE=../1..2/a"]
+
+
+def test_it_finds_what_is_best(tmp_path, capsys):
+    train = Trainer()
+    best = search(tmp_path, train, trials=16).run()
+    assert (best["method"], best["keys"]["DISTILL.DECAY"]) == ("dist", "linear")
+    assert abs(float(best["keys"]["DISTILL.DIST.TAU"]) - 4) < 1
+    there = found(tmp_path)
+    assert there["best"] == best
+    values = [row["value"] for row in there["trials"] if row["state"] == "complete"]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == best["value"]
+    assert there["importance"]["over all"].keys() == {"method", "dist:DIST.TAU", "dist:DECAY", "kd:KD.TAU"}
+    assert there["importance"]["within dist"].keys() == {"DIST.TAU", "DECAY"}
+    table = (tmp_path / "table.md").read_text()
+    assert table.startswith("Chosen on the last 0.2 of DATASETS.TRAIN, set aside; runs of 20 s of training steps, ")
+    assert "- importance within dist: D" in table
+    assert table in capsys.readouterr().out
+    height, width, _ = imread(tmp_path / "search.png").shape
+    assert width > height > 300
+    lengths = {row["method"]: row["iterations"] for row in there["trials"] if row["state"] == "complete"}
+    assert lengths == {"dist": 100, "kd": 200}  # as long as each other in seconds
+    assert not list(tmp_path.rglob("*.pth"))
+    trained = len(train.trained)
+    assert search(tmp_path, train, trials=16).run() == best  # nothing is repeated
+    assert len(train.trained) == trained
+
+
+def test_best_yaml_trains_on_all_data(tmp_path):
+    """It is the student's config with the chosen keys and the length of the budget, and the config's own data."""
+    student = tmp_path / "student.yaml"
+    student.write_text("SOLVER: {BASE_LR: 0.5}\n")
+    overrides = ["SOLVER.WEIGHT_DECAY", "0.125", "TRUST_IMPORTS", "False"]
+    best = search(
+        tmp_path / "out", methods=["kd@TAU=3"], trials=1, config=str(student), overrides=overrides, budget=50.0
+    ).run()
+    cfg = load(GRAMMAR, best["config"])
+    assert (cfg.DISTILL.KD.TAU, cfg.DISTILL.KD.WEIGHT, cfg.DISTILL.DIST.WEIGHT) == (3.0, 1.0, 0.0)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (500, (300, 400))
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == (0.5, 0.125)
+    text = Path(best["config"]).read_text()
+    assert text.startswith(f"_BASE_: {student}\n")
+    assert "DATASETS" not in text
+    assert "TRUST" not in text
+
+
+def test_runs_are_compared_at_the_same_share_of_their_length(tmp_path):
+    """With as many evaluations as the config has in its own length; four where it has none on the way."""
+    train = Trainer()
+    search(tmp_path / "a", train, ["none"], trials=1, overrides=["TEST.EVAL_PERIOD", "10"]).run()
+    assert [done for *_, done in train.trained] == list(range(40, 401, 40))
+    train = Trainer()
+    search(tmp_path / "b", train, ["none"], trials=1).run()
+    assert [done for *_, done in train.trained] == [100, 200, 300, 400]
+
+
+def test_what_falls_behind_is_given_up(tmp_path):
+    """In its first seed; the value is the mean over the seeds."""
+    train = Trainer(lambda cfg: score(cfg) + cfg.SEED)
+    search(tmp_path, train, ["dist@TAU=1..100"], trials=14, seeds=(1, 4)).run()
+    there = found(tmp_path)["trials"]
+    pruned = [row for row in there if row["state"] == "pruned"]
+    assert pruned
+    runs = {(trial, seed) for trial, seed, _ in train.trained}
+    for row in there:
+        number = str(row["number"])
+        assert ((number, "seed4") in runs) == (row["state"] == "complete")
+        if row["state"] == "complete":
+            assert row["value"] == pytest.approx(sum(row["seeds"].values()) / 2)
+            assert row["seeds"]["4"] == pytest.approx(row["seeds"]["1"] + 3)
+            assert (row["iterations"], row["seconds"]) == (100, pytest.approx(20.0))
+    assert all(0 < row["iterations"] < 100 or (len(row["seeds"]) == 0) for row in pruned)
+    assert there[0]["value"] == max(row["value"] for row in there if row["state"] == "complete")
+
+
+def test_a_choice_is_trained_once(tmp_path):
+    train = Trainer()
+    search(tmp_path, train, ["kd@TAU=1", "2"], trials=5).run()
+    assert len({trial for trial, *_ in train.trained}) == 2
+    rows = found(tmp_path)["trials"]
+    assert next(row["value"] for row in rows if row["keys"]["DISTILL.KD.TAU"] == "2") == 12.0
+    assert sum(row["same_as"] is not None for row in rows) == 3
+    assert "| as trial " in (tmp_path / "table.md").read_text()
+
+
+def test_interrupted_trial_goes_on_in_its_folder(tmp_path):
+    train = Trainer(dies=("2", 3))
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, train, ["dist@TAU=1..8"]).run()
+    search(tmp_path, train, ["dist@TAU=1..8"]).run()
+    of_trial = [done for trial, _, done in train.trained if trial == "2"]
+    assert of_trial == [25, 50, 75, 100]  # none of them twice
+    rows = found(tmp_path)["trials"]
+    assert sorted(row["number"] for row in rows) == [0, 1, 2, 4]  # 3 is what went on with 2
+    assert {row["state"] for row in rows} == {"complete"}
+
+
+def test_killed_process_leaves_nothing_locked(tmp_path):
+    killed = search(tmp_path, lambda *_: os._exit(9), ["dist@TAU=1..8"])
+    process = fork.Process(target=killed.run)
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    search(tmp_path, methods=["dist@TAU=1..8"], trials=2).run()
+    assert sorted(row["number"] for row in found(tmp_path)["trials"]) == [0, 2]
+
+
+def test_two_shells_share_a_folder(tmp_path):
+    """Each trial is made by one of them, and all are different."""
+    shared = search(tmp_path, methods=["dist@TAU=1..8"], trials=6)
+    processes = [fork.Process(target=shared.run) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    shared.run()
+    assert not shared.train.trained  # by this process
+    rows = found(tmp_path)["trials"]
+    assert sorted(row["number"] for row in rows) == list(range(6))
+    assert len({row["keys"]["DISTILL.DIST.TAU"] for row in rows}) == 6
+    for row in rows:
+        metrics = tmp_path / "trials" / str(row["number"]) / "seed0" / "metrics.json"
+        assert metrics.read_text().count("AP") == 4 or row["state"] == "pruned"
+
+
+def test_what_jobs_send_to_other_processes(tmp_path):
+    shared = search(tmp_path, in_a_process, trials=1)
+    recipe = Recipe(TASK, CONFIG, lengths={"dist": 8, "kd": 8})
+    with_all = partial(shared._work, Trials(tmp_path), space(*METHODS), recipe)
+    pickle.loads(pickle.dumps(with_all))(0)
+    assert [trial.state.name for trial in Trials(tmp_path).counted()] == ["COMPLETE"]
+
+
+def test_another_search_in_the_folder_is_refused(tmp_path):
+    first = search(tmp_path, methods=["kd"], trials=1)
+    first.run()
+    for change, words in {
+        "methods": (["none"], "other --methods, kd and not none"),
+        "budget": (5.0, "other --budget, 20.0 and not 5.0"),
+        "seeds": ((1, 2), "other --seeds, [0] and not [1, 2]"),
+        "unlabeled": (("w",), "other --unlabeled, [] and not ['w']"),
+        "validation": (Validation(["w"]), "--val or --set-aside, the last 0.2 of DATASETS.TRAIN, set aside and not w"),
+        "overrides": (["SOLVER.BASE_LR", "0.5"], "other keys of the config"),
+    }.items():
+        other = {change: words[0]} | ({"methods": words[0]} if change == "methods" else {})
+        with pytest.raises(UserError) as refused:
+            replace(first, **other).run()
+        assert words[1] in str(refused.value)
+        assert str(refused.value).startswith(f"{tmp_path} holds a search with other ")
+        assert str(refused.value).endswith(": give the same, or another --output-dir")
+    replace(first, trials=2).run()  # more trials are the same search
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"trials": 0}, "--trials is 0: want 1 or more"),
+        ({"budget": 0.0}, "--budget is 0: want seconds of training steps, above 0"),
+        ({"budget": 0.01}, "--budget is 0.01 seconds, but a step of dist takes 0.2"),
+        ({"seeds": ()}, "--seeds is empty: name one or more, e.g. 0,1"),
+        ({"jobs": 0}, "--jobs is 0: want 1 or more"),
+        ({"validation": Validation((), 1.5)}, "--set-aside is 1.5: want a share between 0 and 1, e.g. 0.2"),
+        (
+            {"validation": Validation(["digits_test"])},
+            "--val: digits_test is test data, which is for the report at the end: name other data",
+        ),
+        ({"validation": Validation(["t"])}, "--val: t is in DATASETS.TRAIN too: name data that training does not see"),
+        (
+            {"validation": Validation(["u"])},
+            f"--val: training sees 1 of its images, first {Path('2.png').absolute()}: name other data",
+        ),
+        ({"validation": Validation(["bare"])}, "--val: nothing to compare by: bare has no labels"),
+        ({"config": "no teacher"}, "--methods: dist has no teacher or no loss: set DISTILL.TEACHER, or join a loss"),
+        ({"methods": ["dist@TAU=0..2"]}, "DISTILL.DIST.TAU is 0.0: want a temperature above 0"),
+        ({"methods": ["dist@DECAY=linear", "sudden"]}, "DISTILL.DECAY is sudden: want none, linear or cosine"),
+        ({"methods": ["dist@TAUU=1..2"]}, "unknown config key DISTILL.DIST.TAUU in the command line; did you mean"),
+        ({"methods": ["dits"]}, "--methods: there is no dits; want none, dist, kd"),
+        ({"methods": ["dist+unlabeled"]}, "--methods: unlabeled needs --unlabeled with the names of the data"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(tmp_path, change, complaint):
+    train = Trainer()
+    with pytest.raises(UserError) as refused:
+        search(tmp_path, train, **{"methods": ["dist"]} | change).run()
+    assert str(refused.value).startswith(complaint)
+    assert not train.trained
+
+
+def test_latest_is_not_test_data():
+    Validation(["latest_val", "protest"]).check(load_config(CONFIG, []))
+    with pytest.raises(UserError, match="test-dev is test data"):
+        Validation(["coco_2017_test-dev"]).check(load_config(CONFIG, []))
+
+
+def test_a_mistake_does_not_claim_the_folder(tmp_path):
+    with pytest.raises(UserError, match="training sees"):
+        search(tmp_path, methods=["kd"], validation=Validation(["u"])).run()
+    search(tmp_path, methods=["kd"], validation=Validation(["w"]), trials=1).run()
+
+
+def test_choosing_on_what_is_reported_is_said(tmp_path, caplog):
+    search(tmp_path, methods=["kd"], validation=Validation(["v"]), trials=1).run()
+    said = "v is DATASETS.TEST, too: figures on it are no longer a fair report"
+    assert said in caplog.text
+    assert said in (tmp_path / "table.md").read_text()
+
+
+def test_settings_that_cannot_be_trained_are_left_behind(tmp_path):
+    """They are said, and are trials; where one after another fails the search ends."""
+    train = Trainer(fails=lambda cfg: "the loss is NaN" if cfg.DISTILL.KD.WEIGHT else "")
+    search(tmp_path, train, ["kd", "dist@TAU=1..8"], trials=8).run()
+    there = found(tmp_path)["trials"]
+    assert {row["method"]: row["why"] for row in there} == {"dist": "", "kd": "the loss is NaN"}
+    assert "| failed: the loss is NaN |" in (tmp_path / "table.md").read_text()
+    with pytest.raises(UserError, match="the disk is full"):
+        search(tmp_path / "full", Trainer(fails=lambda _: "the disk is full"), ["kd@TAU=1..2"]).run()
+
+
+def test_undefined_metric_is_no_value(tmp_path):
+    with pytest.raises(UserError, match="bbox/AP is not defined at the end of the run"):
+        search(tmp_path, Trainer(lambda _: float("nan")), ["kd"], trials=2).run()
+
+
+def test_without_optuna_it_ends_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match="densedist tune needs Optuna: install the extra tune, pip install 'dense-d"):
+        search(tmp_path).run()
+    assert not (tmp_path / "study.db").exists()
+
+
+@pytest.mark.parametrize("name", ["det", "seg"])
+def test_a_task_goes_to_other_processes(name):
+    """As --jobs of tune and compare send it."""
+    assert pickle.loads(pickle.dumps(task_named(name))) == task_named(name)
+
+
+def test_study_is_a_file_that_optuna_opens(tmp_path):
+    search(tmp_path, methods=["kd"], trials=1).run()
+    study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert study.best_value == 11.0
+    assert len(Trials(tmp_path).counted()) == 1
