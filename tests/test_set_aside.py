@@ -1,0 +1,96 @@
+"""The part of the training data that densedist tune chooses by: no image of it is trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from densedist.common.errors import UserError
+from densedist.common.tune.data import Validation
+from densedist.tasks import task_named
+from helpers import scenes, tiny
+from helpers.scenes import write_tree
+
+SEG, DET = task_named("seg"), task_named("det")
+
+
+def seg_config(root, train, *words):
+    named = [
+        "DATASETS.ROOT",
+        str(root),
+        "DATASETS.TRAIN",
+        str(train),
+        "DATASETS.IGNORED_IDS",
+        "[]",
+        "MODEL.CLASS_WEIGHTS",
+        "[]",
+    ]
+    classes = ["DATASETS.CLASSES", str([{"name": str(i), "ids": [i], "color": [i, 0, 0]} for i in (7, 8, 0)])]
+    return SEG.load_config(str(scenes.STUDENT), [*scenes.SMALL, *named, *classes, *words])
+
+
+@pytest.mark.parametrize(
+    ("train", "share", "kept", "aside"),
+    [
+        (["train[:10]"], 0.2, ["train[:8]"], ["train[8:10]"]),
+        (["train"], 0.25, ["train[:9]"], ["train[9:12]"]),
+        (["train[2:]"], 0.01, ["train[2:11]"], ["train[11:12]"]),
+        (["train[:4]", "train[4:6]"], 0.5, ["train[:2]", "train[4:5]"], ["train[2:4]", "train[5:6]"]),
+    ],
+)
+def test_slices_of_splits(tmp_path, train, share, kept, aside):
+    root = write_tree(tmp_path, count=12)
+    cfg = seg_config(root, train)
+    words = SEG.set_aside(cfg, share, tmp_path)
+    assert words == ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]
+    parts = seg_config(root, train, *words)
+    assert not SEG.images(parts, "TRAIN") & SEG.images(parts, "TEST")
+    assert SEG.images(parts, "TRAIN") | SEG.images(parts, "TEST") == SEG.images(cfg, "TRAIN")
+
+
+def test_splits_that_share_images_are_refused(tmp_path):
+    root = write_tree(tmp_path, count=12)
+    train = ["train[:8]", "train[6:]"]
+    cfg = seg_config(root, train)
+    with pytest.raises(UserError, match=r"--set-aside: training sees 2 of its images, first .*000006.*name data by"):
+        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words), tmp_path)
+
+
+def test_one_image_cannot_be_parted(tmp_path):
+    root = write_tree(tmp_path, count=12)
+    with pytest.raises(UserError, match=r"--set-aside: 0.2 of the 1 images of train\[:1\] leaves none to train on"):
+        SEG.set_aside(seg_config(root, ["train[:1]"]), 0.2, tmp_path)
+
+
+def test_parts_of_a_coco_file(tmp_path):
+    words = [*tiny.SMALL, "DATASETS.TRAIN", "('digits_train',)"]
+    cfg = DET.load_config(str(tiny.STUDENT), words)
+    whole = DET.images(cfg, "TRAIN")
+    assert len(whole) == 12
+    for folder in ("a", "b"):  # another search in the same process
+        parts = DET.load_config(str(tiny.STUDENT), [*words, *DET.set_aside(cfg, 0.25, tmp_path / folder)])
+        kept, aside = (DET.images(parts, side) for side in ("TRAIN", "TEST"))
+        assert (len(kept), len(aside)) == (9, 3)
+        assert kept | aside == whole
+        DET.check_data(parts)
+        assert DET.is_scored(parts)
+        assert parts.DATASETS.CLASSES == cfg.DATASETS.CLASSES
+    files = sorted((tmp_path / "a").glob("*.json"))
+    assert [file.name for file in files] == ["digits_train_aside.json", "digits_train_kept.json"]
+    for file in files:
+        content = json.loads(Path(file).read_text())
+        assert {a["image_id"] for a in content["annotations"]} <= {image["id"] for image in content["images"]}
+        assert content["annotations"]
+
+
+def test_data_in_another_form_are_refused(tmp_path):
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    DatasetCatalog.register("my_scenes", lambda: [])
+    cfg = tiny.config(tiny.STUDENT, "DATASETS.TRAIN", "('my_scenes',)")
+    try:
+        with pytest.raises(UserError, match="--set-aside: data set my_scenes is not in COCO form: name data to choose"):
+            DET.set_aside(cfg, 0.2, tmp_path)
+    finally:
+        DatasetCatalog.remove("my_scenes")
+        MetadataCatalog.remove("my_scenes")
