@@ -15,17 +15,9 @@ SEG, DET = task_named("seg"), task_named("det")
 
 
 def seg_config(root, train, *words):
-    named = [
-        "DATASETS.ROOT",
-        str(root),
-        "DATASETS.TRAIN",
-        str(train),
-        "DATASETS.IGNORED_IDS",
-        "[]",
-        "MODEL.CLASS_WEIGHTS",
-        "[]",
-    ]
+    named = ["DATASETS.ROOT", str(root), "DATASETS.TRAIN", str(train), "DATASETS.IGNORED_IDS", "[]"]
     classes = ["DATASETS.CLASSES", str([{"name": str(i), "ids": [i], "color": [i, 0, 0]} for i in (7, 8, 0)])]
+    classes += ["MODEL.CLASS_WEIGHTS", "[]"]
     return SEG.load_config(str(scenes.STUDENT), [*scenes.SMALL, *named, *classes, *words])
 
 
@@ -35,11 +27,13 @@ def seg_config(root, train, *words):
         (["train[:10]"], 0.2, ["train[:8]"], ["train[8:10]"]),
         (["train"], 0.25, ["train[:9]"], ["train[9:12]"]),
         (["train[2:]"], 0.01, ["train[2:11]"], ["train[11:12]"]),
+        (["{root}/train[3:7]"], 0.5, ["{root}/train[3:5]"], ["{root}/train[5:7]"]),
         (["train[:4]", "train[4:6]"], 0.5, ["train[:2]", "train[4:5]"], ["train[2:4]", "train[5:6]"]),
     ],
 )
 def test_slices_of_splits(tmp_path, train, share, kept, aside):
     root = write_tree(tmp_path, count=12)
+    train, kept, aside = ([name.format(root=root) for name in names] for names in (train, kept, aside))
     cfg = seg_config(root, train)
     words = SEG.set_aside(cfg, share, tmp_path)
     assert words == ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]

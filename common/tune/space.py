@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import RANGE, full_key, joined, pairs, switches
+from densedist.common.compare.methods import RANGE, full_key, has_labels, joined, pairs, switches
 from densedist.common.config.keys import value_of
 from densedist.common.errors import UserError
 
@@ -73,6 +73,8 @@ class Space:
         for method in joined(words):
             parts = method.split("+")
             name = "+".join(part.partition("@")[0] for part in parts)
+            if has_labels(method):
+                raise UserError(f"--methods: {name}: labels are for compare; write them once by densedist label")
             if name in methods:
                 raise UserError(f"--methods: {name} is named twice: give each of its keys all values at once")
             keys: dict[str, tuple[str, ...] | Range] = {}

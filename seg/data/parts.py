@@ -26,7 +26,8 @@ def set_aside(cfg: CfgNode, share: float, folder: Path) -> list[str]:
             raise UserError(f"--set-aside: {share:g} of the {count} images of {split} leaves none to train on")
         parts = SPLIT.fullmatch(str(split))
         assert parts is not None  # else it has no frames
-        name, start = parts[1], parts[2] or ""
+        other, name, start, _ = parts.groups("")
+        name = f"{other}/{name}" if other else name
         end = int(start or 0) + count
         kept.append(f"{name}[{start}:{end - last}]")
         aside.append(f"{name}[{end - last}:{end}]")

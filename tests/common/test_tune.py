@@ -203,6 +203,7 @@ KEYS = ("DISTILL.DIST.TAU", "DISTILL.DIST.WEIGHT", "DISTILL.DIST.BETA", "SOLVER.
         (["dist@TAU=1..2", "dist@TAU=4"], "--methods: dist is named twice: give each of its keys all values at once"),
         (["dist@TAU=1;TAU=2"], "--methods: dist has DISTILL.DIST.TAU twice: give it all values at once"),
         (["dist@TAU"], "--methods: dist@TAU: want KEY=VALUE after @, e.g. dist@TAU=1,2,4;WEIGHT=0.3,1"),
+        (["kd", "labels@TAU=1"], "--methods: labels: labels are for compare; write them once by densedist label"),
         ([], "--methods is empty: name methods, e.g. dist@TAU=1..8"),
     ],
 )
