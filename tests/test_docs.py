@@ -16,7 +16,12 @@ BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 RUN = ("start.md", "losses.md", "new_loss.md")
 SHORT = {"SOLVER.MAX_ITER": 2, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0, "TEST.EVAL_PERIOD": 0}
 SHORT |= {"TEST.EXAMPLES": 0}
-LESS = {"compare": ["--seeds", "0"], "visualize": ["--images", "2"], "export": ["--images", "2"]}
+LESS = {
+    "compare": ["--seeds", "0"],
+    "tune": ["--trials", "1", "--budget", "2"],
+    "visualize": ["--images", "2"],
+    "export": ["--images", "2"],
+}
 
 
 def blocks(page, language):
@@ -55,7 +60,9 @@ def test_command(page, command, folder, monkeypatch, capsys):
     assert command[:3] == ["uv", "run", "densedist"]
     monkeypatch.chdir(folder)
     name = command[3]
-    keys = {"train": SHORT | {"TEST.EXAMPLES": 1}, "compare": SHORT}.get(name, {})  # predict takes what train draws
+    keys = {"train": SHORT | {"TEST.EXAMPLES": 1}, "compare": SHORT, "tune": SHORT}.get(
+        name, {}
+    )  # predict takes what train draws
     short = [word for pair in keys.items() for word in pair]
     densedist(*command[3:], *LESS.get(name, []), *short)
     if name == "train" and page == "new_loss.md":

@@ -2,8 +2,10 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +24,7 @@ History = dict[str, list[Point]]
 def read_history(folder: Path) -> History:
     """The series by name, e.g. "total_loss", "lr", "bbox/AP"; empty where nothing has been written yet."""
     file = folder / "metrics.json"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = list(_whole(file.read_text().splitlines())) if file.is_file() else []
     timed = [line for line in lines if "train_seconds" in line]
     if not timed:
         return {}
@@ -37,3 +39,10 @@ def read_history(folder: Path) -> History:
             if name != "iteration":
                 history[name].append(Point(iteration, spent, value))
     return dict(history)
+
+
+def _whole(lines: list[str]) -> Iterator[dict[str, Any]]:
+    """All but one that was cut off when its process was killed."""
+    for line in lines:
+        with suppress(ValueError):
+            yield json.loads(line)

@@ -44,7 +44,7 @@ class Attempt:
     train: Train
 
     def run(self, others: Sequence[FrozenTrial]) -> float | None:
-        """Train what has not been trained yet, unless another trial has made the same choice to its end.
+        """Train what has not been trained yet, unless another trial has made the same choice before.
 
         Returns:
             the mean of the metric in percent; None where the trial was given up.
@@ -56,10 +56,7 @@ class Attempt:
         trial.set_user_attr("method", self.choice.method)
         trial.set_user_attr("keys", dict(self.choice.keys))
         if twin := self._twin(others):
-            for name in ("seeds", "iterations"):
-                trial.set_user_attr(name, twin.user_attrs[name])
-            trial.set_user_attr("same_as", twin.user_attrs.get(PLACE, twin.number))
-            return twin.value
+            return self._repeat(twin)
         try:
             values = {seed: self._value(seed) for seed in self.seeds}
             trial.set_user_attr("seeds", {str(seed): value for seed, value in values.items()})
@@ -80,9 +77,20 @@ class Attempt:
     def _twin(self, others: Sequence[FrozenTrial]) -> FrozenTrial | None:
         def is_twin(other: FrozenTrial) -> bool:
             made = Choice(other.user_attrs.get("method", ""), other.user_attrs.get("keys", {}))
-            return other.value is not None and "seeds" in other.user_attrs and made == self.choice
+            return other.value is not None and made == self.choice
 
         return next(filter(is_twin, others), None)
+
+    def _repeat(self, twin: FrozenTrial) -> float | None:
+        """What the same choice came to, which would come to the same again."""
+        trial = self.going.trial
+        trial.set_user_attr("same_as", twin.user_attrs.get(PLACE, twin.number))
+        trial.set_user_attr("iterations", twin.user_attrs["iterations"])
+        if twin.state.name == "PRUNED":
+            trial.report(twin.value, twin.last_step)
+            return None
+        trial.set_user_attr("seeds", twin.user_attrs["seeds"])
+        return twin.value
 
     def _value(self, seed: int) -> float:
         """The metric at the end of the run of a seed."""

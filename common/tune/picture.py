@@ -14,27 +14,26 @@ from densedist.common.tune.space import short
 COLUMNS = 3
 
 
-def draw(found: Sequence[Row], matters: Mapping[str, Mapping[str, float]], name: str, file: Path) -> None:
+def draw(found: Sequence[Row], matters: Mapping[str, float], name: str, file: Path) -> None:
     """Draw the PNG.
 
     Args:
         found: best first, with one that has come to its end.
-        matters: importance of each key, by what it is within.
+        matters: importance of each key of the best method.
         name: the metric's.
     """
     best = found[0]
-    bars = {where: shares for where, shares in matters.items() if shares}
     numbers = {key: pairs for key in best.keys if (pairs := _numbers(found, best.method, key))}
-    count = 1 + len(bars) + len(numbers)
+    count = 1 + bool(matters) + len(numbers)
     across = min(count, COLUMNS)
     down = math.ceil(count / across)
     figure = Figure(figsize=(5 * across, 4.2 * down), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     _by_trial(axes[0], found, name)
-    for axis, (where, shares) in zip(axes[1:], bars.items(), strict=False):
-        axis.barh(list(shares)[::-1], list(shares.values())[::-1], color="C0", alpha=0.7)
-        axis.set_title(f"importance {where}", fontsize=10)
-    for axis, (key, pairs) in zip(axes[1 + len(bars) :], numbers.items(), strict=False):
+    if matters:
+        axes[1].barh(list(matters)[::-1], list(matters.values())[::-1], color="C0", alpha=0.7)
+        axes[1].set_title(f"importance within {best.method}", fontsize=10)
+    for axis, (key, pairs) in zip(axes[count - len(numbers) :], numbers.items(), strict=False):
         x, y = np.array(pairs).T
         axis.plot(x, y, "o", color="C0")
         if min(x) > 0 and max(x) > 10 * min(x):

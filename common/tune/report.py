@@ -35,9 +35,7 @@ def write(trials: Trials, recipe: Recipe, output: Path, metric: str, chosen_on: 
     best = found[0] if found else None
     if best is None or best.state != "complete":
         raise UserError(f"{output}: no trial has come to its end yet, so there is nothing to choose from")
-    matters = {"over all": importance(counted), f"within {best.method}": importance(counted, best.method)}
-    if not any(row.method != best.method for row in found):
-        del matters["over all"]
+    matters = importance(counted, best.method)
     name = metric.rpartition("/")[2]
     config = output / "best.yaml"
     result = {key: getattr(best, key) for key in ("number", "method", "keys", "value")} | {"config": str(config)}
@@ -51,8 +49,8 @@ def write(trials: Trials, recipe: Recipe, output: Path, metric: str, chosen_on: 
     return result
 
 
-def markdown(found: Sequence[Row], matters: Mapping[str, Mapping[str, float]], name: str, chosen_on: str) -> str:
-    """The table, best first, with what matters; name is the metric's."""
+def markdown(found: Sequence[Row], matters: Mapping[str, float], name: str, chosen_on: str) -> str:
+    """The table, best first, with what matters within the best method; name is the metric's."""
     head = ["trial", name, "state", "method", "keys", "iterations", "training"]
     body = [
         [
@@ -67,10 +65,14 @@ def markdown(found: Sequence[Row], matters: Mapping[str, Mapping[str, float]], n
         for row in found
     ]
     table = tabulate(body, head, tablefmt="pipe", disable_numparse=True)
-    lines = [
-        f"- importance {where}: " + ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
-        for where, shares in matters.items()
-        if shares
-    ]
-    lines += ["- the best of many is partly luck: train best.yaml with other seeds, and look at test data once"]
+    done = [row for row in found if row.state == "complete"]
+    bests: dict[str, str] = {}
+    for row in done:
+        bests.setdefault(row.method, f"{row.method} {row.value:.2f}")
+    lines = [f"- best of each method: {', '.join(bests.values())}"] if len(bests) > 1 else []
+    if matters:
+        shares = ", ".join(f"{key} {share:.2f}" for key, share in matters.items())
+        count = sum(row.method == done[0].method for row in done)
+        lines.append(f"- importance within {done[0].method}, of {count} finished trials: {shares}")
+    lines.append("- the best of many is partly luck: train best.yaml with other seeds, and look at test data once")
     return f"Chosen on {chosen_on}.\n\n{table}\n\n" + "\n".join(lines)

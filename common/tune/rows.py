@@ -44,7 +44,7 @@ class Row:
     def described(self) -> str:
         """The state, and what there is to say of it."""
         if self.same_as is not None:
-            return f"as trial {self.same_as}"
+            return f"{self.state}, as trial {self.same_as}"
         return f"failed: {self.why}" if self.why else self.state
 
 
@@ -67,21 +67,24 @@ def line(found: Sequence[Row], number: int) -> str:
     return f"trial {row.number}, {row.method} {in_words(row.keys)}: {row.described()}{value}{lead}; {len(found)} ended"
 
 
-def importance(trials: Sequence[FrozenTrial], method: str = "") -> dict[str, float]:
-    """How much each key matters, in parts of 1, by optuna.importance; empty where that cannot be said.
+def importance(trials: Sequence[FrozenTrial], method: str) -> dict[str, float]:
+    """How much each key of a method matters among its finished trials, in parts of 1, by optuna.importance.
 
-    Args:
-        method: that of which trials are looked at; "" = all.
+    By fANOVA: with a few dozen trials Optuna's default gives weight to keys that have no effect.
+
+    Returns:
+        by key, the first matters most; empty where values do not differ, or nothing was chosen.
     """
     import optuna
 
     study = optuna.create_study(direction="maximize")
-    study.add_trials([t for t in trials if t.state.name == "COMPLETE" and method in ("", t.user_attrs["method"])])
-    names = {name for trial in study.trials for name in trial.params if name != "method" or not method}
+    study.add_trials([t for t in trials if t.state.name == "COMPLETE" and t.user_attrs["method"] == method])
+    names = sorted({name for trial in study.trials for name in trial.params if name != "method"})
     if len({trial.value for trial in study.trials}) < 2 or not names:
         return {}
-    found = optuna.importance.get_param_importances(study)
-    return {name.partition(":")[2] if method else name: share for name, share in found.items() if name in names}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
+    return {name.removeprefix(f"{method}:"): float(share) for name, share in found.items()}
 
 
 def in_words(keys: Mapping[str, str]) -> str:

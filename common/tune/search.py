@@ -142,22 +142,23 @@ class Search:
         is_shown = self.jobs == 1 and on_terminal()
         with tqdm(total=self.trials, unit="trial", dynamic_ncols=True, disable=not is_shown) as bar:
             while True:
+                bar.update(len(trials.ended()) - bar.n)
                 with trials.next(self.trials) as going:
                     if going is None:
                         return
                     self._try(trials, going, space, recipe)
-                bar.update(len(trials.ended()) - bar.n)
 
     def _try(self, trials: Trials, going: Going, space: Space, recipe: Recipe) -> None:
         attempt = Attempt(going, space.suggest(going.trial), recipe, self.seeds, self.train)
-        print(f"\n=== {going.folder}", flush=True)
+        tqdm.write(f"\n=== {going.folder}")
         try:
             trials.end(going, attempt.run(trials.ended()))
         except UserError as error:
             trials.fail(going)
             if all(WHY in trial.user_attrs for trial in trials.ended()[-FAILURES:]):
                 raise
-            print(f"trial {going.folder.name} failed: {error}", flush=True)
+            said = f"trial {going.folder.name} failed: {error}"
         else:
-            print(line(rows(trials.ended()), int(going.folder.name)), flush=True)
+            said = line(rows(trials.ended()), int(going.folder.name))
+        tqdm.write(said)  # above the bar, if there is one
         attempt.drop_checkpoints()

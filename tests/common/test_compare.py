@@ -279,6 +279,14 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
     assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
 
 
+def test_history_leaves_out_a_line_that_was_cut_off(tmp_path):
+    """By the death of its process; what the run goes on with is before it."""
+    write_metrics(tmp_path, 100, 0.1, 8.0)
+    whole = (tmp_path / "metrics.json").read_text()
+    (tmp_path / "metrics.json").write_text(whole[:-9])
+    assert read_history(tmp_path)["bbox/AP"] == [(50, 5.0, 4.0)]
+
+
 def test_unknown_method_and_missing_data():
     with pytest.raises(UserError, match="--methods: there is no dits; want none, dist, kd"):
         switches("dits", [])

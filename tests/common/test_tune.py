@@ -229,11 +229,12 @@ def test_it_finds_what_is_best(tmp_path, capsys):
     values = [row["value"] for row in there["trials"] if row["state"] == "complete"]
     assert values == sorted(values, reverse=True)
     assert values[0] == best["value"]
-    assert there["importance"]["over all"].keys() == {"method", "dist:DIST.TAU", "dist:DECAY", "kd:KD.TAU"}
-    assert there["importance"]["within dist"].keys() == {"DIST.TAU", "DECAY"}
+    assert there["importance"].keys() == {"DIST.TAU", "DECAY"}
+    assert sum(there["importance"].values()) == pytest.approx(1)
     table = (tmp_path / "table.md").read_text()
     assert table.startswith("Chosen on the last 0.2 of DATASETS.TRAIN, set aside; runs of 20 s of training steps, ")
-    assert "- importance within dist: D" in table
+    assert "- best of each method: dist 3" in table
+    assert "- importance within dist, of " in table
     assert table in capsys.readouterr().out
     height, width, _ = imread(tmp_path / "search.png").shape
     assert width > height > 300
@@ -299,7 +300,16 @@ def test_a_choice_is_trained_once(tmp_path):
     rows = found(tmp_path)["trials"]
     assert next(row["value"] for row in rows if row["keys"]["DISTILL.KD.TAU"] == "2") == 12.0
     assert sum(row["same_as"] is not None for row in rows) == 3
-    assert "| as trial " in (tmp_path / "table.md").read_text()
+    assert "| complete, as trial " in (tmp_path / "table.md").read_text()
+
+
+def test_neither_is_one_that_was_given_up(tmp_path):
+    train = Trainer()
+    search(tmp_path, train, ["dist@TAU=1..8", "none"], trials=16).run()
+    bad = [row for row in found(tmp_path)["trials"] if row["method"] == "none"]
+    assert len({trial for trial, *_ in train.trained} & {str(row["number"]) for row in bad}) == 1
+    assert {(row["state"], row["value"]) for row in bad} == {("pruned", 3.125)}
+    assert len(bad) > 1
 
 
 def test_interrupted_trial_goes_on_in_its_folder(tmp_path):
