@@ -60,9 +60,8 @@ def test_command(page, command, folder, monkeypatch, capsys):
     assert command[:3] == ["uv", "run", "densedist"]
     monkeypatch.chdir(folder)
     name = command[3]
-    keys = {"train": SHORT | {"TEST.EXAMPLES": 1}, "compare": SHORT, "tune": SHORT}.get(
-        name, {}
-    )  # predict takes what train draws
+    trained = SHORT | {"TEST.EXAMPLES": 1}  # predict takes what train draws
+    keys = {"train": trained, "compare": SHORT, "tune": SHORT}.get(name, {})
     short = [word for pair in keys.items() for word in pair]
     densedist(*command[3:], *LESS.get(name, []), *short)
     if name == "train" and page == "new_loss.md":

@@ -18,8 +18,10 @@ from sqlalchemy import Engine, event
 from densedist.common.compare.methods import expand
 from densedist.common.config import load
 from densedist.common.errors import UserError
+from densedist.common.tune.attempt import Attempt
 from densedist.common.tune.data import Validation
 from densedist.common.tune.recipe import Recipe
+from densedist.common.tune.rows import rows
 from densedist.common.tune.search import Search
 from densedist.common.tune.space import Choice, Range, Space
 from densedist.common.tune.trials import Trials
@@ -297,19 +299,24 @@ def test_a_choice_is_trained_once(tmp_path):
     train = Trainer()
     search(tmp_path, train, ["kd@TAU=1", "2"], trials=5).run()
     assert len({trial for trial, *_ in train.trained}) == 2
-    rows = found(tmp_path)["trials"]
-    assert next(row["value"] for row in rows if row["keys"]["DISTILL.KD.TAU"] == "2") == 12.0
-    assert sum(row["same_as"] is not None for row in rows) == 3
+    there = found(tmp_path)["trials"]
+    assert next(row["value"] for row in there if row["keys"]["DISTILL.KD.TAU"] == "2") == 12.0
+    assert sum(row["same_as"] is not None for row in there) == 3
     assert "| complete, as trial " in (tmp_path / "table.md").read_text()
 
 
 def test_neither_is_one_that_was_given_up(tmp_path):
     train = Trainer()
-    search(tmp_path, train, ["dist@TAU=1..8", "none"], trials=16).run()
-    bad = [row for row in found(tmp_path)["trials"] if row["method"] == "none"]
-    assert len({trial for trial, *_ in train.trained} & {str(row["number"]) for row in bad}) == 1
-    assert {(row["state"], row["value"]) for row in bad} == {("pruned", 3.125)}
-    assert len(bad) > 1
+    search(tmp_path, train, ["dist@TAU=1..8"], trials=5).run()
+    for number in range(2):
+        going = Trials(tmp_path)
+        with going.next(9) as next_one:
+            attempt = Attempt(next_one, Choice("none"), Recipe(TASK, CONFIG, lengths={"none": 400}), [0], train)
+            assert attempt.run(going.ended()) is None
+            going.end(next_one, None)
+        assert [done for trial, _, done in train.trained if trial in ("5", "6")] == [100]
+        bad = rows(going.ended())[-1 - number :]
+        assert {(row.state, row.value) for row in bad} == {("pruned", 3.125)}
 
 
 def test_interrupted_trial_goes_on_in_its_folder(tmp_path):
@@ -319,9 +326,9 @@ def test_interrupted_trial_goes_on_in_its_folder(tmp_path):
     search(tmp_path, train, ["dist@TAU=1..8"]).run()
     of_trial = [done for trial, _, done in train.trained if trial == "2"]
     assert of_trial == [25, 50, 75, 100]  # none of them twice
-    rows = found(tmp_path)["trials"]
-    assert sorted(row["number"] for row in rows) == [0, 1, 2, 4]  # 3 is what went on with 2
-    assert {row["state"] for row in rows} == {"complete"}
+    there = found(tmp_path)["trials"]
+    assert sorted(row["number"] for row in there) == [0, 1, 2, 4]  # 3 is what went on with 2
+    assert {row["state"] for row in there} == {"complete"}
 
 
 def test_killed_process_leaves_nothing_locked(tmp_path):
@@ -345,10 +352,10 @@ def test_two_shells_share_a_folder(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0]
     shared.run()
     assert not shared.train.trained  # by this process
-    rows = found(tmp_path)["trials"]
-    assert sorted(row["number"] for row in rows) == list(range(6))
-    assert len({row["keys"]["DISTILL.DIST.TAU"] for row in rows}) == 6
-    for row in rows:
+    there = found(tmp_path)["trials"]
+    assert sorted(row["number"] for row in there) == list(range(6))
+    assert len({row["keys"]["DISTILL.DIST.TAU"] for row in there}) == 6
+    for row in there:
         metrics = tmp_path / "trials" / str(row["number"]) / "seed0" / "metrics.json"
         assert metrics.read_text().count("AP") == 4 or row["state"] == "pruned"
 
