@@ -74,5 +74,7 @@ def test_mistakes_are_user_errors():
         densedist.train("seg/digits/pspnet_r10_quarter.yaml", {"SOLVER.MAX_ITER": 0})
     with pytest.raises(densedist.UserError, match=r"--format: there is no format tflite"):
         densedist.export("x", formats=["tflite"])
+    with pytest.raises(densedist.UserError, match="--budget is 0: want seconds of training steps, above 0"):
+        densedist.tune("seg/digits/pspnet_r10_quarter.yaml", methods=["kd"], budget=0)
     with pytest.raises(AttributeError, match="module 'densedist' has no attribute 'trian'"):
         densedist.trian  # noqa: B018
