@@ -8,7 +8,6 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
-from densedist.common.compare.study import Study
 from densedist.common.data.images import find_images
 from densedist.common.engine import train as engine
 from densedist.common.engine.locate import Weights, locate
@@ -16,12 +15,11 @@ from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
 from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.task import Task
-from densedist.common.tune.data import Validation
-from densedist.common.tune.search import Search
+from densedist.overrides import Overrides, as_words
+from densedist.studies import compare, tune
 from densedist.tasks import task_named, task_of
 
-# Keys of a config and their values, as a mapping or as on a command line: ["SOLVER.MAX_ITER", "100"].
-Overrides = Mapping[str, Any] | Sequence[str]
+__all__ = ["compare", "evaluate", "export", "label", "load_student", "predict", "train", "tune"]
 
 
 def train(config: str, overrides: Overrides = (), *, resume: bool = False, task: str = "") -> dict[str, Any]:
@@ -40,7 +38,7 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
         UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.
     """
     side = task_named(task) if task else task_of(config)
-    cfg = side.load_config(config, _words(overrides), True)
+    cfg = side.load_config(config, as_words(overrides), True)
     engine.train(cfg, side, resume)
     return _results(cfg)
 
@@ -59,7 +57,7 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
     Raises:
         UserError: something in the config, the data or the weights.
     """
-    found, words = for_evaluation(weights, config, _words(overrides))
+    found, words = for_evaluation(weights, config, as_words(overrides))
     side = task_named(task) if task else task_of(found.config)
     cfg = side.load_config(found.config, words, found.own)
     engine.evaluate(cfg, side, found.file, found.key)
@@ -90,7 +88,7 @@ def predict(
         UserError: an image that cannot be used, or wrong weights.
     """
     found, side = _find(weights, config)
-    return side.predict(found, _words(overrides), [str(image) for image in images], Path(output_dir), score_threshold)
+    return side.predict(found, as_words(overrides), [str(image) for image in images], Path(output_dir), score_threshold)
 
 
 def label(
@@ -124,7 +122,7 @@ def label(
     if choose_thresholds and score_threshold is not None:
         raise UserError("--choose-thresholds takes the place of --score-threshold: give one of them")
     found = [locate(of_one, config) for of_one in weights]
-    side, words = task_named(task) if task else task_of(found[0].config), _words(overrides)
+    side, words = task_named(task) if task else task_of(found[0].config), as_words(overrides)
     for of_one in found:
         if (other := task_of(of_one.config)).name != side.name:
             raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {side.name}")
@@ -137,85 +135,6 @@ def label(
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     side.label(Labeling(found, words, files, Path(output_dir), score))
     return json.loads(Path(output_dir, RECORD).read_text())
-
-
-def compare(
-    config: str,
-    overrides: Overrides = (),
-    *,
-    methods: Sequence[str] = ("none", "kd", "dist"),
-    seeds: Sequence[int] = (0, 1, 2),
-    unlabeled: Sequence[str] = (),
-    equal_time: bool = False,
-    jobs: int = 1,
-    output_dir: str | Path = "output/compare",
-    task: str = "",
-) -> dict[str, Any]:
-    """Train one student by several methods and seeds; what has been trained before is not repeated.
-
-    Args:
-        config, task: see train.
-        methods: names of losses in small letters, joined by "+"; none, inter, intra, unlabeled, labels.
-        unlabeled: data sets of the methods "unlabeled" and "labels".
-        equal_time: the same time for each method, not the same iterations.
-        jobs: runs at a time.
-        output_dir: for the runs, results.json, table.md and curves.png.
-
-    Returns:
-        what results.json holds: for each method mean, standard deviation, gain over none, and each seed.
-
-    Raises:
-        UserError: a wrong config or method, before anything is trained.
-    """
-    side = task_named(task) if task else task_of(config)
-    study = Study(
-        side, config, methods, seeds, Path(output_dir), _words(overrides), unlabeled, equal_time=equal_time, jobs=jobs
-    )
-    return study.run()
-
-
-def tune(
-    config: str,
-    overrides: Overrides = (),
-    *,
-    methods: Sequence[str],
-    budget: float,
-    trials: int = 30,
-    seeds: Sequence[int] = (0,),
-    unlabeled: Sequence[str] = (),
-    val: Sequence[str] = (),
-    set_aside: float = 0.2,
-    jobs: int = 1,
-    output_dir: str | Path = "output/tune",
-    task: str = "",
-) -> dict[str, Any]:
-    """Search the method, and the values of its keys, that suit a student best in a given time, with Optuna.
-
-    Args:
-        config, task: see train.
-        methods: as of compare; a value of a key may be a range, "dist@TAU=1..8".
-        budget: seconds of training steps of each run.
-        trials: how many choices are tried; those that are finished in output_dir count.
-        seeds: of each trial, whose value is the mean over them.
-        unlabeled: data sets of the method "unlabeled".
-        val: data sets or splits to choose by, never test data.
-        set_aside: without val, the share of the training data to choose by, which is left out of training.
-        jobs: trials at a time.
-        output_dir: for the runs, study.db, table.md, trials.json, search.png and best.yaml.
-
-    Returns:
-        of the best trial "number", "method", "keys" by their whole names, and "value" in percent; as "config" the
-        path of best.yaml, which trains it on all of the config's data.
-
-    Raises:
-        UserError: a wrong config, method, data set or option, before anything is trained; Optuna is not installed.
-    """
-    side = task_named(task) if task else task_of(config)
-    chosen_by = Validation(tuple(val), set_aside)
-    search = Search(
-        side, config, methods, budget, Path(output_dir), trials, seeds, _words(overrides), unlabeled, chosen_by, jobs
-    )
-    return search.run()
 
 
 def export(
@@ -246,7 +165,7 @@ def export(
     found, side = _find(weights, config)
     output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
     folder = Path(image_folder) if image_folder else None
-    return side.export(found, _words(overrides), chosen, output, images, folder)
+    return side.export(found, as_words(overrides), chosen, output, images, folder)
 
 
 def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:
@@ -259,7 +178,7 @@ def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -
         UserError: wrong weights.
     """
     found, side = _find(weights, config)
-    cfg = side.read_config(found.config, _words(overrides), found.own)
+    cfg = side.read_config(found.config, as_words(overrides), found.own)
     return side.plain(side.load_model(cfg, found.file, found.key), cfg)
 
 
@@ -278,13 +197,6 @@ def for_evaluation(weights: str, config: str, words: Sequence[str]) -> tuple[Wei
 def _find(weights: str, config: str) -> tuple[Weights, Task]:
     found = locate(weights, config)
     return found, task_of(found.config)
-
-
-def _words(overrides: Overrides) -> list[str]:
-    """As on a command line."""
-    if isinstance(overrides, Mapping):
-        return [str(word) for pair in overrides.items() for word in pair]
-    return list(overrides)
 
 
 def _results(cfg: CfgNode) -> dict[str, Any]:

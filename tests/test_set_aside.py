@@ -50,6 +50,20 @@ def test_splits_that_share_images_are_refused(tmp_path):
         Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words), tmp_path)
 
 
+def test_links_to_images_are_these_images(tmp_path):
+    """As densedist label makes them: a teacher's labels of what is set aside would be trained on."""
+    root = write_tree(tmp_path, count=12)
+    for kind in ("leftImg8bit", "gtFine"):
+        folder = root / kind / "written" / "town"
+        folder.mkdir(parents=True)
+        for file in (root / kind / "train" / "town").iterdir():
+            (folder / file.name).symlink_to(file)
+    train = ["train[:10]", "written"]
+    cfg = seg_config(root, train)
+    with pytest.raises(UserError, match=r"--set-aside: training sees 2 of its images"):
+        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words), tmp_path)
+
+
 def test_one_image_cannot_be_parted(tmp_path):
     root = write_tree(tmp_path, count=12)
     with pytest.raises(UserError, match=r"--set-aside: 0.2 of the 1 images of train\[:1\] leaves none to train on"):

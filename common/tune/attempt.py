@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ class Attempt:
         trial.set_user_attr("same_as", twin.user_attrs.get(PLACE, twin.number))
         trial.set_user_attr("iterations", twin.user_attrs["iterations"])
         if twin.state.name == "PRUNED":
-            trial.report(twin.value, twin.last_step)
+            for step, value in twin.intermediate_values.items():
+                trial.report(value, step)
             return None
         trial.set_user_attr("seeds", twin.user_attrs["seeds"])
         return twin.value
@@ -114,7 +116,9 @@ class Attempt:
 
         def report(iteration: int, value: float) -> None:
             step = round(iteration / period)
-            if step not in told:  # a run that goes on repeats an evaluation that may have been cut short
+            if step not in told and not math.isnan(
+                value
+            ):  # a run that goes on repeats an evaluation that may have been cut short
                 told.add(step)
                 trial.report(value, step)
 

@@ -80,4 +80,5 @@ class Validation:
 
 
 def _paths(task: Task, cfg: CfgNode, side: str) -> set[str]:
-    return {os.path.abspath(file) for file in task.images(cfg, side)}
+    # A split of labels that a teacher wrote has links to its images.
+    return {os.path.realpath(file) for file in task.images(cfg, side)}
