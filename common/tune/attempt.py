@@ -116,9 +116,8 @@ class Attempt:
 
         def report(iteration: int, value: float) -> None:
             step = round(iteration / period)
-            if step not in told and not math.isnan(
-                value
-            ):  # a run that goes on repeats an evaluation that may have been cut short
+            # A run that goes on repeats an evaluation that may have been cut short.
+            if step not in told and not math.isnan(value):
                 told.add(step)
                 trial.report(value, step)
 
