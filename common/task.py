@@ -79,7 +79,7 @@ class Task:
         load_config: the same with its data sets looked up, frozen: the config of a run.
         images: the image files of DATASETS.TRAIN, UNLABELED or TEST of (cfg of load_config, that word).
         set_aside: overrides that take the last share of each data set of DATASETS.TRAIN out of training and make it
-            DATASETS.TEST, of (cfg of load_config, share, folder for files that this needs).
+            DATASETS.TEST, of (cfg of load_config, share).
         check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
         build: the student of (cfg) with what DISTILL adds to its training.
         load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
@@ -113,7 +113,7 @@ class Task:
     read_config: ReadConfig
     load_config: ReadConfig
     images: Callable[[CfgNode, str], set[str]]
-    set_aside: Callable[[CfgNode, float, Path], list[str]]
+    set_aside: Callable[[CfgNode, float], list[str]]
     check_data: Callable[..., None]
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]

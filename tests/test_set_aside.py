@@ -1,8 +1,5 @@
 """The part of the training data that densedist tune chooses by: no image of it is trained on."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from densedist.common.errors import UserError
@@ -35,7 +32,7 @@ def test_slices_of_splits(tmp_path, train, share, kept, aside):
     root = write_tree(tmp_path, count=12)
     train, kept, aside = ([name.format(root=root) for name in names] for names in (train, kept, aside))
     cfg = seg_config(root, train)
-    words = SEG.set_aside(cfg, share, tmp_path)
+    words = SEG.set_aside(cfg, share)
     assert words == ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]
     parts = seg_config(root, train, *words)
     assert not SEG.images(parts, "TRAIN") & SEG.images(parts, "TEST")
@@ -47,7 +44,7 @@ def test_splits_that_share_images_are_refused(tmp_path):
     train = ["train[:8]", "train[6:]"]
     cfg = seg_config(root, train)
     with pytest.raises(UserError, match=r"--set-aside: training sees 2 of its images, first .*000006.*name data by"):
-        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words), tmp_path)
+        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words))
 
 
 def test_links_to_images_are_these_images(tmp_path):
@@ -61,44 +58,43 @@ def test_links_to_images_are_these_images(tmp_path):
     train = ["train[:10]", "written"]
     cfg = seg_config(root, train)
     with pytest.raises(UserError, match=r"--set-aside: training sees 2 of its images"):
-        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words), tmp_path)
+        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words))
 
 
 def test_one_image_cannot_be_parted(tmp_path):
     root = write_tree(tmp_path, count=12)
     with pytest.raises(UserError, match=r"--set-aside: 0.2 of the 1 images of train\[:1\] leaves none to train on"):
-        SEG.set_aside(seg_config(root, ["train[:1]"]), 0.2, tmp_path)
+        SEG.set_aside(seg_config(root, ["train[:1]"]), 0.2)
 
 
-def test_parts_of_a_coco_file(tmp_path):
-    words = [*tiny.SMALL, "DATASETS.TRAIN", "('digits_train',)"]
+@pytest.mark.parametrize(
+    ("name", "kept", "aside"),
+    [
+        ("digits_train", "digits_train[:9]", "digits_train[9:12]"),
+        ("digits_train[2:6]", "digits_train[2:5]", "digits_train[5:6]"),
+    ],
+)
+def test_parts_of_coco_data(name, kept, aside):
+    words = [*tiny.SMALL, "DATASETS.TRAIN", str((name,))]
     cfg = DET.load_config(str(tiny.STUDENT), words)
-    whole = DET.images(cfg, "TRAIN")
-    assert len(whole) == 12
-    for folder in ("a", "b"):  # another search in the same process
-        parts = DET.load_config(str(tiny.STUDENT), [*words, *DET.set_aside(cfg, 0.25, tmp_path / folder)])
-        kept, aside = (DET.images(parts, side) for side in ("TRAIN", "TEST"))
-        assert (len(kept), len(aside)) == (9, 3)
-        assert kept | aside == whole
-        DET.check_data(parts)
-        assert DET.is_scored(parts)
-        assert parts.DATASETS.CLASSES == cfg.DATASETS.CLASSES
-    files = sorted((tmp_path / "a").glob("*.json"))
-    assert [file.name for file in files] == ["digits_train_aside.json", "digits_train_kept.json"]
-    for file in files:
-        content = json.loads(Path(file).read_text())
-        assert {a["image_id"] for a in content["annotations"]} <= {image["id"] for image in content["images"]}
-        assert content["annotations"]
+    added = DET.set_aside(cfg, 0.25)
+    assert added == ["DATASETS.TRAIN", str([kept]), "DATASETS.TEST", str([aside])]
+    parts = DET.load_config(str(tiny.STUDENT), [*words, *added])
+    assert not DET.images(parts, "TRAIN") & DET.images(parts, "TEST")
+    assert DET.images(parts, "TRAIN") | DET.images(parts, "TEST") == DET.images(cfg, "TRAIN")
+    DET.check_data(parts)
+    assert DET.is_scored(parts)
+    assert parts.DATASETS.CLASSES == cfg.DATASETS.CLASSES
 
 
-def test_data_in_another_form_are_refused(tmp_path):
+def test_data_in_another_form_are_refused():
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     DatasetCatalog.register("my_scenes", lambda: [])
     cfg = tiny.config(tiny.STUDENT, "DATASETS.TRAIN", "('my_scenes',)")
     try:
         with pytest.raises(UserError, match="--set-aside: data set my_scenes is not in COCO form: name data to choose"):
-            DET.set_aside(cfg, 0.2, tmp_path)
+            DET.set_aside(cfg, 0.2)
     finally:
         DatasetCatalog.remove("my_scenes")
         MetadataCatalog.remove("my_scenes")

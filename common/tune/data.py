@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from detectron2.config import CfgNode
 
@@ -42,20 +41,19 @@ class Validation:
             if name in cfg.DATASETS.TRAIN:
                 raise UserError(f"--val: {name} is in DATASETS.TRAIN too: name data that training does not see")
 
-    def overrides(self, task: Task, cfg: CfgNode, load: Callable[[Sequence[str]], CfgNode], folder: Path) -> list[str]:
+    def overrides(self, task: Task, cfg: CfgNode, load: Callable[[Sequence[str]], CfgNode]) -> list[str]:
         """DATASETS.TRAIN and TEST of the runs.
 
         Args:
             cfg: the student's.
             load: gives the student's config with overrides.
-            folder: for files that this needs.
 
         Raises:
             UserError: data without labels, or with images that training sees.
         """
         option = "--val" if self.names else "--set-aside"
         named = ["DATASETS.TEST", str(list(self.names))]
-        words = named if self.names else task.set_aside(cfg, self.share, folder)
+        words = named if self.names else task.set_aside(cfg, self.share)
         scored = load(words)
         check_scores(task, scored, option)
         both = _paths(task, scored, "TRAIN") & _paths(task, scored, "TEST")

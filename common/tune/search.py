@@ -96,7 +96,7 @@ class Search:
         about = self._about(cfg)
         with trials.entering():
             trials.refuse_another(about)
-            data = self.validation.overrides(self.task, cfg, recipe.load, self.output / "data")
+            data = self.validation.overrides(self.task, cfg, recipe.load)
             recipe = replace(recipe, data=data)
             recipe = replace(recipe, lengths=self._lengths(space, recipe))
             trials.claim(about)

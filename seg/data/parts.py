@@ -1,19 +1,16 @@
 """A part of the training frames that is set aside, to choose settings on."""
 
-from pathlib import Path
-
 from detectron2.config import CfgNode
 
 from densedist.common.errors import UserError
 from densedist.seg.data.frames import SPLIT, frames
 
 
-def set_aside(cfg: CfgNode, share: float, folder: Path) -> list[str]:
+def set_aside(cfg: CfgNode, share: float) -> list[str]:
     """Overrides by which the last frames of each split of DATASETS.TRAIN are DATASETS.TEST instead, as slices.
 
     Args:
         share: of a split's frames, between 0 and 1; at least one frame.
-        folder: for files, of which slices need none.
 
     Raises:
         UserError: a split that cannot be found, or of which nothing would be left.

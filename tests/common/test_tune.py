@@ -60,7 +60,7 @@ def images(cfg, side):
     return set().union(*(files.get(name, {f"{name}.png"}) for name in cfg.DATASETS[side]))
 
 
-def set_aside(cfg, share, folder):
+def set_aside(cfg, share):
     return ["DATASETS.TRAIN", "('t_kept',)", "DATASETS.TEST", "('t_aside',)"]
 
 
