@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ def each(do: Callable[[Any], None], items: Sequence[Any], jobs: int) -> None:
 
     Raises:
         UserError: of the first that ends with one; those that are going are finished, no other is begun.
+        SystemExit: of the first that ends with one, as after SIGTERM, which all of them are passed; likewise.
     """
     check_gpus(jobs, "--jobs")
     if jobs == 1:
@@ -63,9 +65,10 @@ def each(do: Callable[[Any], None], items: Sequence[Any], jobs: int) -> None:
     for gpu in _gpus()[:jobs] or [""] * jobs:
         gpus.put(gpu)
     before = signal.signal(signal.SIGTERM, pass_on)  # each writes a checkpoint
-    pool = ProcessPoolExecutor(jobs, server, _start, (gpus, max(1, torch.get_num_threads() // jobs)))
+    stopped = server.Event()
+    pool = ProcessPoolExecutor(jobs, server, _start, (gpus, max(1, torch.get_num_threads() // jobs), stopped))
     try:
-        for future in [pool.submit(do, item) for item in items]:
+        for future in [pool.submit(_do, do, item) for item in items]:
             future.result()
     except BrokenProcessPool as error:
         raise UserError("a run's process was killed: the same command goes on with what is missing") from error
@@ -80,11 +83,27 @@ def _gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _start(gpus: "Queue[str]", threads: int) -> None:
+_stopped: Event  # of a process that does the work, from its start on: one of them has failed or was told to end
+
+
+def _start(gpus: "Queue[str]", threads: int, stopped: Event) -> None:
     """Once in each process, before anything asks for a GPU."""
+    global _stopped
+    _stopped = stopped
     if gpu := gpus.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)
+
+
+def _do(do: Callable[[Any], None], item: Any) -> None:
+    """do(item), unless there is a reason to end. A pool hands out more than it can take back."""
+    if _stopped.is_set():
+        return
+    try:
+        do(item)
+    except BaseException:  # the exit after SIGTERM among them
+        _stopped.set()
+        raise
 
 
 def _run(train: Train, task: Task, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from densedist.common.compare.report import markdown, verdicts
 from densedist.common.compare.study import Study
 from densedist.common.compare.workers import Run, train_all
 from densedist.common.config import load
+from densedist.common.engine.preemption import REQUEUE
 from densedist.common.errors import UserError
 from densedist.common.report.history import Point, read_history
 from densedist.det.config import GRAMMAR
@@ -435,3 +437,22 @@ def test_several_at_a_time(tmp_path):
         train_all(in_a_process, TASK, [run("bad"), run("d")], 2)
     with pytest.raises(UserError, match="--jobs is 0: want 1 or more"):
         train_all(in_a_process, TASK, [], 0)
+
+
+def ends_after_a_signal(cfg, task, resume):
+    """A run of test_nothing_is_begun_after_a_signal: the first one is told to end while the second is going."""
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True)
+    if folder.name == "a":
+        raise SystemExit(REQUEUE)
+    while not (folder.parent / "a").is_dir():
+        time.sleep(0.01)
+    time.sleep(0.3)  # meanwhile the first one has ended
+
+
+def test_nothing_is_begun_after_a_signal(tmp_path):
+    runs = [Run("c.yaml", str(tmp_path / name), []) for name in "abcdefgh"]
+    with pytest.raises(SystemExit) as stop:
+        train_all(ends_after_a_signal, TASK, runs, 2)
+    assert stop.value.code == REQUEUE
+    assert {folder.name for folder in tmp_path.iterdir()} <= {"a", "b"}  # the second process may come too late for b
