@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from detectron2.config import CfgNode, get_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
-from densedist.common.config.keys import STOCK
+from densedist.common.config.keys import STOCK, at_least
 from densedist.common.distill.registry import loss_keys
 
 SAMPLERS = (
@@ -27,6 +27,8 @@ DET: Mapping[str, Key] = {
     "TASK": one_of("det"),
     # Of a cascade teacher: stage 1 only as in the paper, or the logarithm of the stages' mean probabilities.
     "DISTILL.TEACHER.CASCADE_STAGES": one_of("first", "mean"),
+    # Above 0: DISTILL.TEACHER.CACHE keeps the maps of the teacher's backbone, where these take so many GB at the most.
+    "DISTILL.TEACHER.CACHE_MAPS_GB": at_least(0.0, default=0.0),
     # What is a row of a one-stage detector's logits: anchors (columns = classes), or locations (columns = anchors x
     # classes) as in the DIST authors' code.
     "DISTILL.DENSE_ROWS": one_of("anchors", "locations"),

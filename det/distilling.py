@@ -66,7 +66,9 @@ class Distilling(nn.Module, ABC):
         student = super().from_config(cfg)  # type: ignore[misc]
         if not is_on(cfg.DISTILL):
             return student
-        return student | {"teacher": cls.load_teacher(cfg), "distiller": partial(build_distiller, cfg)}
+        node = cfg.DISTILL.TEACHER
+        make = partial(build_distiller, cfg, logits_only=bool(node.CACHE) and not node.CACHE_MAPS_GB)
+        return student | {"teacher": cls.load_teacher(cfg), "distiller": make}
 
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.distillation is None or not self.training:

@@ -79,8 +79,13 @@ def check_score(score: float) -> None:
         raise UserError(f"--score-threshold is {score}: want a number from 0 to 1")
 
 
-def read_input(cfg: CfgNode, file: str | Path) -> tuple[dict[str, Any], np.ndarray]:
-    """A Detectron2 sample {"image", "height", "width"}, resized by INPUT.*_SIZE_TEST, and the image in RGB.
+def read_input(
+    cfg: CfgNode, file: str | Path, sides: tuple[int, int] | None = None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """A Detectron2 sample {"image", "height", "width"}, and the image in RGB as it lies there.
+
+    Args:
+        sides: what the sample's shorter side is, and its longer one at the most; None = INPUT.*_SIZE_TEST.
 
     Raises:
         UserError: the image cannot be read.
@@ -89,9 +94,9 @@ def read_input(cfg: CfgNode, file: str | Path) -> tuple[dict[str, Any], np.ndarr
         rgb = read_image(str(file), "RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
-    size = cfg.INPUT.MIN_SIZE_TEST
+    size, most = sides or (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     image = rgb if cfg.INPUT.FORMAT == "RGB" else rgb[..., ::-1]
-    image = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST).get_transform(image).apply_image(image)
+    image = ResizeShortestEdge([size, size], most).get_transform(image).apply_image(image)
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return {"image": tensor, "height": rgb.shape[0], "width": rgb.shape[1]}, rgb
 

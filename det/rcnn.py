@@ -18,7 +18,8 @@ from densedist.common.distill.teacher import Teacher, precision
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode, record
 from densedist.det import box_head
-from densedist.det.cache import CachedRCNNTeacher
+from densedist.det.cache.boxes import BoxesRCNNTeacher
+from densedist.det.cache.maps import MapsRCNNTeacher
 from densedist.det.distilling import Distilling
 from densedist.det.models import load_teacher_model
 from densedist.det.rcnn_teacher import ROI_SAMPLES, RCNNTeacher
@@ -75,7 +76,9 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> RCNNTeacher:
         stages = cfg.DISTILL.TEACHER.CASCADE_STAGES
-        kind = CachedRCNNTeacher if cfg.DISTILL.TEACHER.CACHE else RCNNTeacher
+        kind, node = RCNNTeacher, cfg.DISTILL.TEACHER
+        if node.CACHE:
+            kind = MapsRCNNTeacher if node.CACHE_MAPS_GB else BoxesRCNNTeacher
         return kind(*load_teacher_model(cfg, GeneralizedRCNN), precision(cfg), stages)
 
     def check_pair(self, teacher: Teacher) -> None:

@@ -9,14 +9,14 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from densedist.common.distill.taps import per_image, subsample
-from densedist.common.distill.teacher import Teacher
 from densedist.det import box_head
 from densedist.det.taps import Extent, feature_taps
+from densedist.det.teacher import DetectorTeacher
 
 ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
 
 
-class RCNNTeacher(Teacher[GeneralizedRCNN]):
+class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
     """A frozen R-CNN that classifies boxes that somebody else proposes.
 
     It runs its backbone and box head only: no RPN, no NMS, no mask head, and of a cascade the later
@@ -54,15 +54,7 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
                 has logits (see box_head.cls_logits), and rois up to ROI_SAMPLES samples.
             levels, extents: see feature_taps in det/taps.py.
         """
-        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
-        with self.alone():
-            features, heads = self.model.backbone(batch.tensor.to(self.precision)), self.model.roi_heads
-            result = dict(feature_taps(needed, features, levels, extents))
-            if "cls_logits" in needed:
-                result["cls_logits"] = [box_head.cls_logits(heads, features, b, self.stages) for b in boxes]
-            if "rois" in needed:
-                result["rois"] = [subsample(per_image(box_head.pooled(heads, features, b)), ROI_SAMPLES) for b in boxes]
-            return result
+        return self._taps(self.live_maps(images), needed, boxes, levels, extents)
 
     def for_batch(
         self,
@@ -78,4 +70,21 @@ class RCNNTeacher(Teacher[GeneralizedRCNN]):
             inputs: {"image": …} each.
             needed, boxes, levels, extents: see taps.
         """
-        return self.taps(needed, [sample["image"] for sample in inputs], boxes, levels, extents)
+        return self._taps(self.maps(inputs), needed, boxes, levels, extents)
+
+    def _taps(
+        self,
+        maps: dict[str, Tensor],
+        needed: Collection[str],
+        boxes: list[list[Boxes]],
+        levels: Sequence[str],
+        extents: Sequence[Extent] | None,
+    ) -> dict[str, Sequence[Tensor]]:
+        heads = self.model.roi_heads
+        with self.alone():
+            result = dict(feature_taps(needed, maps, levels, extents))
+            if "cls_logits" in needed:
+                result["cls_logits"] = [box_head.cls_logits(heads, maps, b, self.stages) for b in boxes]
+            if "rois" in needed:
+                result["rois"] = [subsample(per_image(box_head.pooled(heads, maps, b)), ROI_SAMPLES) for b in boxes]
+            return result

@@ -1,4 +1,4 @@
-"""One-stage students: any RetinaNet config, distilled on the class logits of every anchor, and their teacher."""
+"""One-stage students: any RetinaNet config, distilled on the class logits of every anchor."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
-from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
 
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
@@ -18,38 +17,11 @@ from densedist.common.distributed import mean_over_processes
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
 from densedist.common.modules import record
+from densedist.det.cache.maps import MapsRetinaNetTeacher
 from densedist.det.distilling import Distilling
 from densedist.det.models import load_teacher_model
+from densedist.det.retinanet_teacher import RetinaNetTeacher
 from densedist.det.taps import feature_specs, feature_taps
-
-
-class RetinaNetTeacher(Teacher[RetinaNet]):
-    """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
-
-    def taps(
-        self, needed: Collection[str], images: list[Tensor], levels: Sequence[str] = ()
-    ) -> tuple[list[Tensor], dict[str, Sequence[Tensor]]]:
-        """Class logits (N, anchors x classes, H, W) of each level, and the taps of det/taps.py needed.
-
-        The logits are left out (an empty list) where neither cls_logits nor logit_maps is needed.
-
-        Args:
-            images: raw images (3, H, W), 0 to 255, in the student's channel order.
-            levels: the backbone's maps to take.
-        """
-        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
-        with self.alone():
-            features = self.model.backbone(batch.tensor.to(self.precision))
-            maps = []
-            if {"cls_logits", "logit_maps"} & set(needed):
-                maps = self._class_maps([features[level] for level in self.model.head_in_features])
-            return maps, feature_taps(needed, features, levels)
-
-    def _class_maps(self, features: list[Tensor]) -> list[Tensor]:
-        head = self.model.head
-        if isinstance(head, RetinaNetHead):
-            return [head.cls_score(head.cls_subnet(x)) for x in features]
-        return head(features)[0]  # a head of somebody's own, whole
 
 
 @dataclass(frozen=True)
@@ -95,12 +67,15 @@ class DistillRetinaNet(Distilling, RetinaNet):
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> RetinaNetTeacher:
-        if cfg.DISTILL.TEACHER.CACHE:
+        node, kind = cfg.DISTILL.TEACHER, RetinaNetTeacher
+        if node.CACHE and not node.CACHE_MAPS_GB:
             raise UserError(
                 "DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes, and the anchors of a one-stage detector are "
-                "no such boxes: leave it empty"
+                "no such boxes: keep maps, by DISTILL.TEACHER.CACHE_MAPS_GB, or leave it empty"
             )
-        return RetinaNetTeacher(*load_teacher_model(cfg, RetinaNet), precision(cfg))
+        if node.CACHE:
+            kind = MapsRetinaNetTeacher
+        return kind(*load_teacher_model(cfg, RetinaNet), precision(cfg))
 
     def check_pair(self, teacher: Teacher) -> None:
         models = self, teacher.model
@@ -151,7 +126,7 @@ class DistillRetinaNet(Distilling, RetinaNet):
         assert self.distillation is not None
         ours, theirs = self.levels
         student = feature_taps(needed, seen.features[0], ours)
-        maps, teacher = self.distillation.teacher.taps(needed, [x["image"] for x in inputs], theirs)
+        maps, teacher = self.distillation.teacher.for_batch(needed, inputs, theirs)
         return student | self._logit_taps(seen.maps[0]), teacher | self._logit_taps(maps)
 
     def _logit_taps(self, maps: list[Tensor]) -> dict[str, Sequence[Tensor]]:

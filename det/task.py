@@ -2,7 +2,7 @@
 
 from densedist.common.engine.checkpoint import load_weights
 from densedist.common.task import Task
-from densedist.det.cache import fill_cache
+from densedist.det.cache.filling import fill_cache
 from densedist.det.data.checks import check_data
 from densedist.det.data.loading import training_batches
 from densedist.det.data.parts import images, set_aside

@@ -65,7 +65,7 @@ def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | 
     teacher = load_teacher(cfg, CachedTeacher if cfg.DISTILL.TEACHER.CACHE else SegTeacher)
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
-    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps))
+    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps, bool(cfg.DISTILL.TEACHER.CACHE)))
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:

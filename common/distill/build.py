@@ -18,11 +18,12 @@ def is_on(distill: CfgNode) -> bool:
     return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)
 
 
-def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs) -> Distiller:
+def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs, logits_only: bool = False) -> Distiller:
     """The losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
 
     Args:
         student, teacher: what both sides can give.
+        logits_only: a cache gives the teacher's class logits alone.
 
     Raises:
         UserError: a loss on a tap that the pair does not have, or that the loss does not accept.
@@ -36,7 +37,7 @@ def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs) -> Disti
         _check(f"DISTILL.{name}", spec, chosen, student, teacher)
         if 1 in student[chosen].channels and (why := spec.one_column(keys, student[chosen])):
             raise UserError(f"DISTILL.{name}: {chosen} has one column: {why}")
-        if cfg.DISTILL.TEACHER.CACHE and not spec.logits:  # nor would it leave out what the teacher has not seen
+        if logits_only and not spec.logits:  # nor would it leave out what the teacher has not seen
             raise UserError(
                 f"DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.{name} compares {chosen} as "
                 "features: leave the key empty, or switch this loss off"

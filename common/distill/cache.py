@@ -118,6 +118,11 @@ def fill(
     return seconds
 
 
+def size_in_bytes(about: Sequence[About]) -> int:
+    """What the arrays of images take on the disk."""
+    return 2 * _size(about)
+
+
 def fingerprint(model: nn.Module, *more: object) -> str:
     """Of a model's structure and weights, and whatever else decides what comes out of it."""
     digest = hashlib.sha256(repr([str(model), *more]).encode())
@@ -146,7 +151,7 @@ def _begin(file: Path, images: Sequence[str], teacher: str, about: Callable[[int
         known: dict[str, dict[str, Any]] = {}
         digests = _digests(images, known)
         entries = [digest | {"about": about(number)} for number, digest in enumerate(digests)]
-        _reserve(file, 2 * _size([entry["about"] for entry in entries]))
+        _reserve(file, size_in_bytes([entry["about"] for entry in entries]))
         _reserve(_there(file), len(entries))
         _write(file, {"teacher": teacher, "seconds": 0.0, "images": entries})
         return

@@ -9,12 +9,10 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Sampler
 
 from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
-from densedist.common.distill.build import is_on
 from densedist.common.randomness import RunPosition, seeded
-from densedist.det.cache import CachedMapper, open_cache
+from densedist.det.cache.filling import training_mapper
 from densedist.det.data.boxes import drop_bad_boxes
 from densedist.det.data.coco import forget
-from densedist.det.data.mapper import Mapper
 
 
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
@@ -26,7 +24,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     dicts = _labeled_dicts(cfg) if cfg.DATASETS.TRAIN else []
     bare = _bare_dicts(cfg) if cfg.DATASETS.UNLABELED else []
     forget()  # the dicts have it all
-    mapper = _mapper(cfg)
+    mapper = training_mapper(cfg)
 
     def batches(dicts: Sequence[dict], sampler: Sampler, position: RunPosition, images: int, key: str) -> Batches:
         by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
@@ -46,12 +44,6 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
         return labeled_and_unlabeled(cfg, labeled, unlabeled)
 
     return from_position
-
-
-def _mapper(cfg: CfgNode) -> Mapper:
-    if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL):
-        return CachedMapper(cfg, open_cache(cfg))
-    return Mapper(cfg, is_train=True)
 
 
 def _labeled_dicts(cfg: CfgNode) -> list[dict]:

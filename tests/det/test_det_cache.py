@@ -12,7 +12,8 @@ from densedist.common.distill.cache import Arrays, fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det import samples as pictures
-from densedist.det.cache import CachedMapper, fill_cache, open_cache, soft_labels
+from densedist.det.cache.boxes import BoxesMapper, soft_labels
+from densedist.det.cache.filling import fill_cache, training_mapper
 from densedist.det.data.loading import training_batches
 from densedist.det.models import build_trainee, load_config
 from densedist.det.predict import read_input
@@ -70,7 +71,7 @@ def test_boxes_move_with_the_image(tmp_path, flip, size):
     for labeled in (True, False):
         for number, entry in enumerate(entries):
             given = dict(entry) if labeled else {k: v for k, v in entry.items() if k != "annotations"}
-            sample = CachedMapper(cfg, kept)(given)
+            sample = BoxesMapper(cfg, kept)(given)
             assert ("instances" in sample) == labeled
             boxes, logits, _ = sample["teacher"]
             assert (logits == number).all()
@@ -86,7 +87,7 @@ def test_the_cache_holds_what_the_teacher_finds(teacher_keys, tmp_path):
     trainee = build_trainee(cfg)
     assert fill_cache(cfg, trainee) == fill_cache(cfg, trainee) > 0
     teacher = trainee.distillation.teacher
-    kept = open_cache(cfg)
+    kept = training_mapper(cfg).kept
     assert len(kept) == len(DatasetCatalog.get("digits_val"))
     for file, (arrays, number) in list(kept.items())[:2]:
         sample, _ = read_input(cfg, file)

@@ -1,0 +1,74 @@
+"""The cache of a run: which kind it is, its files, and that they are filled before training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+
+from densedist.common.distill.build import is_on
+from densedist.common.distill.cache import About, Arrays, fill, fingerprint, size_in_bytes
+from densedist.common.errors import UserError
+from densedist.common.task import Trainee
+from densedist.det.cache.boxes import BoxesMapper, BoxesSight
+from densedist.det.cache.maps import MapsMapper, MapsSight
+from densedist.det.data.mapper import Mapper
+
+
+def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
+    """Let the teacher see every training image that its cache lacks; seconds that the cache has taken in all.
+
+    Raises:
+        UserError: a cache of another teacher or of other images, maps beyond their budget, or a disk without room.
+    """
+    node = cfg.DISTILL.TEACHER
+    if trainee.distillation is None or not node.CACHE:
+        return 0.0
+    teacher: Any = trainee.distillation.teacher
+    sight: Any = (MapsSight if node.CACHE_MAPS_GB else BoxesSight)(cfg, teacher)
+    made_by = fingerprint(
+        teacher.model,
+        cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT,
+        teacher.precision,
+        sight.depends_on,
+    )
+    seconds, files = 0.0, list(_files(cfg))
+    if node.CACHE_MAPS_GB:
+        _check_budget(node.CACHE_MAPS_GB, [sight.about(image) for _, images in files for image in images])
+    for file, images in files:
+        about, see = (partial(_of_number, function, images) for function in (sight.about, sight))
+        seconds += fill(file, images, made_by, about, see)
+    return seconds
+
+
+def _of_number(function: Callable[[str], Any], images: Sequence[str], number: int) -> Any:
+    return function(images[number])
+
+
+def _check_budget(budget: float, about: Sequence[About]) -> None:
+    if (size := size_in_bytes(about) / 1e9) > budget:
+        raise UserError(
+            f"DISTILL.TEACHER.CACHE_MAPS_GB is {budget:g}, but the maps of all training images take {size:.3g} GB: "
+            "raise it, or set it to 0 to keep a two-stage teacher's boxes"
+        )
+
+
+def training_mapper(cfg: CfgNode) -> Mapper:
+    """Detectron2's mapper, with what the cache holds where there is one, which fill_cache has filled."""
+    node = cfg.DISTILL.TEACHER
+    if not (node.CACHE and is_on(cfg.DISTILL)):
+        return Mapper(cfg, is_train=True)
+    files = [(Arrays(file), images) for file, images in _files(cfg)]
+    kept = {image: (arrays, number) for arrays, images in files for number, image in enumerate(images)}
+    return MapsMapper(cfg, kept) if node.CACHE_MAPS_GB else BoxesMapper(cfg, kept)
+
+
+def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[str]]]:
+    """A file for each data set that is trained on, and its images."""
+    folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
+    kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS_GB else "boxes"
+    for name in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
+        images = list(dict.fromkeys(entry["file_name"] for entry in DatasetCatalog.get(name)))
+        yield folder / f"{name.replace('/', '_')}.{kind}", images

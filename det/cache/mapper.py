@@ -1,0 +1,50 @@
+"""Training samples with what the teacher's cache holds for their image."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data.transforms import TransformList
+from torch import Tensor
+
+from densedist.common.distill.cache import Arrays
+from densedist.det.data.mapper import Mapper
+
+
+class CachedMapper(Mapper):
+    """The mapper with "teacher" in each sample, as look_up gives it.
+
+    Args:
+        cfg: the student's.
+        kept: by the image's file, its place in the cache.
+    """
+
+    def __init__(self, cfg: CfgNode, kept: Mapping[str, tuple[Arrays, int]]) -> None:
+        super().__init__(cfg, is_train=True)
+        self.kept = kept
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        # Without annotations nothing would be moved.
+        sample = super().__call__(dataset_dict | {"annotations": dataset_dict.get("annotations", [])})
+        if "annotations" not in dataset_dict:
+            del sample["instances"]
+        return sample
+
+    def _transform_annotations(self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]) -> None:
+        super()._transform_annotations(dataset_dict, transforms, image_shape)
+        arrays, number = self.kept[dataset_dict["file_name"]]
+        dataset_dict["teacher"] = self.look_up(arrays.read(number), dataset_dict, transforms, image_shape)
+
+    @abstractmethod
+    def look_up(
+        self, kept: dict[str, Tensor], dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
+    ) -> Any:
+        """What is kept, as the image is seen.
+
+        Args:
+            kept: float16 tensors by name.
+            dataset_dict: of the image as it lies there.
+            transforms: what the image went through.
+            image_shape: its height and width now.
+        """

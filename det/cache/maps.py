@@ -1,0 +1,119 @@
+"""The maps of a teacher's backbone for whole training images at one size, and for their mirror images, kept on disk.
+
+Its heads run in training as they do live, so two-stage and one-stage teachers give all their taps. The price is room: a
+map of 256 channels at stride 4 takes 32 bytes a pixel of the image, and as many again for the mirror image.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge, TransformList
+from torch import Tensor
+from torch.nn import functional as F
+
+from densedist.common.data.headers import read_header
+from densedist.common.distill.cache import KEY, About
+from densedist.common.errors import UserError
+from densedist.det.cache.mapper import CachedMapper
+from densedist.det.predict import read_input
+from densedist.det.rcnn_teacher import RCNNTeacher
+from densedist.det.retinanet_teacher import RetinaNetTeacher
+from densedist.det.teacher import DetectorTeacher
+
+FLIPPED = "_flipped"  # of a name: the map of the mirror image
+
+
+class MapsMapper(CachedMapper):
+    """ "teacher": the backbone's maps (C, h, w) of the image as the student sees it, float16, by name."""
+
+    def look_up(
+        self, kept: dict[str, Tensor], dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        flipped = any(isinstance(transform, HFlipTransform) for transform in transforms.transforms)
+        names = [name for name in kept if not name.endswith(FLIPPED)]
+        return {name: kept[name + FLIPPED * flipped] for name in names}
+
+
+class CachedMaps(DetectorTeacher):
+    """A mixin for a teacher whose maps come with the samples of a MapsMapper."""
+
+    def maps(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The backbone's maps (N, C, h, w) of a batch, by name; smaller ones have zeros at their bottom and right.
+
+        Raises:
+            UserError: samples of another loader than densedist's.
+        """
+        if any("teacher" not in sample for sample in inputs):
+            raise UserError(f"{KEY} is for `densedist train det`: in a script of your own leave it empty")
+        device = next(self.model.parameters()).device
+        names = inputs[0]["teacher"]
+        return {name: self._stack([sample["teacher"][name].to(device) for sample in inputs]) for name in names}
+
+    def _stack(self, maps: Sequence[Tensor]) -> Tensor:
+        height, width = (max(x.shape[axis] for x in maps) for axis in (1, 2))
+        padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in maps]
+        return torch.stack(padded).to(self.precision)
+
+
+class MapsRCNNTeacher(CachedMaps, RCNNTeacher):
+    """A two-stage teacher that does not see the images in training."""
+
+
+class MapsRetinaNetTeacher(CachedMaps, RetinaNetTeacher):
+    """A one-stage teacher that does not see the images in training."""
+
+
+class MapsSight:
+    """What a teacher's backbone gives for an image at the size of training, and for its mirror image.
+
+    Args:
+        cfg: the student's.
+        teacher: whose maps these are.
+    """
+
+    def __init__(self, cfg: CfgNode, teacher: Any) -> None:
+        check_same_size(cfg)
+        self.cfg, self.teacher, self.flips = cfg, teacher, cfg.INPUT.RANDOM_FLIP == "horizontal"
+        self.known: dict[tuple[int, int], About] = {}
+
+    @property
+    def depends_on(self) -> tuple:
+        """Beside the model, what decides what is kept."""
+        return tuple(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN, self.flips
+
+    def about(self, image: str) -> About:
+        """The shapes of the maps, which images of one size share."""
+        height, width = read_header(image).size
+        side, most = self.cfg.INPUT.MIN_SIZE_TRAIN[0], self.cfg.INPUT.MAX_SIZE_TRAIN
+        size = ResizeShortestEdge.get_output_shape(height, width, side, most)
+        if size not in self.known:
+            maps = self.teacher.live_maps([torch.zeros(3, *size)])
+            shapes = {name: list(x.shape[1:]) for name, x in maps.items()}
+            flipped = {name + FLIPPED: shape for name, shape in shapes.items()} if self.flips else {}
+            self.known[size] = {"shapes": {**shapes, **flipped}}
+        return self.known[size]
+
+    def __call__(self, image: str) -> dict[str, Tensor]:
+        sample, _ = read_input(self.cfg, image, (self.cfg.INPUT.MIN_SIZE_TRAIN[0], self.cfg.INPUT.MAX_SIZE_TRAIN))
+        seen = sample["image"]
+        result = {name: x[0] for name, x in self.teacher.live_maps([seen]).items()}
+        if self.flips:
+            result |= {name + FLIPPED: x[0] for name, x in self.teacher.live_maps([seen.flip(2)]).items()}
+        return result
+
+
+def check_same_size(cfg: CfgNode) -> None:
+    """Make sure that training sees each image at one size, whole, and mirrored at the most.
+
+    Raises:
+        UserError: naming the key that says otherwise.
+    """
+    node, why = cfg.INPUT, "DISTILL.TEACHER.CACHE_MAPS_GB keeps maps of whole images at one size"
+    if len(set(node.MIN_SIZE_TRAIN)) != 1:
+        raise UserError(f"{why}, but INPUT.MIN_SIZE_TRAIN is {tuple(node.MIN_SIZE_TRAIN)}: want one size")
+    if node.CROP.ENABLED:
+        raise UserError(f"{why}: set INPUT.CROP.ENABLED to False")
+    if node.RANDOM_FLIP not in ("none", "horizontal"):
+        raise UserError(f"{why}: INPUT.RANDOM_FLIP is {node.RANDOM_FLIP}: want none or horizontal")

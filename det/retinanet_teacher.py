@@ -1,0 +1,52 @@
+"""A frozen RetinaNet as the teacher of a one-stage student."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
+from torch import Tensor
+
+from densedist.det.taps import feature_taps
+from densedist.det.teacher import DetectorTeacher
+
+Given = tuple[list[Tensor], dict[str, Sequence[Tensor]]]
+
+
+class RetinaNetTeacher(DetectorTeacher[RetinaNet]):
+    """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
+
+    def taps(self, needed: Collection[str], images: Sequence[Tensor], levels: Sequence[str] = ()) -> Given:
+        """Class logits (N, anchors x classes, H, W) of each level, and the taps of det/taps.py needed.
+
+        The logits are left out (an empty list) where neither cls_logits nor logit_maps is needed.
+
+        Args:
+            images: raw images (3, H, W), 0 to 255, in the student's channel order.
+            levels: the backbone's maps to take.
+        """
+        return self._taps(self.live_maps(images), needed, levels)
+
+    def for_batch(
+        self, needed: Collection[str], inputs: Sequence[Mapping[str, Any]], levels: Sequence[str] = ()
+    ) -> Given:
+        """The same for a batch of samples, as the student sees them.
+
+        Args:
+            inputs: {"image": …} each.
+            needed, levels: see taps.
+        """
+        return self._taps(self.maps(inputs), needed, levels)
+
+    def _taps(self, maps: dict[str, Tensor], needed: Collection[str], levels: Sequence[str]) -> Given:
+        logits = []
+        with self.alone():
+            if {"cls_logits", "logit_maps"} & set(needed):
+                logits = self._class_maps([maps[level] for level in self.model.head_in_features])
+            return logits, feature_taps(needed, maps, levels)
+
+    def _class_maps(self, features: list[Tensor]) -> list[Tensor]:
+        head = self.model.head
+        if isinstance(head, RetinaNetHead):
+            return [head.cls_score(head.cls_subnet(x)) for x in features]
+        return head(features)[0]  # a head of somebody's own, whole
