@@ -19,7 +19,7 @@ from densedist.det.models import build_trainee, load_config
 from densedist.det.predict import read_input
 from helpers.calling import densedist
 from helpers.killing import differences
-from helpers.processes import command
+from helpers.processes import run_processes
 from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
 
 TRAIN = ["DATASETS.TRAIN", "('digits_val',)", "DATASETS.TEST", "()"]
@@ -122,22 +122,32 @@ def test_a_step_asks_the_teacher_for_nothing(teacher_keys, tmp_path):
     sum(losses.values()).backward()
 
 
-def test_a_run_goes_on_bit_for_bit_and_two_processes_keep_what_one_keeps(teacher_keys, tmp_path):
-    def run(name, *more, options=()):
-        words = [*keys(teacher_keys, tmp_path / f"kept_{name}"), "SOLVER.CHECKPOINT_PERIOD", "2", "SEED", "3"]
-        return ["train", "det", "--config-file", str(STUDENT), *options, *words, "OUTPUT_DIR", tmp_path / name, *more]
+def test_a_run_goes_on_bit_for_bit(teacher_keys, tmp_path):
+    def run(name, *options):
+        words = [*keys(teacher_keys, tmp_path / "kept"), "SOLVER.CHECKPOINT_PERIOD", "2", "SEED", "3"]
+        words += ["SOLVER.MAX_ITER", "4", "OUTPUT_DIR", tmp_path / name]
+        densedist("train", "det", "--config-file", str(STUDENT), *options, *words)
 
-    densedist(*run("whole", "SOLVER.MAX_ITER", 4))
-    densedist(*run("cut", "SOLVER.MAX_ITER", 4))
+    run("whole")
+    run("cut")
     (tmp_path / "cut" / "model_final.pth").unlink()
     (tmp_path / "cut" / "last_checkpoint").write_text("model_0000001.pth")
-    densedist(*run("cut", "SOLVER.MAX_ITER", 4, options=["--resume"]))
+    run("cut", "--resume")
     whole, cut = (torch.load(tmp_path / n / "model_final.pth", weights_only=True) for n in ("whole", "cut"))
     assert differences(whole, cut) == []
     assert "once_seconds" in (tmp_path / "whole" / "metrics.json").read_text()
-    done = command(*map(str, run("two", "SOLVER.MAX_ITER", 1, options=["--num-gpus", "2"])))
-    assert done.code == 0, done.err
-    one, two = (Arrays(tmp_path / f"kept_{name}" / "digits_val.boxes") for name in ("whole", "two"))
+
+
+def fill_in_a_process(rank, count, words):
+    cfg = loaded(*words)
+    assert fill_cache(cfg, build_trainee(cfg)) > 0
+
+
+def test_two_processes_keep_what_one_keeps(teacher_keys, tmp_path):
+    cfg = loaded(*keys(teacher_keys, tmp_path / "one"))
+    fill_cache(cfg, build_trainee(cfg))
+    run_processes(2, fill_in_a_process, keys(teacher_keys, tmp_path / "two"))
+    one, two = (Arrays(tmp_path / name / "digits_val.boxes") for name in ("one", "two"))
     assert one.missing() == two.missing() == []
     for number in range(4):
         torch.testing.assert_close(one.read(number)["background"], two.read(number)["background"], rtol=1e-2, atol=1e-2)

@@ -19,7 +19,7 @@ from densedist.seg.labels import Classes
 from densedist.seg.models import build_trainee
 from densedist.seg.network import build_network
 from helpers.calling import densedist
-from helpers.processes import command
+from helpers.processes import run_processes
 from helpers.scenes import SMALL, STUDENT, config, save_teacher
 
 SIZE = (150, 210)
@@ -258,26 +258,34 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
         )
 
 
-def test_a_run_goes_on_bit_for_bit_and_two_processes_keep_what_one_keeps(teacher_keys, tmp_path):
-    common = [*SMALL, "DATASETS.TEST", "[]", "SOLVER.CHECKPOINT_PERIOD", "2", "SEED", "3"]
+def test_a_run_goes_on_bit_for_bit(teacher_keys, tmp_path):
+    def run(name, *options):
+        words = [*SMALL, *keys(teacher_keys, tmp_path / "kept"), "DATASETS.TEST", "[]", "SOLVER.MAX_ITER", 4]
+        words += ["SOLVER.CHECKPOINT_PERIOD", "2", "SEED", "3", "OUTPUT_DIR", tmp_path / name]
+        densedist("train", "seg", "--config-file", str(STUDENT), *options, *map(str, words))
 
-    def run(name, *more, options=()):
-        words = [*common, *keys(teacher_keys, tmp_path / f"kept_{name}"), "OUTPUT_DIR", tmp_path / name, *more]
-        return ["train", "seg", "--config-file", str(STUDENT), *options, *map(str, words)]
-
-    densedist(*run("whole", "SOLVER.MAX_ITER", 4))
-    densedist(*run("cut", "SOLVER.MAX_ITER", 4))
+    run("whole")
+    run("cut")
     (tmp_path / "cut" / "model_final.pth").unlink()
     (tmp_path / "cut" / "last_checkpoint").write_text("model_0000001.pth")
-    densedist(*run("cut", "SOLVER.MAX_ITER", 4, options=["--resume"]))
+    run("cut", "--resume")
     whole, cut = (
         torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"] for name in ("whole", "cut")
     )
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert "once_seconds" in (tmp_path / "whole" / "metrics.json").read_text()
-    done = command(*run("two", "SOLVER.MAX_ITER", 1, options=["--num-gpus", "2"]))
-    assert done.code == 0, done.err
-    one, two = (Arrays(tmp_path / f"kept_{name}" / f"{SPLIT}.logits") for name in ("whole", "two"))
+
+
+def fill_in_a_process(rank, count, words):
+    cfg = config(STUDENT, *words)
+    assert fill_cache(cfg, build_trainee(cfg)) > 0
+
+
+def test_two_processes_keep_what_one_keeps(teacher_keys, tmp_path):
+    cfg = config(STUDENT, *keys(teacher_keys, tmp_path / "one"))
+    fill_cache(cfg, build_trainee(cfg))
+    run_processes(2, fill_in_a_process, keys(teacher_keys, tmp_path / "two"))
+    one, two = (Arrays(tmp_path / name / f"{SPLIT}.logits") for name in ("one", "two"))
     assert one.missing() == two.missing() == []
     for number in range(6):
         torch.testing.assert_close(one.read(number), two.read(number), rtol=1e-2, atol=1e-2)
