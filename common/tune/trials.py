@@ -136,8 +136,10 @@ class Trials:
             place = trial.user_attrs.get(PLACE, trial.number)
             if lock := _lock(self._place(place)):
                 lock.close()
-                self.study.tell(trial.number, state=TrialState.FAIL)
-                self.study.enqueue_trial(trial.params, {PLACE: place})
+                # Its process may have ended it since the trials were listed, and given the lock back.
+                if self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.RUNNING:
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+                    self.study.enqueue_trial(trial.params, {PLACE: place})
 
     def counted(self) -> Sequence[optuna.trial.FrozenTrial]:
         """Trials that are finished, pruned, failed for a reason, or under way."""

@@ -60,7 +60,7 @@ def loss(keys):
 
 
 def test_it_teaches_as_if_it_were_ours(foreign):
-    keys, usual = foreign("build_theirs")
+    keys, usual = foreign("build_what_is_theirs")
     torch.testing.assert_close(loss(keys), loss(usual), rtol=0, atol=0)
 
 
