@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ from densedist.common.compare.picture import draw
 from densedist.common.compare.report import Outcomes, markdown, results
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.config import find_config
+from densedist.common.config.keys import value_of
 from densedist.common.engine.locate import Weights
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
+from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Labeling
 from densedist.common.task import Task
@@ -100,15 +101,18 @@ class Study:
         if not any(map(has_labels, methods)):
             return [], 0.0
         cfg = self._load(["DATASETS.UNLABELED", str(list(self.unlabeled))])
-        folder = self.output / "labels"
+        folder = self.output / "teacher_labels"  # no method's, as "labels" is
+        node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
         if not (folder / RECORD).is_file():  # else of an earlier call
             shutil.rmtree(folder, ignore_errors=True)
-            node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
             config = find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE")
             teacher = Weights(node.WEIGHTS, config, False, f"{key}.WEIGHTS")
-            own = [word for k in OWN for word in (k, str(reduce(getattr, k.split("."), cfg)))]
+            own = [word for k in OWN for word in (k, str(value_of(cfg, k)))]
             self.task.label(Labeling([teacher], own, self.task.unlabeled_images(cfg), folder))
-        return self.task.with_labels(cfg, folder), json.loads((folder / RECORD).read_text())["seconds"]
+        record = json.loads((folder / RECORD).read_text())
+        if record["teachers"] != [node.WEIGHTS]:
+            raise UserError(f"{key}.WEIGHTS: {folder} has labels of {record['teachers'][0]}: name another --output-dir")
+        return self.task.with_labels(cfg, folder), record["seconds"]
 
     def _longer(self, methods: Sequence[str], labels: Sequence[str]) -> Mapping[str, float]:
         """By what factor each method's iterations are more than SOLVER.MAX_ITER."""

@@ -91,7 +91,7 @@ COMMON: Mapping[str, Key] = {
     # auto: float16 on a GPU, else float32
     "DISTILL.TEACHER.PRECISION": one_of("auto", *PRECISIONS),
     # A folder: the teacher sees each training image once, whole, and its class logits are kept there (seg/cache.py, of
-    # two-stage detectors det/cache.py).
+    # detectors their boxes or maps: det/cache).
     "DISTILL.TEACHER.CACHE": Key(""),
     "DISTILL.SYNC": Key(False),  # DIST, KD, RKD and PKD over the batch of all processes
     # A factor on all losses of distillation: a linear rise from 0, then constant ("none"), or down to 0.

@@ -68,7 +68,7 @@ def soft_labels(rois: Boxes, boxes: Tensor, logits: Tensor, background: Tensor) 
 
 
 class BoxesMapper(CachedMapper):
-    """ "teacher": boxes (B, 4) in pixels of the image, their class logits (B, K), and those of the background (K,)."""
+    """Samples with "teacher": boxes (B, 4) in pixels of the image, their class logits (B, K), the background's (K,)."""
 
     def look_up(
         self, kept: dict[str, Tensor], dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]

@@ -24,7 +24,11 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
         UserError: a cache of another teacher or of other images, maps beyond their budget, or a disk without room.
     """
     node = cfg.DISTILL.TEACHER
-    if trainee.distillation is None or not node.CACHE:
+    if trainee.distillation is None:
+        return 0.0
+    if not node.CACHE:
+        if node.CACHE_MAPS_GB:
+            raise UserError("DISTILL.TEACHER.CACHE_MAPS_GB is set, but DISTILL.TEACHER.CACHE is empty: name a folder")
         return 0.0
     teacher: Any = trainee.distillation.teacher
     sight: Any = (MapsSight if node.CACHE_MAPS_GB else BoxesSight)(cfg, teacher)

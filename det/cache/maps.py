@@ -26,7 +26,7 @@ FLIPPED = "_flipped"  # of a name: the map of the mirror image
 
 
 class MapsMapper(CachedMapper):
-    """ "teacher": the backbone's maps (C, h, w) of the image as the student sees it, float16, by name."""
+    """Samples with "teacher": the backbone's maps (C, h, w) of the image as the student sees it, float16, by name."""
 
     def look_up(
         self, kept: dict[str, Tensor], dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]

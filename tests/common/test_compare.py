@@ -251,7 +251,8 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
 
     def label(labeling):
         labeling.output.mkdir(parents=True)
-        (labeling.output / "labels.json").write_text(json.dumps({"seconds": 7.0}))
+        record = {"seconds": 7.0, "teachers": [teacher.file for teacher in labeling.teachers]}
+        (labeling.output / "labels.json").write_text(json.dumps(record))
         written.append((labeling.teachers[0].file, dict(labeling.images), labeling.overrides))
 
     task = SimpleNamespace(
@@ -275,10 +276,13 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
         Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
     own = ["MODEL.DEVICE", "cpu", "MODEL.TRUST_PICKLE", "False", "TRUST_IMPORTS", "False"]
     assert written == [("teacher.pth", {"rest": Path("rest")}, own)]
-    labels = str(tmp_path / "out" / "labels")
+    labels = str(tmp_path / "out" / "teacher_labels")
     assert seen == [("none", ("t100",), 0.0), ("labels", ("t100", labels), 0.0), ("dist+labels", ("t100", labels), 1.0)]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
+    other = Study(task, "c.yaml", methods, [1], tmp_path / "out", [*words, *TEACHER[:1], "other.pth"], ["rest"])
+    with pytest.raises(UserError, match=r"teacher_labels has labels of teacher.pth: name another --output-dir"):
+        other.run()
 
 
 def test_history_leaves_out_a_line_that_was_cut_off(tmp_path):

@@ -114,6 +114,12 @@ def test_what_cannot_be_kept_is_refused(pair, tmp_path, words, said):
     assert said in str(error.value)
 
 
+def test_maps_without_a_folder_are_refused(pair):
+    cfg = loaded(pair, "", "DISTILL.TEACHER.CACHE_MAPS_GB", 1)
+    with pytest.raises(UserError, match=r"CACHE_MAPS_GB is set, but DISTILL.TEACHER.CACHE is empty: name a folder"):
+        fill_cache(cfg, build_trainee(cfg))
+
+
 def test_a_loader_of_ones_own_is_told(pair, tmp_path):
     words = [*pair[1], "DISTILL.TEACHER.CACHE", tmp_path, "DISTILL.TEACHER.CACHE_MAPS_GB", 1]
     model = build_model(config(pair[0], *words))
