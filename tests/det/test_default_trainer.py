@@ -56,6 +56,7 @@ def test_a_checkpoint_without_them_is_refused(trained):
         ("SOLVER.OPTIMIZER", "AdamW", "AdamW"),
         ("SOLVER.ACCUMULATION_STEPS", "2", "2"),
         ("DATASETS.UNLABELED", "('digits_train',)", "('digits_train',)"),
+        ("DISTILL.TEACHER.CACHE", "kept", "kept"),
     ],
 )
 def test_keys_that_it_does_not_read_are_refused(key, value, shown):
