@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import IO
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object], writer: str = "") -> None:
     """What write(file) writes goes to a temporary file beside path, to the disk, and then in path's place.
+
+    Args:
+        writer: tells processes apart that may write the same file at a time. Without it, what a killed process leaves
+            of a large file is overwritten by the next one.
 
     Raises:
         OSError: what prevented it; path is as it was, and the temporary file is gone.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}{writer}.tmp")
     with _removed_on_failure(temporary):
         with temporary.open("wb") as file:
             write(file)
@@ -24,8 +28,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, as write_atomic."""
-    write_atomic(path, lambda file: file.write(text.encode()))
+    """A text file, as write_atomic; several processes may write it at a time, and the last one stays."""
+    write_atomic(path, lambda file: file.write(text.encode()), f".{os.getpid()}")
 
 
 @contextmanager

@@ -27,7 +27,8 @@ def compare(
 
     Args:
         config, task: see train.
-        methods: names of losses in small letters, joined by "+"; none, inter, intra, unlabeled, labels.
+        methods: names of losses in small letters, joined by "+"; none, inter, intra, unlabeled, labels; with keys
+            after "@", TEACHER among them (see common.compare.methods).
         unlabeled: data sets of the methods "unlabeled" and "labels".
         equal_time: the same time for each method, not the same iterations.
         jobs: runs at a time.

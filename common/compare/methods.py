@@ -6,22 +6,26 @@ from itertools import product
 
 from densedist.common.config.keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
+from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
+# Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; below which score its labels are ignored.
+TEACHER, SCORE_THRESHOLD = "TEACHER", "SCORE_THRESHOLD"
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})")  # LOW..HIGH, from which densedist tune draws
 
 
 def methods() -> Mapping[str, tuple[str, ...]]:
-    """What switches each method on; "+" joins them. Losses of one's own are among them (see IMPORTS)."""
+    """The loss that each method switches on, and further overrides; "+" joins them. Losses of one's own are among them
+    (see IMPORTS)."""
     return {
-        NONE: (),
-        **{loss.lower(): (f"DISTILL.{loss}.WEIGHT", "1.0") for loss in LOSSES},
-        "inter": ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.GAMMA", "0.0"),
-        "intra": ("DISTILL.DIST.WEIGHT", "1.0", "DISTILL.DIST.BETA", "0.0"),
-        UNLABELED: (),  # with DATASETS.UNLABELED as --unlabeled says
-        LABELS: (),  # with what the teacher takes for their labels in DATASETS.TRAIN, too
+        NONE: ("",),
+        **{loss.lower(): (loss,) for loss in LOSSES},
+        "inter": ("DIST", "DISTILL.DIST.GAMMA", "0.0"),
+        "intra": ("DIST", "DISTILL.DIST.BETA", "0.0"),
+        UNLABELED: ("",),  # with DATASETS.UNLABELED as --unlabeled says
+        LABELS: ("",),  # with what the teacher takes for their labels in DATASETS.TRAIN, too
     }
 
 
@@ -56,6 +60,27 @@ def has_labels(method: str) -> bool:
     return any(part.partition("@")[0] == LABELS for part in method.split("+"))
 
 
+def setting(method: str, key: str) -> str:
+    """What a method of expand() has for TEACHER or SCORE_THRESHOLD, in whichever part; "" for nothing.
+
+    Raises:
+        UserError: two parts disagree.
+    """
+    found = {v for part in method.split("+") for k, values in pairs(part) if k == key for v in values}
+    if len(found) > 1:
+        raise UserError(f"--methods: {method} has {key} {' and '.join(sorted(found))}: want one")
+    return next(iter(found), "")
+
+
+def without(method: str, key: str) -> str:
+    """The method without a key in any part."""
+    parts = []
+    for part in method.split("+"):
+        left = ";".join(f"{k}={','.join(values)}" for k, values in pairs(part) if k != key)
+        parts.append(part.partition("@")[0] + (f"@{left}" if left else ""))
+    return "+".join(parts)
+
+
 def _settled(part: str) -> list[str]:
     """A part of a method with each combination of the values of its keys."""
     name, _, settings = part.partition("@")
@@ -81,31 +106,46 @@ def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
         yield key, values.split(",")
 
 
-def switches(method: str, unlabeled: Sequence[str]) -> list[str]:
+def switches(method: str, unlabeled: Sequence[str], overrides: Sequence[str] = ()) -> list[str]:
     """The overrides that train with a method, e.g. "dist@TAU=4+mimic", and switch all other losses off.
 
-    A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), or a whole one (SOLVER.BASE_LR).
+    What the overrides say of a loss holds where a method has that loss; a key after @ has the last word.
+
+    A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), or a whole one (SOLVER.BASE_LR); or
+    TEACHER, the OUTPUT_DIR of a teacher's run, or SCORE_THRESHOLD, of labels.
 
     Args:
         method: of expand().
         unlabeled: DATASETS.UNLABELED of the part "unlabeled"; what "labels" writes labels for.
+        overrides: those that all methods share.
 
     Raises:
-        UserError: an unknown part, or "unlabeled" or "labels" without data.
+        UserError: an unknown part, "unlabeled" or "labels" without data, a TEACHER that is not there.
     """
     known = methods()
-    words = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
+    on: list[str] = []
+    words: list[str] = []
     for part in method.split("+"):
         name = part.partition("@")[0]
         if name not in known:
             raise UserError(f"--methods: there is no {name}; want {', '.join(known)}, joined by + if need be")
-        words += known[name]
+        loss, *half = known[name]
+        on.append(loss)
+        words += half
         if name in (UNLABELED, LABELS):
             if not unlabeled:
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
-        words += [word for key, values in pairs(part) for word in (full_key(name, key), ",".join(values))]
-    return words
+        for key, values in pairs(part):
+            if key == SCORE_THRESHOLD and name == LABELS:
+                continue  # of the labels, not of the training on them
+            words += [] if key == TEACHER else [full_key(name, key), ",".join(values)]
+    if folder := setting(method, TEACHER):
+        found = locate(folder, key=f"--methods: {TEACHER}")
+        words += ["DISTILL.TEACHER.CONFIG_FILE", found.config, "DISTILL.TEACHER.WEIGHTS", found.file]
+    ones = [word for loss in LOSSES if loss in on for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
+    zeros = [word for loss in LOSSES if loss not in on for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
+    return [*ones, *overrides, *zeros, *words]
 
 
 def full_key(name: str, key: str) -> str:

@@ -89,7 +89,7 @@ def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
         _mean(numbers),
         *(_mean(values(of_seeds, name)) for name in others(outcomes)),
         f"{over_none.mean:+.1f}" if over_none else "",
-        _interval(over_none) if over_none else "",
+        interval(over_none) if over_none else "",
         f"{statistics.mean(o.iterations for o in of_seeds.values()):.0f}",
         f"{statistics.mean(o.seconds for o in of_seeds.values()):.0f} s",
         *([f"{max(o.once for o in of_seeds.values()):.0f} s"] if _has_once(outcomes) else []),
@@ -130,9 +130,10 @@ def _words(difference: Gain) -> str:
     if difference.interval is None:
         return f"{better}, with one seed, which says nothing of chance,"
     if difference.is_significant:
-        return f"{better} {_interval(difference)}"
-    return f"no significant difference: {better} {_interval(difference)}"
+        return f"{better} {interval(difference)}"
+    return f"no significant difference: {better} {interval(difference)}"
 
 
-def _interval(difference: Gain) -> str:
+def interval(difference: Gain) -> str:
+    """As "[+1.2, +3.4]"; empty with one seed."""
     return "" if difference.interval is None else "[{:+.1f}, {:+.1f}]".format(*difference.interval)

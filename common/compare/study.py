@@ -1,7 +1,6 @@
 """One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +14,13 @@ from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import Outcomes, markdown, results
+from densedist.common.compare.teacher_labels import TeacherLabels, write_labels
+from densedist.common.compare.teachers import Scores, draw_teachers, scores, teacher_table, teachers
 from densedist.common.compare.workers import Run, Train, train_all
-from densedist.common.config import find_config
-from densedist.common.config.keys import value_of
-from densedist.common.engine.locate import Weights
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
-from densedist.common.errors import UserError
 from densedist.common.files import write_text
-from densedist.common.labeling import RECORD, Labeling
 from densedist.common.task import Task
-
-# Of the student's config, what holds for the teacher too: where it runs and whom to trust.
-OWN = ("MODEL.DEVICE", "MODEL.TRUST_PICKLE", "TRUST_IMPORTS")
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,8 @@ class Study:
     pace: Callable[[Task, Mapping[str, CfgNode]], dict[str, float]] = seconds_per_iteration
 
     def run(self) -> dict[str, Any]:
-        """Train what has not been trained yet; then results.json, table.md and curves.png in output, and the table.
+        """Train what has not been trained yet; then results.json, table.md and curves.png in output, and the table; and
+        teachers.png, where methods name their TEACHER.
 
         Returns:
             what results.json holds.
@@ -74,10 +68,10 @@ class Study:
         check_scores(self.task, cfg)
         for method in methods:
             check_method(self.task, self._load(self._words(method, 0)), method)
-        labels, once = self._labels(methods)
+        labels = {method: self._labels(method) for method in methods if has_labels(method)}
         longer = self._longer(methods, labels) if self.equal_time else {}
         wanted = {
-            (method, seed): self._words(method, seed, labels, longer.get(method, 1.0))
+            (method, seed): self._words(method, seed, labels.get(method), longer.get(method, 1.0))
             for seed in self.seeds
             for method in methods
         }
@@ -88,40 +82,29 @@ class Study:
         outcomes: dict[str, dict] = {method: {} for method in methods}
         for (method, seed), length in lengths.items():
             if done := outcome(self._folder(method, seed), length):
-                added = once if has_labels(method) else 0.0
+                added = labels[method].seconds if method in labels else 0.0
                 outcomes[method][seed] = replace(done, once=done.once + added)
-        self._write(outcomes)
-        return results(outcomes)
+        folders = teachers(methods)
+        of_teachers = scores(self.task, cfg, folders, self.output / "teachers.json") if folders else {}
+        return self._write(outcomes, of_teachers)
 
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
-    def _labels(self, methods: Sequence[str]) -> tuple[list[str], float]:
-        """The overrides that train on the teacher's labels of the unlabeled images, and the seconds that these took."""
-        if not any(map(has_labels, methods)):
-            return [], 0.0
-        cfg = self._load(["DATASETS.UNLABELED", str(list(self.unlabeled))])
-        folder = self.output / "teacher_labels"  # no method's, as "labels" is
-        node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
-        if not (folder / RECORD).is_file():  # else of an earlier call
-            shutil.rmtree(folder, ignore_errors=True)
-            config = find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE")
-            teacher = Weights(node.WEIGHTS, config, False, f"{key}.WEIGHTS")
-            own = [word for k in OWN for word in (k, str(value_of(cfg, k)))]
-            self.task.label(Labeling([teacher], own, self.task.unlabeled_images(cfg), folder))
-        record = json.loads((folder / RECORD).read_text())
-        if record["teachers"] != [node.WEIGHTS]:
-            raise UserError(f"{key}.WEIGHTS: {folder} has labels of {record['teachers'][0]}: name another --output-dir")
-        return self.task.with_labels(cfg, folder), record["seconds"]
+    def _labels(self, method: str) -> TeacherLabels:
+        words = switches(method, self.unlabeled, self.overrides)
+        cfg = self.task.load_config(self.config, [*words, "DATASETS.UNLABELED", str(list(self.unlabeled))])
+        return write_labels(self.task, cfg, method, self.output / "teacher_labels")
 
-    def _longer(self, methods: Sequence[str], labels: Sequence[str]) -> Mapping[str, float]:
+    def _longer(self, methods: Sequence[str], labels: Mapping[str, TeacherLabels]) -> Mapping[str, float]:
         """By what factor each method's iterations are more than SOLVER.MAX_ITER."""
         file = self.output / "seconds_per_iteration.json"
         paces = json.loads(file.read_text()) if file.is_file() else {}
         if missing := [method for method in methods if method not in paces]:
             # Beside one whose pace is known, so that both are of the same minutes.
             beside = [method for method in methods if method in paces][:1]
-            taken = self.pace(self.task, {m: self._load(self._words(m, 0, labels)) for m in [*beside, *missing]})
+            paced = {method: self._load(self._words(method, 0, labels.get(method))) for method in [*beside, *missing]}
+            taken = self.pace(self.task, paced)
             scale = paces[beside[0]] / taken[beside[0]] if beside else 1.0
             paces |= {method: scale * taken[method] for method in missing}
             self.output.mkdir(parents=True, exist_ok=True)
@@ -129,9 +112,9 @@ class Study:
         slowest = max(paces[method] for method in methods)
         return {method: slowest / paces[method] for method in methods}
 
-    def _words(self, method: str, seed: int, labels: Sequence[str] = (), longer: float = 1.0) -> list[str]:
-        words = [*switches(method, self.unlabeled), "SEED", str(seed), *self.overrides]
-        words += labels if has_labels(method) else []  # they add to what the overrides say
+    def _words(self, method: str, seed: int, labels: TeacherLabels | None = None, longer: float = 1.0) -> list[str]:
+        words = switches(method, self.unlabeled, ["SEED", str(seed), *self.overrides])
+        words += labels.words if labels else []  # they add to what the overrides say
         if longer == 1:
             return words
         return [*words, *stretched(self._load(words).SOLVER, longer)]
@@ -139,18 +122,23 @@ class Study:
     def _folder(self, method: str, seed: int) -> Path:
         return self.output / _file_name(method) / f"seed{seed}"
 
-    def _write(self, outcomes: Outcomes) -> None:
+    def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
+        self.output.mkdir(parents=True, exist_ok=True)
         rule = (
             "At equal time in training steps: cheaper methods have more iterations."
             if self.equal_time
             else "At equal iterations."
         )
         text = markdown(outcomes, rule)
-        self.output.mkdir(parents=True, exist_ok=True)
-        write_text(self.output / "results.json", json.dumps(results(outcomes), indent=2) + "\n")
+        if of_teachers:
+            text += f"\n\n{teacher_table(outcomes, of_teachers)}"
+            draw_teachers(outcomes, of_teachers, self.output / "teachers.png")
+        found = results(outcomes) | ({"teachers": dict(of_teachers)} if of_teachers else {})
+        write_text(self.output / "results.json", json.dumps(found, indent=2) + "\n")
         write_text(self.output / "table.md", text + "\n")
         draw(outcomes, self.output / "curves.png")
         print("\n" + text)
+        return found
 
 
 def _file_name(method: str) -> str:

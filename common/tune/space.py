@@ -49,7 +49,7 @@ class Choice:
     def words(self, unlabeled: Sequence[str], overrides: Sequence[str]) -> list[str]:
         """What trains with it; it has the last word, before the overrides that all choices share."""
         chosen = [word for pair in self.keys.items() for word in pair]
-        return [*switches(self.method, unlabeled), *overrides, *chosen]
+        return [*switches(self.method, unlabeled, overrides), *chosen]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 import warnings
 from dataclasses import replace
@@ -18,6 +19,7 @@ from densedist.common.compare.outcome import Outcome, gain, outcome, spread
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import markdown, verdicts
 from densedist.common.compare.study import Study
+from densedist.common.compare.teacher_labels import write_labels
 from densedist.common.compare.workers import Run, train_all
 from densedist.common.config import load
 from densedist.common.engine.preemption import REQUEUE
@@ -125,7 +127,7 @@ def test_keys_of_methods():
     words = switches("dist@TAU=4;WEIGHT=0.1;DECAY=linear;TEACHER.CACHE=a/b+inter@BETA=2+none@SOLVER.BASE_LR=0.1", [])
     keys = dict(zip(words[::2], words[1::2], strict=True))
     assert keys["DISTILL.DIST.TAU"] == "4"
-    assert keys["DISTILL.DIST.WEIGHT"] == "1.0"  # of inter, which comes later
+    assert keys["DISTILL.DIST.WEIGHT"] == "0.1"
     assert keys["DISTILL.DECAY"] == "linear"
     assert keys["DISTILL.TEACHER.CACHE"] == "a/b"
     assert keys["DISTILL.DIST.BETA"] == "2"
@@ -137,6 +139,98 @@ def test_keys_of_methods():
 def test_keys_without_values_are_refused(method):
     with pytest.raises(UserError, match=r"--methods: dist.*: want KEY=VALUE after @"):
         expand([method])
+
+
+def test_keys_of_a_method_have_the_last_word():
+    """Or two methods that differ by a key would be one, under two names."""
+    shared = ["DISTILL.DIST.TAU", "6", "DISTILL.DIST.WEIGHT", "3", "DISTILL.DIST.GAMMA", "5"]
+    for method, wanted in {"dist": ("6", "3", "5"), "dist@TAU=1": ("1", "3", "5"), "inter": ("6", "3", "0.0")}.items():
+        words = switches(method, [], shared)
+        keys = dict(zip(words[::2], words[1::2], strict=True))
+        assert tuple(keys[f"DISTILL.DIST.{key}"] for key in ("TAU", "WEIGHT", "GAMMA")) == wanted
+    words = switches("none", [], shared)
+    assert dict(zip(words[::2], words[1::2], strict=True))["DISTILL.DIST.WEIGHT"] == "0.0"
+
+
+def run_of(folder):
+    """What a teacher's training leaves."""
+    folder.mkdir()
+    for name in ("config.yaml", "model_final.pth"):
+        (folder / name).write_text("")
+    return str(folder)
+
+
+def test_methods_with_teachers_of_their_own(tmp_path):
+    weak, strong = (run_of(tmp_path / name) for name in ("weak", "strong"))
+    methods = expand(f"none,dist@TEACHER={weak},{strong};TAU=1+labels@SCORE_THRESHOLD=0".split(","))
+    assert methods[2] == f"dist@TEACHER={strong};TAU=1+labels@SCORE_THRESHOLD=0"
+    words = switches(methods[2], ["rest"], ["DISTILL.TEACHER.WEIGHTS", "other.pth"])
+    keys = dict(zip(words[::2], words[1::2], strict=True))
+    assert keys["DISTILL.TEACHER.WEIGHTS"] == f"{strong}/model_final.pth"
+    assert keys["DISTILL.TEACHER.CONFIG_FILE"] == f"{strong}/config.yaml"
+    assert keys["DISTILL.DIST.TAU"] == "1"
+    assert not any("SCORE_THRESHOLD" in key or key.endswith("DIST.TEACHER") for key in keys)
+    with pytest.raises(UserError, match=f"has TEACHER {strong} and {weak}: want one"):
+        switches(f"kd@TEACHER={weak}+dist@TEACHER={strong}", [])
+    with pytest.raises(UserError, match="--methods: TEACHER: there is no file gone"):
+        switches("kd@TEACHER=gone", [])
+
+
+def test_gain_against_the_teachers_own_score(tmp_path, monkeypatch):
+    """The picture has the teachers from weak to strong, each evaluated once on the student's test data."""
+    weak, strong = (run_of(tmp_path / name) for name in ("weak", "strong"))
+    own, evaluated, drawn = {f"{weak}/model_final.pth": 20.0, f"{strong}/model_final.pth": 40.0}, [], []
+    task = SimpleNamespace(
+        **{**vars(TASK), "load_config": lambda file, words, own=True: load_config(file, words)},
+        load_model=lambda cfg, weights, key: weights,
+        evaluate=lambda cfg, model: (
+            evaluated.append((model, cfg.DATASETS.TEST)) or {"u": {}, "t": {"bbox": {"AP": own[model], "AP50": 99.0}}}
+        ),
+    )
+    methods = ["none", f"kd@TEACHER={strong},{weak}", f"dist@TAU=2;TEACHER={weak}", f"dist@TAU=2;TEACHER={strong}"]
+    values = dict(zip((name.replace("/", "_") for name in expand(methods)), (1.0, 2.0, 3.0, 4.0, 8.0), strict=True))
+    train = Trainer(values)
+    errorbar = Axes.errorbar
+
+    def remember(self, x, y, **more):
+        drawn.append((x, y, more["label"]))
+        return errorbar(self, x, y, **more)
+
+    monkeypatch.setattr(Axes, "errorbar", remember)
+    monkeypatch.setattr(sys.modules[__name__], "PACE", dict.fromkeys(values, 0.1))
+    for _ in range(2):
+        found = Study(task, "c.yaml", methods, [0, 4], tmp_path / "out", train=train).run()
+    assert evaluated == [(f"{strong}/model_final.pth", ("t",)), (f"{weak}/model_final.pth", ("t",))]
+    assert found["teachers"] == {strong: 40.0, weak: 20.0}
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()[-2:]
+    for row, cells in zip(table, (f"{weak} 20.0 +2.0 +3.0", f"{strong} 40.0 +1.0 +7.0"), strict=True):
+        assert [cell.split()[0] for cell in row.strip("|").split("|")] == cells.split()
+    assert [(y, label) for _, y, label in drawn[:2]] == [([2.0, 1.0], "kd"), ([3.0, 7.0], "dist@TAU=2")]
+    assert drawn[0][0] == [20.0, 40.0]
+    assert imread(tmp_path / "out" / "teachers.png").ndim == 3
+
+
+def test_labels_of_several_teachers_and_thresholds(tmp_path):
+    weak = run_of(tmp_path / "weak")
+    written = []
+
+    def label(labeling):
+        labeling.output.mkdir(parents=True)
+        record = {"seconds": 7.0, "teachers": [teacher.file for teacher in labeling.teachers]}
+        (labeling.output / "labels.json").write_text(json.dumps(record))
+        written.append((labeling.teachers[0].file, labeling.score, labeling.output.name))
+
+    task = SimpleNamespace(**vars(TASK), label=label, unlabeled_images=lambda cfg: {}, with_labels=lambda cfg, f: [])
+    cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml"])
+    out = tmp_path / "out"
+    for _ in range(2):
+        for method in ("labels", "labels@SCORE_THRESHOLD=0", f"dist@TEACHER={weak}+labels"):
+            write_labels(task, cfg, method, out)
+    assert [entry[1] for entry in written] == [0.5, 0.0, 0.5]
+    assert len({entry[2] for entry in written}) == 3
+    for wrong in ("high", "2", "nan"):
+        with pytest.raises(UserError, match=f"SCORE_THRESHOLD is {wrong}: want a number from 0 to 1"):
+            write_labels(task, cfg, f"labels@SCORE_THRESHOLD={wrong}", out)
 
 
 def test_time_spent_once_has_a_column(tmp_path):
@@ -276,12 +370,12 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
         Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
     own = ["MODEL.DEVICE", "cpu", "MODEL.TRUST_PICKLE", "False", "TRUST_IMPORTS", "False"]
     assert written == [("teacher.pth", {"rest": Path("rest")}, own)]
-    labels = str(tmp_path / "out" / "teacher_labels")
+    labels = str(tmp_path / "out" / "teacher_labels" / "labels")
     assert seen == [("none", ("t100",), 0.0), ("labels", ("t100", labels), 0.0), ("dist+labels", ("t100", labels), 1.0)]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
     other = Study(task, "c.yaml", methods, [1], tmp_path / "out", [*words, *TEACHER[:1], "other.pth"], ["rest"])
-    with pytest.raises(UserError, match=r"teacher_labels has labels of teacher.pth: name another --output-dir"):
+    with pytest.raises(UserError, match=r"teacher_labels/labels has labels of teacher.pth: name another --output-dir"):
         other.run()
 
 
