@@ -12,6 +12,7 @@ from densedist.common.benchmark.inference import Size, Subject
 from densedist.common.data.loader import Batches
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.locate import Weights
+from densedist.common.importing.form import Form
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
 
@@ -105,6 +106,7 @@ class Task:
             folder, how many images to compare on, their folder or None for the test data); what export.json holds.
         profile: teacher, if there is one, and student of (weights, overrides, teacher, device); the usual size of an
             image; what the images are.
+        forms: of other projects' checkpoints, that can be imported.
         study: the quickstart's.
     """
 
@@ -131,4 +133,5 @@ class Task:
     visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None], int]
     export: Callable[[Weights, Sequence[str], Sequence[str], Path, int, Path | None], dict[str, Any]]
     profile: Callable[[Weights, Sequence[str], str, str], tuple[list[Subject], Size, str]]
+    forms: Sequence[Form]
     study: Study

@@ -13,13 +13,14 @@ from densedist.common.engine import train as engine
 from densedist.common.engine.locate import Weights, locate
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
+from densedist.common.importing.write import import_checkpoint
 from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.task import Task
 from densedist.overrides import Overrides, as_words
 from densedist.studies import compare, tune
 from densedist.tasks import task_named, task_of
 
-__all__ = ["compare", "evaluate", "export", "label", "load_student", "predict", "train", "tune"]
+__all__ = ["compare", "evaluate", "export", "import_weights", "label", "load_student", "predict", "train", "tune"]
 
 
 def train(config: str, overrides: Overrides = (), *, resume: bool = False, task: str = "") -> dict[str, Any]:
@@ -135,6 +136,37 @@ def label(
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     side.label(Labeling(found, words, files, Path(output_dir), score))
     return json.loads(Path(output_dir, RECORD).read_text())
+
+
+def import_weights(
+    file: str,
+    overrides: Overrides = (),
+    *,
+    task: str,
+    form: str = "",
+    options: Mapping[str, str] | None = None,
+    output_dir: str | Path = "output/imported",
+) -> dict[str, Any]:
+    """Write another project's checkpoint in Detectron2's or SMP's own form, with a config.
+
+    Args:
+        file: of torch.save or safetensors.
+        overrides: go into the config; MODEL.TRUST_PICKLE lets a file be read that holds more than tensors.
+        task: "det" or "seg".
+        form: what the file is; default: as its tensors' names say.
+        options: what the file does not say, e.g. {"style": "caffe"}.
+        output_dir: a new folder, which is then named like the OUTPUT_DIR of a run.
+
+    Returns:
+        what imported.json there holds: the file and its hash, the form, which tensors are not used, and why.
+
+    Raises:
+        UserError: a file that is unreadable, of another form or architecture; a folder that has files.
+    """
+    words = as_words(overrides)
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    trust = given.get("MODEL.TRUST_PICKLE", "False").lower() == "true"
+    return import_checkpoint(task_named(task), file, Path(output_dir), form, options, words, trust)
 
 
 def export(

@@ -8,6 +8,7 @@ from densedist.det.data.loading import training_batches
 from densedist.det.data.parts import images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.export import export
+from densedist.det.importing import FORMS
 from densedist.det.labeling import label_images, unlabeled_images, with_labels
 from densedist.det.models import build_trainee, load_config, load_model, read_config
 from densedist.det.pictures import draw_examples
@@ -41,5 +42,6 @@ TASK = Task(
     visualize=visualize,
     export=export,
     profile=load_subjects,
+    forms=FORMS,
     study=STUDY,
 )

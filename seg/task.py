@@ -9,6 +9,7 @@ from densedist.seg.data.loading import training_batches
 from densedist.seg.data.parts import set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.export import export
+from densedist.seg.importing import FORMS
 from densedist.seg.labeling import label_images, unlabeled_images, with_labels
 from densedist.seg.models import build_trainee, load_model, smp_model
 from densedist.seg.network import load_weights
@@ -42,5 +43,6 @@ TASK = Task(
     visualize=visualize,
     export=export,
     profile=load_subjects,
+    forms=FORMS,
     study=STUDY,
 )

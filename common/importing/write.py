@@ -1,0 +1,110 @@
+"""The import of a checkpoint: read, converted, tried, and written as the OUTPUT_DIR of a run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from densedist.common.engine.run_folder import CONFIG, FINAL
+from densedist.common.errors import UserError
+from densedist.common.files import write_atomic, write_text
+from densedist.common.importing.form import Converted, Foreign, Form, choose
+from densedist.common.importing.source import read_foreign
+from densedist.common.task import Task
+
+RECORD = "imported.json"  # where it came from
+
+
+def import_checkpoint(
+    task: Task,
+    file: str,
+    output: Path,
+    form: str = "",
+    options: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+    trust_pickle: bool = False,
+) -> dict[str, Any]:
+    """Write config.yaml, model_final.pth and imported.json in output, which is then named like a run's OUTPUT_DIR.
+
+    Args:
+        form: a name among task.forms; empty = the one that recognizes the file.
+        options: of the form.
+        overrides: KEY VALUE … that go into the config.
+        trust_pickle: see read_foreign.
+
+    Returns:
+        what imported.json holds.
+
+    Raises:
+        UserError: a file that is unreadable, of another form or architecture; a folder that has files.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"--output-dir: {output} has files: name a folder that is empty or not there")
+    foreign = read_foreign(file, trust_pickle)
+    chosen = choose(task.forms, foreign, form)
+    converted = _convert(chosen, foreign, options or {})
+    there = output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(task, converted, overrides, output)
+        record = _record(chosen, foreign, converted)
+        write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
+    except BaseException:
+        for name in (CONFIG, FINAL, RECORD):
+            (output / name).unlink(missing_ok=True)
+        if not there:
+            output.rmdir()
+        raise
+    return record
+
+
+def _convert(form: Form, foreign: Foreign, options: Mapping[str, str]) -> Converted:
+    for name, value in options.items():
+        if name not in form.options:
+            raise UserError(f"--option: {form.name} has no {name}; want {', '.join(form.options) or 'none'}")
+        if value not in form.options[name]:
+            raise UserError(f"--option: {name} is {value}: want {' or '.join(form.options[name])}")
+    try:
+        return form.convert(foreign, {name: values[0] for name, values in form.options.items()} | dict(options))
+    except UserError as error:
+        raise UserError(f"{foreign.file} as {form.name}: {error}") from error
+
+
+def _write(task: Task, converted: Converted, overrides: Sequence[str], output: Path) -> None:
+    config = _with(converted.config, overrides)
+    write_text(output / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    content = {"model": dict(converted.tensors), **{name: dict(part) for name, part in converted.beside.items()}}
+    write_atomic(output / FINAL, lambda file: torch.save(content, file))
+    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu"])
+    model = task.plain(task.load_model(cfg, str(output / FINAL), "the converted weights"), cfg)
+    wanted = set(model.state_dict())
+    if left := sorted(set(converted.tensors) - wanted):
+        raise UserError(f"the model that the config builds has no {left[0]} (and {len(left) - 1} more of its tensors)")
+
+
+def _with(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The config with KEY VALUE pairs in it."""
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+    changed: dict[str, Any] = json.loads(json.dumps(config))
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        node = changed
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = yaml.safe_load(value)
+    return changed
+
+
+def _record(form: Form, foreign: Foreign, converted: Converted) -> dict[str, Any]:
+    return {
+        "file": str(Path(foreign.file).resolve()),
+        "sha256": sha256(Path(foreign.file).read_bytes()).hexdigest(),
+        "form": form.name,
+        "tensors": len(foreign.tensors),
+        "unused": dict(converted.unused),
+    }
