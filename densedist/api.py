@@ -144,6 +144,7 @@ def import_weights(
     *,
     task: str,
     form: str = "",
+    config: str = "",
     options: Mapping[str, str] | None = None,
     output_dir: str | Path = "output/imported",
 ) -> dict[str, Any]:
@@ -154,7 +155,8 @@ def import_weights(
         overrides: go into the config; MODEL.TRUST_PICKLE lets a file be read that holds more than tensors.
         task: "det" or "seg".
         form: what the file is; default: as its tensors' names say.
-        options: what the file does not say, e.g. {"style": "caffe"}.
+        config: that says what the file does not, e.g. its classes.
+        options: more of that, e.g. {"style": "caffe"}.
         output_dir: a new folder, which is then named like the OUTPUT_DIR of a run.
 
     Returns:
@@ -166,7 +168,7 @@ def import_weights(
     words = as_words(overrides)
     given = dict(zip(words[::2], words[1::2], strict=False))
     trust = given.get("MODEL.TRUST_PICKLE", "False").lower() == "true"
-    return import_checkpoint(task_named(task), file, Path(output_dir), form, options, words, trust)
+    return import_checkpoint(task_named(task), file, Path(output_dir), form, options, words, config, trust)
 
 
 def export(

@@ -15,6 +15,7 @@ from torch import nn
 
 from densedist.common.errors import UserError, one_line
 from densedist.common.pretrained import from_package
+from densedist.seg.dist_networks import DISTDeepLabV3, DISTPSPNet
 from densedist.seg.labels import Classes
 from densedist.seg.sizes import build_for_any_size
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 ARCHITECTURES = {
     c.__name__: c
-    for c in vars(smp).values()
+    for c in [*vars(smp).values(), DISTDeepLabV3, DISTPSPNet]
     if isinstance(c, type) and issubclass(c, SegmentationModel) and c is not SegmentationModel
 }
 
@@ -51,7 +52,7 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
     """
     node = cfg.MODEL
     if node.ARCHITECTURE not in ARCHITECTURES:
-        raise UserError(f"MODEL.ARCHITECTURE: SMP has no {node.ARCHITECTURE}; want {', '.join(sorted(ARCHITECTURES))}")
+        raise UserError(f"MODEL.ARCHITECTURE: there is no {node.ARCHITECTURE}; want {', '.join(sorted(ARCHITECTURES))}")
     architecture: Callable[..., SegmentationModel] = ARCHITECTURES[node.ARCHITECTURE]
     known = inspect.signature(architecture.__init__).parameters
     arguments = {

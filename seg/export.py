@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from detectron2.config import CfgNode
+from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
@@ -31,6 +32,7 @@ from densedist.common.logging import quiet
 from densedist.seg.data.frames import bare_frames, test_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.deployed import Deployed, without_adaptive_pools
+from densedist.seg.dist_networks import stock
 from densedist.seg.labels import Classes
 from densedist.seg.models import Trained, load_trained
 from densedist.seg.network import Network
@@ -108,22 +110,25 @@ def _describe_graph(trained: Trained) -> Description:
 def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
     """SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
     network, folder = trained.model.network, output / "weights"
-    network.smp.save_pretrained(folder)
+    plain = stock(network.smp)
+    plain.save_pretrained(folder)
+    read: Callable[..., SegmentationModel] = type(plain).from_pretrained
     factor = _reduction(network, samples[0]["image"])
-    if factor > 1 and "upsampling" in inspect.signature(type(network.smp)).parameters:
-        smp.from_pretrained(str(folder), upsampling=factor).save_pretrained(folder)
+    if factor > 1 and "upsampling" in inspect.signature(type(plain)).parameters:
+        read(str(folder), upsampling=factor).save_pretrained(folder)
         factor = 1  # as users of stock SMP expect it
-    stock = smp.from_pretrained(str(folder)).eval()
-    torch.save(stock.state_dict(), folder / "model.pth")
+    again = read(str(folder)).eval()
+    torch.save(again.state_dict(), folder / "model.pth")
+    loader = "smp" if hasattr(smp, type(plain).__name__) else f"{type(plain).__module__}.{type(plain).__name__}"
     size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
     own = {
         "normalization": "not inside: give (pixel - pixel_mean) / pixel_std",
         "input": f"float32 (N, 3, H, W), H and W multiples of {network.divisor}",
         "output": f"logits: float32 (N, classes, h, w), at {size}",
-        "files": "model.pth: state dict; config.json, model.safetensors: folder for smp.from_pretrained",
+        "files": f"model.pth: state dict; config.json, model.safetensors: folder for {loader}.from_pretrained",
     }
     write_description(folder, _describe(trained) | own)
-    return Deployed(Network(stock, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
+    return Deployed(Network(again, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
 
 
 @torch.no_grad()

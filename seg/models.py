@@ -15,6 +15,7 @@ from densedist.common.errors import UserError
 from densedist.common.task import Trainee
 from densedist.seg.cache import CachedTeacher
 from densedist.seg.config import load_config, without_distillation
+from densedist.seg.dist_networks import stock
 from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
 from densedist.seg.network import Network, build_network, load_network
@@ -86,7 +87,7 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
 
 def smp_model(model: Segmenter, _: CfgNode) -> SegmentationModel:
     """What users of SMP know: without normalization, padding and losses."""
-    return model.network.smp
+    return stock(model.network.smp)
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,16 @@ class Converted:
         tensors: by the names of the model that is built.
         unused: of each tensor that our model has no place for, why.
         beside: tensors of parts that a checkpoint keeps beside the model, by the part's name, as "aux_head".
+        classes: how many the model tells; 0 = the config says it.
+        base: a packaged config that names the classes, where they are known by their number.
     """
 
     config: Mapping[str, Any]
     tensors: Tensors
     unused: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, Tensors] = field(default_factory=dict)
+    classes: int = 0
+    base: str = ""
 
 
 @dataclass(frozen=True)

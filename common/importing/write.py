@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 
+from densedist.common.config import find_config
 from densedist.common.engine.run_folder import CONFIG, FINAL
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
@@ -26,6 +27,7 @@ def import_checkpoint(
     form: str = "",
     options: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    base: str = "",
     trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Write config.yaml, model_final.pth and imported.json in output, which is then named like a run's OUTPUT_DIR.
@@ -34,6 +36,7 @@ def import_checkpoint(
         form: a name among task.forms; empty = the one that recognizes the file.
         options: of the form.
         overrides: KEY VALUE … that go into the config.
+        base: a config that says what the file does not, e.g. the classes; empty = as their number says.
         trust_pickle: see read_foreign.
 
     Returns:
@@ -50,7 +53,7 @@ def import_checkpoint(
     there = output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
-        _write(task, converted, overrides, output)
+        _write(task, converted, overrides, base, output)
         record = _record(chosen, foreign, converted)
         write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
     except BaseException:
@@ -74,12 +77,19 @@ def _convert(form: Form, foreign: Foreign, options: Mapping[str, str]) -> Conver
         raise UserError(f"{foreign.file} as {form.name}: {error}") from error
 
 
-def _write(task: Task, converted: Converted, overrides: Sequence[str], output: Path) -> None:
+def _write(task: Task, converted: Converted, overrides: Sequence[str], base: str, output: Path) -> None:
     config = _with(converted.config, overrides)
+    if base := find_config(base, "--config-file") if base else converted.base:
+        config = {"_BASE_": base, **config}
     write_text(output / CONFIG, yaml.safe_dump(config, sort_keys=False))
     content = {"model": dict(converted.tensors), **{name: dict(part) for name, part in converted.beside.items()}}
     write_atomic(output / FINAL, lambda file: torch.save(content, file))
     cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu"])
+    if (named := len(cfg.DATASETS.CLASSES)) != converted.classes and converted.classes:
+        raise UserError(
+            f"the file has {converted.classes} classes, its config {named or 'none'}: name with --config-file a config "
+            "whose DATASETS.CLASSES are the file's"
+        )
     model = task.plain(task.load_model(cfg, str(output / FINAL), "the converted weights"), cfg)
     wanted = set(model.state_dict())
     if left := sorted(set(converted.tensors) - wanted):

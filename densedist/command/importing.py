@@ -2,7 +2,7 @@
 
 import argparse
 
-from densedist.command.arguments import Parser, add_output, add_overrides, add_task, files_and_overrides
+from densedist.command.arguments import Parser, add_config, add_output, add_overrides, add_task, files_and_overrides
 
 
 def add_import(parser: Parser) -> None:
@@ -12,6 +12,7 @@ def add_import(parser: Parser) -> None:
     parser.add_argument("--form", default="", metavar="F", help="what the file is; default: as its tensors' names say")
     text = "what the file does not say, e.g. style=caffe; may be given several times"
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
+    add_config(parser, " that names what the file does not, e.g. its classes")
     add_output(parser, "output/imported")
     add_overrides(parser, "FILE")
 
@@ -27,6 +28,7 @@ def import_weights(args: argparse.Namespace) -> None:
         files[0],
         words,
         form=args.form,
+        config=args.config_file,
         options=dict(word.partition("=")[::2] for word in args.option),
         output_dir=args.output_dir,
         task=args.task,

@@ -1,5 +1,5 @@
 """Segmentation models of other projects, as SMP has them."""
 
-from densedist.common.importing.form import Form
+from densedist.seg.importing import cirkd, torchvision
 
-FORMS: tuple[Form, ...] = ()
+FORMS = (cirkd.FORM, torchvision.FORM)

@@ -133,7 +133,7 @@ def test_channels_last_changes_nothing_but_rounding():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("MODEL.ARCHITECTURE", "DeepLab", "SMP has no DeepLab; want DPT, DeepLabV3,"),
+        ("MODEL.ARCHITECTURE", "DeepLab", "there is no DeepLab; want DISTDeepLabV3, DISTPSPNet, DPT, DeepLabV3,"),
         ("MODEL.ENCODER.NAME", "resnet19", "Wrong encoder name `resnet19`"),
         ("MODEL.ENCODER.NAME", "tu-resnet19", "resnet19"),
         ("MODEL.ENCODER.OUTPUT_STRIDE", "7", "MODEL.ENCODER.OUTPUT_STRIDE is 7: want 8, 16 or 32"),
