@@ -50,8 +50,7 @@ class DISTDeepLabV3(smp.DeepLabV3):
 
 class DISTPSPNet(smp.PSPNet):
     """PSPNet (Zhao et al., CVPR 2017) whose pyramid is joined by a 3x3 convolution and classified by a 1x1, with batch
-    norm in each of the pyramid's branches. A batch needs two images in training: of the branch that pools an image to one pixel
-    a batch norm could not tell the deviation.
+    norm in each of the pyramid's branches. In training a batch needs two images: one pixel of one has no deviation.
 
     Args:
         psp_out_channels: of the 3x3 convolution.
