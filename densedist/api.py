@@ -155,7 +155,7 @@ def import_weights(
         overrides: go into the config; MODEL.TRUST_PICKLE lets a file be read that holds more than tensors.
         task: "det" or "seg".
         form: what the file is; default: as its tensors' names say.
-        config: that says what the file does not, e.g. its classes.
+        config: whose DATASETS name the classes, which the file does not.
         options: more of that, e.g. {"style": "caffe"}.
         output_dir: a new folder, which is then named like the OUTPUT_DIR of a run.
 

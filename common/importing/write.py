@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from densedist.common.config import find_config
+from densedist.common.config import find_config, read_file
 from densedist.common.engine.run_folder import CONFIG, FINAL
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
@@ -36,7 +36,7 @@ def import_checkpoint(
         form: a name among task.forms; empty = the one that recognizes the file.
         options: of the form.
         overrides: KEY VALUE … that go into the config.
-        base: a config that says what the file does not, e.g. the classes; empty = as their number says.
+        base: a config whose DATASETS are the teacher's, too; empty = as the number of classes says.
         trust_pickle: see read_foreign.
 
     Returns:
@@ -79,21 +79,25 @@ def _convert(form: Form, foreign: Foreign, options: Mapping[str, str]) -> Conver
 
 def _write(task: Task, converted: Converted, overrides: Sequence[str], base: str, output: Path) -> None:
     config = _with(converted.config, overrides)
-    if base := find_config(base, "--config-file") if base else converted.base:
-        config = {"_BASE_": base, **config}
+    if named := base or converted.base:
+        data = read_file(find_config(named, "--config-file")).get("DATASETS", {})
+        config["DATASETS"] = {**data, **config.get("DATASETS", {})}
+    elif converted.classes and not config.get("DATASETS", {}).get("CLASSES"):
+        raise UserError(_classes(converted.classes, "nothing that names them"))
     write_text(output / CONFIG, yaml.safe_dump(config, sort_keys=False))
     content = {"model": dict(converted.tensors), **{name: dict(part) for name, part in converted.beside.items()}}
     write_atomic(output / FINAL, lambda file: torch.save(content, file))
     cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu"])
-    if (named := len(cfg.DATASETS.CLASSES)) != converted.classes and converted.classes:
-        raise UserError(
-            f"the file has {converted.classes} classes, its config {named or 'none'}: name with --config-file a config "
-            "whose DATASETS.CLASSES are the file's"
-        )
+    if converted.classes and (count := len(cfg.DATASETS.CLASSES)) != converted.classes:
+        raise UserError(_classes(converted.classes, f"a config with {count}"))
     model = task.plain(task.load_model(cfg, str(output / FINAL), "the converted weights"), cfg)
     wanted = set(model.state_dict())
     if left := sorted(set(converted.tensors) - wanted):
         raise UserError(f"the model that the config builds has no {left[0]} (and {len(left) - 1} more of its tensors)")
+
+
+def _classes(count: int, instead: str) -> str:
+    return f"the file has {count} classes, and {instead}: name with --config-file a config whose DATASETS.CLASSES fit"
 
 
 def _with(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

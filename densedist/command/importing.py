@@ -12,7 +12,7 @@ def add_import(parser: Parser) -> None:
     parser.add_argument("--form", default="", metavar="F", help="what the file is; default: as its tensors' names say")
     text = "what the file does not say, e.g. style=caffe; may be given several times"
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
-    add_config(parser, " that names what the file does not, e.g. its classes")
+    add_config(parser, " whose DATASETS name the classes, which the file does not")
     add_output(parser, "output/imported")
     add_overrides(parser, "FILE")
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form
 from densedist.common.importing.renaming import Rule, rename
@@ -38,6 +40,7 @@ PSP: tuple[Rule, ...] = (
 )
 AUXILIARY: tuple[Rule, ...] = ((r"auxlayer\.block\.(.+)", r"aux_head.\1"),)
 BACKBONE = "pretrained."
+JOINT = "decoder.conv.0.weight"  # of the pyramid's branches and the map that they were pooled from
 
 
 def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
@@ -57,6 +60,8 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     renamed, unused = rename(
         tensors, [*rules, *(PSP if is_psp else DEEPLAB), *AUXILIARY], {rf"pretrained\.{FC}": "of ImageNet's classes"}
     )
+    if is_psp:
+        renamed[JOINT] = _pooled_first(renamed[JOINT])
     width = tensors["head.block.0.weight"].shape[0]
     model = {
         "ARCHITECTURE": "DISTPSPNet" if is_psp else "DISTDeepLabV3",
@@ -65,6 +70,12 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     }
     classes = tensors["head.classifier.weight" if is_psp else "head.block.4.weight"].shape[0]
     return converted(renamed, unused, model | PIXELS["MODEL"], PIXELS["INPUT"], classes, CITYSCAPES)
+
+
+def _pooled_first(weight: Tensor) -> Tensor:
+    """Of (outputs, 2 C, 3, 3) the second half of the inputs first: they join the map and its branches, SMP the branches
+    and the map."""
+    return weight.roll(weight.shape[1] // 2, 1)
 
 
 FORM = Form("cirkd", lambda foreign: "pretrained.layer1.0.conv1.weight" in foreign.tensors, convert)

@@ -32,7 +32,7 @@ def converted(
     aux = {name.removeprefix(AUX): tensor for name, tensor in tensors.items() if name.startswith(AUX)}
     main = {name: tensor for name, tensor in tensors.items() if not name.startswith(AUX)}
     return Converted(
-        config={"MODEL": {**model, "AUX_HEAD": {"ENABLED": bool(aux)}}, "INPUT": dict(image)},
+        config={"TASK": "seg", "MODEL": {**model, "AUX_HEAD": {"ENABLED": bool(aux)}}, "INPUT": dict(image)},
         tensors=main,
         unused=unused,
         beside={"aux_head": aux} if aux else {},

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 import yaml
 from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
@@ -12,15 +13,16 @@ from densedist.common.importing.write import import_checkpoint
 from densedist.seg.config import read_config
 from densedist.seg.network import load_network
 from densedist.seg.task import TASK
+from helpers.calling import densedist
 from helpers.cirkd import DeepLabHead, Net, PSPHead, randomize
+from helpers.scenes import SMALL, STUDENT
 
 # Wide enough at stride 8 for a dilation of 36 to reach a pixel.
-SIZE = 168, 320
+SIZE = 48, 312
 CPU = ["MODEL.DEVICE", "cpu"]
 NETS = {
     "deeplab": (DeepLabHead, 32, {}),
     "pspnet": (PSPHead, 24, {}),
-    "vanilla": (DeepLabHead, 16, {"deep": False}),
     "bottlenecks": (DeepLabHead, 16, {"counts": (3, 4, 6, 3), "bottleneck": True}),
 }
 
@@ -57,12 +59,11 @@ def test_networks_of_the_dist_authors(tmp_path, net):
     raw = images()
     mean = torch.tensor([104.00698793, 116.66876762, 122.67891434], dtype=torch.float64).view(3, 1, 1)
     wanted, auxiliary = model.double()(raw - mean)
-    batch = network.preprocess(list(raw))
-    found = network(batch)
+    found = network(raw - mean)
     assert found["cls_logits"].shape == wanted.shape
-    assert difference(found["cls_logits"], wanted) < 1e-6  # float32 of the mean
-    assert difference(network(raw - mean)["cls_logits"], wanted) < 1e-12
-    assert difference(network(raw - mean)["aux_logits"], auxiliary) < 1e-12
+    assert difference(found["cls_logits"], wanted) < 1e-12
+    assert difference(found["aux_logits"], auxiliary) < 1e-12
+    assert (network.preprocess(list(raw)) - (raw - mean)).abs().max() < 1e-5  # which keeps the mean in float32
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["INPUT"]["FORMAT"] == "BGR"
 
 
@@ -101,6 +102,25 @@ def test_torchvisions_deeplabv3(tmp_path):
     assert len(names) == 21
 
 
+def test_imported_teacher_teaches(tmp_path, capsys):
+    """By the command line, on the small scenes, and written once more in stock form."""
+    model = randomize(Net(DeepLabHead, 8, classes=11))
+    file, out = save(model, tmp_path / "w.pth"), tmp_path / "teacher"
+    densedist("import", "seg", file, "--config-file", STUDENT, "--output-dir", out, *CPU)
+    method = ["DISTILL.TEACHER.CONFIG_FILE", out / "config.yaml", "DISTILL.TEACHER.WEIGHTS", out / "model_final.pth"]
+    words = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test[:2]']", *method]
+    densedist("train", "seg", "--config-file", STUDENT, "OUTPUT_DIR", tmp_path / "run", *words)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()]
+    assert any(line.get("loss_dist", 0) > 0 for line in lines)
+    assert "mIoU" in json.loads((tmp_path / "run" / "results.json").read_text())["sem_seg"]
+    densedist("export", "--weights", out, "--format", "weights", "--output-dir", tmp_path / "stock", "--images", "1")
+    stock = smp.from_pretrained(str(tmp_path / "stock" / "weights"))
+    assert type(stock) is smp.DeepLabV3
+    with pytest.raises(SystemExit):
+        densedist("import", "seg", "--output-dir", tmp_path / "other")
+    assert "want one FILE, got 0" in capsys.readouterr().err
+
+
 def test_record_says_where_it_came_from(tmp_path):
     model = Net(PSPHead, 8)
     model.pretrained.add_module("fc", torch.nn.Linear(512, 10))
@@ -118,13 +138,14 @@ def test_record_says_where_it_came_from(tmp_path):
     [
         (lambda t: t.pop("head.aspp.b0.0.weight"), {}, "its head is neither of DeepLabV3 nor of PSPNet"),
         (lambda t: t.update({"head.extra.weight": torch.zeros(1)}), {}, "1 of its .* no place here, first head.extra"),
-        (lambda t: t.pop("layer4") if "layer4" in t else t.pop("pretrained.layer4.1.bn2.weight"), {}, "do not fit"),
+        (lambda t: t.pop("pretrained.layer4.1.bn2.weight"), {}, "do not fit the model: 1 of its"),
         (lambda t: [t.pop(n) for n in list(t) if "layer3.1" in n], {}, "has stages of 2, 2, 1, 2 blocks"),
         (
             lambda t: t.update({n: x[:7] for n, x in t.items() if "head.block.4" in n}),
             {},
-            "the file has 7 classes, its",
+            "the file has 7 classes, and nothing that names them: name with --config-file",
         ),
+        (lambda t: None, {"base": "seg/data/voc.yaml"}, "the file has 19 classes, and a config with 21: name with"),
         (lambda t: None, {"form": "mmseg"}, "--form: there is no mmseg; want cirkd, torchvision"),
         (lambda t: None, {"options": {"style": "caffe"}}, "--option: cirkd has no style; want none"),
         (lambda t: None, {"overrides": ["MODEL.ARGSS.x", "1"]}, "MODEL.ARGSS"),
@@ -145,15 +166,15 @@ def test_files_that_are_no_such_checkpoint(tmp_path):
     with pytest.raises(UserError, match="there is no file"):
         import_checkpoint(TASK, str(file), tmp_path / "out")
     file.write_text("no")
-    with pytest.raises(UserError, match="w.pth (cannot be read as a checkpoint|holds more than tensors)"):
+    with pytest.raises(UserError, match=r"w.pth (cannot be read as a checkpoint|holds more than tensors)"):
         import_checkpoint(TASK, str(file), tmp_path / "out")
     torch.save({"state_dict": {"a": torch.zeros(1)}}, file)
-    with pytest.raises(UserError, match="is of no form that is known .its first tensor is a.: say which with --form"):
+    with pytest.raises(UserError, match=r"is of no form that is known .its first tensor is a.: say which with --form"):
         import_checkpoint(TASK, str(file), tmp_path / "out")
     save(fcn_resnet50(weights=None, weights_backbone=None), file)
     with pytest.raises(UserError, match="as torchvision: its head is not of DeepLabV3"):
         import_checkpoint(TASK, str(file), tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    with pytest.raises(UserError, match="--output-dir: .*full has files"):
+    with pytest.raises(UserError, match=r"--output-dir: .*full has files"):
         import_checkpoint(TASK, str(file), tmp_path / "full")
