@@ -17,7 +17,7 @@ from densedist.det.task import TASK
 from helpers.calling import complaint, densedist
 from helpers.imported import BOXES, as_if_trained, dense, differences, exact, image, imported, regions
 from helpers.mmdetection import Detector
-from helpers.tiny import DIGITS, SMALL, STUDENT
+from helpers.tiny import DIGITS, STUDENT, teach
 
 RETINANET_SIZES = [[s * 2 ** (n / 3) for n in range(3)] for s in (32, 64, 128, 256, 512)]
 KINDS = {
@@ -222,28 +222,4 @@ def test_the_command_and_a_student(tmp_path, capsys):
 
 def test_a_retinanet_teaches(tmp_path):
     imported(tmp_path, trained(kind="retinanet", classes=10).float().state_dict())
-    cfg = read_config(str(tmp_path / "0_imported" / "config.yaml"), [])
-    keys = [
-        "MODEL.BACKBONE.NAME",
-        "build_timm_retinanet_fpn_backbone",
-        "MODEL.FPN.IN_FEATURES",
-        "['res3','res4','res5']",
-    ]
-    keys += ["MODEL.RETINANET.IN_FEATURES", "['p3','p4','p5','p6','p7']"]
-    keys += ["MODEL.ANCHOR_GENERATOR.SIZES", str(cfg.MODEL.ANCHOR_GENERATOR.SIZES)]
-    keys += ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", str(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)]
-    teach(tmp_path / "student", tmp_path / "0_imported", DIGITS / "retinanet_r10_quarter.yaml", *keys)
-
-
-def teach(output, teacher, student, *overrides):
-    """Two iterations and an evaluation."""
-    keys = [
-        "DISTILL.TEACHER.CONFIG_FILE",
-        teacher / "config.yaml",
-        "DISTILL.TEACHER.WEIGHTS",
-        teacher / "model_final.pth",
-    ]
-    keys += ["SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)", "OUTPUT_DIR", output]
-    densedist("train", "det", "--config-file", student, *SMALL, *keys, *overrides)
-    assert "loss_dist" in (output / "metrics.json").read_text()
-    assert "AP" in json.loads((output / "results.json").read_text())["bbox"]
+    teach(tmp_path / "student", tmp_path / "0_imported", DIGITS / "retinanet_r10_quarter.yaml", dense=True)
