@@ -21,6 +21,7 @@ from densedist.det.importing.shapes import Source, coco_names
 
 BODY = "backbone.body."
 RETINANET = "head.classification_head.cls_logits.weight"
+VERSION_2 = {"rpn.head.conv.1.0.weight", "head.classification_head.conv.0.1.weight"}  # one of them, and no FrozenBN
 # Of the ids 0 to 90 of a detector of COCO those that no category has; 0 is the background.
 COCO_OUTPUTS, NO_CATEGORY = 91, (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 EPS = 1e-5  # of Detectron2's FrozenBN
@@ -41,11 +42,12 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     """To Detectron2's terms.
 
     Args:
-        options: "eps" of a FrozenBN: 0 in the published weights of the first versions and in what was trained on from
-            them; 1e-5 in what was trained from an ImageNet backbone. Batch norms that are not frozen have 1e-5.
+        options: "eps" of a FrozenBN, which no file has. 0: the published weights of the first versions, and what was
+            trained on from them; 1e-5: what was trained from an ImageNet backbone. "published" is 0 for a detector of
+            the published size. Batch norms that are not frozen have 1e-5.
 
     Raises:
-        UserError: another architecture.
+        UserError: another architecture, or an epsilon that has to be said.
     """
     for pattern, why in REFUSED.items():
         if found := next((name for name in foreign.tensors if re.fullmatch(pattern, name)), ""):
@@ -53,9 +55,32 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     retinanet = RETINANET in foreign.tensors
     rules = (_retinanet_rules if retinanet else _rcnn_rules)(foreign.tensors)
     tensors, left_out = rename(foreign.tensors, rules, UNUSED)
-    if options["eps"] == "0" and not any(name.endswith("num_batches_tracked") for name in foreign.tensors):
+    if _had_no_eps(foreign.tensors, options["eps"]):
         tensors = _with_eps(tensors)
     return (_convert_retinanet if retinanet else _convert_rcnn)(tensors, left_out)
+
+
+def _had_no_eps(tensors: Tensors, choice: str) -> bool:
+    """Whether the backbone's batch norms divided by the root of the variance alone.
+
+    Raises:
+        UserError: nobody has said, and the file is none of the published ones.
+    """
+    if VERSION_2 & tensors.keys() or any(name.endswith(".num_batches_tracked") for name in tensors):
+        return False  # not frozen
+    if choice != "published":
+        return choice == "0"
+    outputs = {
+        "roi_heads.box_predictor.cls_score.bias": COCO_OUTPUTS,
+        RETINANET.replace("weight", "bias"): 9 * COCO_OUTPUTS,
+    }
+    small = f"{BODY}layer3.6.conv1.weight" not in tensors  # a ResNet-50
+    if small and any(name in tensors and len(tensors[name]) == count for name, count in outputs.items()):
+        return True
+    raise UserError(
+        "the epsilon of its frozen batch norms is not in the file: give --option eps=0 if it was trained on from a "
+        "published detector of COCO, eps=1e-5 if from an ImageNet backbone"
+    )
 
 
 def _convert_rcnn(tensors: Tensors, left_out: Mapping[str, str]) -> Converted:
@@ -176,4 +201,4 @@ def _retinanet_rules(tensors: Tensors) -> list[Rule]:
     return rules
 
 
-FORM = Form("torchvision", recognizes, convert, {"eps": ("0", "1e-5")})
+FORM = Form("torchvision", recognizes, convert, {"eps": ("published", "0", "1e-5")})

@@ -93,9 +93,9 @@ def theirs_dense(model, rgb, classes):
     return {"logits": logits, "deltas": [reg.bbox_reg(reg.conv(x)) for x in maps]}
 
 
-def compare(folder, model, *overrides, state=None, classes=range(1, 5), options=None):
+def compare(folder, model, *overrides, state=None, classes=range(1, 5), eps="0"):
     """How far the imported detector is from its source."""
-    ours, cfg = imported(folder, state or model.state_dict(), *overrides, options=options)
+    ours, cfg = imported(folder, state or model.state_dict(), *overrides, options={"eps": eps})
     classes = list(classes)
     if isinstance(model, retinanet.RetinaNet):
         found = dense(ours, cfg, image(), model.anchor_generator.sizes)
@@ -116,8 +116,8 @@ def test_version_2_computes_the_same(tmp_path):
 
 def test_80_of_91_outputs(tmp_path):
     assert [n for n in range(1, 91) if n not in IDS] == list(importer.NO_CATEGORY)
-    assert exact(compare(tmp_path, rcnn(91, masks=True), classes=IDS))
-    assert exact(compare(tmp_path, dense_detector(91), classes=IDS))
+    assert exact(compare(tmp_path, rcnn(91, masks=True), classes=IDS, eps="published"))
+    assert exact(compare(tmp_path, dense_detector(91), classes=IDS, eps="published"))
     _, cfg = imported(tmp_path, dense_detector(91).state_dict())
     assert cfg.DATASETS.CLASSES == coco_names()
     assert cfg.MODEL.RETINANET.NUM_CLASSES == 80
@@ -126,8 +126,12 @@ def test_80_of_91_outputs(tmp_path):
 def test_an_epsilon_that_is_not_0(tmp_path):
     model = rcnn(5)
     overwrite_eps(model, 1e-5)
-    assert exact(compare(tmp_path, model, options={"eps": "1e-5"}))
+    assert exact(compare(tmp_path, model, eps="1e-5"))
     assert max(compare(tmp_path, model).values()) > 1e-3
+    with pytest.raises(UserError, match=r"\d.pth as torchvision: the epsilon of .* give --option eps=0 if it was"):
+        compare(tmp_path, model, eps="published")
+    stripped = {n: x for n, x in rcnn(5, version=2).state_dict().items() if not n.endswith("num_batches_tracked")}
+    assert exact(compare(tmp_path, rcnn(5, version=2), state=stripped, eps="published"))  # never frozen
 
 
 def test_the_folded_weights_are_as_good_in_float32(tmp_path):
@@ -221,7 +225,7 @@ def renamed(state, one, other):
 )
 def test_refusals(tmp_path, change, words):
     with pytest.raises(UserError) as error:
-        imported(tmp_path, change(rcnn(5, masks=True).state_dict()))
+        imported(tmp_path, change(rcnn(5, masks=True).state_dict()), options={"eps": "0"})
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -233,5 +237,5 @@ def test_an_rcnn_teaches(tmp_path):
 
 
 def test_a_retinanet_teaches(tmp_path):
-    imported(tmp_path, dense_detector(11).float().state_dict())
+    imported(tmp_path, dense_detector(11).float().state_dict(), options={"eps": "0"})
     teach(tmp_path / "student", tmp_path / "0_imported", DIGITS / "retinanet_r10_quarter.yaml", dense=True)
