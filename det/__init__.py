@@ -1,4 +1,4 @@
-"""Detection on Detectron2. Importing it registers the students, the timm backbones and the digits data."""
+"""Detection on Detectron2. Importing it registers the students, the backbones and the digits data."""
 
 from densedist import require_detectron2
 
@@ -9,6 +9,10 @@ from densedist.det.config import add_distill_config
 from densedist.det.data.sets import register_digits
 from densedist.det.default_trainer import KeepBeside
 from densedist.det.distilling import Distilling
+from densedist.det.pyramid import (
+    build_retinanet_resnet_fpn_p6_of_p5_backbone,
+    build_retinanet_resnet_fpn_plain_p7_backbone,
+)
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
 
@@ -20,6 +24,8 @@ __all__ = [
     "Distilling",
     "KeepBeside",
     "add_distill_config",
+    "build_retinanet_resnet_fpn_p6_of_p5_backbone",
+    "build_retinanet_resnet_fpn_plain_p7_backbone",
     "build_timm_fpn_backbone",
     "build_timm_retinanet_fpn_backbone",
 ]

@@ -1,5 +1,6 @@
 """Small detectors on the small digits data, from the shipped configs."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import load, saved
 from densedist.det.config import GRAMMAR
+from helpers.calling import densedist
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = CONFIGS / "det" / "digits"
@@ -45,6 +47,27 @@ def save_teacher(folder, *overrides, file=TEACHER):
         "DISTILL.TEACHER.WEIGHTS",
         str(folder / "weights.pth"),
     ]
+
+
+def teach(output, teacher, student, dense=False):
+    """Two iterations and an evaluation of a student with the teacher of a folder.
+
+    Args:
+        dense: the student gets the maps and anchors of a RetinaNet of the usual kind, as its teacher has them.
+    """
+    keys = ["DISTILL.TEACHER.CONFIG_FILE", teacher / "config.yaml"]
+    keys += ["DISTILL.TEACHER.WEIGHTS", teacher / "model_final.pth", "OUTPUT_DIR", output]
+    keys += ["SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
+    if dense:
+        anchors = load(GRAMMAR, str(teacher / "config.yaml"), []).MODEL.ANCHOR_GENERATOR
+        keys += ["MODEL.BACKBONE.NAME", "build_timm_retinanet_fpn_backbone"]
+        keys += ["MODEL.FPN.IN_FEATURES", "['res3','res4','res5']"]
+        keys += ["MODEL.RETINANET.IN_FEATURES", "['p3','p4','p5','p6','p7']"]
+        keys += ["MODEL.ANCHOR_GENERATOR.SIZES", anchors.SIZES]
+        keys += ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", anchors.ASPECT_RATIOS]
+    densedist("train", "det", "--config-file", student, *SMALL, *keys)
+    assert "loss_dist" in (output / "metrics.json").read_text()
+    assert "AP" in json.loads((output / "results.json").read_text())["bbox"]
 
 
 def batch(count=2, seed=0, size=96):
