@@ -3,6 +3,8 @@
 Equal are the logits and deltas of every part that is imported. What differs in whole inference: a Cascade Mask R-CNN
 has a mask head for each stage there and takes the mean of their masks, Detectron2 has that of the last stage; the
 scores of a cascade are the mean of the stages' probabilities here, of their logits there.
+
+All this was tried with random weights, and with none of the published files yet.
 """
 
 import re
@@ -12,7 +14,7 @@ from functools import partial
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form
 from densedist.common.importing.renaming import Rule, rename
-from densedist.det.importing.mmdetection_meta import STYLES, check_style, check_version, class_names
+from densedist.det.importing.mmdetection_meta import STYLES, VERSIONS, check_style, check_version, class_names
 from densedist.det.importing.rcnn import rcnn_config
 from densedist.det.importing.resnet import UNUSED, resnet_rules, shape
 from densedist.det.importing.retinanet import retinanet_config, size_major
@@ -41,12 +43,12 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     """To Detectron2's terms.
 
     Args:
-        options: "style", one of STYLES.
+        options: "style", one of STYLES; "version", one of VERSIONS.
 
     Raises:
         UserError: version 1, another architecture, or a style that its own config contradicts.
     """
-    check_version(foreign)
+    check_version(foreign, options["version"])
     for pattern, why in REFUSED.items():
         if found := next((name for name in foreign.tensors if re.fullmatch(pattern, name)), ""):
             raise UserError(f"{why} ({found}), which are not converted; name a detector without")
@@ -133,4 +135,4 @@ def _retinanet_rules() -> list[Rule]:
     return rules
 
 
-FORM = Form("mmdetection", recognizes, convert, {"style": tuple(STYLES)})
+FORM = Form("mmdetection", recognizes, convert, {"style": tuple(STYLES), "version": VERSIONS})

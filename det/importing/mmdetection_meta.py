@@ -36,21 +36,29 @@ STYLES: Mapping[str, Style] = {
     "pytorch-bgr": Style("BGR", [103.53, 116.28, 123.675], [57.375, 57.12, 58.395], False),
 }
 OLD_NAMES = re.compile(r"(bbox_head\.(\d\.)?(fc_cls|shared_fcs)|mask_head)\..*")
+VERSIONS = "file", "2"
 
 
-def check_version(foreign: Foreign) -> None:
+def check_version(foreign: Foreign, said: str) -> None:
     """Make sure that a file is of version 2 or 3.
 
-    Version 1 has other names of an R-CNN's heads; a RetinaNet's names are the same.
+    Version 1 has other names of an R-CNN's heads; a RetinaNet's names are the same. mmdetection's own tool that
+    upgrades a file of version 1 leaves the version in it as it was, rightly for us: the boxes and the RoIAlign of such
+    a detector stay those of version 1. But what was trained before version 2 was released may say 1, too.
+
+    Args:
+        said: one of VERSIONS: what the file says counts, or it is 2 or 3 all the same.
 
     Raises:
         UserError: it is of version 1, whose background comes first and whose boxes are a pixel wider.
     """
     version = str(foreign.meta.get("mmdet_version", ""))
-    if version.startswith(("0.", "1.")) or any(OLD_NAMES.fullmatch(name) for name in foreign.tensors):
+    old = any(OLD_NAMES.fullmatch(name) for name in foreign.tensors)
+    if old or (said == "file" and version.startswith(("0.", "1."))):
+        way_out = "" if old else "; if it is one, but of before the release, give --option version=2"
         raise UserError(
             f"mmdetection {version or '1.x'} wrote it, with the background first and boxes a pixel wider: name a "
-            "checkpoint of version 2 or 3"
+            f"checkpoint of version 2 or 3{way_out}"
         )
 
 
@@ -64,7 +72,10 @@ def check_style(meta: Mapping[str, Any], style: str) -> None:
     fitting = [name for name in STYLES if not _contradictions(text, STYLES[name])]
     if wrong := _contradictions(text, STYLES[style]):
         if not fitting:
-            raise UserError(f"its config says {wrong[0]}, which fits no style that is known: {', '.join(STYLES)}")
+            raise UserError(
+                f"its config says {wrong[0]}, which fits no style that is known ({', '.join(STYLES)}): save its "
+                "state_dict alone, and give INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD with it"
+            )
         raise UserError(f"its config says {wrong[0]}: give --option style={fitting[0]}, not {style}")
 
 

@@ -2,7 +2,10 @@
 
 Equal are the logits and deltas of every part. What differs in whole inference: torchvision rounds the corners of its
 anchors, takes an image's size over a map's, rounded down, as that map's stride, and after dropping the classes that
-COCO does not use a softmax is over 81 terms, not 91.
+COCO does not use a softmax is over 81 terms, not 91. The sizes of its RetinaNet's anchors are whole numbers, which a
+student's MODEL.ANCHOR_GENERATOR.SIZES have to be, too.
+
+All this was tried with random weights, and with none of the published files yet.
 """
 
 import re

@@ -53,13 +53,17 @@ def test_a_retinanet_computes_the_same(tmp_path, kind):
     assert exact(compare(tmp_path, trained(kind="retinanet", **kind)))
 
 
-def test_in_float32_as_every_command_loads_it(tmp_path):
-    theirs = trained(kind="cascade_mask", groups=4).float()
+@pytest.mark.parametrize("kind", ["cascade_mask", "retinanet"])
+def test_in_float32_as_every_command_loads_it(tmp_path, kind):
+    theirs = trained(kind=kind, groups=4).float()
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")  # without a nest
     import_checkpoint(TASK, str(tmp_path / "theirs.pth"), tmp_path / "ours")
     ours = load_trained(locate(str(tmp_path / "ours")))
     with torch.no_grad():
-        found = differences(regions(ours.model, ours.cfg, image()), theirs.regions(image(), BOXES))
+        if kind == "retinanet":
+            found = differences(dense(ours.model, ours.cfg, image(), RETINANET_SIZES), theirs.dense(image()))
+        else:
+            found = differences(regions(ours.model, ours.cfg, image()), theirs.regions(image(), BOXES))
     assert max(found.values()) < 1e-4
 
 
@@ -109,7 +113,9 @@ def test_published_sizes(tmp_path, kind, blocks, groups, width, resnets):
     """Without numbers: the config builds a model of these very tensors."""
     with torch.device("meta"):
         theirs = Detector(kind, blocks=blocks, groups=groups, width=width, **FULL)
-        converted = mmdetection.convert(Foreign("theirs.pth", theirs.state_dict()), {"style": "pytorch"})
+        converted = mmdetection.convert(
+            Foreign("theirs.pth", theirs.state_dict()), {"style": "pytorch", "version": "file"}
+        )
         (tmp_path / "config.yaml").write_text(json.dumps(converted.config))
         cfg = read_config(str(tmp_path / "config.yaml"), ["MODEL.DEVICE", "meta"])
         ours = build(cfg).state_dict()
@@ -117,6 +123,12 @@ def test_published_sizes(tmp_path, kind, blocks, groups, width, resnets):
     assert (node.DEPTH, node.NUM_GROUPS, node.WIDTH_PER_GROUP) == resnets
     assert {name: x.shape for name, x in ours.items()} == {n: x.shape for n, x in converted.tensors.items()}
     assert cfg.DATASETS.CLASSES == coco_names()
+
+
+def test_a_version_that_the_user_knows_better(tmp_path):
+    state, meta = trained(kind="retinanet").state_dict(), {"mmdet_version": "1.0.0+abcdefg"}
+    _, cfg = imported(tmp_path, state, meta=meta, options={"version": "2"})
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
 
 
 def test_what_is_left_out_is_written_down(tmp_path):
@@ -155,9 +167,9 @@ OTHER = TEXT.format("caffe", [102.9801, 115.9465, 122.7717], [1.0, 1.0, 1.0], Fa
     [
         ({}, {"config": CAFFE}, {}, "its config says style='caffe': give --option style=caffe, not pytorch"),
         ({}, {"cfg": BGR}, {}, "its config says to_rgb=False: give --option style=pytorch-bgr, not pytorch"),
-        ({}, {"config": OTHER}, {"style": "caffe"}, "mean=[102.9801, 115.9465, 122.7717], which fits no style that is"),
-        ({}, {"mmdet_version": "1.2.0"}, {}, "mmdetection 1.2.0 wrote it, with the background first"),
-        ({"bbox_head.fc_cls.weight": 4}, {}, {}, "mmdetection 1.x wrote it"),
+        ({}, {"config": OTHER}, {"style": "caffe"}, "122.7717], which fits no style that is known (py"),
+        ({}, {"mmdet_version": "1.2.0"}, {}, "of version 2 or 3; if it is one, but of before the release, give"),
+        ({"bbox_head.fc_cls.weight": 4}, {}, {"version": "2"}, "mmdetection 1.x wrote it, with the background first"),
         ({"backbone.layer2.0.conv2.conv_offset.weight": 4}, {}, {}, "it has deformable convolutions (backbone.layer2"),
         ({"roi_head.semantic_head.convs.0.conv.weight": 4}, {}, {}, "it is a Hybrid Task Cascade (roi_head.semantic"),
         (
@@ -176,7 +188,7 @@ OTHER = TEXT.format("caffe", [102.9801, 115.9465, 122.7717], [1.0, 1.0, 1.0], Fa
             "no tensor that would be roi_heads.box_predictor.cls",
         ),
         ({}, {}, {"style": "tensorflow"}, "--option: style is tensorflow: want pytorch or caffe or pytorch-bgr"),
-        ({}, {}, {"eps": "0"}, "--option: mmdetection has no eps; want style"),
+        ({}, {}, {"eps": "0"}, "--option: mmdetection has no eps; want style, version"),
     ],
 )
 def test_refusals(tmp_path, change, meta, options, words):
