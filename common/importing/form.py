@@ -37,6 +37,7 @@ class Converted:
         beside: tensors of parts that a checkpoint keeps beside the model, by the part's name, as "aux_head".
         classes: how many the model tells; 0 = the config says it.
         base: a packaged config that names the classes, where they are known by their number.
+        partial: the tensors are of a part of the model, to start a training run from.
     """
 
     config: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Converted:
     beside: Mapping[str, Tensors] = field(default_factory=dict)
     classes: int = 0
     base: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True)

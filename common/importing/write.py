@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from densedist.common.config import find_config, read_file
 from densedist.common.engine.run_folder import CONFIG, FINAL
@@ -90,10 +91,15 @@ def _write(task: Task, converted: Converted, overrides: Sequence[str], base: str
     cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu"])
     if converted.classes and (count := len(cfg.DATASETS.CLASSES)) != converted.classes:
         raise UserError(_classes(converted.classes, f"a config with {count}"))
-    model = task.plain(task.load_model(cfg, str(output / FINAL), "the converted weights"), cfg)
-    wanted = set(model.state_dict())
-    if left := sorted(set(converted.tensors) - wanted):
-        raise UserError(f"the model that the config builds has no {left[0]} (and {len(left) - 1} more of its tensors)")
+    if converted.partial:
+        model: nn.Module = task.build(cfg).student
+    else:
+        model = task.plain(task.load_model(cfg, str(output / FINAL), "the converted weights"), cfg)
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if left := sorted(name for name, tensor in converted.tensors.items() if wanted.get(name) != tensor.shape):
+        raise UserError(
+            f"the model that the config builds has {len(left)} of its tensors not, or in another shape, first {left[0]}"
+        )
 
 
 def _classes(count: int, instead: str) -> str:
@@ -120,5 +126,6 @@ def _record(form: Form, foreign: Foreign, converted: Converted) -> dict[str, Any
         "sha256": sha256(Path(foreign.file).read_bytes()).hexdigest(),
         "form": form.name,
         "tensors": len(foreign.tensors),
+        "partial": converted.partial,
         "unused": dict(converted.unused),
     }

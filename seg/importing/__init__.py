@@ -2,4 +2,4 @@
 
 from densedist.seg.importing import cirkd, torchvision
 
-FORMS = (cirkd.FORM, torchvision.FORM)
+FORMS = (cirkd.FORM, cirkd.BACKBONE_FORM, torchvision.FORM)

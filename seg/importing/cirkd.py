@@ -1,6 +1,7 @@
 """Segmentation checkpoints of the DIST and CIRKD authors: DeepLabV3 and PSPNet on dilated ResNets."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -78,4 +79,24 @@ def _pooled_first(weight: Tensor) -> Tensor:
     return weight.roll(weight.shape[1] // 2, 1)
 
 
+def convert_backbone(foreign: Foreign, options: Mapping[str, str]) -> Converted:
+    """Their ResNet with a deep stem as they trained it on ImageNet: what MODEL.WEIGHTS of their networks starts from.
+
+    Raises:
+        UserError: a ResNet that has no name.
+    """
+    encoder, arguments = encoder_of(foreign.tensors, deep=True)
+    renamed, unused = rename(foreign.tensors, (*DEEP_STEM, *STAGES), {FC: "of ImageNet's classes"})
+    model = {
+        "ARCHITECTURE": "DISTDeepLabV3",
+        "ENCODER": {"NAME": encoder, "DEPTH": 5, "OUTPUT_STRIDE": 8},
+        "ARGS": dict(arguments),
+    }
+    whole = converted(renamed, unused, model | PIXELS["MODEL"], PIXELS["INPUT"], 19, CITYSCAPES)
+    return replace(whole, partial=True)
+
+
+BACKBONE_FORM = Form(
+    "cirkd_backbone", lambda foreign: {"conv3.weight", "layer4.1.bn2.weight"} <= set(foreign.tensors), convert_backbone
+)
 FORM = Form("cirkd", lambda foreign: "pretrained.layer1.0.conv1.weight" in foreign.tensors, convert)

@@ -9,7 +9,7 @@ from densedist.common.importing.form import Tensors
 
 FC = r"fc\..+"
 # By blocks of each stage, and whether they are bottlenecks.
-DEPTHS = {
+DEPTHS: Mapping[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,
     ((3, 4, 6, 3), True): 50,

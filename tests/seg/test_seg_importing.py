@@ -14,12 +14,13 @@ from densedist.seg.config import read_config
 from densedist.seg.network import load_network
 from densedist.seg.task import TASK
 from helpers.calling import densedist
-from helpers.cirkd import DeepLabHead, Net, PSPHead, randomize
-from helpers.scenes import SMALL, STUDENT
+from helpers.cirkd import DeepLabHead, Net, PSPHead, ResNet, randomize
+from helpers.scenes import CONFIGS, SMALL, STUDENT
 
 # Wide enough at stride 8 for a dilation of 36 to reach a pixel.
 SIZE = 48, 312
 CPU = ["MODEL.DEVICE", "cpu"]
+STUDENTS = CONFIGS / "cityscapes" / "pspnet_r18.yaml"
 NETS = {
     "deeplab": (DeepLabHead, 32, {}),
     "pspnet": (PSPHead, 24, {}),
@@ -102,6 +103,25 @@ def test_torchvisions_deeplabv3(tmp_path):
     assert len(names) == 21
 
 
+def test_backbone_to_start_from(tmp_path):
+    """It fills the encoder of the recipes' student, and nothing else; no complete model, and refused as one."""
+    resnet = randomize(ResNet((2, 2, 2, 2), bottleneck=False, deep=True))
+    resnet.add_module("fc", torch.nn.Linear(512, 10))
+    record = import_checkpoint(TASK, save(resnet, tmp_path / "resnet18-imagenet.pth"), tmp_path / "out")
+    assert (record["form"], record["partial"]) == ("cirkd_backbone", True)
+    file = str(tmp_path / "out" / "model_final.pth")
+    cfg = read_config(str(STUDENTS), [*CPU, "DATASETS.ROOT", "digits"])
+    student = TASK.build(cfg).student
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    TASK.load_weights(student, file, "MODEL.WEIGHTS", False)
+    changed = {name for name, tensor in student.state_dict().items() if not torch.equal(tensor, before[name])}
+    counters = {name for name in before if name.endswith("num_batches_tracked")}
+    assert changed == {name for name in before if name.startswith("encoder.")} - counters
+    assert torch.equal(student.encoder.model.bn1.running_var, resnet.bn3.running_var)
+    with pytest.raises(UserError, match="the weights do not fit the model"):
+        TASK.load_model(cfg, file, "--weights")
+
+
 def test_imported_teacher_teaches(tmp_path, capsys):
     """By the command line, on the small scenes, and written once more in stock form."""
     model = randomize(Net(DeepLabHead, 8, classes=11))
@@ -146,7 +166,7 @@ def test_record_says_where_it_came_from(tmp_path):
             "the file has 7 classes, and nothing that names them: name with --config-file",
         ),
         (lambda t: None, {"base": "seg/data/voc.yaml"}, "the file has 19 classes, and a config with 21: name with"),
-        (lambda t: None, {"form": "mmseg"}, "--form: there is no mmseg; want cirkd, torchvision"),
+        (lambda t: None, {"form": "mmseg"}, "--form: there is no mmseg; want cirkd, cirkd_backbone, torchvision"),
         (lambda t: None, {"options": {"style": "caffe"}}, "--option: cirkd has no style; want none"),
         (lambda t: None, {"overrides": ["MODEL.ARGSS.x", "1"]}, "MODEL.ARGSS"),
         (lambda t: None, {"overrides": ["SEED"]}, "overrides come as KEY VALUE pairs, but SEED has no partner"),
