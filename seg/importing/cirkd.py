@@ -96,7 +96,15 @@ def convert_backbone(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     return replace(whole, partial=True)
 
 
-BACKBONE_FORM = Form(
-    "cirkd_backbone", lambda foreign: {"conv3.weight", "layer4.1.bn2.weight"} <= set(foreign.tensors), convert_backbone
-)
-FORM = Form("cirkd", lambda foreign: "pretrained.layer1.0.conv1.weight" in foreign.tensors, convert)
+def recognizes(foreign: Foreign) -> bool:
+    """Whether the tensors have the authors' name of a backbone inside a network."""
+    return f"{BACKBONE}layer1.0.conv1.weight" in foreign.tensors
+
+
+def recognizes_backbone(foreign: Foreign) -> bool:
+    """Whether the tensors are of a ResNet by itself, with a deep stem."""
+    return {"conv3.weight", "layer4.1.bn2.weight"} <= set(foreign.tensors)
+
+
+BACKBONE_FORM = Form("cirkd_backbone", recognizes_backbone, convert_backbone)
+FORM = Form("cirkd", recognizes, convert)

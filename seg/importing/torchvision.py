@@ -41,6 +41,9 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     return converted(renamed, unused, model, {}, tensors["classifier.4.weight"].shape[0], VOC)
 
 
-FORM = Form(
-    "torchvision", lambda foreign: {"backbone.conv1.weight", "classifier.4.weight"} <= set(foreign.tensors), convert
-)
+def recognizes(foreign: Foreign) -> bool:
+    """Whether the tensors have torchvision's names of a backbone and a classifier."""
+    return {"backbone.conv1.weight", "classifier.4.weight"} <= set(foreign.tensors)
+
+
+FORM = Form("torchvision", recognizes, convert)
