@@ -7,18 +7,10 @@ from typing import Any
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Tensors
 from densedist.common.importing.renaming import Rule
+from densedist.common.importing.resnet import depth_of
 
 OURS = "backbone.bottom_up."
 NORM = "(weight|bias|running_mean|running_var)"
-
-# By the blocks of the four stages and whether these are bottlenecks.
-DEPTHS: Mapping[tuple[tuple[int, ...], bool], int] = {
-    ((2, 2, 2, 2), False): 18,
-    ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50,
-    ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
-}
 
 # Of batch norms, in any part of a detector.
 UNUSED: Mapping[str, str] = {r".*\.num_batches_tracked": "it counts the batches of the training"}
@@ -52,10 +44,9 @@ def resnet_config(tensors: Tensors, stride_in_1x1: bool) -> dict[str, Any]:
     Raises:
         UserError: a ResNet that Detectron2 cannot build.
     """
-    blocks = tuple(len(numbers(tensors, f"{OURS}res{stage}.#.conv2.weight")) for stage in range(2, 6))
+    blocks = [len(numbers(tensors, f"{OURS}res{stage}.#.conv2.weight")) for stage in range(2, 6)]
     bottleneck = f"{OURS}res2.0.conv3.weight" in tensors
-    if (depth := DEPTHS.get((blocks, bottleneck))) is None:
-        raise UserError(f"its backbone is no ResNet that is known: {blocks} blocks in layers 1 to 4")
+    depth = depth_of(blocks, bottleneck)
     grouped = shape(tensors, f"{OURS}res2.0.conv2.weight")
     last = shape(tensors, f"{OURS}res2.0.conv{3 if bottleneck else 2}.weight")[0]
     if not bottleneck and last != 64:

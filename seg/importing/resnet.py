@@ -6,16 +6,9 @@ from typing import Any
 
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Tensors
+from densedist.common.importing.resnet import depth_of
 
 FC = r"fc\..+"
-# By blocks of each stage, and whether they are bottlenecks.
-DEPTHS: Mapping[tuple[tuple[int, ...], bool], int] = {
-    ((2, 2, 2, 2), False): 18,
-    ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50,
-    ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
-}
 DEEP_BY_NAME = (50, 101, 152)  # timm has them as resnet50s and so on
 
 
@@ -31,10 +24,8 @@ def encoder_of(tensors: Tensors, deep: bool) -> tuple[str, Mapping[str, Any]]:
     """
     found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in tensors]
     blocks = {(int(m[1]), int(m[2])) for m in found if m}
-    counts = tuple(sum(stage == wanted for stage, _ in blocks) for wanted in (1, 2, 3, 4))
-    depth = DEPTHS.get((counts, "layer1.0.conv3.weight" in tensors))
-    if depth is None:
-        raise UserError(f"its backbone has stages of {', '.join(map(str, counts))} blocks, as no ResNet that is known")
+    counts = [sum(stage == wanted for stage, _ in blocks) for wanted in (1, 2, 3, 4)]
+    depth = depth_of(counts, "layer1.0.conv3.weight" in tensors)
     width = tensors["layer1.0.conv1.weight"].shape[0]
     if width != 64:
         raise UserError(f"its ResNet-{depth} begins with {width} channels, not with 64: such a one has no name in timm")

@@ -180,7 +180,7 @@ OTHER = TEXT.format("caffe", [102.9801, 115.9465, 122.7717], [1.0, 1.0, 1.0], Fa
         ),
         ({"roi_head.bbox_head.unheard_of": 4}, {}, {}, "1 of its 349 tensors have no place here, first roi_head.bbox"),
         ({"rpn_head.rpn_cls.weight": 9}, {}, {}, "its RPN has 9 anchors at each place: want 3"),
-        ({"backbone.layer4.3.conv2.weight": 9}, {}, {}, "its backbone is no ResNet that is known: (3, 4, 6, 4) blocks"),
+        ({"backbone.layer4.3.conv2.weight": 9}, {}, {}, "its backbone has stages of 3, 4, 6, 4 blocks"),
         (
             {"roi_head.bbox_head.fc_cls.weight": None},
             {},
