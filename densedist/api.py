@@ -165,10 +165,7 @@ def import_weights(
     Raises:
         UserError: a file that is unreadable, of another form or architecture; a folder that has files.
     """
-    words = as_words(overrides)
-    given = dict(zip(words[::2], words[1::2], strict=False))
-    trust = given.get("MODEL.TRUST_PICKLE", "False").lower() == "true"
-    return import_checkpoint(task_named(task), file, Path(output_dir), form, options, words, config, trust)
+    return import_checkpoint(task_named(task), file, Path(output_dir), form, options, as_words(overrides), config)
 
 
 def export(

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from densedist.common.compare.methods import NONE, TEACHER, setting, without
 from densedist.common.compare.outcome import Gain, gain
-from densedist.common.compare.report import Outcomes, interval, metric, values
+from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
 from densedist.common.config.keys import value_of
 from densedist.common.engine.locate import locate
 from densedist.common.files import write_text
@@ -102,7 +102,7 @@ def draw_teachers(outcomes: Outcomes, of_teachers: Scores, file: Path) -> None:
     axis.axhline(0, color="gray", linewidth=0.8)
     axis.set_xlabel(f"{metric(outcomes)} of the teacher, percent")
     axis.set_ylabel(f"gain of the student over {NONE}, {metric(outcomes)}")
-    axis.set_title("mean and 95 % interval of the paired gain", fontsize=10)
+    axis.set_title(f"mean and {PERCENT} interval of the paired gain", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
     if gains:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from densedist.common.importing.source import read_foreign
 from densedist.common.task import Task
 
 RECORD = "imported.json"  # where it came from
+TRUST = ("MODEL.TRUST_PICKLE", "TRUST_IMPORTS")
 
 
 def import_checkpoint(
@@ -29,16 +30,14 @@ def import_checkpoint(
     options: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     base: str = "",
-    trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Write config.yaml, model_final.pth and imported.json in output, which is then named like a run's OUTPUT_DIR.
 
     Args:
         form: a name among task.forms; empty = the one that recognizes the file.
         options: of the form.
-        overrides: KEY VALUE … that go into the config.
+        overrides: KEY VALUE … that go into the config, but for whom the user trusts: TRUST holds for this file alone.
         base: a config whose DATASETS are the teacher's, too; empty = as the number of classes says.
-        trust_pickle: see read_foreign.
 
     Returns:
         what imported.json holds.
@@ -48,13 +47,17 @@ def import_checkpoint(
     """
     if output.exists() and any(output.iterdir()):
         raise UserError(f"--output-dir: {output} has files: name a folder that is empty or not there")
-    foreign = read_foreign(file, trust_pickle)
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+    given = dict(zip(overrides[::2], overrides[1::2], strict=True))
+    trusted = {key: given.pop(key, "False").lower() == "true" for key in TRUST}
+    foreign = read_foreign(file, trusted["MODEL.TRUST_PICKLE"])
     chosen = choose(task.forms, foreign, form)
     converted = _convert(chosen, foreign, options or {})
     there = output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
-        _write(task, converted, overrides, base, output)
+        _write(task, converted, given, base, output)
         record = _record(chosen, foreign, converted)
         write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
     except BaseException:
@@ -78,7 +81,7 @@ def _convert(form: Form, foreign: Foreign, options: Mapping[str, str]) -> Conver
         raise UserError(f"{foreign.file} as {form.name}: {error}") from error
 
 
-def _write(task: Task, converted: Converted, overrides: Sequence[str], base: str, output: Path) -> None:
+def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base: str, output: Path) -> None:
     config = _with(converted.config, overrides)
     if named := base or converted.base:
         data = read_file(find_config(named, "--config-file")).get("DATASETS", {})
@@ -106,12 +109,10 @@ def _classes(count: int, instead: str) -> str:
     return f"the file has {count} classes, and {instead}: name with --config-file a config whose DATASETS.CLASSES fit"
 
 
-def _with(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The config with KEY VALUE pairs in it."""
-    if len(overrides) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+def _with(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """The config with these keys in it."""
     changed: dict[str, Any] = json.loads(json.dumps(config))
-    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+    for key, value in overrides.items():
         node = changed
         *parents, last = key.split(".")
         for parent in parents:
@@ -121,9 +122,11 @@ def _with(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 
 
 def _record(form: Form, foreign: Foreign, converted: Converted) -> dict[str, Any]:
+    with Path(foreign.file).open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
     return {
         "file": str(Path(foreign.file).resolve()),
-        "sha256": sha256(Path(foreign.file).read_bytes()).hexdigest(),
+        "sha256": digest,
         "form": form.name,
         "tensors": len(foreign.tensors),
         "partial": converted.partial,

@@ -93,7 +93,7 @@ def convert_backbone(foreign: Foreign, options: Mapping[str, str]) -> Converted:
         "ARGS": dict(arguments),
     }
     whole = converted(renamed, unused, model | PIXELS["MODEL"], PIXELS["INPUT"], 19, CITYSCAPES)
-    return replace(whole, partial=True)
+    return replace(whole, partial=True, classes=0)  # which a backbone has none of
 
 
 def recognizes(foreign: Foreign) -> bool:

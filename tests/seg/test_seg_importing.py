@@ -1,6 +1,7 @@
 """Segmentation checkpoints of other projects: the same logits from the imported model."""
 
 import json
+import pathlib
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -107,7 +108,9 @@ def test_backbone_to_start_from(tmp_path):
     """It fills the encoder of the recipes' student, and nothing else; no complete model, and refused as one."""
     resnet = randomize(ResNet((2, 2, 2, 2), bottleneck=False, deep=True))
     resnet.add_module("fc", torch.nn.Linear(512, 10))
-    record = import_checkpoint(TASK, save(resnet, tmp_path / "resnet18-imagenet.pth"), tmp_path / "out")
+    file = save(resnet, tmp_path / "resnet18-imagenet.pth")
+    record = import_checkpoint(TASK, file, tmp_path / "out")
+    import_checkpoint(TASK, file, tmp_path / "voc", base="seg/data/voc.yaml")  # for any number of classes
     assert (record["form"], record["partial"]) == ("cirkd_backbone", True)
     file = str(tmp_path / "out" / "model_final.pth")
     cfg = read_config(str(STUDENTS), [*CPU, "DATASETS.ROOT", "digits"])
@@ -179,6 +182,16 @@ def test_what_is_refused(tmp_path, change, words, wanted):
     with pytest.raises(UserError, match=wanted):
         import_checkpoint(TASK, str(tmp_path / "w.pth"), tmp_path / "out", **words)
     assert not (tmp_path / "out").exists()
+
+
+def test_trust_is_for_one_file_and_not_for_its_config(tmp_path):
+    """What the user trusts once is not what everybody trusts who is given the folder."""
+    file = save(Net(PSPHead, 8), tmp_path / "w.pth", author=pathlib.PurePosixPath("x"))
+    with pytest.raises(UserError, match=r"if you trust its origin, set MODEL.TRUST_PICKLE to True"):
+        import_checkpoint(TASK, file, tmp_path / "out")
+    words = ["MODEL.TRUST_PICKLE", "True", "TRUST_IMPORTS", "True"]
+    import_checkpoint(TASK, file, tmp_path / "out", overrides=words)
+    assert "TRUST" not in (tmp_path / "out" / "config.yaml").read_text()
 
 
 def test_files_that_are_no_such_checkpoint(tmp_path):
