@@ -19,10 +19,11 @@ from densedist.seg.data.frames import Frame, frames
 from densedist.seg.data.reading import Reader, as_sample
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
-from densedist.seg.taps import sample_at
-from densedist.seg.teacher import SegTeacher
+from densedist.seg.places import Grid, sample_at
+from densedist.seg.teacher.adapting import KEPT_MASS
+from densedist.seg.teacher.frozen import SegTeacher
 
-KEPT = ("cls_logits", "aux_logits")
+KEPT = ("cls_logits", "aux_logits", KEPT_MASS)
 
 
 class CachedTeacher(SegTeacher):
@@ -32,17 +33,24 @@ class CachedTeacher(SegTeacher):
         self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         device, maps, seen = self.model.mean.device, {}, {}
-        for name in (name for name in KEPT if name in student and name in samples[0]["teacher"]):
-            places = [_student_places(sample, student[name].shape[2:], size).to(device) for sample in samples]
+        wanted = {name: maps_.shape[2:] for name, maps_ in student.items()}
+        wanted |= dict.fromkeys(self._mass_of(student), student["cls_logits"].shape[2:])
+        for name in (name for name in KEPT if name in wanted and name in samples[0]["teacher"]):
+            places = [_student_places(sample, wanted[name], size).to(device) for sample in samples]
             found = torch.stack(
                 [
-                    sample_at(sample["teacher"][name].to(device, torch.float32), at, sample["teacher_size"])
+                    sample_at(
+                        sample["teacher"][name].to(device, torch.float32),
+                        at,
+                        Grid(sample["teacher_size"], self.model.align_corners),
+                    )
                     for sample, at in zip(samples, places, strict=True)
                 ]
             )
             seen[name] = found[:, 0].isfinite()
             maps[name] = found.nan_to_num().to(self.precision)
-        return maps, seen
+        seen.pop(KEPT_MASS, None)
+        return self._counting(maps, seen)
 
 
 def _student_places(sample: Mapping[str, Any], grid: Sequence[int], size: Sequence[int]) -> Tensor:
@@ -55,7 +63,7 @@ def _student_places(sample: Mapping[str, Any], grid: Sequence[int], size: Sequen
     y, x = (torch.linspace(0, length - 1, count) for length, count in zip(size, grid, strict=True))
     here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
     inside = (here[0] <= sample["width"] - 1) & (here[1] <= sample["height"] - 1)
-    return sample_at(sample["places"], here, (sample["height"], sample["width"])).where(inside, torch.nan)
+    return sample_at(sample["places"], here, Grid((sample["height"], sample["width"]))).where(inside, torch.nan)
 
 
 class CachedReader:
@@ -92,7 +100,7 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
     model, read = teacher.model, Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     own_order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
     pixels = model.mean.tolist(), model.std.tolist(), model.divisor, own_order
-    made_by = fingerprint(model, *pixels, teacher.precision, KEPT)
+    made_by = fingerprint(model, *pixels, teacher.precision, KEPT, *model.identity)
     seconds = 0.0
     for file, split in _files(cfg):
         whole = _Whole(teacher, read, split)

@@ -9,6 +9,7 @@ from densedist.common.config import COMMON, Grammar, Key, at_least, every, load,
 from densedist.common.config.keys import above
 from densedist.common.distill.registry import loss_keys
 from densedist.common.errors import UserError
+from densedist.seg.foreign.forms import FORMS
 from densedist.seg.labels import Classes
 
 
@@ -32,6 +33,9 @@ SEG: Mapping[str, Key] = {
     "MODEL.DEVICE": Key("cuda"),
     "MODEL.WEIGHTS": Key(""),  # to start from, or to evaluate: a checkpoint, or a folder of SMP's save_pretrained
     "MODEL.ARCHITECTURE": Key("DeepLabV3"),  # any of SMP's
+    # smp: the keys below say what it is. Others are not trained here, but teach, label and are evaluated (seg/foreign).
+    "MODEL.FORM": one_of(*FORMS),
+    "MODEL.STRIDE": at_least(1, default=32),  # of a program or function: height and width of its images are multiples
     "MODEL.ENCODER.NAME": Key("resnet18"),  # any of SMP's; "tu-…" is any of timm's
     "MODEL.ENCODER.WEIGHTS": Key(""),  # e.g. imagenet; empty = random
     "MODEL.ENCODER.DEPTH": at_least(1, default=5),
@@ -68,6 +72,14 @@ SEG: Mapping[str, Key] = {
     "TEST.WINDOW_OVERLAP": Key(0.5, lambda overlap: 0 <= overlap < 1, "a number from 0 to below 1"),
     "TEST.SAVE_LABEL_IDS": Key(False),  # predictions as labelIds PNG, as Cityscapes' server takes them
     "TEST.SAVE_OVERLAYS": Key(False),  # predictions as colors over the image
+    # What the teacher is; auto: as its config or its file says. The keys after it say what neither does.
+    "DISTILL.TEACHER.FORM": one_of("auto", *FORMS),
+    "DISTILL.TEACHER.FORMAT": Key("", lambda order: order in ("", "RGB", "BGR"), "RGB or BGR"),
+    "DISTILL.TEACHER.PIXEL_MEAN": Key([], lambda values: len(values) in (0, 3), "three numbers"),
+    "DISTILL.TEACHER.PIXEL_STD": Key([], lambda values: len(values) in (0, 3), "three numbers"),
+    "DISTILL.TEACHER.STRIDE": at_least(0, default=0, words="0 (not said) or more"),
+    # A pixel teaches only where the teacher gives its classes with a counterpart this much of its probability.
+    "DISTILL.TEACHER.KEPT_MASS": Key(0.5, lambda mass: 0 <= mass <= 1, "a number from 0 to 1"),
     "DISTILL.IGNORED_PIXELS": Key(True),  # distill also on pixels that the label ignores, as the authors do
 }
 

@@ -34,7 +34,7 @@ from densedist.seg.data.reading import Reader
 from densedist.seg.deployed import Deployed, without_adaptive_pools
 from densedist.seg.dist_networks import stock
 from densedist.seg.labels import Classes
-from densedist.seg.models import Trained, load_trained
+from densedist.seg.models import Trained, load_trained, smp_network
 from densedist.seg.network import Network
 from densedist.seg.verification import Run, compare
 
@@ -62,6 +62,7 @@ def export(
     """
     # What is traced on a GPU may keep its number.
     trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
+    smp_network(trained.model)  # nothing else can be written
     samples = _samples(trained.cfg, folder, images)
     output.mkdir(parents=True, exist_ok=True)
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
@@ -109,7 +110,7 @@ def _describe_graph(trained: Trained) -> Description:
 
 def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
     """SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
-    network, folder = trained.model.network, output / "weights"
+    network, folder = smp_network(trained.model), output / "weights"
     plain = stock(network.smp)
     plain.save_pretrained(folder)
     read: Callable[..., SegmentationModel] = type(plain).from_pretrained
@@ -161,7 +162,7 @@ def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run
 
 def _deployed(trained: Trained) -> Deployed:
     # A copy, as exporters want weights in the usual order of channels.
-    network = deepcopy(trained.model.network).to(memory_format=torch.contiguous_format)
+    network = deepcopy(smp_network(trained.model)).to(memory_format=torch.contiguous_format)
     return Deployed(network).eval().requires_grad_(False)
 
 

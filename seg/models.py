@@ -15,7 +15,10 @@ from densedist.common.errors import UserError
 from densedist.common.task import Trainee
 from densedist.seg.cache import CachedTeacher
 from densedist.seg.config import load_config, without_distillation
+from densedist.seg.dense import DenseModel
 from densedist.seg.dist_networks import stock
+from densedist.seg.foreign.forms import SMP
+from densedist.seg.foreign.load import load_foreign
 from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
 from densedist.seg.network import Network, build_network, load_network
@@ -27,7 +30,7 @@ from densedist.seg.teacher import SegTeacher, load_teacher
 def build_trainee(cfg: CfgNode) -> Trainee:
     """The student of cfg, with its teacher if it has one."""
     model = build_segmenter(cfg)
-    network, distillation = model.network, model.distillation
+    network, distillation = smp_network(model), model.distillation
     beside: dict[str, Any] = {} if network.aux_head is None else {"aux_head": network.aux_head}
     if distillation is not None and distillation.distiller.adapters:
         beside["adapters"] = distillation.distiller.adapters
@@ -45,7 +48,7 @@ def build_segmenter(cfg: CfgNode) -> Segmenter:
     return wrap(network, cfg, _distillation(cfg, network))
 
 
-def wrap(network: Network, cfg: CfgNode, distillation: Distillation[SegTeacher] | None = None) -> Segmenter:
+def wrap(network: DenseModel, cfg: CfgNode, distillation: Distillation[SegTeacher] | None = None) -> Segmenter:
     """The network with the losses and the inference of cfg."""
     if cfg.MODEL.SYNC_BN:
         synchronize_batch_norm(network)
@@ -66,14 +69,15 @@ def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | 
     teacher = load_teacher(cfg, CachedTeacher if cfg.DISTILL.TEACHER.CACHE else SegTeacher)
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
-    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps, bool(cfg.DISTILL.TEACHER.CACHE)))
+    cached = bool(cfg.DISTILL.TEACHER.CACHE)
+    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps, cached, teacher.classes))
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
     """The student of cfg without distillation, with trained weights, in eval mode.
 
     Args:
-        weights: a checkpoint, or a folder of SMP's save_pretrained.
+        weights: a checkpoint, or a folder of SMP's save_pretrained; or what MODEL.FORM says.
         key: what names the weights, for messages.
 
     Raises:
@@ -82,12 +86,32 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
     if not weights:
         raise UserError(f"{key} is empty: give the trained model's weights")
     plain = without_distillation(cfg)
-    return wrap(load_network(plain, weights, key), plain).eval()
+    network: DenseModel
+    if plain.MODEL.FORM == SMP:
+        network = load_network(plain, weights, key)
+    else:
+        network = load_foreign(plain, weights, key, plain.INPUT.CROP_SIZE)
+        if network.class_count != (count := len(Classes.of(cfg))):
+            raise UserError(f"{key}: {weights} tells {network.class_count} classes, DATASETS.CLASSES {count}")
+    return wrap(network, plain).eval()
 
 
 def smp_model(model: Segmenter, _: CfgNode) -> SegmentationModel:
     """What users of SMP know: without normalization, padding and losses."""
-    return stock(model.network.smp)
+    return stock(smp_network(model).smp)
+
+
+def smp_network(model: Segmenter) -> Network:
+    """The network of a model that SMP builds.
+
+    Raises:
+        UserError: another library or program is what it runs.
+    """
+    if not isinstance(model.network, Network):
+        raise UserError(
+            "MODEL.FORM is not smp: such a model teaches, labels and is evaluated, but is not trained or exported"
+        )
+    return model.network
 
 
 @dataclass(frozen=True)

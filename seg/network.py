@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import ImageList
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
@@ -15,6 +14,8 @@ from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
 from densedist.common.modules import record
 from densedist.seg.architectures import build_smp, count_classes, read_smp_folder
+from densedist.seg.dense import DenseModel
+from densedist.seg.foreign.forms import SMP
 from densedist.seg.labels import Classes
 from densedist.seg.sizes import divisor
 
@@ -38,17 +39,14 @@ class FCNHead(nn.Sequential):
         )
 
 
-class Network(nn.Module):
+class Network(DenseModel):
     """An SMP model behind its own normalization.
 
     Args:
         smp: gives logits at its own resolution (built with upsampling=1 where it knows that argument).
-        pixel_mean, pixel_std: of each channel, for pixels of 0 to 255.
+        pixel_mean, pixel_std: see DenseModel.
         aux_head: on the last encoder stage but one, e.g. layer3 of a ResNet.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -57,26 +55,15 @@ class Network(nn.Module):
         pixel_std: Sequence[float],
         aux_head: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(pixel_mean, pixel_std)
         self.smp, self.aux_head = smp, aux_head
-        self.register_buffer("mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        self.feature_channels, self.gives_aux = smp.encoder.out_channels[-1], aux_head is not None
         # Channels last: the same values to rounding, faster on CPU and GPU.
         self.to(memory_format=torch.channels_last)
 
     @property
     def divisor(self) -> int:
-        """What height and width of a batch are multiples of."""
         return divisor(self.smp)
-
-    def preprocess(self, images: Sequence[Tensor]) -> Tensor:
-        """Raw images (3, H, W), 0 to 255, normalized and padded with 0, bottom and right, to one batch.
-
-        Height and width of the batch are those of the largest image, made multiples of the divisor.
-        """
-        normalized = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
-        batch = ImageList.from_tensors(normalized, self.divisor).tensor
-        return batch.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """Taps for a preprocessed batch (N, 3, H, W).
@@ -99,8 +86,12 @@ def build_network(cfg: CfgNode) -> Network:
     """The network of MODEL.*, on MODEL.DEVICE.
 
     Raises:
-        UserError: what SMP cannot build, or encoder weights that cannot be fetched.
+        UserError: what SMP cannot build, or encoder weights that cannot be fetched; or MODEL.FORM is not SMP's.
     """
+    if cfg.MODEL.FORM != SMP:
+        raise UserError(
+            f"MODEL.FORM is {cfg.MODEL.FORM}: such a model can teach, but a student is SMP's: set it to {SMP}"
+        )
     return _wrap(build_smp(cfg), cfg)
 
 

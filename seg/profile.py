@@ -10,9 +10,11 @@ from torch import Tensor
 
 from densedist.common.benchmark.inference import Size, Subject
 from densedist.common.engine.locate import Weights, locate_teacher
+from densedist.common.errors import UserError
 from densedist.seg.config import load_config
 from densedist.seg.deployed import Deployed
-from densedist.seg.models import load_trained
+from densedist.seg.foreign.forms import SMP, recognize
+from densedist.seg.models import load_trained, smp_network
 
 
 def load_subjects(
@@ -34,7 +36,7 @@ def load_subjects(
     subjects = []
     for name, files in sides.items():
         trained = load_trained(files, [*(overrides if name == "student" else []), "MODEL.DEVICE", device])
-        subjects.append(Subject(name, Deployed(trained.model.network).eval(), partial(_batch, device)))
+        subjects.append(Subject(name, Deployed(smp_network(trained.model)).eval(), partial(_batch, device)))
     height, width = cfg.INPUT.CROP_SIZE
     return subjects, (height, width), "random images; logits of their size"
 
@@ -42,6 +44,10 @@ def load_subjects(
 def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None:
     """As locate_teacher; a folder of SMP's save_pretrained needs no config but the student's."""
     weights = given or cfg.DISTILL.TEACHER.WEIGHTS
+    if (form := recognize(weights)) != SMP:
+        raise UserError(
+            f"--teacher: {weights} is a teacher of the form {form}, which is not measured: give --teacher none"
+        )
     if (Path(weights) / "config.json").is_file() and (given or not cfg.DISTILL.TEACHER.CONFIG_FILE):
         return Weights(weights, student.config, student.own, "--teacher")
     return locate_teacher(cfg.DISTILL.TEACHER, given)

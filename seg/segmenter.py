@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from densedist.common.distill.distillation import Distillation
 from densedist.common.distill.taps import Taps
 from densedist.common.distributed import mean_over_processes
+from densedist.seg.dense import DenseModel
 from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
-from densedist.seg.network import Network
-from densedist.seg.taps import CLASS_LOGITS, nearest, resize, taps
+from densedist.seg.places import nearest, resize
+from densedist.seg.taps import CLASS_LOGITS, taps
 from densedist.seg.teacher import SegTeacher
 
 
@@ -22,7 +23,7 @@ class Segmenter(nn.Module):
     """A network with its training losses: cross entropy, that of the auxiliary head, and distillation.
 
     Args:
-        network: the student.
+        network: the student, an SMP model; or any other, to predict.
         inference: how an image is predicted.
         class_weights: of the cross entropy, one for each class; empty = all 1.
         aux_weight: weight of the auxiliary head's cross entropy.
@@ -34,7 +35,7 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        network: Network,
+        network: DenseModel,
         inference: Inference,
         class_weights: Sequence[float] = (),
         aux_weight: float = 0.4,
@@ -112,7 +113,7 @@ class Segmenter(nn.Module):
     def logits(self, image: Tensor) -> Tensor:
         """Logits (K, H, W) of a raw image (3, H, W)."""
         batch = self.network.preprocess([image])
-        logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:])
+        logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:], self.network.align_corners)
         return logits[0, :, : image.shape[1], : image.shape[2]]
 
 

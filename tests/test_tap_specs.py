@@ -12,7 +12,8 @@ from densedist.common.distill.registry import LOSSES
 from densedist.common.errors import UserError
 from densedist.seg.labels import Classes
 from densedist.seg.models import build_segmenter
-from densedist.seg.taps import nearest, tap_specs, taps
+from densedist.seg.places import nearest
+from densedist.seg.taps import tap_specs, taps
 from helpers import scenes, tiny
 
 RETINANET = (tiny.DIGITS / "retinanet_r10_quarter.yaml", tiny.DIGITS / "retinanet_r10t.yaml")

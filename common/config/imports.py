@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from densedist.common.errors import UserError, one_line
 
@@ -50,12 +51,27 @@ def import_all(names: Sequence[str], source: str, trusted: bool) -> None:
         _remember(known | {_origin(name, source) for name in names})
 
 
+def imported(module: str, names: Sequence[str]) -> ModuleType | None:
+    """The module of that name, where IMPORTS named it or a file of that name, and import_all has imported it."""
+    for name in names:
+        if name == module:
+            return sys.modules.get(name)
+        if name.endswith(".py") and _module_name(Path(name)) == module:
+            path = str(Path(name).resolve())
+            return next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == path), None)
+    return None
+
+
+def _module_name(file: Path) -> str:
+    return re.sub(r"\W", "_", file.stem)
+
+
 def _import(name: str) -> None:
     if not name.endswith(".py"):
         importlib.import_module(name)
         return
     path = Path(name).resolve()
-    module = re.sub(r"\W", "_", path.stem)
+    module = _module_name(path)
     if _taken(module, path):
         module += f"_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module in sys.modules:

@@ -76,12 +76,9 @@ def load(
     _import(loaded, path, dict(pairs), own)
     cfg = grammar.config()
     if path:
-        with _refusing_in_one_line(cfg, path):
-            node = CfgNode(loaded)
-            if node.setdefault("VERSION", cfg.VERSION) != cfg.VERSION:
-                raise UserError(f"{path}: VERSION {node.VERSION} is too old: want {cfg.VERSION}")
-            _ints_to_floats(node, cfg)
-            cfg.merge_from_other_cfg(node)
+        if (version := loaded.setdefault("VERSION", cfg.VERSION)) != cfg.VERSION:
+            raise UserError(f"{path}: VERSION {version} is too old: want {cfg.VERSION}")
+        merge(cfg, loaded, path)
     for name, value in pairs:
         with _refusing_in_one_line(cfg, "the command line"):
             _allow_new(cfg, name)
@@ -92,6 +89,21 @@ def load(
         cfg.MODEL.DEVICE = "cpu"
     check_values(cfg, grammar.keys())
     return cfg
+
+
+def merge(cfg: CfgNode, given: Mapping[str, Any], source: str) -> None:
+    """Put plain data into a config, in place.
+
+    Args:
+        source: where they come from, for messages.
+
+    Raises:
+        UserError: an unknown key, or a wrong type.
+    """
+    with _refusing_in_one_line(cfg, source):
+        node = CfgNode(dict(given))
+        _ints_to_floats(node, cfg)
+        cfg.merge_from_other_cfg(node)
 
 
 def saved(cfg: CfgNode) -> str:

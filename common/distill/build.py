@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from detectron2.config import CfgNode
 from torch import nn
 
+from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.distiller import Distiller, Term
 from densedist.common.distill.registry import LOSSES, LossSpec
 from densedist.common.distill.schedule import LossWeightSchedule
@@ -18,12 +19,19 @@ def is_on(distill: CfgNode) -> bool:
     return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)
 
 
-def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs, logits_only: bool = False) -> Distiller:
+def build_distiller(
+    cfg: CfgNode,
+    student: TapSpecs,
+    teacher: TapSpecs,
+    logits_only: bool = False,
+    classes: ClassMap | None = None,
+) -> Distiller:
     """The losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
 
     Args:
         student, teacher: what both sides can give.
         logits_only: a cache gives the teacher's class logits alone.
+        classes: which of the student's classes a teacher of others knows.
 
     Raises:
         UserError: a loss on a tap that the pair does not have, or that the loss does not accept.
@@ -49,11 +57,21 @@ def build_distiller(cfg: CfgNode, student: TapSpecs, teacher: TapSpecs, logits_o
                 factor * keys.WEIGHT,
                 spec.make(keys, student[tap], cfg.DISTILL.SYNC),
                 spec,
+                None if classes is None or student[tap].activation is None else _kept(classes, student[tap]),
             )
             terms.append(term)
             if _adapts(spec, student[tap], teacher[tap]):
                 adapters[term.name] = adapters_between(student[tap], teacher[tap])
     return Distiller(terms, adapters, LossWeightSchedule.of(cfg))
+
+
+def _kept(classes: ClassMap, tap: TapSpec) -> tuple[int, ...] | None:
+    """The columns of class logits that are compared; None for all."""
+    if len(classes.kept) == classes.columns:
+        return None
+    times, background = divmod(tap.channels[0], classes.columns)
+    # Of a softmax the background comes last; sigmoids have none, but may have all classes for each anchor.
+    return classes.with_background(0).kept if background else classes.tiled(times, 0).kept
 
 
 def adapters_between(student: TapSpec, teacher: TapSpec) -> nn.ModuleList:

@@ -14,13 +14,18 @@ from densedist.common.distill.taps import Taps
 
 @dataclass(frozen=True)
 class Term:
-    """weight · loss(student tap, teacher tap), summed over the tensors of the tap."""
+    """weight · loss(student tap, teacher tap), summed over the tensors of the tap.
+
+    Args:
+        columns: of the tap's tensors, those that are compared; None = all.
+    """
 
     name: str
     tap: str
     weight: float
     loss: nn.Module
     spec: LossSpec
+    columns: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.weight}·{self.name}({self.tap})"
@@ -85,6 +90,8 @@ class Distiller(nn.Module):
     def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps) -> Tensor:
         ours, theirs = student[term.tap], teacher[term.tap]
         masks = valid.get(term.tap) if term.spec.logits else None
+        if term.columns is not None:
+            ours, theirs = ([x[:, list(term.columns)] for x in side] for side in (ours, theirs))
         if term.name in self.adapters:
             adapters = list(self.adapters[term.name].children())
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -40,7 +41,7 @@ class Teacher(Generic[M]):
     def alone(self) -> Iterator[None]:
         """Without gradients and in its own precision, whatever the student's is."""
         # Not inference_mode: autograd refuses to save such tensors, which losses on the taps need.
-        device = next(self.model.parameters()).device.type
+        device = next(chain(self.model.parameters(), self.model.buffers())).device.type
         with torch.no_grad(), torch.autocast(device, enabled=False):
             yield
 

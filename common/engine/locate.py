@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from densedist.common.config.files import find_config
 from densedist.common.engine.run_folder import CONFIG, FINAL
 from densedist.common.errors import UserError
+from densedist.common.foreign import NAME
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
         node.WEIGHTS, node.CONFIG_FILE = found.file, found.config
     elif not node.WEIGHTS:
         return None
-    elif "://" not in node.WEIGHTS and not Path(node.WEIGHTS).exists():
+    elif not ("://" in node.WEIGHTS or NAME.fullmatch(node.WEIGHTS) or Path(node.WEIGHTS).exists()):
         logger.warning(f"without its teacher, whose weights {node.WEIGHTS} are not there: --teacher names another")
         return None
     node.PRECISION, node.CACHE = "float32", ""

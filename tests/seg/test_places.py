@@ -9,8 +9,9 @@ from densedist.common.distill.build import build_distiller
 from densedist.common.distill.distillation import Distillation
 from densedist.seg.inference import Inference
 from densedist.seg.network import Network
+from densedist.seg.places import Grid, resize, resize_at
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.taps import resize, resize_at, tap_specs
+from densedist.seg.taps import tap_specs
 from densedist.seg.teacher import SegTeacher
 from densedist.seg.visualize import relations_of
 from helpers.scenes import STUDENT, batch, config
@@ -85,7 +86,7 @@ def test_half_precision_is_rounded_once():
 def test_far_places_are_exact_where_float16_has_no_number_for_them():
     """The map is of 4096 places; it holds 1 at the even ones, so that a place off by one would show."""
     maps = (torch.arange(4096) % 2 == 0).half().expand(1, 1, 1, 4096)
-    seen = resize_at(maps, (1, 4095), (1, 4096), (1, 4095))
+    seen = resize_at(maps, (1, 4095), Grid((1, 4096)), (1, 4095))
     assert torch.equal(seen, maps[..., :4095])
 
 
@@ -93,20 +94,20 @@ def test_far_places_are_exact_where_float16_has_no_number_for_them():
 @pytest.mark.parametrize("size", [(8, 12), (3, 5), (1, 1), (21, 30)])
 def test_batches_of_one_size_are_resized_as_ever(dtype, size):
     maps = torch.randn(2, 3, 8, 12).to(dtype)
-    assert torch.equal(resize_at(maps, size, (64, 96), (64, 96)), resize(maps, size))
+    assert torch.equal(resize_at(maps, size, Grid((64, 96)), (64, 96)), resize(maps, size))
 
 
 @pytest.mark.parametrize("size", [(8, 12), (3, 5), (1, 1), (21, 30)])
 def test_bilinear_is_pytorchs(size):
     """The formula for batches of different sizes, on batches that hardly differ."""
     maps = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
-    hardly = resize_at(maps, size, (10**7, 10**7), (10**7 + 1, 10**7 + 1))
+    hardly = resize_at(maps, size, Grid((10**7, 10**7)), (10**7 + 1, 10**7 + 1))
     torch.testing.assert_close(hardly, resize(maps, size), rtol=0, atol=1e-4)
 
 
 def test_map_of_one_place_is_everywhere_the_same():
     one = torch.full((1, 1, 1, 1), 3.0)
-    assert torch.equal(resize_at(one, (2, 4), (32, 32), (16, 16)), one.expand(1, 1, 2, 4))
+    assert torch.equal(resize_at(one, (2, 4), Grid((32, 32)), (16, 16)), one.expand(1, 1, 2, 4))
 
 
 def test_training_sees_no_difference_between_models_that_know_the_place():

@@ -16,7 +16,7 @@ from densedist.seg.config import read_config
 from densedist.seg.labels import IGNORE
 from densedist.seg.models import build_segmenter
 from densedist.seg.network import load_network
-from densedist.seg.taps import nearest, resize
+from densedist.seg.places import nearest, resize
 from densedist.seg.teacher import load_teacher
 from helpers.scenes import CONFIGS, STUDENT, batch, config, save_teacher
 

@@ -1,0 +1,58 @@
+"""Several teachers of one student: DISTILL.TEACHER, and those of its MORE."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from densedist.common.config.keys import value_of
+from densedist.common.config.load import Grammar, merge
+from densedist.common.distill.classes import ClassMap
+from densedist.common.errors import UserError
+
+TEACHER = "DISTILL.TEACHER"
+# What holds for all of them together.
+SHARED = ("PRECISION", "CACHE", "CACHE_MAPS_GB", "KEPT_MASS", "MORE")
+
+
+def one_by_one(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
+    """For each teacher the student's config as it would be with that teacher alone, the first one first.
+
+    Raises:
+        UserError: an entry of MORE with a key that is not one of a teacher's, or a wrong value.
+    """
+    node = value_of(student_cfg, TEACHER)
+    return [_with(student_cfg, node, {}), *(_with(student_cfg, _fresh(node, grammar), more) for more in node.MORE)]
+
+
+def _fresh(node: CfgNode, grammar: Grammar) -> CfgNode:
+    """A teacher's keys with their defaults, but for what is shared."""
+    fresh = value_of(grammar.config(), TEACHER)
+    for name in SHARED:
+        if name in fresh:
+            fresh[name] = node[name]
+    return fresh
+
+
+def _with(student_cfg: CfgNode, node: CfgNode, more: Mapping[str, Any]) -> CfgNode:
+    cfg = student_cfg.clone()
+    cfg.defrost()
+    cfg.DISTILL.TEACHER = node.clone()
+    cfg.DISTILL.TEACHER.defrost()
+    cfg.DISTILL.TEACHER.MORE = []
+    if wrong := [name for name in more if name in SHARED]:
+        raise UserError(f"{TEACHER}.MORE: {wrong[0]} is for all teachers together: set it in {TEACHER} itself")
+    merge(cfg, {"DISTILL": {"TEACHER": dict(more)}}, f"{TEACHER}.MORE")
+    return cfg
+
+
+def same_kept(maps: list[ClassMap | None]) -> ClassMap | None:
+    """The one class map that says which of the student's classes all teachers know.
+
+    Raises:
+        UserError: they know different ones.
+    """
+    kept = [None if m is None or len(m.kept) == m.columns else m.kept for m in maps]
+    if any(k != kept[0] for k in kept):
+        raise UserError(f"{TEACHER}.MORE: the teachers know different classes of the student's: want the same ones")
+    return maps[0]

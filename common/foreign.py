@@ -1,0 +1,30 @@
+"""A function of one's own that makes a model: "module:function"."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from densedist.common.config.imports import imported
+from densedist.common.errors import UserError, one_line
+
+NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def call(name: str, imports: Sequence[str], key: str) -> Any:
+    """What the function of a name "module:function" returns.
+
+    Args:
+        imports: IMPORTS of the config, which has to name its module, or the file: so it is one that the user trusts.
+        key: what names it, for messages.
+
+    Raises:
+        UserError: no such module or function, or one that fails.
+    """
+    module, _, function = name.partition(":")
+    found = getattr(imported(module, imports), function, None)
+    if not callable(found):
+        raise UserError(f"{key}: there is no function {name}: name its module, or its .py file, in IMPORTS")
+    try:
+        return found()
+    except Exception as error:  # it is somebody's code
+        raise UserError(f"{key}: {name} fails: {one_line(error)}") from error

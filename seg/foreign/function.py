@@ -1,0 +1,32 @@
+"""A network that a function of one's own makes: "module:function"."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from densedist.seg.dense import DenseModel
+
+
+class FunctionModel(DenseModel):
+    """Any module behind a normalization.
+
+    Args:
+        model: gives for a batch (N, 3, H, W) logits (N, K, h, w), or these by name: "cls_logits", and if it likes
+            "aux_logits" and "features" (N, C, h, w).
+        pixel_mean, pixel_std: see DenseModel.
+        stride: what height and width of its images are multiples of.
+    """
+
+    align_corners = False
+
+    def __init__(self, model: nn.Module, pixel_mean: Sequence[float], pixel_std: Sequence[float], stride: int) -> None:
+        super().__init__(pixel_mean, pixel_std)
+        self.model, self._stride = model, stride
+
+    @property
+    def divisor(self) -> int:
+        return self._stride
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        output = self.model(batch)
+        return dict(output) if isinstance(output, Mapping) else {"cls_logits": output}

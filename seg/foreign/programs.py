@@ -1,0 +1,114 @@
+"""The forms of programs: torch.export, TorchScript, ONNX."""
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densedist.common.errors import UserError, one_line
+from densedist.common.export import DESCRIPTION
+from densedist.seg.foreign.program import Program
+
+
+def read_torch_export(file: str, device: str, trust: bool) -> Program:
+    """A .pt2 of torch.export.save."""
+    extra = {DESCRIPTION: ""}
+    program = torch.export.load(file, extra_files=extra)
+    module = program.module().to(device)
+    description = json.loads(extra[DESCRIPTION] or "{}")
+    return Program(lambda images: _first(module(images)), _digest(file), _is_raw(description), description)
+
+
+def read_torchscript(file: str, device: str, trust: bool) -> Program:
+    """A file of torch.jit.save.
+
+    Raises:
+        UserError: it is not trusted, as it may run any program.
+    """
+    if not trust:
+        raise UserError(
+            "a TorchScript file can run any program that its author hid in it; if you trust its origin, set "
+            "MODEL.TRUST_PICKLE to True"
+        )
+    module = torch.jit.load(file, map_location=device).eval()
+    return Program(lambda images: _first(module(images)), _digest(file))
+
+
+def read_onnx(file: str, device: str, trust: bool) -> Program:
+    """An .onnx file, run by onnxruntime: on a GPU where its package has the provider for it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("the package onnxruntime is missing: install it by pip install 'dense-dist[export]'") from error
+    wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(file, providers=[*providers, "CPUExecutionProvider"])
+    (image, *more), output = session.get_inputs(), session.get_outputs()[0].name
+    if more:
+        raise UserError(f"it has {len(more) + 1} inputs: want one, the images")
+    description = _parsed(session.get_modelmeta().custom_metadata_map)
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run([output], {image.name: images.cpu().numpy()})
+        return torch.from_numpy(logits).to(images.device)
+
+    return Program(run, _digest(file), image.type == "tensor(uint8)", description)
+
+
+READERS: Mapping[str, Callable[[str, str, bool], Program]] = {
+    "torch_export": read_torch_export,
+    "torchscript": read_torchscript,
+    "onnx": read_onnx,
+}
+
+
+def read_program(form: str, file: str, device: str, trust: bool, key: str) -> Program:
+    """A program of a form in READERS.
+
+    Args:
+        device: it will be given images there.
+        trust: MODEL.TRUST_PICKLE.
+        key: what names the file, for messages.
+
+    Raises:
+        UserError: no such file, or one that is not to be read.
+    """
+    if not Path(file).is_file():
+        raise UserError(f"{key}: there is no file {file}")
+    try:
+        return READERS[form](file, device, trust)
+    except UserError as error:
+        raise UserError(f"{key}: {file}: {error}") from error
+    except Exception as error:  # theirs are many
+        raise UserError(f"{key}: {file} is no {form} that can be read here: {one_line(error)}") from error
+
+
+def _first(output: Any) -> Any:
+    """Of a program with several outputs the first, by torchvision's habit the one under "out"."""
+    if isinstance(output, Mapping):
+        return output["out"] if "out" in output else next(iter(output.values()))
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _is_raw(description: Mapping[str, Any]) -> bool:
+    return str(description.get("input", "")).startswith("images: uint8")
+
+
+def _parsed(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The reverse of common.export.describe_onnx."""
+    result: dict[str, Any] = {}
+    for name, text in texts.items():
+        try:
+            result[name] = json.loads(text)
+        except ValueError:
+            result[name] = text
+    return result
+
+
+def _digest(file: str) -> str:
+    with Path(file).open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,103 @@
+"""Where the places of a map lie on images, and the step from one resolution to another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from densedist.common.losses.checks import widen
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a map lies on images.
+
+    Args:
+        pixels: height and width of the batch that it is a map of.
+        corners: corner places lie on corner pixels: place i of n on pixel i·(pixels - 1) / (n - 1). Else the pixels
+            are cut into n equal parts, and a place lies in the middle of its part.
+        scale: the images were made larger by it for that batch, from pixels that are their own.
+    """
+
+    pixels: Sequence[int]
+    corners: bool = True
+    scale: float = 1.0
+
+    def index(self, pixel: Tensor, dim: int, places: int) -> Tensor:
+        """At which place, as a fraction, the images' own pixels lie; it may be beyond the map.
+
+        Args:
+            dim: 0 = vertical, 1 = horizontal.
+            places: how many the map has in that direction.
+        """
+        count = self.pixels[dim]
+        if self.scale != 1:
+            pixel = (pixel + 0.5) * self.scale - 0.5
+        if self.corners:
+            return pixel * ((places - 1) / max(count - 1, 1))
+        return (pixel + 0.5) * (places / count) - 0.5
+
+
+def resize(logits: Tensor, size: Sequence[int], corners: bool = True) -> Tensor:
+    """(N, K, h, w) -> (N, K, *size), bilinear; for two maps that lie on the same pixels in the same way.
+
+    Args:
+        corners: see Grid.
+    """
+    if logits.shape[2:] == torch.Size(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=corners)
+
+
+def resize_at(maps: Tensor, size: Sequence[int], grid: Grid, wanted: Sequence[int]) -> Tensor:
+    """(N, K, h, w) -> (N, K, *size), bilinear, for two maps of the same images padded to batches of different sizes.
+
+    Beyond the border of its batch a map has its border's values.
+
+    Args:
+        maps: as the grid says.
+        size: of the result, a map with corner places on the corner pixels of a batch of `wanted` (height, width).
+    """
+    if grid == Grid(grid.pixels) and tuple(grid.pixels) == tuple(wanted):
+        return resize(maps, size)
+    result = widen(maps)
+    for dim, places in enumerate(size):
+        # In float64 whatever the maps are in: float16 knows no place 1024.5.
+        pixel = torch.linspace(0, wanted[dim] - 1, places, dtype=torch.float64, device=maps.device)
+        result = _line(result, 2 + dim, grid.index(pixel, dim, maps.shape[2 + dim]))
+    return result.to(maps.dtype)
+
+
+def _line(maps: Tensor, dim: int, at: Tensor) -> Tensor:
+    """The maps at fractional places along one dimension."""
+    last = maps.shape[dim] - 1
+    at = at.clamp(0, last)
+    low = at.long()
+    weight = (at - low).to(maps.dtype).view(-1, *[1] * (maps.dim() - 1 - dim))
+    above = (low + 1).clamp(max=last)
+    return maps.index_select(dim, low).lerp(maps.index_select(dim, above), weight)
+
+
+def sample_at(maps: Tensor, places: Tensor, grid: Grid) -> Tensor:
+    """(C, h, w) -> (C, a, b): bilinear, at any places (2, a, b) given as x and y in pixels; NaN where a place is NaN.
+
+    Args:
+        maps: as the grid says; beyond the border they have their border's values.
+    """
+    height, width = maps.shape[1:]
+    at = torch.stack([grid.index(places[0], 1, width), grid.index(places[1], 0, height)], -1)
+    known = at.isfinite().all(-1)
+    where = (2 * at + 1) / at.new_tensor([width, height]) - 1
+    found = F.grid_sample(maps[None], where.nan_to_num()[None], padding_mode="border", align_corners=False)[0]
+    return found.where(known, torch.nan)
+
+
+def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, H, W) -> (N, *size): at each place of the smaller grid the label that lies nearest."""
+    rows, columns = (
+        torch.linspace(0, full - 1, small, device=labels.device).round().long()
+        for full, small in zip(labels.shape[1:], size, strict=True)
+    )
+    return labels[:, rows][:, :, columns]

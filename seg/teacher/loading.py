@@ -1,0 +1,154 @@
+"""From a student's config to its teacher, whatever built that: SMP, another library, a program or a function."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+from densedist.common.config import check_values, load
+from densedist.common.distill.checks import check_same_classes, check_trained
+from densedist.common.distill.classes import ClassMap, read_class_map
+from densedist.common.distill.several import one_by_one, same_kept
+from densedist.common.distill.teacher import precision
+from densedist.common.errors import UserError
+from densedist.seg.architectures import count_classes, read_smp_folder
+from densedist.seg.config import GRAMMAR, get_cfg
+from densedist.seg.dense import DenseModel
+from densedist.seg.foreign.forms import SMP, recognize
+from densedist.seg.foreign.load import load_foreign
+from densedist.seg.network import Network, load_network
+from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
+from densedist.seg.teacher.frozen import SegTeacher
+
+logger = logging.getLogger(__name__)
+KEY = "DISTILL.TEACHER.WEIGHTS"
+# Keys beside the teacher's weights, and those of a config that they stand for.
+BESIDE = {
+    "FORMAT": "INPUT.FORMAT",
+    "PIXEL_MEAN": "MODEL.PIXEL_MEAN",
+    "PIXEL_STD": "MODEL.PIXEL_STD",
+    "STRIDE": "MODEL.STRIDE",
+}
+
+
+def load_teacher(student_cfg: CfgNode, kind: type[SegTeacher] = SegTeacher) -> SegTeacher:
+    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+
+    Raises:
+        UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
+            the student's, or an unknown precision.
+    """
+    with torch.random.fork_rng():  # initial weights are overwritten; the student's run stays as without a teacher
+        found = [_one(cfg) for cfg in one_by_one(student_cfg, GRAMMAR)]
+    classes = same_kept([one.classes for one in found])
+    network, flip = found[0].network, found[0].flipped
+    if len(found) > 1:
+        network, flip = Mean([one.network for one in found], [one.flipped for one in found]), False
+    kept_mass = student_cfg.DISTILL.TEACHER.KEPT_MASS if any(one.classes for one in found) else 0.0
+    return kind(network, flip, _precision(student_cfg, network), classes, kept_mass)
+
+
+def _precision(student_cfg: CfgNode, network: DenseModel) -> torch.dtype:
+    if not network.own_precision:
+        return precision(student_cfg)
+    if (name := student_cfg.DISTILL.TEACHER.PRECISION) not in ("auto", "float32"):
+        raise UserError(
+            f"DISTILL.TEACHER.PRECISION is {name}, but a program keeps that in which it was exported: want auto"
+        )
+    return torch.float32
+
+
+@dataclass(frozen=True)
+class _One:
+    """A teacher's network, whether it wants the channels the other way round, and how its classes are the student's."""
+
+    network: DenseModel
+    flipped: bool
+    classes: ClassMap | None
+
+
+def _one(student_cfg: CfgNode) -> _One:
+    node = student_cfg.DISTILL.TEACHER
+    if not node.WEIGHTS:
+        raise UserError(f"{KEY} is empty: give the trained model's weights")
+    cfg = _config(student_cfg)
+    names = [c["name"] for c in cfg.DATASETS.CLASSES]
+    network: DenseModel
+    if cfg.MODEL.FORM != SMP:
+        network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
+        names, count = names or list(network.names), network.class_count
+        trained = getattr(network, "model", None)
+    elif node.CONFIG_FILE:
+        network = load_network(cfg, node.WEIGHTS, KEY)
+        trained, count = network.smp, len(names)
+    else:
+        network = _from_smp_folder(node.WEIGHTS, cfg)
+        trained, count = network.smp, count_classes(network.smp)
+    if names and len(names) != count:
+        raise UserError(f"{KEY}: {node.WEIGHTS} tells {count} classes, but {len(names)} are named")
+    classes = _classes(student_cfg, names, count)
+    if trained is not None:
+        check_trained(trained, f"{KEY}: {node.WEIGHTS}")
+    if node.INPUT_SCALE != 1:
+        network = Scaled(network, node.INPUT_SCALE)
+    if classes is not None:
+        network = InClasses(network, classes)
+    return _One(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT, classes)
+
+
+def _config(student_cfg: CfgNode) -> CfgNode:
+    """What says how the teacher is built and how it wants its images."""
+    node = student_cfg.DISTILL.TEACHER
+    if node.CONFIG_FILE:
+        # Where it runs and whom to trust is not for the teacher's author to say.
+        own = {"MODEL.DEVICE": student_cfg.MODEL.DEVICE, "MODEL.TRUST_PICKLE": student_cfg.MODEL.TRUST_PICKLE}
+        own |= {"TRUST_IMPORTS": student_cfg.TRUST_IMPORTS}
+        words = [str(word) for pair in own.items() for word in pair]
+        cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", own=False)
+    else:
+        cfg = get_cfg()
+        cfg.MODEL.DEVICE, cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.DEVICE, student_cfg.MODEL.TRUST_PICKLE
+        cfg.IMPORTS, cfg.MODEL.FORM = list(student_cfg.IMPORTS), recognize(node.WEIGHTS)
+    if node.FORM != "auto":
+        cfg.MODEL.FORM = node.FORM
+    for name, key in BESIDE.items():
+        if node[name]:
+            cfg.merge_from_list([key, node[name]])
+    check_values(cfg, GRAMMAR.keys())
+    return cfg
+
+
+def _from_smp_folder(weights: str, cfg: CfgNode) -> Network:
+    """Without CONFIG_FILE it is taken to want what the default config says: RGB and SMP's ImageNet normalization."""
+    if not Path(weights).is_dir():
+        raise UserError(
+            f"DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in {KEY} a folder written by "
+            "save_pretrained of SMP or transformers, a program (.pt2, .onnx, .torchscript), or module:function"
+        )
+    return Network(read_smp_folder(weights, KEY), cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD).to(cfg.MODEL.DEVICE)
+
+
+def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap | None:
+    """How the teacher's classes become the student's; None where they are the same.
+
+    Args:
+        names: of the teacher's classes; empty = unknown.
+        count: how many it has.
+    """
+    node, ours = student_cfg.DISTILL.TEACHER, [str(c["name"]) for c in student_cfg.DATASETS.CLASSES]
+    if node.CLASSES or node.MISSING_CLASSES == "leave_out":
+        known = list(names) or [str(number) for number in range(count)]
+        return read_class_map(node.CLASSES, ours, known, node.MISSING_CLASSES == "leave_out")
+    if names:
+        check_same_classes(ours, names)
+        logger.info(f"student and teacher have the same {count} classes in the same order")
+        return None
+    if len(ours) != count:
+        raise UserError(
+            f"{KEY}: the student has {len(ours)} classes, the teacher {count}: name its in DISTILL.TEACHER.CLASSES"
+        )
+    logger.info(f"{count} classes on both sides; their order is not checked, as {node.WEIGHTS} does not name them")
+    return None

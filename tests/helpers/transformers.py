@@ -1,0 +1,58 @@
+"""Small models of transformers, with random weights, in folders as their save_pretrained writes them."""
+
+import torch
+from transformers import (
+    ConvNextConfig,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+    SwinConfig,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
+)
+
+from densedist.common.benchmark.measure import as_if_trained
+
+NAMES = ["background"] + [str(number) for number in range(10)]
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
+STAGES = {"depths": [1, 1, 1, 1], "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+
+
+def segformer(labels):
+    sizes = {"hidden_sizes": [8, 16, 24, 32], "decoder_hidden_size": 16, "num_attention_heads": [1, 1, 2, 2]}
+    return SegformerForSemanticSegmentation(SegformerConfig(depths=[1, 1, 1, 1], **sizes, **labels))
+
+
+def upernet(labels):
+    backbone = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], **STAGES)
+    more = {"hidden_size": 16, "auxiliary_channels": 8, "auxiliary_in_channels": 24}
+    return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone, **more, **labels))
+
+
+def mask2former(labels):
+    backbone = SwinConfig(image_size=64, embed_dim=8, num_heads=[1, 1, 1, 1], window_size=4, **STAGES)
+    sizes = {"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "encoder_feedforward_dim": 32}
+    layers = {"num_queries": 6, "dim_feedforward": 32, "encoder_layers": 1, "decoder_layers": 2}
+    config = Mask2FormerConfig(backbone_config=backbone, num_attention_heads=2, **sizes, **layers, **labels)
+    return Mask2FormerForUniversalSegmentation(config)
+
+
+KINDS = {"segformer": segformer, "upernet": upernet, "mask2former": mask2former}
+
+
+def write(kind, folder, names=NAMES, processor=True):
+    """The model, written to the folder with a processor of its own normalization."""
+    torch.manual_seed(0)
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    model = as_if_trained(KINDS[kind](labels)).eval()
+    model.save_pretrained(folder)
+    if processor:
+        SegformerImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(folder)
+    return model
+
+
+def normalized(images):
+    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return torch.stack([(image - mean) / std for image in images])
