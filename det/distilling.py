@@ -16,10 +16,10 @@ from densedist.common.distill.build import build_distiller, is_on
 from densedist.common.distill.distillation import Distillation
 from densedist.common.distill.distiller import Distiller
 from densedist.common.distill.taps import Taps, TapSpecs
-from densedist.common.distill.teacher import Teacher
 from densedist.common.losses.checks import Activation
 from densedist.det.config import keys
 from densedist.det.taps import Levels, shared_levels
+from densedist.det.teacher import DetectorTeacher
 
 MakeDistiller = Callable[[TapSpecs, TapSpecs], Distiller]
 
@@ -46,7 +46,9 @@ class Distilling(nn.Module, ABC):
     backbone: Any
 
     @configurable
-    def __init__(self, *, teacher: Teacher | None = None, distiller: MakeDistiller | None = None, **student: Any):
+    def __init__(
+        self, *, teacher: DetectorTeacher | None = None, distiller: MakeDistiller | None = None, **student: Any
+    ):
         """
         Args:
             teacher, distiller: both or none; the latter of the tap specs of both sides.
@@ -67,8 +69,10 @@ class Distilling(nn.Module, ABC):
         if not is_on(cfg.DISTILL):
             return student
         node = cfg.DISTILL.TEACHER
-        make = partial(build_distiller, cfg, logits_only=bool(node.CACHE) and not node.CACHE_MAPS_GB)
-        return student | {"teacher": cls.load_teacher(cfg), "distiller": make}
+        teacher = cls.load_teacher(cfg)
+        boxes_only = bool(node.CACHE) and not node.CACHE_MAPS_GB
+        make = partial(build_distiller, cfg, logits_only=boxes_only, classes=teacher.classes)
+        return student | {"teacher": teacher, "distiller": make}
 
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.distillation is None or not self.training:
@@ -93,14 +97,14 @@ class Distilling(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def load_teacher(cls, cfg: CfgNode) -> Teacher:
+    def load_teacher(cls, cfg: CfgNode) -> DetectorTeacher:
         """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
 
         Raises:
             UserError: a teacher that is not there, not trained, of another kind or of other classes.
         """
 
-    def check_pair(self, teacher: Teacher) -> None:
+    def check_pair(self, teacher: DetectorTeacher) -> None:
         """Make sure that the teacher can teach this student.
 
         Raises:
@@ -108,7 +112,7 @@ class Distilling(nn.Module, ABC):
         """
 
     @abstractmethod
-    def tap_specs(self, teacher: Teacher) -> tuple[TapSpecs, TapSpecs]:
+    def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
         """What the student and what the teacher can give."""
 
     @abstractmethod

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
-from densedist.common.distill.teacher import Teacher
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
 from densedist.common.task import Trainee
@@ -19,6 +18,7 @@ from densedist.det.data.sets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
 from densedist.det.predict import predict, read_input
 from densedist.det.samples import Sample, test_samples
+from densedist.det.teacher import DetectorTeacher
 
 SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
 
@@ -50,7 +50,11 @@ def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
 
 
 def views(
-    cfg: CfgNode, model: nn.Module, teacher: Teacher | None, samples: Sequence[Sample], score: float | None = None
+    cfg: CfgNode,
+    model: nn.Module,
+    teacher: DetectorTeacher | None,
+    samples: Sequence[Sample],
+    score: float | None = None,
 ) -> list[View]:
     """What both models see in the samples; the teacher in the student's image, as when it is distilled.
 
@@ -67,7 +71,8 @@ def views(
     if teacher is not None:
         theirs = teacher.in_float32()
         turned = [ours | {"image": teacher.own_order([ours["image"]])[0]} for ours in inputs]
-        seen, theirs_least = _sure([predict(theirs, x) for x in turned], objects, score)
+        told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
+        seen, theirs_least = _sure(told, objects, score)
         rule = f"boxes with score {theirs_least:.2f} (teacher), {least:.2f} (student) or more{why}"
     return [
         View(sample.name, image, sample.objects, theirs, ours, rule)

@@ -13,17 +13,20 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
+from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
-from densedist.common.distill.teacher import Teacher, precision
+from densedist.common.distill.teacher import precision
+from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode, record
 from densedist.det import box_head
 from densedist.det.cache.boxes import BoxesRCNNTeacher
 from densedist.det.cache.maps import MapsRCNNTeacher
 from densedist.det.distilling import Distilling
-from densedist.det.models import load_teacher_model
 from densedist.det.rcnn_teacher import ROI_SAMPLES, RCNNTeacher
 from densedist.det.taps import common_extents, feature_specs, feature_taps
+from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher_model import load_teacher_model
 
 
 @dataclass(frozen=True)
@@ -79,26 +82,35 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
         kind, node = RCNNTeacher, cfg.DISTILL.TEACHER
         if node.CACHE:
             kind = MapsRCNNTeacher if node.CACHE_MAPS_GB else BoxesRCNNTeacher
-        return kind(*load_teacher_model(cfg, GeneralizedRCNN), precision(cfg), stages)
+            if node.INPUT_SCALE != 1:
+                raise UserError(
+                    "DISTILL.TEACHER.CACHE keeps what the teacher sees in images of the student's size: set "
+                    "DISTILL.TEACHER.INPUT_SCALE to 1"
+                )
+        loaded = load_teacher_model(cfg, GeneralizedRCNN)
+        return kind(loaded.model, loaded.flipped, precision(cfg), stages, loaded.classes, node.INPUT_SCALE)
 
-    def check_pair(self, teacher: Teacher) -> None:
+    def check_pair(self, teacher: DetectorTeacher) -> None:
         box_head.check(self.roi_heads)
 
-    def tap_specs(self, teacher: Teacher) -> tuple[TapSpecs, TapSpecs]:
+    def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
         calls = len(box_head.predictors(self.roi_heads))
 
-        def specs(model: GeneralizedRCNN, levels: list[str]) -> TapSpecs:
+        def specs(model: GeneralizedRCNN, levels: list[str], classes: ClassMap | None) -> TapSpecs:
             pooled = box_head.pooled_channels(model.roi_heads, model.backbone)
             activation, extra = self.class_columns(model)
-            columns = model.roi_heads.num_classes + len(extra)
+            columns = (classes.columns if classes else model.roi_heads.num_classes) + len(extra)
             return {
                 "cls_logits": TapSpec("rows", (columns,) * calls, activation),
                 "rois": TapSpec("samples", (pooled,) * calls),
                 **feature_specs(model.backbone, levels),
             }
 
+        assert isinstance(teacher, RCNNTeacher)
         ours, theirs = self.levels
-        return specs(self, ours), specs(teacher.model, theirs)
+        if teacher.scale != 1:  # its maps lie otherwise on the student's image
+            theirs = []
+        return specs(self, ours, None), specs(teacher.model, theirs, teacher.classes)
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:

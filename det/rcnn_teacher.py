@@ -8,6 +8,7 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.structures import Boxes
 from torch import Tensor
 
+from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.taps import per_image, subsample
 from densedist.det import box_head
 from densedist.det.taps import Extent, feature_taps
@@ -25,6 +26,7 @@ class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
     Args:
         model, flip_channels, precision: see common/distill/teacher.py.
         stages: of a cascade, "first" or "mean" (see det/box_head.py).
+        classes, scale: see det/teacher.py.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
         flip_channels: bool = False,
         precision: torch.dtype = torch.float32,
         stages: str = "first",
+        classes: ClassMap | None = None,
+        scale: float = 1.0,
     ) -> None:
-        super().__init__(model, flip_channels, precision)
+        super().__init__(model, flip_channels, precision, classes, scale)
         box_head.check(model.roi_heads)
         self.stages = stages
 
@@ -81,10 +85,23 @@ class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
         extents: Sequence[Extent] | None,
     ) -> dict[str, Sequence[Tensor]]:
         heads = self.model.roi_heads
+        if self.scale != 1:
+            boxes = [[Boxes(of_image.tensor * self.scale) for of_image in call] for call in boxes]
         with self.alone():
             result = dict(feature_taps(needed, maps, levels, extents))
             if "cls_logits" in needed:
-                result["cls_logits"] = [box_head.cls_logits(heads, maps, b, self.stages) for b in boxes]
+                result["cls_logits"] = [self.as_ours(box_head.cls_logits(heads, maps, b, self.stages)) for b in boxes]
             if "rois" in needed:
                 result["rois"] = [subsample(per_image(box_head.pooled(heads, maps, b)), ROI_SAMPLES) for b in boxes]
             return result
+
+    def as_ours(self, logits: Tensor) -> Tensor:
+        """Class logits (R, K+1), with sigmoids (R, K), of its classes in the student's; what the student does not know
+        is background."""
+        if self.classes is None:
+            return logits
+        heads = self.model.roi_heads
+        activation = box_head.activation(heads)
+        softmax = activation == "softmax"
+        classes = self.classes.with_background(heads.num_classes) if softmax else self.classes
+        return classes.of_teacher(logits, activation)

@@ -12,16 +12,17 @@ from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
 
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
-from densedist.common.distill.teacher import Teacher, precision
+from densedist.common.distill.teacher import precision
 from densedist.common.distributed import mean_over_processes
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
 from densedist.common.modules import record
 from densedist.det.cache.maps import MapsRetinaNetTeacher
 from densedist.det.distilling import Distilling
-from densedist.det.models import load_teacher_model
 from densedist.det.retinanet_teacher import RetinaNetTeacher
 from densedist.det.taps import feature_specs, feature_taps
+from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher_model import load_teacher_model
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,14 @@ class DistillRetinaNet(Distilling, RetinaNet):
             )
         if node.CACHE:
             kind = MapsRetinaNetTeacher
-        return kind(*load_teacher_model(cfg, RetinaNet), precision(cfg))
+        if node.INPUT_SCALE != 1:
+            raise UserError(
+                "DISTILL.TEACHER.INPUT_SCALE is for R-CNNs, as a RetinaNet's anchors would move: set it to 1"
+            )
+        loaded = load_teacher_model(cfg, RetinaNet)
+        return kind(loaded.model, loaded.flipped, precision(cfg), loaded.classes)
 
-    def check_pair(self, teacher: Teacher) -> None:
+    def check_pair(self, teacher: DetectorTeacher) -> None:
         models = self, teacher.model
         anchors, strides = (
             [value(model) for model in models]
@@ -96,9 +102,10 @@ class DistillRetinaNet(Distilling, RetinaNet):
                 f"{sizes[1]}; distillation needs the same"
             )
 
-    def tap_specs(self, teacher: Teacher) -> tuple[TapSpecs, TapSpecs]:
+    def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
         def specs(model: Any, levels: list[str]) -> TapSpecs:
-            maps = tuple(count * model.num_classes for count in model.anchor_generator.num_anchors)
+            # Of a teacher of other classes the logits come in the student's.
+            maps = tuple(count * self.num_classes for count in model.anchor_generator.num_anchors)
             rows = (self._columns(),) * len(maps)
             return {
                 "cls_logits": TapSpec("rows", rows, "sigmoid"),

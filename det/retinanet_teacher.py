@@ -48,5 +48,14 @@ class RetinaNetTeacher(DetectorTeacher[RetinaNet]):
     def _class_maps(self, features: list[Tensor]) -> list[Tensor]:
         head = self.model.head
         if isinstance(head, RetinaNetHead):
-            return [head.cls_score(head.cls_subnet(x)) for x in features]
-        return head(features)[0]  # a head of somebody's own, whole
+            maps = [head.cls_score(head.cls_subnet(x)) for x in features]
+        else:
+            maps = head(features)[0]  # a head of somebody's own, whole
+        return [self._as_ours(x) for x in maps]
+
+    def _as_ours(self, logits: Tensor) -> Tensor:
+        """Maps (N, anchors x its classes, H, W) in the student's classes."""
+        if self.classes is None:
+            return logits
+        theirs = self.model.num_classes
+        return self.classes.tiled(logits.shape[1] // theirs, theirs).of_teacher(logits, "sigmoid")

@@ -1,19 +1,40 @@
-"""What the teachers of all detectors share: a backbone that gives maps, of images or from a cache."""
+"""What the teachers of all detectors share: a backbone that gives maps, of images or from a cache; and classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import torch
+from detectron2.structures import Instances
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.teacher import Teacher
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class DetectorTeacher(Teacher[M]):
-    """A frozen detector of Detectron2 whose heads look at the maps of its backbone."""
+    """A frozen detector of Detectron2 whose heads look at the maps of its backbone.
+
+    Args:
+        model, flip_channels, precision: see common/distill/teacher.py.
+        classes: how its classes become the student's; None = they are the same.
+        scale: its images are that many times larger than the student's.
+    """
 
     model: Any
+
+    def __init__(
+        self,
+        model: M,
+        flip_channels: bool = False,
+        precision: torch.dtype = torch.float32,
+        classes: ClassMap | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(model, flip_channels, precision)
+        self.classes, self.scale = classes, scale
 
     def maps(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The backbone's maps (N, C, h, w) for a batch of samples, by name.
@@ -25,6 +46,26 @@ class DetectorTeacher(Teacher[M]):
 
     def live_maps(self, images: Sequence[Tensor]) -> dict[str, Tensor]:
         """The same for raw images (3, H, W), 0 to 255, in the student's channel order."""
-        batch = self.model.preprocess_image([{"image": image} for image in self.own_order(images)])
+        batch = self.model.preprocess_image([{"image": image} for image in self.own_images(images)])
         with self.alone():
             return self.model.backbone(batch.tensor.to(self.precision))
+
+    def own_images(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Images (3, H, W) of the student, in the teacher's channel order and size."""
+        ordered = self.own_order(images)
+        return ordered if self.scale == 1 else [_resized(image, self.scale) for image in ordered]
+
+    def in_student_classes(self, found: Instances) -> Instances:
+        """Of its predictions those of classes that the student knows, by their numbers there."""
+        if self.classes is None:
+            return found
+        numbers = {c: ours for ours, group in zip(self.classes.kept, self.classes.groups, strict=True) for c in group}
+        found = found[torch.tensor([int(c) in numbers for c in found.pred_classes], dtype=torch.bool)]
+        known = [numbers[int(c)] for c in found.pred_classes]
+        found.pred_classes = found.pred_classes.new_tensor(known)
+        return found
+
+
+def _resized(image: Tensor, scale: float) -> Tensor:
+    """The scale is taken exactly, so that a box of the one image is found at its multiple in the other."""
+    return F.interpolate(image[None].float(), scale_factor=scale, mode="bilinear", antialias=scale < 1)[0]

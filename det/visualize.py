@@ -10,7 +10,6 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.data.images import unique_names
-from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.det.data.sets import class_labels, with_only
@@ -19,6 +18,7 @@ from densedist.det.models import load_trained, read_config
 from densedist.det.pictures import overview, picture, views
 from densedist.det.predict import check_score, read_input
 from densedist.det.samples import Sample, folder_samples, test_samples
+from densedist.det.teacher import DetectorTeacher
 
 logger = logging.getLogger(__name__)
 OVERVIEW = 6  # images in overview.png
@@ -72,7 +72,7 @@ def visualize(
 
 @torch.no_grad()
 def relations_of(
-    cfg: CfgNode, kind: type[Distilling], model: nn.Module, teacher: Teacher | None, samples: Sequence[Sample]
+    cfg: CfgNode, kind: type[Distilling], model: nn.Module, teacher: DetectorTeacher | None, samples: Sequence[Sample]
 ) -> Relations:
     """The relations among a detector's classes over the samples, at DISTILL.DIST.TAU, on kind's class_rows.
 

@@ -90,16 +90,14 @@ COMMON: Mapping[str, Key] = {
     "DISTILL.TEACHER.WEIGHTS": Key(""),
     # auto: float16 on a GPU, else float32
     "DISTILL.TEACHER.PRECISION": one_of("auto", *PRECISIONS),
+    # The order of its channels, where no config of its own says it.
+    "DISTILL.TEACHER.FORMAT": Key("", lambda order: order in ("", "RGB", "BGR"), "RGB or BGR"),
     # Its images are made that many times larger, in each direction, than the student's.
     "DISTILL.TEACHER.INPUT_SCALE": above(0, 1.0),
     # {student's class: [teacher's classes]}, where they differ; classes that are not named have the same name. Of
     # programs without names the numbers are the names.
     "DISTILL.TEACHER.CLASSES": Key(CfgNode(new_allowed=True)),
     "DISTILL.TEACHER.MISSING_CLASSES": one_of("refuse", "leave_out"),  # classes that the teacher does not know
-    # More teachers, as [{CONFIG_FILE: …, WEIGHTS: …}, …]: their class probabilities are averaged.
-    "DISTILL.TEACHER.MORE": Key(
-        [], lambda nodes: all(isinstance(n, dict) for n in nodes), "groups of keys, as TEACHER"
-    ),
     # A folder: the teacher sees each training image once, whole, and its class logits are kept there (seg/cache.py, of
     # detectors their boxes or maps: det/cache).
     "DISTILL.TEACHER.CACHE": Key(""),

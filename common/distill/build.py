@@ -69,9 +69,10 @@ def _kept(classes: ClassMap, tap: TapSpec) -> tuple[int, ...] | None:
     """The columns of class logits that are compared; None for all."""
     if len(classes.kept) == classes.columns:
         return None
-    times, background = divmod(tap.channels[0], classes.columns)
-    # Of a softmax the background comes last; sigmoids have none, but may have all classes for each anchor.
-    return classes.with_background(0).kept if background else classes.tiled(times, 0).kept
+    # After a softmax's classes may come the background; sigmoids have none, but may have all classes for each anchor.
+    if tap.activation == "softmax":
+        return (*classes.kept, *range(classes.columns, tap.channels[0]))
+    return classes.tiled(tap.channels[0] // classes.columns, 0).kept
 
 
 def adapters_between(student: TapSpec, teacher: TapSpec) -> nn.ModuleList:

@@ -16,13 +16,13 @@ def check_same_classes(student: Sequence[str], teacher: Sequence[str]) -> None:
     if len(student) != len(teacher):
         raise UserError(
             f"the student has {len(student)} classes, the teacher {len(teacher)}; "
-            "distillation needs the same classes in the same order"
+            "distillation needs the same classes in the same order, or DISTILL.TEACHER.CLASSES"
         )
     for number, (ours, theirs) in enumerate(zip(student, teacher, strict=True)):
         if ours != theirs:
             raise UserError(
                 f"class {number} is {ours} in the student's data set, {theirs} in the teacher's; "
-                "distillation needs the same classes in the same order"
+                "distillation needs the same classes in the same order, or DISTILL.TEACHER.CLASSES"
             )
 
 

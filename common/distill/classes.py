@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,13 +77,13 @@ def _columns(logits: Tensor, columns: Sequence[int]) -> Tensor:
 
 
 def read_class_map(
-    given: Mapping[str, str | Sequence[str]], student: Sequence[str], teacher: Sequence[str], may_lack: bool
+    given: Mapping[str, Any], student: Sequence[str], teacher: Sequence[str], may_lack: bool
 ) -> ClassMap:
     """DISTILL.TEACHER.CLASSES: for each of the student's classes the teacher's, one or several; a class that is not
     named there has the same name on both sides.
 
     Args:
-        given: names by name.
+        given: a name, or a list of names, by name.
         student, teacher: the names of all classes, in order.
         may_lack: whether a student's class may have no counterpart.
 
@@ -94,7 +95,7 @@ def read_class_map(
     kept, groups, taken = [], [], dict[str, str]()
     for number, name in enumerate(student):
         words = given.get(name, [name] if name in teacher else [])
-        names = [words] if isinstance(words, str) else list(words)
+        names = [str(word) for word in words] if isinstance(words, (list, tuple)) else [str(words)]
         for theirs in names:
             if theirs not in teacher:
                 raise UserError(
@@ -112,6 +113,8 @@ def read_class_map(
                 f"{KEY}: {name} has no counterpart among the teacher's classes: name them, or set "
                 "DISTILL.TEACHER.MISSING_CLASSES to leave_out, which takes this class out of the losses on class logits"
             )
-    if len(kept) < 2:
-        raise UserError(f"{KEY}: {len(kept)} of the student's classes have a counterpart: want two or more")
+    if not kept:
+        raise UserError(
+            f"{KEY}: none of the student's classes has a counterpart among the teacher's: {', '.join(teacher)}"
+        )
     return ClassMap(len(student), tuple(kept), tuple(groups))

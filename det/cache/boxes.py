@@ -49,7 +49,7 @@ class BoxesRCNNTeacher(RCNNTeacher):
             torch.cat([soft_labels(rois, *of_image) for rois, of_image in zip(call, known, strict=True)])
             for call in boxes
         ]
-        return {"cls_logits": [of_call.to(self.precision) for of_call in logits]}
+        return {"cls_logits": [self.as_ours(of_call).to(self.precision) for of_call in logits]}
 
 
 def soft_labels(rois: Boxes, boxes: Tensor, logits: Tensor, background: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from detectron2.config import CfgNode
 from densedist.common.config import check_values, load
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
-from densedist.common.distill.several import one_by_one, same_kept
 from densedist.common.distill.teacher import precision
 from densedist.common.errors import UserError
 from densedist.seg.architectures import count_classes, read_smp_folder
@@ -22,6 +21,7 @@ from densedist.seg.foreign.load import load_foreign
 from densedist.seg.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
 from densedist.seg.teacher.frozen import SegTeacher
+from densedist.seg.teacher.several import one_by_one, same_kept
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
@@ -141,7 +141,10 @@ def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap
     node, ours = student_cfg.DISTILL.TEACHER, [str(c["name"]) for c in student_cfg.DATASETS.CLASSES]
     if node.CLASSES or node.MISSING_CLASSES == "leave_out":
         known = list(names) or [str(number) for number in range(count)]
-        return read_class_map(node.CLASSES, ours, known, node.MISSING_CLASSES == "leave_out")
+        found = read_class_map(node.CLASSES, ours, known, node.MISSING_CLASSES == "leave_out")
+        if len(found.kept) == 1:
+            raise UserError("DISTILL.TEACHER.CLASSES: the teacher knows one of the student's classes: want two or more")
+        return found
     if names:
         check_same_classes(ours, names)
         logger.info(f"student and teacher have the same {count} classes in the same order")

@@ -12,7 +12,7 @@ from densedist.common.errors import UserError
 
 TEACHER = "DISTILL.TEACHER"
 # What holds for all of them together.
-SHARED = ("PRECISION", "CACHE", "CACHE_MAPS_GB", "KEPT_MASS", "MORE")
+SHARED = ("PRECISION", "CACHE", "KEPT_MASS", "MORE")
 
 
 def one_by_one(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
