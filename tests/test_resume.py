@@ -60,18 +60,20 @@ def sigterm(monkeypatch):
     return at
 
 
+BF16 = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]
+EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]
+
+
 @pytest.mark.parametrize(
     ("task", "argv"),
     [
         ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True"]),
-        ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]),
-        ("seg", [*SEG, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
-        ("seg", [*SEG, "SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]),
-        ("seg", [*SEG, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
+        ("seg", [*SEG, *BF16, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
+        ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
         ("det", [*DET, "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.EMA_DECAY", "0.5"]),
         ("det", RETINANET),
     ],
-    ids=["float16", "bfloat16", "accumulation", "EMA", "no clipping, two workers", "R-CNN", "RetinaNet"],
+    ids=["float16", "bfloat16, accumulation", "EMA, no clipping, two workers", "R-CNN", "RetinaNet"],
 )
 def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, argv, sigterm, teacher):
     if task == "seg":
