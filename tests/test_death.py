@@ -74,6 +74,7 @@ def test_killed_while_it_writes_a_checkpoint(uninterrupted, tmp_path):
     assert die_and_resume(uninterrupted, tmp_path, dies_writing=(2, 0.6))
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment(uninterrupted, tmp_path):
     die_and_resume(uninterrupted, tmp_path, kill_after=random.Random(0).uniform(0, uninterrupted[3]))
 

@@ -15,7 +15,7 @@ BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 # The later ones use what the first one trains.
 RUN = ("start.md", "losses.md", "new_loss.md")
 SHORT = {"SOLVER.MAX_ITER": 2, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0, "TEST.EVAL_PERIOD": 0}
-SHORT |= {"TEST.EXAMPLES": 0}
+SHORT |= {"TEST.EXAMPLES": 0, "REHEARSAL": False}
 LESS = {
     "compare": ["--seeds", "0"],
     "tune": ["--trials", "1", "--budget", "2"],

@@ -81,7 +81,7 @@ class OneTowerNet(RetinaNet):
 class DistillOneTowerNet(DistillRetinaNet, OneTowerNet):
     stock = OneTowerNet
 '''
-SHORT = ["SOLVER.MAX_ITER", "2", "TEST.EXAMPLES", "1"]
+SHORT = ["SOLVER.MAX_ITER", "2", "TEST.EXAMPLES", "1", "REHEARSAL", "False"]
 PLAIN = ["TEST.EXAMPLES", "0"]  # no picture
 
 

@@ -10,6 +10,11 @@ from matplotlib.image import imread, imsave
 from densedist.common.report.page import write_report
 
 
+@pytest.fixture(autouse=True)
+def blank_curves():
+    """Drawn, as they are looked at here."""
+
+
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "run"

