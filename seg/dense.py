@@ -21,6 +21,7 @@ class DenseModel(nn.Module):
     own_precision = False  # whether it keeps the one that it has
     feature_channels: int | None = None  # of "features"; None = it gives none
     gives_aux = False  # "aux_logits"
+    says_pixels = False  # whether its file says mean, deviation and stride, so that no key does
     class_count = 0  # of the classes that it tells, where that has been seen
     names: tuple[str, ...] = ()  # of its classes, where it knows them itself
 

@@ -47,7 +47,7 @@ class ProgramModel(DenseModel):
         super().__init__(pixel_mean, pixel_std)
         # Not a submodule: an exported program knows no eval(), and has no weights that it shows.
         self._program, self._stride, self._source = (program,), stride, source
-        self.names = tuple(program.description.get("classes", ()))
+        self.says_pixels, self.names = program.raw, tuple(program.description.get("classes", ()))
 
     @property
     def divisor(self) -> int:

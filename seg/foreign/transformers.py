@@ -33,6 +33,7 @@ class TransformersModel(DenseModel):
         pixel_mean, pixel_std: see DenseModel.
     """
 
+    says_pixels = True
     align_corners = False  # so they bring their logits to the size of images
 
     def __init__(

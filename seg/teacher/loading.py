@@ -79,6 +79,8 @@ def _one(student_cfg: CfgNode) -> _One:
     network: DenseModel
     if cfg.MODEL.FORM != SMP:
         network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
+        if network.says_pixels and (given := [name for name in ("PIXEL_MEAN", "PIXEL_STD", "STRIDE") if node[name]]):
+            raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} says that itself: leave the key empty")
         names, count = names or list(network.names), network.class_count
         trained = getattr(network, "model", None)
     elif node.CONFIG_FILE:
@@ -111,9 +113,11 @@ def _config(student_cfg: CfgNode) -> CfgNode:
     else:
         cfg = get_cfg()
         cfg.MODEL.DEVICE, cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.DEVICE, student_cfg.MODEL.TRUST_PICKLE
-        cfg.IMPORTS, cfg.MODEL.FORM = list(student_cfg.IMPORTS), recognize(node.WEIGHTS)
+        cfg.IMPORTS = list(student_cfg.IMPORTS)
     if node.FORM != "auto":
         cfg.MODEL.FORM = node.FORM
+    elif cfg.MODEL.FORM == SMP:
+        cfg.MODEL.FORM = recognize(node.WEIGHTS)
     for name, key in BESIDE.items():
         if node[name]:
             cfg.merge_from_list([key, node[name]])

@@ -202,6 +202,7 @@ def test_own_export_wants_raw_pixels(tmp_path):
     for name in ("model.pt2", "model.onnx"):
         teacher = load_teacher(config(STUDENT, WEIGHTS, tmp_path / name))
         torch.testing.assert_close(logits_of(teacher), wanted, rtol=0, atol=1e-4)
+    refused(r"TEACHER.STRIDE: .*model.pt2 says that itself", WEIGHTS, tmp_path / "model.pt2", *PIXELS[-2:])
     with pytest.raises(UserError, match=r"INPUT.FORMAT is BGR, but DISTILL.TEACHER.WEIGHTS: .* wants RGB"):
         load_teacher(config(STUDENT, WEIGHTS, tmp_path / "model.pt2", "DISTILL.TEACHER.FORMAT", "BGR"))
 
