@@ -70,7 +70,7 @@ def views(
     rule, seen = f"boxes with score {least:.2f} or more{why}", [None] * len(samples)
     if teacher is not None:
         theirs = teacher.in_float32()
-        turned = [ours | {"image": teacher.own_order([ours["image"]])[0]} for ours in inputs]
+        turned = [ours | {"image": teacher.own_images([ours["image"]])[0]} for ours in inputs]
         told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
         seen, theirs_least = _sure(told, objects, score)
         rule = f"boxes with score {theirs_least:.2f} (teacher), {least:.2f} (student) or more{why}"

@@ -20,10 +20,10 @@ from densedist.seg.data.reading import Reader, as_sample
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
 from densedist.seg.places import Grid, sample_at
-from densedist.seg.teacher.adapting import KEPT_MASS
+from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
 from densedist.seg.teacher.frozen import SegTeacher
 
-KEPT = ("cls_logits", "aux_logits", KEPT_MASS)
+KEPT = (*LOGITS, KEPT_MASS)
 
 
 class CachedTeacher(SegTeacher):
@@ -33,7 +33,7 @@ class CachedTeacher(SegTeacher):
         self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         device, maps, seen = self.model.mean.device, {}, {}
-        wanted = {name: maps_.shape[2:] for name, maps_ in student.items()}
+        wanted = {name: of_student.shape[2:] for name, of_student in student.items()}
         wanted |= dict.fromkeys(self._mass_of(student), student["cls_logits"].shape[2:])
         for name in (name for name in KEPT if name in wanted and name in samples[0]["teacher"]):
             places = [_student_places(sample, wanted[name], size).to(device) for sample in samples]
@@ -100,7 +100,7 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
     model, read = teacher.model, Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     own_order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
     pixels = model.mean.tolist(), model.std.tolist(), model.divisor, own_order
-    made_by = fingerprint(model, *pixels, teacher.precision, KEPT, *model.identity)
+    made_by = fingerprint(model, *pixels, teacher.precision, LOGITS, *model.identity)
     seconds = 0.0
     for file, split in _files(cfg):
         whole = _Whole(teacher, read, split)

@@ -33,6 +33,7 @@ def load_foreign(cfg: CfgNode, weights: str, key: str, size: Sequence[int]) -> D
     network: DenseModel
     if node.FORM == "transformers":
         network = transformers.load(weights, key)
+        _check_format(cfg, "RGB", f"{key}: {weights}")
     elif node.FORM == "function":
         model = call(weights, cfg.IMPORTS, key)
         if not isinstance(model, nn.Module):
@@ -44,8 +45,6 @@ def load_foreign(cfg: CfgNode, weights: str, key: str, size: Sequence[int]) -> D
         network = ProgramModel(program, mean, std, 1 if program.raw else node.STRIDE, f"{key}: {weights}")
         if order := program.description.get("channels", ""):
             _check_format(cfg, order, f"{key}: {weights}")
-    if node.FORM == "transformers":
-        _check_format(cfg, "RGB", f"{key}: {weights}")
     network = network.to(node.DEVICE).eval()
     _try(network, size, f"{key}: {weights}")
     return network

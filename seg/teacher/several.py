@@ -5,7 +5,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from densedist.common.config.keys import value_of
+from densedist.common.config.keys import check_values, value_of
 from densedist.common.config.load import Grammar, merge
 from densedist.common.distill.classes import ClassMap
 from densedist.common.errors import UserError
@@ -22,7 +22,8 @@ def one_by_one(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
         UserError: an entry of MORE with a key that is not one of a teacher's, or a wrong value.
     """
     node = value_of(student_cfg, TEACHER)
-    return [_with(student_cfg, node, {}), *(_with(student_cfg, _fresh(node, grammar), more) for more in node.MORE)]
+    first = _with(student_cfg, grammar, node, {})
+    return [first, *(_with(student_cfg, grammar, _fresh(node, grammar), more) for more in node.MORE)]
 
 
 def _fresh(node: CfgNode, grammar: Grammar) -> CfgNode:
@@ -34,7 +35,7 @@ def _fresh(node: CfgNode, grammar: Grammar) -> CfgNode:
     return fresh
 
 
-def _with(student_cfg: CfgNode, node: CfgNode, more: Mapping[str, Any]) -> CfgNode:
+def _with(student_cfg: CfgNode, grammar: Grammar, node: CfgNode, more: Mapping[str, Any]) -> CfgNode:
     cfg = student_cfg.clone()
     cfg.defrost()
     cfg.DISTILL.TEACHER = node.clone()
@@ -43,6 +44,7 @@ def _with(student_cfg: CfgNode, node: CfgNode, more: Mapping[str, Any]) -> CfgNo
     if wrong := [name for name in more if name in SHARED]:
         raise UserError(f"{TEACHER}.MORE: {wrong[0]} is for all teachers together: set it in {TEACHER} itself")
     merge(cfg, {"DISTILL": {"TEACHER": dict(more)}}, f"{TEACHER}.MORE")
+    check_values(cfg, grammar.keys())
     return cfg
 
 

@@ -115,6 +115,29 @@ def test_whole_images_teach_as_live(teacher_keys, tmp_path, ignored):
         torch.testing.assert_close(cached[name], live[name], rtol=2e-3, atol=1e-4)
 
 
+def test_a_teacher_of_other_classes_teaches_as_live(tmp_path):
+    """Where it knows too little of a pixel it teaches nothing there, from a cache, too."""
+    names = ["background", *map(str, range(10)), "sky"]
+    classes = [{"name": name, "ids": [number], "color": [0, 0, number]} for number, name in enumerate(names)]
+    teacher = save_teacher(tmp_path / "teacher", "DATASETS.CLASSES", str(classes), "DATASETS.IGNORED_IDS", "[]")
+    more = ["INPUT.CROP_SIZE", [128, 128], "INPUT.SCALES", [1.0], "INPUT.RANDOM_FLIP", "none"]
+    more += ["DISTILL.TEACHER.CLASSES.0", "['0']", "DISTILL.TEACHER.KEPT_MASS", 0.93]
+    seen = []
+    for cache in (tmp_path / "kept", ""):
+        cfg = config(STUDENT, *keys(teacher, cache, *more))
+        trainee = build_trainee(cfg)
+        fill_cache(cfg, trainee)
+        batch = next(iter(training_batches(cfg)(RunPosition(0))))
+        places = {"cls_logits": torch.zeros(len(batch), 11, 16, 16)}
+        seen.append(trainee.distillation.teacher.for_batch(batch, places, (128, 128)))
+    (cached, counts), (live, counts_live) = seen
+    assert cached.keys() == live.keys() == {"cls_logits"}
+    torch.testing.assert_close(cached["cls_logits"], live["cls_logits"], rtol=2e-3, atol=1e-2)
+    share = counts_live["cls_logits"].float().mean()
+    assert 0.05 < share < 0.95
+    assert (counts["cls_logits"] == counts_live["cls_logits"]).float().mean() > 0.98  # float16 at the threshold
+
+
 def test_auxiliary_logits_are_kept_too(tmp_path):
     teacher = save_teacher(tmp_path / "teacher", "MODEL.AUX_HEAD.ENABLED", "True")
     cfg = config(STUDENT, *keys(teacher, tmp_path / "kept", "MODEL.AUX_HEAD.ENABLED", True))
