@@ -3,8 +3,6 @@
 import os
 import tempfile
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
@@ -14,6 +12,7 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 from densedist.common.benchmark import measure  # noqa: E402
 from densedist.common.data import digits  # noqa: E402
 from densedist.common.report import page  # noqa: E402
+from helpers.drawing import draw_nothing  # noqa: E402
 
 # Everything here is small: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -23,13 +22,8 @@ digits.SCENES = {"train": 12, "val": 4, "test": 4}
 
 @pytest.fixture(autouse=True)
 def blank_curves(monkeypatch):
-    """In this process: to draw a run's curves takes half of the time of a short run. Where they are looked at, the
-    module has a fixture of this name that does nothing."""
-
-    def draw(_, __, file):
-        cv2.imwrite(str(file), np.zeros((1, 1, 3), np.uint8))
-
-    monkeypatch.setattr(page, "draw_curves", draw)
+    """In this process. Where a run's curves are looked at, the module has a fixture of this name that does nothing."""
+    monkeypatch.setattr(page, "draw_curves", draw_nothing)
 
 
 @pytest.fixture(scope="session", autouse=True)

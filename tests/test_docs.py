@@ -20,7 +20,7 @@ LESS = {
     "compare": ["--seeds", "0"],
     "tune": ["--trials", "1", "--budget", "2"],
     "visualize": ["--images", "2"],
-    "export": ["--images", "2"],
+    "export": ["--images", "2", "--format", "weights"],  # test_seg_export.py has all of them
 }
 
 

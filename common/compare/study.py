@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.compare.checks import check_method, check_scores
-from densedist.common.compare.methods import expand, has_labels, switches
+from densedist.common.compare.methods import TEACHER, expand, has_labels, setting, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.picture import draw
@@ -115,6 +115,8 @@ class Study:
     def _words(self, method: str, seed: int, labels: TeacherLabels | None = None, longer: float = 1.0) -> list[str]:
         words = switches(method, self.unlabeled, ["SEED", str(seed), *self.overrides])
         words += labels.words if labels else []  # they add to what the overrides say
+        if (folder := setting(method, TEACHER)) and (cache := self._load(words).DISTILL.TEACHER.CACHE):
+            words += ["DISTILL.TEACHER.CACHE", str(Path(cache) / _file_name(folder))]  # one is of one teacher
         if longer == 1:
             return words
         return [*words, *stretched(self._load(words).SOLVER, longer)]

@@ -176,6 +176,21 @@ def test_methods_with_teachers_of_their_own(tmp_path):
         switches("kd@TEACHER=gone", [])
 
 
+def test_each_teacher_has_a_cache_of_its_own(tmp_path):
+    methods = expand(f"none,dist@TEACHER={run_of(tmp_path / 'weak')},{run_of(tmp_path / 'strong')}".split(","))
+    seen = []
+
+    def remember(cfg, task, resume):
+        seen.append(cfg.DISTILL.TEACHER.CACHE)
+        if len(seen) == 3:
+            raise UserError("seen")
+
+    with pytest.raises(UserError, match="seen"):
+        study(remember, tmp_path / "out", methods, [0], overrides=["DISTILL.TEACHER.CACHE", "kept"]).run()
+    names = [str(tmp_path / name).replace("/", "_") for name in ("weak", "strong")]
+    assert seen == ["kept", *(f"kept/{name}" for name in names)]
+
+
 def test_gain_against_the_teachers_own_score(tmp_path, monkeypatch):
     """The picture has the teachers from weak to strong, each evaluated once on the student's test data."""
     weak, strong = (run_of(tmp_path / name) for name in ("weak", "strong"))

@@ -166,23 +166,17 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
     assert "eta:" in (tmp_path / "log.txt").read_text()
 
 
-def test_two_processes_started_by_num_gpus(tmp_path, teacher_keys):
-    overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "REHEARSAL", "True"]
-    done = command("train", "det", "--config-file", STUDENT, "--num-gpus", "2", *overrides)
-    assert done.code == 0, done.err
-    assert "rehearsed a step" in (tmp_path / "log.txt.rank1").read_text()
-    assert "2 process(es)" in (tmp_path / "log.txt").read_text()
-    assert "loss_dist" in (tmp_path / "metrics.json").read_text()
-    assert "AP" in json.loads((tmp_path / "results.json").read_text())["bbox"]
-
-
 def test_two_processes_under_torchrun(tmp_path, teacher_keys):
-    overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys]
+    """Those that --num-gpus starts train segmentation in tests/seg/test_seg_training.py."""
+    overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "REHEARSAL", "True"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     argv = [*launcher, ROOT / "tools/train_det.py", "--config-file", STUDENT, *overrides]
     done = subprocess.run(argv, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
     assert done.returncode == 0, done.stderr
+    assert "rehearsed a step" in (tmp_path / "log.txt.rank1").read_text()
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
+    assert "loss_dist" in (tmp_path / "metrics.json").read_text()
+    assert "AP" in json.loads((tmp_path / "results.json").read_text())["bbox"]
     assert (tmp_path / "model_final.pth").exists()
 
 
