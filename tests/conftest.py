@@ -12,6 +12,7 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 from densedist.common.benchmark import measure  # noqa: E402
 from densedist.common.data import digits  # noqa: E402
 from densedist.common.report import page  # noqa: E402
+from densedist.det import backbone  # noqa: E402
 from helpers.drawing import draw_nothing  # noqa: E402
 
 # Everything here is small: threads would only wait for each other.
@@ -24,6 +25,23 @@ digits.SCENES = {"train": 12, "val": 4, "test": 4}
 def blank_curves(monkeypatch):
     """In this process. Where a run's curves are looked at, the module has a fixture of this name that does nothing."""
     monkeypatch.setattr(page, "draw_curves", draw_nothing)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def each_backbone_is_tried_once():
+    """In this process: most tests build the same two, and the trial is half of that."""
+    find, known = backbone._for_any_size, {}
+
+    def remembered(name, options):
+        key = name, repr(options)
+        if key in known:
+            return backbone._create(name, known[key]), known[key]
+        model, known[key] = find(name, options)
+        return model, known[key]
+
+    backbone._for_any_size = remembered
+    yield
+    backbone._for_any_size = find
 
 
 @pytest.fixture(scope="session", autouse=True)
