@@ -11,7 +11,6 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 
 from densedist.common.benchmark import measure  # noqa: E402
 from densedist.common.data import digits  # noqa: E402
-from densedist.common.report import page  # noqa: E402
 from densedist.det import backbone  # noqa: E402
 from helpers.drawing import draw_nothing  # noqa: E402
 
@@ -22,9 +21,9 @@ digits.SCENES = {"train": 12, "val": 4, "test": 4}
 
 
 @pytest.fixture(autouse=True)
-def blank_curves(monkeypatch):
-    """In this process. Where a run's curves are looked at, the module has a fixture of this name that does nothing."""
-    monkeypatch.setattr(page, "draw_curves", draw_nothing)
+def no_pictures(request, monkeypatch):
+    """In this process, but for tests marked as drawn."""
+    draw_nothing(monkeypatch.setattr, request.node.get_closest_marker("drawn"))
 
 
 @pytest.fixture(scope="session", autouse=True)

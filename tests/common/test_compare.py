@@ -258,6 +258,7 @@ def test_time_spent_once_has_a_column(tmp_path):
     assert "| 61 s   |" in table
 
 
+@pytest.mark.drawn
 def test_every_method_with_every_seed_once(tmp_path, capsys):
     train = Trainer({"none": 10.0, "dist": 20.0})
     study(train, tmp_path).run()

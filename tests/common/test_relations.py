@@ -54,6 +54,7 @@ def test_rising_linear_columns_keep_the_matrix():
     np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-12)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(("classes", "with_teacher"), [(3, False), (14, True)])
 def test_picture(tmp_path, classes, with_teacher):
     relations = Relations(classes)

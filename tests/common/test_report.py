@@ -9,10 +9,7 @@ from matplotlib.image import imread, imsave
 
 from densedist.common.report.page import write_report
 
-
-@pytest.fixture(autouse=True)
-def blank_curves():
-    """Drawn, as they are looked at here."""
+pytestmark = pytest.mark.drawn(curves=True)
 
 
 @pytest.fixture

@@ -221,6 +221,7 @@ def test_compare_refuses_ranges():
     assert expand(["dist@TEACHER.CACHE=../1..2/a"]) == ["dist@TEACHER.CACHE=../1..2/a"]
 
 
+@pytest.mark.drawn
 def test_it_finds_what_is_best(tmp_path, capsys):
     train = Trainer()
     best = search(tmp_path, train, trials=16).run()

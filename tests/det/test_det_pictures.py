@@ -153,6 +153,7 @@ def test_image_that_is_damaged_inside(runs, images, tmp_path, capsys):
     assert f"{file} is damaged: " in line
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_model_with_its_double_as_teacher(kind, tmp_path):
     """In memory, in training, the double in the other channel order and half as precise."""

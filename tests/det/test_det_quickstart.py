@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from densedist.common.quickstart import run
 from densedist.det.task import TASK
 from helpers.tiny import SMALL
@@ -10,6 +12,7 @@ from helpers.tiny import SMALL
 SHORT = ["SOLVER.MAX_ITER", "2", *SMALL]
 
 
+@pytest.mark.drawn
 def test_quickstart_trains_six_models_and_draws_them(tmp_path):
     rows = run(replace(TASK, study=replace(TASK.study, test=(*TASK.study.test, *SHORT))), tmp_path, seed=5)
     names = ["teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"]

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from helpers.drawing import without_curves
+from helpers.drawing import draw_nothing
 from helpers.processes import server
 
 
@@ -32,7 +32,7 @@ def run(task, argv, kill_after=None, dies_writing=None):
 def _train(task, argv, dies_writing):
     from densedist.command import main
 
-    without_curves()
+    draw_nothing()
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if dies_writing:

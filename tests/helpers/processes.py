@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 
-from helpers.drawing import without_curves
+from helpers.drawing import draw_nothing
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["densedist.det.task", "densedist.seg.task", "densedist.api", "densedist.command"])
@@ -65,7 +65,7 @@ def _command(argv, cwd, pipe):
     from densedist.command import main
     from densedist.common.benchmark import measure
 
-    without_curves()
+    draw_nothing()
     torch.set_num_threads(1)
     measure.SECONDS = 0.1
     if cwd is not None:

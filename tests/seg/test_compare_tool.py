@@ -20,6 +20,7 @@ def compare(tmp_path):
     return call
 
 
+@pytest.mark.drawn
 def test_two_methods_end_in_a_table(compare, tmp_path, capsys):
     compare("none,dist+mimic", *save_teacher(tmp_path / "teacher"))
     results = json.loads((tmp_path / "out" / "results.json").read_text())

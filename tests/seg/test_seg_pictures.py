@@ -135,6 +135,7 @@ def test_what_is_wrong_is_one_line(runs, images, capsys, tmp_path, tool, options
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.drawn
 def test_model_with_its_double_as_teacher(runs, tmp_path):
     """In memory, in training, the double in the other channel order and half as precise."""
     cfg = config(STUDENT)

@@ -3,11 +3,14 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from densedist.common.quickstart import run, table
 from densedist.seg.task import TASK
 from helpers.scenes import SMALL
 
 
+@pytest.mark.drawn
 def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     short = ("SOLVER.MAX_ITER", "3", *SMALL)
     rows = run(replace(TASK, study=replace(TASK.study, test=(*TASK.study.test, *short))), tmp_path, seed=5)

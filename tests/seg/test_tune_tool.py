@@ -13,6 +13,7 @@ from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, STUDENT, save_teacher
 
 
+@pytest.mark.drawn
 def test_two_trials_and_the_final_training(tmp_path, capsys):
     out, keys = tmp_path / "out", [*SMALL, *save_teacher(tmp_path / "teacher"), "TEST.EVAL_PERIOD", "500"]
     out.mkdir()
