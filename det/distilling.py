@@ -15,11 +15,13 @@ from densedist.common.config.keys import value_of
 from densedist.common.distill.build import build_distiller, is_on
 from densedist.common.distill.distillation import Distillation
 from densedist.common.distill.distiller import Distiller
+from densedist.common.distill.several import one_by_one
 from densedist.common.distill.taps import Taps, TapSpecs
+from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
-from densedist.det.config import keys
+from densedist.det.config import GRAMMAR, keys
 from densedist.det.taps import Levels, shared_levels
-from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher.detector import DetectorTeacher, averaged
 
 MakeDistiller = Callable[[TapSpecs, TapSpecs], Distiller]
 
@@ -69,7 +71,7 @@ class Distilling(nn.Module, ABC):
         if not is_on(cfg.DISTILL):
             return student
         node = cfg.DISTILL.TEACHER
-        teacher = cls.load_teacher(cfg)
+        teacher = cls.load_teachers(cfg)
         boxes_only = bool(node.CACHE) and not node.CACHE_MAPS_GB
         make = partial(build_distiller, cfg, logits_only=boxes_only, classes=teacher.classes)
         return student | {"teacher": teacher, "distiller": make}
@@ -96,9 +98,21 @@ class Distilling(nn.Module, ABC):
         return distiller(*self.taps(distiller.taps, inputs, seen))
 
     @classmethod
+    def load_teachers(cls, cfg: CfgNode) -> DetectorTeacher:
+        """The teacher that DISTILL.TEACHER of the student's config names, or those of its MORE with it, as one.
+
+        Raises:
+            UserError: see load_teacher; several that cannot be averaged.
+        """
+        several = one_by_one(cfg, GRAMMAR)
+        if len(several) > 1 and cfg.DISTILL.TEACHER.CACHE:
+            raise UserError("DISTILL.TEACHER.CACHE keeps what one detector sees: leave it empty, or MORE")
+        return averaged([cls.load_teacher(one) for one in several])
+
+    @classmethod
     @abstractmethod
     def load_teacher(cls, cfg: CfgNode) -> DetectorTeacher:
-        """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+        """The one that DISTILL.TEACHER of the student's config names, on the student's device.
 
         Raises:
             UserError: a teacher that is not there, not trained, of another kind or of other classes.

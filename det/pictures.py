@@ -18,7 +18,7 @@ from densedist.det.data.sets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
 from densedist.det.predict import predict, read_input
 from densedist.det.samples import Sample, test_samples
-from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher.detector import DetectorTeacher
 
 SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
 
@@ -73,7 +73,8 @@ def views(
         turned = [ours | {"image": teacher.own_images([ours["image"]])[0]} for ours in inputs]
         told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
         seen, theirs_least = _sure(told, objects, score)
-        rule = f"boxes with score {theirs_least:.2f} (teacher), {least:.2f} (student) or more{why}"
+        who = f"the first of {len(teacher.models)} teachers" if teacher.others else "teacher"
+        rule = f"boxes with score {theirs_least:.2f} ({who}), {least:.2f} (student) or more{why}"
     return [
         View(sample.name, image, sample.objects, theirs, ours, rule)
         for sample, (_, image), theirs, ours in zip(samples, read, seen, student, strict=True)

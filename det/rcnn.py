@@ -23,10 +23,10 @@ from densedist.det import box_head
 from densedist.det.cache.boxes import BoxesRCNNTeacher
 from densedist.det.cache.maps import MapsRCNNTeacher
 from densedist.det.distilling import Distilling
-from densedist.det.rcnn_teacher import ROI_SAMPLES, RCNNTeacher
 from densedist.det.taps import common_extents, feature_specs, feature_taps
-from densedist.det.teacher import DetectorTeacher
-from densedist.det.teacher_model import load_teacher_model
+from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.loading import load_teacher_model
+from densedist.det.teacher.rcnn import ROI_SAMPLES, RCNNTeacher
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
     def check_pair(self, teacher: DetectorTeacher) -> None:
         box_head.check(self.roi_heads)
+        kinds = [box_head.activation(model.roi_heads) for model in teacher.models]
+        if len(set(kinds)) > 1:
+            raise UserError(
+                f"DISTILL.TEACHER.MORE: the teachers' class heads are {', '.join(kinds)}: want all of one kind"
+            )
 
     def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
         calls = len(box_head.predictors(self.roi_heads))
@@ -110,7 +115,8 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
         ours, theirs = self.levels
         if teacher.scale != 1:  # its maps lie otherwise on the student's image
             theirs = []
-        return specs(self, ours, None), specs(teacher.model, theirs, teacher.classes)
+        given = specs(teacher.model, theirs, teacher.classes)
+        return specs(self, ours, None), {"cls_logits": given["cls_logits"]} if teacher.others else given
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:

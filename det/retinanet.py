@@ -19,10 +19,10 @@ from densedist.common.losses.checks import Activation
 from densedist.common.modules import record
 from densedist.det.cache.maps import MapsRetinaNetTeacher
 from densedist.det.distilling import Distilling
-from densedist.det.retinanet_teacher import RetinaNetTeacher
 from densedist.det.taps import feature_specs, feature_taps
-from densedist.det.teacher import DetectorTeacher
-from densedist.det.teacher_model import load_teacher_model
+from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.loading import load_teacher_model
+from densedist.det.teacher.retinanet import LOGIT_TAPS, RetinaNetTeacher
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,11 @@ class DistillRetinaNet(Distilling, RetinaNet):
         return kind(loaded.model, loaded.flipped, precision(cfg), loaded.classes)
 
     def check_pair(self, teacher: DetectorTeacher) -> None:
-        models = self, teacher.model
+        for model in teacher.models:
+            self._check_with(model)
+
+    def _check_with(self, teacher: RetinaNet) -> None:
+        models = self, teacher
         anchors, strides = (
             [value(model) for model in models]
             for value in (lambda m: m.anchor_generator.num_anchors, lambda m: m.anchor_generator.strides)
@@ -114,7 +118,8 @@ class DistillRetinaNet(Distilling, RetinaNet):
             }
 
         ours, theirs = self.levels
-        return specs(self, ours), specs(teacher.model, theirs)
+        given = specs(teacher.model, theirs)
+        return specs(self, ours), {name: given[name] for name in LOGIT_TAPS} if teacher.others else given
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from densedist.det.models import load_trained, read_config
 from densedist.det.pictures import overview, picture, views
 from densedist.det.predict import check_score, read_input
 from densedist.det.samples import Sample, folder_samples, test_samples
-from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher.detector import DetectorTeacher
 
 logger = logging.getLogger(__name__)
 OVERVIEW = 6  # images in overview.png
@@ -54,7 +54,7 @@ def visualize(
     samples = folder_samples(folder, images) if folder else test_samples(with_only(cfg, "TEST"), images)
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     kind = distilling_class(type(model).__name__)
-    taught = kind.load_teacher(run) if kind and run is not None else None
+    taught = kind.load_teachers(run) if kind and run is not None else None
     seen = views(cfg, model, taught, samples, score)
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):

@@ -77,10 +77,6 @@ SEG: Mapping[str, Key] = {
     "DISTILL.TEACHER.PIXEL_MEAN": Key([], lambda values: len(values) in (0, 3), "three numbers"),
     "DISTILL.TEACHER.PIXEL_STD": Key([], lambda values: len(values) in (0, 3), "three numbers"),
     "DISTILL.TEACHER.STRIDE": at_least(0, default=0, words="0 (not said) or more"),
-    # More teachers, as [{CONFIG_FILE: …, WEIGHTS: …}, …]: their class probabilities are averaged.
-    "DISTILL.TEACHER.MORE": Key(
-        [], lambda nodes: all(isinstance(n, dict) for n in nodes), "groups of keys, as TEACHER"
-    ),
     # A pixel teaches only where the teacher gives its classes with a counterpart this much of its probability.
     "DISTILL.TEACHER.KEPT_MASS": Key(0.5, lambda mass: 0 <= mass <= 1, "a number from 0 to 1"),
     "DISTILL.IGNORED_PIXELS": Key(True),  # distill also on pixels that the label ignores, as the authors do

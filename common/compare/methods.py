@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
+from detectron2.config import CfgNode
+
 from densedist.common.config.keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
-from densedist.common.engine.locate import locate
+from densedist.common.engine.locate import keys_of_another, locate
 from densedist.common.errors import UserError
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
@@ -106,7 +108,9 @@ def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
         yield key, values.split(",")
 
 
-def switches(method: str, unlabeled: Sequence[str], overrides: Sequence[str] = ()) -> list[str]:
+def switches(
+    method: str, unlabeled: Sequence[str], overrides: Sequence[str] = (), teacher: CfgNode | None = None
+) -> list[str]:
     """The overrides that train with a method, e.g. "dist@TAU=4+mimic", and switch all other losses off.
 
     What the overrides say of a loss holds where a method has that loss; a key after @ has the last word.
@@ -118,6 +122,7 @@ def switches(method: str, unlabeled: Sequence[str], overrides: Sequence[str] = (
         method: of expand().
         unlabeled: DATASETS.UNLABELED of the part "unlabeled"; what "labels" writes labels for.
         overrides: those that all methods share.
+        teacher: DISTILL.TEACHER of the config; what it says of its files is not for those of another TEACHER.
 
     Raises:
         UserError: an unknown part, "unlabeled" or "labels" without data, a TEACHER that is not there.
@@ -142,7 +147,8 @@ def switches(method: str, unlabeled: Sequence[str], overrides: Sequence[str] = (
             words += [] if key == TEACHER else [full_key(name, key), ",".join(values)]
     if folder := setting(method, TEACHER):
         found = locate(folder, key=f"--methods: {TEACHER}")
-        words += ["DISTILL.TEACHER.CONFIG_FILE", found.config, "DISTILL.TEACHER.WEIGHTS", found.file]
+        more = keys_of_another(teacher or CfgNode(), found)
+        words += [word for key, value in more.items() for word in (f"DISTILL.TEACHER.{key}", str(value))]
     ones = [word for loss in LOSSES if loss in on for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
     zeros = [word for loss in LOSSES if loss not in on for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
     return [*ones, *overrides, *zeros, *words]

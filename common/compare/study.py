@@ -91,8 +91,11 @@ class Study:
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
+    def _switches(self, method: str, overrides: Sequence[str]) -> list[str]:
+        return switches(method, self.unlabeled, overrides, self._load([]).DISTILL.TEACHER)
+
     def _labels(self, method: str) -> TeacherLabels:
-        words = switches(method, self.unlabeled, self.overrides)
+        words = self._switches(method, self.overrides)
         cfg = self.task.load_config(self.config, [*words, "DATASETS.UNLABELED", str(list(self.unlabeled))])
         return write_labels(self.task, cfg, method, self.output / "teacher_labels")
 
@@ -113,7 +116,7 @@ class Study:
         return {method: slowest / paces[method] for method in methods}
 
     def _words(self, method: str, seed: int, labels: TeacherLabels | None = None, longer: float = 1.0) -> list[str]:
-        words = switches(method, self.unlabeled, ["SEED", str(seed), *self.overrides])
+        words = self._switches(method, ["SEED", str(seed), *self.overrides])
         words += labels.words if labels else []  # they add to what the overrides say
         if (folder := setting(method, TEACHER)) and (cache := self._load(words).DISTILL.TEACHER.CACHE):
             words += ["DISTILL.TEACHER.CACHE", str(Path(cache) / _file_name(folder))]  # one is of one teacher

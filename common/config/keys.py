@@ -98,6 +98,10 @@ COMMON: Mapping[str, Key] = {
     # programs without names the numbers are the names.
     "DISTILL.TEACHER.CLASSES": Key(CfgNode(new_allowed=True)),
     "DISTILL.TEACHER.MISSING_CLASSES": one_of("refuse", "leave_out"),  # classes that the teacher does not know
+    # More teachers, as [{CONFIG_FILE: …, WEIGHTS: …}, …]: their class probabilities are averaged.
+    "DISTILL.TEACHER.MORE": Key(
+        [], lambda nodes: all(isinstance(n, dict) for n in nodes), "groups of keys, as TEACHER"
+    ),
     # A folder: the teacher sees each training image once, whole, and its class logits are kept there (seg/cache.py, of
     # detectors their boxes or maps: det/cache).
     "DISTILL.TEACHER.CACHE": Key(""),

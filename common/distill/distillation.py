@@ -29,7 +29,8 @@ def describe(student: nn.Module, distillation: Distillation | None) -> str:
     if distillation is None:
         lines += ["  teacher  none: an ordinary training run", "  loss     task"]
     else:
-        lines += [f"  teacher  {_model(distillation.teacher.model)}", f"  loss     = {distillation.distiller}"]
+        lines += [f"  teacher  {_model(model)}" for model in distillation.teacher.models]
+        lines += [f"  loss     = {distillation.distiller}"]
     return "\n".join(lines)
 
 

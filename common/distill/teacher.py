@@ -37,6 +37,11 @@ class Teacher(Generic[M]):
         for part in model.children():  # the pixels' mean and deviation, the model's own, keep float32
             part.to(precision)
 
+    @property
+    def models(self) -> list[M]:
+        """All that teach; the model first."""
+        return [self.model]
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Without gradients and in its own precision, whatever the student's is."""
@@ -53,7 +58,8 @@ class Teacher(Generic[M]):
         Nothing is collected of a model in float32, which the range of half precision is no trouble to.
         """
         found: list[str] = []
-        parts = [] if self.precision == torch.float32 else self.model.named_modules()
+        models = [] if self.precision == torch.float32 else self.models
+        parts = [part for model in models for part in model.named_modules()]
 
         def watch(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, __: Any, output: Any) -> None:

@@ -1,8 +1,10 @@
 """What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -12,6 +14,15 @@ from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
 
 logger = logging.getLogger(__name__)
+# Keys of DISTILL.TEACHER that say what its files do not, and their defaults.
+SAYS_MORE: Mapping[str, Any] = {
+    "FORM": "auto",
+    "FORMAT": "",
+    "PIXEL_MEAN": [],
+    "PIXEL_STD": [],
+    "STRIDE": 0,
+    "MORE": [],
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,16 @@ def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:
         raise UserError(f"{error}; name the teacher with --teacher, or give --teacher none") from error
 
 
+def keys_of_another(teacher: CfgNode, found: Weights) -> dict[str, Any]:
+    """The keys of DISTILL.TEACHER that name another teacher; what says more of the former files is default again.
+
+    Args:
+        teacher: DISTILL.TEACHER of the student's config.
+        found: another teacher's files.
+    """
+    return {"WEIGHTS": found.file, "CONFIG_FILE": found.config} | {k: v for k, v in SAYS_MORE.items() if k in teacher}
+
+
 def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
     """A copy of a run's config that names a teacher whose files are there, in float32; None without one.
 
@@ -98,7 +119,7 @@ def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
         return None
     if given:
         found = locate(given, key="--teacher")
-        node.WEIGHTS, node.CONFIG_FILE = found.file, found.config
+        node.update(keys_of_another(node, found))
     elif not node.WEIGHTS:
         return None
     elif not ("://" in node.WEIGHTS or NAME.fullmatch(node.WEIGHTS) or Path(node.WEIGHTS).exists()):

@@ -20,8 +20,8 @@ from densedist.common.errors import UserError
 from densedist.det import box_head
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.predict import read_input
-from densedist.det.rcnn_teacher import RCNNTeacher
 from densedist.det.taps import Extent
+from densedist.det.teacher.rcnn import RCNNTeacher
 
 IOU = 0.5  # an RoI that overlaps a box by less is background, as in Detectron2's own sampling
 

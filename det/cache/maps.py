@@ -18,9 +18,9 @@ from densedist.common.distill.cache import KEY, About
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.predict import read_input
-from densedist.det.rcnn_teacher import RCNNTeacher
-from densedist.det.retinanet_teacher import RetinaNetTeacher
-from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.rcnn import RCNNTeacher
+from densedist.det.teacher.retinanet import RetinaNetTeacher
 
 FLIPPED = "_flipped"  # of a name: the map of the mirror image
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.classes import ClassMap
+from densedist.common.distill.several import mean_logits
 from densedist.seg.dense import DenseModel
 from densedist.seg.places import Grid, resize_at
 
@@ -128,8 +129,7 @@ class Mean(DenseModel):
         for member, output in zip(self._each(), outputs, strict=True):
             for name in found.keys() & output.keys():
                 found[name].append(resize_at(output[name].float(), size, Grid(pixels, member.align_corners), pixels))
-        total = torch.stack([logits.softmax(1) for logits in found["cls_logits"]]).mean(0)
-        result = {"cls_logits": total.clamp(min=torch.finfo(torch.float32).tiny).log()}
+        result = {"cls_logits": mean_logits(found["cls_logits"], "softmax")}
         if found[KEPT_MASS]:
             result[KEPT_MASS] = torch.stack(found[KEPT_MASS]).amin(0)
         return result

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from densedist.common.config import check_values, load
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
+from densedist.common.distill.several import one_by_one, same_kept
 from densedist.common.distill.teacher import precision
 from densedist.common.errors import UserError
 from densedist.seg.architectures import count_classes, read_smp_folder
@@ -21,7 +22,6 @@ from densedist.seg.foreign.load import load_foreign
 from densedist.seg.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
 from densedist.seg.teacher.frozen import SegTeacher
-from densedist.seg.teacher.several import one_by_one, same_kept
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"

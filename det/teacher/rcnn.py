@@ -1,6 +1,6 @@
 """A frozen R-CNN as the teacher of a two-stage student."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,12 +9,14 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from densedist.common.distill.classes import ClassMap
+from densedist.common.distill.several import mean_logits
 from densedist.common.distill.taps import per_image, subsample
 from densedist.det import box_head
 from densedist.det.taps import Extent, feature_taps
-from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher.detector import DetectorTeacher
 
 ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
+LOGITS = ("cls_logits",)
 
 
 class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
@@ -26,8 +28,11 @@ class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
     Args:
         model, flip_channels, precision: see common/distill/teacher.py.
         stages: of a cascade, "first" or "mean" (see det/box_head.py).
-        classes, scale: see det/teacher.py.
+        classes, scale: see det/teacher/detector.py.
     """
+
+    can_average = True
+    others: Sequence["RCNNTeacher"] = ()
 
     def __init__(
         self,
@@ -58,7 +63,8 @@ class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
                 has logits (see box_head.cls_logits), and rois up to ROI_SAMPLES samples.
             levels, extents: see feature_taps in det/taps.py.
         """
-        return self._taps(self.live_maps(images), needed, boxes, levels, extents)
+        found = self._taps(self.live_maps(images), needed, boxes, levels, extents)
+        return self._with_others(found, lambda other: other.taps(LOGITS, images, boxes))
 
     def for_batch(
         self,
@@ -74,7 +80,18 @@ class RCNNTeacher(DetectorTeacher[GeneralizedRCNN]):
             inputs: {"image": …} each.
             needed, boxes, levels, extents: see taps.
         """
-        return self._taps(self.maps(inputs), needed, boxes, levels, extents)
+        found = self._taps(self.maps(inputs), needed, boxes, levels, extents)
+        return self._with_others(found, lambda other: other.for_batch(LOGITS, inputs, boxes))
+
+    def _with_others(
+        self, found: dict[str, Sequence[Tensor]], of: Callable[["RCNNTeacher"], Mapping[str, Sequence[Tensor]]]
+    ) -> dict[str, Sequence[Tensor]]:
+        """The taps found, with class logits that are the mean of all teachers."""
+        if not self.others or "cls_logits" not in found:
+            return found
+        each = [found["cls_logits"], *(of(other)["cls_logits"] for other in self.others)]
+        activation = box_head.activation(self.model.roi_heads)
+        return found | {"cls_logits": [mean_logits(call, activation) for call in zip(*each, strict=True)]}
 
     def _taps(
         self,

@@ -1,7 +1,7 @@
 """What the teachers of all detectors share: a backbone that gives maps, of images or from a cache; and classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from detectron2.structures import Instances
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.classes import ClassMap
+from densedist.common.distill.several import same_kept
 from densedist.common.distill.teacher import Teacher
+from densedist.common.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -21,9 +23,15 @@ class DetectorTeacher(Teacher[M]):
         model, flip_channels, precision: see common/distill/teacher.py.
         classes: how its classes become the student's; None = they are the same.
         scale: its images are that many times larger than the student's.
+
+    Attributes:
+        can_average: whether the class logits that it gives are the mean of its own and those of its others.
+        others: set by averaged(); else empty.
     """
 
+    can_average: ClassVar[bool] = False
     model: Any
+    others: Sequence["DetectorTeacher[M]"] = ()
 
     def __init__(
         self,
@@ -35,6 +43,10 @@ class DetectorTeacher(Teacher[M]):
     ) -> None:
         super().__init__(model, flip_channels, precision)
         self.classes, self.scale = classes, scale
+
+    @property
+    def models(self) -> list[M]:
+        return [self.model, *(other.model for other in self.others)]
 
     def maps(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The backbone's maps (N, C, h, w) for a batch of samples, by name.
@@ -64,6 +76,23 @@ class DetectorTeacher(Teacher[M]):
         known = [numbers[int(c)] for c in found.pred_classes]
         found.pred_classes = found.pred_classes.new_tensor(known)
         return found
+
+
+T = TypeVar("T", bound=DetectorTeacher)
+
+
+def averaged(teachers: Sequence[T]) -> T:
+    """One teacher of several: the first, with class probabilities that are the mean of all, and without features.
+
+    Raises:
+        UserError: they know different classes of the student's, or are of a kind that does not average.
+    """
+    first, *others = teachers
+    if others and not first.can_average:
+        raise UserError(f"DISTILL.TEACHER.MORE: {type(first).__name__} is for one teacher: leave it empty")
+    same_kept([teacher.classes for teacher in teachers])
+    first.others = others
+    return first
 
 
 def _resized(image: Tensor, scale: float) -> Tensor:

@@ -59,6 +59,8 @@ def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> TeacherModel[M]:
         cfg.INPUT.FORMAT = node.FORMAT
     register_coco_format(cfg)
     called = bool(NAME.fullmatch(node.WEIGHTS))
+    if not (node.CONFIG_FILE or called):  # of one in MORE: that of TEACHER itself is seen before
+        raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
     model: Any
     with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
         if called:

@@ -1,20 +1,25 @@
 """A frozen RetinaNet as the teacher of a one-stage student."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
 
+from densedist.common.distill.several import mean_logits
 from densedist.det.taps import feature_taps
-from densedist.det.teacher import DetectorTeacher
+from densedist.det.teacher.detector import DetectorTeacher
 
+LOGIT_TAPS = ("cls_logits", "logit_maps")
 Given = tuple[list[Tensor], dict[str, Sequence[Tensor]]]
 
 
 class RetinaNetTeacher(DetectorTeacher[RetinaNet]):
     """A frozen RetinaNet that classifies all its anchors; box regression and NMS do not run."""
+
+    can_average = True
+    others: Sequence["RetinaNetTeacher"] = ()
 
     def taps(self, needed: Collection[str], images: Sequence[Tensor], levels: Sequence[str] = ()) -> Given:
         """Class logits (N, anchors x classes, H, W) of each level, and the taps of det/taps.py needed.
@@ -25,7 +30,8 @@ class RetinaNetTeacher(DetectorTeacher[RetinaNet]):
             images: raw images (3, H, W), 0 to 255, in the student's channel order.
             levels: the backbone's maps to take.
         """
-        return self._taps(self.live_maps(images), needed, levels)
+        found = self._taps(self.live_maps(images), needed, levels)
+        return self._with_others(found, lambda other: other.taps(LOGIT_TAPS, images))
 
     def for_batch(
         self, needed: Collection[str], inputs: Sequence[Mapping[str, Any]], levels: Sequence[str] = ()
@@ -36,12 +42,21 @@ class RetinaNetTeacher(DetectorTeacher[RetinaNet]):
             inputs: {"image": …} each.
             needed, levels: see taps.
         """
-        return self._taps(self.maps(inputs), needed, levels)
+        found = self._taps(self.maps(inputs), needed, levels)
+        return self._with_others(found, lambda other: other.for_batch(LOGIT_TAPS, inputs))
+
+    def _with_others(self, found: Given, of: Callable[["RetinaNetTeacher"], Given]) -> Given:
+        """The taps found, with class logits that are the mean of all teachers."""
+        logits, features = found
+        if not self.others or not logits:
+            return found
+        each = [logits, *(of(other)[0] for other in self.others)]
+        return [mean_logits(level, "sigmoid") for level in zip(*each, strict=True)], features
 
     def _taps(self, maps: dict[str, Tensor], needed: Collection[str], levels: Sequence[str]) -> Given:
         logits = []
         with self.alone():
-            if {"cls_logits", "logit_maps"} & set(needed):
+            if set(LOGIT_TAPS) & set(needed):
                 logits = self._class_maps([maps[level] for level in self.model.head_in_features])
             return logits, feature_taps(needed, maps, levels)
 

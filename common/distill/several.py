@@ -1,18 +1,23 @@
 """Several teachers of one student: DISTILL.TEACHER, and those of its MORE."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
+from torch import Tensor
+from torch.nn import functional as F
 
 from densedist.common.config.keys import check_values, value_of
 from densedist.common.config.load import Grammar, merge
 from densedist.common.distill.classes import ClassMap
 from densedist.common.errors import UserError
+from densedist.common.losses.checks import Activation, widen
 
 TEACHER = "DISTILL.TEACHER"
 # What holds for all of them together.
-SHARED = ("PRECISION", "CACHE", "KEPT_MASS", "MORE")
+SHARED = ("PRECISION", "CACHE", "CACHE_MAPS_GB", "KEPT_MASS", "MORE")
 
 
 def one_by_one(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
@@ -48,7 +53,7 @@ def _with(student_cfg: CfgNode, grammar: Grammar, node: CfgNode, more: Mapping[s
     return cfg
 
 
-def same_kept(maps: list[ClassMap | None]) -> ClassMap | None:
+def same_kept(maps: Sequence[ClassMap | None]) -> ClassMap | None:
     """The one class map that says which of the student's classes all teachers know.
 
     Raises:
@@ -58,3 +63,18 @@ def same_kept(maps: list[ClassMap | None]) -> ClassMap | None:
     if any(k != kept[0] for k in kept):
         raise UserError(f"{TEACHER}.MORE: the teachers know different classes of the student's: want the same ones")
     return maps[0]
+
+
+def mean_logits(logits: Sequence[Tensor], activation: Activation) -> Tensor:
+    """Logits (R, K, *) whose probabilities are the mean of those of several, in the type of the first.
+
+    Args:
+        logits: (R, K, *) each.
+        activation: "softmax" over the classes, or "sigmoid" for each.
+    """
+    each = torch.stack([widen(x) for x in logits])
+    if activation == "softmax":
+        mean = each.log_softmax(2).logsumexp(0) - math.log(len(each))
+    else:
+        mean = F.logsigmoid(each).logsumexp(0) - F.logsigmoid(-each).logsumexp(0)
+    return mean.to(logits[0].dtype)

@@ -1,0 +1,1 @@
+"""Teachers of detectors: what they are built from, and what holds them."""
