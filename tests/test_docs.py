@@ -18,7 +18,7 @@ SHORT = {"SOLVER.MAX_ITER": 2, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKER
 SHORT |= {"TEST.EXAMPLES": 0, "REHEARSAL": False}
 LESS = {
     "compare": ["--seeds", "0"],
-    "tune": ["--trials", "1", "--budget", "2"],
+    "tune": ["--trials", "1", "--budget", "1"],
     "visualize": ["--images", "2"],
     "export": ["--images", "2", "--format", "weights"],  # test_seg_export.py has all of them
 }

@@ -1,17 +1,7 @@
 """Small models of transformers, with random weights, in folders as their save_pretrained writes them."""
 
 import torch
-from transformers import (
-    ConvNextConfig,
-    Mask2FormerConfig,
-    Mask2FormerForUniversalSegmentation,
-    SegformerConfig,
-    SegformerForSemanticSegmentation,
-    SegformerImageProcessor,
-    SwinConfig,
-    UperNetConfig,
-    UperNetForSemanticSegmentation,
-)
+import transformers as hf  # loads each model when it is asked for
 
 from densedist.common.benchmark.measure import as_if_trained
 
@@ -22,21 +12,21 @@ STAGES = {"depths": [1, 1, 1, 1], "out_features": ["stage1", "stage2", "stage3",
 
 def segformer(labels):
     sizes = {"hidden_sizes": [8, 16, 24, 32], "decoder_hidden_size": 16, "num_attention_heads": [1, 1, 2, 2]}
-    return SegformerForSemanticSegmentation(SegformerConfig(depths=[1, 1, 1, 1], **sizes, **labels))
+    return hf.SegformerForSemanticSegmentation(hf.SegformerConfig(depths=[1, 1, 1, 1], **sizes, **labels))
 
 
 def upernet(labels):
-    backbone = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], **STAGES)
+    backbone = hf.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], **STAGES)
     more = {"hidden_size": 16, "auxiliary_channels": 8, "auxiliary_in_channels": 24}
-    return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone, **more, **labels))
+    return hf.UperNetForSemanticSegmentation(hf.UperNetConfig(backbone_config=backbone, **more, **labels))
 
 
 def mask2former(labels):
-    backbone = SwinConfig(image_size=64, embed_dim=8, num_heads=[1, 1, 1, 1], window_size=4, **STAGES)
+    backbone = hf.SwinConfig(image_size=64, embed_dim=8, num_heads=[1, 1, 1, 1], window_size=4, **STAGES)
     sizes = {"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "encoder_feedforward_dim": 32}
     layers = {"num_queries": 6, "dim_feedforward": 32, "encoder_layers": 1, "decoder_layers": 2}
-    config = Mask2FormerConfig(backbone_config=backbone, num_attention_heads=2, **sizes, **layers, **labels)
-    return Mask2FormerForUniversalSegmentation(config)
+    config = hf.Mask2FormerConfig(backbone_config=backbone, num_attention_heads=2, **sizes, **layers, **labels)
+    return hf.Mask2FormerForUniversalSegmentation(config)
 
 
 KINDS = {"segformer": segformer, "upernet": upernet, "mask2former": mask2former}
@@ -49,7 +39,7 @@ def write(kind, folder, names=NAMES, processor=True):
     model = as_if_trained(KINDS[kind](labels)).eval()
     model.save_pretrained(folder)
     if processor:
-        SegformerImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(folder)
+        hf.SegformerImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(folder)
     return model
 
 
