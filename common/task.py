@@ -101,7 +101,7 @@ class Task:
         unlabeled_images: the files of DATASETS.UNLABELED of (cfg, whose data sets need not be looked up), by name.
         with_labels: the overrides that train (cfg) on the labels in (an output folder of label), too.
         visualize: draw truth, teacher and student of (weights, overrides, teacher, folder of images or None for the
-            test data, how many, output folder, least score); how many there were.
+            test data, how many, output folder, least score, weights of more models by name); how many there were.
         export: write the student in other forms and compare each with PyTorch, of (weights, overrides, formats, output
             folder, how many images to compare on, their folder or None for the test data); what export.json holds.
         profile: teacher, if there is one, and student of (weights, overrides, teacher, device); the usual size of an
@@ -130,7 +130,7 @@ class Task:
     label: Callable[[Labeling], None]
     unlabeled_images: Callable[[CfgNode], Mapping[str, Path]]
     with_labels: Callable[[CfgNode, Path], list[str]]
-    visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None], int]
+    visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None, Mapping[str, Weights]], int]
     export: Callable[[Weights, Sequence[str], Sequence[str], Path, int, Path | None], dict[str, Any]]
     profile: Callable[[Weights, Sequence[str], str, str], tuple[list[Subject], Size, str]]
     forms: Sequence[Form]

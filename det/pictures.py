@@ -1,7 +1,7 @@
 """What a student, its teacher and the annotations see in the same images, side by side."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from densedist.common.report.panels import Panel, draw_overview, draw_side_by_si
 from densedist.common.task import Trainee
 from densedist.det.data.sets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
+from densedist.det.models import Trained
 from densedist.det.predict import predict, read_input
 from densedist.det.samples import Sample, test_samples
 from densedist.det.teacher.detector import DetectorTeacher
@@ -25,7 +26,8 @@ SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a 
 
 @dataclass(frozen=True)
 class View:
-    """An image (H, W, 3), RGB, its objects if they are known, and what teacher, if there is one, and student see."""
+    """An image (H, W, 3), RGB, its objects if they are known, and what teacher, if there is one, more models by name
+    and the student see."""
 
     name: str
     image: np.ndarray
@@ -33,6 +35,7 @@ class View:
     teacher: Instances | None
     student: Instances
     rule: str  # which of their boxes these are
+    others: Mapping[str, Instances] = field(default_factory=dict)
 
 
 def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
@@ -55,29 +58,37 @@ def views(
     teacher: DetectorTeacher | None,
     samples: Sequence[Sample],
     score: float | None = None,
+    beside: Mapping[str, Trained] | None = None,
 ) -> list[View]:
-    """What both models see in the samples; the teacher in the student's image, as when it is distilled.
+    """What the models see in the samples; the teacher in the student's image, as when it is distilled.
 
     Args:
         score: boxes below are left out. None: below what suits each model, that is where its F1 over all samples is
             best (a distilled student's scores, say, can be right and low); SCORE where the truth is not known.
+        beside: more models by name, each with images of its own size.
     """
     read = [read_input(cfg, sample.file) for sample in samples]
     inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
     with eval_mode(model):
         student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
     why = "" if score is not None or None in objects else ", where F1 is best on these images"
-    rule, seen = f"boxes with score {least:.2f} or more{why}", [None] * len(samples)
+    seen: Sequence[Instances | None] = [None] * len(samples)
+    scores: dict[str, float] = {}
     if teacher is not None:
         theirs = teacher.in_float32()
         turned = [ours | {"image": teacher.own_images([ours["image"]])[0]} for ours in inputs]
         told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
-        seen, theirs_least = _sure(told, objects, score)
         who = f"the first of {len(teacher.models)} teachers" if teacher.others else "teacher"
-        rule = f"boxes with score {theirs_least:.2f} ({who}), {least:.2f} (student) or more{why}"
+        seen, scores[who] = _sure(told, objects, score)
+    others: dict[str, list[Instances]] = {}
+    for name, other in (beside or {}).items():
+        told = [predict(other.model, read_input(other.cfg, sample.file)[0]) for sample in samples]
+        others[name], scores[name] = _sure(told, objects, score)
+    each = ", ".join(f"{value:.2f} ({name})" for name, value in {**scores, "student": least}.items())
+    rule = f"boxes with score {each if scores else f'{least:.2f}'} or more{why}"
     return [
-        View(sample.name, image, sample.objects, theirs, ours, rule)
-        for sample, (_, image), theirs, ours in zip(samples, read, seen, student, strict=True)
+        View(sample.name, image, sample.objects, theirs, ours, rule, {name: found[i] for name, found in others.items()})
+        for i, (sample, (_, image), theirs, ours) in enumerate(zip(samples, read, seen, student, strict=True))
     ]
 
 
@@ -110,7 +121,8 @@ def _panels(view: View, names: Sequence[str]) -> list[Panel]:
     if view.teacher is not None:
         result.append(_judged(view.image, "teacher", view.teacher, reference, names))
         reference = _as_objects(view.teacher) if reference is None else reference
-    return [*result, _judged(view.image, "student", view.student, reference, names)]
+    models = {**view.others, "student": view.student}
+    return [*result, *(_judged(view.image, name, found, reference, names) for name, found in models.items())]
 
 
 def _judged(image: np.ndarray, name: str, found: Instances, objects: Instances | None, names: Sequence[str]) -> Panel:

@@ -1,7 +1,7 @@
 """A trained student beside its teacher and the truth, in pictures, and the relations among its classes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import nn
 
 from densedist.common.data.images import unique_names
 from densedist.common.engine.locate import Weights, with_teacher
+from densedist.common.errors import UserError
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.det.data.sets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
-from densedist.det.models import load_trained, read_config
+from densedist.det.models import Trained, load_trained, read_config
 from densedist.det.pictures import overview, picture, views
 from densedist.det.predict import check_score, read_input
 from densedist.det.samples import Sample, folder_samples, test_samples
@@ -32,6 +33,7 @@ def visualize(
     images: int,
     output: Path,
     score: float | None,
+    beside: Mapping[str, Weights],
 ) -> int:
     """Write one PNG for each image, overview.png and relations.png.
 
@@ -40,12 +42,13 @@ def visualize(
         folder: of images; None = DATASETS.TEST.
         images: how many, from the first.
         score: boxes below are not drawn; None: where F1 is best.
+        beside: more models by name, of the same classes.
 
     Returns:
         the number of images.
 
     Raises:
-        UserError: wrong weights, data, images or score.
+        UserError: wrong weights, data, images or score, or other classes beside it.
     """
     if score is not None:
         check_score(score)
@@ -55,7 +58,7 @@ def visualize(
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     kind = distilling_class(type(model).__name__)
     taught = kind.load_teachers(run) if kind and run is not None else None
-    seen = views(cfg, model, taught, samples, score)
+    seen = views(cfg, model, taught, samples, score, load_beside(beside, overrides, trained.classes))
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):
         picture(view, trained.classes, output / f"{name}.png")
@@ -68,6 +71,19 @@ def visualize(
         logger.warning(f"without relations.png: nothing here distills a {type(model).__name__}")
     print(f"{len(seen)} images: {output}")
     return len(seen)
+
+
+def load_beside(beside: Mapping[str, Weights], overrides: Sequence[str], classes: Sequence[str]) -> dict[str, Trained]:
+    """The models by name.
+
+    Raises:
+        UserError: one of other classes.
+    """
+    result = {name: load_trained(weights, overrides) for name, weights in beside.items()}
+    for name, other in result.items():
+        if list(other.classes) != list(classes):
+            raise UserError(f"--beside {name}: its classes are {', '.join(other.classes)}, not {', '.join(classes)}")
+    return result
 
 
 @torch.no_grad()

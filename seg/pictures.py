@@ -1,7 +1,7 @@
 """What a student, its teacher and the labels make of the same images, and where they differ."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,22 @@ from densedist.seg.drawing import (
     wrong,
 )
 from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.models import Trained
 from densedist.seg.segmenter import Segmenter, predict
 from densedist.seg.teacher import SegTeacher
 
 
 @dataclass(frozen=True)
 class View:
-    """An image (H, W, 3), RGB, and trainIds (H, W): the truth's, the teacher's, both if known, and the student's."""
+    """An image (H, W, 3), RGB, and trainIds (H, W): the truth's, the teacher's, both if known, the student's, and those
+    of more models by name."""
 
     name: str
     image: np.ndarray
     truth: np.ndarray | None
     teacher: np.ndarray | None
     student: np.ndarray
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
@@ -71,11 +74,29 @@ def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
     return test_frames(cfg)[:count]
 
 
-def views(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, frames: Sequence[Frame]) -> list[View]:
-    """What both models make of the frames, by the student's inference."""
+def views(
+    cfg: CfgNode,
+    model: Segmenter,
+    teacher: SegTeacher | None,
+    frames: Sequence[Frame],
+    beside: Mapping[str, Trained] | None = None,
+) -> list[View]:
+    """What the models make of the frames; student and teacher by the student's inference.
+
+    Args:
+        beside: more models by name, by their own inference.
+    """
     theirs = None if teacher is None else Segmenter(teacher.in_float32(), model.inference).eval()
     with eval_mode(model):
-        return [_view(cfg, model, teacher, theirs, frame) for frame in frames]
+        seen = [_view(cfg, model, teacher, theirs, frame) for frame in frames]
+    return [
+        replace(view, others={name: _predicted(other, frame) for name, other in (beside or {}).items()})
+        for view, frame in zip(seen, frames, strict=True)
+    ]
+
+
+def _predicted(trained: Trained, frame: Frame) -> np.ndarray:
+    return predict(trained.model, Reader(trained.classes, trained.cfg.INPUT.FORMAT)(frame)["image"])
 
 
 def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame) -> View:
@@ -104,7 +125,7 @@ def picture(view: View, classes: Classes, file: Path) -> None:
 
 
 def _segmentations(view: View, classes: Classes) -> list[Panel]:
-    labels = {"truth": view.truth, "teacher": view.teacher, "student": view.student}
+    labels = {"truth": view.truth, "teacher": view.teacher, **view.others, "student": view.student}
     drawn = [Panel(colorize(x, classes.colors), name) for name, x in labels.items() if x is not None]
     return [Panel(view.image, "image"), *drawn]
 
@@ -115,7 +136,7 @@ def _differences(view: View) -> list[Panel]:
         kinds = differing(view.student, view.teacher, view.truth)
         result.append(_marked(view, kinds, "teacher/student", "differ", kinds.size))
     labeled = 0 if view.truth is None else int((view.truth != IGNORE).sum())
-    for name, prediction in (("teacher", view.teacher), ("student", view.student)):
+    for name, prediction in {"teacher": view.teacher, **view.others, "student": view.student}.items():
         if view.truth is not None and prediction is not None:
             result.append(_marked(view, wrong(prediction, view.truth), f"{name}'s errors", "wrong", labeled))
     return result

@@ -1,6 +1,6 @@
 """A trained student beside its teacher and the truth, in pictures, and the relations among its classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,12 +9,13 @@ from torch import Tensor
 
 from densedist.common.data.images import find_images, unique_names
 from densedist.common.engine.locate import Weights, with_teacher
+from densedist.common.errors import UserError
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.seg.config import read_config
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.labels import Classes
-from densedist.seg.models import load_trained
+from densedist.seg.models import Trained, load_trained
 from densedist.seg.pictures import first_frames, overview, picture, views
 from densedist.seg.predict import refuse_score
 from densedist.seg.segmenter import Segmenter
@@ -31,6 +32,7 @@ def visualize(
     images: int,
     output: Path,
     score: float | None,
+    beside: Mapping[str, Weights],
 ) -> int:
     """Write one PNG for each image, overview.png and relations.png.
 
@@ -39,12 +41,13 @@ def visualize(
         folder: of images; None = DATASETS.TEST.
         images: how many, from the first.
         score: None: it is for detectors.
+        beside: more models by name, of the same classes.
 
     Returns:
         the number of images.
 
     Raises:
-        UserError: wrong weights, data or images.
+        UserError: wrong weights, data or images, or other classes beside it.
     """
     refuse_score(score)
     trained = load_trained(weights, overrides)
@@ -52,7 +55,7 @@ def visualize(
     frames = bare_frames(find_images([folder], images)) if folder else first_frames(cfg, images)
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     taught = load_teacher(run) if run is not None else None
-    seen = views(cfg, model, taught, frames)
+    seen = views(cfg, model, taught, frames, load_beside(beside, overrides, classes))
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):
         picture(view, classes, output / f"{name}.png")
@@ -61,6 +64,19 @@ def visualize(
     draw_relations(relations, classes.names, "pixels", output / "relations.png", taught is not None)
     print(f"{len(seen)} images: {output}")
     return len(seen)
+
+
+def load_beside(beside: Mapping[str, Weights], overrides: Sequence[str], classes: Classes) -> dict[str, Trained]:
+    """The models by name.
+
+    Raises:
+        UserError: one of other classes.
+    """
+    result = {name: load_trained(weights, overrides) for name, weights in beside.items()}
+    for name, other in result.items():
+        if (theirs := other.classes.names) != classes.names:
+            raise UserError(f"--beside {name}: its classes are {', '.join(theirs)}, not {', '.join(classes.names)}")
+    return result
 
 
 @torch.no_grad()

@@ -35,6 +35,11 @@ def add_teacher(parser: Parser) -> None:
     parser.add_argument("--teacher", default="", metavar="WT", help="or none; default: DISTILL.TEACHER of the config")
 
 
+def add_beside(parser: Parser) -> None:
+    text = "another model of the same classes, drawn beside this one; may be given several times"
+    parser.add_argument("--beside", action="append", default=[], metavar="NAME=W", help=text)
+
+
 def add_output(parser: Parser, default: str, note: str = "default: %(default)s") -> None:
     parser.add_argument("--output-dir", type=Path, default=default, metavar="D", help=note)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from densedist.command.arguments import (
     Parser,
+    add_beside,
     add_config,
     add_output,
     add_overrides,
@@ -78,6 +79,7 @@ def add_visualize(parser: Parser) -> None:
     parser.epilog = "FOLDER is one of images; without it those of DATASETS.TEST are drawn, with their truth."
     add_weights(parser)
     add_teacher(parser)
+    add_beside(parser)
     add_output(parser, "output/visualize")
     parser.add_argument("--images", type=int, default=8, metavar="N", help="how many, from the first")
     add_score(parser, "where its F1 is best")
@@ -85,7 +87,7 @@ def add_visualize(parser: Parser) -> None:
 
 
 def visualize(args: argparse.Namespace) -> None:
-    from densedist.common.engine.locate import locate
+    from densedist.common.engine.locate import locate, locate_beside
     from densedist.tasks import task_of
 
     check_count(args.images, "--images")
@@ -95,7 +97,8 @@ def visualize(args: argparse.Namespace) -> None:
     found = locate(args.weights, args.config_file)
     folder = folders[0] if folders else None
     draw = task_of(found.config).visualize
-    draw(found, words, args.teacher, folder, args.images, args.output_dir, args.score_threshold)
+    beside = locate_beside(args.beside)
+    draw(found, words, args.teacher, folder, args.images, args.output_dir, args.score_threshold, beside)
 
 
 def add_export(parser: Parser) -> None:

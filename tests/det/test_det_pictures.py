@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import cv2
@@ -117,6 +118,26 @@ def test_folder_and_another_teacher(runs, images, tmp_path):
     assert {path.stem for path in output.iterdir()} == {"noise", "overview", "relations"}
 
 
+def test_other_models_beside_it(runs, tmp_path, monkeypatch):
+    """Each as if it were drawn alone, by its own name and its own least score; the student last."""
+    seen = {}
+
+    def see(columns, legend, title, file):
+        seen.update(columns=columns, title=title)
+
+    monkeypatch.setattr("densedist.det.pictures.draw_overview", see)
+    options = ["--weights", runs["student"], "--output-dir", tmp_path, "--images", 1]
+    beside = ["--beside", f"same={runs['student']}", "--beside", f"large={runs['teacher']}"]
+    densedist("visualize", *options, *beside, "DATASETS.TEST", "('digits_test',)")
+    (panels,) = seen["columns"]
+    assert [panel.name for panel in panels] == ["truth", "teacher", "same", "large", "student"]
+    assert panels[2].note == panels[4].note != ""
+    assert panels[1].note == panels[3].note
+    scores = dict(pair[::-1] for pair in re.findall(r"(\d\.\d\d) \((\w+)\)", seen["title"]))
+    assert list(scores) == ["teacher", "same", "large", "student"]
+    assert (scores["same"], scores["large"]) == (scores["student"], scores["teacher"])
+
+
 def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, caplog):
     gone = ["DISTILL.TEACHER.WEIGHTS", "gone.pth"]
     options = ["--weights", runs["student"], "--output-dir", tmp_path / "out"]
@@ -135,6 +156,9 @@ def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, caplo
         ("visualize", ["--images", "0"], "--images is 0: want 1 or more"),
         ("visualize", ["DATASETS.TEST", "()"], "DATASETS.TEST is empty: name the data set, or a folder"),
         ("visualize", ["--teacher", "gone", "IMAGES"], "--teacher: there is no file gone"),
+        ("visualize", ["--beside", "gone"], '--beside is gone: want NAME=WEIGHTS, e.g. "alone=output/student"'),
+        ("visualize", ["--beside", "a=gone"], "--beside a: there is no file gone"),
+        ("visualize", ["--beside", "truth=gone"], "--beside: the name truth is taken: want another one"),
     ],
 )
 def test_what_is_wrong_is_one_line(runs, images, capsys, tmp_path, tool, options, message):

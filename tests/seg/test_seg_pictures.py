@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -105,6 +106,26 @@ def test_split_with_truth_and_teacher(runs, tmp_path):
     densedist("visualize", "--weights", runs["student"], "--output-dir", output, *few)
     first = min(digits.images("test").iterdir()).name.replace("_leftImg8bit", "")
     assert {path.name for path in output.iterdir()} == {"overview.png", "relations.png", first}
+
+
+def test_other_models_beside_it(runs, tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("densedist.seg.pictures.draw_overview", lambda columns, *_: seen.extend(columns))
+    options = ["--weights", runs["student"], "--output-dir", tmp_path / "out", "--images", 1]
+    beside = ["--beside", f"same={runs['student']}", "--beside", f"large={runs['teacher']}"]
+    densedist("visualize", *options, *beside, "DATASETS.TEST", "['test']")
+    (panels,) = seen
+    names = ["teacher", "same", "large", "student"]
+    assert [panel.name for panel in panels[:6]] == ["image", "truth", *names]
+    assert [panel.name for panel in panels[6:]] == ["teacher/student", *(f"{name}'s errors" for name in names)]
+    for first, second in ((2, 4), (3, 5), (7, 9), (8, 10)):
+        np.testing.assert_array_equal(panels[first].picture, panels[second].picture)
+    other = tmp_path / "other"
+    shutil.copytree(runs["student"], other)
+    text = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("name: background", "name: sky"))
+    message = complaint(capsys, "visualize", *options, "--beside", f"other={other}")
+    assert message.startswith("--beside other: its classes are sky, 0, 1")
 
 
 @pytest.mark.parametrize("teacher", [True, False])
