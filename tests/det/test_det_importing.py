@@ -19,6 +19,8 @@ from helpers.imported import BOXES, as_if_trained, dense, differences, exact, im
 from helpers.mmdetection import Detector
 from helpers.tiny import DIGITS, STUDENT, teach
 
+pytestmark = pytest.mark.usefixtures("quick_weights")
+
 RETINANET_SIZES = [[s * 2 ** (n / 3) for n in range(3)] for s in (32, 64, 128, 256, 512)]
 KINDS = {
     "faster": {"kind": "faster"},

@@ -20,6 +20,8 @@ from densedist.det.importing.shapes import coco_names
 from helpers.imported import BOXES, SIZE, as_if_trained, dense, differences, exact, image, imported, regions
 from helpers.tiny import DIGITS, STUDENT, teach
 
+pytestmark = pytest.mark.usefixtures("quick_weights")
+
 CHANNELS = 64  # of the pyramid
 CHANNELS_OUT = [256, 512, 1024, 2048]
 IDS = [category["id"] for category in COCO_CATEGORIES if category["isthing"]]

@@ -248,6 +248,7 @@ def test_two_keys_make_an_ordinary_detectron2_config_distil(teacher_keys):
     assert set(build_model(cfg).state_dict()) == stock
 
 
+@pytest.mark.usefixtures("quick_weights")
 def test_every_shipped_config_builds_and_gives_its_losses():
     """As shipped but for the data and the teacher, which are not there."""
     files = [file for file in CONFIGS.rglob("det/**/*.yaml") if not file.name.endswith("base.yaml")]

@@ -18,6 +18,8 @@ from helpers.calling import densedist
 from helpers.cirkd import DeepLabHead, Net, PSPHead, ResNet, randomize
 from helpers.scenes import CONFIGS, SMALL, STUDENT
 
+pytestmark = pytest.mark.usefixtures("quick_weights")
+
 # Wide enough at stride 8 for a dilation of 36 to reach a pixel.
 SIZE = 48, 312
 CPU = ["MODEL.DEVICE", "cpu"]

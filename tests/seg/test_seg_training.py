@@ -201,6 +201,7 @@ def test_shipped_configs_build_and_find_their_base(tmp_path):
         assert not teacher or task_of(teacher).name == "seg"
 
 
+@pytest.mark.usefixtures("quick_weights")
 def test_shipped_configs_give_their_losses():
     """On a small input, with random weights, without their teacher."""
     for file in sorted((CONFIGS / "cityscapes").glob("*.yaml")):
