@@ -21,9 +21,12 @@ def call(name: str, imports: Sequence[str], key: str) -> Any:
         UserError: no such module or function, or one that fails.
     """
     module, _, function = name.partition(":")
-    found = getattr(imported(module, imports), function, None)
-    if not callable(found):
+    there = imported(module, imports)
+    if there is None:
         raise UserError(f"{key}: there is no function {name}: name its module, or its .py file, in IMPORTS")
+    found = getattr(there, function, None)
+    if not callable(found):
+        raise UserError(f"{key}: {module} has no function {function}")
     try:
         return found()
     except Exception as error:  # it is somebody's code

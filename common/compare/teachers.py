@@ -1,6 +1,7 @@
 """Several teachers of one student: what each scores itself, and what the student gains from each."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from densedist.common.config.keys import value_of
 from densedist.common.engine.locate import locate
 from densedist.common.files import write_text
 from densedist.common.task import Task
+
+logger = logging.getLogger(__name__)
 
 # Of the student's config, what holds for the teacher too: where it runs and whom to trust.
 OWN = ("MODEL.DEVICE", "MODEL.TRUST_PICKLE", "TRUST_IMPORTS")
@@ -37,6 +40,8 @@ def teachers(methods: Sequence[str]) -> list[str]:
 def scores(task: Task, cfg: CfgNode, folders: Sequence[str], file: Path) -> Scores:
     """Evaluate each teacher on DATASETS.TEST of the student's cfg, unless file has its score.
 
+    One of other classes (DISTILL.TEACHER.CLASSES) has no score there.
+
     Args:
         folders: the OUTPUT_DIR of each.
         file: JSON, that is written.
@@ -44,6 +49,9 @@ def scores(task: Task, cfg: CfgNode, folders: Sequence[str], file: Path) -> Scor
     Returns:
         the first metric in percent, None where it is undefined.
     """
+    if cfg.DISTILL.TEACHER.CLASSES or cfg.DISTILL.TEACHER.MISSING_CLASSES == "leave_out":
+        logger.info("teachers of other classes than the student's are not evaluated on its data")
+        return dict.fromkeys(folders)
     known = json.loads(file.read_text()) if file.is_file() else {}
     data = [word for key, value in cfg.DATASETS.items() for word in (f"DATASETS.{key}", str(value))]
     for folder in folders:

@@ -37,7 +37,7 @@ def describe(student: nn.Module, distillation: Distillation | None) -> str:
 def _model(model: nn.Module) -> str:
     parts = [part for part in model.children() if not isinstance(part, Distillation)]
     names = " + ".join(type(part).__name__ for part in parts)
-    if not names:
+    if not any(True for part in parts for _ in part.parameters()):
         return f"{type(model).__name__}, which does not show its parameters"
     millions = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
     return f"{type(model).__name__} ({names}), {millions:.2f} M parameters"

@@ -24,7 +24,7 @@ def import_weights(args: argparse.Namespace) -> None:
     files, words = files_and_overrides(args)
     if len(files) != 1:
         raise UserError(f"want one FILE, got {len(files)}")
-    api.import_weights(
+    record = api.import_weights(
         files[0],
         words,
         form=args.form,
@@ -33,3 +33,5 @@ def import_weights(args: argparse.Namespace) -> None:
         output_dir=args.output_dir,
         task=args.task,
     )
+    unused = f", of which {len(record['unused'])} are not used" if record["unused"] else ""
+    print(f"{args.output_dir}: {record['tensors']} tensors of form {record['form']}{unused}; see imported.json there")

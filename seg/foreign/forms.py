@@ -1,6 +1,7 @@
 """What a segmentation network can be, by name and by the look of its file."""
 
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 from densedist.common.foreign import NAME
 from densedist.seg.foreign.transformers import is_transformers
@@ -16,4 +17,15 @@ def recognize(weights: str) -> str:
         return "function"
     if is_transformers(weights):
         return "transformers"
-    return SUFFIXES.get(Path(weights).suffix, SMP)
+    if form := SUFFIXES.get(Path(weights).suffix):
+        return form
+    return "torchscript" if _is_torchscript(Path(weights)) else SMP
+
+
+def _is_torchscript(file: Path) -> bool:
+    """Whether it is an archive of torch.jit.save, which has code in it beside tensors; it is not run here."""
+    if not (file.is_file() and is_zipfile(file)):
+        return False
+    with ZipFile(file) as archive:
+        names = archive.namelist()
+    return any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names)

@@ -6,13 +6,15 @@ from torch import Tensor, nn
 
 from densedist.seg.dense import DenseModel
 
+TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
+
 
 class FunctionModel(DenseModel):
     """Any module behind a normalization.
 
     Args:
         model: gives for a batch (N, 3, H, W) logits (N, K, h, w), or these by name: "cls_logits", and if it likes
-            "aux_logits" and "features" (N, C, h, w).
+            "aux_logits" and "features" (N, C, h, w). Torchvision's names "out" and "aux" stand for the first two.
         pixel_mean, pixel_std: see DenseModel.
         stride: what height and width of its images are multiples of.
     """
@@ -29,4 +31,6 @@ class FunctionModel(DenseModel):
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.model(batch)
-        return dict(output) if isinstance(output, Mapping) else {"cls_logits": output}
+        if not isinstance(output, Mapping):
+            return {"cls_logits": output}
+        return {TORCHVISION.get(name, name): value for name, value in output.items()}

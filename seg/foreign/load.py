@@ -71,6 +71,6 @@ def _try(network: DenseModel, size: Sequence[int], source: str) -> None:
         raise UserError(f"{source} fails on images {tuple(batch.shape)}: {one_line(error)}") from error
     logits = output.get("cls_logits")
     if not isinstance(logits, torch.Tensor) or logits.dim() != 4:
-        raise UserError(f"{source} gives no logits (N, classes, h, w), but {list(output)}")
+        raise UserError(f"{source} gives no cls_logits (N, classes, h, w), but {list(output)}")
     network.class_count, network.gives_aux = logits.shape[1], "aux_logits" in output
     network.feature_channels = output["features"].shape[1] if "features" in output else None

@@ -127,6 +127,8 @@ def _config(student_cfg: CfgNode) -> CfgNode:
 
 def _from_smp_folder(weights: str, cfg: CfgNode) -> Network:
     """Without CONFIG_FILE it is taken to want what the default config says: RGB and SMP's ImageNet normalization."""
+    if not Path(weights).exists():
+        raise UserError(f"{KEY}: there is no file or folder {weights}")
     if not Path(weights).is_dir():
         raise UserError(
             f"DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in {KEY} a folder written by "

@@ -20,6 +20,7 @@ from densedist.common.compare.picture import draw
 from densedist.common.compare.report import markdown, verdicts
 from densedist.common.compare.study import Study
 from densedist.common.compare.teacher_labels import write_labels
+from densedist.common.compare.teachers import scores
 from densedist.common.compare.workers import Run, train_all
 from densedist.common.config import load
 from densedist.common.engine.preemption import REQUEUE
@@ -223,6 +224,11 @@ def test_gain_against_the_teachers_own_score(tmp_path, monkeypatch):
     assert [(y, label) for _, y, label in drawn[:2]] == [([2.0, 1.0], "kd"), ([3.0, 7.0], "dist@TAU=2")]
     assert drawn[0][0] == [20.0, 40.0]
     assert imread(tmp_path / "out" / "teachers.png").ndim == 3
+
+
+def test_teachers_of_other_classes_have_no_score_on_the_students_data(tmp_path):
+    cfg = load_config("c.yaml", ["DISTILL.TEACHER.CLASSES.car", "['van']"])
+    assert scores(TASK, cfg, ["a", "b"], tmp_path / "teachers.json") == {"a": None, "b": None}
 
 
 def test_labels_of_several_teachers_and_thresholds(tmp_path):

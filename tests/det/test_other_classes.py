@@ -125,7 +125,7 @@ def number():
     assert "loss_dist" in (tmp_path / "out" / "metrics.json").read_text()
     for name, message in (
         ("number", "int is no GeneralizedRCNN"),
-        ("gone", "there is no function their_detector:gone"),
+        ("gone", "their_detector has no function gone"),
     ):
         with pytest.raises(UserError, match=message):
             build(config(STUDENT, *words, f"their_detector:{name}"))

@@ -215,6 +215,17 @@ def refused(message, *overrides):
         build_segmenter(config(STUDENT, *overrides))
 
 
+def test_functions_may_use_the_names_of_torchvision(tmp_path):
+    file = write_function(tmp_path)
+    file.write_text(
+        file.read_text().replace(
+            "return self.head(self.stem(x).relu())", 'return {"out": self.head(self.stem(x).relu())}'
+        )
+    )
+    teacher = load_teacher(config(STUDENT, "IMPORTS", f"['{file}']", WEIGHTS, "their_teacher:build", *PIXELS))
+    torch.testing.assert_close(logits_of(teacher), at_corners(by_small()))
+
+
 @pytest.mark.parametrize("source", ["torch_export"], indirect=True)
 def test_what_a_program_does_not_give_is_refused_by_name(source):
     refused(r"DISTILL.MIMIC needs features, which this pair does not have", *source, "DISTILL.MIMIC.WEIGHT", "1.0")
@@ -234,12 +245,17 @@ def test_files_that_cannot_teach_are_refused_in_one_line(tmp_path):
     refused(r"broken.onnx is no onnx that can be read here", WEIGHTS, broken)
     refused(r"there is no file .*gone.pt2", WEIGHTS, tmp_path / "gone.pt2")
     script = write_torchscript(tmp_path)
-    refused(r"can run any program .* set MODEL.TRUST_PICKLE to True", WEIGHTS, script, FORM, "torchscript")
+    refused(r"can run any program .* set MODEL.TRUST_PICKLE to True", WEIGHTS, script)  # seen, whatever its name
     fixed = write_torch_export(tmp_path, dynamic=False)
     refused(r"model.pt2 fails on images \(1, 3, 64, 64\)", WEIGHTS, fixed, *PIXELS)
     few = write_torch_export(tmp_path, Small(classes=5))
     refused(r"the student has 11 classes, the teacher 5: name its in DISTILL.TEACHER.CLASSES", WEIGHTS, few, *PIXELS)
     refused(r"there is no function their:build: name its module", WEIGHTS, "their:build")
+    mine = ["IMPORTS", f"['{write_function(tmp_path)}']", WEIGHTS]
+    refused(r"their_teacher has no function bild", *mine, "their_teacher:bild")
+    refused(r"there is no file or folder gone$", WEIGHTS, "gone")
+    torch.save({"model": {}}, tmp_path / "weights.pt")
+    refused(r"CONFIG_FILE is empty: name the teacher's config", WEIGHTS, tmp_path / "weights.pt")
     refused(r"STD is \[0.2, 0.2, 0.2\]: want deviations", WEIGHTS, few, "DISTILL.TEACHER.PIXEL_STD", "[0.2,0.2,0.2]")
 
 

@@ -132,6 +132,7 @@ def test_imported_teacher_teaches(tmp_path, capsys):
     model = randomize(Net(DeepLabHead, 8, classes=11))
     file, out = save(model, tmp_path / "w.pth"), tmp_path / "teacher"
     densedist("import", "seg", file, "--config-file", STUDENT, "--output-dir", out, *CPU)
+    assert f"{out}: {len(model.state_dict())} tensors of form cirkd" in capsys.readouterr().out
     method = ["DISTILL.TEACHER.CONFIG_FILE", out / "config.yaml", "DISTILL.TEACHER.WEIGHTS", out / "model_final.pth"]
     words = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test[:2]']", *method]
     densedist("train", "seg", "--config-file", STUDENT, "OUTPUT_DIR", tmp_path / "run", *words)
