@@ -33,4 +33,4 @@ class FunctionModel(DenseModel):
         output = self.model(batch)
         if not isinstance(output, Mapping):
             return {"cls_logits": output}
-        return {TORCHVISION.get(name, name): value for name, value in output.items()}
+        return {TORCHVISION.get(str(name), str(name)): value for name, value in output.items()}
