@@ -79,6 +79,20 @@ def test_the_plan_says_who_pulls_at_the_student(tmp_path):
     assert "at the start, " not in (tmp_path / "alone" / "log.txt").read_text()
 
 
+def test_a_teacher_that_teaches_nothing_is_said(tmp_path):
+    """Here no pixel has enough of the teacher's probability in the classes that the student knows."""
+    argv = ["train", "seg", "--config-file", scenes.STUDENT, *scenes.SMALL, "SOLVER.MAX_ITER", "1", "REHEARSAL", "True"]
+    words = [*scenes.save_teacher(tmp_path / "teacher"), "DISTILL.DIST.WEIGHT", "1.0", "DATASETS.TEST", "[]"]
+    silent = ["DISTILL.TEACHER.CLASSES.0", "['1']", "DISTILL.TEACHER.CLASSES.1", "['0']", "DISTILL.TEACHER.KEPT_MASS"]
+    warning = "loss_dist is 0 on the first batch, so the teacher teaches nothing there"
+    few = ["DISTILL.TEACHER.MISSING_CLASSES", "leave_out"]
+    few += [word for n in range(2, 10) for word in (f"DISTILL.TEACHER.CLASSES.{n}", "[]")]
+    densedist(*argv, *words, *silent, "0.0", "OUTPUT_DIR", tmp_path / "a")
+    assert warning not in (tmp_path / "a" / "log.txt").read_text()
+    densedist(*argv, *words, *silent, "1.0", *few, "OUTPUT_DIR", tmp_path / "b")
+    assert warning in (tmp_path / "b" / "log.txt").read_text()
+
+
 def test_batch_norm_over_one_value(tmp_path, capsys):
     deeplab = ["train", "seg", "--config-file", scenes.TEACHER, *SCENES[4:], "MODEL.ARGS.decoder_channels", "8"]
     deeplab += ["OUTPUT_DIR", tmp_path, "SOLVER.ACCUMULATION_STEPS", "2"]

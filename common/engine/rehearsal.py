@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from torch import Tensor
 
 from densedist.common.config.keys import PRECISIONS
 from densedist.common.data.loader import Batches, first_batch, images_per_process
@@ -38,10 +39,12 @@ class Rehearsed(NamedTuple):
     Args:
         unused: a parameter got no gradient, on any process.
         shares: of the gradient, of each loss in percent, at the start; empty without a teacher (see gradient_shares).
+        idle: the losses of distillation that are 0 on the first batch.
     """
 
     unused: bool
     shares: Mapping[str, float]
+    idle: Sequence[str] = ()
 
 
 def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Rehearsed:
@@ -71,6 +74,11 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Re
                 with _named("a drawing", "INPUT, or TEST.EXAMPLES, of which 0 draws nothing"):
                     task.draw_examples(small, actor, Path(folder, "examples.png"))
     comm.synchronize()
+    if seen.idle and not cfg.DISTILL.WARMUP_ITERS:
+        logger.warning(
+            f"{', '.join(seen.idle)} is 0 on the first batch, so the teacher teaches nothing there: look at "
+            "DISTILL.TEACHER.KEPT_MASS and CLASSES, and at the weights of the losses"
+        )
     logger.info(f"rehearsed a step, an evaluation and a drawing in {time.perf_counter() - start:.1f} s")
     return seen._replace(unused=any_process(seen.unused, device))
 
@@ -90,7 +98,13 @@ def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) 
         sum(losses.values()).backward()
     unused = any(p.grad is None for p in parameters if p.requires_grad)
     actor.model.zero_grad()
-    return Rehearsed(unused, shares)
+    return Rehearsed(unused, shares, _idle(actor, losses))
+
+
+def _idle(actor: Trainee, losses: Mapping[str, Tensor]) -> list[str]:
+    terms = actor.distillation.distiller.terms if actor.distillation else ()
+    names = {f"loss_{term.name}{end}" for term in terms for end in ("", "_unlabeled")}
+    return [name for name, loss in losses.items() if name in names and loss.item() == 0]
 
 
 def _small(cfg: CfgNode, folder: str) -> CfgNode:
