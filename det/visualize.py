@@ -10,12 +10,12 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.data.images import unique_names
+from densedist.common.engine.beside import load_beside
 from densedist.common.engine.locate import Weights, with_teacher
-from densedist.common.errors import UserError
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.det.data.sets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
-from densedist.det.models import Trained, load_trained, read_config
+from densedist.det.models import load_trained, read_config
 from densedist.det.pictures import overview, picture, views
 from densedist.det.predict import check_score, read_input
 from densedist.det.samples import Sample, folder_samples, test_samples
@@ -58,7 +58,10 @@ def visualize(
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     kind = distilling_class(type(model).__name__)
     taught = kind.load_teachers(run) if kind and run is not None else None
-    seen = views(cfg, model, taught, samples, score, load_beside(beside, overrides, trained.classes))
+    others = load_beside(
+        beside, lambda other: load_trained(other, overrides), lambda other: other.classes, trained.classes
+    )
+    seen = views(cfg, model, taught, samples, score, others)
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):
         picture(view, trained.classes, output / f"{name}.png")
@@ -71,19 +74,6 @@ def visualize(
         logger.warning(f"without relations.png: nothing here distills a {type(model).__name__}")
     print(f"{len(seen)} images: {output}")
     return len(seen)
-
-
-def load_beside(beside: Mapping[str, Weights], overrides: Sequence[str], classes: Sequence[str]) -> dict[str, Trained]:
-    """The models by name.
-
-    Raises:
-        UserError: one of other classes.
-    """
-    result = {name: load_trained(weights, overrides) for name, weights in beside.items()}
-    for name, other in result.items():
-        if list(other.classes) != list(classes):
-            raise UserError(f"--beside {name}: its classes are {', '.join(other.classes)}, not {', '.join(classes)}")
-    return result
 
 
 @torch.no_grad()

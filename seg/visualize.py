@@ -8,14 +8,14 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.data.images import find_images, unique_names
+from densedist.common.engine.beside import load_beside
 from densedist.common.engine.locate import Weights, with_teacher
-from densedist.common.errors import UserError
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.seg.config import read_config
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.labels import Classes
-from densedist.seg.models import Trained, load_trained
+from densedist.seg.models import load_trained
 from densedist.seg.pictures import first_frames, overview, picture, views
 from densedist.seg.predict import refuse_score
 from densedist.seg.segmenter import Segmenter
@@ -55,7 +55,10 @@ def visualize(
     frames = bare_frames(find_images([folder], images)) if folder else first_frames(cfg, images)
     run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
     taught = load_teacher(run) if run is not None else None
-    seen = views(cfg, model, taught, frames, load_beside(beside, overrides, classes))
+    others = load_beside(
+        beside, lambda other: load_trained(other, overrides), lambda other: other.classes.names, classes.names
+    )
+    seen = views(cfg, model, taught, frames, others)
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):
         picture(view, classes, output / f"{name}.png")
@@ -64,19 +67,6 @@ def visualize(
     draw_relations(relations, classes.names, "pixels", output / "relations.png", taught is not None)
     print(f"{len(seen)} images: {output}")
     return len(seen)
-
-
-def load_beside(beside: Mapping[str, Weights], overrides: Sequence[str], classes: Classes) -> dict[str, Trained]:
-    """The models by name.
-
-    Raises:
-        UserError: one of other classes.
-    """
-    result = {name: load_trained(weights, overrides) for name, weights in beside.items()}
-    for name, other in result.items():
-        if (theirs := other.classes.names) != classes.names:
-            raise UserError(f"--beside {name}: its classes are {', '.join(theirs)}, not {', '.join(classes.names)}")
-    return result
 
 
 @torch.no_grad()

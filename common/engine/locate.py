@@ -1,7 +1,7 @@
 """What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,26 +68,6 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
         hint = "name its config with --config-file" if key == "--weights" else "put its config there"
         raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
     return Weights(str(path), str(config), False, key)
-
-
-def locate_beside(given: Sequence[str]) -> dict[str, Weights]:
-    """The files of models that are drawn beside a student, by name.
-
-    Args:
-        given: NAME=WEIGHTS each, see locate.
-
-    Raises:
-        UserError: no name, one that is taken, or weights that are not there.
-    """
-    result: dict[str, Weights] = {}
-    for words in given:
-        name, _, weights = words.partition("=")
-        if not (name and weights):
-            raise UserError(f'--beside is {words}: want NAME=WEIGHTS, e.g. "alone=output/student"')
-        if name in ("image", "truth", "teacher", "student", *result):
-            raise UserError(f"--beside: the name {name} is taken: want another one")
-        result[name] = locate(weights, key=f"--beside {name}")
-    return result
 
 
 def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:

@@ -76,8 +76,8 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Re
     comm.synchronize()
     if seen.idle and not cfg.DISTILL.WARMUP_ITERS:
         logger.warning(
-            f"{', '.join(seen.idle)} is 0 on the first batch, so the teacher teaches nothing there: look at "
-            "DISTILL.TEACHER.KEPT_MASS and CLASSES, and at the weights of the losses"
+            f"0 on the first batch: {', '.join(seen.idle)}; the teacher teaches nothing there: look at "
+            "DISTILL.TEACHER.CLASSES, and in segmentation at KEPT_MASS"
         )
     logger.info(f"rehearsed a step, an evaluation and a drawing in {time.perf_counter() - start:.1f} s")
     return seen._replace(unused=any_process(seen.unused, device))

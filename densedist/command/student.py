@@ -87,7 +87,8 @@ def add_visualize(parser: Parser) -> None:
 
 
 def visualize(args: argparse.Namespace) -> None:
-    from densedist.common.engine.locate import locate, locate_beside
+    from densedist.common.engine.beside import locate_beside
+    from densedist.common.engine.locate import locate
     from densedist.tasks import task_of
 
     check_count(args.images, "--images")

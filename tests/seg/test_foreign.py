@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from densedist.common.config import load
+from densedist.common.distill.distillation import describe
 from densedist.common.errors import UserError
 from densedist.common.export import describe_onnx
 from densedist.seg.config import GRAMMAR
@@ -235,8 +236,9 @@ def test_what_a_program_does_not_give_is_refused_by_name(source):
 def test_auxiliary_head_has_no_counterpart_in_a_program(tmp_path):
     """The loss on class logits goes on without it."""
     keys = [WEIGHTS, str(write_torch_export(tmp_path)), *PIXELS, "MODEL.AUX_HEAD.ENABLED", "True"]
-    terms = build_segmenter(config(STUDENT, *keys)).distillation.distiller.terms
-    assert [term.tap for term in terms] == ["cls_logits"]
+    student = build_segmenter(config(STUDENT, *keys))
+    assert [term.tap for term in student.distillation.distiller.terms] == ["cls_logits"]
+    assert "  teacher  ProgramModel, which does not show its parameters\n" in describe(student, student.distillation)
 
 
 def test_files_that_cannot_teach_are_refused_in_one_line(tmp_path):
