@@ -1,6 +1,8 @@
-"""The box classifier inside Detectron2's RoI heads: standard, cascade and C4."""
+"""The box head inside Detectron2's RoI heads: standard, cascade and C4."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.modeling import Backbone
@@ -10,6 +12,14 @@ from torch import Tensor, nn
 
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of R boxes: class logits (R, K+1), background last, or with sigmoids (R, K); and deltas (R, 4) or (R, 4·K)."""
+
+    logits: Tensor
+    deltas: Tensor
 
 
 def check(roi_heads: nn.Module) -> None:
@@ -24,7 +34,7 @@ def pooler(roi_heads: ROIHeads) -> nn.Module:
     return roi_heads.pooler if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_pooler
 
 
-def predictors(roi_heads: ROIHeads) -> list[nn.Module]:
+def predictors(roi_heads: ROIHeads) -> list[Any]:
     """The modules that return (class logits (R, K+1), box deltas), one per stage."""
     if isinstance(roi_heads, CascadeROIHeads):
         return list(roi_heads.box_predictor)
@@ -58,22 +68,62 @@ def columns(roi_heads: ROIHeads, scores: Tensor) -> Tensor:
 
 
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:
-    """Class logits of the given boxes (one Boxes per image, R in all): (R, K+1), background last; with sigmoids (R, K).
+    """Class logits of the given boxes (one Boxes per image, R in all): see predict."""
+    return predict(roi_heads, pooled(roi_heads, features, boxes), stages).logits
+
+
+def predict(roi_heads: ROIHeads, regions: Tensor, stages: str) -> Predictions:
+    """What the box head says of pooled features (R, C, size, size); of a cascade with the deltas of stage 1.
 
     Args:
-        stages: of a cascade, "first": stage 1 alone; "mean": the logarithm of the mean of the stages'
-            probabilities (the scores that Cascade R-CNN itself predicts with), all on the given boxes.
+        stages: of a cascade, "first": class logits of stage 1 alone; "mean": the logarithm of the mean of the stages'
+            probabilities (the scores that Cascade R-CNN itself predicts with), all on the same boxes.
     """
-    regions = pooled(roi_heads, features, boxes)
-    if isinstance(roi_heads, Res5ROIHeads):
-        return columns(roi_heads, roi_heads.box_predictor(roi_heads.res5(regions).mean(dim=[2, 3]))[0])
-    if not isinstance(roi_heads, CascadeROIHeads):
-        return columns(roi_heads, roi_heads.box_predictor(roi_heads.box_head(regions))[0])
-    count = len(roi_heads.box_predictor) if stages == "mean" else 1
-    heads = list(zip(roi_heads.box_head, roi_heads.box_predictor, strict=True))[:count]
-    logits = [columns(roi_heads, predict(head(regions))[0]) for head, predict in heads]
-    if count == 1:
+    heads = roi_heads
+    if isinstance(heads, Res5ROIHeads):
+        given = [heads.box_predictor(heads.res5(regions).mean(dim=[2, 3]))]
+    elif isinstance(heads, CascadeROIHeads):
+        count = len(heads.box_predictor) if stages == "mean" else 1
+        both = list(zip(heads.box_head, heads.box_predictor, strict=True))[:count]
+        given = [predictor(head(regions)) for head, predictor in both]
+    else:
+        given = [heads.box_predictor(heads.box_head(regions))]
+    logits = [columns(heads, scores) for scores, _ in given]
+    return Predictions(_mean(logits, activation(heads)), given[0][1])
+
+
+def _mean(logits: list[Tensor], kind: Activation) -> Tensor:
+    if len(logits) == 1:
         return logits[0]
-    if activation(roi_heads) == "sigmoid":
+    if kind == "sigmoid":
         return torch.stack([x.float().sigmoid() for x in logits]).mean(0).logit(eps=1e-7)
-    return torch.stack([x.float().log_softmax(1) for x in logits]).logsumexp(0) - math.log(count)
+    return torch.stack([x.float().log_softmax(1) for x in logits]).logsumexp(0) - math.log(len(logits))
+
+
+def of_class(values: Tensor, classes: Tensor) -> Tensor:
+    """Of deltas or boxes (R, 4·K) those (R, 4) of a class for each row; class-agnostic ones (R, 4) are of every class.
+
+    Args:
+        classes: (R,), 0 to K-1.
+    """
+    if values.shape[1] == 4:
+        return values
+    return values.unflatten(1, (-1, 4))[torch.arange(len(values), device=values.device), classes]
+
+
+def refine(
+    roi_heads: CascadeROIHeads, features: dict[str, Tensor], boxes: list[Boxes], sizes: list[tuple[int, int]]
+) -> Tensor:
+    """Where a cascade's last stage puts the boxes (one Boxes per image, R in all): (R, 4).
+
+    Args:
+        sizes: height and width of each image; boxes are clipped to it between the stages.
+    """
+    maps = [widen(features[name]) for name in roi_heads.box_in_features]
+    dtype = next(iter(features.values())).dtype
+    for stage, predictor in enumerate(predictors(roi_heads)):
+        proposals = roi_heads._create_proposals_from_boxes([b.tensor for b in boxes], sizes)
+        regions = roi_heads.box_pooler(maps, [p.proposal_boxes for p in proposals]).to(dtype)
+        scores, deltas = predictor(roi_heads.box_head[stage](regions))
+        boxes = [Boxes(b) for b in predictor.predict_boxes((scores, deltas.float()), proposals)]
+    return torch.cat([b.tensor for b in boxes])

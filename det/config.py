@@ -7,6 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
 from densedist.common.config.keys import STOCK, at_least
 from densedist.common.distill.registry import loss_keys
+from densedist.det.inheriting import PARTS
 
 SAMPLERS = (
     "TrainingSampler",
@@ -29,6 +30,9 @@ DET: Mapping[str, Key] = {
     "DISTILL.TEACHER.CASCADE_STAGES": one_of("first", "mean"),
     # Above 0: DISTILL.TEACHER.CACHE keeps the maps of the teacher's backbone, where these take so many GB at the most.
     "DISTILL.TEACHER.CACHE_MAPS_GB": at_least(0.0, default=0.0),
+    # Parts of the teacher that the student starts from, of neck and head, where shapes agree (det/inheriting.py).
+    # Tensors that MODEL.WEIGHTS has come after it.
+    "DISTILL.INHERIT": Key([], lambda parts: set(parts) <= set(PARTS), "any of neck, head"),
     # What is a row of a one-stage detector's logits: anchors (columns = classes), or locations (columns = anchors x
     # classes) as in the DIST authors' code.
     "DISTILL.DENSE_ROWS": one_of("anchors", "locations"),

@@ -1,9 +1,8 @@
 """What turns a Detectron2 meta-architecture into one that distills: a mixin, and which classes have it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 from detectron2.config import CfgNode, configurable
@@ -14,16 +13,18 @@ from densedist.common.config import check_values
 from densedist.common.config.keys import value_of
 from densedist.common.distill.build import build_distiller, is_on
 from densedist.common.distill.distillation import Distillation
-from densedist.common.distill.distiller import Distiller
+from densedist.common.distill.distiller import Distiller, beside
 from densedist.common.distill.several import one_by_one
-from densedist.common.distill.taps import Taps, TapSpecs
+from densedist.common.distill.taps import TapSpecs
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
 from densedist.det.config import GRAMMAR, keys
-from densedist.det.taps import Levels, shared_levels
+from densedist.det.inheriting import KEY, inherit
+from densedist.det.taps.group import Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher, averaged
 
-MakeDistiller = Callable[[TapSpecs, TapSpecs], Distiller]
+# Of the specs of both sides, and why taps are lacking.
+MakeDistiller = Callable[[TapSpecs, TapSpecs, dict[str, str]], Distiller]
 
 
 class Distilling(nn.Module, ABC):
@@ -49,20 +50,31 @@ class Distilling(nn.Module, ABC):
 
     @configurable
     def __init__(
-        self, *, teacher: DetectorTeacher | None = None, distiller: MakeDistiller | None = None, **student: Any
+        self,
+        *,
+        teacher: DetectorTeacher | None = None,
+        distiller: MakeDistiller | None = None,
+        inherited: Sequence[str] = (),
+        **student: Any,
     ):
         """
         Args:
             teacher, distiller: both or none; the latter of the tap specs of both sides.
+            inherited: parts that start from the teacher's (see det/inheriting.py).
             student: the arguments of the stock class.
         """
         super().__init__(**student)
-        self.levels: Levels = [], []  # the maps that student and teacher share
         self.distillation = None
+        self.watched: list[tuple[TapGroup, set[str]]] = []  # with the taps that the losses need of each
         if teacher is not None and distiller is not None:
             self.check_pair(teacher)
-            self.levels = shared_levels(self.backbone, teacher.model.backbone)
-            self.distillation = Distillation(teacher, distiller(*self.tap_specs(teacher)))
+            made = distiller(*self.tap_specs(teacher), self.lacking(teacher))
+            self.distillation = Distillation(teacher, made)
+            if inherited and teacher.classes is not None:
+                raise UserError(f"{KEY}: the teacher has other classes (DISTILL.TEACHER.CLASSES): leave it empty")
+            inherit(self, teacher.model, inherited)
+            needed = [(g, made.taps & set(g.specs(self, teacher)[0])) for g in self.tap_groups(teacher)]
+            self.watched = [(group, taps) for group, taps in needed if taps]
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -73,8 +85,11 @@ class Distilling(nn.Module, ABC):
         node = cfg.DISTILL.TEACHER
         teacher = cls.load_teachers(cfg)
         boxes_only = bool(node.CACHE) and not node.CACHE_MAPS_GB
-        make = partial(build_distiller, cfg, logits_only=boxes_only, classes=teacher.classes)
-        return student | {"teacher": teacher, "distiller": make}
+
+        def make(ours: TapSpecs, theirs: TapSpecs, lacking: dict[str, str]) -> Distiller:
+            return build_distiller(cfg, ours, theirs, logits_only=boxes_only, classes=teacher.classes, lacking=lacking)
+
+        return student | {"teacher": teacher, "distiller": make, "inherited": cfg.DISTILL.INHERIT}
 
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.distillation is None or not self.training:
@@ -83,19 +98,41 @@ class Distilling(nn.Module, ABC):
         unlabeled = [x for x in batched_inputs if "instances" not in x]
         losses: dict[str, Tensor] = {}
         if labeled:
-            with self.watch() as seen:
+            with self._watch() as seen:
                 losses = super().forward(labeled)
-            losses |= self._distill(labeled, seen)
+            losses = beside(losses, self._distill(labeled, seen))
         if unlabeled:
-            with self.watch() as seen:
+            with self._watch() as seen:
                 self.run_without_labels(unlabeled)
-            losses |= {f"{name}_unlabeled": loss for name, loss in self._distill(unlabeled, seen).items()}
+            found = self._distill(unlabeled, seen)
+            losses = beside(losses, {f"{name}_unlabeled": loss for name, loss in found.items()})
         return losses
 
-    def _distill(self, inputs: list[dict], seen: Any) -> dict[str, Tensor]:
+    @contextmanager
+    def _watch(self) -> Iterator[list[Any]]:
+        """What each of the watched groups sees within the block."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(group.watch(self)) for group, _ in self.watched]
+
+    def _distill(self, inputs: list[dict], seen: Sequence[Any]) -> dict[str, Tensor]:
         assert self.distillation is not None
-        distiller = self.distillation.distiller
-        return distiller(*self.taps(distiller.taps, inputs, seen))
+        batch = Batch(self.distillation.teacher, inputs)
+        ours: dict[str, Sequence[Tensor]] = {}
+        theirs: dict[str, Sequence[Tensor]] = {}
+        for (group, needed), what in zip(self.watched, seen, strict=True):
+            for side, taps in zip((ours, theirs), group.taps(needed, self, what, batch), strict=True):
+                side.update(taps)
+        return self.distillation.distiller(ours, theirs)
+
+    def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+        """What the student and what the teacher can give."""
+        each = [group.specs(self, teacher) for group in self.tap_groups(teacher)]
+        ours, theirs = ({name: tap for pair in each for name, tap in pair[side].items()} for side in (0, 1))
+        return ours, theirs
+
+    def lacking(self, teacher: DetectorTeacher) -> dict[str, str]:
+        """Why this pair does not have a tap, by its name."""
+        return {name: why for group in self.tap_groups(teacher) for name, why in group.lacking(self, teacher).items()}
 
     @classmethod
     def load_teachers(cls, cfg: CfgNode) -> DetectorTeacher:
@@ -126,25 +163,12 @@ class Distilling(nn.Module, ABC):
         """
 
     @abstractmethod
-    def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
-        """What the student and what the teacher can give."""
-
-    @abstractmethod
-    def watch(self) -> AbstractContextManager[Any]:
-        """What the student's parts see and give within the block, for taps()."""
+    def tap_groups(self, teacher: DetectorTeacher) -> Sequence[TapGroup]:
+        """The parts that can give taps to distillation by this teacher; no two of them the same tap."""
 
     @abstractmethod
     def run_without_labels(self, inputs: list[dict]) -> None:
         """Let the parts run that distillation watches."""
-
-    @abstractmethod
-    def taps(self, needed: Collection[str], inputs: list[dict], seen: Any) -> tuple[Taps, Taps]:
-        """The student's taps and the teacher's.
-
-        Args:
-            inputs: samples, "image" of each raw (3, H, W), 0 to 255.
-            seen: of watch(), after the block.
-        """
 
     @staticmethod
     @abstractmethod

@@ -1,8 +1,6 @@
 """Two-stage students: any GeneralizedRCNN config, distilled on the RoIs that the student samples."""
 
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,32 +8,21 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes
 from torch import Tensor, nn
 
-from densedist.common.distill.classes import ClassMap
-from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
-from densedist.common.distill.teacher import precision
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
-from densedist.common.modules import eval_mode, record
+from densedist.common.modules import eval_mode
 from densedist.det import box_head
-from densedist.det.cache.boxes import BoxesRCNNTeacher
-from densedist.det.cache.maps import MapsRCNNTeacher
+from densedist.det.cache.boxes import BoxesTeacher, KeptRoIs
 from densedist.det.distilling import Distilling
-from densedist.det.taps import common_extents, feature_specs, feature_taps
+from densedist.det.taps.features import Features
+from densedist.det.taps.group import TapGroup
+from densedist.det.taps.masks import Masks, has_masks, mask_logits
+from densedist.det.taps.proposals import Proposals
+from densedist.det.taps.rois import RoIs, live_class_logits
 from densedist.det.teacher.detector import DetectorTeacher
-from densedist.det.teacher.loading import load_teacher_model
-from densedist.det.teacher.rcnn import ROI_SAMPLES, RCNNTeacher
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the student's parts saw and gave: the backbone's maps; boxes and pooled features, class logits by call."""
-
-    features: list[dict[str, Tensor]]
-    regions: list[tuple[list[Boxes], Tensor]]
-    logits: list[list[Tensor]]
+from densedist.det.teacher.loading import load_teacher
 
 
 def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:
@@ -49,12 +36,10 @@ def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tens
 
 @META_ARCH_REGISTRY.register()
 class DistillRCNN(Distilling, GeneralizedRCNN):
-    """GeneralizedRCNN whose training losses include distillation from a frozen R-CNN teacher.
+    """GeneralizedRCNN whose training losses include distillation from a frozen detector.
 
-    Taps, in training: cls_logits [R, K+1], with sigmoids [R, K], of every call of the student's box predictor (one
-    for Faster and Mask R-CNN, one per stage for Cascade), and the teacher's on the same boxes; rois, the means of the
-    pooled features of up to ROI_SAMPLES of these boxes; and those of det/taps.py. Images without labels are distilled
-    on as many of the student's best proposals as RoIs are sampled with labels.
+    Its taps are those of Features, RoIs, Proposals and Masks in det/taps. Images without labels are distilled on as
+    many of the student's best proposals as RoIs are sampled with labels, their masks on as many as may be objects.
     """
 
     proposal_generator: Any
@@ -77,46 +62,22 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
                 module.register_forward_pre_hook(_in_float32)
 
     @classmethod
-    def load_teacher(cls, cfg: CfgNode) -> RCNNTeacher:
-        stages = cfg.DISTILL.TEACHER.CASCADE_STAGES
-        kind, node = RCNNTeacher, cfg.DISTILL.TEACHER
-        if node.CACHE:
-            kind = MapsRCNNTeacher if node.CACHE_MAPS_GB else BoxesRCNNTeacher
-            if node.INPUT_SCALE != 1:
-                raise UserError(
-                    "DISTILL.TEACHER.CACHE keeps what the teacher sees in images of the student's size: set "
-                    "DISTILL.TEACHER.INPUT_SCALE to 1"
-                )
-        loaded = load_teacher_model(cfg, GeneralizedRCNN)
-        return kind(loaded.model, loaded.flipped, precision(cfg), stages, loaded.classes, node.INPUT_SCALE)
+    def load_teacher(cls, cfg: CfgNode) -> DetectorTeacher:
+        return load_teacher(cfg, BoxesTeacher)
 
     def check_pair(self, teacher: DetectorTeacher) -> None:
         box_head.check(self.roi_heads)
-        kinds = [box_head.activation(model.roi_heads) for model in teacher.models]
+        heads = [model.roi_heads for model in teacher.models if isinstance(model, GeneralizedRCNN)]
+        for each in heads:
+            box_head.check(each)
+        kinds = [box_head.activation(each) for each in heads]
         if len(set(kinds)) > 1:
             raise UserError(
                 f"DISTILL.TEACHER.MORE: the teachers' class heads are {', '.join(kinds)}: want all of one kind"
             )
 
-    def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
-        calls = len(box_head.predictors(self.roi_heads))
-
-        def specs(model: GeneralizedRCNN, levels: list[str], classes: ClassMap | None) -> TapSpecs:
-            pooled = box_head.pooled_channels(model.roi_heads, model.backbone)
-            activation, extra = self.class_columns(model)
-            columns = (classes.columns if classes else model.roi_heads.num_classes) + len(extra)
-            return {
-                "cls_logits": TapSpec("rows", (columns,) * calls, activation),
-                "rois": TapSpec("samples", (pooled,) * calls),
-                **feature_specs(model.backbone, levels),
-            }
-
-        assert isinstance(teacher, RCNNTeacher)
-        ours, theirs = self.levels
-        if teacher.scale != 1:  # its maps lie otherwise on the student's image
-            theirs = []
-        given = specs(teacher.model, theirs, teacher.classes)
-        return specs(self, ours, None), {"cls_logits": given["cls_logits"]} if teacher.others else given
+    def tap_groups(self, teacher: DetectorTeacher) -> Sequence[TapGroup]:
+        return Features(), KeptRoIs() if isinstance(teacher, BoxesTeacher) else RoIs(), Proposals(), Masks()
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
@@ -124,43 +85,23 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
         activation = box_head.activation(model.roi_heads)
         return activation, () if activation == "sigmoid" else ("background",)
 
-    @contextmanager
-    def watch(self) -> Iterator[Seen]:
-        heads = self.roi_heads
-        with ExitStack() as stack:
-            yield Seen(
-                stack.enter_context(record(self.backbone, lambda _, output: output)),
-                stack.enter_context(record(box_head.pooler(heads), lambda args, output: (args[1], output))),
-                [
-                    stack.enter_context(record(p, lambda _, output: box_head.columns(heads, output[0])))
-                    for p in box_head.predictors(heads)
-                ],
-            )
-
     def run_without_labels(self, inputs: list[dict]) -> None:
+        assert self.distillation is not None
+        needed, heads = self.distillation.distiller.taps, self.roi_heads
         images = self.preprocess_image(inputs)
         features = self.backbone(images.tensor)
-        # Without labels there is nothing for it to learn; in training it would ask for them.
-        with eval_mode(self.proposal_generator), torch.no_grad():
+        # Without labels there is no loss of its own; in training it would ask for them.
+        with eval_mode(self.proposal_generator), torch.set_grad_enabled("proposals" in needed):
             proposals, _ = self.proposal_generator(images, features)
-        boxes = [p.proposal_boxes[: self.roi_heads.batch_size_per_image] for p in proposals]
-        box_head.cls_logits(self.roi_heads, features, boxes, "first")
-
-    def taps(self, needed: Collection[str], inputs: list[dict], seen: Seen) -> tuple[Taps, Taps]:
-        assert self.distillation is not None
-        teacher, (ours, theirs) = self.distillation.teacher, self.levels
-        images = [sample["image"] for sample in inputs]
-        extents = common_extents(self.backbone, teacher.model.backbone, ours, images)
-        student = feature_taps(needed, seen.features[0], ours, extents)
-        student["cls_logits"] = [call for calls in seen.logits for call in calls]
-        if "rois" in needed:
-            student["rois"] = [subsample(per_image(pooled), ROI_SAMPLES) for _, pooled in seen.regions]
-        boxes = [boxes for boxes, _ in seen.regions]
-        return student, teacher.for_batch(needed, inputs, boxes, theirs, extents)
+        boxes = [p.proposal_boxes[: heads.batch_size_per_image] for p in proposals]
+        box_head.cls_logits(heads, features, boxes, "first")
+        if "masks" in needed and has_masks(self):
+            most = int(heads.batch_size_per_image * heads.positive_fraction)
+            mask_logits(heads, features, [of_image[:most] for of_image in boxes])
 
     @staticmethod
     def class_rows(
-        model: GeneralizedRCNN, teacher: RCNNTeacher | None, sample: dict[str, Any]
+        model: GeneralizedRCNN, teacher: DetectorTeacher | None, sample: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         """On the student's best proposals, of a cascade by its first stage, the teacher as it is distilled."""
         images = model.preprocess_image([sample])
@@ -168,6 +109,6 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
         proposals, _ = model.proposal_generator(images, features)
         boxes = [proposals[0].proposal_boxes[: model.roi_heads.batch_size_per_image]]
         student = box_head.cls_logits(model.roi_heads, features, boxes, "first")
-        if teacher is None:
+        if teacher is None or not isinstance(teacher.model, GeneralizedRCNN):
             return student, None
-        return student, teacher.taps({"cls_logits"}, [sample["image"]], [boxes])["cls_logits"][0]
+        return student, live_class_logits(teacher, [sample["image"]], [boxes])[0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.distillation import Distillation
+from densedist.common.distill.distiller import beside
 from densedist.common.distill.taps import Taps
 from densedist.common.distributed import mean_over_processes
 from densedist.seg.dense import DenseModel
@@ -74,7 +75,7 @@ class Segmenter(nn.Module):
         teacher, seen = self.distillation.teacher.for_batch(batched_inputs, student, batch.shape[2:])
         small = nearest(labels, student["features"].shape[2:])
         ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
-        return losses | distiller(ours, theirs, self._valid(batched_inputs, labels, ours, seen))
+        return beside(losses, distiller(ours, theirs, self._valid(batched_inputs, labels, ours, seen)))
 
     def _valid(
         self, batched_inputs: list[dict], labels: Tensor, ours: Taps, seen: Mapping[str, Tensor]

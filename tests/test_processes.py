@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -26,7 +27,12 @@ EVERY_ROI = [
     *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "100000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
 ]
 # Detectron2 divides these by the number of RoIs on each process.
-OF_DETECTRON2 = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"}
+OF_DETECTRON2 = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc", "loss_mask"}
+BOXES = [word for loss in ("MGD", "BOX") for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
+BOXES += ["DISTILL.MGD.MASKED", "0.0"]  # which places it hides is chance
+CROSSED = ["DISTILL.CROSSKD.WEIGHT", "1.0", "DISTILL.CROSSKD.POSITION", "1"]
+RCNN = [*BOXES, *(word for loss in ("RPN", "MASK") for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]
+RCNN += ["MODEL.MASK_ON", "True"]
 
 
 def det_model(file, keys):
@@ -34,7 +40,10 @@ def det_model(file, keys):
     if isinstance(model, RetinaNet):  # its first logits are all alike, and their correlations rounding in float32
         model.double().distillation.teacher.model.double()
         model.distillation.teacher.precision = torch.float64
-    return model, [image for seed in range(4) for image in tiny.batch(1, seed)]  # of one size
+    images = [image for seed in range(4) for image in tiny.batch(1, seed)]  # of one size
+    for image in images:
+        image["instances"].gt_masks = BitMasks(torch.ones(3, *image["image"].shape[1:], dtype=torch.bool))
+    return model, images
 
 
 def seg_model(file, keys):
@@ -75,8 +84,8 @@ def compare(rank, count, make, file, keys, alone):
 @pytest.mark.parametrize(
     ("make", "file", "keys"),
     [
-        (det_model, tiny.STUDENT, [*EVERY_ROI]),
-        (det_model, tiny.DIGITS / "retinanet_r10_quarter.yaml", []),
+        (det_model, tiny.STUDENT, [*EVERY_ROI, *RCNN]),
+        (det_model, tiny.DIGITS / "retinanet_r10_quarter.yaml", [*BOXES, *CROSSED]),
         (seg_model, scenes.STUDENT, ["DISTILL.RKD.SAMPLES", "cells", "DISTILL.IGNORED_PIXELS", "False"]),
     ],
     ids=["Faster R-CNN", "RetinaNet", "PSPNet"],

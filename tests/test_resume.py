@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from densedist.common.distill.teacher import Teacher
@@ -28,6 +29,12 @@ from helpers.processes import run_processes
 SEG = ["--config-file", scenes.STUDENT, *scenes.SMALL, "DATASETS.TEST", "['test']"]
 DET = ["--config-file", tiny.STUDENT, *tiny.SMALL, "DATASETS.TEST", "('digits_test',)"]
 RETINANET = ["--config-file", tiny.DIGITS / "retinanet_r10_quarter.yaml", *DET[2:]]
+EVERY_LOSS = [
+    word
+    for name, weight in (("MGD", "1e-3"), ("BOX", "1.0"), ("RPN", "1.0"), ("MASK", "1.0"))
+    for word in (f"DISTILL.{name}.WEIGHT", weight)
+]
+ENDS = ("", "_unlabeled")
 SHORT = ["SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2"]
 
 
@@ -72,12 +79,15 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
         ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
         ("det", [*DET, "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.EMA_DECAY", "0.5"]),
         ("det", RETINANET),
+        ("det", [*DET, "MODEL.MASK_ON", "True", *EVERY_LOSS]),
     ],
-    ids=["float16", "bfloat16, accumulation", "EMA, no clipping, two workers", "R-CNN", "RetinaNet"],
+    ids=["float16", "bfloat16, accumulation", "EMA, no clipping, two workers", "R-CNN", "RetinaNet", "every loss"],
 )
 def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, argv, sigterm, teacher):
     if task == "seg":
         argv = [*argv, *teacher, "DISTILL.MIMIC.WEIGHT", "1.0", "DATASETS.UNLABELED", "['train']"]
+    if "DISTILL.MASK.WEIGHT" in argv:
+        argv = [*argv, *tiny.save_teacher(tmp_path / "teacher"), "DATASETS.UNLABELED", "('digits_val',)"]
     whole = train(tmp_path / "whole", argv, task=task)
     sigterm(2)
     with pytest.raises(SystemExit) as stop:
@@ -86,6 +96,15 @@ def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, arg
     assert (tmp_path / "cut" / "last_checkpoint").read_text() == "model_0000002.pth"
     cut = train(tmp_path / "cut", argv, "--resume", task=task)
     assert differences(*(torch.load(f / "model_final.pth", weights_only=True) for f in (whole, cut))) == []
+    if "DISTILL.MASK.WEIGHT" in argv:  # the student is a plain one, and what generates stays beside it in checkpoints
+        final = torch.load(cut / "model_final.pth", weights_only=True)
+        last = torch.load(cut / "model_0000005.pth", weights_only=True)
+        assert (
+            final["model"].keys() == build_model(tiny.config(tiny.STUDENT, "MODEL.MASK_ON", "True")).state_dict().keys()
+        )
+        assert any("generate" in name for name in last["adapters"])
+        logged = (cut / "metrics.json").read_text()
+        assert all(f"loss_{name}{end}" in logged for name in ("box", "rpn", "mgd", "mask_distill") for end in ENDS)
 
 
 def test_sigterm_before_anything_is_listening_still_ends_the_process(tmp_path):

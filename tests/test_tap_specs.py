@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from densedist.common.distill.build import build_distiller
 from densedist.common.distill.registry import LOSSES
@@ -19,16 +21,34 @@ from helpers import scenes, tiny
 RETINANET = (tiny.DIGITS / "retinanet_r10_quarter.yaml", tiny.DIGITS / "retinanet_r10t.yaml")
 CASCADE = ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"]
 LOCATIONS = ["DISTILL.DENSE_ROWS", "locations"]
+FEATURES = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.PKD.WEIGHT", "1.0"]
 AUX = ["MODEL.AUX_HEAD.ENABLED", "True"]
 EVERYTHING = {"cls_logits", "logit_maps", "aux_logits", "features", "images", "cells", "rois", "classes"}
+EVERYTHING |= {"boxes", "deltas", "refined_boxes", "refined_deltas", "proposals", "masks", "crossed_1"}
+DIMENSIONS = {"maps": 4, "masks": 4, "rows": 2, "samples": 2, "boxes": 2, "proposals": 2, "crossed": 2}
 PAIRS = {
     "Faster R-CNN": ("det", tiny.STUDENT, tiny.TEACHER, []),
     "Cascade R-CNN": ("det", tiny.STUDENT, tiny.TEACHER, CASCADE),
+    "Mask R-CNN": ("det", tiny.STUDENT, tiny.TEACHER, ["MODEL.MASK_ON", "True"]),
     "RetinaNet": ("det", *RETINANET, []),
+    "RetinaNet from an R-CNN": ("det", RETINANET[0], tiny.TEACHER, FEATURES),
+    "Faster R-CNN from a RetinaNet": ("det", tiny.STUDENT, RETINANET[1], FEATURES),
     "RetinaNet, locations": ("det", *RETINANET, LOCATIONS),
     "PSPNet": ("seg", scenes.STUDENT, scenes.TEACHER, []),
     "PSPNet with an auxiliary head": ("seg", scenes.STUDENT, scenes.TEACHER, AUX),
 }
+
+
+class Keep(nn.Module):
+    """Asks for taps and keeps them."""
+
+    def __init__(self, taps):
+        super().__init__()
+        self.taps = taps
+
+    def forward(self, *seen):
+        self.seen = seen
+        return {}
 
 
 def detection(student, teacher, keys, folder, labeled):
@@ -36,10 +56,18 @@ def detection(student, teacher, keys, folder, labeled):
     cfg = tiny.config(student, *keys, *tiny.save_teacher(folder, file=teacher))
     model = build_model(cfg).train()
     inputs = tiny.batch() if labeled else [{"image": x["image"]} for x in tiny.batch()]
-    with EventStorage(), model.watch() as seen:
-        super(type(model).__mro__[1], model).forward(inputs) if labeled else model.run_without_labels(inputs)
-    specs = model.tap_specs(model.distillation.teacher)
-    return cfg, specs, model.taps(EVERYTHING, inputs, seen), None
+    if labeled:
+        for x in inputs:
+            x["instances"].gt_masks = BitMasks(torch.ones(3, *x["image"].shape[1:], dtype=torch.bool))
+    teacher = model.distillation.teacher
+    specs = model.tap_specs(teacher)
+    both = specs[0].keys() & specs[1].keys()
+    watched = [(group, both & group.specs(model, teacher)[0].keys()) for group in model.tap_groups(teacher)]
+    model.watched = [(group, taps) for group, taps in watched if taps]
+    kept = model.distillation.distiller = Keep(both)
+    with EventStorage():
+        model(inputs)
+    return cfg, specs, kept.seen, None
 
 
 def segmentation(student, teacher, keys, folder, labeled):
@@ -78,10 +106,10 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
     make = detection if side == "det" else segmentation
     cfg, specs, (ours, theirs), valid = make(student, teacher, keys, tmp_path / "teacher", labeled)
     for tensors, declared in ((ours, specs[0]), (theirs, specs[1])):
-        assert set(tensors) == set(declared)
-        for tap, spec in declared.items():
+        assert set(tensors) == set(specs[0]) & set(specs[1])
+        for tap, spec in ((tap, declared[tap]) for tap in tensors):
             shapes = [x.shape for x in tensors[tap]]
-            assert all(len(shape) == (4 if spec.kind == "maps" else 2) for shape in shapes), tap
+            assert all(len(shape) == DIMENSIONS[spec.kind] for shape in shapes), tap
             assert all(s[1] == c for s, c in zip(shapes, spec.channels, strict=labeled)), tap
     trained, refused = set(), set()
     for loss, spec in LOSSES.items():
@@ -97,9 +125,16 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
             for masks in (None, valid):
                 total = sum(distiller(ours, theirs, masks).values())
                 assert total.isfinite(), (loss, tap)
+                assert total.requires_grad, (loss, tap)
                 total.backward(retain_graph=True)
             trained.add((loss, tap))
-    assert {("DIST", "cls_logits"), ("KD", "cls_logits"), ("MIMIC", "features"), ("RKD", "images")} <= trained
+    alike = "from" not in name
+    logits = {("DIST", "cls_logits"), ("KD", "cls_logits")} if alike else set()
+    assert logits | {("MIMIC", "features"), ("RKD", "images"), ("MGD", "features")} <= trained
+    assert (("BOX", "boxes") in trained) == (("BOX", "deltas") in trained) == (alike and side == "det")
+    assert (("BOX", "refined_boxes") in trained) == (("RPN", "proposals") in trained) == (alike and "R-CNN" in name)
+    assert (("CROSSKD", "crossed_1") in trained) == (alike and name.startswith("RetinaNet"))
+    assert (("MASK", "masks") in trained) == (name == "Mask R-CNN")
     assert {("DIST", "features"), ("MIMIC", "images"), ("CWD", "cells"), ("RKD", "cls_logits")} <= refused
     assert (("CWD", "cls_logits") in trained) == (side == "seg")  # a bare ValueError in the first step, once
-    assert (("CWD", "logit_maps") in trained) == (side == "seg" or "RetinaNet" in name)
+    assert (("CWD", "logit_maps") in trained) == (side == "seg" or (alike and "RetinaNet" in name))

@@ -1,6 +1,6 @@
 """From DISTILL.* of a config and the tap specs of both sides to a distiller."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from detectron2.config import CfgNode
 from torch import nn
@@ -25,6 +25,7 @@ def build_distiller(
     teacher: TapSpecs,
     logits_only: bool = False,
     classes: ClassMap | None = None,
+    lacking: Mapping[str, str] | None = None,
 ) -> Distiller:
     """The losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
 
@@ -32,6 +33,7 @@ def build_distiller(
         student, teacher: what both sides can give.
         logits_only: a cache gives the teacher's class logits alone.
         classes: which of the student's classes a teacher of others knows.
+        lacking: why the pair does not have a tap, by its name, for messages.
 
     Raises:
         UserError: a loss on a tap that the pair does not have, or that the loss does not accept.
@@ -42,7 +44,7 @@ def build_distiller(
         if keys.WEIGHT <= 0:
             continue
         chosen = spec.tap if isinstance(spec.tap, str) else spec.tap(keys)
-        _check(f"DISTILL.{name}", spec, chosen, student, teacher)
+        _check(f"DISTILL.{name}", spec, chosen, student, teacher, (lacking or {}).get(chosen, ""))
         if 1 in student[chosen].channels and (why := spec.one_column(keys, student[chosen])):
             raise UserError(f"DISTILL.{name}: {chosen} has one column: {why}")
         if logits_only and not spec.logits:  # nor would it leave out what the teacher has not seen
@@ -50,9 +52,10 @@ def build_distiller(
                 f"DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.{name} compares {chosen} as "
                 "features: leave the key empty, or switch this loss off"
             )
+        title = spec.title or name.lower()
         for tap, factor in _with_auxiliary(spec, chosen, student, teacher):
             term = Term(
-                name.lower() if tap == chosen else f"{name.lower()}_{tap}",
+                title if tap == chosen else f"{title}_{tap}",
                 tap,
                 factor * keys.WEIGHT,
                 spec.make(keys, student[tap], cfg.DISTILL.SYNC),
@@ -61,7 +64,8 @@ def build_distiller(
             )
             terms.append(term)
             if _adapts(spec, student[tap], teacher[tap]):
-                adapters[term.name] = adapters_between(student[tap], teacher[tap])
+                pairs = zip(student[tap].channels, teacher[tap].channels, strict=True)
+                adapters[term.name] = nn.ModuleList(spec.adapter(keys, student[tap].kind, *pair) for pair in pairs)
     return Distiller(terms, adapters, LossWeightSchedule.of(cfg))
 
 
@@ -73,12 +77,6 @@ def _kept(classes: ClassMap, tap: TapSpec) -> tuple[int, ...] | None:
     if tap.activation == "softmax":
         return (*classes.kept, *range(classes.columns, tap.channels[0]))
     return classes.tiled(tap.channels[0] // classes.columns, 0).kept
-
-
-def adapters_between(student: TapSpec, teacher: TapSpec) -> nn.ModuleList:
-    """For each tensor a 1x1 convolution with bias, of samples a linear layer, to the teacher's channels."""
-    pairs = zip(student.channels, teacher.channels, strict=True)
-    return nn.ModuleList(nn.Conv2d(s, t, 1) if student.kind == "maps" else nn.Linear(s, t) for s, t in pairs)
 
 
 def _adapts(spec: LossSpec, student: TapSpec, teacher: TapSpec) -> bool:
@@ -93,12 +91,12 @@ def _with_auxiliary(spec: LossSpec, chosen: str, student: TapSpecs, teacher: Tap
             yield name, tap.factor
 
 
-def _check(key: str, spec: LossSpec, tap: str, student: TapSpecs, teacher: TapSpecs) -> None:
+def _check(key: str, spec: LossSpec, tap: str, student: TapSpecs, teacher: TapSpecs, why: str) -> None:
     both = sorted(name for name in student if name in teacher)
     fitting = [name for name in both if _accepts(spec, student[name]) and _accepts(spec, teacher[name])]
-    want = f"want one of {', '.join(fitting)}" if fitting else "no tap of this pair will do"
+    want = f"want one of {', '.join(fitting)}" if fitting else f"no tap of this pair will do: set {key}.WEIGHT to 0"
     if tap not in both:
-        raise UserError(f"{key} needs {tap}, which this pair does not have: {want}")
+        raise UserError(f"{key} needs {tap}, which this pair does not have{why and f' ({why})'}: {want}")
     if tap not in fitting:
         given = f"class logits as {student[tap].kind}" if student[tap].activation else student[tap].kind
         wanted = " or ".join(spec.kinds) + (" of class logits" if spec.logits else "")

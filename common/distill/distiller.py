@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from densedist.common.distill.registry import LossSpec
 from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.taps import Taps
+from densedist.common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Term:
 
     def __str__(self) -> str:
         return f"{self.weight}·{self.name}({self.tap})"
+
+
+def beside(own: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All losses of a batch, by name.
+
+    Raises:
+        UserError: one of distillation has the name of one of the model's own, and would take its place.
+    """
+    if both := sorted(own.keys() & distilled.keys()):
+        raise UserError(f"{both[0]} is a loss of the model's own, too: give the one in LOSSES another title")
+    return {**own, **distilled}
 
 
 class TrainingOnly(nn.ModuleDict):

@@ -10,11 +10,26 @@ from typing import Any, Literal
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from densedist.common.config.keys import Key, above, at_least
+from densedist.common.config.keys import Key, above, at_least, one_of
 from densedist.common.distill.taps import Kind, TapSpec
-from densedist.common.losses import AttentiveMimicLoss, CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.common.losses import (
+    AttentiveMimicLoss,
+    BoxLoss,
+    CrossHeadLoss,
+    CWDLoss,
+    DISTLoss,
+    KDLoss,
+    MaskLoss,
+    MGDLoss,
+    MimicLoss,
+    PKDLoss,
+    ProposalLoss,
+    RKDLoss,
+)
+from densedist.common.losses.box import DISTANCES
+from densedist.common.losses.mask import KINDS
+from densedist.common.losses.mgd import Generator
 
 # Of a loss, the student's tensor and the teacher's, of which the student's has no element: the loss of the batch,
 # with a gradient, and with the same collectives as on the other processes.
@@ -27,8 +42,14 @@ def zero(_: nn.Module, student: Tensor, __: Tensor) -> Tensor:
 
 
 def one_row_that_does_not_count(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    """A loss on rows (0, C) with a mask: with sync it is that of the others' rows."""
-    return loss(F.pad(student, (0, 0, 0, 1)), F.pad(teacher, (0, 0, 0, 1)), student.new_zeros(1, dtype=torch.bool))
+    """A loss on rows (0, C) or RoIs (0, C, H, W) with a mask: with sync it is that of the others' rows."""
+    ours, theirs = (torch.cat([x, x.new_zeros(1, *x.shape[1:])]) for x in (student, teacher))
+    return loss(ours, theirs, student.new_zeros(1, dtype=torch.bool))
+
+
+def linear(_: CfgNode, kind: Kind, student: int, teacher: int) -> nn.Module:
+    """A 1x1 convolution with bias; of samples a linear layer."""
+    return nn.Conv2d(student, teacher, 1) if kind == "maps" else nn.Linear(student, teacher)
 
 
 def own(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
@@ -48,10 +69,12 @@ class LossSpec:
         weight: the default of WEIGHT.
         kinds: the taps that it accepts (see TapSpec).
         logits: it accepts class logits alone, and takes a third argument `valid`: the rows that count, or None.
-        adapt: when the student's tensors pass through 1x1 convolutions (samples: linear layers) to the teacher's
-            channels. "never": the channels may differ (relations) or cannot (class logits).
+        adapt: when the student's tensors pass through adapters to the teacher's channels. "never": the channels may
+            differ (relations) or cannot (class logits).
+        adapter: the adapter of one tensor, of its own keys, the kind of the tap, and the channels of both sides.
         auxiliary: whether it also goes to auxiliary heads.
         empty: what it gives where a process has no row or sample.
+        title: what its loss is called in the log, after "loss_"; "" = its name in lowercase.
         one_column: why it teaches nothing of a tensor with one column, and what to do; "" = it does.
     """
 
@@ -62,8 +85,10 @@ class LossSpec:
     kinds: tuple[Kind, ...] = ("maps",)
     logits: bool = False
     adapt: Literal["where channels differ", "always", "never"] = "where channels differ"
+    adapter: Callable[[CfgNode, Kind, int, int], nn.Module] = linear
     auxiliary: bool = True
     empty: Empty = zero
+    title: str = ""
     one_column: Callable[[CfgNode, TapSpec], str] = lambda *_: ""
 
 
@@ -81,6 +106,7 @@ def _relations_of_one(keys: CfgNode, tap: TapSpec) -> str:
 
 
 TAU = "a temperature above 0"
+BOXES = {"giou": "boxes", "smooth_l1": "deltas"}  # by the distance
 CLASS_LOGITS: dict[str, Any] = {
     "tap": "cls_logits",
     "kinds": ("rows", "maps"),
@@ -124,6 +150,48 @@ LOSSES: dict[str, LossSpec] = {
     ),
     "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features"),
     "ATTENTION": LossSpec(lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": above(0, 0.5, TAU)}),
+    # The masked share of the paper: 0.65 for one-stage detectors, 0.45 for two-stage ones.
+    "MGD": LossSpec(
+        lambda *_: MGDLoss(),
+        "features",
+        {"MASKED": Key(0.5, lambda share: 0 <= share < 1, "0 to below 1")},
+        adapt="always",
+        adapter=lambda keys, _, student, teacher: Generator(student, teacher, keys.MASKED),
+    ),
+    # STAGES: of a cascade teacher, where its first stage puts an RoI, or its last
+    "BOX": LossSpec(
+        lambda keys, _, sync: BoxLoss(keys.DISTANCE, keys.BETA, sync),
+        lambda keys: ("refined_" if keys.STAGES == "refined" else "") + BOXES[keys.DISTANCE],
+        {"DISTANCE": one_of(*DISTANCES), "BETA": at_least(0.0, 0.0), "STAGES": one_of("first", "refined")},
+        kinds=("boxes",),
+        adapt="never",
+        empty=one_row_that_does_not_count,
+    ),
+    # BOX: the weight of the boxes beside objectness
+    "RPN": LossSpec(
+        lambda keys, _, sync: ProposalLoss(keys.BOX, sync),
+        "proposals",
+        {"BOX": at_least(0.0, 1.0)},
+        kinds=("proposals",),
+        adapt="never",
+    ),
+    # POSITION: of a one-stage head, the number of the student's convolutions before the teacher's take over
+    "CROSSKD": LossSpec(
+        lambda keys, _, sync: CrossHeadLoss(keys.BOX, sync),
+        lambda keys: f"crossed_{keys.POSITION}",
+        {"POSITION": at_least(1, 3), "BOX": at_least(0.0, 1.0)},
+        kinds=("crossed",),
+        adapt="never",
+    ),
+    "MASK": LossSpec(
+        lambda keys, _, sync: MaskLoss(keys.KIND, keys.TAU, sync),
+        "masks",
+        {"KIND": one_of(*KINDS), "TAU": above(0, 1.0, TAU)},
+        kinds=("masks",),
+        adapt="never",
+        empty=one_row_that_does_not_count,
+        title="mask_distill",  # Mask R-CNN's own is loss_mask
+    ),
 }
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from densedist.common.losses.checks import Activation, widen
 
-Kind = Literal["rows", "maps", "samples"]
+Kind = Literal["rows", "maps", "samples", "boxes", "proposals", "crossed", "masks"]
 # By name; a tap has one tensor per level, stage or call.
 Taps = Mapping[str, Sequence[Tensor]]
 
@@ -21,7 +21,11 @@ class TapSpec:
 
     Args:
         kind: of its tensors. "rows": class logits (R, C), a row for each RoI or anchor; "maps": (N, C, H, W);
-            "samples": pooled features (R, C), whose relations can be compared.
+            "samples": pooled features (R, C), whose relations can be compared; "boxes": a row for each RoI or anchor,
+            x0, y0, x1, y1 in pixels of the student's image or as its regression targets, and of the teacher the logit
+            of an object being there, (R, 4) and (R, 5); "proposals": the same with that logit on both sides, (R, 5);
+            "crossed": (R, 4 + K), boxes in pixels and class logits, both behind the teacher's last layers; "masks":
+            logits (R, 1, M, M) of the pixels of RoIs.
         channels: C of each tensor.
         activation: of class logits: "softmax" over the C classes, or "sigmoid" for each; None = no class logits.
         auxiliary_to: the tap of which this one is the same at an auxiliary head; losses on that one go to this one

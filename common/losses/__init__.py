@@ -1,11 +1,28 @@
 """Distillation losses: two tensors (and a mask) in, one scalar out, no parameters."""
 
 from densedist.common.losses.attention import AttentiveMimicLoss
+from densedist.common.losses.box import BoxLoss, ProposalLoss
+from densedist.common.losses.cross_head import CrossHeadLoss
 from densedist.common.losses.cwd import CWDLoss
 from densedist.common.losses.dist import DISTLoss
 from densedist.common.losses.kd import KDLoss
+from densedist.common.losses.mask import MaskLoss
+from densedist.common.losses.mgd import MGDLoss
 from densedist.common.losses.mimic import MimicLoss
 from densedist.common.losses.pkd import PKDLoss
 from densedist.common.losses.rkd import RKDLoss
 
-__all__ = ["AttentiveMimicLoss", "CWDLoss", "DISTLoss", "KDLoss", "MimicLoss", "PKDLoss", "RKDLoss"]
+__all__ = [
+    "AttentiveMimicLoss",
+    "BoxLoss",
+    "CWDLoss",
+    "CrossHeadLoss",
+    "DISTLoss",
+    "KDLoss",
+    "MGDLoss",
+    "MaskLoss",
+    "MimicLoss",
+    "PKDLoss",
+    "ProposalLoss",
+    "RKDLoss",
+]

@@ -13,6 +13,7 @@ from densedist.det import box_head
 from densedist.det.benchmark.models import CONFIGS, config, random_model, random_sample
 from densedist.det.config import without_distillation
 from densedist.det.models import build
+from densedist.det.taps.rois import live_class_logits
 
 SIZE = (128, 192)
 TEACHER = "cascade_mask_rcnn_x101.yaml"
@@ -40,4 +41,4 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
     images = [sample["image"] for sample in batch]
     name = f"Faster R-CNN R50 from Cascade X101, 2 images of {size}"
     teacher = distilled.distillation.teacher
-    return Case(name, distilled, alone, batch, lambda: teacher.taps({"cls_logits"}, images, boxes))
+    return Case(name, distilled, alone, batch, lambda: live_class_logits(teacher, images, boxes))

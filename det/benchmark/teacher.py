@@ -14,7 +14,8 @@ from torch import Tensor
 from densedist.common.benchmark.measure import Step, best_device, extra_bytes, medians, report
 from densedist.det import box_head
 from densedist.det.benchmark.models import config, random_boxes, random_image, random_model
-from densedist.det.rcnn import RCNNTeacher
+from densedist.det.taps.rois import live_class_logits
+from densedist.det.teacher.detector import DetectorTeacher
 
 SIZE = (512, 832)
 ROIS = 512  # an image, as the student samples them
@@ -52,15 +53,17 @@ def measure(device: torch.device, size: tuple[int, int]) -> list[Result]:
     for predictor in predictors:
         predictor.cls_score.bias.data[0] += 5  # each of its proposals is one of the first class
     precisions = [torch.float32] + ([torch.float16] if device.type == "cuda" else [])
-    teachers = {f"ours, {str(p).removeprefix('torch.')}": RCNNTeacher(deepcopy(plain), precision=p) for p in precisions}
+    teachers = {
+        f"ours, {str(p).removeprefix('torch.')}": DetectorTeacher(deepcopy(plain), precision=p) for p in precisions
+    }
     steps: dict[str, Step] = {
         "full inference, nothing found": lambda: _inference(plain, image),
         f"full inference, {len(_inference(busy, image))} objects found": lambda: _inference(busy, image),
     }
     errors = {"full inference, nothing found": _distance(_logits(plain, image, boxes), exact)}
     for name, teacher in teachers.items():
-        steps[name] = partial(teacher.taps, {"cls_logits"}, [image], [boxes])
-        (logits,) = teacher.taps({"cls_logits"}, [image], [boxes])["cls_logits"]
+        steps[name] = partial(live_class_logits, teacher, [image], [boxes])
+        (logits,) = live_class_logits(teacher, [image], [boxes])
         errors[name] = _distance(logits, exact)
     seconds = medians(steps, device)
     return [Result(name, seconds[name], extra_bytes(step, device), errors.get(name)) for name, step in steps.items()]

@@ -5,7 +5,7 @@ student's image; an RoI of the student takes the class logits of the box that it
 those that the teacher gives the image's background.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,40 +16,41 @@ from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 
 from densedist.common.distill.cache import KEY, About
+from densedist.common.distill.taps import Taps
 from densedist.common.errors import UserError
 from densedist.det import box_head
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.predict import read_input
-from densedist.det.taps import Extent
-from densedist.det.teacher.rcnn import RCNNTeacher
+from densedist.det.taps.group import Batch
+from densedist.det.taps.rois import RoIs, Seen, as_ours
+from densedist.det.teacher.detector import DetectorTeacher
 
 IOU = 0.5  # an RoI that overlaps a box by less is background, as in Detectron2's own sampling
 
 
-class BoxesRCNNTeacher(RCNNTeacher):
-    """A teacher whose boxes and logits come with the samples of a BoxesMapper; of a batch it gives cls_logits."""
+class BoxesTeacher(DetectorTeacher):
+    """A teacher whose boxes and logits come with the samples of a BoxesMapper."""
 
-    def for_batch(
-        self,
-        needed: Collection[str],
-        inputs: Sequence[Mapping[str, Any]],
-        boxes: list[list[Boxes]],
-        levels: Sequence[str] = (),
-        extents: Sequence[Extent] | None = None,
-    ) -> dict[str, Sequence[Tensor]]:
+
+class KeptRoIs(RoIs):
+    """Class logits of a BoxesTeacher for the student's RoIs."""
+
+    def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
         """
         Raises:
             UserError: samples of another loader than densedist's.
         """
-        if any("teacher" not in sample for sample in inputs):
+        if any("teacher" not in sample for sample in batch.inputs):
             raise UserError(f"{KEY} is for `densedist train det`: in a script of your own leave it empty")
-        device = self.model.device
-        known = [[part.to(device) for part in sample["teacher"]] for sample in inputs]
+        teacher = batch.teacher
+        device = next(teacher.model.parameters()).device
+        known = [[part.to(device) for part in sample["teacher"]] for sample in batch.inputs]
         logits = [
-            torch.cat([soft_labels(rois, *of_image) for rois, of_image in zip(call, known, strict=True)])
-            for call in boxes
+            torch.cat([soft_labels(rois, *of_image) for rois, of_image in zip(boxes, known, strict=True)])
+            for boxes, _ in seen.regions
         ]
-        return {"cls_logits": [self.as_ours(of_call).to(self.precision) for of_call in logits]}
+        theirs = [as_ours(teacher, of_call).to(teacher.precision) for of_call in logits]
+        return {"cls_logits": [p.logits for p in seen.predictions]}, {"cls_logits": theirs}
 
 
 def soft_labels(rois: Boxes, boxes: Tensor, logits: Tensor, background: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class BoxesSight:
         teacher: whose boxes these are.
     """
 
-    def __init__(self, cfg: CfgNode, teacher: RCNNTeacher) -> None:
+    def __init__(self, cfg: CfgNode, teacher: DetectorTeacher) -> None:
         self.cfg, self.teacher = cfg, teacher
         self.model: Any = teacher.in_float32()
         heads = self.model.roi_heads

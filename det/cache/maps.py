@@ -19,8 +19,6 @@ from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.predict import read_input
 from densedist.det.teacher.detector import DetectorTeacher
-from densedist.det.teacher.rcnn import RCNNTeacher
-from densedist.det.teacher.retinanet import RetinaNetTeacher
 
 FLIPPED = "_flipped"  # of a name: the map of the mirror image
 
@@ -37,7 +35,7 @@ class MapsMapper(CachedMapper):
 
 
 class CachedMaps(DetectorTeacher):
-    """A mixin for a teacher whose maps come with the samples of a MapsMapper."""
+    """A teacher whose maps come with the samples of a MapsMapper; it does not see the images in training."""
 
     def maps(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The backbone's maps (N, C, h, w) of a batch, by name; smaller ones have zeros at their bottom and right.
@@ -55,14 +53,6 @@ class CachedMaps(DetectorTeacher):
         height, width = (max(x.shape[axis] for x in maps) for axis in (1, 2))
         padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in maps]
         return torch.stack(padded).to(self.precision)
-
-
-class MapsRCNNTeacher(CachedMaps, RCNNTeacher):
-    """A two-stage teacher that does not see the images in training."""
-
-
-class MapsRetinaNetTeacher(CachedMaps, RetinaNetTeacher):
-    """A one-stage teacher that does not see the images in training."""
 
 
 class MapsSight:

@@ -1,7 +1,7 @@
-"""What the teachers of all detectors share: a backbone that gives maps, of images or from a cache; and classes."""
+"""A frozen detector: a backbone that gives maps, of images or from a cache, and heads that distillation asks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from detectron2.structures import Instances
@@ -11,25 +11,23 @@ from torch.nn import functional as F
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.several import same_kept
 from densedist.common.distill.teacher import Teacher
-from densedist.common.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class DetectorTeacher(Teacher[M]):
-    """A frozen detector of Detectron2 whose heads look at the maps of its backbone.
+    """A frozen detector of Detectron2 whose heads look at the maps of its backbone; which of them, det/taps says.
 
     Args:
         model, flip_channels, precision: see common/distill/teacher.py.
         classes: how its classes become the student's; None = they are the same.
         scale: its images are that many times larger than the student's.
+        stages: of a cascade's class logits, "first" or "mean" (see det/box_head.py).
 
     Attributes:
-        can_average: whether the class logits that it gives are the mean of its own and those of its others.
-        others: set by averaged(); else empty.
+        others: set by averaged(); else empty. The class probabilities of all are averaged.
     """
 
-    can_average: ClassVar[bool] = False
     model: Any
     others: Sequence["DetectorTeacher[M]"] = ()
 
@@ -40,9 +38,10 @@ class DetectorTeacher(Teacher[M]):
         precision: torch.dtype = torch.float32,
         classes: ClassMap | None = None,
         scale: float = 1.0,
+        stages: str = "first",
     ) -> None:
         super().__init__(model, flip_channels, precision)
-        self.classes, self.scale = classes, scale
+        self.classes, self.scale, self.stages = classes, scale, stages
 
     @property
     def models(self) -> list[M]:
@@ -78,18 +77,13 @@ class DetectorTeacher(Teacher[M]):
         return found
 
 
-T = TypeVar("T", bound=DetectorTeacher)
-
-
-def averaged(teachers: Sequence[T]) -> T:
-    """One teacher of several: the first, with class probabilities that are the mean of all, and without features.
+def averaged(teachers: Sequence[DetectorTeacher]) -> DetectorTeacher:
+    """One teacher of several: the first, with class probabilities that are the mean of all, and nothing else.
 
     Raises:
-        UserError: they know different classes of the student's, or are of a kind that does not average.
+        UserError: they know different classes of the student's.
     """
     first, *others = teachers
-    if others and not first.can_average:
-        raise UserError(f"DISTILL.TEACHER.MORE: {type(first).__name__} is for one teacher: leave it empty")
     same_kept([teacher.classes for teacher in teachers])
     first.others = others
     return first

@@ -1,32 +1,33 @@
-"""From a student's config to the model of its teacher: any Detectron2 model, of a config or of a function."""
+"""From a student's config to its teacher: any detector of Detectron2, of a config or of a function."""
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY
-from torch import nn
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 
 from densedist.common.config import load
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
+from densedist.common.distill.teacher import precision
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME, call
+from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.sets import class_labels, known_classes, register_coco_format
 from densedist.det.distilling import count_classes
 from densedist.det.models import build
+from densedist.det.teacher.detector import DetectorTeacher
 
 logger = logging.getLogger(__name__)
-M = TypeVar("M", bound=nn.Module)
 KEY = "DISTILL.TEACHER.WEIGHTS"
 
 
 @dataclass(frozen=True)
-class TeacherModel(Generic[M]):
+class TeacherModel:
     """A teacher before it is held.
 
     Args:
@@ -35,12 +36,48 @@ class TeacherModel(Generic[M]):
         classes: how its classes become the student's; None = they are the same.
     """
 
-    model: M
+    model: Any
     flipped: bool
     classes: ClassMap | None
 
 
-def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> TeacherModel[M]:
+def load_teacher(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None = None) -> DetectorTeacher:
+    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+
+    Args:
+        with_boxes: what holds a teacher whose boxes DISTILL.TEACHER.CACHE keeps; None = this student needs more.
+
+    Raises:
+        UserError: see load_teacher_model; or keys that do not go together.
+    """
+    node = student_cfg.DISTILL.TEACHER
+    holder = _holder(student_cfg, with_boxes)
+    loaded = load_teacher_model(student_cfg)
+    own = loaded.flipped, precision(student_cfg), loaded.classes
+    return holder(loaded.model, *own, scale=node.INPUT_SCALE, stages=node.CASCADE_STAGES)
+
+
+def _holder(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None) -> type[DetectorTeacher]:
+    """What holds the teacher: one that sees the batch, or one that was asked once."""
+    node = student_cfg.DISTILL.TEACHER
+    if not node.CACHE:
+        return DetectorTeacher
+    if node.INPUT_SCALE != 1:
+        raise UserError(
+            "DISTILL.TEACHER.CACHE keeps what the teacher sees in images of the student's size: set "
+            "DISTILL.TEACHER.INPUT_SCALE to 1"
+        )
+    if node.CACHE_MAPS_GB:
+        return CachedMaps
+    if with_boxes is None:
+        raise UserError(
+            "DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes, and the anchors of a one-stage detector are no "
+            "such boxes: keep maps, by DISTILL.TEACHER.CACHE_MAPS_GB, or leave it empty"
+        )
+    return with_boxes
+
+
+def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
     """The model that DISTILL.TEACHER of the student's config names, on the student's device.
 
     One that another project builds needs no WEIGHTS: MODEL.META_ARCHITECTURE of the teacher's config names a registered
@@ -49,7 +86,7 @@ def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> TeacherModel[M]:
 
     Raises:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
-            the student's, or a model that is no `kind`.
+            the student's, or a model without a backbone of Detectron2.
     """
     node = student_cfg.DISTILL.TEACHER
     # Where it runs and whom to trust is not for the teacher's author to say.
@@ -68,10 +105,9 @@ def load_teacher_model(student_cfg: CfgNode, kind: type[M]) -> TeacherModel[M]:
         else:
             model = build(without_distillation(cfg))
     source = f"{KEY}: {node.WEIGHTS}"
-    if not isinstance(model, kind):
-        raise UserError(
-            f"{source if called else 'DISTILL.TEACHER.CONFIG_FILE'}: {type(model).__name__} is no {kind.__name__}"
-        )
+    if not isinstance(getattr(model, "backbone", None), Backbone):
+        where = source if called else "DISTILL.TEACHER.CONFIG_FILE"
+        raise UserError(f"{where}: {type(model).__name__} is no detector with a backbone of Detectron2")
     classes = _classes(student_cfg, cfg if node.CONFIG_FILE else None, model)
     if called:
         model.to(student_cfg.MODEL.DEVICE)

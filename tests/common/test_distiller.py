@@ -7,8 +7,8 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from densedist.common.config import load
-from densedist.common.distill.build import adapters_between, build_distiller, is_on
-from densedist.common.distill.distiller import TrainingOnly
+from densedist.common.distill.build import build_distiller, is_on
+from densedist.common.distill.distiller import TrainingOnly, beside
 from densedist.common.distill.registry import LOSSES, LossSpec
 from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.taps import TapSpec
@@ -45,12 +45,15 @@ def maps(channels, seed):
 
 def test_any_set_of_losses_together_in_the_order_of_the_plan():
     weights = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "2.0")]
-    distiller = build(*weights)
+    boxes = {name: TapSpec(name, (5,)) for name in ("boxes", "proposals", "masks")}
+    boxes["crossed_3"] = TapSpec("crossed", (5,))
+    distiller = build(*weights, student=STUDENT | boxes, teacher=TEACHER | boxes)
     assert str(distiller) == (
         "task + 2.0·dist(cls_logits) + 2.0·kd(cls_logits) + 2.0·mimic(features) + 2.0·rkd(images) "
-        "+ 2.0·cwd(features) + 2.0·pkd(features) + 2.0·attention(features)"
+        "+ 2.0·cwd(features) + 2.0·pkd(features) + 2.0·attention(features) + 2.0·mgd(features) + 2.0·box(boxes) "
+        "+ 2.0·rpn(proposals) + 2.0·crosskd(crossed_3) + 2.0·mask_distill(masks)"
     )
-    assert distiller.taps == {"cls_logits", "features", "images"}
+    assert distiller.taps == {"cls_logits", "features", "images", *boxes}
 
 
 def test_feature_losses_are_summed_over_levels_behind_their_adapters():
@@ -188,7 +191,7 @@ def test_schedule_out_of_range(key, value):
 
 def test_adapters_are_trained_with_a_model_and_no_part_of_its_state():
     model = torch.nn.Linear(2, 2)
-    model.adapters = TrainingOnly({"mimic": adapters_between(TapSpec("maps", (4,)), TapSpec("maps", (8,)))})
+    model.adapters = TrainingOnly({"mimic": torch.nn.ModuleList([torch.nn.Conv2d(4, 8, 1)])})
     assert set(model.state_dict()) == {"weight", "bias"}
     assert len(list(model.parameters())) == 4
     plain = torch.nn.Linear(2, 2)
@@ -221,3 +224,10 @@ def test_one_column_that_teaches_nothing_is_refused(activation, keys, why):
     with pytest.raises(UserError) as refused:
         build(*keys, student=one, teacher=one)
     assert str(refused.value).startswith(f"{keys[0].removesuffix('.WEIGHT')}: cls_logits has one column: {why}")
+
+
+def test_a_loss_of_the_models_own_is_not_replaced():
+    own, one = {"loss_mask": torch.ones(())}, torch.zeros(())
+    assert beside(own, {"loss_mask_distill": one}) == {"loss_mask": 1, "loss_mask_distill": 0}
+    with pytest.raises(UserError, match="loss_mask is a loss of the model's own, too: give the one in LOSSES another"):
+        beside(own, {"loss_mask": one})

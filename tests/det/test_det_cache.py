@@ -12,11 +12,13 @@ from densedist.common.distill.cache import Arrays, fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det import samples as pictures
-from densedist.det.cache.boxes import BoxesMapper, soft_labels
+from densedist.det.cache.boxes import BoxesMapper, KeptRoIs, soft_labels
 from densedist.det.cache.filling import fill_cache, training_mapper
 from densedist.det.data.loading import training_batches
 from densedist.det.models import build_trainee, load_config
 from densedist.det.predict import read_input
+from densedist.det.taps.group import Batch
+from densedist.det.taps.rois import Seen, live_class_logits
 from helpers.calling import densedist
 from helpers.killing import differences
 from helpers.processes import run_processes
@@ -99,11 +101,13 @@ def test_the_cache_holds_what_the_teacher_finds(teacher_keys, tmp_path):
         count = int((Boxes(boxes).area() > 0).sum())
         assert count == len(found) > 0
         torch.testing.assert_close(boxes[:count], found.pred_boxes.tensor, rtol=0, atol=0.1)
-        wanted = teacher.taps({"cls_logits"}, [sample["image"]], [[found.pred_boxes]])["cls_logits"][0]
+        rois = [found.pred_boxes]
+        (wanted,) = live_class_logits(teacher, [sample["image"]], [rois])
         torch.testing.assert_close(known["logits"][:count], wanted, rtol=1e-2, atol=1e-2)
         # On the boxes of the teacher the student is taught what the live teacher says of them.
         moved = sample | {"teacher": (boxes, known["logits"], known["background"])}
-        given = teacher.for_batch({"cls_logits"}, [moved], [[found.pred_boxes]])["cls_logits"][0]
+        _, taught = KeptRoIs().taps({"cls_logits"}, trainee.model, Seen([(rois, wanted)], []), Batch(teacher, [moved]))
+        (given,) = taught["cls_logits"]
         clear = (pairwise_iou(found.pred_boxes, found.pred_boxes) > 0.95).sum(1) == 1
         torch.testing.assert_close(given[clear], wanted[clear], rtol=1e-2, atol=1e-2)
 

@@ -19,16 +19,17 @@ from densedist.common.task import Trainee
 from densedist.det.models import build, load_trained
 from densedist.det.pictures import draw_examples
 from densedist.det.predict import read_input
-from densedist.det.rcnn import DistillRCNN, RCNNTeacher
-from densedist.det.retinanet import DistillRetinaNet, RetinaNetTeacher
+from densedist.det.rcnn import DistillRCNN
+from densedist.det.retinanet import DistillRetinaNet
 from densedist.det.samples import test_samples as samples_of_split
+from densedist.det.teacher.detector import DetectorTeacher
 from densedist.det.visualize import relations_of
 from helpers.calling import complaint, densedist
 from helpers.tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
 
 STUDENTS = {
-    "rcnn": (STUDENT, RCNNTeacher, DistillRCNN),
-    "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNetTeacher, DistillRetinaNet),
+    "rcnn": (STUDENT, DistillRCNN),
+    "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", DistillRetinaNet),
 }
 
 
@@ -181,7 +182,7 @@ def test_image_that_is_damaged_inside(runs, images, tmp_path, capsys):
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_model_with_its_double_as_teacher(kind, tmp_path):
     """In memory, in training, the double in the other channel order and half as precise."""
-    file, holder, distilling = STUDENTS[kind]
+    file, distilling = STUDENTS[kind]
     model = load_trained(locate(str(run(tmp_path / "run", file=file)))).model.train()
     cfg = config(file)
     double = copy.deepcopy(model)
@@ -189,13 +190,13 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
         buffer.copy_(buffer.flip(0))
     weight = next(p for p in double.backbone.parameters() if p.dim() == 4 and p.shape[1] == 3)
     weight.data = weight.data.flip(1)
-    teacher = holder(double, flip_channels=True)
+    teacher = DetectorTeacher(double, flip_channels=True)
     samples = samples_of_split(cfg, 2)
     relations = relations_of(cfg, distilling, model.eval(), teacher, samples)
     np.testing.assert_allclose(relations.intra, 1, atol=1e-4)
     np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-3)
     model.train()
-    distillation = Distillation(holder(double, True, torch.bfloat16), None)
+    distillation = Distillation(DetectorTeacher(double, True, torch.bfloat16), None)
     cfg.TEST.EXAMPLES = 2
     draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
     assert model.training
@@ -204,7 +205,7 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
 
 def test_rows_of_relations(tmp_path):
     """Two-stage: the proposals, with background; one-stage: all anchors."""
-    for kind, (file, _, distilling) in STUDENTS.items():
+    for kind, (file, distilling) in STUDENTS.items():
         cfg = config(file)
         model = build(cfg).eval()
         samples = samples_of_split(cfg, 1)

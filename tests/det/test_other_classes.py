@@ -8,6 +8,8 @@ from densedist.common.errors import UserError
 from densedist.det.models import build
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
+from densedist.det.taps.anchors import live_class_maps
+from densedist.det.taps.rois import live_class_logits
 from helpers.calling import densedist
 from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
 
@@ -27,9 +29,9 @@ def test_what_the_student_does_not_know_is_background(rcnn):
     inputs = batch()
     images, boxes = [x["image"] for x in inputs], [x["instances"].gt_boxes for x in inputs]
     teacher = DistillRCNN.load_teacher(config(STUDENT, *rcnn, f"{CLASSES}.3", "['3', 'more of 3']"))
-    mapped = teacher.taps({"cls_logits"}, images, [boxes])["cls_logits"][0]
+    (mapped,) = live_class_logits(teacher, images, [boxes])
     teacher.classes = None
-    theirs = teacher.taps({"cls_logits"}, images, [boxes])["cls_logits"][0].double().softmax(1)
+    theirs = live_class_logits(teacher, images, [boxes])[0].double().softmax(1)
     wanted = theirs[:, [*range(1, 11), 12]]
     wanted[:, 3] += theirs[:, 11]
     wanted[:, 10] += theirs[:, 0]
@@ -41,9 +43,9 @@ def test_sigmoids_take_the_highest_of_their_group(tmp_path):
     keys = save_teacher(tmp_path, *keys, file=DIGITS / "retinanet_r10t.yaml")
     images = [x["image"] for x in batch()]
     teacher = DistillRetinaNet.load_teacher(config(DENSE, *keys, f"{CLASSES}.3", "['3', 'more of 3']"))
-    mapped, _ = teacher.taps({"cls_logits"}, images)
+    mapped = live_class_maps(teacher, images)
     teacher.classes = None
-    plain, _ = teacher.taps({"cls_logits"}, images)
+    plain = live_class_maps(teacher, images)
     for ours, theirs in zip(mapped, plain, strict=True):
         of_anchor = theirs.unflatten(1, (-1, 12))
         wanted = of_anchor[:, :, 1:11].clone()
@@ -79,13 +81,13 @@ def test_teacher_sees_another_scale_and_the_same_boxes(tmp_path, scale):
     keys = save_teacher(tmp_path)
     images, boxes = [x["image"] for x in batch()], [x["instances"].gt_boxes for x in batch()]
     teacher = DistillRCNN.load_teacher(config(STUDENT, *keys, "DISTILL.TEACHER.INPUT_SCALE", scale))
-    seen = teacher.taps({"cls_logits"}, images, [boxes])["cls_logits"][0]
+    (seen,) = live_class_logits(teacher, images, [boxes])
     resized = teacher.own_images(images)
     assert [list(x.shape[1:]) for x in resized] == [[int(scale * side) for side in x.shape[1:]] for x in images]
     teacher.scale = 1.0
     larger = [Boxes(of_image.tensor * scale) for of_image in boxes]
-    wanted = teacher.taps({"cls_logits"}, [x.flip(0) if teacher.flip_channels else x for x in resized], [larger])
-    torch.testing.assert_close(seen, wanted["cls_logits"][0])
+    own = [x.flip(0) if teacher.flip_channels else x for x in resized]
+    torch.testing.assert_close(seen, live_class_logits(teacher, own, [larger])[0])
     with pytest.raises(UserError, match=r"DISTILL.MIMIC needs features, which this pair does not have"):
         build(config(STUDENT, *keys, "DISTILL.TEACHER.INPUT_SCALE", scale, "DISTILL.MIMIC.WEIGHT", "1.0"))
 
@@ -94,8 +96,8 @@ def test_scales_that_cannot_be(tmp_path):
     keys = [*save_teacher(tmp_path), "DISTILL.TEACHER.INPUT_SCALE", "2.0"]
     with pytest.raises(UserError, match=r"set DISTILL.TEACHER.INPUT_SCALE to 1"):
         build(config(STUDENT, *keys, "DISTILL.TEACHER.CACHE", tmp_path / "cache"))
-    with pytest.raises(UserError, match="INPUT_SCALE is for R-CNNs"):
-        build(config(DENSE, *keys))
+    with pytest.raises(UserError, match="INPUT_SCALE a RetinaNet's anchors would move: set it to 1"):
+        build(config(DENSE, *save_teacher(tmp_path / "dense", file=DIGITS / "retinanet_r10t.yaml"), *keys[4:]))
 
 
 def test_student_learns_from_a_function_of_ones_own(tmp_path):
@@ -124,7 +126,7 @@ def number():
     densedist("train", "det", "--config-file", STUDENT, *small, *words, "their_detector:build")
     assert "loss_dist" in (tmp_path / "out" / "metrics.json").read_text()
     for name, message in (
-        ("number", "int is no GeneralizedRCNN"),
+        ("number", "int is no detector with a backbone of Detectron2"),
         ("gone", "their_detector has no function gone"),
     ):
         with pytest.raises(UserError, match=message):

@@ -19,6 +19,8 @@ from densedist.det import add_distill_config
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.distilling import count_classes
 from densedist.det.rcnn import DistillRCNN
+from densedist.det.taps.features import shared_levels
+from densedist.det.taps.rois import live_class_logits
 from helpers.tiny import CONFIGS, STUDENT, batch, config, save_teacher
 
 BOX_ONLY = ("MODEL.MASK_ON", "False")
@@ -137,12 +139,8 @@ def test_teacher_gives_the_logits_it_gives_alone_whatever_the_students_format(te
 
     rgb = config(STUDENT, *teacher_keys, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]")
     as_rgb = [x["image"].flip(0) for x in inputs]
-    torch.testing.assert_close(
-        DistillRCNN.load_teacher(rgb).taps({"cls_logits"}, as_rgb, [boxes])["cls_logits"][0], wanted
-    )
-    unflipped = DistillRCNN.load_teacher(config(STUDENT, *teacher_keys)).taps({"cls_logits"}, as_rgb, [boxes])[
-        "cls_logits"
-    ][0]
+    torch.testing.assert_close(live_class_logits(DistillRCNN.load_teacher(rgb), as_rgb, [boxes])[0], wanted)
+    unflipped = live_class_logits(DistillRCNN.load_teacher(config(STUDENT, *teacher_keys)), as_rgb, [boxes])[0]
     assert not torch.allclose(unflipped, wanted)
 
 
@@ -152,7 +150,7 @@ def test_mean_of_the_stages_is_the_mean_of_their_probabilities(teacher_keys):
     boxes = [x["instances"].gt_boxes for x in inputs]
     heads = teacher.model.roi_heads
     with record(heads.box_pooler, lambda _, output: output) as pooled:
-        seen = teacher.taps({"cls_logits"}, [x["image"] for x in inputs], [boxes])["cls_logits"][0]
+        seen = live_class_logits(teacher, [x["image"] for x in inputs], [boxes])[0]
     stages = [predict(head(pooled[0]))[0] for head, predict in zip(heads.box_head, heads.box_predictor, strict=True)]
     torch.testing.assert_close(seen.softmax(1), torch.stack([s.softmax(1) for s in stages]).mean(0))
 
@@ -347,14 +345,15 @@ def test_maps_of_backbones_that_pad_differently_are_compared_where_both_are(tmp_
     """A pyramid pads images to multiples of its stride, a plain ResNet does not; 97x97 is a multiple of nothing."""
     teacher, student = ([], C4) if backwards else (C4, [])
     model = build_model(config(STUDENT, *save_teacher(tmp_path, *teacher), *student, "DISTILL.MIMIC.WEIGHT", "1.0"))
-    assert model.levels == (["res4"], ["p4"]) if backwards else (["p4"], ["res4"])
     inputs, teacher = batch(size=97), model.train().distillation.teacher.model
+    levels = shared_levels(model.backbone, teacher.backbone)
+    assert levels == (["res4"], ["p4"]) if backwards else (["p4"], ["res4"])
     with record(model.backbone, lambda _, output: output) as ours:
         losses = losses_of(model, inputs)
     with torch.no_grad():
         theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
     height, width = 7, 8  # of 97x113, in strides of 16
-    sides = [x[..., :height, :width] for x in (*(ours[0][n] for n in model.levels[0]), theirs[model.levels[1][0]])]
+    sides = [x[..., :height, :width] for x in (*(ours[0][n] for n in levels[0]), theirs[levels[1][0]])]
     assert all(x.shape[-2:] == (height, width) for x in sides)
     (adapter,) = model.distillation.distiller.adapters["mimic"]
     torch.testing.assert_close(losses["loss_mimic"], MimicLoss()(adapter(sides[0]), sides[1]))

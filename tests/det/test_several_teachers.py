@@ -7,7 +7,8 @@ from densedist.common.errors import UserError
 from densedist.det.models import build
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
-from densedist.det.teacher.rcnn import RCNNTeacher
+from densedist.det.taps.anchors import live_class_maps
+from densedist.det.taps.rois import live_class_logits
 from helpers.calling import densedist
 from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
 
@@ -32,14 +33,14 @@ def pair(tmp_path_factory):
 
 def test_rcnns_are_averaged_in_probability_on_the_same_boxes(pair):
     first, second = pair
-    inputs = [{"image": x["image"]} for x in batch()]
+    images = [x["image"] for x in batch()]
     boxes = [x["instances"].gt_boxes for x in batch()]
     kinds = [first, [*second, "DISTILL.TEACHER.INPUT_SCALE", "2.0"], [*first, *more(second, INPUT_SCALE=2.0)]]
     alone, other, both = (
-        DistillRCNN.load_teachers(config(STUDENT, *keys)).for_batch({"cls_logits"}, inputs, [boxes, boxes[::-1]])
+        live_class_logits(DistillRCNN.load_teachers(config(STUDENT, *keys)), images, [boxes, boxes[::-1]])
         for keys in kinds
     )
-    for a, b, seen in zip(alone["cls_logits"], other["cls_logits"], both["cls_logits"], strict=True):
+    for a, b, seen in zip(alone, other, both, strict=True):
         wanted = (a.double().softmax(1) + b.double().softmax(1)) / 2
         torch.testing.assert_close(seen.double().softmax(1), wanted, rtol=1e-4, atol=1e-6)
         assert (a - b).abs().max() > 0.1
@@ -50,7 +51,7 @@ def test_retinanets_are_averaged_on_every_anchor(tmp_path):
     second = save_teacher(tmp_path / "second", "MODEL.FPN.OUT_CHANNELS", "32", file=DENSE_TEACHER)
     images = [x["image"] for x in batch()]
     alone, other, both = (
-        DistillRetinaNet.load_teachers(config(DENSE, *keys)).taps({"logit_maps"}, images)[0]
+        live_class_maps(DistillRetinaNet.load_teachers(config(DENSE, *keys)), images)
         for keys in (first, second, [*first, *more(second)])
     )
     for a, b, seen in zip(alone, other, both, strict=True):
@@ -79,7 +80,7 @@ def test_a_student_learns_from_both_and_is_told_of_them(pair, tmp_path, capsys):
     assert (tmp_path / "seen").is_dir()
 
 
-def test_what_cannot_be_averaged_is_refused(pair, tmp_path, monkeypatch):
+def test_what_cannot_be_averaged_is_refused(pair, tmp_path):
     first, second = pair
     keys = [*first, *more(second)]
 
@@ -101,5 +102,5 @@ def test_what_cannot_be_averaged_is_refused(pair, tmp_path, monkeypatch):
     refused("unknown config key DISTILL.TEACHER.WEIGTHS", *first, KEY, "[{'WEIGTHS': 'a.pth'}]")
     sigmoids = save_teacher(tmp_path / "sigmoids", "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True")
     refused("MORE: the teachers' class heads are softmax, sigmoid: want all of one kind", *first, *more(sigmoids))
-    monkeypatch.setattr(RCNNTeacher, "can_average", False)
-    refused("MORE: RCNNTeacher is for one teacher: leave it empty", *keys)
+    dense = save_teacher(tmp_path / "dense", file=DENSE_TEACHER)
+    refused(r"DISTILL.DIST needs cls_logits, .* \(the teacher is a RetinaNet, no R-CNN\)", *first, *more(dense))

@@ -11,6 +11,9 @@ from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.config import without_distillation
 from densedist.det.rcnn import DistillRCNN
+from densedist.det.taps.features import feature_taps
+from densedist.det.taps.group import Batch
+from densedist.det.taps.rois import RoIs, Seen
 from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 TAPS = {"cls_logits", "rois", "features"}
@@ -23,8 +26,12 @@ def teacher_keys(tmp_path_factory):
 
 
 def taps(teacher, inputs):
-    boxes = [x["instances"].gt_boxes for x in inputs]
-    return teacher.taps(TAPS, [x["image"] for x in inputs], [boxes], LEVELS)
+    rois = [x["instances"].gt_boxes for x in inputs]
+    student, batch = build_model(config(STUDENT)), Batch(teacher, inputs)
+    pooled = box_head.pooled(student.roi_heads, student.backbone(student.preprocess_image(inputs).tensor), rois)
+    seen = Seen([(rois, pooled)], [[box_head.predict(student.roi_heads, pooled, "first")]])
+    _, taught = RoIs().taps(TAPS, student, seen, batch)
+    return taught | feature_taps(TAPS, batch.maps, LEVELS)
 
 
 def unfused(keys, inputs):

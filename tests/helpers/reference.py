@@ -134,3 +134,53 @@ def attention(student, teacher, tau=0.5):
                 total.append(weight * (s[c][p] - t[c][p]) ** 2)
                 count += 1
     return math.fsum(total) / count
+
+
+def giou(a, b):
+    """Generalized intersection over union of two boxes x0, y0, x1, y1."""
+    side = lambda first, last: max(last - first, 0)  # noqa: E731
+    area = lambda box: side(box[0], box[2]) * side(box[1], box[3])  # noqa: E731
+    inside = side(max(a[0], b[0]), min(a[2], b[2])) * side(max(a[1], b[1]), min(a[3], b[3]))
+    union = area(a) + area(b) - inside
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return inside / union - (hull - union) / hull
+
+
+def box(student, teacher, distance="giou", beta=0.0):
+    total = weights = 0.0
+    for s, t in zip(student.double().tolist(), teacher.double().tolist(), strict=True):
+        weight = 1 / (1 + math.exp(-t[4]))
+        if distance == "giou":
+            far = 1 - giou(s[:4], t[:4])
+        else:
+            each = [abs(x - y) for x, y in zip(s[:4], t[:4], strict=True)]
+            far = math.fsum(e**2 / (2 * beta) if e < beta else e - beta / 2 for e in each)
+        total, weights = total + weight * far, weights + weight
+    return total / max(weights, 1)
+
+
+def proposals(student, teacher, factor=1.0):
+    sums, counts = [0.0, 0.0], [0.0, 0.0]
+    for s, t in zip(student.double().tolist(), teacher.double().tolist(), strict=True):
+        p, q = (1 / (1 + math.exp(-x[4])) for x in (t, s))
+        divergence = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+        for n, weight in enumerate((p, 1 - p)):
+            sums[n] += weight * divergence
+            counts[n] += weight
+    objectness = math.fsum(total / max(count, 1) for total, count in zip(sums, counts, strict=True)) / 2
+    return objectness + factor * box(student, teacher)
+
+
+def cross_head(student, teacher, factor=1.0):
+    total = count = 0.0
+    for s, t in zip(student.double().tolist(), teacher.double().tolist(), strict=True):
+        each = [tuple(1 / (1 + math.exp(-x)) for x in pair) for pair in zip(s[4:], t[4:], strict=True)]
+        total += math.fsum(-((q - p) ** 2) * (p * math.log(q) + (1 - p) * math.log(1 - q)) for q, p in each)
+        sure = max(p for _, p in each)
+        total, count = total + factor * sure * (1 - giou(s[:4], t[:4])), count + sure
+    return total / max(count, 1)
+
+
+def mgd(student, teacher):
+    each = zip(student.double().flatten().tolist(), teacher.double().flatten().tolist(), strict=True)
+    return math.fsum((a - b) ** 2 for a, b in each) / len(student)

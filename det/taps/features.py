@@ -1,12 +1,17 @@
-"""Taps on the maps of a Detectron2 backbone, for all detectors alike."""
+"""Taps on the maps of both backbones: any Detectron2 detector teaches any other where strides are the same."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 from detectron2.modeling import Backbone
 from torch import Tensor
 
-from densedist.common.distill.taps import TapSpec, per_cell, per_image
+from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_cell, per_image
+from densedist.common.modules import record
+from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.teacher.detector import DetectorTeacher
 
 # Names of the student's maps and of the teacher's that have the same strides, from fine to coarse.
 Levels = tuple[list[str], list[str]]
@@ -78,3 +83,39 @@ def feature_taps(
         "cells": lambda: [per_cell(x) for x in maps],
     }
     return {name: tap() for name, tap in make.items() if name in needed}
+
+
+class Features(TapGroup):
+    """features (N, C, H, W), and images and cells, their means: a tensor for each stride that both backbones have."""
+
+    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+        backbones = student.backbone, teacher.model.backbone
+        ours, theirs = (
+            feature_specs(backbone, levels)
+            for backbone, levels in zip(backbones, shared_levels(*backbones), strict=True)
+        )
+        return ours, {} if self.lacking(student, teacher) else theirs
+
+    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+        if teacher.others:
+            why = "of several teachers only class probabilities are averaged"
+        elif teacher.scale != 1:
+            why = "with DISTILL.TEACHER.INPUT_SCALE the teacher's maps lie otherwise on the student's image"
+        elif not shared_levels(student.backbone, teacher.model.backbone)[0]:
+            why = "the backbones have no stride in common"
+        else:
+            return {}
+        return dict.fromkeys(("features", "images", "cells"), why)
+
+    def watch(self, student: Any) -> AbstractContextManager[list[dict[str, Tensor]]]:
+        return record(student.backbone, lambda _, output: output)
+
+    def taps(
+        self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch
+    ) -> tuple[Taps, Taps]:
+        backbones = student.backbone, batch.teacher.model.backbone
+        ours, theirs = shared_levels(*backbones)
+        extents = common_extents(*backbones, ours, [sample["image"] for sample in batch.inputs])
+        student_taps = feature_taps(needed, seen[0], ours, extents)
+        with batch.teacher.alone():
+            return student_taps, feature_taps(needed, batch.maps, theirs, extents)

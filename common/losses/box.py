@@ -1,0 +1,138 @@
+"""Box distillation: the student puts boxes where the teacher puts them, as far as the teacher sees an object there."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from densedist.common.distributed import sum_over_processes
+from densedist.common.losses.checks import check_feature, widen
+
+Distance = Literal["giou", "smooth_l1"]
+DISTANCES = ("giou", "smooth_l1")
+
+
+class BoxLoss(nn.Module):
+    """sum(p · distance) / max(sum(p), 1) over rows, p = sigmoid(the teacher's logit of an object).
+
+    Chen et al., NeurIPS 2017, regress to a teacher's boxes; here, as in ALDI (Kay et al., 2024), wherever the teacher
+    sees an object, weighted by how sure it is. The sum of the weights is the number of rows that the teacher takes for
+    objects; below one row the loss fades out.
+
+    Args:
+        distance: "giou", 1 - generalized IoU (Rezatofighi et al., CVPR 2019) of boxes in pixels, 0 to 2; "smooth_l1"
+            (Girshick, ICCV 2015) of regression targets, summed over the four.
+        beta: of smooth L1, where it turns from square to straight, 0 or more; 0 = L1.
+        sync: take the mean over the rows of all processes.
+
+    Raises:
+        ValueError: an unknown distance or a beta below 0.
+    """
+
+    def __init__(self, distance: Distance = "giou", beta: float = 0.0, sync: bool = False) -> None:
+        super().__init__()
+        if distance not in DISTANCES:
+            raise ValueError(f"distance: got {distance!r}, want one of {', '.join(DISTANCES)}")
+        if not beta >= 0:
+            raise ValueError(f"beta: got {beta}, want 0 or more")
+        self.distance, self.beta, self.sync = distance, beta, sync
+
+    def extra_repr(self) -> str:
+        return f"distance={self.distance!r}, beta={self.beta}"
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            student: (R, 4 or 5), x0, y0, x1, y1 or four regression targets first; the gradient flows here.
+            teacher: (R, 5), the same and the logit of an object.
+            valid: bool (R,), True = the row counts; None = all count.
+
+        Returns:
+            0-dim loss, at least 0, float32 (float64 for float64 input).
+
+        Raises:
+            ValueError: wrong shapes, a wrong dtype, no row.
+        """
+        student, teacher = prepare_boxes(student, teacher)
+        weight = teacher[:, 4].sigmoid()
+        if valid is not None:
+            weight = weight * valid
+        total, rows = (weight * self._distance(student[:, :4], teacher[:, :4])).sum(), weight.sum()
+        if self.sync:
+            total, rows = sum_over_processes(total), sum_over_processes(rows)
+        return total / rows.clamp(min=1)
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.distance == "giou":
+            return generalized_box_iou_loss(student, teacher, reduction="none")
+        return F.smooth_l1_loss(student, teacher, reduction="none", beta=self.beta).sum(1)
+
+
+class ProposalLoss(nn.Module):
+    """What a region proposal network learns of its anchors: L_objectness + box · BoxLoss.
+
+    L_objectness is the divergence of the two Bernoulli distributions, KL(teacher || student), half of it averaged over
+    anchors with an object, half over those without, each anchor being both by the teacher's probability:
+    (sum(p · KL) / max(sum(p), 1) + sum((1 - p) · KL) / max(sum(1 - p), 1)) / 2. Detectron2 balances by sampling.
+
+    Args:
+        box: the factor on the boxes, 0 or more.
+        sync: take the means over the anchors of all processes.
+
+    Raises:
+        ValueError: a negative factor.
+    """
+
+    def __init__(self, box: float = 1.0, sync: bool = False) -> None:
+        super().__init__()
+        if not box >= 0:
+            raise ValueError(f"box: got {box}, want 0 or more")
+        self.box, self.sync = box, sync
+        self.boxes = BoxLoss("giou", sync=sync)
+
+    def extra_repr(self) -> str:
+        return f"box={self.box}"
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student, teacher: (R, 5), x0, y0, x1, y1 in pixels and the logit of an object; the gradient flows to the
+                student's.
+
+        Returns:
+            0-dim loss, at least 0, float32 (float64 for float64 input).
+
+        Raises:
+            ValueError: wrong shapes, a wrong dtype, no row.
+        """
+        student, teacher = prepare_boxes(student, teacher, columns=(5,))
+        ours, theirs = student[:, 4], teacher[:, 4]
+        weights = torch.stack([theirs.sigmoid(), (-theirs).sigmoid()])
+        logs = [(F.logsigmoid(sign * ours), F.logsigmoid(sign * theirs)) for sign in (1, -1)]
+        divergence = torch.stack([F.kl_div(s, t, reduction="none", log_target=True) for s, t in logs]).sum(0)
+        sums, counts = (weights * divergence).sum(1), weights.sum(1)
+        if self.sync:
+            sums, counts = sum_over_processes(sums), sum_over_processes(counts)
+        objectness = (sums / counts.clamp(min=1)).mean()
+        return objectness + self.box * self.boxes(student, teacher) if self.box else objectness
+
+
+def prepare_boxes(student: Tensor, teacher: Tensor, columns: tuple[int, ...] = (4, 5)) -> tuple[Tensor, Tensor]:
+    """Both sides' rows checked and in float32 at least, the teacher's detached.
+
+    Args:
+        columns: that the student's rows may have.
+
+    Raises:
+        ValueError: naming the argument, what was seen and what is wanted.
+    """
+    for name, rows, allowed in (("student", student, columns), ("teacher", teacher, (5,))):
+        check_feature(name, rows, 2)
+        if rows.shape[1] not in allowed:
+            wanted = " or ".join(map(str, allowed))
+            raise ValueError(f"{name}: got {rows.shape[1]} columns, {tuple(rows.shape)}, want {wanted}")
+    if len(student) != len(teacher):
+        raise ValueError(f"teacher: got {len(teacher)} rows, want the student's {len(student)}")
+    return widen(student), widen(teacher.detach())

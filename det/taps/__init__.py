@@ -1,0 +1,1 @@
+"""What the parts of a detector give to distillation: the student's taps and the teacher's, part by part."""

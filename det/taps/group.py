@@ -1,0 +1,59 @@
+"""A part of a detector that gives taps: which ones a pair has, and both sides' for a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from densedist.common.distill.taps import Taps, TapSpecs
+from densedist.det.teacher.detector import DetectorTeacher
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch before its teacher.
+
+    Args:
+        inputs: samples, "image" of each raw (3, H, W), 0 to 255.
+    """
+
+    teacher: DetectorTeacher
+    inputs: Sequence[Mapping[str, Any]]
+
+    @cached_property
+    def maps(self) -> dict[str, Tensor]:
+        """Of the teacher's backbone, by name; it runs once, whoever asks."""
+        return self.teacher.maps(self.inputs)
+
+    @cached_property
+    def of_all(self) -> list["Batch"]:
+        """The batch before each of several teachers, whose class probabilities are averaged; itself first."""
+        return [self, *(Batch(other, self.inputs) for other in self.teacher.others)]
+
+
+class TapGroup(ABC):
+    """The taps of one part. Without a state: it may be shared by models."""
+
+    @abstractmethod
+    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+        """What the student and what the teacher can give; what only one of them has may be among it."""
+
+    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+        """Why this pair does not have a tap, by its name, for messages."""
+        return {}
+
+    @abstractmethod
+    def watch(self, student: Any) -> AbstractContextManager[Any]:
+        """What the student's part sees and gives within the block, for taps()."""
+
+    @abstractmethod
+    def taps(self, needed: Collection[str], student: Any, seen: Any, batch: Batch) -> tuple[Taps, Taps]:
+        """The student's taps and the teacher's, of those that are needed.
+
+        Args:
+            seen: of watch(), after the block.
+        """

@@ -1,0 +1,192 @@
+"""Taps on the RoIs that a two-stage student sampled: class logits, boxes and pooled features of both sides there."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.modeling.roi_heads import CascadeROIHeads
+from detectron2.structures import Boxes
+from torch import Tensor
+
+from densedist.common.distill.several import mean_logits
+from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
+from densedist.common.losses.checks import widen
+from densedist.common.modules import record
+from densedist.det import box_head
+from densedist.det.box_head import Predictions
+from densedist.det.taps.boxes import Likeliest, likeliest, rows
+from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.teacher.detector import DetectorTeacher
+
+ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
+FIRST, REFINED = ("boxes", "deltas"), ("refined_boxes", "refined_deltas")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the student's box head saw and gave: boxes and their pooled features by call; predictions by stage."""
+
+    regions: list[tuple[list[Boxes], Tensor]]
+    stages: list[list[Predictions]]
+
+    @property
+    def predictions(self) -> list[Predictions]:
+        """By call."""
+        return [call for stage in self.stages for call in stage]
+
+
+class RoIs(TapGroup):
+    """cls_logits (R, K+1), with sigmoids (R, K), of every call of the student's box predictor (one for Faster and Mask
+    R-CNN, one per stage for Cascade), and the teacher's on the same boxes.
+
+    boxes: where the teacher puts these boxes, (R, 5), for the class that it finds likeliest in each, and where the
+    student puts them for that class, (R, 4). deltas: the same as regression targets of the student. refined_boxes and
+    refined_deltas: with a cascade's boxes behind all its stages, where the others have those of its first.
+
+    rois: the means of the pooled features of up to ROI_SAMPLES of the boxes.
+    """
+
+    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+        heads = student.roi_heads
+        calls = len(box_head.predictors(heads))
+        ours = _specs(student, calls, heads.num_classes, columns=4)
+        if not isinstance(teacher.model, GeneralizedRCNN):
+            return ours, {}
+        known = teacher.classes.columns if teacher.classes else teacher.model.roi_heads.num_classes
+        theirs = _specs(teacher.model, calls, known, columns=5)
+        lacking = self.lacking(student, teacher)
+        return ours, {name: tap for name, tap in theirs.items() if name not in lacking}
+
+    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+        alone = ("rois", *FIRST, *REFINED)
+        for model in teacher.models:
+            if not isinstance(model, GeneralizedRCNN):
+                return dict.fromkeys(("cls_logits", *alone), f"the teacher is a {type(model).__name__}, no R-CNN")
+        if teacher.others:
+            return dict.fromkeys(alone, "of several teachers only class probabilities are averaged")
+        if not isinstance(teacher.model.roi_heads, CascadeROIHeads):
+            return dict.fromkeys(REFINED, "the teacher is no cascade")
+        return {}
+
+    @contextmanager
+    def watch(self, student: Any) -> Iterator[Seen]:
+        heads = student.roi_heads
+        with ExitStack() as stack:
+            yield Seen(
+                stack.enter_context(record(box_head.pooler(heads), lambda args, output: (args[1], output))),
+                [
+                    stack.enter_context(
+                        record(p, lambda _, out: Predictions(box_head.columns(heads, out[0]), widen(out[1])))
+                    )
+                    for p in box_head.predictors(heads)
+                ],
+            )
+
+    def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
+        boxes = [boxes for boxes, _ in seen.regions]
+        stages = zip(box_head.predictors(student.roi_heads), seen.stages, strict=True)
+        calls = [(predictor, call) for predictor, stage in stages for call in stage]
+        ours: dict[str, Sequence[Tensor]] = {"cls_logits": [call.logits for _, call in calls]}
+        theirs: dict[str, Sequence[Tensor]] = {}
+        if "rois" in needed:
+            ours["rois"] = [_samples(pooled) for _, pooled in seen.regions]
+        teacher = batch.teacher
+        with teacher.alone():
+            regions = [_pooled(teacher, batch.maps, call) for call in boxes]
+            if "rois" in needed:
+                theirs["rois"] = [_samples(pooled) for pooled in regions]
+            if set(needed) <= {"rois"}:
+                return ours, theirs
+            given = [box_head.predict(teacher.model.roi_heads, pooled, teacher.stages) for pooled in regions]
+            if "cls_logits" in needed:
+                each = [[as_ours(teacher, p.logits) for p in given]]
+                each += [class_logits(other.teacher, other.maps, boxes) for other in batch.of_all[1:]]
+                theirs["cls_logits"] = _mean(teacher, each)
+            found = [_found(teacher, p) for p in given]
+        for name in {*FIRST, *REFINED} & set(needed):
+            pairs = []
+            for (predictor, call), rois, p, best in zip(calls, boxes, given, found, strict=True):
+                references = Boxes.cat(rois).tensor
+                with teacher.alone():
+                    target = _refined(batch, rois) if name in REFINED else _first(teacher, p, best, references)
+                deltas = box_head.of_class(call.deltas, best.ours)
+                as_deltas = name.endswith("deltas")
+                pairs.append(rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
+            ours[name], theirs[name] = zip(*pairs, strict=True)
+        return ours, theirs
+
+
+def class_logits(teacher: DetectorTeacher, maps: dict[str, Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
+    """The teacher's class logits, in the student's classes, for each list of boxes (one Boxes per image)."""
+    with teacher.alone():
+        regions = [_pooled(teacher, maps, call) for call in boxes]
+        return [as_ours(teacher, box_head.predict(teacher.model.roi_heads, r, teacher.stages).logits) for r in regions]
+
+
+def live_class_logits(teacher: DetectorTeacher, images: Sequence[Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
+    """The same for raw images (3, H, W), 0 to 255; of several teachers with probabilities that are the mean of all."""
+    return _mean(teacher, [class_logits(t, t.live_maps(images), boxes) for t in (teacher, *teacher.others)])
+
+
+def as_ours(teacher: DetectorTeacher, logits: Tensor) -> Tensor:
+    """Class logits (R, K+1), with sigmoids (R, K), of its classes in the student's; what the student does not know is
+    background."""
+    if teacher.classes is None:
+        return logits
+    heads = teacher.model.roi_heads
+    activation = box_head.activation(heads)
+    softmax = activation == "softmax"
+    classes = teacher.classes.with_background(heads.num_classes) if softmax else teacher.classes
+    return classes.of_teacher(logits, activation)
+
+
+def _specs(model: Any, calls: int, classes: int, columns: int) -> TapSpecs:
+    heads = model.roi_heads
+    activation = box_head.activation(heads)
+    pooled = box_head.pooled_channels(heads, model.backbone)
+    return {
+        "cls_logits": TapSpec("rows", (classes + (activation == "softmax"),) * calls, activation),
+        "rois": TapSpec("samples", (pooled,) * calls),
+        **dict.fromkeys((*FIRST, *REFINED), TapSpec("boxes", (columns,) * calls)),
+    }
+
+
+def _samples(pooled: Tensor) -> Tensor:
+    return subsample(per_image(pooled), ROI_SAMPLES)
+
+
+def _pooled(teacher: DetectorTeacher, maps: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
+    return box_head.pooled(teacher.model.roi_heads, maps, scaled(boxes, teacher.scale))
+
+
+def scaled(boxes: list[Boxes], scale: float) -> list[Boxes]:
+    """Boxes of the student's image in one that is that many times larger."""
+    return boxes if scale == 1 else [Boxes(of_image.tensor * scale) for of_image in boxes]
+
+
+def _mean(teacher: DetectorTeacher, each: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Of the class logits of several teachers, each a list by call."""
+    if len(each) == 1:
+        return list(each[0])
+    activation = box_head.activation(teacher.model.roi_heads)
+    return [mean_logits(call, activation) for call in zip(*each, strict=True)]
+
+
+def _found(teacher: DetectorTeacher, given: Predictions) -> Likeliest:
+    heads = teacher.model.roi_heads
+    return likeliest(given.logits, box_head.activation(heads), heads.num_classes, teacher.classes)
+
+
+def _first(teacher: DetectorTeacher, given: Predictions, best: Likeliest, references: Tensor) -> Tensor:
+    # Deltas are parts of the box, so the scale of the teacher's images does not matter.
+    transform = box_head.predictors(teacher.model.roi_heads)[0].box2box_transform
+    return transform.apply_deltas(widen(box_head.of_class(given.deltas, best.theirs)), references)
+
+
+def _refined(batch: Batch, boxes: list[Boxes]) -> Tensor:
+    teacher, scale = batch.teacher, batch.teacher.scale
+    sizes = [sample["image"].shape[1:] for sample in batch.inputs]
+    large = [(int(height * scale), int(width * scale)) for height, width in sizes]
+    return box_head.refine(teacher.model.roi_heads, batch.maps, scaled(boxes, scale), large) / scale
