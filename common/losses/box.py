@@ -120,7 +120,7 @@ class ProposalLoss(nn.Module):
 
 
 def prepare_boxes(student: Tensor, teacher: Tensor, columns: tuple[int, ...] = (4, 5)) -> tuple[Tensor, Tensor]:
-    """Both sides' rows checked and in float32 at least, the teacher's detached.
+    """Both sides' rows checked and in the wider of their types, float32 at least, the teacher's detached.
 
     Args:
         columns: that the student's rows may have.
@@ -135,4 +135,11 @@ def prepare_boxes(student: Tensor, teacher: Tensor, columns: tuple[int, ...] = (
             raise ValueError(f"{name}: got {rows.shape[1]} columns, {tuple(rows.shape)}, want {wanted}")
     if len(student) != len(teacher):
         raise ValueError(f"teacher: got {len(teacher)} rows, want the student's {len(student)}")
-    return widen(student), widen(teacher.detach())
+    return same_type(student, teacher)
+
+
+def same_type(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the wider of their types, float32 at least, the teacher's detached."""
+    student, teacher = widen(student), widen(teacher.detach())
+    dtype = torch.promote_types(student.dtype, teacher.dtype)
+    return student.to(dtype), teacher.to(dtype)

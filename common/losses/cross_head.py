@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distributed import sum_over_processes
-from densedist.common.losses.checks import check_feature, widen
+from densedist.common.losses.box import same_type
+from densedist.common.losses.checks import check_feature
 
 
 class CrossHeadLoss(nn.Module):
@@ -50,7 +51,7 @@ class CrossHeadLoss(nn.Module):
                 raise ValueError(f"{name}: got {rows.shape[1]} columns, {tuple(rows.shape)}, want 5 or more")
         if student.shape != teacher.shape:
             raise ValueError(f"teacher: got shape {tuple(teacher.shape)}, want the student's {tuple(student.shape)}")
-        student, teacher = widen(student), widen(teacher.detach())
+        student, teacher = same_type(student, teacher)
         ours, theirs = student[:, 4:], teacher[:, 4:].sigmoid()
         sure = theirs.amax(1)
         focus = (ours.sigmoid() - theirs).square()

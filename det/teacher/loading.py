@@ -105,9 +105,9 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
         else:
             model = build(without_distillation(cfg))
     source = f"{KEY}: {node.WEIGHTS}"
-    if not isinstance(getattr(model, "backbone", None), Backbone):
+    if not (isinstance(getattr(model, "backbone", None), Backbone) and hasattr(model, "preprocess_image")):
         where = source if called else "DISTILL.TEACHER.CONFIG_FILE"
-        raise UserError(f"{where}: {type(model).__name__} is no detector with a backbone of Detectron2")
+        raise UserError(f"{where}: {type(model).__name__} is no detector with a backbone, as R-CNNs and RetinaNets are")
     classes = _classes(student_cfg, cfg if node.CONFIG_FILE else None, model)
     if called:
         model.to(student_cfg.MODEL.DEVICE)

@@ -126,7 +126,7 @@ def number():
     densedist("train", "det", "--config-file", STUDENT, *small, *words, "their_detector:build")
     assert "loss_dist" in (tmp_path / "out" / "metrics.json").read_text()
     for name, message in (
-        ("number", "int is no detector with a backbone of Detectron2"),
+        ("number", "int is no detector with a backbone"),
         ("gone", "their_detector has no function gone"),
     ):
         with pytest.raises(UserError, match=message):
