@@ -1,6 +1,7 @@
 """The benchmarks that need both tasks run, and count what they say. How fast anything is, is asserted nowhere."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -39,9 +40,11 @@ def test_step_and_its_parts(tmp_path):
     cfg = config(STUDENT, *save_teacher(tmp_path))
     models = [build_model(c).train() for c in (cfg, without_distillation(cfg))]
     backbone = models[0].distillation.teacher.model.backbone
-    case = step.Case("tiny", *models, batch(), teach=lambda: backbone(torch.rand(1, 3, 64, 64)))
+    teach = partial(backbone, torch.rand(1, 3, 64, 64))
+    case = step.Case("tiny", *models, batch(), teach, more={"BOX": models[0]})
     step.main([case], torch.device("cpu"), tmp_path / "f.json")
-    assert figures(tmp_path / "f.json")["tiny"]["seconds"].keys() == {"together", "student", "teacher"}
+    assert figures(tmp_path / "f.json")["tiny"]["seconds"].keys() == {"together", "student", "teacher", "+ BOX"}
+    assert set(step.table([step.measure(case, torch.device("cpu"))])[0]) >= {"ratio", "+ BOX"}
 
 
 def test_teacher_beside_full_inference(tmp_path, monkeypatch):

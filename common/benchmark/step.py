@@ -1,7 +1,7 @@
 """A training step of student, teacher and losses, beside the student's step and the teacher's forward by themselves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,22 +12,29 @@ from torch import nn
 from densedist.common.benchmark.measure import Step, extra_bytes, medians, report
 
 Losses = Mapping[str, torch.Tensor]
+PLUS = "+ "
 
 
 @dataclass(frozen=True)
 class Case:
-    """A student in training, the same one without a teacher, a batch, and what the teacher does for it."""
+    """A student in training, the same one without a teacher, a batch, and what the teacher does for it.
+
+    Args:
+        more: the distilled student with one more loss each, by its name.
+    """
 
     name: str
     distilled: nn.Module
     alone: nn.Module
     batch: list[dict]
     teach: Step
+    more: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds, and bytes of tensors beyond the weights, of the whole step and of its two parts by themselves."""
+    """Seconds, and bytes of tensors beyond the weights, of the whole step, its two parts by themselves, and with more
+    losses."""
 
     name: str
     seconds: dict[str, float]
@@ -45,11 +52,12 @@ def main(cases: Sequence[Case], device: torch.device, file: Path | None) -> None
 
 
 def measure(case: Case, device: torch.device) -> Result:
-    """The three steps, taking turns."""
+    """The steps, taking turns."""
     steps: dict[str, Step] = {
         "together": partial(_step, case.distilled, case.batch),
         "student": partial(_step, case.alone, case.batch),
         "teacher": case.teach,
+        **{f"{PLUS}{name}": partial(_step, model, case.batch) for name, model in case.more.items()},
     }
     with EventStorage():  # detectors write their statistics to one
         seconds = medians(steps, device)
@@ -64,7 +72,8 @@ def _step(model: nn.Module, batch: list[dict]) -> None:
 
 
 def table(results: Sequence[Result]) -> list[dict[str, str]]:
-    """One line a case."""
+    """One line a case; with more losses the ratio to the step without them."""
+    more = list(dict.fromkeys(name for r in results for name in r.seconds if name.startswith(PLUS)))
     return [
         {
             "pair": r.name,
@@ -72,5 +81,6 @@ def table(results: Sequence[Result]) -> list[dict[str, str]]:
             "ratio": f"{r.seconds['together'] / (r.seconds['student'] + r.seconds['teacher']):.3f}",
             "extra memory, MB": " / ".join(f"{r.memory[n] / 1e6:.0f}" for n in ("together", "student", "teacher")),
         }
+        | {name: f"{r.seconds[name] / r.seconds['together']:.3f}" if name in r.seconds else "" for name in more}
         for r in results
     ]

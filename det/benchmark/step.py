@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 
 from densedist.common.benchmark.step import Case
@@ -17,6 +18,13 @@ from densedist.det.taps.rois import live_class_logits
 
 SIZE = (128, 192)
 TEACHER = "cascade_mask_rcnn_x101.yaml"
+# Losses beside DIST.
+MORE = {
+    "BOX": ("DISTILL.BOX.WEIGHT", "1.0"),
+    "BOX, refined": ("DISTILL.BOX.WEIGHT", "1.0", "DISTILL.BOX.STAGES", "refined"),
+    "RPN": ("DISTILL.RPN.WEIGHT", "1.0"),
+    "MGD": ("DISTILL.MGD.WEIGHT", "5e-7"),
+}
 
 
 def case(device: torch.device, size: tuple[int, int] | None) -> Case:
@@ -31,8 +39,8 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
         torch.save({"model": random_model(config(TEACHER, device)).state_dict()}, weights)
         keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{CONFIGS}/{TEACHER}", "DISTILL.TEACHER.WEIGHTS", str(weights)]
         cfg = config("faster_rcnn_r50_dist.yaml", device, *keys)
-        torch.manual_seed(0)
-        distilled: Any = build(cfg).train()
+        distilled = _build(cfg)
+        more = {name: _build(config("faster_rcnn_r50_dist.yaml", device, *keys, *MORE[name])) for name in MORE}
     alone = build(without_distillation(cfg)).train()
     alone.load_state_dict(distilled.state_dict())
     batch = [random_sample(size, seed) for seed in range(2)]
@@ -41,4 +49,9 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
     images = [sample["image"] for sample in batch]
     name = f"Faster R-CNN R50 from Cascade X101, 2 images of {size}"
     teacher = distilled.distillation.teacher
-    return Case(name, distilled, alone, batch, lambda: live_class_logits(teacher, images, boxes))
+    return Case(name, distilled, alone, batch, lambda: live_class_logits(teacher, images, boxes), more)
+
+
+def _build(cfg: CfgNode) -> Any:
+    torch.manual_seed(0)
+    return build(cfg).train()

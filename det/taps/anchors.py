@@ -71,7 +71,7 @@ class Anchors(TapGroup):
                 places = anchors(student.anchor_generator, maps)
                 found = widen(by_anchor(_own_delta_maps(teacher, batch.maps), 4))
                 boxes = model.box2box_transform.apply_deltas(found, places)
-            for name in names:
+            for name in sorted(names):
                 given = student.box2box_transform, by_anchor(deltas, 4)
                 pair = rows(*given, places, boxes, best.logit, as_deltas=name == "deltas")
                 ours[name], theirs[name] = ([x] for x in pair)

@@ -34,17 +34,18 @@ def likeliest(logits: Tensor, activation: Activation, count: int, classes: Class
         classes: how they become the student's; None = they are the same.
     """
     logits = widen(logits)
-    numbers = {c: c for c in range(count)}
-    if classes is not None:
+    if classes is None:
+        inside, rest = logits[:, :count], logits[:, count:]
+        highest, theirs = inside.max(1)
+        ours = theirs
+    else:
         numbers = {c: ours for ours, group in zip(classes.kept, classes.groups, strict=True) for c in group}
-    known = torch.tensor(list(numbers), device=logits.device)
-    inside = logits[:, known]
-    highest, best = inside.max(1)
-    theirs, ours = known[best], torch.tensor(list(numbers.values()), device=logits.device)[best]
-    if activation == "sigmoid":
-        return Likeliest(theirs, ours, highest)
-    rest = [column for column in range(count + 1) if column not in numbers]
-    return Likeliest(theirs, ours, inside.logsumexp(1) - logits[:, rest].logsumexp(1))
+        known, told = (torch.tensor(list(x), device=logits.device) for x in (numbers, numbers.values()))
+        inside, rest = logits[:, known], logits[:, [c for c in range(logits.shape[1]) if c not in numbers]]
+        highest, best = inside.max(1)
+        theirs, ours = known[best], told[best]
+    logit = highest if activation == "sigmoid" else inside.logsumexp(1) - rest.logsumexp(1)
+    return Likeliest(theirs, ours, logit)
 
 
 def rows(

@@ -63,7 +63,7 @@ class Crossed(TapGroup):
                 teacher, [head.cls_subnet(x) for x in features], [head.bbox_subnet(x) for x in features], places
             )
         ours, theirs = {}, {}
-        for name in needed:
+        for name in sorted(needed):
             number = int(name.removeprefix(PREFIX)) - 1
             with torch.autocast(places.device.type, enabled=False):
                 classes, boxes = (

@@ -85,37 +85,48 @@ class RoIs(TapGroup):
             )
 
     def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
-        boxes = [boxes for boxes, _ in seen.regions]
-        stages = zip(box_head.predictors(student.roi_heads), seen.stages, strict=True)
-        calls = [(predictor, call) for predictor, stage in stages for call in stage]
-        ours: dict[str, Sequence[Tensor]] = {"cls_logits": [call.logits for _, call in calls]}
+        teacher, boxes = batch.teacher, [boxes for boxes, _ in seen.regions]
+        ours: dict[str, Sequence[Tensor]] = {"cls_logits": [call.logits for call in seen.predictions]}
         theirs: dict[str, Sequence[Tensor]] = {}
-        if "rois" in needed:
-            ours["rois"] = [_samples(pooled) for _, pooled in seen.regions]
-        teacher = batch.teacher
         with teacher.alone():
             regions = [_pooled(teacher, batch.maps, call) for call in boxes]
-            if "rois" in needed:
-                theirs["rois"] = [_samples(pooled) for pooled in regions]
-            if set(needed) <= {"rois"}:
-                return ours, theirs
-            given = [box_head.predict(teacher.model.roi_heads, pooled, teacher.stages) for pooled in regions]
-            if "cls_logits" in needed:
-                each = [[as_ours(teacher, p.logits) for p in given]]
-                each += [class_logits(other.teacher, other.maps, boxes) for other in batch.of_all[1:]]
-                theirs["cls_logits"] = _mean(teacher, each)
-            found = [_found(teacher, p) for p in given]
-        for name in {*FIRST, *REFINED} & set(needed):
-            pairs = []
-            for (predictor, call), rois, p, best in zip(calls, boxes, given, found, strict=True):
-                references = Boxes.cat(rois).tensor
-                with teacher.alone():
-                    target = _refined(batch, rois) if name in REFINED else _first(teacher, p, best, references)
-                deltas = box_head.of_class(call.deltas, best.ours)
-                as_deltas = name.endswith("deltas")
-                pairs.append(rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
-            ours[name], theirs[name] = zip(*pairs, strict=True)
+            theirs["rois"] = [_samples(pooled) for pooled in regions] if "rois" in needed else []
+            heads_run = set(needed) - {"rois"}
+            given = [box_head.predict(teacher.model.roi_heads, x, teacher.stages) for x in regions] if heads_run else []
+        if "rois" in needed:
+            ours["rois"] = [_samples(pooled) for _, pooled in seen.regions]
+        if "cls_logits" in needed:
+            each = [[as_ours(teacher, p.logits) for p in given]]
+            each += [class_logits(other.teacher, other.maps, boxes) for other in batch.of_all[1:]]
+            theirs["cls_logits"] = _mean(teacher, each)
+        for name in sorted(set(needed) & {*FIRST, *REFINED}):
+            ours[name], theirs[name] = _boxes(name, student, seen, batch, given)
         return ours, theirs
+
+
+def _boxes(
+    name: str, student: Any, seen: Seen, batch: Batch, given: Sequence[Predictions]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Of a tap of FIRST or REFINED both sides' rows, by call.
+
+    Args:
+        given: by the teacher for these calls.
+    """
+    predictors = [
+        p for p, calls in zip(box_head.predictors(student.roi_heads), seen.stages, strict=True) for _ in calls
+    ]
+    pairs = []
+    for predictor, call, (rois, _), taught in zip(predictors, seen.predictions, seen.regions, given, strict=True):
+        references = Boxes.cat(rois).tensor
+        with batch.teacher.alone():
+            best = _likeliest(batch.teacher, taught)
+            first = name in FIRST
+            target = _first(batch.teacher, taught, best, references) if first else _refined(batch, rois)
+        deltas = box_head.of_class(call.deltas, best.ours)
+        as_deltas = name.endswith("deltas")
+        pairs.append(rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
+    ours, theirs = zip(*pairs, strict=True)
+    return ours, theirs
 
 
 def class_logits(teacher: DetectorTeacher, maps: dict[str, Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
@@ -174,7 +185,7 @@ def _mean(teacher: DetectorTeacher, each: Sequence[Sequence[Tensor]]) -> list[Te
     return [mean_logits(call, activation) for call in zip(*each, strict=True)]
 
 
-def _found(teacher: DetectorTeacher, given: Predictions) -> Likeliest:
+def _likeliest(teacher: DetectorTeacher, given: Predictions) -> Likeliest:
     heads = teacher.model.roi_heads
     return likeliest(given.logits, box_head.activation(heads), heads.num_classes, teacher.classes)
 

@@ -16,7 +16,7 @@ from densedist.common.randomness import RunPosition
 from densedist.det import box_head
 from densedist.det.data.loading import training_batches
 from helpers.calling import densedist
-from helpers.tiny import SMALL, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
 
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
 
@@ -69,6 +69,17 @@ def test_proposals_of_the_student_are_classified_by_both(tmp_path):
     assert torch.allclose(loss, DISTLoss()(*logits), rtol=1e-4)
     loss.backward()
     assert all(p.grad is not None for p in model.backbone.bottom_up.parameters())
+
+
+@pytest.mark.parametrize("kind", ["rcnn", "retinanet"])
+def test_with_boxes_and_proposals_all_of_a_detector_learns_without_a_label(tmp_path, kind):
+    if kind == "rcnn":
+        file, keys = STUDENT, [*save_teacher(tmp_path), "DISTILL.RPN.WEIGHT", "1.0"]
+    else:
+        file, keys = DIGITS / "retinanet_r10_quarter.yaml", save_teacher(tmp_path, file=DIGITS / "retinanet_r10t.yaml")
+    model = build_model(config(file, *keys, "DISTILL.BOX.WEIGHT", "1.0")).train()
+    sum(losses_of(model, bare(batch())).values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_batches_hold_both_kinds(tmp_path):
