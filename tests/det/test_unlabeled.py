@@ -79,7 +79,9 @@ def test_with_boxes_and_proposals_all_of_a_detector_learns_without_a_label(tmp_p
         file, keys = DIGITS / "retinanet_r10_quarter.yaml", save_teacher(tmp_path, file=DIGITS / "retinanet_r10t.yaml")
     model = build_model(config(file, *keys, "DISTILL.BOX.WEIGHT", "1.0")).train()
     sum(losses_of(model, bare(batch())).values()).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    left = [name for name, p in model.named_parameters() if p.grad is None]
+    # No head of the RetinaNet looks at p2.
+    assert left == [] or (kind == "retinanet" and all(".fpn_lateral2." in n or ".fpn_output2." in n for n in left))
 
 
 def test_batches_hold_both_kinds(tmp_path):
