@@ -7,11 +7,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
+from densedist.common.config import load
 from densedist.common.errors import UserError
 from densedist.common.losses import PKDLoss
 from densedist.common.modules import record
-from densedist.det.config import without_distillation
-from helpers.tiny import DIGITS, STUDENT, TEACHER, batch, config, save_teacher
+from densedist.det.config import GRAMMAR, without_distillation
+from helpers.tiny import CONFIGS, DIGITS, STUDENT, TEACHER, batch, config, save_teacher
 
 DENSE, DENSE_TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 PKD = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.PKD.WEIGHT", "1.0"]
@@ -87,3 +88,29 @@ def test_nothing_to_inherit(tmp_path):
     other = [*save_teacher(tmp_path / "other", *classes), "DISTILL.TEACHER.MISSING_CLASSES", "leave_out"]
     with pytest.raises(UserError, match=r"DISTILL.INHERIT: the teacher has other classes"):
         build(STUDENT, *other, "DISTILL.INHERIT", "['head']")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "losses"),
+    [
+        ("faster_rcnn_r50_dist_box_mgd", {"loss_dist", "loss_box", "loss_mgd"}),
+        ("retinanet_r50_pkd_cascade", {"loss_pkd"}),
+    ],
+)
+def test_recipes_on_coco(tmp_path, recipe, losses):
+    """As shipped, but for a small teacher."""
+    keys = save_teacher(tmp_path, "MODEL.ROI_HEADS.NUM_CLASSES", "80", "DATASETS.TRAIN", "[]")
+    cfg = load(GRAMMAR, str(CONFIGS / "det" / "coco" / f"{recipe}.yaml"), [*keys, "MODEL.DEVICE", "cpu"])
+    model = build_model(cfg).train()
+    with EventStorage():
+        seen = model(batch(size=64))
+    assert {name for name in seen if name not in plain_losses(model)} == losses
+    assert all(loss.isfinite() for loss in seen.values())
+
+
+def plain_losses(model):
+    distillation, model.distillation = model.distillation, None
+    with EventStorage():
+        names = set(model(batch(size=64)))
+    model.distillation = distillation
+    return names
