@@ -105,7 +105,7 @@ COMMON: Mapping[str, Key] = {
     # A folder: the teacher sees each training image once, whole, and its class logits are kept there (seg/cache.py, of
     # detectors their boxes or maps: det/cache).
     "DISTILL.TEACHER.CACHE": Key(""),
-    "DISTILL.SYNC": Key(False),  # DIST, KD, RKD and PKD over the batch of all processes
+    "DISTILL.SYNC": Key(False),  # DIST, KD, RKD, PKD and losses on boxes and masks over the batch of all processes
     # A factor on all losses of distillation: a linear rise from 0, then constant ("none"), or down to 0.
     "DISTILL.WARMUP_ITERS": at_least(0, default=0, words="0 (none) or more"),
     "DISTILL.DECAY": one_of("none", "linear", "cosine"),

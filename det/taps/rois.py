@@ -77,9 +77,7 @@ class RoIs(TapGroup):
             yield Seen(
                 stack.enter_context(record(box_head.pooler(heads), lambda args, output: (args[1], output))),
                 [
-                    stack.enter_context(
-                        record(p, lambda _, out: Predictions(box_head.columns(heads, out[0]), widen(out[1])))
-                    )
+                    stack.enter_context(record(p, lambda _, out: Predictions(box_head.columns(heads, out[0]), out[1])))
                     for p in box_head.predictors(heads)
                 ],
             )
