@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
+from densedist.common.data.images import evenly
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
 from densedist.common.task import Trainee
@@ -39,7 +40,7 @@ class View:
 
 
 def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
-    """Draw what teacher and student see in the first TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
+    """Draw what teacher and student see in TEST.EXAMPLES images, spread over DATASETS.TEST, for models in memory.
 
     Args:
         trainee: in any mode, which it keeps.
@@ -49,7 +50,8 @@ def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
         UserError: an image cannot be read.
     """
     teacher = trainee.distillation.teacher if trainee.distillation else None
-    overview(views(cfg, trainee.model, teacher, test_samples(cfg, cfg.TEST.EXAMPLES)), class_labels(cfg), file)
+    samples = evenly(test_samples(cfg, None), cfg.TEST.EXAMPLES)
+    overview(views(cfg, trainee.model, teacher, samples), class_labels(cfg), file)
 
 
 def views(

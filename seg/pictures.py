@@ -9,6 +9,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
+from densedist.common.data.images import evenly
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
@@ -49,7 +50,7 @@ class View:
 
 
 def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
-    """Draw what teacher and student make of the first TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
+    """Draw what teacher and student make of TEST.EXAMPLES images, spread over DATASETS.TEST, for models in memory.
 
     Args:
         trainee: in any mode, which it keeps.
@@ -60,11 +61,12 @@ def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
     """
     teacher: Any = trainee.distillation.teacher if trainee.distillation else None
     model: Any = trainee.model
-    overview(views(cfg, model, teacher, first_frames(cfg, cfg.TEST.EXAMPLES)), Classes.of(cfg), file)
+    frames = evenly(first_frames(cfg, None), cfg.TEST.EXAMPLES)
+    overview(views(cfg, model, teacher, frames), Classes.of(cfg), file)
 
 
-def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
-    """The first frames of DATASETS.TEST.
+def first_frames(cfg: CfgNode, count: int | None) -> list[Frame]:
+    """The first frames of DATASETS.TEST, or all.
 
     Raises:
         UserError: DATASETS.TEST is empty.

@@ -112,7 +112,7 @@ def _mean(numbers: Values) -> str:
 def verdicts(outcomes: Outcomes) -> list[str]:
     """What the numbers allow to say: of each method over none, and of the best over the next."""
     lines = [
-        f"{method}: {_words(over_none)} than none"
+        f"{method}: {_words(over_none, NONE)}"
         for method in outcomes
         if method != NONE and (over_none := gain(values(outcomes[method]), values(outcomes.get(NONE, {}))))
     ]
@@ -120,18 +120,20 @@ def verdicts(outcomes: Outcomes) -> list[str]:
     means = {method: statistics.mean(numbers.values()) for method, numbers in of_methods.items() if numbers}
     first, *rest = sorted(means, key=lambda method: -means[method]) or [""]
     if rest and NONE not in (first, rest[0]) and (lead := gain(of_methods[first], of_methods[rest[0]])):
-        lines.append(f"highest mean: {first}; {_words(lead)} than the next, {rest[0]}")
+        lines.append(f"highest mean: {first}; {_words(lead, f'the next, {rest[0]}')}")
     note = f"{PERCENT} intervals of the paired difference over seeds (Student's t), each by itself"
     return [*lines, note] if lines else []
 
 
-def _words(difference: Gain) -> str:
-    better = f"{abs(difference.mean):.1f} {'better' if difference.mean >= 0 else 'worse'}"
+def _words(difference: Gain, other: str) -> str:
+    points = f"{abs(difference.mean):.1f}"
+    apart = f"{points} {'better' if difference.mean > 0 else 'worse'} than {other}"
+    if float(points) == 0:
+        apart = f"as good as {other} to a tenth"
     if difference.interval is None:
-        return f"{better}, with one seed, which says nothing of chance,"
-    if difference.is_significant:
-        return f"{better} {interval(difference)}"
-    return f"no significant difference: {better} {interval(difference)}"
+        return f"{apart} (one seed, which says nothing of chance)"
+    words = f"{apart} {interval(difference)}"
+    return words if difference.is_significant else f"no significant difference: {words}"
 
 
 def interval(difference: Gain) -> str:

@@ -22,6 +22,13 @@ THREADS = 16  # they wait for the disk most of the time
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """That many of the items, or all if there are fewer, as far apart as can be: neighbors are often of one scene."""
+    if count >= len(items):
+        return list(items)
+    return [items[(2 * n + 1) * len(items) // (2 * count)] for n in range(count)]
+
+
 class DamagedError(Exception):
     """Says what is wrong with one image file; its name comes first."""
 

@@ -338,12 +338,12 @@ def test_gain_is_paired():
 
 def test_what_is_said_of_differences():
     lines = verdicts(outcomes(none=[10.0, 11.0, 12.0], kd=[11.0, 10.0, 14.0], dist=[20.0, 21.0, 22.2]))
-    assert lines[0] == "kd: no significant difference: 0.7 better [-3.1, +4.5] than none"
-    assert lines[1].startswith("dist: 10.1 better [+9.8, +10.4] than none")
-    assert lines[2].startswith("highest mean: dist; 9.4 better [")
+    assert lines[0] == "kd: no significant difference: 0.7 better than none [-3.1, +4.5]"
+    assert lines[1] == "dist: 10.1 better than none [+9.8, +10.4]"
+    assert lines[2].startswith("highest mean: dist; 9.4 better than the next, kd [")
     assert "95 % intervals of the paired difference over seeds" in lines[3]
     assert verdicts(outcomes(none=[10.0], dist=[9.0])) == [
-        "dist: 1.0 worse, with one seed, which says nothing of chance, than none",
+        "dist: 1.0 worse than none (one seed, which says nothing of chance)",
         "95 % intervals of the paired difference over seeds (Student's t), each by itself",
     ]
     assert verdicts({"none": {}, "dist": {}}) == []
@@ -518,7 +518,7 @@ def test_first_test_set_without_a_score_does_not_hide_the_others(tmp_path):
 
 def test_students_that_find_nothing_do_not_differ():
     found = outcomes(none=[0.0, 0.0], kd=[0.0, 0.0])
-    assert verdicts(found)[0] == "kd: no significant difference: 0.0 better [+0.0, +0.0] than none"
+    assert verdicts(found)[0] == "kd: no significant difference: as good as none to a tenth [+0.0, +0.0]"
     assert "| none     | 0.0 ± 0.0 |" in markdown(found, "")
 
 

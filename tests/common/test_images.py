@@ -8,7 +8,7 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from densedist.common.data.images import DamagedError, check_image, check_images
+from densedist.common.data.images import DamagedError, check_image, check_images, evenly
 from densedist.common.errors import UserError
 
 SIZE = (40, 56)
@@ -145,3 +145,9 @@ def test_orientation_at_the_end_of_a_png_is_seen(tmp_path):
     chunk, rest = whole[start : start + length], whole[:start] + whole[start + length :]
     (tmp_path / "b.png").write_bytes(rest[:-12] + chunk + rest[-12:])
     assert check_image(str(tmp_path / "b.png")).orientation == 3
+
+
+def test_some_images_of_many_are_spread_over_them():
+    assert evenly(range(100), 4) == [12, 37, 62, 87]
+    assert evenly(range(3), 1) == [1]
+    assert evenly("abc", 5) == ["a", "b", "c"]
