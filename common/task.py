@@ -34,6 +34,7 @@ class Trainee:
         distillation: part of the model; None = trained without a teacher.
         beside: what a checkpoint keeps beside the student, by name.
         unused_parameters: the model may have parameters that no loss depends on; a rehearsal finds out.
+        start: what the student starts from beside MODEL.WEIGHTS, for the plan; "" = random weights.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Trainee:
     distillation: Distillation | None = None
     beside: Mapping[str, Any] = field(default_factory=dict)
     unused_parameters: bool = False
+    start: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from densedist.common.config import load
+from densedist.common.distill.build import is_on
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
 from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
@@ -80,7 +81,16 @@ def build_trainee(cfg: CfgNode) -> Trainee:
         getattr(model, "distillation", None),
         kind.checkpoint_parts(model) if kind else {},
         unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
+        start=_start(cfg),
     )
+
+
+def _start(cfg: CfgNode) -> str:
+    timm = cfg.MODEL.TIMM
+    pretrained = "timm" in cfg.MODEL.BACKBONE.NAME and timm.PRETRAINED
+    inherited = cfg.DISTILL.INHERIT if is_on(cfg.DISTILL) else []
+    parts = [f"{timm.NAME} as timm has it pretrained" if pretrained else "", *(f"the teacher's {x}" for x in inherited)]
+    return ", ".join(filter(None, parts))
 
 
 def build(cfg: CfgNode) -> nn.Module:

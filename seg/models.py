@@ -35,7 +35,9 @@ def build_trainee(cfg: CfgNode) -> Trainee:
     if distillation is not None and distillation.distiller.adapters:
         beside["adapters"] = distillation.distiller.adapters
     # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH.
-    return Trainee(model, network.smp, distillation, beside, unused_parameters=True)
+    encoder = cfg.MODEL.ENCODER
+    start = f"{encoder.NAME} with the weights {encoder.WEIGHTS}" if encoder.WEIGHTS else ""
+    return Trainee(model, network.smp, distillation, beside, unused_parameters=True, start=start)
 
 
 def build_segmenter(cfg: CfgNode) -> Segmenter:

@@ -24,8 +24,8 @@ class Distillation(nn.Module, Generic[T]):
 
 
 def describe(student: nn.Module, distillation: Distillation | None) -> str:
-    """The plan of a run: student, teacher, the parameters of each, and the loss."""
-    lines = ["plan", f"  student  {_model(student)}"]
+    """Of a run's plan student, teacher, the parameters of each, and the loss."""
+    lines = [f"  student  {_model(student)}"]
     if distillation is None:
         lines += ["  teacher  none: an ordinary training run", "  loss     task"]
     else:

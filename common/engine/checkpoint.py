@@ -133,4 +133,5 @@ def load_weights(model: nn.Module, weights: str, key: str, trust_pickle: bool) -
     Raises:
         UserError: no such file, an unreadable or untrusted one, or one of which no tensor fits the model.
     """
-    SafeCheckpointer(model, "", key, trust_pickle).load(weights)
+    if weights:
+        SafeCheckpointer(model, "", key, trust_pickle).load(weights)

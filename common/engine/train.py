@@ -71,7 +71,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     trainee = task.build(cfg)
     model, student = trainee.model, trainee.student
-    plan = describe(student, trainee.distillation)
+    plan = "\n".join(["plan", *_given(cfg, trainee.start), describe(student, trainee.distillation)])
     logger.info(plan)
     metric = task.metric(cfg)
     if cfg.DATASETS.TEST:
@@ -163,6 +163,15 @@ def evaluate(cfg: CfgNode, task: Task, weights: str, key: str) -> Results:
     results = task.evaluate(cfg, task.load_model(cfg, weights, key))
     write_results(cfg, results)
     return results
+
+
+def _given(cfg: CfgNode, start: str) -> list[str]:
+    """The plan's lines on data and weights."""
+    node = cfg.DATASETS
+    sides = {"train": node.TRAIN, "unlabeled": node.UNLABELED, "test": node.TEST}
+    data = "; ".join(f"{side} {', '.join(names)}" for side, names in sides.items() if names)
+    weights = " and ".join(filter(None, [start, cfg.MODEL.WEIGHTS])) or "random weights"
+    return [f"  data     {data}", f"  start    {weights}"]
 
 
 def start(cfg: CfgNode) -> None:
