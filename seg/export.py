@@ -10,6 +10,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from detectron2.config import CfgNode
+from huggingface_hub import ModelCard
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
@@ -118,6 +119,7 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
     if factor > 1 and "upsampling" in inspect.signature(type(plain)).parameters:
         read(str(folder), upsampling=factor).save_pretrained(folder)
         factor = 1  # as users of stock SMP expect it
+    _license_is_the_users(folder / "README.md")
     again = read(str(folder)).eval()
     torch.save(again.state_dict(), folder / "model.pth")
     loader = "smp" if hasattr(smp, type(plain).__name__) else f"{type(plain).__module__}.{type(plain).__name__}"
@@ -130,6 +132,13 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
     }
     write_description(folder, _describe(trained) | own)
     return Deployed(Network(again, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
+
+
+def _license_is_the_users(file: Path) -> None:
+    """SMP's card would put the weights under SMP's own license, MIT."""
+    card = ModelCard.load(file)
+    card.data.license = "unknown"
+    card.save(file)
 
 
 @torch.no_grad()

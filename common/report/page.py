@@ -2,15 +2,18 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
 from densedist.common.files import write_text
-from densedist.common.report.history import read_history
+from densedist.common.report.history import Point, read_history
 from densedist.common.report.plots import draw_curves
+
+GROUPS = {"bbox": "boxes", "segm": "masks"}  # of metrics; of others the group is not said
 
 
 def write_report(folder: Path, plan: str, metric: str, machine: str, examples: Path | None = None) -> None:
@@ -37,7 +40,8 @@ def write_report(folder: Path, plan: str, metric: str, machine: str, examples: P
         seconds=clock[-1].seconds,
         machine=machine,
         plan=plan,
-        results=list(_flat(results)),
+        results=[(in_words(name), value) for name, value in _flat(results)],
+        best=_best(history.get(metric, ()), metric),
         curves=_inline(drawn),
         examples=_inline(examples) if examples else None,
         config=(folder / "config.yaml").read_text(),
@@ -52,6 +56,24 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from _flat(value, f"{prefix}{name}/")
         else:
             yield prefix + name, "-" if value is None else f"{value:.1f}"
+
+
+def in_words(name: str) -> str:
+    """ "IoU, road" of "sem_seg/IoU-road"; "AP of boxes, car" of "bbox/AP-car", also behind a data set's name."""
+    *groups, last = name.split("/")
+    score, _, of_class = last.partition("-")
+    group = groups[-1] if groups else ""
+    what = f"{score} of {GROUPS[group]}" if GROUPS.get(group) else score
+    return ", ".join(filter(None, [*groups[:-1], what, of_class]))
+
+
+def _best(points: Sequence[Point], metric: str) -> str:
+    """Where the metric was highest."""
+    finite = [point for point in points if math.isfinite(point.value)]
+    if not finite:
+        return ""
+    best = max(finite, key=lambda point: point.value)
+    return f"the highest {in_words(metric)} is {best.value:.1f}, after {best.iteration} iterations"
 
 
 def _inline(picture: Path) -> str:

@@ -13,6 +13,7 @@ from densedist.common.report.history import History
 
 COLORS = ("#2563eb", "#93c5fd")
 SHARES = "gradient on shared parameters, percent"  # see common/engine/gradients.py
+PERCENT = "{}, percent"
 LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
 
 
@@ -28,7 +29,7 @@ def draw_curves(history: History, metric: str, file: Path) -> None:
         "losses": ["total_loss", *losses],
         SHARES: shares,
         "learning rate": ["lr"],
-        f"{metric}, percent": [metric],
+        PERCENT.format(metric): [metric],
     }
     panels = {title: [name for name in names if name in history] for title, names in panels.items()}
     panels = {title: names for title, names in panels.items() if names}
@@ -53,6 +54,8 @@ def _panel(axis: Axes, title: str, names: Sequence[str], history: History) -> No
         axis.set_yscale("symlog", linthresh=LINEAR)
         axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LINEAR, subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if title == PERCENT.format(names[0]):
+        axis.set_ylim(bottom=0)  # or a tenth of a point would look like a rise
     axis.set_title(title)
     axis.set_xlabel("iterations")
     axis.grid(alpha=0.3)

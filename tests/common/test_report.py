@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread, imsave
 
-from densedist.common.report.page import write_report
+from densedist.common.report.page import in_words, write_report
 
 pytestmark = pytest.mark.drawn(curves=True)
 
@@ -31,12 +31,26 @@ def test_page_holds_everything_in_itself(run):
     page = (run / "report.html").read_text()
     text = re.sub(r"base64,[^\"]*", "", page)
     assert "40 iterations, 20 s in training steps; torch 2, CPU" in text
-    assert "<tr><td>sem_seg/mIoU</td><td>61.2</td></tr>" in text
-    assert "<tr><td>sem_seg/IoU-&lt;car&gt;</td><td>-</td></tr>" in text
+    assert "<tr><td>mIoU</td><td>61.2</td></tr>" in text
+    assert "<tr><td>IoU, &lt;car&gt;</td><td>-</td></tr>" in text
     assert "teacher  &lt;none&gt;" in text
+    assert "<p>the highest mIoU is 61.2, after 40 iterations</p>" in text
     assert "OUTPUT_DIR: a&lt;b" in text
     assert page.count('src="data:image/png;base64,') == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bbox/AP", "AP of boxes"),
+        ("segm/AP-traffic-light", "AP of masks, traffic-light"),
+        ("digits_val/bbox/AP50", "digits_val, AP50 of boxes"),
+        ("sem_seg/IoU-road", "IoU, road"),
+    ],
+)
+def test_metrics_in_words(name, words):
+    assert in_words(name) == words
 
 
 def test_curves_of_what_was_written(run):
