@@ -1,7 +1,8 @@
 """Work on the CPU shared out among Python threads, each operation in one thread of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -37,20 +38,31 @@ def in_threads(start: Callable[[], Callable[[A], B]], items: Sequence[A], device
     return [found[number] for number in range(len(items))]
 
 
-def _on_the_cpu(run: Callable[[], None], most: int) -> None:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The operations of the calling thread are not shared out.
+
+    For a few numbers, too: MKL shares out even those of a square root, and waits milliseconds where a core is busy.
+    """
     threads = torch.get_num_threads()
-    count = min(threads, most)
+    torch.set_num_threads(1)  # of this thread, and of every one that starts from now on
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _on_the_cpu(run: Callable[[], None], most: int) -> None:
+    count = min(torch.get_num_threads(), most)
 
     def run_alone() -> None:
-        torch.set_num_threads(1)  # of this thread, and of every one that starts from now on
+        torch.set_num_threads(1)
         run()
 
-    try:
+    with one_thread():
         if count == 1:
-            run_alone()
+            run()
         else:  # new ones every time: in a forked process those of a pool would be missing
             with ThreadPoolExecutor(count) as pool:
                 for done in [pool.submit(run_alone) for _ in range(count)]:
                     done.result()
-    finally:
-        torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
+from densedist.common.memory import empty_like
 from densedist.common.threads import in_threads
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def gradient(
     student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Kept
 ) -> Tensor:
     """The loss's gradient with respect to the student's logits, of their shape and dtype."""
-    out = torch.empty_like(_places_last(student))
+    out = empty_like(_places_last(student))
     means, own, other, row = (x.to(_precision(student)) for x in slopes)
     mean_p, mean_q, own, other = means[0, :, None], means[1, :, None], own.unsqueeze(1), other.unsqueeze(1)
 

@@ -1,5 +1,6 @@
 """DIST with its gradient in closed form: two passes over the logits, nothing of their size kept between them."""
 
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses import dist_blocks
 from densedist.common.losses.dist_terms import Relation, Slopes, finish
+from densedist.common.threads import one_thread
 
 
 def dist(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool) -> Tensor:
@@ -25,7 +27,9 @@ class _DIST(torch.autograd.Function):
         ctx: Any, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool
     ) -> Tensor:
         sums, ctx.kept = _passes(student).sums(student, teacher, valid, relation)
-        loss, slopes = finish(sums.over_processes() if sync else sums, relation)
+        sums = sums.over_processes() if sync else sums
+        with one_thread():
+            loss, slopes = finish(sums, relation)
         ctx.save_for_backward(student, teacher, valid, *slopes)
         ctx.relation, ctx.sync = relation, sync
         return loss if student.dtype == torch.float64 else loss.float()
@@ -43,14 +47,20 @@ class _DIST(torch.autograd.Function):
 
 def _passes(logits: Tensor) -> ModuleType:
     """Where the two passes, sums and gradient, are implemented for such logits."""
-    kernels = _kernels() if logits.is_cuda else None
+    kernels = _kernels(logits.device.type)
     return kernels if kernels and kernels.can(logits) else dist_blocks
 
 
 @cache
-def _kernels() -> ModuleType | None:
-    if not find_spec("triton"):
-        return None
-    from densedist.common.losses import dist_triton
+def _kernels(device: str) -> ModuleType | None:
+    """Those for a type of device, if what compiles them is installed: imported when the first loss is computed."""
+    if device == "cuda" and find_spec("triton"):
+        from densedist.common.losses import dist_triton
 
-    return dist_triton
+        return dist_triton
+    if device == "cpu" and find_spec("numba"):
+        with suppress(ImportError):  # Numba's, beside a version of NumPy that it does not know
+            from densedist.common.losses import dist_numba
+
+            return dist_numba
+    return None

@@ -24,12 +24,12 @@ def two_threads():
 def test_losses_beside_their_formulas(monkeypatch, tmp_path, capsys):
     little = losses.Case("DIST on little", (64, 9), *losses.SOFTMAX)
     monkeypatch.setattr(losses, "CASES", (little,))
-    monkeypatch.setattr(losses, "BUSY_CASES", (replace(little, name="and a core busy", busy=True),))
+    monkeypatch.setattr(losses, "BUSY_CASES", (replace(little, name="and two busy", busy=2),))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     losses.main(tmp_path / "figures.json")
     printed = capsys.readouterr().out
     assert "DIST on little (64, 9), float32" in printed
-    assert "and a core busy (64, 9), float32" in printed
+    assert "and two busy (64, 9), float32" in printed
     result, busy = json.loads((tmp_path / "figures.json").read_text())["results"]
     for figures in ("seconds", "memory", "loss_error", "gradient_error"):
         assert result[figures].keys() == busy[figures].keys() == {"ours", "formula"}

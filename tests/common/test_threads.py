@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from densedist.common.threads import in_threads
+from densedist.common.threads import in_threads, one_thread
 
 CPU = torch.device("cpu")
 
@@ -66,6 +66,17 @@ def test_callers_threads_stay(items):
 
     assert set_and_seen(lambda: in_threads(lambda: abs, range(items), CPU)) == [3, 3]
     assert set_and_seen(fail) == [3, 3]
+
+
+def test_one_thread_and_then_as_before():
+    inside = []
+
+    def once():
+        with one_thread():
+            inside.append(torch.get_num_threads())
+
+    assert set_and_seen(once) == [3, 3]
+    assert inside == [1]
 
 
 def test_forked_process_has_threads_too():
