@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densedist.common.losses import dist_kernels
+from densedist.common.losses import dist_kernels, dist_tiles
 from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
 from densedist.common.memory import empty_like
 from densedist.common.threads import in_threads
@@ -23,7 +23,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_CLASSES = 4096  # with which a thread's scratch is 7 MB
 CHUNK = 1 << 19  # values of one side that a thread takes at a time
 HALF_CHUNK = 1 << 17  # of those that it first makes float32: three times as many need room
-SAMPLES = dist_kernels.LANES  # at most so many rows, of which the shift is the mean
+SAMPLES = dist_tiles.LANES  # at most so many rows, of which the shift is the mean
 SAMPLED_IMAGES = 16
 
 
@@ -64,7 +64,7 @@ def gradient(
     def write(part: Part, scratch: Scratch) -> None:
         target = out[part]
         wide = target.float()  # the same memory if it is float32
-        spare = torch.empty(student.shape[1], dist_kernels.WIDTH).numpy()
+        spare = torch.empty(student.shape[1], dist_tiles.WIDTH).numpy()
         dist_kernels.gradient(*walk.arguments(part), *numbers, *scratch, spare, *_flat(wide))
         if wide is not target:
             target.copy_(wide)
@@ -128,9 +128,9 @@ def _step(size: int, most: int) -> int:
 
 def _scratch(classes: int, rows: int = 1) -> Scratch:
     """For so many rows at once."""
-    tiles = -(-rows // dist_kernels.LANES)
-    p, q = torch.empty(2, tiles, classes, dist_kernels.WIDTH).numpy()
-    return p, q, torch.empty(tiles, dist_kernels.VECTORS * dist_kernels.WIDTH).numpy()
+    tiles = -(-rows // dist_tiles.LANES)
+    p, q = torch.empty(2, tiles, classes, dist_tiles.WIDTH).numpy()
+    return p, q, torch.empty(tiles, dist_tiles.VECTORS * dist_tiles.WIDTH).numpy()
 
 
 def _flat(logits: Tensor) -> tuple[Values, Layout]:

@@ -239,7 +239,7 @@ def test_blocks_without_numba(chosen, monkeypatch):
 @NEEDS_NUMBA
 def test_blocks_where_numba_cannot_be_imported(chosen, monkeypatch):
     import_module("densedist.common.losses.dist_numba")
-    for module in ("dist_numba", "dist_kernels"):
+    for module in ("dist_numba", "dist_kernels", "dist_tiles"):
         monkeypatch.delitem(sys.modules, f"densedist.common.losses.{module}")
         monkeypatch.delattr(f"densedist.common.losses.{module}")
     monkeypatch.setattr(dist_closed_form, "find_spec", lambda name: name)
@@ -249,7 +249,7 @@ def test_blocks_where_numba_cannot_be_imported(chosen, monkeypatch):
 
 @NEEDS_NUMBA
 def test_kernels_without_a_folder_to_keep_them_in(monkeypatch):
-    numba, kernels = import_module("numba"), import_module("densedist.common.losses.dist_kernels")
+    numba, tiles = import_module("numba"), import_module("densedist.common.losses.dist_tiles")
 
     def njit(cache=False, **_):
         if cache:
@@ -257,7 +257,7 @@ def test_kernels_without_a_folder_to_keep_them_in(monkeypatch):
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert kernels._jit(kernels.EXACT)(compare) is compare
+    assert tiles.jit(tiles.EXACT)(compare) is compare
 
 
 @pytest.mark.parametrize("undivided", [0, 1 << 20])
