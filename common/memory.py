@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -12,7 +13,7 @@ HUGE_PAGE = 1 << 21
 
 
 def empty_like(tensor: Tensor) -> Tensor:
-    """torch.empty_like; where Linux has huge pages on demand, in these: filling it then takes a quarter of the time."""
+    """torch.empty_like; where Linux has huge pages on demand, in these, which are filled in less time."""
     out = torch.empty_like(tensor)
     size = out.numel() * out.element_size()
     advise = _advise() if out.device.type == "cpu" and size >= LARGE else None
@@ -23,7 +24,7 @@ def empty_like(tensor: Tensor) -> Tensor:
 
 
 @cache
-def _advise():
+def _advise() -> Callable[[int, int, int], int] | None:
     """The C library's madvise(address, bytes, advice), which mmap has for its own memory only."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return None

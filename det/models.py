@@ -16,6 +16,7 @@ from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
 from densedist.common.task import Trainee
+from densedist.det.backbone import TimmBackbone
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.sets import check_datasets, class_labels, register_coco_format
 from densedist.det.distilling import distilling_class, distilling_classes
@@ -81,13 +82,13 @@ def build_trainee(cfg: CfgNode) -> Trainee:
         getattr(model, "distillation", None),
         kind.checkpoint_parts(model) if kind else {},
         unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
-        start=_start(cfg),
+        start=_start(cfg, model),
     )
 
 
-def _start(cfg: CfgNode) -> str:
+def _start(cfg: CfgNode, model: nn.Module) -> str:
     timm = cfg.MODEL.TIMM
-    pretrained = "timm" in cfg.MODEL.BACKBONE.NAME and timm.PRETRAINED
+    pretrained = timm.PRETRAINED and any(isinstance(part, TimmBackbone) for part in model.modules())
     inherited = cfg.DISTILL.INHERIT if is_on(cfg.DISTILL) else []
     parts = [f"{timm.NAME} as timm has it pretrained" if pretrained else "", *(f"the teacher's {x}" for x in inherited)]
     return ", ".join(filter(None, parts))

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
-from densedist.common.data.images import evenly
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
 from densedist.common.task import Trainee
@@ -19,7 +18,7 @@ from densedist.det.data.sets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
 from densedist.det.models import Trained
 from densedist.det.predict import predict, read_input
-from densedist.det.samples import Sample, test_samples
+from densedist.det.samples import Sample, spread_samples
 from densedist.det.teacher.detector import DetectorTeacher
 
 SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
@@ -50,7 +49,7 @@ def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
         UserError: an image cannot be read.
     """
     teacher = trainee.distillation.teacher if trainee.distillation else None
-    samples = evenly(test_samples(cfg, None), cfg.TEST.EXAMPLES)
+    samples = spread_samples(cfg, cfg.TEST.EXAMPLES)
     overview(views(cfg, trainee.model, teacher, samples), class_labels(cfg), file)
 
 

@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode, Instances
 
-from densedist.common.data.images import find_images
+from densedist.common.data.images import evenly, find_images
 from densedist.common.errors import UserError
 
 
@@ -33,6 +33,12 @@ def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
         raise UserError("DATASETS.TEST is empty: name the data set, or a folder of images")
     dicts = chain.from_iterable(DatasetCatalog.get(name) for name in cfg.DATASETS.TEST)
     return [_sample(entry) for entry in islice(dicts, count)]
+
+
+def spread_samples(cfg: CfgNode, count: int) -> list[Sample]:
+    """So many images, spread over DATASETS.TEST, with their objects but for crowds."""
+    entries = [entry for name in cfg.DATASETS.TEST for entry in DatasetCatalog.get(name)]
+    return [_sample(entry) for entry in evenly(entries, count)]
 
 
 def folder_samples(folder: str, count: int) -> list[Sample]:

@@ -61,12 +61,12 @@ def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
     """
     teacher: Any = trainee.distillation.teacher if trainee.distillation else None
     model: Any = trainee.model
-    frames = evenly(first_frames(cfg, None), cfg.TEST.EXAMPLES)
+    frames = evenly(test_frames(cfg), cfg.TEST.EXAMPLES)
     overview(views(cfg, model, teacher, frames), Classes.of(cfg), file)
 
 
-def first_frames(cfg: CfgNode, count: int | None) -> list[Frame]:
-    """The first frames of DATASETS.TEST, or all.
+def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
+    """The first frames of DATASETS.TEST.
 
     Raises:
         UserError: DATASETS.TEST is empty.

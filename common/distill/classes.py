@@ -28,6 +28,11 @@ class ClassMap:
     kept: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
 
+    @property
+    def numbers(self) -> dict[int, int]:
+        """By the teacher's columns, those that have a counterpart, the student's."""
+        return {c: ours for ours, group in zip(self.kept, self.groups, strict=True) for c in group}
+
     def of_teacher(self, logits: Tensor, activation: Activation) -> Tensor:
         """The teacher's logits (R, its columns, *) as (R, columns, *).
 

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from densedist.common.config.keys import Key, above, at_least, one_of
+from densedist.common.distill.adapters import Generator, linear
 from densedist.common.distill.taps import Kind, TapSpec
 from densedist.common.losses import (
     AttentiveMimicLoss,
@@ -29,7 +30,6 @@ from densedist.common.losses import (
 )
 from densedist.common.losses.box import DISTANCES
 from densedist.common.losses.mask import KINDS
-from densedist.common.losses.mgd import Generator
 
 # Of a loss, the student's tensor and the teacher's, of which the student's has no element: the loss of the batch,
 # with a gradient, and with the same collectives as on the other processes.
@@ -45,11 +45,6 @@ def one_row_that_does_not_count(loss: nn.Module, student: Tensor, teacher: Tenso
     """A loss on rows (0, C) or RoIs (0, C, H, W) with a mask: with sync it is that of the others' rows."""
     ours, theirs = (torch.cat([x, x.new_zeros(1, *x.shape[1:])]) for x in (student, teacher))
     return loss(ours, theirs, student.new_zeros(1, dtype=torch.bool))
-
-
-def linear(_: CfgNode, kind: Kind, student: int, teacher: int) -> nn.Module:
-    """A 1x1 convolution with bias; of samples a linear layer."""
-    return nn.Conv2d(student, teacher, 1) if kind == "maps" else nn.Linear(student, teacher)
 
 
 def own(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
@@ -85,7 +80,7 @@ class LossSpec:
     kinds: tuple[Kind, ...] = ("maps",)
     logits: bool = False
     adapt: Literal["where channels differ", "always", "never"] = "where channels differ"
-    adapter: Callable[[CfgNode, Kind, int, int], nn.Module] = linear
+    adapter: Callable[[CfgNode, Kind, int, int], nn.Module] = lambda _, *given: linear(*given)
     auxiliary: bool = True
     empty: Empty = zero
     title: str = ""

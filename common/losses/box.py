@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distributed import sum_over_processes
-from densedist.common.losses.checks import check_feature, widen
+from densedist.common.losses.checks import check_feature, check_not_negative, widen
 
 Distance = Literal["giou", "smooth_l1"]
 DISTANCES = ("giou", "smooth_l1")
@@ -35,8 +35,7 @@ class BoxLoss(nn.Module):
         super().__init__()
         if distance not in DISTANCES:
             raise ValueError(f"distance: got {distance!r}, want one of {', '.join(DISTANCES)}")
-        if not beta >= 0:
-            raise ValueError(f"beta: got {beta}, want 0 or more")
+        check_not_negative("beta", beta)
         self.distance, self.beta, self.sync = distance, beta, sync
 
     def extra_repr(self) -> str:
@@ -87,8 +86,7 @@ class ProposalLoss(nn.Module):
 
     def __init__(self, box: float = 1.0, sync: bool = False) -> None:
         super().__init__()
-        if not box >= 0:
-            raise ValueError(f"box: got {box}, want 0 or more")
+        check_not_negative("box", box)
         self.box, self.sync = box, sync
         self.boxes = BoxLoss("giou", sync=sync)
 

@@ -19,6 +19,11 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}: got {value}, want a number above 0")
 
 
+def check_not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name}: got {value}, want 0 or more")
+
+
 def check_columns(student: Tensor, activation: Activation) -> None:
     """Raises ValueError for a softmax over one column, which is 1 whatever the logits are."""
     if activation == "softmax" and student.shape[1] == 1:

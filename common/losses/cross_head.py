@@ -6,7 +6,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.box import same_type
-from densedist.common.losses.checks import check_feature
+from densedist.common.losses.checks import check_feature, check_not_negative
 
 
 class CrossHeadLoss(nn.Module):
@@ -26,8 +26,7 @@ class CrossHeadLoss(nn.Module):
 
     def __init__(self, box: float = 1.0, sync: bool = False) -> None:
         super().__init__()
-        if not box >= 0:
-            raise ValueError(f"box: got {box}, want 0 or more")
+        check_not_negative("box", box)
         self.box, self.sync = box, sync
 
     def extra_repr(self) -> str:

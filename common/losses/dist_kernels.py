@@ -43,7 +43,7 @@ def sums(student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps, 
     """Σp, Σq, Σp², Σq², Σpq by class, all with the shift subtracted, then count, correlation: see Sums.of.
 
     Args:
-        student, teacher: the memory of the logits; layouts: see _load.
+        student, teacher: the memory of the logits; layouts: see _load in dist_tiles.
         keep: (rows,), not 0 = the row counts; empty = all count.
         scale: 1 / tau.
         shift: (2, C).

@@ -14,7 +14,7 @@ from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.taps.boxes import likeliest, rows
 from densedist.det.taps.grid import anchors, by_anchor, by_row, different_grids
-from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, SCALED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher
 
 LOGITS, BOXES = ("cls_logits", "logit_maps"), ("boxes", "deltas")
@@ -46,10 +46,9 @@ class Anchors(TapGroup):
             if why := unlike(student, model):
                 return dict.fromkeys((*LOGITS, *BOXES), why)
         if teacher.scale != 1:
-            why = "with DISTILL.TEACHER.INPUT_SCALE a RetinaNet's anchors would move: set it to 1"
-            return dict.fromkeys((*LOGITS, *BOXES), why)
+            return dict.fromkeys((*LOGITS, *BOXES), SCALED)
         if teacher.others:
-            return dict.fromkeys(BOXES, "of several teachers only class probabilities are averaged")
+            return dict.fromkeys(BOXES, AVERAGED)
         return {}
 
     def watch(self, student: Any) -> AbstractContextManager[list[Given]]:
@@ -127,5 +126,4 @@ def unlike(student: Any, teacher: Any) -> str:
     """Why the anchors of a RetinaNet are not those of its teacher; "" if they are."""
     if not isinstance(teacher, RetinaNet):
         return f"the teacher is a {type(teacher).__name__}, no RetinaNet"
-    why = different_grids(student, teacher)
-    return f"{why}; distillation needs the same" if why else ""
+    return different_grids(student, teacher)

@@ -39,7 +39,7 @@ def likeliest(logits: Tensor, activation: Activation, count: int, classes: Class
         highest, theirs = inside.max(1)
         ours = theirs
     else:
-        numbers = {c: ours for ours, group in zip(classes.kept, classes.groups, strict=True) for c in group}
+        numbers = classes.numbers
         known, told = (torch.tensor(list(x), device=logits.device) for x in (numbers, numbers.values()))
         inside, rest = logits[:, known], logits[:, [c for c in range(logits.shape[1]) if c not in numbers]]
         highest, best = inside.max(1)

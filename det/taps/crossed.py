@@ -13,7 +13,7 @@ from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.taps.anchors import as_ours, unlike
 from densedist.det.taps.grid import anchors, by_anchor
-from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, SCALED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher
 
 PREFIX = "crossed_"
@@ -26,24 +26,21 @@ class Crossed(TapGroup):
     teacher's prediction, and the one that its head makes of what the student's head has after i convolutions."""
 
     def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
-        if not isinstance(student.head, RetinaNetHead):
-            return {}, {}
-        tap = TapSpec("crossed", (4 + student.num_classes,))
-        ours = {f"{PREFIX}{i}": tap for i in range(1, len(_ends(student.head.cls_subnet)))}
+        ours = dict.fromkeys(_names(student.head), TapSpec("crossed", (4 + student.num_classes,)))
         return ours, {} if self.lacking(student, teacher) else ours
 
     def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
         heads = student.head, getattr(teacher.model, "head", None)
         if teacher.others:
-            why = "of several teachers only class probabilities are averaged"
+            why = AVERAGED
         elif teacher.scale != 1:
-            why = "with DISTILL.TEACHER.INPUT_SCALE a RetinaNet's anchors would move: set it to 1"
+            why = SCALED
         elif not (why := unlike(student, teacher.model)):
             if not all(isinstance(head, RetinaNetHead) for head in heads):
                 why = "it takes the heads of RetinaNet on both sides"
             elif (ours := _widths(heads[0])) != (theirs := _widths(heads[1])):
                 why = f"the student's head has convolutions of {ours} channels, the teacher's of {theirs}"
-        return {f"{PREFIX}{i}": why for i in range(1, 10)} if why else {}
+        return dict.fromkeys(_names(student.head), why) if why else {}
 
     @contextmanager
     def watch(self, student: Any) -> Iterator[Seen]:
@@ -83,6 +80,11 @@ def _predict(teacher: DetectorTeacher, classes: Sequence[Tensor], boxes: Sequenc
     deltas = widen(by_anchor([head.bbox_pred(x) for x in boxes], 4))
     decoded = teacher.model.box2box_transform.apply_deltas(deltas, places)
     return torch.cat([decoded, widen(by_anchor(logits, columns))], 1)
+
+
+def _names(head: Any) -> list[str]:
+    """Of the taps before the last convolution of a branch."""
+    return [f"{PREFIX}{i}" for i in range(1, len(_ends(head.cls_subnet)))] if isinstance(head, RetinaNetHead) else []
 
 
 def _ends(branch: nn.Sequential) -> list[int]:

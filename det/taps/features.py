@@ -10,7 +10,7 @@ from torch import Tensor
 
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_cell, per_image
 from densedist.common.modules import record
-from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher
 
 # Names of the student's maps and of the teacher's that have the same strides, from fine to coarse.
@@ -98,7 +98,7 @@ class Features(TapGroup):
 
     def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
         if teacher.others:
-            why = "of several teachers only class probabilities are averaged"
+            why = AVERAGED
         elif teacher.scale != 1:
             why = "with DISTILL.TEACHER.INPUT_SCALE the teacher's maps lie otherwise on the student's image"
         elif not shared_levels(student.backbone, teacher.model.backbone)[0]:

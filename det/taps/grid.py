@@ -32,7 +32,8 @@ def different_grids(student: Any, teacher: Any) -> str:
     Args:
         student, teacher: with a backbone, and an anchor_generator, their own or their proposal generator's.
     """
-    return _different_anchors(*map(_generator, (student, teacher))) or _different_padding(student, teacher)
+    why = _different_anchors(*map(_generator, (student, teacher))) or _different_padding(student, teacher)
+    return f"{why}; distillation needs the same anchors in the same order" if why else ""
 
 
 def _generator(model: Any) -> Any:
@@ -65,7 +66,7 @@ def _different_anchors(student: Any, teacher: Any) -> str:
             )
             return (
                 f"MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS: anchor {number} at stride {stride} is {first} pixels "
-                f"of the student and {second} of the teacher; distillation needs the same anchors in the same order"
+                f"of the student and {second} of the teacher"
             )
     return ""
 

@@ -12,6 +12,10 @@ from torch import Tensor
 from densedist.common.distill.taps import Taps, TapSpecs
 from densedist.det.teacher.detector import DetectorTeacher
 
+# Why a pair lacks taps.
+AVERAGED = "of several teachers only class probabilities are averaged"
+SCALED = "with DISTILL.TEACHER.INPUT_SCALE the teacher's anchors would move: set it to 1"
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -16,7 +16,7 @@ from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.taps.boxes import likeliest
-from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, Batch, TapGroup
 from densedist.det.taps.rois import scaled
 from densedist.det.teacher.detector import DetectorTeacher
 
@@ -40,7 +40,7 @@ class Masks(TapGroup):
 
     def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
         if teacher.others:
-            why = "of several teachers only class probabilities are averaged"
+            why = AVERAGED
         elif not (has_masks(student) and has_masks(teacher.model)):
             why = "MODEL.MASK_ON has to be True on both sides"
         else:

@@ -12,7 +12,7 @@ from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.taps.grid import anchors, by_anchor, different_grids
-from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, SCALED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher
 
 # By level: objectness (N, anchors, H, W), deltas (N, anchors x 4, H, W).
@@ -28,11 +28,11 @@ class Proposals(TapGroup):
 
     def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
         if teacher.others:
-            why = "of several teachers only class probabilities are averaged"
+            why = AVERAGED
         elif not (_has_network(student) and _has_network(teacher.model)):
             why = "both sides have to have a region proposal network"
         elif teacher.scale != 1:
-            why = "with DISTILL.TEACHER.INPUT_SCALE the teacher's anchors would move: set it to 1"
+            why = SCALED
         else:
             why = different_grids(student, teacher.model)
         return {"proposals": why} if why else {}

@@ -17,7 +17,7 @@ from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.box_head import Predictions
 from densedist.det.taps.boxes import Likeliest, likeliest, rows
-from densedist.det.taps.group import Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher
 
 ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
@@ -65,7 +65,7 @@ class RoIs(TapGroup):
             if not isinstance(model, GeneralizedRCNN):
                 return dict.fromkeys(("cls_logits", *alone), f"the teacher is a {type(model).__name__}, no R-CNN")
         if teacher.others:
-            return dict.fromkeys(alone, "of several teachers only class probabilities are averaged")
+            return dict.fromkeys(alone, AVERAGED)
         if not isinstance(teacher.model.roi_heads, CascadeROIHeads):
             return dict.fromkeys(REFINED, "the teacher is no cascade")
         return {}

@@ -70,7 +70,7 @@ class DetectorTeacher(Teacher[M]):
         """Of its predictions those of classes that the student knows, by their numbers there."""
         if self.classes is None:
             return found
-        numbers = {c: ours for ours, group in zip(self.classes.kept, self.classes.groups, strict=True) for c in group}
+        numbers = self.classes.numbers
         found = found[torch.tensor([int(c) in numbers for c in found.pred_classes], dtype=torch.bool)]
         known = [numbers[int(c)] for c in found.pred_classes]
         found.pred_classes = found.pred_classes.new_tensor(known)

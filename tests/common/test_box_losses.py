@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from densedist.common.distill.adapters import Generator
 from densedist.common.losses import BoxLoss, CrossHeadLoss, MaskLoss, MGDLoss, ProposalLoss
-from densedist.common.losses.mgd import Generator
 from helpers import reference
 
 

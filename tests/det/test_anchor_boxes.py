@@ -140,10 +140,9 @@ def test_the_teachers_head_on_the_students_features(teachers, labels):
     heads, features = (model.head, teacher.head), [ours[0][name] for name in model.head_in_features]
     maps = teacher.backbone(teacher.preprocess_image(inputs).tensor)
     own = teacher.head([maps[name] for name in teacher.head_in_features])
-    model.eval()  # as the running means have moved, see below
     blocks = {"cls_subnet": [], "bbox_subnet": []}
     for name, outputs in blocks.items():
-        first = getattr(heads[0], name)[:3].train()
+        first = getattr(heads[0], name)[:3]  # in training: by the batch's own mean
         for x in features:
             outputs.append(getattr(heads[1], name)[3:](first(x)))
     crossed = [[getattr(heads[1], last)(x) for x in blocks[name]] for name, last in zip(blocks, LAST, strict=True)]

@@ -96,7 +96,7 @@ def test_scales_that_cannot_be(tmp_path):
     keys = [*save_teacher(tmp_path), "DISTILL.TEACHER.INPUT_SCALE", "2.0"]
     with pytest.raises(UserError, match=r"set DISTILL.TEACHER.INPUT_SCALE to 1"):
         build(config(STUDENT, *keys, "DISTILL.TEACHER.CACHE", tmp_path / "cache"))
-    with pytest.raises(UserError, match="INPUT_SCALE a RetinaNet's anchors would move: set it to 1"):
+    with pytest.raises(UserError, match="INPUT_SCALE the teacher's anchors would move: set it to 1"):
         build(config(DENSE, *save_teacher(tmp_path / "dense", file=DIGITS / "retinanet_r10t.yaml"), *keys[4:]))
 
 
