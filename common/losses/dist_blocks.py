@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from densedist.common.losses import dist_sample
 from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
 from densedist.common.memory import empty_like
 from densedist.common.threads import in_threads
@@ -19,7 +20,6 @@ BLOCK = {"cpu": 3 << 16}
 BLOCK_ELSEWHERE = 1 << 23
 # Up to this size logits are one block: the calls would cost more than the cache saves.
 UNDIVIDED = 1 << 19
-SAMPLES = 64  # rows of which the shift is the mean
 
 
 class Rows(NamedTuple):
@@ -52,7 +52,7 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
         valid: bool (R,) or (N, *spatial); None = all rows count.
     """
     walk = _Walk(student, teacher, valid, relation)
-    (shift,) = walk.map(_shift, [walk.sample])
+    shift = walk.shift()
     kept: list[tuple[Block, Rows]] = []
 
     def measure(block: Block) -> tuple[Tensor, Tensor]:
@@ -129,11 +129,30 @@ class _Walk:
             for place in range(0, places, self.places)
         ]
 
-    @property
-    def sample(self) -> Part:
-        """Some rows of the first block."""
-        steps = -(-self.images // SAMPLES), -(-self.places // SAMPLES)
-        return slice(0, self.images, steps[0]), slice(None), slice(0, self.places, steps[1])
+    def shift(self) -> Tensor:
+        """The mean (2, 1, C, 1) of rows from all over the logits; where none of them counts, the first that does.
+
+        Of p - shift float32 suffices, and a constant column is exactly 0.
+        """
+        images, _, places = self.student.shape
+        every_image, every_place = dist_sample.steps(images, places)
+
+        def some(values: Tensor) -> Tensor:
+            return values[::every_image, :, ::every_place].transpose(1, 2).reshape(-1, values.shape[1])
+
+        sides, valid = [some(self.student), some(self.teacher)], None
+        if self.keep is not None:
+            first = self.keep.flatten().view(torch.uint8).argmax()
+            image, place = first // places, first % places
+            sides = [
+                torch.cat([x, y[image, :, place].view(1, -1)])
+                for x, y in zip(sides, (self.student, self.teacher), strict=True)
+            ]
+            valid = some(self.keep)[:, 0]
+            valid = torch.cat([valid, self.keep[image, 0, place].view(1) & ~valid.any()])
+        sample = _Walk(*sides, valid, self.relation)
+        total, count = (sum(parts) for parts in zip(*sample.map(_total, sample.parts), strict=True))
+        return (total / count.clamp(min=1)).to(_precision(self.student))
 
     def map(self, function: Callable[[Block], T], parts: list[Part]) -> list[T]:
         """What function gives for each part as a block, in their order; on the CPU in threads."""
@@ -184,11 +203,11 @@ def _precision(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _shift(block: Block) -> Tensor:
-    """The mean of the rows (2, 1, C, 1): of p - shift float32 suffices, and a constant column is exactly 0."""
+def _total(block: Block) -> tuple[Tensor, Tensor]:
+    """The rows' sum (2, 1, C, 1), and how many count."""
     p, weight = block.probabilities, block.weight
-    count = p.shape[1] * p.shape[3] if weight is None else weight.sum().clamp(min=1)
-    return (p.sum((1, 3), keepdim=True, dtype=torch.float64) / count).to(p.dtype)  # p is 0 where weight is
+    count = p.new_full((), p.shape[1] * p.shape[3]) if weight is None else weight.sum()
+    return p.sum((1, 3), keepdim=True, dtype=torch.float64), count  # p is 0 where weight is
 
 
 def _column_sums(block: Block, shift: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densedist.common.losses import dist_kernels, dist_tiles
+from densedist.common.losses import dist_kernels, dist_sample, dist_tiles
 from densedist.common.losses.dist_terms import TINY, Relation, Slopes, Sums
 from densedist.common.memory import empty_like
 from densedist.common.threads import in_threads
@@ -23,8 +23,6 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_CLASSES = 4096  # with which a thread's scratch is 7 MB
 CHUNK = 1 << 19  # values of one side that a thread takes at a time
 HALF_CHUNK = 1 << 17  # of those that it first makes float32: three times as many need room
-SAMPLES = dist_tiles.LANES  # at most so many rows, of which the shift is the mean
-SAMPLED_IMAGES = 16
 
 
 def can(logits: Tensor) -> bool:
@@ -109,8 +107,7 @@ class _Walk:
     def shift(self) -> Values:
         """The mean (2, C) of some rows that count: p - shift fits float32, and is exactly 0 in a constant column."""
         images, classes, places = self.student.shape
-        every_image = _step(images, max(SAMPLES // places, SAMPLED_IMAGES))
-        every_place = _step(places, max(1, SAMPLES // -(-images // every_image)))
+        every_image, every_place = dist_sample.steps(images, places)
         total, scratch = np.zeros((2, classes)), _scratch(classes)
         some = slice(None, None, every_image), slice(None), slice(None, None, every_place)
         count = dist_kernels.means(*self.arguments(some), *scratch, total)
@@ -119,11 +116,6 @@ class _Walk:
             one = slice(image, image + 1), slice(None), slice(place, place + 1)
             count = dist_kernels.means(*self.arguments(one), *scratch, total)
         return (total / max(count, 1)).astype(np.float32)
-
-
-def _step(size: int, most: int) -> int:
-    """From one of at most so many to the next; odd, so that it is seldom a multiple of an image's width."""
-    return -(-size // most) | 1
 
 
 def _scratch(classes: int, rows: int = 1) -> Scratch:

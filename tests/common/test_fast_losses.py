@@ -77,12 +77,34 @@ def test_formula_of_the_benchmark_equals_the_loops(shape):
         assert float(formulas.dist(student, teacher, activation)) == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter: see above")
+def test_triton_counts_with_64_bits_where_an_image_is_that_large(monkeypatch):
+    kernels = import_module("densedist.common.losses.dist_triton")
+    monkeypatch.setattr(kernels, "_extent", lambda logits: 2**31)
+    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: kernels)
+    compare(*pair((3, 19, 13, 7), torch.float32), mask((3, 19, 13, 7)))
+
+
 @pytest.mark.usefixtures("implementation")
 def test_constant_columns():
     """Of sigmoids; with the softmax the others' sum moves every column."""
     student, teacher = pair((131, 19), torch.float32)
     student[:, 2] = teacher[:, 2] = -4.6
     compare(student, teacher, activation="sigmoid")
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_rare_class_where_the_logits_begin(activation, layout):
+    """The shift is not the mean of what comes first: float32 would lose the small variance of the rare class."""
+    student, teacher = pair((2, 5, 128, 64), torch.float32)
+    for x in (student, teacher):
+        x[:, 4] -= 12
+        x[0, 4, 0, :3] += 14
+    valid = torch.ones(2, 128, 64, dtype=torch.bool)
+    valid[0, 0, 3:] = valid[0, 1:4] = False
+    compare(student.contiguous(memory_format=layout), teacher, valid, activation=activation)
 
 
 @pytest.mark.usefixtures("implementation")

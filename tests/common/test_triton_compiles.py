@@ -1,0 +1,108 @@
+"""The Triton kernels compiled for GPUs that need not be there: what they take of a processor."""
+
+import os
+import re
+import subprocess
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from densedist.common.losses.dist_terms import Relation, Slopes
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.environ.get("TRITON_INTERPRET") == "1" or not find_spec("triton"), reason="needs Triton's compiler"
+    ),
+]
+POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8"}
+
+
+def launches(student, valid, activation, monkeypatch):
+    """The kernels that a loss and its gradient start, each with its arguments and constants."""
+    from densedist.common.losses import dist_programs, dist_triton
+
+    started = []
+
+    class Recorder:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            return lambda *arguments, **constants: started.append((self.kernel, arguments, constants))
+
+    relation, classes = Relation(1.0, 1.0, 1.0, activation, 1e-8), student.shape[1]
+    slopes = Slopes(torch.zeros(2, classes), torch.zeros(classes), torch.zeros(classes), torch.zeros(()))
+    with monkeypatch.context() as patch:
+        for name in ("shift", "sums", "gradient"):
+            patch.setattr(dist_programs, name, Recorder(getattr(dist_programs, name)))
+        dist_triton.sums(student, student, valid, relation)
+        dist_triton.gradient(student, student, valid, relation, slopes)
+    return started
+
+
+def compiled(kernel, arguments, constants, architecture):
+    """As Triton compiles such a launch."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    types, known, aligned = {}, {}, {}
+    for number, (name, value) in enumerate(zip(kernel.arg_names, arguments, strict=False)):
+        if isinstance(value, torch.Tensor):
+            types[name], aligned[(number,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
+        elif value is None:
+            types[name], known[(number,)] = "constexpr", None
+        else:
+            types[name] = "fp32" if isinstance(value, float) else "i32"
+    own = {name: constants[name] for name in constants if name in kernel.arg_names}
+    types |= dict.fromkeys(own, "constexpr")
+    known |= {(kernel.arg_names.index(name),): value for name, value in own.items()}
+    options = {name: value for name, value in constants.items() if name not in own}
+    source = ASTSource(kernel, types, known, aligned)
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "activation"),
+    [((2, 19, 64, 128), torch.float32, "softmax"), ((4800, 80), torch.float16, "sigmoid")],
+)
+def test_kernels_leave_room_for_others_and_shuffle_little(
+    shape, dtype, activation, architecture, monkeypatch, tmp_path
+):
+    from triton import knobs
+
+    from densedist.common.losses.dist_triton import REGISTERS
+
+    student = torch.zeros(shape, dtype=dtype)
+    valid = torch.ones(shape[0], *shape[2:], dtype=torch.bool)
+    found = {}
+    for kernel, arguments, constants in launches(student, valid, activation, monkeypatch):
+        made = compiled(kernel, arguments, constants, architecture)
+        binary = tmp_path / kernel.__name__
+        binary.write_bytes(made.asm["cubin"])
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", binary]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
+        found[kernel.__name__] = registers, stack, made.asm["ptx"].count("shfl.sync")
+    for name in ("sums", "gradient"):
+        registers, stack, _ = found[name]
+        assert registers <= REGISTERS
+        assert stack == 0  # nothing was put out to memory
+    # 5 to 8 sums over the classes of a row, each over 4 or 16 lanes of a warp.
+    assert found["gradient"][2] <= 32
+
+
+def test_order_in_memory_needs_no_kernel_of_its_own(monkeypatch):
+    """Nor do sizes."""
+    student = torch.zeros(2, 19, 64, 128)
+    seen = []
+    for logits in (student, student.contiguous(memory_format=torch.channels_last), student[:, :, 1:, 1:]):
+        for kernel, arguments, constants in launches(logits, None, "softmax", monkeypatch):
+            skipped = {p.name for p in kernel.params if p.do_not_specialize}
+            named = zip(kernel.arg_names, arguments, strict=False)
+            fixed = {n: v for n, v in named if isinstance(v, int) and n not in skipped}
+            seen.append((kernel.__name__, tuple(fixed.items()), tuple(constants.items())))
+    assert len(set(seen)) == 3
