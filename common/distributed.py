@@ -49,13 +49,13 @@ def gather_from_processes(x: Tensor) -> Tensor:
     return sum_over_processes(torch.cat([empty[0], x, empty[1]]))
 
 
-def any_process(yes: bool | Tensor, device: torch.device) -> bool:
-    """Whether `yes` holds on any process.
+def any_process(yes: bool, device: torch.device) -> bool:
+    """Whether `yes` holds on any process. Where there is only this one, the device is not waited for.
 
     Args:
         device: where the process group communicates: the model's.
     """
-    return bool(sum_over_processes(torch.as_tensor(yes, device=device).float()) > 0)
+    return bool(sum_over_processes(torch.tensor(float(yes), device=device)) > 0) if _several() else yes
 
 
 def _several() -> bool:

@@ -60,7 +60,8 @@ def _student_places(sample: Mapping[str, Any], grid: Sequence[int], size: Sequen
         grid: height and width of the student's logits.
         size: of its batch, in pixels; at its bottom and right it may be padding.
     """
-    y, x = (torch.linspace(0, length - 1, count) for length, count in zip(size, grid, strict=True))
+    device = sample["places"].device
+    y, x = (torch.linspace(0, length - 1, count, device=device) for length, count in zip(size, grid, strict=True))
     here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
     inside = (here[0] <= sample["width"] - 1) & (here[1] <= sample["height"] - 1)
     return sample_at(sample["places"], here, Grid((sample["height"], sample["width"]))).where(inside, torch.nan)

@@ -87,9 +87,9 @@ def sample_at(maps: Tensor, places: Tensor, grid: Grid) -> Tensor:
         maps: as the grid says; beyond the border they have their border's values.
     """
     height, width = maps.shape[1:]
-    at = torch.stack([grid.index(places[0], 1, width), grid.index(places[1], 0, height)], -1)
-    known = at.isfinite().all(-1)
-    where = (2 * at + 1) / at.new_tensor([width, height]) - 1
+    x, y = grid.index(places[0], 1, width), grid.index(places[1], 0, height)
+    known = x.isfinite() & y.isfinite()
+    where = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     found = F.grid_sample(maps[None], where.nan_to_num()[None], padding_mode="border", align_corners=False)[0]
     return found.where(known, torch.nan)
 

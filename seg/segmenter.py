@@ -86,7 +86,9 @@ class Segmenter(nn.Module):
             return valid
         # Where nothing is labeled, nothing is ignored.
         counts = labels != IGNORE
-        counts[["sem_seg" not in sample for sample in batched_inputs]] = True
+        for number, sample in enumerate(batched_inputs):
+            if "sem_seg" not in sample:
+                counts[number] = True
         for name in ours.keys() & CLASS_LOGITS.keys():
             labeled = nearest(counts, ours[name][0].shape[2:])
             valid[name] = [labeled & mask for mask in valid.get(name, [labeled])]
@@ -94,8 +96,10 @@ class Segmenter(nn.Module):
 
     def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
         device = self.network.mean.device
-        none = torch.tensor(IGNORE)
-        labels = [x.get("sem_seg", none.expand(x["image"].shape[1:])).to(device) for x in batched_inputs]
+        labels = [
+            x["sem_seg"].to(device) if "sem_seg" in x else torch.full(x["image"].shape[1:], IGNORE, device=device)
+            for x in batched_inputs
+        ]
         padded = ImageList.from_tensors(labels, self.network.divisor, pad_value=IGNORE).tensor
         if padded.shape[1:] != torch.Size(size):
             raise ValueError(f"sem_seg: got size {tuple(padded.shape[1:])}, want the images' {tuple(size)}")

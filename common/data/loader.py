@@ -77,6 +77,7 @@ def build_loader(
         multiprocessing_context="fork" if workers else None,
         collate_fn=_as_it_is,
         worker_init_fn=_outlive_sigterm,
+        pin_memory=cfg.MODEL.DEVICE.startswith("cuda"),  # see on_device
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are
     )
 

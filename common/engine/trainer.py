@@ -1,6 +1,7 @@
 """One optimizer step: accumulated, in the precision asked for, and only on losses that are finite."""
 
 import logging
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.config.keys import PRECISIONS
+from densedist.common.data.on_device import on_device
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradients import PREFIX, gradient_shares, in_words, is_look
@@ -56,15 +58,15 @@ class Trainer(SimpleTrainer):
             UserError: a loss that is not finite, on any process, once max_skipped are used up.
         """
         self.optimizer.zero_grad()
-        losses: dict[str, Tensor] = {}
+        logged: dict[str, float] = {}
         seconds = 0.0
         for number in range(self.accumulation_steps):
             start = time.perf_counter()
             batch = self._next_batch()
             seconds += time.perf_counter() - start
             with self._communication(last=number == self.accumulation_steps - 1):
-                new = self._finite_losses(batch)
-                if new is None:
+                new, numbers = self._finite_losses(batch)
+                if not numbers:
                     for _ in range(number + 1, self.accumulation_steps):
                         self._next_batch()  # the next step has those that it would have had
                     return
@@ -72,10 +74,10 @@ class Trainer(SimpleTrainer):
                     self._look_at_gradients(new)
                 total: Any = sum(new.values())
                 self.scaler.scale(total / self.accumulation_steps).backward()
-            for name, loss in new.items():
-                losses[name] = losses.get(name, 0) + loss.detach() / self.accumulation_steps
+            for name, number_of_loss in numbers.items():
+                logged[name] = logged.get(name, 0.0) + number_of_loss / self.accumulation_steps
         self.after_backward()
-        self._write_metrics(losses, seconds)
+        self._write_metrics({name: torch.tensor(mean, dtype=torch.float64) for name, mean in logged.items()}, seconds)
         # Before the step, as clipping within it needs the gradients' true size.
         self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
@@ -98,7 +100,7 @@ class Trainer(SimpleTrainer):
 
     def _next_batch(self) -> list[dict[str, Any]]:
         try:
-            return next(self._data_loader_iter)
+            return on_device(next(self._data_loader_iter), self.device)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -112,17 +114,19 @@ class Trainer(SimpleTrainer):
         parallel = isinstance(self.model, DistributedDataParallel)
         return self.model.no_sync() if parallel and not last else nullcontext()
 
-    def _finite_losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor] | None:
-        """Of a batch; None where they are not finite on any process, and the step is skipped by all."""
-        losses, bad = {}, []
+    def _finite_losses(self, batch: list[dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Of a batch, and their values; nothing where one is not finite on any process, and all skip the step."""
+        losses, numbers, bad = {}, {}, []
         try:
             losses = self._losses(batch)
+            # The only time in a step that the program waits for the device.
+            numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         except FloatingPointError as error:  # Detectron2's own word for it, before there are losses
             bad = [one_line(error)]
+        bad += [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
         # Before the backward pass, in which processes wait for one another.
-        if not any_process(bool(bad) or not torch.stack(list(losses.values())).isfinite().all(), self.device):
-            return losses
-        bad += [f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite()]
+        if not any_process(bool(bad), self.device):
+            return losses, numbers
         images = ", ".join(str(sample.get("file_name", sample.get("name"))) for sample in batch)
         found = f"{', '.join(bad)} at iteration {self.iter} (process {comm.get_rank()}; images {images})"
         # Every process knows of it and shows the same.
@@ -134,7 +138,7 @@ class Trainer(SimpleTrainer):
                 f"or allow skipped steps by SOLVER.MAX_SKIPPED_STEPS, now {self.max_skipped}"
             )
         logger.warning(f"{text}: step skipped, {self.skipped} of at most {self.max_skipped}")
-        return None
+        return {}, {}
 
     def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):

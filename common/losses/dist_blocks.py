@@ -140,17 +140,15 @@ class _Walk:
         def some(values: Tensor) -> Tensor:
             return values[::every_image, :, ::every_place].transpose(1, 2).reshape(-1, values.shape[1])
 
-        sides, valid = [some(self.student), some(self.teacher)], None
+        student, teacher, valid = some(self.student), some(self.teacher), None
         if self.keep is not None:
             first = self.keep.flatten().view(torch.uint8).argmax()
             image, place = first // places, first % places
-            sides = [
-                torch.cat([x, y[image, :, place].view(1, -1)])
-                for x, y in zip(sides, (self.student, self.teacher), strict=True)
-            ]
+            student = torch.cat([student, self.student[image, :, place].view(1, -1)])
+            teacher = torch.cat([teacher, self.teacher[image, :, place].view(1, -1)])
             valid = some(self.keep)[:, 0]
             valid = torch.cat([valid, self.keep[image, 0, place].view(1) & ~valid.any()])
-        sample = _Walk(*sides, valid, self.relation)
+        sample = _Walk(student, teacher, valid, self.relation)
         total, count = (sum(parts) for parts in zip(*sample.map(_total, sample.parts), strict=True))
         return (total / count.clamp(min=1)).to(_precision(self.student))
 
