@@ -2,15 +2,18 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from detectron2.modeling import build_model
 
-from densedist.common.benchmark import step
+from densedist.common.benchmark import losses, step
+from densedist.common.benchmark.measure import report
 from densedist.det.benchmark import teacher
 from densedist.det.config import without_distillation
 from densedist.seg.benchmark import data, eval
+from helpers.calling import densedist
 from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 
@@ -56,3 +59,23 @@ def test_teacher_beside_full_inference(tmp_path, monkeypatch):
     nothing, found = list(seen)[:2]
     assert "nothing found" in nothing
     assert "objects found" in found
+
+
+def test_all_parts_one_below_the_other(tmp_path, monkeypatch, capsys):
+    def measured(name):
+        def main(*arguments):
+            file = next(x for x in arguments if isinstance(x, Path))
+            report(f"{name}'s table", [{"a": "1"}], [{"name": name}], torch.device("cpu"), file)
+
+        return main
+
+    for module in (losses, step, teacher, data, eval):
+        monkeypatch.setattr(module, "main", measured(module.__name__.rpartition(".")[2]))
+    for task in ("det", "seg"):
+        monkeypatch.setattr(f"densedist.{task}.benchmark.step.case", lambda device, size: None)
+    densedist("benchmark", "all", "--json", tmp_path / "f.json")
+    printed = capsys.readouterr().out
+    names = ["losses", "teacher", "step", "data", "eval"]
+    assert [line.partition("'")[0] for line in printed.splitlines() if "'s table; CPU" in line] == names
+    seen = json.loads((tmp_path / "f.json").read_text())
+    assert {name: part["results"] for name, part in seen.items()} == {name: [{"name": name}] for name in names}
