@@ -35,7 +35,7 @@ def test_eval_counts_as_cityscapesscripts(tmp_path, capsys):
 def test_data_of_every_loader(tmp_path):
     data.main(tmp_path / "f.json", (128, 256))
     seen = figures(tmp_path / "f.json")
-    assert seen.keys() == {"decoding alone", "plain loader", "ours"}
+    assert seen.keys() == {"decoding alone", "plain loader", "ours", "ours, prepared"}
     assert all(result["seconds"] > 0 for result in seen.values())
 
 

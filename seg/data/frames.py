@@ -1,6 +1,7 @@
 """Images and labels in Cityscapes' form: which files there are."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.data import digits
-from densedist.common.data.images import unique_names
+from densedist.common.data.images import SUFFIXES, unique_names
 from densedist.common.errors import UserError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
 # Another folder than DATASETS.ROOT, a name, and where a slice of it starts and stops.
 SPLIT = re.compile(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers as they are
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
 # A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}
 Frame = dict[str, Any]
@@ -41,7 +43,10 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
     folder = digits.ensure() if root == "digits" and other is None else Path(other or root).expanduser()
     if not (folder / IMAGES / name).is_dir():
         raise UserError(f"{key}: there is no folder {folder / IMAGES / name}; {TREE}")
-    images = sorted((folder / IMAGES / name).glob(f"*/*_{IMAGES}.png"))
+    images = image_files(folder / IMAGES, name)
+    double = [stem for stem, count in Counter(image.with_suffix("") for image in images).items() if count > 1]
+    if double:
+        raise UserError(f"{key}: there are several images {double[0]}.*: want one")
     images = images[int(start) if start else None : int(stop) if stop else None]
     if not images:
         raise UserError(f"{key}: no image of {split} in {folder / IMAGES / name}; {TREE}")
@@ -50,11 +55,24 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
 
 
 def _frame(image: Path, folder: Path, key: str, labeled: bool) -> Frame:
-    name = image.name.removesuffix(f"_{IMAGES}.png")
+    name = image.stem.removesuffix(f"_{IMAGES}")
     label = folder / LABELS / image.parent.relative_to(folder / IMAGES) / f"{name}_{LABELS}_labelIds.png"
     if labeled and not label.is_file():
-        raise UserError(f"{key}: image {image} has no label {label}; {TREE}")
+        others = filter(Path.is_file, map(label.with_suffix, LABEL_SUFFIXES))
+        if not (other := next(others, None)):
+            raise UserError(f"{key}: image {image} has no label {label}; {TREE}")
+        label = other
     return {"name": name, "image": str(image), "label": str(label) if labeled else None}
+
+
+def image_files(folder: Path, split: str = "*") -> list[Path]:
+    """The images of splits in a folder leftImg8bit, sorted."""
+    return sorted(x for x in folder.glob(f"{split}/*/*_{IMAGES}.*") if x.suffix.lower() in SUFFIXES)
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The images of labelIds of all splits in a folder gtFine, sorted."""
+    return sorted(x for x in folder.glob(f"*/*/*_{LABELS}_labelIds.*") if x.suffix in LABEL_SUFFIXES)
 
 
 def bare_frames(files: Mapping[str, Path]) -> list[Frame]:
