@@ -18,7 +18,7 @@ def add_benchmark(parser: Parser) -> None:
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    size = tuple(args.size) if args.size else None
+    size = (args.size[0], args.size[1]) if args.size else None
     if args.what != "all":
         _measure(args.what, size, args.json)
         return
@@ -32,7 +32,7 @@ def benchmark(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _measure(what: str, size: tuple[int, ...] | None, file: Path | None) -> None:
+def _measure(what: str, size: tuple[int, int] | None, file: Path | None) -> None:
     """Print the table of a part, with the device's name; write its figures to file."""
     if what == "losses":
         from densedist.common.benchmark import losses

@@ -82,7 +82,7 @@ def _image(path: str) -> np.ndarray:
         raise UserError(str(error)) from error
     if why := turned(header):
         raise UserError(f"{path} {why}")
-    return cv2.imread(path, cv2.IMREAD_COLOR_BGR)
+    return np.asarray(cv2.imread(path, cv2.IMREAD_COLOR_BGR))
 
 
 def _write(one: tuple[Path, Path, Callable[[str], np.ndarray]]) -> None:
