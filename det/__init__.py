@@ -6,7 +6,7 @@ require_detectron2()
 
 from densedist.det.backbone import build_timm_fpn_backbone, build_timm_retinanet_fpn_backbone
 from densedist.det.config import add_distill_config
-from densedist.det.data.sets import register_digits
+from densedist.det.data.registering import register_digits
 from densedist.det.default_trainer import KeepBeside
 from densedist.det.distilling import Distilling
 from densedist.det.pyramid import (

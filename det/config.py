@@ -36,7 +36,10 @@ DET: Mapping[str, Key] = {
     # What is a row of a one-stage detector's logits: anchors (columns = classes), or locations (columns = anchors x
     # classes) as in the DIST authors' code.
     "DISTILL.DENSE_ROWS": one_of("anchors", "locations"),
-    "DATASETS.COCO_FORMAT": Key([]),  # data sets of one's own, a list of [name, JSON file, image folder]
+    # Data sets of one's own (det/data/registering.py), lists of these:
+    "DATASETS.COCO_FORMAT": Key([]),  # [name, JSON file, image folder]
+    "DATASETS.YOLO_FORMAT": Key([]),  # [name, data.yaml, split]
+    "DATASETS.VOC_FORMAT": Key([]),  # [name, folder, split]
     # Their names, by number. Empty: those of the data sets; the config.yaml of a run has them.
     "DATASETS.CLASSES": Key([]),
     # Train without the boxes of no area or outside of their image, which are otherwise refused.

@@ -15,7 +15,7 @@ from torch import nn
 
 from densedist.common.errors import UserError
 from densedist.common.task import Results
-from densedist.det.data.sets import ground_truth
+from densedist.det.data.registering import ground_truth
 from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode
 
 from densedist.det.data.coco import Coco
-from densedist.det.data.sets import ground_truth
+from densedist.det.data.registering import ground_truth
 
 
 @contextmanager

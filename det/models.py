@@ -18,7 +18,8 @@ from densedist.common.foreign import NAME
 from densedist.common.task import Trainee
 from densedist.det.backbone import TimmBackbone
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data.sets import check_datasets, class_labels, register_coco_format
+from densedist.det.data.registering import register_own
+from densedist.det.data.sets import check_datasets, class_labels
 from densedist.det.distilling import distilling_class, distilling_classes
 
 UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
@@ -165,5 +166,5 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
         UserError: files that are wrong, or do not belong together.
     """
     cfg = without_distillation(read_config(weights.config, overrides, weights.own))
-    register_coco_format(cfg)
+    register_own(cfg)
     return Trained(cfg, load_model(cfg, weights.file, weights.key), class_labels(cfg))

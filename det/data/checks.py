@@ -12,7 +12,7 @@ from detectron2.structures import BoxMode
 
 from densedist.common.data.images import check_image, check_images
 from densedist.common.errors import UserError, on_main_process
-from densedist.det.data import sets
+from densedist.det.data import registering, sets
 from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.coco import Coco, Entry
 from densedist.det.evaluation import check_rules
@@ -42,7 +42,7 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
         names: list[str] = []
         for name in cfg.DATASETS[side]:
             source = f"DATASETS.{side}: data set {name}"
-            root, coco = MetadataCatalog.get(name).get("image_root") or "", sets.ground_truth(name)
+            root, coco = MetadataCatalog.get(name).get("image_root") or "", registering.ground_truth(name)
             if coco is None:
                 root, coco = "", _of_dicts(name)
             if not coco.images:
@@ -80,7 +80,7 @@ def _of_dicts(name: str) -> Coco:
 
 
 def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
-    source, built_in = f"{side}: data set {name}", name in sets.BUILT_IN
+    source, built_in = f"{side}: data set {name}", name in registering.BUILT_IN
     if not built_in and (why := other_form(coco)):
         raise UserError(f"{source}: the boxes of {coco.source} are not [x, y, w, h] in pixels: {why}")
     if bad := bad_boxes(coco):

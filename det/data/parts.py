@@ -5,7 +5,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.errors import UserError
 from densedist.det.data.coco import read_coco
-from densedist.det.data.sets import PART
+from densedist.det.data.registering import PART
 
 
 def images(cfg: CfgNode, side: str) -> set[str]:

@@ -17,7 +17,8 @@ from densedist.common.errors import UserError
 from densedist.common.foreign import NAME, call
 from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data.sets import class_labels, known_classes, register_coco_format
+from densedist.det.data.registering import register_own
+from densedist.det.data.sets import class_labels, known_classes
 from densedist.det.distilling import count_classes
 from densedist.det.models import build
 from densedist.det.teacher.detector import DetectorTeacher
@@ -94,7 +95,7 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
     cfg = load(GRAMMAR, node.CONFIG_FILE, own, "DISTILL.TEACHER.CONFIG_FILE", own=False)
     if node.FORMAT:
         cfg.INPUT.FORMAT = node.FORMAT
-    register_coco_format(cfg)
+    register_own(cfg)
     called = bool(NAME.fullmatch(node.WEIGHTS))
     if not (node.CONFIG_FILE or called):  # of one in MORE: that of TEACHER itself is seen before
         raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")

@@ -7,9 +7,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from densedist.common.randomness import RunPosition
-from densedist.det.data import boxes, checks, sets
+from densedist.det.data import boxes, checks, registering
 from densedist.det.data.loading import training_batches
-from densedist.det.data.sets import register_coco_format
+from densedist.det.data.registering import register_own
 from helpers.coco import CLASSES, change, coco, without
 from helpers.tiny import STUDENT, TEACHER, config
 
@@ -132,7 +132,7 @@ def test_box_that_sticks_out_is_no_mistake(box, bad):
 def test_bad_boxes_are_dropped_where_the_config_says_so(data):
     """The image that has no other box goes too, as Detectron2 does with images without objects."""
     cfg = config(STUDENT, *data(change("annotations", 1, bbox=[5, 5, 0, 9])), "DATASETS.DROP_BAD_BOXES", "True")
-    register_coco_format(cfg)
+    register_own(cfg)
     checks.check_data(cfg, "TRAIN")
     batches = iter(training_batches(cfg)(RunPosition(0)))
     samples = [sample for _ in range(2) for sample in next(batches)]
@@ -143,7 +143,7 @@ def test_bad_boxes_are_dropped_where_the_config_says_so(data):
 def test_crowds_stay_when_bad_boxes_are_dropped(data):
     crowd = {"bbox": [0, 0, 0, 0], "iscrowd": 1}
     cfg = config(STUDENT, *data(change("annotations", 0, **crowd)))
-    register_coco_format(cfg)
+    register_own(cfg)
     dicts = DatasetCatalog.get("data_0")
     assert boxes.drop_bad_boxes(dicts) == dicts
 
@@ -151,9 +151,9 @@ def test_crowds_stay_when_bad_boxes_are_dropped(data):
 def test_boxes_of_the_data_sets_that_detectron2_knows_are_only_counted(data, monkeypatch, caplog):
     """coco_2017_train has a few boxes of no area; stock configs work unchanged."""
     cfg = config(STUDENT, *data(change("annotations", 1, bbox=[5, 5, 0, 9])))
-    register_coco_format(cfg)
-    assert "coco_2017_train" in sets.BUILT_IN
-    monkeypatch.setattr(sets, "BUILT_IN", {"data_0"})
+    register_own(cfg)
+    assert "coco_2017_train" in registering.BUILT_IN
+    monkeypatch.setattr(registering, "BUILT_IN", {"data_0"})
     checks.check_data(cfg, "TRAIN")
     assert "1 boxes of" in caplog.text
     assert "1.png with [5, 5, 0, 9]" in caplog.text
@@ -163,5 +163,5 @@ def test_files_are_not_looked_at_where_the_config_says_so(data, tmp_path):
     keys = data(coco())
     (tmp_path / "data_0" / "1.png").unlink()
     cfg = config(STUDENT, *keys, "DATALOADER.CHECK_FILES", "False")
-    register_coco_format(cfg)
+    register_own(cfg)
     checks.check_data(cfg, "TRAIN")

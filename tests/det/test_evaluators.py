@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from densedist.common.errors import UserError
-from densedist.det.data import sets
+from densedist.det.data import registering
 from densedist.det.evaluation import average_precision, check_rules, evaluate, is_scored, metric
 from helpers.coco import coco
 from helpers.tiny import STUDENT, config
@@ -141,7 +141,7 @@ def test_keypoints_are_scored_as_they_are_given(data, tmp_path, keys, model, wan
     overrides = [*data(posed(*keys), "TEST"), "DATASETS.TRAIN", "('data_0',)", "OUTPUT_DIR", tmp_path / "out"]
     keys = ["MODEL.KEYPOINT_ON", "True", "TEST.KEYPOINT_OKS_SIGMAS", "[0.05, 0.05]"]
     cfg = config(STUDENT, *overrides, *keys)
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     MetadataCatalog.get("data_0").set(keypoint_names=["a", "b"], keypoint_flip_map=[("a", "b")])
     found = evaluate(cfg, model)
     assert found["keypoints"]["AP"] == pytest.approx(wanted, abs=0.01)
@@ -160,7 +160,7 @@ def test_export_is_compared_by_coco_rules_on_pascal_voc(voc, tmp_path):
 def test_export_on_data_without_annotations(data, tmp_path):
     content = {kind: entries for kind, entries in coco().items() if kind != "annotations"}
     cfg = config(STUDENT, *data(content, "TEST"))
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     samples = DatasetCatalog.get("data_0")
     assert math.isnan(average_precision(cfg, "data_0", samples, Sees(1, (5, 5, 25, 25))(samples)))
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det.data import checks, sets
+from densedist.det.data import checks, registering, sets
 from densedist.det.data.boxes import other_form
 from densedist.det.data.coco import forget, read_coco
 from densedist.det.data.masks import UnreadableError, readable
@@ -129,7 +129,7 @@ def test_without_masks_nobody_looks_at_segmentations(data):
     content["annotations"][0]["segmentation"] = [[]]
     content["annotations"][1]["segmentation"] = [[1.0, 2.0, 3.0, 4.0]]
     cfg = config(STUDENT, *data(content))
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     checks.check_data(cfg, "TRAIN")
     assert [len(d["annotations"]) for d in DatasetCatalog.get("data_0")] == [1, 1]
 
@@ -202,7 +202,7 @@ def test_masks_are_read_in_all_their_forms():
 
 def test_run_lengths_fit_bit_masks(data):
     cfg = config(TEACHER, *data(with_segmentation(LENGTHS)), "INPUT.MASK_FORMAT", "bitmask")
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     checks.check_data(cfg, "TRAIN")
 
 
@@ -290,7 +290,7 @@ def test_boxes_in_their_own_form(read):
 
 def test_a_class_without_objects_is_a_warning(data, caplog):
     cfg = config(STUDENT, *data(coco()))
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     with caplog.at_level(logging.WARNING):
         checks.check_data(cfg, "TRAIN")
     assert "DATASETS.TRAIN: no object of 0, 3, 4, 5, 6, 7, 8, 9" in caplog.text
@@ -300,7 +300,7 @@ def test_data_sets_registered_by_hand_are_checked(data, tmp_path):
     """By a function of the user's, in Detectron2's own form."""
     keys = data(scattered("corners"))
     cfg = config(STUDENT, *keys)
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     dicts = DatasetCatalog.get("data_0")
     DatasetCatalog.remove("data_0")
     MetadataCatalog.remove("data_0")
@@ -313,18 +313,18 @@ def test_data_sets_registered_by_hand_are_checked(data, tmp_path):
 def test_a_corrected_file_is_seen_in_the_same_process(data, tmp_path):
     content = coco()
     cfg = config(STUDENT, *data(content))
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     DatasetCatalog.get("data_0")
     content["categories"][0]["name"] = "zero"
     (tmp_path / "data_0" / "a.json").write_text(json.dumps(content))
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     DatasetCatalog.get("data_0")
     assert sets.class_names(["data_0"])[0] == "zero"
 
 
 def by_hand(cfg, **more):
     """The data set registered as a function of dicts, whose files lie where they say, not below image_root again."""
-    sets.register_coco_format(cfg)
+    registering.register_own(cfg)
     root = MetadataCatalog.get("data_0").image_root
     dicts = [d | {"file_name": os.path.relpath(d["file_name"])} for d in DatasetCatalog.get("data_0")]
     DatasetCatalog.remove("data_0")
@@ -340,7 +340,7 @@ def test_files_of_dicts_are_where_they_say(data, monkeypatch, built_in):
     cfg = config(STUDENT, *data(coco()))
     by_hand(cfg, evaluator_type="coco")
     if built_in:
-        monkeypatch.setattr(sets, "BUILT_IN", {"data_0"})
+        monkeypatch.setattr(registering, "BUILT_IN", {"data_0"})
     checks.check_data(cfg, "TRAIN")
 
 

@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 import densedist
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det.data.sets import ground_truth
+from densedist.det.data.registering import ground_truth
 from densedist.det.models import load_config
 from helpers.tiny import SMALL, STUDENT, save_teacher
 

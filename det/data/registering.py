@@ -1,0 +1,150 @@
+"""Data sets by name: Detectron2's own, the digits scenes, those of one's own in any of FORMS, folders, and parts."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import builtin
+from detectron2.structures import BoxMode
+
+from densedist.common.data import digits
+from densedist.common.errors import UserError
+from densedist.det.data import folder, voc, yolo
+from densedist.det.data.coco import Coco, Entry, read_coco
+
+Part = tuple[int | None, int | None]  # where it starts and stops among the images
+_SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
+# The data sets that Detectron2 registers itself.
+BUILT_IN = frozenset(
+    [
+        *(name for splits in _SPLITS for group in splits.values() for name in group),
+        *(f"voc_{year}_{split}" for year in (2007, 2012) for split in ("trainval", "train", "val", "test")),
+    ]
+)
+
+# Keys of DATASETS that name data sets of one's own, [name, where, which] each: what an entry is, and the COCO JSON file
+# and the image folder that it stands for.
+FORMS: Mapping[str, tuple[str, Callable[[str, str], tuple[str, str]]]] = {
+    "COCO_FORMAT": ("[name, JSON file, image folder]", lambda json_file, image_root: (json_file, image_root)),
+    "YOLO_FORMAT": ("[name, data.yaml, split]", yolo.as_coco),
+    "VOC_FORMAT": ("[name, folder, split]", voc.as_coco),
+}
+
+# A part of a data set, as in vehicles_train[:100].
+PART = re.compile(r"(.+)\[(\d*):(\d*)\]")
+
+
+def register_digits() -> None:
+    """Register digits_train, digits_train_60, digits_val and digits_test; made when first loaded."""
+    for split in digits.SPLITS:
+        name = f"digits_{split}"
+        if name not in DatasetCatalog:  # det is imported as a package of a checkout, too
+            _register(name, str(digits.annotations(split)), str(digits.images(split)))
+            MetadataCatalog.get(name).set(thing_classes=list(digits.CLASSES))
+
+
+def _register(name: str, json_file: str, image_root: str, part: Part = (None, None)) -> None:
+    DatasetCatalog.register(name, lambda: _load(name, json_file, image_root, part))
+    meta = MetadataCatalog.get(name)
+    meta.set(json_file=json_file, image_root=image_root, evaluator_type="coco", normalized=True, part=part)
+
+
+def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
+    """Detectron2's dataset dicts, in the order of the images' ids."""
+    if name.startswith("digits_"):
+        digits.ensure()
+    coco = read_coco(json_file).part(*part)
+    classes = {category["id"]: number for number, category in enumerate(coco.categories)}
+    if classes:  # a folder of images has none
+        MetadataCatalog.get(name).set(thing_classes=coco.names, thing_dataset_id_to_contiguous_id=classes)
+    dicts = {
+        image["id"]: {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": [],
+        }
+        for image in coco.images
+    }
+    for annotation in coco.annotations:
+        kept: Entry = {key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation}
+        kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
+        dicts[annotation["image_id"]]["annotations"].append(kept)
+    return list(dicts.values())
+
+
+def ground_truth(name: str) -> Coco | None:
+    """That of a data set in COCO form; None of another form, and of those that Detectron2 knows by itself.
+
+    Raises:
+        UserError: as read_coco.
+    """
+    meta = MetadataCatalog.get(name)
+    if name in BUILT_IN or meta.get("evaluator_type") != "coco" or not (json_file := meta.get("json_file")):
+        return None
+    return read_coco(json_file).part(*meta.get("part", (None, None)))
+
+
+def register_own(cfg: CfgNode) -> None:
+    """Register the data sets of FORMS that the config uses, folders of images in UNLABELED, and parts that are named.
+
+    Raises:
+        UserError: an entry of another form, a name that is another data set already, files that do not have the form,
+            or a part of a data set that is not in COCO form.
+    """
+    used = {_whole(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
+    named: dict[str, str] = {}
+    for key, (what, files_of) in FORMS.items():
+        for entry in cfg.DATASETS[key]:
+            if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
+                raise UserError(f"DATASETS.{key}: {entry} is not {what}")
+            name, origin = entry[0], (key, *entry[1:])
+            known = name in DatasetCatalog and MetadataCatalog.get(name).get("origin") != origin
+            if known or named.setdefault(name, str(origin)) != str(origin):
+                raise UserError(f"DATASETS.{key}: {name} is the name of another data set")
+            # Those of a side that is not looked at may be gone.
+            if name in used or key == "COCO_FORMAT":
+                _register_anew(name, *files_of(*entry[1:]))
+                MetadataCatalog.get(name).origin = origin
+    for name in map(str, cfg.DATASETS.UNLABELED):
+        if (path := _whole(name)) not in DatasetCatalog and Path(path).expanduser().is_dir():
+            _register_anew(path, *folder.as_coco(path))
+    _register_parts(cfg)
+
+
+def _register_anew(name: str, json_file: str, image_root: str) -> None:
+    """What is known of a data set may have changed with its files."""
+    if name in DatasetCatalog:
+        _forget(name)
+    _register(name, json_file, image_root)
+
+
+def _whole(name: str) -> str:
+    """Of which data set it is, or is a part."""
+    found = PART.fullmatch(name)
+    return found[1] if found else name
+
+
+def _register_parts(cfg: CfgNode) -> None:
+    """Register the parts of data sets that the config names, as in vehicles_train[:100], by the order of ids."""
+    for key in ("TRAIN", "UNLABELED", "TEST"):
+        for name in map(str, cfg.DATASETS[key]):
+            if not (found := PART.fullmatch(name)) or found[1] not in DatasetCatalog:
+                continue
+            meta = MetadataCatalog.get(found[1])
+            if meta.get("evaluator_type") != "coco" or not meta.get("json_file"):
+                raise UserError(f"DATASETS.{key}: {name}: {found[1]} is not in COCO form: name it as a whole")
+            if name in DatasetCatalog:
+                _forget(name)
+            start, stop = (int(place) if place else None for place in found.groups()[1:])
+            _register(name, meta.json_file, meta.image_root, (start, stop))
+
+
+def _forget(name: str) -> None:
+    """What is known of a data set may have changed with its file."""
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)

@@ -1,0 +1,244 @@
+"""Data as it lies there: YOLO's and Pascal VOC's forms and folders of images, read as the COCO file of the same."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.pascal_voc import load_voc_instances
+
+from densedist.common.errors import UserError
+from densedist.det.data import folder, voc, yolo
+from densedist.det.data.coco import read_coco
+from densedist.det.data.registering import register_own
+from helpers.calling import complaint, densedist
+from helpers.tiny import SMALL, STUDENT, config, save_teacher
+
+# Boxes x, y, w, h in pixels, by image; the class's number first.
+CLASSES = [str(n) for n in range(10)]
+SIZE = (48, 64)
+OBJECTS = {"a": [(3, 8, 6, 16, 24), (0, 0, 0, 64, 48)], "b": [(9, 40, 20, 8, 8)], "c": []}
+
+
+def picture(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+
+
+def write_yolo(root, split="train", **more):
+    for number, (name, objects) in enumerate(OBJECTS.items()):
+        picture(root / "images" / split / f"{name}.jpg", number)
+        lines = [f"{kind} {(x + w / 2) / 64} {(y + h / 2) / 48} {w / 64} {h / 48}" for kind, x, y, w, h in objects]
+        if lines:
+            file = root / "labels" / split / f"{name}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(lines) + "\n")
+    content = {"train": "images/train", "val": "images/val", "names": CLASSES} | more
+    (root / "data.yaml").write_text(json.dumps(content))
+    return root / "data.yaml"
+
+
+def write_voc(root):
+    for number, (name, objects) in enumerate(OBJECTS.items()):
+        picture(root / "JPEGImages" / f"{name}.jpg", number)
+        found = "".join(
+            f"<object><name>{CLASSES[kind]}</name><difficult>{int(kind == 9)}</difficult><bndbox><xmin>{x + 1}</xmin>"
+            f"<ymin>{y + 1}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>"
+            for kind, x, y, w, h in objects
+        )
+        (root / "Annotations").mkdir(exist_ok=True)
+        size = "<size><width>64</width><height>48</height><depth>3</depth></size>"
+        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{size}{found}</annotation>")
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "train.txt").write_text("a\nb 1\n\nc -1\n")
+    return root
+
+
+def boxes(made):
+    """Of a COCO file, by image: what was written."""
+    coco = read_coco(made)
+    names = {image["id"]: Path(image["file_name"]).stem for image in coco.images}
+    found = {name: [] for name in names.values()}
+    for one in coco.annotations:
+        kind = CLASSES.index(coco.names[one["category_id"]])
+        found[names[one["image_id"]]].append((kind, *(pytest.approx(x, abs=1e-4) for x in one["bbox"])))
+    return found
+
+
+def test_yolo_boxes(tmp_path):
+    made, root = yolo.as_coco(str(write_yolo(tmp_path)), "train")
+    assert boxes(made) == OBJECTS
+    coco = read_coco(made)
+    assert coco.names == CLASSES
+    assert [(i["height"], i["width"]) for i in coco.images] == [SIZE] * 3
+    assert [Path(root, i["file_name"]) for i in coco.images] == sorted((tmp_path / "images/train").iterdir())
+
+
+def test_yolo_polygons_are_masks_with_their_boxes(tmp_path):
+    file = write_yolo(tmp_path)
+    (tmp_path / "labels/train/c.txt").write_text("2 0.25 0.5 0.5 0.5 0.5 0.75\n")
+    (annotation,) = [a for a in read_coco(yolo.as_coco(str(file), "train")[0]).annotations if a["category_id"] == 2]
+    assert annotation["bbox"] == [16, 24, 16, 12]
+    assert annotation["segmentation"] == [[16, 24, 32, 24, 32, 36]]
+
+
+@pytest.mark.parametrize("where", ["list", "text", "dict", "path"])
+def test_yolo_splits(where, tmp_path):
+    """A list of folders, a text file of images, names by number, a root of their own."""
+    file = write_yolo(tmp_path / "here")
+    more = {}
+    if where == "list":
+        write_yolo(tmp_path / "here", split="val")
+        more = {"train": ["images/train", "images/val"]}
+    if where == "text":
+        lines = "./images/train/b.jpg\n./images/train/a.jpg\n"
+        (tmp_path / "here" / "list.txt").write_text(lines)
+        more = {"train": "list.txt"}
+    if where == "dict":
+        more = {"names": dict(enumerate(CLASSES))}
+    if where == "path":
+        more = {"path": str(tmp_path / "here")}
+        file = tmp_path / "elsewhere.yaml"
+    content = {"train": "images/train", "names": CLASSES} | more
+    file.write_text(yaml.safe_dump(content))
+    found = boxes(yolo.as_coco(str(file), "train")[0])
+    assert found == ({name: OBJECTS[name] for name in "ba"} if where == "text" else OBJECTS) or where == "list"
+    assert where != "list" or len(read_coco(yolo.as_coco(str(file), "train")[0]).images) == 6
+
+
+def test_voc_boxes_are_detectron2s(tmp_path):
+    made, root = voc.as_coco(str(write_voc(tmp_path)), "train")
+    known = [CLASSES[kind] for kind in sorted({one[0] for objects in OBJECTS.values() for one in objects})]
+    coco = read_coco(made)
+    assert coco.names == known
+    assert root == str(tmp_path / "JPEGImages")
+    assert boxes(made) == OBJECTS
+    assert [a["iscrowd"] for a in coco.annotations] == [0, 0, 1]  # the difficult one
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb\nc\n")  # Detectron2 reads whole lines
+    theirs = load_voc_instances(str(tmp_path), "train", known)
+    for image, wanted in zip(coco.images, theirs, strict=True):
+        mine = [a for a in coco.annotations if a["image_id"] == image["id"]]
+        for a, b in zip(mine, wanted["annotations"], strict=True):
+            x, y, w, h = a["bbox"]
+            assert [x, y, x + w, y + h] == b["bbox"]
+            assert a["category_id"] == b["category_id"]
+
+
+def test_a_change_is_seen(tmp_path):
+    file = write_yolo(tmp_path)
+    first, _ = yolo.as_coco(str(file), "train")
+    assert yolo.as_coco(str(file), "train")[0] == first
+    label = tmp_path / "labels/train/b.txt"
+    label.write_text("1 0.5 0.5 0.5 0.5\n")
+    os.utime(label, ns=(0, 12345))
+    second, _ = yolo.as_coco(str(file), "train")
+    assert second != first
+    assert boxes(second)["b"] == [(1, 16, 12, 32, 24)]
+
+
+WRONG = [
+    ("yaml", "names: [a, b", "cannot be read as YAML"),
+    ("yaml", "[1, 2]", "is no YOLO data.yaml"),
+    ("yaml", "train: images/train", "names is None: want a list"),
+    ("yaml", "names: {1: a, 2: b}", "want a list, or a dict with the numbers from 0 on"),
+    ("yaml", "{names: [a], nc: 2}", "nc is 2, but there are 1 names"),
+    ("yaml", "{names: [a], val: images/val}", "has no split train: it has val"),
+    ("yaml", "{names: [a], train: nowhere}", "there is no .*nowhere: want a folder"),
+    ("yaml", "{names: [a], train: labels}", "no image in its split train, labels"),
+    ("label", "1 0.5 0.5 0.5", "a.txt, line 1: 3 numbers after the class"),
+    ("label", "1 0.5 0.5 0.5 0.5 0.9", "5 numbers after the class"),
+    ("label", "0 0.5 0.5 0.5 0.5\nx 1 2 3 4", "line 2: 'x 1 2 3 4': want numbers"),
+    ("label", "10 0.5 0.5 0.5 0.5", "class 10, but names has those from 0 to 9"),
+    ("label", "1.5 0.5 0.5 0.5 0.5", "class 1.5, but"),
+    ("label", "1 30 20 10 10", "30 is no part of the image: want 0 to 1"),
+    ("image", "", "cannot be read as an image"),
+]
+
+
+@pytest.mark.parametrize(("part", "text", "message"), WRONG)
+def test_yolo_files_that_mean_nothing(part, text, message, tmp_path):
+    file = write_yolo(tmp_path)
+    places = {"yaml": file, "label": tmp_path / "labels/train/a.txt", "image": tmp_path / "images/train/a.jpg"}
+    places[part].write_text(text)
+    with pytest.raises(UserError, match=message):
+        yolo.as_coco(str(file), "train")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("ImageSets/Main/train.txt", None, "there is no .*train.txt; want JPEGImages/NAME.jpg"),
+        ("ImageSets/Main/train.txt", "\n", "names no image"),
+        ("ImageSets/Main/train.txt", "d\n", r"there is no .*d\.xml"),
+        ("JPEGImages/a.jpg", None, "there is no image"),
+        ("Annotations/a.xml", "<annotation>", "cannot be read as XML"),
+        ("Annotations/a.xml", "<a><object><name>x</name></object></a>", "an object without a bndbox"),
+    ],
+)
+def test_voc_files_that_mean_nothing(file, text, message, tmp_path):
+    place = write_voc(tmp_path) / file
+    place.unlink() if text is None else place.write_text(text)
+    with pytest.raises(UserError, match=message):
+        voc.as_coco(str(tmp_path), "train")
+
+
+def test_a_folder_of_images(tmp_path):
+    write_yolo(tmp_path)
+    made, root = folder.as_coco(str(tmp_path / "images"))
+    assert root == str(tmp_path / "images")
+    assert [i["file_name"] for i in read_coco(made).images] == ["train/a.jpg", "train/b.jpg", "train/c.jpg"]
+    with pytest.raises(UserError, match="there is no image in"):
+        folder.as_coco(str(tmp_path / "labels"))
+
+
+def forms(tmp_path, name):
+    """Keys that train on YOLO's form with a folder of images beside it, and test on VOC's."""
+    write_yolo(tmp_path / "yolo")
+    return [
+        *("DATASETS.YOLO_FORMAT", f"[['{name}', '{tmp_path / 'yolo' / 'data.yaml'}', 'train']]"),
+        *("DATASETS.VOC_FORMAT", f"[['other', '{tmp_path / 'voc'}', 'train']]"),
+        *("DATASETS.TRAIN", f"('{name}',)", "DATASETS.TEST", f"('{name}[:2]',)"),
+        *("DATASETS.UNLABELED", f"('{tmp_path / 'yolo' / 'images'}[:2]',)"),
+    ]
+
+
+def test_only_what_is_used_is_read(tmp_path):
+    cfg = config(STUDENT, *forms(tmp_path, "looked_at"))  # there is no data set in VOC's form
+    register_own(cfg)
+    assert len(DatasetCatalog.get("looked_at")) == 3
+    assert [len(d["annotations"]) for d in DatasetCatalog.get("looked_at[:2]")] == [2, 1]
+    assert len(DatasetCatalog.get(cfg.DATASETS.UNLABELED[0])) == 2
+    assert MetadataCatalog.get("looked_at").thing_classes == CLASSES
+    register_own(cfg)  # again
+
+
+def test_a_run_on_them(tmp_path):
+    keys = [*SMALL, *forms(tmp_path, "trained_on"), *save_teacher(tmp_path / "teacher"), "SOLVER.MAX_ITER", "1"]
+    keys += ["INPUT.MIN_SIZE_TRAIN", "(48,)", "INPUT.MIN_SIZE_TEST", "48", "OUTPUT_DIR", tmp_path / "run"]
+    densedist("train", "det", "--config-file", STUDENT, *keys)
+    metrics = (tmp_path / "run" / "metrics.json").read_text()
+    assert "loss_dist_unlabeled" in metrics
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["bbox"]["AP"] >= 0
+
+
+def test_entries_that_are_none(tmp_path, capsys):
+    argv = ["train", "det", "--config-file", STUDENT, *SMALL, "OUTPUT_DIR", tmp_path / "run"]
+    text = complaint(capsys, *argv, "DATASETS.YOLO_FORMAT", "[['mine', 'data.yaml']]")
+    assert text == "DATASETS.YOLO_FORMAT: ['mine', 'data.yaml'] is not [name, data.yaml, split]"
+    text = complaint(capsys, *argv, "DATASETS.VOC_FORMAT", "[['digits_val', 'VOC', 'val']]")
+    assert text == "DATASETS.VOC_FORMAT: digits_val is the name of another data set"
+    both = [
+        *argv,
+        "DATASETS.YOLO_FORMAT",
+        "[['one', 'a.yaml', 'val']]",
+        "DATASETS.VOC_FORMAT",
+        "[['one', 'VOC', 'val']]",
+    ]
+    assert complaint(capsys, *both) == "DATASETS.VOC_FORMAT: one is the name of another data set"
+    text = complaint(capsys, *argv, "DATASETS.TRAIN", "('minee',)", "DATASETS.COCO_FORMAT", "[['mine', 'a', 'b']]")
+    assert text.startswith("DATASETS.TRAIN: there is no data set minee; did you mean mine")
+    assert not (tmp_path / "run").exists()
