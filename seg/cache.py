@@ -15,8 +15,9 @@ from torch import Tensor
 from densedist.common.data.headers import read_header
 from densedist.common.distill.cache import KEY, About, Arrays, fill, fingerprint
 from densedist.common.task import Trainee
-from densedist.seg.data.frames import Frame, frames
+from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader, as_sample
+from densedist.seg.data.sides import split_frames
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
 from densedist.seg.places import Grid, sample_at
@@ -148,4 +149,7 @@ def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[Frame]]]:
     """A file for each split that is trained on, and its frames."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     for split in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
-        yield folder / f"{split.replace('/', '_')}.logits", frames(node.ROOT, split, KEY, need_labels=False)
+        yield (
+            folder / f"{split.replace('/', '_')}.logits",
+            split_frames(cfg, split, KEY, need_labels=False, may_be_bare=True),
+        )

@@ -62,6 +62,10 @@ SEG: Mapping[str, Key] = {
     # {name, ids: [labelId, …], color: [r, g, b]}, in the order of the trainIds
     "DATASETS.CLASSES": Key([]),
     "DATASETS.IGNORED_IDS": Key([]),  # the other labelIds that may occur
+    # Data sets of one's own, [name, folder of images, folder of masks] each, to be named beside the splits. A mask has
+    # labelIds, the indices of a palette, or the colors of CLASSES.
+    "DATASETS.FOLDERS": Key([]),
+    "DATASETS.IGNORED_COLORS": Key([]),  # the other colors that may occur in these, [r, g, b] each
     "DATALOADER.NUM_WORKERS": at_least(0, default=4),
     "TEST.EVAL_PERIOD": at_least(0, default=0),
     "TEST.SCALES": SCALES,  # probabilities are averaged over the image at these scales

@@ -13,8 +13,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from densedist.common.task import Results
-from densedist.seg.data.frames import test_frames
 from densedist.seg.data.loading import test_loader
+from densedist.seg.data.sides import test_frames
 from densedist.seg.drawing import draw_confusion, overlay, to_rgb, write
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.segmenter import Segmenter

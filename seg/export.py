@@ -30,8 +30,9 @@ from densedist.common.export import (
     write_description,
 )
 from densedist.common.logging import quiet
-from densedist.seg.data.frames import bare_frames, test_frames
+from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames
 from densedist.seg.deployed import Deployed, without_adaptive_pools
 from densedist.seg.dist_networks import stock
 from densedist.seg.labels import Classes

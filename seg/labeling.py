@@ -18,8 +18,9 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names
 from densedist.common.logging import on_terminal
-from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, test_frames, unlabeled_frames
+from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames
 from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb, write
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained

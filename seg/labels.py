@@ -20,12 +20,13 @@ class Classes:
     Args:
         classes: {"name": str, "ids": [labelId, …], "color": [r, g, b]} each.
         ignored_ids: labelIds that may occur and do not count.
+        ignored_colors: [r, g, b] likewise, in labels that have colors.
 
     Raises:
         UserError: an entry of another form, or a labelId that is given twice.
     """
 
-    def __init__(self, classes: Sequence[Any], ignored_ids: Sequence[int]) -> None:
+    def __init__(self, classes: Sequence[Any], ignored_ids: Sequence[int], ignored_colors: Sequence[Any] = ()) -> None:
         if not classes:
             raise UserError("DATASETS.CLASSES is empty: name the classes, e.g. by _BASE_ on a file of configs/seg/data")
         if len(classes) > UNKNOWN:
@@ -38,6 +39,9 @@ class Classes:
         if twins := [name for name, count in Counter(self.names).items() if count > 1]:
             raise UserError(f"DATASETS.CLASSES: two classes are named {twins[0]}: give each its own name")
         self.colors = np.array([entry["color"] for entry in classes], np.uint8)
+        if not all(isinstance(c, (list, tuple)) and len(c) == 3 and all(map(_is_byte, c)) for c in ignored_colors):
+            raise UserError(f"DATASETS.IGNORED_COLORS: {list(ignored_colors)}: want three numbers from 0 to 255 each")
+        self.ignored_colors = np.array(ignored_colors, np.uint8).reshape(-1, 3)
         # A class may join several labelIds; the first stands for it in predictions.
         self.label_ids = np.array([entry["ids"][0] for entry in classes], np.uint8)
         self.train_ids = np.full(256, UNKNOWN, np.uint8)
@@ -49,7 +53,7 @@ class Classes:
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "Classes":
-        return cls(cfg.DATASETS.CLASSES, cfg.DATASETS.IGNORED_IDS)
+        return cls(cfg.DATASETS.CLASSES, cfg.DATASETS.IGNORED_IDS, cfg.DATASETS.IGNORED_COLORS)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -14,8 +14,9 @@ from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
 from densedist.common.task import Trainee
-from densedist.seg.data.frames import Frame, test_frames
+from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames
 from densedist.seg.drawing import (
     NEITHER,
     STUDENT_RIGHT,

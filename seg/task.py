@@ -4,9 +4,9 @@ from densedist.common.task import Task
 from densedist.seg.cache import fill_cache
 from densedist.seg.config import load_config, read_config
 from densedist.seg.data.checks import check_data
-from densedist.seg.data.frames import images
 from densedist.seg.data.loading import training_batches
 from densedist.seg.data.parts import set_aside
+from densedist.seg.data.sides import images
 from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.export import export
 from densedist.seg.importing import FORMS

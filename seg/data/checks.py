@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -9,8 +10,10 @@ from detectron2.config import CfgNode
 from densedist.common.data.images import DamagedError, check_file, check_image, check_images
 from densedist.common.data.label_images import no_label, read_label_ids
 from densedist.common.errors import UserError, on_main_process
-from densedist.seg.data.frames import SIDES, Frame
+from densedist.seg.data.color_labels import has_colors, read_colors
+from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import turned
+from densedist.seg.data.sides import SIDES
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
 
 logger = logging.getLogger(__name__)
@@ -32,23 +35,28 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     for side in sides:
         frames = SIDES[side](cfg)
         if cfg.DATALOADER.CHECK_FILES:
-            label_ids = check_images(frames, _check_frame, f"DATASETS.{side}")
+            label_ids = check_images(frames, partial(_check_frame, classes), f"DATASETS.{side}")
             if any(frame["label"] for frame in frames):
                 _check_labels(classes, frames, label_ids, f"DATASETS.{side}")
 
 
-def _check_frame(frame: Frame) -> np.ndarray:
-    """Which of the labelIds 0 to 255 occur, bool (256,)."""
+def _check_frame(classes: Classes, frame: Frame) -> np.ndarray:
+    """Which of the labelIds 0 to 255 occur, bool (256,); for a color the one that stands for its class."""
     image, occur = check_image(frame["image"]), np.zeros(256, bool)
     if not frame["label"]:
         return occur
     if why := turned(image):
         raise DamagedError(f"{frame['image']} {why}")
     label = check_file(frame["label"], image.size, "in its image")
-    if why := no_label(label):
+    colored = frame.get("colors") and has_colors(label)
+    if not colored and (why := no_label(label)):
         raise DamagedError(f"{frame['label']} {why}")
     try:
-        occur[np.unique(read_label_ids(frame["label"]))] = True
+        if colored:
+            seen = np.unique(read_colors(frame["label"], classes))
+            occur[classes.label_ids[seen[seen != IGNORE]]] = True
+        else:
+            occur[np.unique(read_label_ids(frame["label"]))] = True
     except UserError as error:
         raise DamagedError(str(error)) from error
     return occur

@@ -2,14 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode
-
 from densedist.common.data import digits
-from densedist.common.data.images import SUFFIXES, unique_names
+from densedist.common.data.images import SUFFIXES
 from densedist.common.errors import UserError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
@@ -78,38 +76,3 @@ def label_files(folder: Path) -> list[Path]:
 def bare_frames(files: Mapping[str, Path]) -> list[Frame]:
     """Frames of any image files, by name, without labels."""
     return [{"name": name, "image": str(file), "label": None} for name, file in files.items()]
-
-
-def training_frames(cfg: CfgNode) -> list[Frame]:
-    """The frames of DATASETS.TRAIN, all with labels."""
-    return _all_frames(cfg, "TRAIN", need_labels=True)
-
-
-def unlabeled_frames(cfg: CfgNode) -> list[Frame]:
-    """The frames of DATASETS.UNLABELED, without their labels, if they have any."""
-    return [frame | {"label": None} for frame in _all_frames(cfg, "UNLABELED", need_labels=False)]
-
-
-def test_frames(cfg: CfgNode) -> list[Frame]:
-    """The frames of DATASETS.TEST, with labels where the split has them."""
-    return _all_frames(cfg, "TEST", need_labels=False)
-
-
-def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
-    splits = [frames(cfg.DATASETS.ROOT, s, f"DATASETS.{side}", need_labels) for s in cfg.DATASETS[side]]
-    found = [frame for split in splits for frame in split]
-    # Two cities or splits may have files of the same name, and each frame has files of its own written by its name.
-    names = unique_names([frame["name"] for frame in found])
-    return [frame | {"name": name} for name, frame in zip(names, found, strict=True)]
-
-
-SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
-    "TRAIN": training_frames,
-    "UNLABELED": unlabeled_frames,
-    "TEST": test_frames,
-}
-
-
-def images(cfg: CfgNode, side: str) -> set[str]:
-    """The files of the images of DATASETS.TRAIN, UNLABELED or TEST."""
-    return {frame["image"] for frame in SIDES[side](cfg)}

@@ -12,8 +12,9 @@ from densedist.common.data.loader import Batches, build_loader, labeled_and_unla
 from densedist.common.distill.build import is_on
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache
-from densedist.seg.data.frames import Frame, training_frames, unlabeled_frames
+from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import training_frames, unlabeled_frames
 from densedist.seg.data.transforms import training_transform
 from densedist.seg.labels import Classes
 

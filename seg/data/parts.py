@@ -3,7 +3,8 @@
 from detectron2.config import CfgNode
 
 from densedist.common.errors import UserError
-from densedist.seg.data.frames import SPLIT, frames
+from densedist.seg.data.frames import SPLIT
+from densedist.seg.data.sides import split_frames
 
 
 def set_aside(cfg: CfgNode, share: float) -> list[str]:
@@ -17,7 +18,7 @@ def set_aside(cfg: CfgNode, share: float) -> list[str]:
     """
     kept, aside = [], []
     for split in cfg.DATASETS.TRAIN:
-        count = len(frames(cfg.DATASETS.ROOT, split, "DATASETS.TRAIN", need_labels=True))
+        count = len(split_frames(cfg, split, "DATASETS.TRAIN", need_labels=True))
         last = max(1, round(count * share))
         if last >= count:
             raise UserError(f"--set-aside: {share:g} of the {count} images of {split} leaves none to train on")

@@ -9,6 +9,7 @@ import torch
 from densedist.common.data.headers import Header, read_header
 from densedist.common.data.label_images import read_label_ids
 from densedist.common.errors import UserError
+from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.transforms import Transform
 from densedist.seg.labels import UNKNOWN, UNNAMED, Classes
@@ -45,12 +46,16 @@ class Reader:
         image = _read_image(frame["image"], self.channels)
         if frame["label"] and (why := turned(read_header(frame["image"]))):
             raise UserError(f"{frame['image']} {why}")
-        return image, None if frame["label"] is None else self._train_ids(frame["label"], image.shape[:2])
+        return image, None if frame["label"] is None else self._train_ids(frame, image.shape[:2])
 
-    def _train_ids(self, path: str, size: tuple[int, ...]) -> np.ndarray:
-        label = read_label_ids(path)
+    def _train_ids(self, frame: Frame, size: tuple[int, ...]) -> np.ndarray:
+        path = frame["label"]
+        colored = frame.get("colors") and has_colors(read_header(path))
+        label = read_colors(path, self.classes) if colored else read_label_ids(path)
         if label.shape != size:
             raise UserError(f"{path} has {label.shape} pixels and its image {size}: they must be of one size")
+        if colored:
+            return label
         train_ids = cv2.LUT(label, self.classes.train_ids)
         if (unknown := train_ids == UNKNOWN).any():
             ids = sorted(set(label[unknown].tolist()))

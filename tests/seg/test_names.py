@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from densedist.common.engine.locate import locate
-from densedist.seg.data.frames import test_frames as frames_to_test
 from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames as frames_to_test
 from densedist.seg.evaluation import Evaluator
 from densedist.seg.labels import Classes
 from densedist.seg.predict import predict_images

@@ -15,8 +15,8 @@ from densedist.common.data import digits
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.locate import locate
 from densedist.common.task import Trainee
-from densedist.seg.data.frames import test_frames as frames_of_split
 from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames as frames_of_split
 from densedist.seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
 from densedist.seg.labels import IGNORE
 from densedist.seg.models import load_trained

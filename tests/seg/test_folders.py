@@ -1,0 +1,127 @@
+"""Two folders of images and masks, whatever the masks hold, and a folder of images alone."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from densedist.common.errors import UserError
+from densedist.seg.data.checks import check_data
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import split_frames, training_frames, unlabeled_frames
+from densedist.seg.labels import IGNORE, Classes
+from helpers.calling import complaint, densedist
+from helpers.scenes import SMALL, STUDENT, config, save_teacher
+
+# Eleven, as the digits' teacher has; the first three occur.
+CLASSES = [{"name": str(n), "ids": [n + 1], "color": [n, 10 * n, 255 - n]} for n in range(11)]
+IDS = np.random.default_rng(0).integers(1, 4, (3, 48, 64)).astype(np.uint8)
+IDS[0, :4] = 0  # ignored
+TRAIN_IDS = np.where(IDS == 0, IGNORE, IDS - 1)
+
+
+def write(root, kind="ids", suffix=".png"):
+    for number, ids in enumerate(IDS):
+        name = f"{'town/' if number else ''}{number}"
+        image, mask = root / "images" / f"{name}.jpg", root / "masks" / f"{name}{suffix}"
+        for file in (image, mask):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(image), np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+        if kind == "ids":
+            Image.fromarray(ids).save(mask)
+        elif kind == "palette":
+            picture = Image.fromarray(ids, "P")
+            picture.putpalette([value for n in range(256) for value in (255 - n, n, 7)])
+            picture.save(mask)
+        elif kind == "colors":
+            colors = np.array([[9, 9, 9], *(entry["color"] for entry in CLASSES)], np.uint8)
+            Image.fromarray(colors[ids]).save(mask)
+        else:  # two classes, black and white
+            Image.fromarray(np.where(ids > 1, 255, 0).astype(np.uint8)).save(mask)
+    return root
+
+
+def keys(root, *more):
+    return [
+        *("DATASETS.FOLDERS", f"[['mine', '{root / 'images'}', '{root / 'masks'}']]"),
+        *("DATASETS.TRAIN", "['mine']", "DATASETS.TEST", "['mine[:2]']", "DATASETS.CLASSES", str(CLASSES)),
+        *("DATASETS.IGNORED_IDS", "[0]", "DATASETS.IGNORED_COLORS", "[[9, 9, 9]]", *more),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("ids", ".png"), ("ids", ".tif"), ("palette", ".png"), ("colors", ".png"), ("colors", ".bmp")]
+)
+def test_masks(kind, suffix, tmp_path):
+    cfg = config(STUDENT, *keys(write(tmp_path, kind, suffix)))
+    check_data(cfg)
+    read, found = Reader(Classes.of(cfg), "RGB"), training_frames(cfg)
+    assert [frame["name"] for frame in found] == ["0", "1", "2"]
+    for frame, wanted in zip(found, TRAIN_IDS, strict=True):
+        assert np.array_equal(read(frame)["sem_seg"], wanted)
+
+
+def test_black_and_white(tmp_path):
+    two = [{"name": n, "ids": [i], "color": [i] * 3} for n, i in (("nothing", 0), ("something", 255))]
+    cfg = config(STUDENT, *keys(write(tmp_path, "binary")), "DATASETS.CLASSES", str(two), "DATASETS.IGNORED_IDS", "[]")
+    check_data(cfg)
+    read = Reader(Classes.of(cfg), "RGB")
+    for frame, ids in zip(training_frames(cfg), IDS, strict=True):
+        assert np.array_equal(read(frame)["sem_seg"], ids > 1)
+
+
+def test_a_run_on_them(tmp_path):
+    write(tmp_path / "data", "colors")
+    argv = [*SMALL, *keys(tmp_path / "data"), *save_teacher(tmp_path / "teacher"), "SOLVER.MAX_ITER", "1"]
+    argv += ["DATASETS.UNLABELED", f"['{tmp_path / 'data' / 'images'}[1:]']", "OUTPUT_DIR", tmp_path / "run"]
+    teacher = tmp_path / "teacher" / "config.yaml"  # which has the digits' names
+    names = [f"{n}" for n in ["background", *range(10)]]
+    renamed = [entry | {"name": name} for entry, name in zip(CLASSES, names, strict=True)]
+    assert teacher.is_file()
+    densedist("train", "seg", "--config-file", STUDENT, *argv, "DATASETS.CLASSES", str(renamed))
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["sem_seg"]["mIoU"] >= 0
+
+
+def test_a_folder_alone(tmp_path):
+    write(tmp_path)
+    cfg = config(STUDENT, *keys(tmp_path), "DATASETS.UNLABELED", f"['{tmp_path / 'images'}', 'mine[2:]']")
+    assert [(frame["name"], frame["label"]) for frame in unlabeled_frames(cfg)] == [
+        *(("0", None), ("1", None), ("2", None), ("2-2", None))
+    ]
+    with pytest.raises(UserError, match="there is no folder"):  # with labels wanted it is no data set
+        split_frames(cfg, str(tmp_path / "images"), "DATASETS.TEST", need_labels=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "masks" / "0.png").unlink(), "1 of 3 images have no mask of the same name"),
+        (lambda root: shutil.rmtree(root / "images"), "there is no folder"),
+        (lambda root: shutil.copy(root / "masks/0.png", root / "masks/0.bmp"), "there are two masks"),
+        (lambda root: [file.unlink() for file in root.rglob("*.jpg")], "no image in"),
+        (lambda root: Image.new("RGB", (64, 48), (1, 2, 3)).save(root / "masks/0.png"), "first \\[1, 2, 3\\], which"),
+        (lambda root: Image.new("RGB", (64, 47)).save(root / "masks/0.png"), "64x47 pixels, but 64x48 in its image"),
+        (lambda root: Image.new("F", (64, 48)).save(root / "masks/0.tif"), "two masks"),
+    ],
+)
+def test_what_is_wrong(change, message, tmp_path):
+    change(write(tmp_path))
+    with pytest.raises(UserError, match=message):
+        check_data(config(STUDENT, *keys(tmp_path)))
+
+
+def test_keys_that_mean_nothing(tmp_path, capsys):
+    argv = ["train", "seg", "--config-file", STUDENT, *SMALL, *keys(write(tmp_path)), "OUTPUT_DIR", tmp_path / "run"]
+    text = complaint(capsys, *argv, "DATASETS.FOLDERS", "[['mine', 'a']]")
+    assert text == "DATASETS.FOLDERS: ['mine', 'a'] is not [name, folder of images, folder of masks]"
+    twice = "[['mine', 'a', 'b'], ['mine', 'c', 'd']]"
+    assert "two are named mine" in complaint(capsys, *argv, "DATASETS.FOLDERS", twice)
+    assert "want three numbers" in complaint(capsys, *argv, "DATASETS.IGNORED_COLORS", "[[1, 2]]")
+    shutil.rmtree(tmp_path / "masks")
+    write(tmp_path, "colors")
+    same = complaint(capsys, *argv, "DATASETS.IGNORED_COLORS", f"[[9, 9, 9], {CLASSES[0]['color']}]")
+    assert "two have the same color" in same
+    assert not (tmp_path / "run").exists()
