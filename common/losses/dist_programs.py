@@ -70,7 +70,6 @@ def sums(
 ):  # fmt: skip
     """Each program's share of Sums.of: a row of partial, Σp, Σq, Σp², Σq², Σpq by class, then count, correlation."""
     index = tl.arange(0, CLASSES)
-    inside = (index < C)[:, None]
     shift_p = tl.load(shift + index, index < C, 0)[:, None]
     shift_q = tl.load(shift + C + index, index < C, 0)[:, None]
     sum_p = tl.zeros([CLASSES, PLACES], tl.float32)
@@ -79,16 +78,10 @@ def sums(
     correlation = number
     tile, end = _share(tiles)
     while tile < end:
-        image, block = tile // blocks, tile % blocks
-        counts = _counts(keep, image, block, places, PLACES)
-        read = inside & counts[None, :]
-        p = _probabilities(
-            student + _at(image, block, index, s_image, s_class, s_place, PLACES, FAR), read, inside, scale, SOFTMAX
-        )
-        q = _probabilities(
-            teacher + _at(image, block, index, t_image, t_class, t_place, PLACES, FAR), read, inside, scale, SOFTMAX
-        )
-        a, b = _centered(p, inside, C, SOFTMAX), _centered(q, inside, C, SOFTMAX)
+        counts, p, q, a, b = _rows(
+            student, s_image, s_class, s_place, teacher, t_image, t_class, t_place,
+            keep, places, tile // blocks, tile % blocks, scale, C, CLASSES, PLACES, SOFTMAX, FAR,
+        )  # fmt: skip
         lengths = tl.sqrt(tl.sum(a * a, 0)) * tl.sqrt(tl.sum(b * b, 0))
         correlation += tl.where(counts, tl.sum(a * b, 0) / (lengths + eps), 0)
         number += counts.to(tl.float32)
@@ -129,16 +122,10 @@ def gradient(
     row = tl.load(row)
     tile, end = _share(tiles)
     while tile < end:
-        image, block = tile // blocks, tile % blocks
-        counts = _counts(keep, image, block, places, PLACES)
-        read = inside & counts[None, :]
-        p = _probabilities(
-            student + _at(image, block, index, s_image, s_class, s_place, PLACES, FAR), read, inside, scale, SOFTMAX
-        )
-        q = _probabilities(
-            teacher + _at(image, block, index, t_image, t_class, t_place, PLACES, FAR), read, inside, scale, SOFTMAX
-        )
-        a, b = _centered(p, inside, C, SOFTMAX), _centered(q, inside, C, SOFTMAX)
+        counts, p, q, a, b = _rows(
+            student, s_image, s_class, s_place, teacher, t_image, t_class, t_place,
+            keep, places, tile // blocks, tile % blocks, scale, C, CLASSES, PLACES, SOFTMAX, FAR,
+        )  # fmt: skip
         length_a, length_b = tl.sqrt(tl.sum(a * a, 0)), tl.sqrt(tl.sum(b * b, 0))
         product = length_a * length_b + eps
         to_b = row / product
@@ -148,6 +135,7 @@ def gradient(
         # For the softmax minus p Σ(p·slope), for the sigmoid times 1 - p.
         slope = slope - p * tl.sum(slope, 0)[None, :] if SOFTMAX else slope * (1 - p)
         slope = tl.where(counts[None, :], slope, 0)
+        image, block = tile // blocks, tile % blocks
         exists = (block * PLACES + tl.arange(0, PLACES) < places)[None, :]
         tl.store(out + _at(image, block, index, o_image, o_class, o_place, PLACES, FAR), slope, inside & exists)
         tile += 1
@@ -159,6 +147,25 @@ def _share(tiles):
     share = tl.cdiv(tiles, tl.num_programs(0))
     first = tl.program_id(0) * share
     return first, tl.minimum(first + share, tiles)
+
+
+@triton.jit
+def _rows(
+    student, s_image, s_class, s_place,
+    teacher, t_image, t_class, t_place,
+    keep, places, image, block, scale,
+    C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
+):  # fmt: skip
+    """Of a tile: which places count, the probabilities p and q, and these centered."""
+    index = tl.arange(0, CLASSES)
+    inside = (index < C)[:, None]
+    counts = _counts(keep, image, block, places, PLACES)
+    read = inside & counts[None, :]
+    ours = student + _at(image, block, index, s_image, s_class, s_place, PLACES, FAR)
+    theirs = teacher + _at(image, block, index, t_image, t_class, t_place, PLACES, FAR)
+    p = _probabilities(ours, read, inside, scale, SOFTMAX)
+    q = _probabilities(theirs, read, inside, scale, SOFTMAX)
+    return counts, p, q, _centered(p, inside, C, SOFTMAX), _centered(q, inside, C, SOFTMAX)
 
 
 @triton.jit

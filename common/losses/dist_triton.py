@@ -64,7 +64,7 @@ class _Launch:
             "C": classes,
             "CLASSES": self.class_block,
             "SOFTMAX": relation.activation == "softmax",
-            "FAR": max(map(_extent, (self.student, teacher))) >= 2**31,
+            "FAR": max(_extent(self.student), _extent(teacher), classes * places) >= 2**31,
         }
 
     def all(self, kernel: Any, *more: Any) -> None:
