@@ -166,5 +166,5 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
         UserError: files that are wrong, or do not belong together.
     """
     cfg = without_distillation(read_config(weights.config, overrides, weights.own))
-    register_own(cfg)
+    register_own(cfg, may_be_gone=True)
     return Trained(cfg, load_model(cfg, weights.file, weights.key), class_labels(cfg))

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -89,8 +90,11 @@ def ground_truth(name: str) -> Coco | None:
     return read_coco(json_file).part(*meta.get("part", (None, None)))
 
 
-def register_own(cfg: CfgNode) -> None:
+def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
     """Register the data sets of FORMS that the config uses, folders of images in UNLABELED, and parts that are named.
+
+    Args:
+        may_be_gone: files that cannot be read are no mistake: the config is that of a model trained elsewhere.
 
     Raises:
         UserError: an entry of another form, a name that is another data set already, files that do not have the form,
@@ -108,10 +112,11 @@ def register_own(cfg: CfgNode) -> None:
                 raise UserError(f"DATASETS.{key}: {name} is the name of another data set")
             # Those of a side that is not looked at may be gone.
             if name in used or key == "COCO_FORMAT":
-                _register_anew(name, *files_of(*entry[1:]))
-                MetadataCatalog.get(name).origin = origin
+                with suppress(UserError) if may_be_gone else nullcontext():
+                    _register_anew(name, *files_of(*entry[1:]))
+                    MetadataCatalog.get(name).origin = origin
     for name in map(str, cfg.DATASETS.UNLABELED):
-        if (path := _whole(name)) not in DatasetCatalog and Path(path).expanduser().is_dir():
+        if (path := _whole(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
             _register_anew(path, *folder.as_coco(path))
     _register_parts(cfg)
 

@@ -95,7 +95,7 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
     cfg = load(GRAMMAR, node.CONFIG_FILE, own, "DISTILL.TEACHER.CONFIG_FILE", own=False)
     if node.FORMAT:
         cfg.INPUT.FORMAT = node.FORMAT
-    register_own(cfg)
+    register_own(cfg, may_be_gone=True)
     called = bool(NAME.fullmatch(node.WEIGHTS))
     if not (node.CONFIG_FILE or called):  # of one in MORE: that of TEACHER itself is seen before
         raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,12 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 
+from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
 from densedist.det.data import folder, voc, yolo
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import register_own
+from densedist.det.models import load_trained
 from helpers.calling import complaint, densedist
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
 
@@ -223,6 +226,14 @@ def test_a_run_on_them(tmp_path):
     metrics = (tmp_path / "run" / "metrics.json").read_text()
     assert "loss_dist_unlabeled" in metrics
     assert json.loads((tmp_path / "run" / "results.json").read_text())["bbox"]["AP"] >= 0
+    # The student goes where its data is not.
+    for name in ("trained_on", "trained_on[:2]"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    shutil.move(tmp_path / "yolo", tmp_path / "gone")
+    assert load_trained(locate(str(tmp_path / "run"))).classes == tuple(CLASSES)
+    with pytest.raises(SystemExit):
+        densedist("eval", "det", "--weights", tmp_path / "run", "OUTPUT_DIR", tmp_path / "eval")
 
 
 def test_entries_that_are_none(tmp_path, capsys):
