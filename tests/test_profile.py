@@ -79,3 +79,12 @@ def test_half_a_size(tmp_path, capsys):
 def test_multiply_adds_by_hand():
     layer = nn.Conv2d(3, 4, 3, padding=1)
     assert inference.multiply_adds(layer, torch.zeros(1, 3, 5, 6))[0] == 3 * 3 * 3 * 4 * 5 * 6
+
+
+def test_nothing_is_called_an_error_or_uncounted_that_is_not(tmp_path, profile, capfd):
+    save_run(tmp_path, "seg")
+    profile("--weights", tmp_path, "--teacher", "none")
+    seen = capfd.readouterr()
+    assert "operations, copies, normalization." in seen.out
+    assert "ERROR" not in seen.err
+    assert "USDT" not in seen.err

@@ -17,6 +17,14 @@ BATCHES = (1, 4, 16)  # images at a time
 Size = tuple[int, int]  # height, width
 
 
+# Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
+NO_PRODUCTS = {
+    f"aten::{name}{end}"
+    for name in ("ceil", "dropout", "feature_dropout", "hardswish", "hardsigmoid", "hardtanh", "pad", "silu")
+    for end in ("", "_")
+}
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model in eval mode.
@@ -38,7 +46,7 @@ class Result:
     Args:
         parameters: how many.
         multiply_adds: for one image, in the convolutions and matrix products that fvcore counts.
-        not_counted: operators, elementwise ones apart, whose work is not in multiply_adds.
+        not_counted: operators whose work is not in multiply_adds, but for elementwise ones and copies.
         seconds: for a batch of so many images, the median.
         memory: bytes of weights and, at the worst moment of one image, of all other tensors.
     """
@@ -65,7 +73,8 @@ def measure_and_report(
         results = [measured for size in sizes for measured in measure(subjects, size, device)]
     report(f"Inference of {note}", table(results), [asdict(result) for result in results], device, file)
     left_out = sorted({name for result in results for name in result.not_counted})
-    print(f"Multiply-adds leave out elementwise operations, normalization{''.join(f', {name}' for name in left_out)}.")
+    names = "".join(f", {name}" for name in left_out)
+    print(f"Multiply-adds leave out elementwise operations, copies, normalization{names}.")
     for size in sizes if len(subjects) > 1 else []:
         teacher, student = (r for r in results if r.size == size)
         ratio = teacher.seconds[1] / student.seconds[1]
@@ -96,7 +105,7 @@ def multiply_adds(model: nn.Module, batch: Any) -> tuple[int, list[str]]:
     """Of a forward, and the operators that are not counted."""
     analysis = FlopCountAnalysis(model, (batch,))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    return int(analysis.total()), sorted(analysis.unsupported_ops())
+    return int(analysis.total()), sorted(set(analysis.unsupported_ops()) - NO_PRODUCTS)
 
 
 def table(results: Sequence[Result]) -> list[dict[str, str]]:

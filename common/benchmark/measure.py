@@ -1,6 +1,7 @@
 """Time and memory of a step, on the CPU and on a GPU; where it was measured; models that pass for trained ones."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def extra_bytes(step: Step, device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls it an error that there is no GPU
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
             step()
