@@ -10,6 +10,7 @@ from torch import nn
 
 from densedist.common.benchmark.inference import Size, Subject
 from densedist.common.data.loader import Batches
+from densedist.common.data.survey import Survey
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.locate import Weights
 from densedist.common.importing.form import Form
@@ -84,6 +85,8 @@ class Task:
         set_aside: overrides that take the last share of each data set of DATASETS.TRAIN out of training and make it
             DATASETS.TEST, of (cfg of load_config, share).
         check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
+        survey: what (cfg of load_config, TRAIN, UNLABELED or TEST) holds.
+        draw_data: draw images with their labels, of (cfg, those sides that have data, how many, PNG file).
         build: the student of (cfg) with what DISTILL adds to its training.
         load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
             names the weights in messages.
@@ -119,6 +122,8 @@ class Task:
     images: Callable[[CfgNode, str], set[str]]
     set_aside: Callable[[CfgNode, float], list[str]]
     check_data: Callable[..., None]
+    survey: Callable[[CfgNode, str], Survey]
+    draw_data: Callable[[CfgNode, Sequence[str], int, Path], None]
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]
     load_weights: Callable[[Any, str, str, bool], None]

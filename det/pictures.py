@@ -114,6 +114,13 @@ def picture(view: View, names: Sequence[str], file: Path) -> None:
     draw_side_by_side([_panels(view, names)], _legend(view), _title(view), file)
 
 
+def truth(cfg: CfgNode, sample: Sample, names: Sequence[str]) -> list[Panel]:
+    """An image and its objects, as far as they are known."""
+    _, image = read_input(cfg, sample.file)
+    marks = [] if sample.objects is None else [labeled(sample.objects, names)]
+    return [_panel(image, sample.name, "", marks)]
+
+
 def _panels(view: View, names: Sequence[str]) -> list[Panel]:
     result = [Panel(view.image, "image")]
     reference = view.objects

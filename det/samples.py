@@ -35,9 +35,9 @@ def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
     return [_sample(entry) for entry in islice(dicts, count)]
 
 
-def spread_samples(cfg: CfgNode, count: int) -> list[Sample]:
-    """So many images, spread over DATASETS.TEST, with their objects but for crowds."""
-    entries = [entry for name in cfg.DATASETS.TEST for entry in DatasetCatalog.get(name)]
+def spread_samples(cfg: CfgNode, count: int, side: str = "TEST") -> list[Sample]:
+    """So many images, spread over DATASETS.TEST or another side, with their objects but for crowds."""
+    entries = [entry for name in cfg.DATASETS[side] for entry in DatasetCatalog.get(name)]
     return [_sample(entry) for entry in evenly(entries, count)]
 
 

@@ -16,6 +16,7 @@ from densedist.det.predict import predict_images
 from densedist.det.profile import load_subjects
 from densedist.det.quickstart import STUDY
 from densedist.det.stock import stock_model
+from densedist.det.survey import draw_data, survey
 from densedist.det.visualize import visualize
 
 TASK = Task(
@@ -26,6 +27,8 @@ TASK = Task(
     images=images,
     set_aside=set_aside,
     check_data=check_data,
+    survey=survey,
+    draw_data=draw_data,
     build=build_trainee,
     load_model=load_model,
     load_weights=load_weights,

@@ -17,6 +17,7 @@ from densedist.seg.pictures import draw_examples
 from densedist.seg.predict import predict_images
 from densedist.seg.profile import load_subjects
 from densedist.seg.quickstart import STUDY
+from densedist.seg.survey import draw_data, survey
 from densedist.seg.visualize import visualize
 
 TASK = Task(
@@ -27,6 +28,8 @@ TASK = Task(
     images=images,
     set_aside=set_aside,
     check_data=check_data,
+    survey=survey,
+    draw_data=draw_data,
     build=build_trainee,
     load_model=load_model,
     load_weights=load_weights,

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HEIGHT = 2.4  # inches of a panel in an overview
+ACROSS = 5  # images side by side where there are many
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,19 @@ def draw_side_by_side(lines: Sequence[Sequence[Panel]], legend: Sequence[Artist]
     with _canvas(lines, 1.6 * HEIGHT, legend, title, file) as drawn:
         for axis, panel in chain.from_iterable(drawn):
             axis.set_title(f"{panel.name}: {panel.note}" if panel.note else panel.name, fontsize=11)
+
+
+def draw_in_lines(columns: Sequence[Sequence[Panel]], legend: Sequence[Artist], title: str, file: Path) -> None:
+    """Draw a column for each image, equally many panels in each, ACROSS of them side by side and the others below.
+
+    Args:
+        legend: the entries, labeled.
+        file: the PNG to write; its folder is made.
+    """
+    blank = [Panel(np.full_like(panel.picture, 255), "") for panel in columns[0]]
+    filled = [*columns, *[blank] * (-len(columns) % min(ACROSS, len(columns)))]
+    groups = [filled[start : start + ACROSS] for start in range(0, len(filled), ACROSS)]
+    draw_side_by_side([line for group in groups for line in zip(*group, strict=True)], legend, title, file)
 
 
 @contextmanager

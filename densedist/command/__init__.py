@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from densedist import require_detectron2
-from densedist.command import benchmark, importing, preparing, student, training, tuning
+from densedist.command import benchmark, checking, importing, preparing, student, training, tuning
 from densedist.command.arguments import Parser
 
 Add: TypeAlias = Callable[[Parser], None]
@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "label": (student.add_label, student.label),
     "visualize": (student.add_visualize, student.visualize),
     "export": (student.add_export, student.export),
+    "check": (checking.add_check, checking.check),
     "prepare": (preparing.add_prepare, preparing.prepare),
     "import": (importing.add_import, importing.import_weights),
     "profile": (student.add_profile, student.profile),

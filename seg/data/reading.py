@@ -48,6 +48,14 @@ class Reader:
             raise UserError(f"{frame['image']} {why}")
         return image, None if frame["label"] is None else self._train_ids(frame, image.shape[:2])
 
+    def labels(self, frame: Frame) -> np.ndarray:
+        """The trainIds (H, W) of a frame that has a label.
+
+        Raises:
+            UserError: see above.
+        """
+        return self._train_ids(frame, read_header(frame["image"]).size)
+
     def _train_ids(self, frame: Frame, size: tuple[int, ...]) -> np.ndarray:
         path = frame["label"]
         colored = frame.get("colors") and has_colors(read_header(path))

@@ -1,0 +1,30 @@
+"""The command that looks at data before anything is trained: check."""
+
+import argparse
+
+from densedist.command.arguments import Parser, add_config, add_output, add_overrides, add_task, overrides
+
+PICTURES = 10
+
+
+def add_check(parser: Parser) -> None:
+    """whether data is read as you mean it: densedist check det|seg --config-file F [KEY VALUE …]"""
+    parser.epilog = f"Writes data.png, {PICTURES} images with their labels. What is wrong ends in one line."
+    add_task(parser)
+    add_config(parser, " of a student or teacher on this data")
+    add_output(parser, "output/check")
+    add_overrides(parser)
+
+
+def check(args: argparse.Namespace) -> None:
+    from densedist.common.data.survey import classes_table, images_table
+    from densedist.tasks import task_named
+
+    task = task_named(args.task)
+    cfg = task.load_config(args.config_file, overrides(args))
+    task.check_data(cfg)
+    sides = [side for side in ("TRAIN", "UNLABELED", "TEST") if cfg.DATASETS[side]]
+    surveys = [task.survey(cfg, side) for side in sides]
+    file = args.output_dir / "data.png"
+    task.draw_data(cfg, sides, PICTURES, file)
+    print(images_table(surveys), classes_table(surveys), f"{file}: what it looks like", sep="\n\n")

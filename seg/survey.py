@@ -1,0 +1,46 @@
+"""What the splits of a segmentation config hold, and ten images of them with their labels."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from densedist.common.data.headers import read_header
+from densedist.common.data.images import check_images, evenly
+from densedist.common.data.survey import Survey
+from densedist.common.report.panels import Panel, draw_in_lines
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import SIDES
+from densedist.seg.drawing import class_legend, overlay, to_rgb
+from densedist.seg.labels import IGNORE, Classes
+
+IGNORED = "(ignored)"
+
+
+def survey(cfg: CfgNode, side: str) -> Survey:
+    """Of DATASETS.TRAIN, UNLABELED or TEST; all labels are read."""
+    frames, classes = SIDES[side](cfg), Classes.of(cfg)
+    read = Reader(classes, cfg.INPUT.FORMAT)
+    sizes = Counter(read_header(frame["image"]).size for frame in frames)
+    labeled = [frame for frame in frames if frame["label"]]
+    counts = check_images(labeled, lambda frame: np.bincount(read.labels(frame).ravel(), minlength=256), side)
+    total = np.sum(counts, 0) if counts else np.zeros(256, int)
+    pixels = {name: int(total[number]) for number, name in enumerate(classes.names)} | {IGNORED: int(total[IGNORE])}
+    return Survey(side, sizes, len(labeled), pixels, "pixels")
+
+
+def draw_data(cfg: CfgNode, sides: Sequence[str], count: int, file: Path) -> None:
+    """Draw images, spread over the first side that has any, and their labels over them; what is ignored stays black."""
+    side = next(side for side in sides if cfg.DATASETS[side])
+    classes = Classes.of(cfg)
+    read, columns = Reader(classes, cfg.INPUT.FORMAT), []
+    for frame in evenly(SIDES[side](cfg), count):
+        sample = read(frame)
+        image = to_rgb(sample["image"], cfg.INPUT.FORMAT)
+        panels = [Panel(image, frame["name"])]
+        if "sem_seg" in sample:
+            panels.append(Panel(overlay(image, sample["sem_seg"].numpy(), classes.colors), "labels"))
+        columns.append(panels)
+    draw_in_lines(columns, class_legend(classes.names, classes.colors), f"DATASETS.{side}", file)
