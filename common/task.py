@@ -86,7 +86,7 @@ class Task:
             DATASETS.TEST, of (cfg of load_config, share).
         check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
         survey: what (cfg of load_config, TRAIN, UNLABELED or TEST) holds.
-        draw_data: draw images with their labels, of (cfg, those sides that have data, how many, PNG file).
+        draw_data: draw images with their labels, of (cfg, that word, how many, PNG file).
         build: the student of (cfg) with what DISTILL adds to its training.
         load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
             names the weights in messages.
@@ -123,7 +123,7 @@ class Task:
     set_aside: Callable[[CfgNode, float], list[str]]
     check_data: Callable[..., None]
     survey: Callable[[CfgNode, str], Survey]
-    draw_data: Callable[[CfgNode, Sequence[str], int, Path], None]
+    draw_data: Callable[[CfgNode, str, int, Path], None]
     build: Callable[[CfgNode], Trainee]
     load_model: Callable[[CfgNode, str, str], nn.Module]
     load_weights: Callable[[Any, str, str, bool], None]

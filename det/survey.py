@@ -1,7 +1,6 @@
 """What a detector's data sets hold, and ten images of them with their objects."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -28,8 +27,7 @@ def survey(cfg: CfgNode, side: str) -> Survey:
     return Survey(side, sizes, labeled, {name: counts[n] for n, name in enumerate(class_labels(cfg))}, "objects")
 
 
-def draw_data(cfg: CfgNode, sides: Sequence[str], count: int, file: Path) -> None:
-    """Draw images, spread over the first side that has any, with their objects."""
-    side = next(side for side in sides if cfg.DATASETS[side])
+def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
+    """Draw images, spread over a side of DATASETS, with their objects."""
     names = class_labels(cfg)
     draw_in_lines([truth(cfg, s, names) for s in spread_samples(cfg, count, side)], [], f"DATASETS.{side}", file)

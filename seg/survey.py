@@ -1,7 +1,6 @@
 """What the splits of a segmentation config hold, and ten images of them with their labels."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,8 @@ def survey(cfg: CfgNode, side: str) -> Survey:
     return Survey(side, sizes, len(labeled), pixels, "pixels")
 
 
-def draw_data(cfg: CfgNode, sides: Sequence[str], count: int, file: Path) -> None:
-    """Draw images, spread over the first side that has any, and their labels over them; what is ignored stays black."""
-    side = next(side for side in sides if cfg.DATASETS[side])
+def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
+    """Draw images, spread over a side of DATASETS, and their labels over them; what is ignored stays black."""
     classes = Classes.of(cfg)
     read, columns = Reader(classes, cfg.INPUT.FORMAT), []
     for frame in evenly(SIDES[side](cfg), count):

@@ -59,6 +59,8 @@ def test_segmentation(tmp_path, capsys):
 def test_what_is_wrong_is_one_line(tmp_path, capsys):
     argv = ["check", "det", "--config-file", tiny.STUDENT, "--output-dir", tmp_path / "out", *tiny.SMALL]
     assert "there is no data set nothing" in complaint(capsys, *argv, "DATASETS.TRAIN", "('nothing',)")
+    empty = [x for side in ("TRAIN", "TEST") for x in (f"DATASETS.{side}", "()")]
+    assert complaint(capsys, *argv, *empty) == "DATASETS.TRAIN, UNLABELED and TEST are empty: name the data"
     assert not (tmp_path / "out").exists()
 
 

@@ -126,7 +126,7 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
     """
     if not paths:
         raise UserError("no image is named: give files or folders")
-    named = [(path, file) for path in map(Path, paths) for file in (_images_in(path) if path.is_dir() else [path])]
+    named = [(path, file) for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
     files = [file for _, file in named[:most]]
     for file in files:
         _decode(file)
@@ -161,7 +161,7 @@ def _decode(file: Path) -> None:
         raise UserError(str(error) if isinstance(error, DamagedError) else f"{file} is damaged: {error}") from error
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     images = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not images:
         raise UserError(f"{folder} has no image: want files that end in {', '.join(SUFFIXES)}")

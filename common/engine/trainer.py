@@ -119,7 +119,7 @@ class Trainer(SimpleTrainer):
         losses, numbers, bad = {}, {}, []
         try:
             losses = self._losses(batch)
-            # The only time in a step that the program waits for the device.
+            # With one process, all that the program waits for the device here; a model may wait more.
             numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         except FloatingPointError as error:  # Detectron2's own word for it, before there are losses
             bad = [one_line(error)]

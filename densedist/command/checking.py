@@ -18,13 +18,16 @@ def add_check(parser: Parser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     from densedist.common.data.survey import classes_table, images_table
+    from densedist.common.errors import UserError
     from densedist.tasks import task_named
 
     task = task_named(args.task)
     cfg = task.load_config(args.config_file, overrides(args))
     task.check_data(cfg)
     sides = [side for side in ("TRAIN", "UNLABELED", "TEST") if cfg.DATASETS[side]]
+    if not sides:
+        raise UserError("DATASETS.TRAIN, UNLABELED and TEST are empty: name the data")
     surveys = [task.survey(cfg, side) for side in sides]
     file = args.output_dir / "data.png"
-    task.draw_data(cfg, sides, PICTURES, file)
+    task.draw_data(cfg, sides[0], PICTURES, file)
     print(images_table(surveys), classes_table(surveys), f"{file}: what it looks like", sep="\n\n")

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from densedist.common.data.images import SUFFIXES
-from densedist.common.errors import UserError
+from densedist.common.data.images import images_in
 from densedist.det.data.written import as_json, image_size
 
 
@@ -15,9 +14,7 @@ def as_coco(path: str) -> tuple[str, str]:
         UserError: there is none, or one that cannot be read.
     """
     root = Path(path).expanduser()
-    images = sorted(x for x in root.rglob("*") if x.suffix.lower() in SUFFIXES)
-    if not images:
-        raise UserError(f"DATASETS.UNLABELED: there is no image in {root}")
+    images = images_in(root)
     return as_json("folder", images, [], lambda: _coco(root, images)), str(root)
 
 

@@ -107,8 +107,8 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
             if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
                 raise UserError(f"DATASETS.{key}: {entry} is not {what}")
             name, origin = entry[0], (key, *entry[1:])
-            known = name in DatasetCatalog and MetadataCatalog.get(name).get("origin") != origin
-            if known or named.setdefault(name, str(origin)) != str(origin):
+            taken = name in DatasetCatalog and not _is_from(name, origin)
+            if taken or named.setdefault(name, str(origin)) != str(origin):
                 raise UserError(f"DATASETS.{key}: {name} is the name of another data set")
             # Those of a side that is not looked at may be gone.
             if name in used or key == "COCO_FORMAT":
@@ -119,6 +119,13 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
         if (path := _whole(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
             _register_anew(path, *folder.as_coco(path))
     _register_parts(cfg)
+
+
+def _is_from(name: str, origin: tuple[str, ...]) -> bool:
+    """Whether a registered data set is what an entry of FORMS says; one in COCO form may be the work of a script."""
+    meta = MetadataCatalog.get(name)
+    given = ("COCO_FORMAT", meta.get("json_file"), meta.get("image_root"))
+    return meta.get("origin", given) == origin
 
 
 def _register_anew(name: str, json_file: str, image_root: str) -> None:

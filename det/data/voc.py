@@ -30,26 +30,27 @@ def as_coco(folder: str, split: str) -> tuple[str, str]:
     if not listed.is_file():
         raise UserError(f"there is no {listed}; {TREE}")
     # The lists of one class have a second word, 1 or -1.
-    names = [line.split()[0] for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise UserError(f"{listed} names no image")
     everything = sorted((root / ANNOTATIONS).glob("*.xml"))
-    made = as_json("voc", [listed, *everything], [split], lambda: _coco(root, names, everything))
+    images = [_image(root, name) for name in names]
+    made = as_json("voc", [listed, *everything, *images], [split], lambda: _coco(root, images, everything))
     return made, str(root / IMAGES)
 
 
-def _coco(root: Path, names: list[str], everything: list[Path]) -> dict[str, Any]:
+def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, Any]:
     objects = {file.stem: _objects(file) for file in everything}
     if not (classes := sorted({found["name"] for of_image in objects.values() for found in of_image})):
         raise UserError(f"no object in {root / ANNOTATIONS}; {TREE}")
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories(classes)}
-    for number, name in enumerate(names, 1):
-        if name not in objects:
-            raise UserError(f"there is no {root / ANNOTATIONS / f'{name}.xml'}; {TREE}")
-        image = _image(root, name)
+    for number, image in enumerate(images, 1):
+        if image.stem not in objects:
+            raise UserError(f"there is no {root / ANNOTATIONS / f'{image.stem}.xml'}; {TREE}")
         height, width = image_size(image)
         content["images"].append({"id": number, "file_name": image.name, "height": height, "width": width})
-        for found in objects[name]:
+        for found in objects[image.stem]:
             x1, y1, x2, y2 = found["box"]
             content["annotations"].append(
                 {

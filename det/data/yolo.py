@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from densedist.common.data.images import SUFFIXES
+from densedist.common.data.images import images_in
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
 
@@ -37,7 +37,7 @@ def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
         raise UserError(f"{file} has no split {split}: it has {given}")
     places = content[split] if isinstance(content[split], list) else [content[split]]
     images = [image for place in places for image in _images(base / str(place), file)]
-    if not images:
+    if not images:  # an empty list
         raise UserError(f"{file}: no image in its split {split}, {', '.join(map(str, places))}")
     labels = [label for image in images if (label := _label(image)).is_file()]
     made = as_json("yolo", [file, *images, *labels], [split], lambda: _coco(images, base, names))
@@ -67,9 +67,9 @@ def _names(content: dict[str, Any], file: Path) -> list[str]:
 
 def _images(place: Path, file: Path) -> list[Path]:
     if place.is_dir():
-        return sorted(x for x in place.rglob("*") if x.suffix.lower() in SUFFIXES)
+        return images_in(place)
     if place.suffix == ".txt" and place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in place.read_text(encoding="utf-8", errors="replace").splitlines()]
         # As YOLO reads them: ./ stands for the folder of the list.
         return [place.parent / line for line in lines if line]
     raise UserError(f"{file}: there is no {place}: want a folder of images, or a text file of their paths")
@@ -91,7 +91,7 @@ def _coco(images: Sequence[Path], base: Path, names: list[str]) -> dict[str, Any
         name = str(image.relative_to(base) if image.is_relative_to(base) else image.absolute())
         content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
         label = _label(image)
-        lines = label.read_text(encoding="utf-8").splitlines() if label.is_file() else []
+        lines = label.read_text(encoding="utf-8", errors="replace").splitlines() if label.is_file() else []
         for place, line in enumerate(lines, 1):
             if line.strip():
                 found = _object(line, f"{label}, line {place}", len(names), width, height)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from densedist.common.data.images import SUFFIXES
+from densedist.common.data.images import images_in
 from densedist.common.errors import UserError
 from densedist.seg.data.frames import Frame
 
@@ -44,10 +44,7 @@ def _files(folder: str, key: str) -> list[tuple[Path, Path]]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{key}: there is no folder {root}")
-    files = sorted(x for x in root.rglob("*") if x.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"{key}: no image in {root}")
-    return [(file.relative_to(root).with_suffix(""), file) for file in files]
+    return [(file.relative_to(root).with_suffix(""), file) for file in images_in(root)]
 
 
 def _frame(image: Path, mask: Path | None) -> Frame:

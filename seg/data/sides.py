@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from densedist.common.data import digits
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 from densedist.seg.data import folders
@@ -37,6 +38,8 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
     part = slice(int(start) if start else None, int(stop) if stop else None)
     whole = Path(other or "", name)
     if other is None and name in own:
+        if _is_split(cfg, None, name):
+            raise UserError(f"DATASETS.FOLDERS: {name} is a split of DATASETS.ROOT, too: give it another name")
         found = folders.pairs(*own[name], f"DATASETS.FOLDERS, {name}")[part]
     elif may_be_bare and name and whole.expanduser().is_dir() and not _is_split(cfg, other, name):
         found = folders.alone(str(whole), key)[part]
@@ -49,7 +52,8 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
 
 def _is_split(cfg: CfgNode, other: str | None, name: str) -> bool:
     root = other or cfg.DATASETS.ROOT
-    return root == "digits" or (Path(root).expanduser() / IMAGES / name).is_dir()
+    folder = digits.ensure() if root == "digits" else Path(root).expanduser()
+    return bool(root) and (folder / IMAGES / name).is_dir()
 
 
 def training_frames(cfg: CfgNode) -> list[Frame]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 
 from densedist.common.engine.locate import locate
@@ -109,8 +110,8 @@ def test_yolo_splits(where, tmp_path):
     content = {"train": "images/train", "names": CLASSES} | more
     file.write_text(yaml.safe_dump(content))
     found = boxes(yolo.as_coco(str(file), "train")[0])
-    assert found == ({name: OBJECTS[name] for name in "ba"} if where == "text" else OBJECTS) or where == "list"
-    assert where != "list" or len(read_coco(yolo.as_coco(str(file), "train")[0]).images) == 6
+    wanted = {"text": {name: OBJECTS[name] for name in "ba"}, "list": {n: o + o for n, o in OBJECTS.items()}}
+    assert found == wanted.get(where, OBJECTS)
 
 
 def test_voc_boxes_are_detectron2s(tmp_path):
@@ -151,10 +152,11 @@ WRONG = [
     ("yaml", "{names: [a], nc: 2}", "nc is 2, but there are 1 names"),
     ("yaml", "{names: [a], val: images/val}", "has no split train: it has val"),
     ("yaml", "{names: [a], train: nowhere}", "there is no .*nowhere: want a folder"),
-    ("yaml", "{names: [a], train: labels}", "no image in its split train, labels"),
+    ("yaml", "{names: [a], train: labels}", "labels has no image"),
     ("label", "1 0.5 0.5 0.5", "a.txt, line 1: 3 numbers after the class"),
     ("label", "1 0.5 0.5 0.5 0.5 0.9", "5 numbers after the class"),
     ("label", "0 0.5 0.5 0.5 0.5\nx 1 2 3 4", "line 2: 'x 1 2 3 4': want numbers"),
+    ("label", "\0\ufffd", "line 1: .*: want numbers"),
     ("label", "10 0.5 0.5 0.5 0.5", "class 10, but names has those from 0 to 9"),
     ("label", "1.5 0.5 0.5 0.5 0.5", "class 1.5, but"),
     ("label", "1 30 20 10 10", "30 is no part of the image: want 0 to 1"),
@@ -176,7 +178,8 @@ def test_yolo_files_that_mean_nothing(part, text, message, tmp_path):
     [
         ("ImageSets/Main/train.txt", None, "there is no .*train.txt; want JPEGImages/NAME.jpg"),
         ("ImageSets/Main/train.txt", "\n", "names no image"),
-        ("ImageSets/Main/train.txt", "d\n", r"there is no .*d\.xml"),
+        ("ImageSets/Main/train.txt", "d\n", r"there is no image .*d\.jpg"),
+        ("Annotations/a.xml", None, r"there is no .*a\.xml"),
         ("JPEGImages/a.jpg", None, "there is no image"),
         ("Annotations/a.xml", "<annotation>", "cannot be read as XML"),
         ("Annotations/a.xml", "<a><object><name>x</name></object></a>", "an object without a bndbox"),
@@ -194,7 +197,7 @@ def test_a_folder_of_images(tmp_path):
     made, root = folder.as_coco(str(tmp_path / "images"))
     assert root == str(tmp_path / "images")
     assert [i["file_name"] for i in read_coco(made).images] == ["train/a.jpg", "train/b.jpg", "train/c.jpg"]
-    with pytest.raises(UserError, match="there is no image in"):
+    with pytest.raises(UserError, match="labels has no image"):
         folder.as_coco(str(tmp_path / "labels"))
 
 
@@ -234,6 +237,14 @@ def test_a_run_on_them(tmp_path):
     assert load_trained(locate(str(tmp_path / "run"))).classes == tuple(CLASSES)
     with pytest.raises(SystemExit):
         densedist("eval", "det", "--weights", tmp_path / "run", "OUTPUT_DIR", tmp_path / "eval")
+
+
+def test_a_data_set_that_a_script_has_registered_is_the_same(tmp_path):
+    register_coco_instances("by_hand", {}, "a.json", "images")
+    entry = "[['by_hand', '{}', 'images']]"
+    register_own(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("a.json")))
+    with pytest.raises(UserError, match="by_hand is the name of another data set"):
+        register_own(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("b.json")))
 
 
 def test_entries_that_are_none(tmp_path, capsys):

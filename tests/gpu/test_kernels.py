@@ -44,7 +44,7 @@ def compare(student, teacher, valid=None, **options):
     torch.testing.assert_close(seen.double(), wanted, rtol=2e-7, atol=1e-7)
     assert gradient.dtype == student.dtype
     apart = wanted_gradient.mul_(times).sub_(gradient).abs_().max()
-    # Of half precision the gradient's own rounding.
+    # With 150 classes float32 was 1.1e-6 away on a CPU. Of half precision the gradient's own rounding.
     assert apart < (2e-6 if student.dtype == torch.float32 else torch.finfo(student.dtype).eps)
 
 

@@ -1,5 +1,7 @@
 """For tests that only a GPU can pass."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -16,8 +18,6 @@ def needs_memory(wanted):
 
 def waits_of(step):
     """For how many operations a step makes the program wait."""
-    import warnings
-
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("warn")
     try:
