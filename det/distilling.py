@@ -98,25 +98,27 @@ class Distilling(nn.Module, ABC):
         unlabeled = [x for x in batched_inputs if "instances" not in x]
         losses: dict[str, Tensor] = {}
         if labeled:
-            with self._watch() as seen:
+            with self._watch(labeled) as (batch, seen):
                 losses = super().forward(labeled)
-            losses = beside(losses, self._distill(labeled, seen))
+            losses = beside(losses, self._distill(batch, seen))
         if unlabeled:
-            with self._watch() as seen:
+            with self._watch(unlabeled) as (batch, seen):
                 self.run_without_labels(unlabeled)
-            found = self._distill(unlabeled, seen)
+            found = self._distill(batch, seen)
             losses = beside(losses, {f"{name}_unlabeled": loss for name, loss in found.items()})
         return losses
 
     @contextmanager
-    def _watch(self) -> Iterator[list[Any]]:
-        """What each of the watched groups sees within the block."""
-        with ExitStack() as stack:
-            yield [stack.enter_context(group.watch(self)) for group, _ in self.watched]
-
-    def _distill(self, inputs: list[dict], seen: Sequence[Any]) -> dict[str, Tensor]:
+    def _watch(self, inputs: list[dict]) -> Iterator[tuple[Batch, list[Any]]]:
+        """The batch before its teacher, and what each of the watched groups sees of the student within the block."""
         assert self.distillation is not None
         batch = Batch(self.distillation.teacher, inputs)
+        batch.begin()
+        with ExitStack() as stack:
+            yield batch, [stack.enter_context(group.watch(self)) for group, _ in self.watched]
+
+    def _distill(self, batch: Batch, seen: Sequence[Any]) -> dict[str, Tensor]:
+        assert self.distillation is not None
         ours: dict[str, Sequence[Tensor]] = {}
         theirs: dict[str, Sequence[Tensor]] = {}
         for (group, needed), what in zip(self.watched, seen, strict=True):

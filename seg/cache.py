@@ -5,6 +5,7 @@ up where the student's pixels come from, whatever scale, crop, padding and mirro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
 from densedist.seg.places import Grid, sample_at
 from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
-from densedist.seg.teacher.frozen import SegTeacher
+from densedist.seg.teacher.frozen import Look, Maps, SegTeacher
 
 KEPT = (*LOGITS, KEPT_MASS)
 
@@ -30,9 +31,12 @@ KEPT = (*LOGITS, KEPT_MASS)
 class CachedTeacher(SegTeacher):
     """A teacher whose logits come with the samples of a CachedReader."""
 
-    def for_batch(
+    def look(self, samples: Sequence[Mapping[str, Any]]) -> Look:
+        return partial(self._look_up, samples)
+
+    def _look_up(
         self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    ) -> tuple[Maps, Maps]:
         device, maps, seen = self.model.mean.device, {}, {}
         wanted = {name: of_student.shape[2:] for name, of_student in student.items()}
         wanted |= dict.fromkeys(self._mass_of(student), student["cls_logits"].shape[2:])

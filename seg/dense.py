@@ -6,6 +6,8 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from densedist.common.distill.faster import Part
+
 
 class DenseModel(nn.Module):
     """A network behind its own normalization; a subclass gives taps for a normalized batch.
@@ -34,6 +36,11 @@ class DenseModel(nn.Module):
     def divisor(self) -> int:
         """What height and width of a batch are multiples of."""
         raise NotImplementedError
+
+    @property
+    def parts(self) -> list[Part]:
+        """What may be compiled; nothing where that is not known."""
+        return []
 
     @property
     def identity(self) -> tuple[str, ...]:

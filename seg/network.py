@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
+from densedist.common.distill.faster import Part
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
@@ -64,6 +65,11 @@ class Network(DenseModel):
     @property
     def divisor(self) -> int:
         return divisor(self.smp)
+
+    @property
+    def parts(self) -> list[Part]:
+        own: list[Part] = [(self.smp, name) for name in ("encoder", "decoder", "segmentation_head")]
+        return own if self.aux_head is None else [*own, (self, "aux_head")]
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """Taps for a preprocessed batch (N, 3, H, W).

@@ -65,14 +65,15 @@ class Segmenter(nn.Module):
             return [{"sem_seg": self.inference(self.logits, image.to(device))} for image in images]
         batch = self.network.preprocess(images)
         labels = self._labels(batched_inputs, batch.shape[2:])
+        look = None if self.distillation is None else self.distillation.teacher.look(batched_inputs)
         student = self.network(batch)
         losses = {"loss_ce": self._cross_entropy(student["cls_logits"], labels)}
         if "aux_logits" in student:
             losses["loss_ce_aux"] = self.aux_weight * self._cross_entropy(student["aux_logits"], labels)
-        if self.distillation is None:
+        if self.distillation is None or look is None:
             return losses
         distiller = self.distillation.distiller
-        teacher, seen = self.distillation.teacher.for_batch(batched_inputs, student, batch.shape[2:])
+        teacher, seen = look(student, batch.shape[2:])
         small = nearest(labels, student["features"].shape[2:])
         ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
         return beside(losses, distiller(ours, theirs, self._valid(batched_inputs, labels, ours, seen)))

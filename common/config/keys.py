@@ -105,6 +105,10 @@ COMMON: Mapping[str, Key] = {
     # A folder: the teacher sees each training image once, whole, and its class logits are kept there (seg/cache.py, of
     # detectors their boxes or maps: det/cache).
     "DISTILL.TEACHER.CACHE": Key(""),
+    # torch.compile for what most of a teacher's time goes to; the first steps take longer.
+    "DISTILL.TEACHER.COMPILE": Key(False),
+    # On a GPU the teacher runs on a stream of its own, beside the student's forward pass.
+    "DISTILL.TEACHER.STREAM": Key(False),
     "DISTILL.SYNC": Key(False),  # DIST, KD, RKD, PKD and losses on boxes and masks over the batch of all processes
     # A factor on all losses of distillation: a linear rise from 0, then constant ("none"), or down to 0.
     "DISTILL.WARMUP_ITERS": at_least(0, default=0, words="0 (none) or more"),

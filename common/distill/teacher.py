@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from densedist.common.config.keys import PRECISIONS
+from densedist.common.distill.faster import begin
 from densedist.common.distill.fuse import fuse_batch_norms
 
 M = TypeVar("M", bound=nn.Module)
@@ -22,6 +23,8 @@ class Teacher(Generic[M]):
     Not an nn.Module on purpose: a student that keeps its teacher as an attribute shows nothing of it in
     parameters(), state_dict(), train() or to(), hence neither does its optimizer, DDP or checkpoint.
     """
+
+    stream: torch.cuda.Stream | None = None  # beside the student's, where it has one of its own
 
     def __init__(self, model: M, flip_channels: bool = False, precision: torch.dtype = torch.float32) -> None:
         """
@@ -50,6 +53,11 @@ class Teacher(Generic[M]):
         with torch.no_grad(), torch.autocast(device, enabled=False):
             yield
 
+    def begin(self, run: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
+        """What gives the maps of run, by name: with a stream of its own it starts now, beside what the student does
+        next; else when they are asked for."""
+        return begin(run, self.stream)
+
     @contextmanager
     def overflows(self) -> Iterator[list[str]]:
         """Collects, within the block, the names of the model's parts that give numbers that are not finite, the first
@@ -70,7 +78,8 @@ class Teacher(Generic[M]):
 
         handles = [part.register_forward_hook(watch(name)) for name, part in parts if name]
         try:
-            yield found
+            with torch.compiler.set_stance("force_eager"):  # compiled, the parts would not call the hooks
+                yield found
         finally:
             for handle in handles:
                 handle.remove()

@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.checks import check_feature, check_not_negative, widen
+from densedist.common.losses.giou import giou_distance
 
 Distance = Literal["giou", "smooth_l1"]
 DISTANCES = ("giou", "smooth_l1")
@@ -65,7 +65,7 @@ class BoxLoss(nn.Module):
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.distance == "giou":
-            return generalized_box_iou_loss(student, teacher, reduction="none")
+            return giou_distance(student, teacher)
         return F.smooth_l1_loss(student, teacher, reduction="none", beta=self.beta).sum(1)
 
 

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.box import same_type
 from densedist.common.losses.checks import check_feature, check_not_negative
+from densedist.common.losses.giou import giou_distance
 
 
 class CrossHeadLoss(nn.Module):
@@ -56,7 +56,7 @@ class CrossHeadLoss(nn.Module):
         focus = (ours.sigmoid() - theirs).square()
         total = (focus * F.binary_cross_entropy_with_logits(ours, theirs, reduction="none")).sum()
         if self.box:
-            apart = generalized_box_iou_loss(student[:, :4], teacher[:, :4], reduction="none")
+            apart = giou_distance(student[:, :4], teacher[:, :4])
             total = total + self.box * (sure * apart).sum()
         count = sure.sum()
         if self.sync:

@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 
-from densedist.common.benchmark.step import Case
+from densedist.common.benchmark.step import Case, faster_teachers
 from densedist.common.modules import record
 from densedist.det import box_head
 from densedist.det.benchmark.models import CONFIGS, config, random_model, random_sample
@@ -40,7 +40,8 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
         keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{CONFIGS}/{TEACHER}", "DISTILL.TEACHER.WEIGHTS", str(weights)]
         cfg = config("faster_rcnn_r50_dist.yaml", device, *keys)
         distilled = _build(cfg)
-        more = {name: _build(config("faster_rcnn_r50_dist.yaml", device, *keys, *MORE[name])) for name in MORE}
+        all_more = {**MORE, **faster_teachers(device)}
+        more = {name: _build(config("faster_rcnn_r50_dist.yaml", device, *keys, *all_more[name])) for name in all_more}
     alone = build(without_distillation(cfg)).train()
     alone.load_state_dict(distilled.state_dict())
     batch = [random_sample(size, seed) for seed in range(2)]

@@ -1,7 +1,7 @@
 """A part of a detector that gives taps: which ones a pair has, and both sides' for a batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +31,16 @@ class Batch:
     @cached_property
     def maps(self) -> dict[str, Tensor]:
         """Of the teacher's backbone, by name; it runs once, whoever asks."""
-        return self.teacher.maps(self.inputs)
+        return self._maps()
+
+    @cached_property
+    def _maps(self) -> Callable[[], dict[str, Tensor]]:
+        return self.teacher.begin(lambda: self.teacher.maps(self.inputs))
+
+    def begin(self) -> None:
+        """Let each teacher look that has a stream of its own."""
+        for each in self.of_all:
+            _ = each._maps
 
     @cached_property
     def of_all(self) -> list["Batch"]:

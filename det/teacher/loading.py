@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from densedist.common.config import load
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
+from densedist.common.distill.faster import compile_parts, own_stream
 from densedist.common.distill.teacher import precision
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
@@ -55,7 +56,10 @@ def load_teacher(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None 
     holder = _holder(student_cfg, with_boxes)
     loaded = load_teacher_model(student_cfg)
     own = loaded.flipped, precision(student_cfg), loaded.classes
-    return holder(loaded.model, *own, scale=node.INPUT_SCALE, stages=node.CASCADE_STAGES)
+    teacher = holder(loaded.model, *own, scale=node.INPUT_SCALE, stages=node.CASCADE_STAGES)
+    compile_parts(student_cfg, [(teacher.model, "backbone")])
+    teacher.stream = own_stream(student_cfg)
+    return teacher
 
 
 def _holder(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None) -> type[DetectorTeacher]:

@@ -7,7 +7,7 @@ import torch
 from detectron2.config import CfgNode
 
 from densedist.common.benchmark.measure import as_if_trained
-from densedist.common.benchmark.step import Case
+from densedist.common.benchmark.step import Case, faster_teachers
 from densedist.common.config import load
 from densedist.seg.config import GRAMMAR
 from densedist.seg.models import build_segmenter, wrap
@@ -36,6 +36,9 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
         keys += ["DISTILL.TEACHER.WEIGHTS", str(weights)]
         cfg = _config("pspnet_r18_dist.yaml", device, *keys)
         distilled = build_segmenter(cfg).train()
+        more = {}
+        for name, on in faster_teachers(device).items():
+            more[name] = build_segmenter(_config("pspnet_r18_dist.yaml", device, *keys, *on)).train()
     assert distilled.distillation is not None
     taught = distilled.distillation.teacher
     alone = wrap(build_network(cfg), cfg).train()
@@ -51,6 +54,7 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
         alone,
         [{"image": image, "sem_seg": label} for image, label in zip(images, labels, strict=True)],
         lambda: taught.output(images, student, batch.shape[2:]),
+        more,
     )
 
 

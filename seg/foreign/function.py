@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from densedist.common.distill.faster import Part
 from densedist.seg.dense import DenseModel
 
 TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
@@ -28,6 +29,10 @@ class FunctionModel(DenseModel):
     @property
     def divisor(self) -> int:
         return self._stride
+
+    @property
+    def parts(self) -> list[Part]:
+        return [(self, "model")]
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.model(batch)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.classes import ClassMap
+from densedist.common.distill.faster import Part
 from densedist.common.distill.several import mean_logits
 from densedist.seg.dense import DenseModel
 from densedist.seg.places import Grid, resize_at
@@ -35,6 +36,10 @@ class Around(DenseModel):
     @property
     def divisor(self) -> int:
         return self.inner.divisor
+
+    @property
+    def parts(self) -> list[Part]:
+        return self.inner.parts
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -109,6 +114,10 @@ class Mean(DenseModel):
     @property
     def divisor(self) -> int:
         return lcm(*(member.divisor for member in self._each()))
+
+    @property
+    def parts(self) -> list[Part]:
+        return [part for member in self._each() for part in member.parts]
 
     @property
     def identity(self) -> tuple[str, ...]:

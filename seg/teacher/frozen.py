@@ -1,6 +1,7 @@
 """The frozen segmentation teacher: its output for the student's batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,19 @@ from densedist.seg.places import Grid, resize_at
 from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
 
 Maps = dict[str, Tensor]
+
+
+# Of the student's maps (N, C, h, w) by name, and height and width of its batch: the teacher's maps at the student's
+# places, and for those maps of which not all places count which do, bool (N, h, w).
+Look = Callable[[Mapping[str, Tensor], Sequence[int]], tuple[Maps, Maps]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a teacher gives for a batch: how its maps, which are there when they are called for, lie on its images."""
+
+    grid: Grid
+    maps: Callable[[], Maps]
 
 
 class SegTeacher(Teacher[DenseModel]):
@@ -35,12 +49,14 @@ class SegTeacher(Teacher[DenseModel]):
         super().__init__(model, flip_channels, precision)
         self.classes, self.kept_mass = classes, kept_mass
 
-    def for_batch(
-        self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
-    ) -> tuple[Maps, Maps]:
-        """output() for training samples, and for those maps of which not all places count which do, bool (N, h, w)."""
-        maps = self._output([sample["image"] for sample in samples], student, size, (*student, *self._mass_of(student)))
-        return self._counting(maps, {})
+    def look(self, samples: Sequence[Mapping[str, Any]]) -> Look:
+        """At training samples, before the student does; what is seen is told when the student's maps are there."""
+        seen = self._see([sample["image"] for sample in samples])
+
+        def told(student: Mapping[str, Tensor], size: Sequence[int]) -> tuple[Maps, Maps]:
+            return self._counting(self._placed(seen, student, size, (*student, *self._mass_of(student))), {})
+
+        return told
 
     def output(self, images: Sequence[Tensor], student: Mapping[str, Tensor], size: Sequence[int]) -> Maps:
         """The teacher's output for those parts of it that the student has, at the student's places in the images.
@@ -50,15 +66,20 @@ class SegTeacher(Teacher[DenseModel]):
             student: maps (N, C, h, w) by name, as of seg.dense.DenseModel.
             size: height and width of the student's batch of these images; the teacher may pad its own otherwise.
         """
-        return self._output(images, student, size, tuple(student))
+        return self._placed(self._see(images), student, size, tuple(student))
 
-    def _output(
-        self, images: Sequence[Tensor], student: Mapping[str, Tensor], size: Sequence[int], wanted: Sequence[str]
-    ) -> Maps:
+    def _see(self, images: Sequence[Tensor]) -> Seen:
         batch = self.model.preprocess(self.own_order(images)).to(self.precision)
-        with self.alone():
-            output = self.model(batch)
-        grid = Grid(batch.shape[2:], self.model.align_corners)
+
+        def run() -> Maps:
+            with self.alone():
+                return self.model(batch)
+
+        return Seen(Grid(batch.shape[2:], self.model.align_corners), self.begin(run))
+
+    def _placed(self, seen: Seen, student: Mapping[str, Tensor], size: Sequence[int], wanted: Sequence[str]) -> Maps:
+        """The maps that are wanted, at the student's places."""
+        output, grid = seen.maps(), seen.grid
         return {
             name: resize_at(output[name], _like(student, name).shape[2:], grid, size)
             for name in wanted

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from densedist.common.config import check_values, load
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
+from densedist.common.distill.faster import compile_parts, own_stream
 from densedist.common.distill.several import one_by_one, same_kept
 from densedist.common.distill.teacher import precision
 from densedist.common.errors import UserError
@@ -48,7 +49,10 @@ def load_teacher(student_cfg: CfgNode, kind: type[SegTeacher] = SegTeacher) -> S
     if len(found) > 1:
         network, flip = Mean([one.network for one in found], [one.flipped for one in found]), False
     kept_mass = student_cfg.DISTILL.TEACHER.KEPT_MASS if any(one.classes for one in found) else 0.0
-    return kind(network, flip, _precision(student_cfg, network), classes, kept_mass)
+    teacher = kind(network, flip, _precision(student_cfg, network), classes, kept_mass)
+    compile_parts(student_cfg, teacher.model.parts)
+    teacher.stream = own_stream(student_cfg)
+    return teacher
 
 
 def _precision(student_cfg: CfgNode, network: DenseModel) -> torch.dtype:

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distill.adapters import Generator
 from densedist.common.losses import BoxLoss, CrossHeadLoss, MaskLoss, MGDLoss, ProposalLoss
+from densedist.common.losses.giou import giou_distance
 from helpers import reference
+from helpers.waits import waits
 
 
 def boxes(rows=9, seed=0, dtype=torch.float64):
@@ -41,6 +44,25 @@ def test_boxes_by_generalized_iou(dtype):
     wanted = reference.box(student, teacher)
     for columns in (4, 5):
         assert float(BoxLoss()(student[:, :columns], teacher)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_generalized_iou_is_torchvisions_and_never_waits():
+    pair = [side[:, :4].requires_grad_() for side in boxes(rows=50)]
+    wanted = generalized_box_iou_loss(*pair)
+    slopes = torch.autograd.grad(wanted.square().sum(), pair)
+    with waits() as seen:
+        found = giou_distance(*pair)
+        ours = torch.autograd.grad(found.square().sum(), pair)
+    assert seen == []
+    torch.testing.assert_close([found, *ours], [wanted, *slopes], rtol=1e-12, atol=1e-12)
+
+
+def test_boxes_without_an_area_have_a_distance():
+    points = torch.tensor([[3.0, 4.0, 3.0, 4.0]], requires_grad=True)
+    distance = giou_distance(points, points.detach())
+    distance.sum().backward()
+    assert distance.isfinite().all()
+    assert points.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])

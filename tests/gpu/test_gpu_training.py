@@ -93,3 +93,14 @@ def test_one_wait_in_a_step_of_segmentation(precision, teachers, monkeypatch):
         for trainer.iter in (1, 2):  # compiles, and finds its memory
             trainer.run_step()
         assert len(waits_of(trainer.run_step)) == 1
+
+
+@pytest.mark.parametrize("task", ["seg", "det"])
+def test_a_teacher_on_a_stream_of_its_own(task, teachers, tmp_path):
+    """teaches the same: as near as two runs without it are."""
+    one, two = (train(tmp_path / name, task, teachers)[0]["model"] for name in ("one", "two"))
+    beside = train(tmp_path / "beside", task, teachers, "DISTILL.TEACHER.STREAM", "True")[0]["model"]
+    for name, wanted in one.items():
+        apart = float((wanted.double() - two[name].double()).abs().max())
+        scale = float(wanted.double().abs().max())
+        assert float((wanted.double() - beside[name].double()).abs().max()) <= 10 * apart + 1e-4 * scale, name

@@ -72,7 +72,7 @@ def test_student_and_teacher_are_at_the_same_pixels(place_reader, scale, crop):
     teacher = CachedTeacher(build_network(config(STUDENT)).eval())
     student = torch.zeros(4, 2, crop[0] // 8, crop[1] // 8)
     samples = [place_reader([scale], crop, seed) for seed in range(4)]
-    maps, seen = teacher.for_batch(samples, {"cls_logits": student}, crop)
+    maps, seen = teacher.look(samples)({"cls_logits": student}, crop)
     rows, columns = (
         torch.linspace(0, length - 1, count) for length, count in zip(crop, student.shape[2:], strict=True)
     )
@@ -91,7 +91,7 @@ def test_student_and_teacher_are_at_the_same_pixels(place_reader, scale, crop):
 def test_padding_is_not_seen(place_reader):
     sample = place_reader([0.5], (200, 256), 1)
     teacher = CachedTeacher(build_network(config(STUDENT)).eval())
-    _, seen = teacher.for_batch([sample], {"cls_logits": torch.zeros(1, 2, 25, 32)}, (200, 256))
+    _, seen = teacher.look([sample])({"cls_logits": torch.zeros(1, 2, 25, 32)}, (200, 256))
     part = seen["cls_logits"][0].float().mean()
     assert 0.12 < part < 0.155  # 75x105 of 200x256, less its border
 
@@ -129,7 +129,7 @@ def test_a_teacher_of_other_classes_teaches_as_live(tmp_path):
         fill_cache(cfg, trainee)
         batch = next(iter(training_batches(cfg)(RunPosition(0))))
         places = {"cls_logits": torch.zeros(len(batch), 11, 16, 16)}
-        seen.append(trainee.distillation.teacher.for_batch(batch, places, (128, 128)))
+        seen.append(trainee.distillation.teacher.look(batch)(places, (128, 128)))
     (cached, counts), (live, counts_live) = seen
     assert cached.keys() == live.keys() == {"cls_logits"}
     torch.testing.assert_close(cached["cls_logits"], live["cls_logits"], rtol=2e-3, atol=1e-2)

@@ -306,7 +306,7 @@ def test_classes_of_another_teacher(tmp_path):
     wanted = probabilities[:, :11].clone()
     wanted[:, 4] += probabilities[:, 12]  # the first is the background
     mass = wanted.sum(1)
-    maps, seen = teacher.for_batch([{"image": image} for image in IMAGES], places, (64, 64))
+    maps, seen = teacher.look([{"image": image} for image in IMAGES])(places, (64, 64))
     assert set(maps) == {"cls_logits"}
     torch.testing.assert_close(maps["cls_logits"].double().softmax(1), wanted / mass[:, None], rtol=1e-4, atol=1e-6)
     assert torch.equal(seen["cls_logits"], mass >= 0.93)
