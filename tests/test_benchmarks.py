@@ -1,5 +1,6 @@
 """The benchmarks that need both tasks run, and count what they say. How fast anything is, is asserted nowhere."""
 
+import copy
 import json
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,18 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from densedist.common.benchmark import losses, step
+from densedist.common.benchmark import loops, losses, step
 from densedist.common.benchmark.measure import report
+from densedist.common.engine.solver import make_optimizer
+from densedist.common.engine.trainer import build_trainer
+from densedist.det.benchmark import loop as det_loop
 from densedist.det.benchmark import teacher
 from densedist.det.config import without_distillation
 from densedist.seg.benchmark import data, eval
+from densedist.seg.benchmark import loop as seg_loop
+from densedist.seg.models import build_segmenter
+from densedist.seg.network import load_network
+from helpers import scenes
 from helpers.calling import densedist
 from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
@@ -50,6 +58,38 @@ def test_step_and_its_parts(tmp_path):
     assert set(step.table([step.measure(case, torch.device("cpu"))])[0]) >= {"ratio", "+ BOX"}
 
 
+def test_a_published_step_learns_what_ours_does(tmp_path):
+    aux = "MODEL.AUX_HEAD.ENABLED", "True"
+    teacher_keys = scenes.save_teacher(tmp_path, *aux, file=scenes.STUDENT)
+    keys = "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.1", "SOLVER.BASE_LR_END", "0.0", "MODEL.CLASS_WEIGHTS", "[]"
+    cfg = scenes.config(scenes.STUDENT, *teacher_keys, *aux, *keys)
+    teacher = load_network(scenes.config(teacher_keys[1]), teacher_keys[3], "WEIGHTS")
+    torch.manual_seed(0)
+    ours = build_segmenter(cfg).train()
+    for module in ours.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+            module.p = 0.0  # else each draws its own
+    before, theirs = copy.deepcopy(ours.network.state_dict()), copy.deepcopy(ours.network)
+    samples = scenes.batch()
+    images, labels = [sample["image"] for sample in samples], torch.stack([sample["sem_seg"] for sample in samples])
+    published = seg_loop.published_step(theirs, teacher, make_optimizer(cfg, theirs), images, labels)
+    loops.trainer_step(build_trainer(cfg, ours, make_optimizer(cfg, ours)), samples)()
+    published()
+    after = theirs.state_dict()
+    moved = {name: x - before[name] for name, x in ours.network.state_dict().items() if x.is_floating_point()}
+    still = [name for name, x in moved.items() if name.endswith("weight") and not x.any()]
+    assert all(".bn1." in name for name in still)  # before a norm that starts at 0
+    torch.testing.assert_close({name: after[name] - before[name] for name in moved}, moved, rtol=1e-3, atol=2e-5)
+
+
+def test_both_loops(tmp_path, monkeypatch):
+    monkeypatch.setattr(det_loop, "config", lambda _, device, *keys: config(STUDENT, *keys))
+    device = torch.device("cpu")
+    loops.main([det_loop.case(device, (64, 96))], device, tmp_path / "f.json")
+    (result,) = figures(tmp_path / "f.json").values()
+    assert result["seconds"].keys() == result["memory"].keys() == {"ours", "theirs"}
+
+
 def test_teacher_beside_full_inference(tmp_path, monkeypatch):
     """On the small teacher of the digits."""
     monkeypatch.setattr(teacher, "config", lambda _, device: config(TEACHER))
@@ -69,13 +109,14 @@ def test_all_parts_one_below_the_other(tmp_path, monkeypatch, capsys):
 
         return main
 
-    for module in (losses, step, teacher, data, eval):
+    for module in (losses, step, loops, teacher, data, eval):
         monkeypatch.setattr(module, "main", measured(module.__name__.rpartition(".")[2]))
     for task in ("det", "seg"):
-        monkeypatch.setattr(f"densedist.{task}.benchmark.step.case", lambda device, size: None)
+        for part in ("step", "loop"):
+            monkeypatch.setattr(f"densedist.{task}.benchmark.{part}.case", lambda device, size: None)
     densedist("benchmark", "all", "--json", tmp_path / "f.json")
     printed = capsys.readouterr().out
-    names = ["losses", "teacher", "step", "data", "eval"]
+    names = ["losses", "teacher", "step", "loops", "data", "eval"]
     assert [line.partition("'")[0] for line in printed.splitlines() if "'s table; CPU" in line] == names
     seen = json.loads((tmp_path / "f.json").read_text())
     assert {name: part["results"] for name, part in seen.items()} == {name: [{"name": name}] for name in names}

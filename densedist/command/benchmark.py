@@ -7,11 +7,11 @@ from pathlib import Path
 
 from densedist.command.arguments import Parser
 
-PARTS = ("losses", "teacher", "step", "data", "eval")
+PARTS = ("losses", "teacher", "step", "loops", "data", "eval")
 
 
 def add_benchmark(parser: Parser) -> None:
-    """this project's own speed: densedist benchmark all|losses|teacher|step|data|eval"""
+    """this project's own speed: densedist benchmark all|losses|teacher|step|loops|data|eval"""
     parser.add_argument("what", choices=["all", *PARTS])
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the images; not for losses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
@@ -46,6 +46,14 @@ def _measure(what: str, size: tuple[int, int] | None, file: Path | None) -> None
 
         device = best_device()
         step.main([det_case(device, size), seg_case(device, size)], device, file)
+    elif what == "loops":
+        from densedist.common.benchmark import loops
+        from densedist.common.benchmark.measure import best_device
+        from densedist.det.benchmark.loop import case as det_loop
+        from densedist.seg.benchmark.loop import case as seg_loop
+
+        device = best_device()
+        loops.main([seg_loop(device, size), det_loop(device, size)], device, file)
     elif what == "teacher":
         from densedist.det.benchmark import teacher
 
