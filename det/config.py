@@ -51,6 +51,8 @@ DET: Mapping[str, Key] = {
     "MODEL.TIMM.PRETRAINED": Key(False),
     "MODEL.TIMM.NORM": one_of("BN", "SyncBN", "FrozenBN"),
     "MODEL.TIMM.ARGS": Key(CfgNode(new_allowed=True)),
+    # How data sets of one's own are scored: by COCO's rules, or by Pascal VOC's of a year (det/voc_rules.py).
+    "TEST.RULES": one_of("own", "voc2007", "voc2012"),
     "TEST.AUG.ENABLED": _off(False, "test-time augmentation"),
     "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),
     "TEST.EXPECTED_RESULTS": _off([], "a check of results"),

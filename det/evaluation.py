@@ -1,4 +1,4 @@
-"""Scores on the data sets of DATASETS.TEST, each by its own rules."""
+"""Scores on the data sets of DATASETS.TEST, each by its own rules, or by those that TEST.RULES says."""
 
 import logging
 import math
@@ -16,14 +16,16 @@ from torch import nn
 from densedist.common.errors import UserError
 from densedist.common.task import Results
 from densedist.det.data.registering import ground_truth
-from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator
+from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator
+from densedist.det.voc_rules import VocEvaluator, VocRules
 
 logger = logging.getLogger(__name__)
+OWN = "own"
 RULES = ("coco", "lvis", "pascal_voc", "cityscapes_instance")  # Detectron2's words for those of a data set
 
 
 def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results:
-    """AP in percent, over all and for each class, on every data set of DATASETS.TEST, by its own rules.
+    """AP in percent, over all and for each class, on every data set of DATASETS.TEST, by its rules.
 
     {"bbox": {"AP": …, "AP50": …, "AP-<class>": …}, "segm": … with a mask head}; by data set if there are several.
     Empty on all processes but the main one.
@@ -51,6 +53,8 @@ def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> Dataset
     # Each has a folder of its own, as all write files of the same names.
     output = f"{cfg.OUTPUT_DIR}/inference" + (f"/{name}" if len(cfg.DATASETS.TEST) > 1 else "")
     rules = _rules(name)
+    if cfg.TEST.RULES != OWN and (coco := ground_truth(name)) is not None:
+        return VocRules(name, coco, int(cfg.TEST.RULES.removeprefix("voc")), images)
     if rules == "pascal_voc":
         return VocEvaluator(name)
     if rules == "cityscapes_instance":
@@ -80,6 +84,11 @@ def check_rules(cfg: CfgNode) -> None:
         rules, source = _rules(name), f"DATASETS.TEST: data set {name}"
         if name in names[:number]:
             raise UserError(f"{source} is named twice: name it once")
+        if cfg.TEST.RULES != OWN and (ground_truth(name) is None or cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON):
+            raise UserError(
+                f"TEST.RULES is {cfg.TEST.RULES}, which is for boxes of data sets of one's own, not for {name} or "
+                f"masks: set it to {OWN}"
+            )
         if rules not in RULES:
             raise UserError(f"{source} is scored by the rules {rules}, and here are only those of {', '.join(RULES)}")
         if rules == "cityscapes_instance" and not cfg.MODEL.MASK_ON:

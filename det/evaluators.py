@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,8 @@ from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     COCOEvaluator,
     LVISEvaluator,
-    PascalVOCDetectionEvaluator,
 )
 from detectron2.evaluation.lvis_evaluation import _evaluate_predictions_on_lvis
-from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -163,23 +160,6 @@ class LvisEvaluator(LVISEvaluator):
         mask = encode(np.zeros((image["height"], image["width"]), np.uint8, order="F"))
         where = {"image_id": image["id"], "category_id": self._lvis_api.get_cat_ids()[0]}
         return where | {"bbox": [0.0, 0.0, 0.0, 0.0], "segmentation": mask, "score": 0.0}
-
-
-class VocEvaluator(PascalVOCDetectionEvaluator):
-    """Detectron2's, on annotations that are read anew; a class without objects counts 0, whatever is found of it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        parse_rec.cache_clear()
-        images = Path(self._image_set_path).read_text().splitlines()
-        objects = (a for image in images for a in parse_rec(self._anno_file_template.format(image.strip())))
-        there = {a["name"] for a in objects if not a["difficult"]}
-        self._absent = [number for number, kind in enumerate(self._class_names) if kind not in there]
-
-    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
-        super().process(inputs, outputs)
-        for number in self._absent:  # whose recall would be 0 / 0, and the mean over all classes as well
-            self._predictions.pop(number, None)
 
 
 class CityscapesEvaluator(CityscapesInstanceEvaluator):
