@@ -37,7 +37,7 @@ DET: Mapping[str, Key] = {
     # classes) as in the DIST authors' code.
     "DISTILL.DENSE_ROWS": one_of("anchors", "locations"),
     # Data sets of one's own (det/data/registering.py), lists of these:
-    "DATASETS.COCO_FORMAT": Key([]),  # [name, JSON file, image folder]
+    "DATASETS.COCO_FORMAT": Key([]),  # [name, JSON file, image folder], or lists of files and of folders
     "DATASETS.YOLO_FORMAT": Key([]),  # [name, data.yaml, split]
     "DATASETS.VOC_FORMAT": Key([]),  # [name, folder, split]
     # Their names, by number. Empty: those of the data sets; the config.yaml of a run has them.

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -13,7 +14,7 @@ from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det.data import folder, voc, yolo
+from densedist.det.data import folder, joined, voc, yolo
 from densedist.det.data.coco import Coco, Entry, read_coco
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
@@ -28,8 +29,8 @@ BUILT_IN = frozenset(
 
 # Keys of DATASETS that name data sets of one's own, [name, where, which] each: what an entry is, and the COCO JSON file
 # and the image folder that it stands for.
-FORMS: Mapping[str, tuple[str, Callable[[str, str], tuple[str, str]]]] = {
-    "COCO_FORMAT": ("[name, JSON file, image folder]", lambda json_file, image_root: (json_file, image_root)),
+FORMS: Mapping[str, tuple[str, Callable[..., tuple[str, str]]]] = {
+    "COCO_FORMAT": ("[name, JSON file, image folder], of several files with lists of them", joined.as_coco),
     "YOLO_FORMAT": ("[name, data.yaml, split]", yolo.as_coco),
     "VOC_FORMAT": ("[name, folder, split]", voc.as_coco),
 }
@@ -103,15 +104,16 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
     used = {_whole(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
     named: dict[str, str] = {}
     for key, (what, files_of) in FORMS.items():
+        may_be_lists = (False, *[key == "COCO_FORMAT"] * 2)
         for entry in cfg.DATASETS[key]:
-            if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
+            if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(map(_is_named, entry, may_be_lists))):
                 raise UserError(f"DATASETS.{key}: {entry} is not {what}")
-            name, origin = entry[0], (key, *entry[1:])
+            name, origin = entry[0], (key, *(where if isinstance(where, str) else tuple(where) for where in entry[1:]))
             taken = name in DatasetCatalog and not _is_from(name, origin)
             if taken or named.setdefault(name, str(origin)) != str(origin):
                 raise UserError(f"DATASETS.{key}: {name} is the name of another data set")
-            # Those of a side that is not looked at may be gone.
-            if name in used or key == "COCO_FORMAT":
+            # Those of a side that is not looked at may be gone; one file is not read here.
+            if name in used or (key == "COCO_FORMAT" and all(isinstance(where, str) for where in entry)):
                 with suppress(UserError) if may_be_gone else nullcontext():
                     _register_anew(name, *files_of(*entry[1:]))
                     MetadataCatalog.get(name).origin = origin
@@ -121,7 +123,14 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
     _register_parts(cfg)
 
 
-def _is_from(name: str, origin: tuple[str, ...]) -> bool:
+def _is_named(where: Any, may_be_list: bool) -> bool:
+    """Whether it is text, or a list of text."""
+    return isinstance(where, str) or (
+        may_be_list and isinstance(where, (list, tuple)) and all(isinstance(x, str) for x in where)
+    )
+
+
+def _is_from(name: str, origin: tuple) -> bool:
     """Whether a registered data set is what an entry of FORMS says; one in COCO form may be the work of a script."""
     meta = MetadataCatalog.get(name)
     given = ("COCO_FORMAT", meta.get("json_file"), meta.get("image_root"))

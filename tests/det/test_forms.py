@@ -15,7 +15,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 
 from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
-from densedist.det.data import folder, voc, yolo
+from densedist.det.data import folder, joined, voc, yolo
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import register_own
 from densedist.det.models import load_trained
@@ -237,6 +237,48 @@ def test_a_run_on_them(tmp_path):
     assert load_trained(locate(str(tmp_path / "run"))).classes == tuple(CLASSES)
     with pytest.raises(SystemExit):
         densedist("eval", "det", "--weights", tmp_path / "run", "OUTPUT_DIR", tmp_path / "eval")
+
+
+def write_coco(path, names, **objects):
+    """A file in which each image has boxes (class, x, y, w, h); ids start at 5."""
+    images = [{"id": n, "file_name": name, "height": 48, "width": 64} for n, name in enumerate(objects, 5)]
+    annotations = [
+        {"id": 100 * image["id"] + n, "image_id": image["id"], "category_id": names.index(kind) + 3, "bbox": box}
+        for image in images
+        for n, (kind, *box) in enumerate(objects[image["file_name"]])
+    ]
+    categories = [{"id": n, "name": name} for n, name in enumerate(names, 3)]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return str(path)
+
+
+def test_several_coco_files_are_one_data_set(tmp_path):
+    one = write_coco(tmp_path / "1.json", ["cat", "dog"], a=[("cat", 1, 2, 3, 4)], b=[])
+    two = write_coco(tmp_path / "2.json", ["dog", "cat"], b=[("dog", 5, 6, 7, 8)], c=[("cat", 9, 8, 7, 6)])
+    entry = ["joined", [one, two], str(tmp_path)]
+    cfg = config(STUDENT, "DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TRAIN", "('joined',)")
+    for _ in range(2):  # again
+        register_own(cfg)
+        seen = {
+            os.path.relpath(d["file_name"], tmp_path): [(a["category_id"], a["bbox"]) for a in d["annotations"]]
+            for d in DatasetCatalog.get("joined")
+        }
+        assert seen == {"a": [(0, [1, 2, 3, 4])], "b": [(1, [5, 6, 7, 8])], "c": [(0, [9, 8, 7, 6])]}
+    assert MetadataCatalog.get("joined").thing_classes == ["cat", "dog"]
+    apart = joined.as_coco([one, two], [str(tmp_path / "x"), str(tmp_path / "y")])[0]
+    assert [Path(i["file_name"]).parent.name for i in read_coco(apart).images] == ["x", "x", "y", "y"]
+
+
+def test_coco_files_that_cannot_be_joined(tmp_path):
+    one, two = (write_coco(tmp_path / f"{n}.json", names) for n, names in enumerate((["cat"], ["cat", "dog"])))
+    with pytest.raises(UserError, match=r"1\.json and .*0\.json have different categories, first dog: an object that"):
+        joined.as_coco([one, two], "images")
+    with pytest.raises(UserError, match=r"COCO_FORMAT: 2 JSON files, but 1 folders: want one for each, or one for all"):
+        joined.as_coco([one, two], ["images"])
+    with pytest.raises(
+        UserError, match=r"COCO_FORMAT: \['a', \[3\], 'b'\] is not \[name, JSON file, image folder\], of"
+    ):
+        register_own(config(STUDENT, "DATASETS.COCO_FORMAT", "[['a', [3], 'b']]"))
 
 
 def test_a_data_set_that_a_script_has_registered_is_the_same(tmp_path):
