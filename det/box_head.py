@@ -1,15 +1,17 @@
 """The box head inside Detectron2's RoI heads: standard, cascade and C4."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, ROIHeads, StandardROIHeads
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 
+from densedist.common.distill.taps import UNLABELED
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 
@@ -109,6 +111,29 @@ def of_class(values: Tensor, classes: Tensor) -> Tensor:
     if values.shape[1] == 4:
         return values
     return values.unflatten(1, (-1, 4))[torch.arange(len(values), device=values.device), classes]
+
+
+def classes_of(roi_heads: ROIHeads, stage: int, boxes: list[Boxes], labels: Sequence[Instances | None]) -> Tensor:
+    """The classes that a head's own matcher gives boxes (one Boxes per image, R in all): (R,), int64.
+
+    K, of the background, where no object is; UNLABELED in images without labels, and where the matcher ignores a box.
+
+    Args:
+        stage: of a cascade, each of which has its own matcher; else 0.
+        labels: gt_boxes and gt_classes for each image, None = it has no labels.
+    """
+    cascade = isinstance(roi_heads, CascadeROIHeads)
+    matcher = roi_heads.proposal_matchers[stage] if cascade else roi_heads.proposal_matcher
+    found = []
+    for of_image, objects in zip(boxes, labels, strict=True):
+        classes = torch.full((len(of_image),), UNLABELED, device=of_image.device)
+        if objects is not None:
+            matched, kind = matcher(pairwise_iou(objects.gt_boxes.to(of_image.device), of_image))
+            gt_classes = objects.gt_classes.to(of_image.device)
+            known = gt_classes[matched] if len(gt_classes) else classes
+            classes = known.masked_fill(kind == 0, roi_heads.num_classes).masked_fill(kind == -1, UNLABELED)
+        found.append(classes)
+    return torch.cat(found)
 
 
 def refine(

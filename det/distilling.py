@@ -119,12 +119,16 @@ class Distilling(nn.Module, ABC):
 
     def _distill(self, batch: Batch, seen: Sequence[Any]) -> dict[str, Tensor]:
         assert self.distillation is not None
+        distiller = self.distillation.distiller
         ours: dict[str, Sequence[Tensor]] = {}
         theirs: dict[str, Sequence[Tensor]] = {}
+        targets: dict[str, Sequence[Tensor]] = {}
         for (group, needed), what in zip(self.watched, seen, strict=True):
             for side, taps in zip((ours, theirs), group.taps(needed, self, what, batch), strict=True):
                 side.update(taps)
-        return self.distillation.distiller(ours, theirs)
+            if labeled := needed & distiller.targets:
+                targets.update(group.targets(labeled, self, what, batch))
+        return distiller(ours, theirs, targets=targets)
 
     def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
         """What the student and what the teacher can give."""

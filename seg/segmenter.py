@@ -16,7 +16,7 @@ from densedist.seg.dense import DenseModel
 from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
 from densedist.seg.places import nearest, resize
-from densedist.seg.taps import CLASS_LOGITS, taps
+from densedist.seg.taps import CLASS_LOGITS, taps, targets
 from densedist.seg.teacher import SegTeacher
 
 
@@ -76,7 +76,8 @@ class Segmenter(nn.Module):
         teacher, seen = look(student, batch.shape[2:])
         small = nearest(labels, student["features"].shape[2:])
         ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
-        return beside(losses, distiller(ours, theirs, self._valid(batched_inputs, labels, ours, seen)))
+        valid, labeled = self._valid(batched_inputs, labels, ours, seen), targets(distiller.targets, ours, labels)
+        return beside(losses, distiller(ours, theirs, valid, labeled))
 
     def _valid(
         self, batched_inputs: list[dict], labels: Tensor, ours: Taps, seen: Mapping[str, Tensor]

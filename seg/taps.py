@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
-from densedist.common.distill.taps import TapSpec, per_cell, per_class, per_image
+from densedist.common.distill.taps import UNLABELED, TapSpec, per_cell, per_class, per_image
 from densedist.seg.dense import DenseModel
+from densedist.seg.labels import IGNORE
+from densedist.seg.places import nearest
 
 # The taps with a row for each pixel, and of which of a network's outputs each is.
 CLASS_LOGITS = {"cls_logits": "cls_logits", "logit_maps": "cls_logits", "aux_logits": "aux_logits"}
@@ -17,14 +19,14 @@ def tap_specs(network: DenseModel, classes: int, aux_weight: float) -> dict[str,
     Args:
         aux_weight: of the auxiliary head's losses.
     """
-    logits = TapSpec("maps", (classes,), "softmax")
+    logits = TapSpec("maps", (classes,), "softmax", targets="classes")
     specs = {"cls_logits": logits, "logit_maps": logits}
     if network.feature_channels is not None:
         channels = (network.feature_channels,)
         specs["features"] = TapSpec("maps", channels)
         specs |= dict.fromkeys(("images", "cells", "classes"), TapSpec("samples", channels))
     if network.gives_aux:
-        specs["aux_logits"] = TapSpec("maps", (classes,), "softmax", "cls_logits", aux_weight)
+        specs["aux_logits"] = TapSpec("maps", (classes,), "softmax", "cls_logits", aux_weight, "classes")
     return specs
 
 
@@ -48,3 +50,14 @@ def taps(needed: Collection[str], output: Mapping[str, Tensor], labels: Tensor) 
         "classes": lambda: per_class(output["features"], labels),
     }
     return {name: [tap()] for name, tap in make.items() if name in needed}
+
+
+def targets(needed: Collection[str], taps: Mapping[str, Sequence[Tensor]], labels: Tensor) -> dict[str, list[Tensor]]:
+    """What labels say of those taps that are needed: (N, h, w), int64, UNLABELED where a pixel does not count.
+
+    Args:
+        taps: of class logits (N, K, h, w).
+        labels: trainIds (N, H, W) of the batch.
+    """
+    classes = labels.masked_fill(labels == IGNORE, UNLABELED)
+    return {name: [nearest(classes, x.shape[2:]) for x in taps[name]] for name in needed}

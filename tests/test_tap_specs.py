@@ -15,7 +15,7 @@ from densedist.common.errors import UserError
 from densedist.seg.labels import Classes
 from densedist.seg.models import build_segmenter
 from densedist.seg.places import nearest
-from densedist.seg.taps import tap_specs, taps
+from densedist.seg.taps import tap_specs, taps, targets
 from helpers import scenes, tiny
 
 RETINANET = (tiny.DIGITS / "retinanet_r10_quarter.yaml", tiny.DIGITS / "retinanet_r10t.yaml")
@@ -42,17 +42,17 @@ PAIRS = {
 class Keep(nn.Module):
     """Asks for taps and keeps them."""
 
-    def __init__(self, taps):
+    def __init__(self, taps, targets):
         super().__init__()
-        self.taps = taps
+        self.taps, self.targets = taps, targets
 
-    def forward(self, *seen):
-        self.seen = seen
+    def forward(self, student, teacher, targets):
+        self.seen = student, teacher, targets
         return {}
 
 
 def detection(student, teacher, keys, folder, labeled):
-    """Config, specs and taps of both sides for a batch, whose labels may be missing."""
+    """Config, specs, taps of both sides and targets for a batch, whose labels may be missing."""
     cfg = tiny.config(student, *keys, *tiny.save_teacher(folder, file=teacher))
     model = build_model(cfg).train()
     inputs = tiny.batch() if labeled else [{"image": x["image"]} for x in tiny.batch()]
@@ -64,7 +64,7 @@ def detection(student, teacher, keys, folder, labeled):
     both = specs[0].keys() & specs[1].keys()
     watched = [(group, both & group.specs(model, teacher)[0].keys()) for group in model.tap_groups(teacher)]
     model.watched = [(group, taps) for group, taps in watched if taps]
-    kept = model.distillation.distiller = Keep(both)
+    kept = model.distillation.distiller = Keep(both, {name for name in both if specs[0][name].targets})
     with EventStorage():
         model(inputs)
     return cfg, specs, kept.seen, None
@@ -87,7 +87,8 @@ def segmentation(student, teacher, keys, folder, labeled):
     valid = {
         name: [torch.rand(x[0].shape[:1] + x[0].shape[2:]) < 0.7] for name, x in both[0].items() if "logit" in name
     }
-    return cfg, specs, both, valid
+    known = targets({name for name in both[0] if specs[0][name].targets}, both[0], labels)
+    return cfg, specs, (*both, known), valid
 
 
 def built(cfg, specs):
@@ -104,7 +105,7 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
     side, student, teacher, keys = PAIRS[name]
     torch.manual_seed(0)
     make = detection if side == "det" else segmentation
-    cfg, specs, (ours, theirs), valid = make(student, teacher, keys, tmp_path / "teacher", labeled)
+    cfg, specs, (ours, theirs, known), valid = make(student, teacher, keys, tmp_path / "teacher", labeled)
     for tensors, declared in ((ours, specs[0]), (theirs, specs[1])):
         assert set(tensors) == set(specs[0]) & set(specs[1])
         for tap, spec in ((tap, declared[tap]) for tap in tensors):
@@ -123,14 +124,16 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
                 refused.add((loss, tap))
                 continue
             for masks in (None, valid):
-                total = sum(distiller(ours, theirs, masks).values())
+                total = sum(distiller(ours, theirs, masks, known).values())
                 assert total.isfinite(), (loss, tap)
                 assert total.requires_grad, (loss, tap)
                 total.backward(retain_graph=True)
             trained.add((loss, tap))
     alike = "from" not in name
     logits = {("DIST", "cls_logits"), ("KD", "cls_logits")} if alike else set()
-    assert logits | {("MIMIC", "features"), ("RKD", "images"), ("MGD", "features")} <= trained
+    assert logits | {("MIMIC", "features"), ("RKD", "images"), ("MGD", "features"), ("CIRKD", "features")} <= trained
+    assert (("FGD", "features") in trained) == (side == "det")
+    assert (("DKD", "cls_logits") in trained) == (alike and "RetinaNet" not in name)
     assert (("BOX", "boxes") in trained) == (("BOX", "deltas") in trained) == (alike and side == "det")
     assert (("BOX", "refined_boxes") in trained) == (("RPN", "proposals") in trained) == (alike and "R-CNN" in name)
     assert (("CROSSKD", "crossed_1") in trained) == (alike and name.startswith("RetinaNet"))

@@ -109,7 +109,7 @@ COMMON: Mapping[str, Key] = {
     "DISTILL.TEACHER.COMPILE": Key(False),
     # On a GPU the teacher runs on a stream of its own, beside the student's forward pass.
     "DISTILL.TEACHER.STREAM": Key(False),
-    "DISTILL.SYNC": Key(False),  # DIST, KD, RKD, PKD and losses on boxes and masks over the batch of all processes
+    "DISTILL.SYNC": Key(False),  # relations and means over the batch of all processes
     # A factor on all losses of distillation: a linear rise from 0, then constant ("none"), or down to 0.
     "DISTILL.WARMUP_ITERS": at_least(0, default=0, words="0 (none) or more"),
     "DISTILL.DECAY": one_of("none", "linear", "cosine"),

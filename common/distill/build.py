@@ -12,6 +12,9 @@ from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.taps import TapSpec, TapSpecs
 from densedist.common.errors import UserError
 
+# Targets, for messages.
+FROM_LABELS = {"classes": "the classes of labels", "objects": "the boxes of labels"}
+
 
 def is_on(distill: CfgNode) -> bool:
     """Whether the DISTILL node names a teacher and switches a loss on."""
@@ -44,9 +47,9 @@ def build_distiller(
         if keys.WEIGHT <= 0:
             continue
         chosen = spec.tap if isinstance(spec.tap, str) else spec.tap(keys)
-        _check(f"DISTILL.{name}", spec, chosen, student, teacher, (lacking or {}).get(chosen, ""))
-        if 1 in student[chosen].channels and (why := spec.one_column(keys, student[chosen])):
-            raise UserError(f"DISTILL.{name}: {chosen} has one column: {why}")
+        _check(f"DISTILL.{name}", spec, keys, chosen, student, teacher, (lacking or {}).get(chosen, ""))
+        if spec.targets == "classes" and not cfg.DATASETS.TRAIN:
+            raise UserError(f"DISTILL.{name} needs labels, and DATASETS.TRAIN is empty: take another loss")
         if logits_only and not spec.logits:  # nor would it leave out what the teacher has not seen
             raise UserError(
                 f"DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.{name} compares {chosen} as "
@@ -60,12 +63,15 @@ def build_distiller(
                 factor * keys.WEIGHT,
                 spec.make(keys, student[tap], cfg.DISTILL.SYNC),
                 spec,
+                f"{spec.described(keys)} {tap}".strip(),
                 None if classes is None or student[tap].activation is None else _kept(classes, student[tap]),
             )
             terms.append(term)
             if _adapts(spec, student[tap], teacher[tap]):
                 pairs = zip(student[tap].channels, teacher[tap].channels, strict=True)
                 adapters[term.name] = nn.ModuleList(spec.adapter(keys, student[tap].kind, *pair) for pair in pairs)
+            if spec.learned:
+                adapters[term.learned] = nn.ModuleList(spec.learned(keys, count) for count in teacher[tap].channels)
     return Distiller(terms, adapters, LossWeightSchedule.of(cfg))
 
 
@@ -91,13 +97,19 @@ def _with_auxiliary(spec: LossSpec, chosen: str, student: TapSpecs, teacher: Tap
             yield name, tap.factor
 
 
-def _check(key: str, spec: LossSpec, tap: str, student: TapSpecs, teacher: TapSpecs, why: str) -> None:
+def _check(
+    key: str, spec: LossSpec, keys: CfgNode, tap: str, student: TapSpecs, teacher: TapSpecs, lacking: str
+) -> None:
     both = sorted(name for name in student if name in teacher)
     fitting = [name for name in both if _accepts(spec, student[name]) and _accepts(spec, teacher[name])]
     want = f"want one of {', '.join(fitting)}" if fitting else f"no tap of this pair will do: set {key}.WEIGHT to 0"
     if tap not in both:
-        raise UserError(f"{key} needs {tap}, which this pair does not have{why and f' ({why})'}: {want}")
+        raise UserError(f"{key} needs {tap}, which this pair does not have{lacking and f' ({lacking})'}: {want}")
+    if why := spec.unfit(keys, student[tap]):
+        raise UserError(f"{key}: {tap} {why}")
     if tap not in fitting:
+        if student[tap].kind in spec.kinds and spec.targets and student[tap].targets != spec.targets:
+            raise UserError(f"{key} needs {FROM_LABELS[spec.targets]} for {tap}, which this pair does not have: {want}")
         given = f"class logits as {student[tap].kind}" if student[tap].activation else student[tap].kind
         wanted = " or ".join(spec.kinds) + (" of class logits" if spec.logits else "")
         raise UserError(f"{key} compares {wanted}, but {tap} of this pair is {given}: {want}")
@@ -119,4 +131,5 @@ def _check(key: str, spec: LossSpec, tap: str, student: TapSpecs, teacher: TapSp
 
 
 def _accepts(spec: LossSpec, tap: TapSpec) -> bool:
-    return tap.kind in spec.kinds and (tap.activation is not None or not spec.logits)
+    known = not spec.targets or spec.targets == tap.targets
+    return tap.kind in spec.kinds and (tap.activation is not None or not spec.logits) and known

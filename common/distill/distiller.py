@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densedist.common.distill.registry import LossSpec
 from densedist.common.distill.schedule import LossWeightSchedule
-from densedist.common.distill.taps import Taps
+from densedist.common.distill.spec import LossSpec
+from densedist.common.distill.taps import UNLABELED, Taps
 from densedist.common.errors import UserError
 
 
@@ -18,6 +18,7 @@ class Term:
     """weight · loss(student tap, teacher tap), summed over the tensors of the tap.
 
     Args:
+        compared: the tap in words, for the plan.
         columns: of the tap's tensors, those that are compared; None = all.
     """
 
@@ -26,10 +27,16 @@ class Term:
     weight: float
     loss: nn.Module
     spec: LossSpec
+    compared: str = ""
     columns: tuple[int, ...] | None = None
 
+    @property
+    def learned(self) -> str:
+        """Where its learned parts are among the adapters, if it has any."""
+        return f"{self.name}_learned"
+
     def __str__(self) -> str:
-        return f"{self.weight}·{self.name}({self.tap})"
+        return f"{self.weight}·{self.name}({self.compared or self.tap})"
 
 
 def beside(own: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -41,6 +48,17 @@ def beside(own: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) -> dict[s
     if both := sorted(own.keys() & distilled.keys()):
         raise UserError(f"{both[0]} is a loss of the model's own, too: give the one in LOSSES another title")
     return {**own, **distilled}
+
+
+def among(columns: Sequence[int], target: Tensor) -> Tensor:
+    """Targets by all columns as targets by some of them, UNLABELED where the column is none of these.
+
+    Args:
+        target: int64, of any shape, each one of the columns of class logits or UNLABELED.
+    """
+    numbers = target.new_full((max(columns) + 2,), UNLABELED)
+    numbers[list(columns)] = torch.arange(len(columns), device=target.device)
+    return numbers[target.clamp(max=max(columns) + 1)]  # UNLABELED, -1, is the last of them
 
 
 class TrainingOnly(nn.ModuleDict):
@@ -69,7 +87,8 @@ class Distiller(nn.Module):
 
     Args:
         terms: the losses.
-        adapters: for terms by name one module per tensor of the tap, which the student's passes through.
+        adapters: for terms by name one module per tensor of the tap, which the student's passes through; and by
+            Term.learned those parts of losses that have parameters.
         schedule: a factor on all losses in the course of the run.
     """
 
@@ -89,29 +108,43 @@ class Distiller(nn.Module):
         """The names of the taps that the losses need."""
         return {term.tap for term in self.terms}
 
-    def forward(self, student: Taps, teacher: Taps, valid: Taps | None = None) -> dict[str, Tensor]:
+    @property
+    def targets(self) -> set[str]:
+        """The names of the taps of which the losses need what labels say, too."""
+        return {term.tap for term in self.terms if term.spec.targets}
+
+    def forward(
+        self, student: Taps, teacher: Taps, valid: Taps | None = None, targets: Taps | None = None
+    ) -> dict[str, Tensor]:
         """The losses by name, e.g. {"loss_dist": 0-dim tensor}.
 
         Args:
             student, teacher: the taps of both sides, those of self.taps at least.
             valid: for taps of class logits by name the rows that count (see the losses); of others all do.
+            targets: what labels say, for those of self.targets (see TapSpec).
         """
         factor = self.schedule.now()
-        return {f"loss_{t.name}": factor * t.weight * self._sum(t, student, teacher, valid or {}) for t in self.terms}
+        more = valid or {}, targets or {}
+        return {f"loss_{t.name}": factor * t.weight * self._sum(t, student, teacher, *more) for t in self.terms}
 
-    def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps) -> Tensor:
+    def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps, targets: Taps) -> Tensor:
         ours, theirs = student[term.tap], teacher[term.tap]
         masks = valid.get(term.tap) if term.spec.logits else None
+        labels = targets[term.tap] if term.spec.targets else None
         if term.columns is not None:
             ours, theirs = ([x[:, list(term.columns)] for x in side] for side in (ours, theirs))
+            labels = labels and [among(term.columns, x) for x in labels]
         if term.name in self.adapters:
             adapters = list(self.adapters[term.name].children())
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
         losses = []
         for number, (s, t) in enumerate(zip(ours, theirs, strict=True)):
             mask = () if masks is None else (masks[number],)
+            label = {} if labels is None else {"target": labels[number]}
             # A batch may sample no RoI at all; every process must still take part in the same losses.
-            losses.append(term.loss(s, t, *mask) if s.numel() else term.spec.empty(term.loss, s, t))
+            losses.append(term.loss(s, t, *mask, **label) if s.numel() else term.spec.empty(term.loss, s, t))
+            if term.learned in self.adapters:
+                losses.append(self.adapters[term.learned][number](s, t))
         return torch.stack(losses).sum()
 
     def __str__(self) -> str:

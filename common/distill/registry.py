@@ -3,23 +3,24 @@
 A loss of one's own is one more entry, made by a file that a config names under IMPORTS: see docs/new_loss.md.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from detectron2.config import CfgNode
-from torch import Tensor, nn
 
 from densedist.common.config.keys import Key, above, at_least, one_of
-from densedist.common.distill.adapters import Generator, linear
-from densedist.common.distill.taps import Kind, TapSpec
+from densedist.common.distill.adapters import Generator
+from densedist.common.distill.global_relation import GlobalRelationLoss
+from densedist.common.distill.spec import LossSpec, one_row_that_does_not_count, one_row_without_a_label, own
+from densedist.common.distill.taps import TapSpec
 from densedist.common.losses import (
     AttentiveMimicLoss,
     BoxLoss,
+    CIRKDLoss,
     CrossHeadLoss,
     CWDLoss,
     DISTLoss,
+    DKDLoss,
+    FGDLoss,
     KDLoss,
     MaskLoss,
     MGDLoss,
@@ -31,73 +32,41 @@ from densedist.common.losses import (
 from densedist.common.losses.box import DISTANCES
 from densedist.common.losses.mask import KINDS
 
-# Of a loss, the student's tensor and the teacher's, of which the student's has no element: the loss of the batch,
-# with a gradient, and with the same collectives as on the other processes.
-Empty = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-def zero(_: nn.Module, student: Tensor, __: Tensor) -> Tensor:
-    """A loss that looks at this process alone."""
-    return student.sum()
-
-
-def one_row_that_does_not_count(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    """A loss on rows (0, C) or RoIs (0, C, H, W) with a mask: with sync it is that of the others' rows."""
-    ours, theirs = (torch.cat([x, x.new_zeros(1, *x.shape[1:])]) for x in (student, teacher))
-    return loss(ours, theirs, student.new_zeros(1, dtype=torch.bool))
-
-
-def own(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    """A loss that takes no sample where it gathers those of others."""
-    return loss(student, teacher) if loss.sync else zero(loss, student, teacher)
-
-
-@dataclass(frozen=True)
-class LossSpec:
-    """A loss that a config can switch on by DISTILL.<NAME>.WEIGHT above 0.
-
-    Args:
-        make: the loss, of its own keys, what the tap is, and DISTILL.SYNC. It is called with the student's tensor
-            and the teacher's, once for each tensor of the tap, and gives a 0-dim loss.
-        tap: what it compares, or the choice of it by its keys.
-        keys: DISTILL.<NAME>.* beside WEIGHT, with defaults, and with the values that they may have.
-        weight: the default of WEIGHT.
-        kinds: the taps that it accepts (see TapSpec).
-        logits: it accepts class logits alone, and takes a third argument `valid`: the rows that count, or None.
-        adapt: when the student's tensors pass through adapters to the teacher's channels. "never": the channels may
-            differ (relations) or cannot (class logits).
-        adapter: the adapter of one tensor, of its own keys, the kind of the tap, and the channels of both sides.
-        auxiliary: whether it also goes to auxiliary heads.
-        empty: what it gives where a process has no row or sample.
-        title: what its loss is called in the log, after "loss_"; "" = its name in lowercase.
-        one_column: why it teaches nothing of a tensor with one column, and what to do; "" = it does.
-    """
-
-    make: Callable[[CfgNode, TapSpec, bool], nn.Module]
-    tap: str | Callable[[CfgNode], str]
-    keys: Mapping[str, Key | Any] = field(default_factory=dict)
-    weight: float = 0.0
-    kinds: tuple[Kind, ...] = ("maps",)
-    logits: bool = False
-    adapt: Literal["where channels differ", "always", "never"] = "where channels differ"
-    adapter: Callable[[CfgNode, Kind, int, int], nn.Module] = lambda _, *given: linear(*given)
-    auxiliary: bool = True
-    empty: Empty = zero
-    title: str = ""
-    one_column: Callable[[CfgNode, TapSpec], str] = lambda *_: ""
+__all__ = ["LOSSES", "LossSpec", "loss_keys"]
 
 
 def _softmax_of_one(_: CfgNode, tap: TapSpec) -> str:
-    return "its softmax is 1 whatever the logits are; name the background as a class, too" * (
-        tap.activation == "softmax"
+    one = "has one column: its softmax is 1 whatever the logits are; name the background as a class, too"
+    return one if tap.activation == "softmax" and 1 in tap.channels else ""
+
+
+def _standardized(keys: CfgNode, tap: TapSpec) -> str:
+    if not keys.STANDARDIZE:
+        return ""
+    if tap.activation == "sigmoid":
+        return "goes through sigmoids, of which a row is no distribution over classes: set STANDARDIZE to False"
+    return (
+        "has two columns: standardized they are 1 and -1, whatever they were; set STANDARDIZE to False"
+        if 2 in tap.channels
+        else ""
     )
 
 
-def _relations_of_one(keys: CfgNode, tap: TapSpec) -> str:
-    if why := _softmax_of_one(keys, tap):
+def _kd(keys: CfgNode, tap: TapSpec) -> str:
+    return _softmax_of_one(keys, tap) or _standardized(keys, tap)
+
+
+def _dist(keys: CfgNode, tap: TapSpec) -> str:
+    if why := _kd(keys, tap):
         return why
-    one = "a row of one has no relations; set DISTILL.DIST.BETA to 0, or DISTILL.DENSE_ROWS to locations"
-    return one if keys.BETA > 0 else ""
+    one = "has one column: a row of one has no relations"
+    remedy = "set DISTILL.DIST.BETA to 0, or DISTILL.DENSE_ROWS to locations"
+    return f"{one}; {remedy}" if keys.BETA > 0 and 1 in tap.channels else ""
+
+
+def _dkd(keys: CfgNode, tap: TapSpec) -> str:
+    sigmoid = "goes through sigmoids, and DKD splits a softmax into a target and other classes: take KD or DIST"
+    return sigmoid if tap.activation == "sigmoid" else _softmax_of_one(keys, tap)
 
 
 TAU = "a temperature above 0"
@@ -113,17 +82,29 @@ CLASS_LOGITS: dict[str, Any] = {
 # In the order of the plan.
 LOSSES: dict[str, LossSpec] = {
     "DIST": LossSpec(
-        lambda keys, tap, sync: DISTLoss(keys.BETA, keys.GAMMA, keys.TAU, tap.activation or "softmax", sync=sync),
-        keys={"BETA": at_least(0.0, 1.0), "GAMMA": at_least(0.0, 1.0), "TAU": above(0, 1.0, TAU)},
+        lambda keys, tap, sync: DISTLoss(
+            keys.BETA, keys.GAMMA, keys.TAU, tap.activation or "softmax", sync=sync, standardize=keys.STANDARDIZE
+        ),
+        keys={"BETA": at_least(0.0, 1.0), "GAMMA": at_least(0.0, 1.0), "TAU": above(0, 1.0, TAU), "STANDARDIZE": False},
         weight=1.0,
-        one_column=_relations_of_one,
+        unfit=_dist,
+        described=lambda keys: "standardized" * keys.STANDARDIZE,
         **CLASS_LOGITS,
     ),
     "KD": LossSpec(
-        lambda keys, tap, sync: KDLoss(keys.TAU, tap.activation or "softmax", sync=sync),
-        keys={"TAU": above(0, 1.0, TAU)},
-        one_column=_softmax_of_one,
+        lambda keys, tap, sync: KDLoss(keys.TAU, tap.activation or "softmax", sync, keys.STANDARDIZE),
+        keys={"TAU": above(0, 1.0, TAU), "STANDARDIZE": False},
+        unfit=_kd,
+        described=lambda keys: "standardized" * keys.STANDARDIZE,
         **CLASS_LOGITS,
+    ),
+    # ALPHA, BETA: of the target and of the other classes; the authors' for detectors
+    "DKD": LossSpec(
+        lambda keys, _, sync: DKDLoss(keys.ALPHA, keys.BETA, keys.TAU, sync),
+        keys={"ALPHA": at_least(0.0, 1.0), "BETA": at_least(0.0, 0.25), "TAU": above(0, 1.0, TAU)},
+        targets="classes",
+        unfit=_dkd,
+        **CLASS_LOGITS | {"empty": one_row_without_a_label},
     ),
     # The authors of DIST + mimic adapt always.
     "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always"),
@@ -136,6 +117,13 @@ LOSSES: dict[str, LossSpec] = {
         adapt="never",
         empty=own,
     ),
+    # PLACES: at most that many of an image, each the mean of a square
+    "CIRKD": LossSpec(
+        lambda keys, _, sync: CIRKDLoss(keys.TAU, keys.PLACES, sync),
+        "features",
+        {"TAU": above(0, 0.1, TAU), "PLACES": at_least(1, 512)},
+        adapt="never",
+    ),
     # TAP: features, or class logits as maps
     "CWD": LossSpec(
         lambda keys, *_: CWDLoss(keys.TAU),
@@ -145,6 +133,20 @@ LOSSES: dict[str, LossSpec] = {
     ),
     "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features"),
     "ATTENTION": LossSpec(lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": above(0, 0.5, TAU)}),
+    # Of the objects, of the background, of the attention, of the global relation: the authors' for one-stage detectors
+    "FGD": LossSpec(
+        lambda keys, *_: FGDLoss(keys.ALPHA, keys.BETA, keys.GAMMA, keys.TAU),
+        "features",
+        {
+            "ALPHA": at_least(0.0, 1e-3),
+            "BETA": at_least(0.0, 5e-4),
+            "GAMMA": at_least(0.0, 5e-4),
+            "LAMBDA": at_least(0.0, 5e-6),
+            "TAU": above(0, 0.5, TAU),
+        },
+        targets="objects",
+        learned=lambda keys, channels: GlobalRelationLoss(channels, keys.LAMBDA),
+    ),
     # The masked share of the paper: 0.65 for one-stage detectors, 0.45 for two-stage ones.
     "MGD": LossSpec(
         lambda *_: MGDLoss(),

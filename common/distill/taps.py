@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from densedist.common.losses.checks import Activation, widen
 
 Kind = Literal["rows", "maps", "samples", "boxes", "proposals", "crossed", "masks"]
+# What labels say of a tap, for losses that ask.
+Targets = Literal["", "classes", "objects"]
+UNLABELED = -1  # a target where the labels say nothing
 # By name; a tap has one tensor per level, stage or call.
 Taps = Mapping[str, Sequence[Tensor]]
 
@@ -31,6 +34,9 @@ class TapSpec:
         auxiliary_to: the tap of which this one is the same at an auxiliary head; losses on that one go to this one
             too, where both sides have it.
         factor: on the weights of losses that come here through auxiliary_to.
+        targets: what labels say of it. "classes": for each row or place the column of its class, int64, (R,) or
+            (N, H, W); "objects": for each place one over the number of places of the smallest object that has it, 0 in
+            the background, (N, H, W); both UNLABELED where labels say nothing. "" = nothing.
     """
 
     kind: Kind
@@ -38,6 +44,7 @@ class TapSpec:
     activation: Activation | None = None
     auxiliary_to: str = ""
     factor: float = 1.0
+    targets: Targets = ""
 
 
 # By name; what a model can give.

@@ -2,9 +2,12 @@
 
 from densedist.common.losses.attention import AttentiveMimicLoss
 from densedist.common.losses.box import BoxLoss, ProposalLoss
+from densedist.common.losses.cirkd import CIRKDLoss
 from densedist.common.losses.cross_head import CrossHeadLoss
 from densedist.common.losses.cwd import CWDLoss
 from densedist.common.losses.dist import DISTLoss
+from densedist.common.losses.dkd import DKDLoss
+from densedist.common.losses.fgd import FGDLoss
 from densedist.common.losses.kd import KDLoss
 from densedist.common.losses.mask import MaskLoss
 from densedist.common.losses.mgd import MGDLoss
@@ -15,9 +18,12 @@ from densedist.common.losses.rkd import RKDLoss
 __all__ = [
     "AttentiveMimicLoss",
     "BoxLoss",
+    "CIRKDLoss",
     "CWDLoss",
     "CrossHeadLoss",
     "DISTLoss",
+    "DKDLoss",
+    "FGDLoss",
     "KDLoss",
     "MGDLoss",
     "MaskLoss",

@@ -10,10 +10,8 @@ class AttentiveMimicLoss(nn.Module):
     """Squared error weighted by the teacher's attention to places and channels, Yang et al. (FGD), CVPR 2022.
 
     The attention of eqs. 2 to 5: with |F| averaged over channels (places), the softmax over the H·W places (C
-    channels) at temperature tau, times their number, so that the weights average 1. Chosen as the strongest of
-    the simple feature losses: most of FGD's gain over plain mimic comes from this weighting, and unlike masked
-    generation (MGD) it needs no network of its own and stays a function of two tensors. Left out of FGD: the
-    split into foreground and background, which needs boxes, the attention loss, and the global relations.
+    channels) at temperature tau, times their number, so that the weights average 1. It is the part of FGD that
+    needs no labels and no network of its own, so that segmentation has it, too; FGDLoss has the rest.
 
     Args:
         tau: temperature, above 0; the paper's is 0.5.
@@ -43,8 +41,21 @@ class AttentiveMimicLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        energy = teacher.abs().flatten(2)
-        places = torch.softmax(energy.mean(1) / self.tau, 1).view(teacher.shape[0], 1, *teacher.shape[2:])
-        channels = torch.softmax(energy.mean(2) / self.tau, 1)[:, :, None, None]
-        weight = places * channels * (energy.shape[1] * energy.shape[2])
+        places, channels = attention(teacher, self.tau)
+        weight = places * channels * (teacher.shape[1] * teacher[0, 0].numel())
         return (weight * (student - teacher).square()).mean()
+
+
+def attention(features: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """How much each place of a map counts, and how much each channel: the softmax of FGD, not yet times their number.
+
+    Args:
+        features: (N, C, H, W), float32 or float64.
+
+    Returns:
+        (N, 1, H, W) and (N, C, 1, 1), either with the sum 1 for each image.
+    """
+    energy = features.abs().flatten(2)
+    places = torch.softmax(energy.mean(1) / tau, 1).view(len(features), 1, *features.shape[2:])
+    channels = torch.softmax(energy.mean(2) / tau, 1)[:, :, None, None]
+    return places, channels

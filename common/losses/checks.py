@@ -30,6 +30,12 @@ def check_columns(student: Tensor, activation: Activation) -> None:
         raise ValueError(f"student: got one column, {tuple(student.shape)}, want two or more for a softmax")
 
 
+def check_standardized(standardize: bool, activation: Activation) -> None:
+    """Raises ValueError for z-scores of sigmoids, of which a row is no distribution."""
+    if standardize and activation == "sigmoid":
+        raise ValueError("standardize: got sigmoids, want a softmax over the classes")
+
+
 def prepare_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both logits checked and in float32 at least, the teacher's detached, and the weight of each row.
 
@@ -84,6 +90,17 @@ def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None
         rows = _rows_shape(student)
         if valid.shape != rows:
             raise ValueError(f"valid: got shape {tuple(valid.shape)}, want {tuple(rows)}")
+
+
+def check_target(target: Tensor, logits: Tensor) -> None:
+    """
+    Raises:
+        ValueError: targets of another dtype than int64, or not one for each row of the logits.
+    """
+    if target.dtype != torch.int64:
+        raise ValueError(f"target: got dtype {target.dtype}, want torch.int64")
+    if target.shape != (rows := _rows_shape(logits)):
+        raise ValueError(f"target: got shape {tuple(target.shape)}, want {tuple(rows)}")
 
 
 def check_feature(name: str, feature: Tensor, dims: int | None) -> None:

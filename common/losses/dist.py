@@ -2,9 +2,18 @@
 
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import Activation, check_activation, check_columns, check_logits, check_positive
+from densedist.common.losses.checks import (
+    Activation,
+    check_activation,
+    check_columns,
+    check_logits,
+    check_positive,
+    check_standardized,
+    prepare_logits,
+)
 from densedist.common.losses.dist_closed_form import dist
 from densedist.common.losses.dist_terms import Relation
+from densedist.common.losses.standardize import standardize
 
 
 class DISTLoss(nn.Module):
@@ -22,9 +31,11 @@ class DISTLoss(nn.Module):
         eps: added to the product of the norms, above 0.
         sync: take both relations over the rows of all processes, so that k processes with b images each
             give what one process gives with k·b; needs the same number of calls on every process.
+        standardize: compare the probabilities of the z-scores of each row's logits (Sun et al., CVPR 2024), which are
+            made before the fast passes; for a softmax.
 
     Raises:
-        ValueError: for an unknown activation, or tau or eps not above 0.
+        ValueError: for an unknown activation, tau or eps not above 0, or standardized sigmoids.
     """
 
     def __init__(
@@ -35,16 +46,18 @@ class DISTLoss(nn.Module):
         activation: Activation = "softmax",
         eps: float = 1e-8,
         sync: bool = False,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         check_activation(activation)
         check_positive("tau", tau)
         check_positive("eps", eps)
-        self.relation, self.sync = Relation(beta, gamma, tau, activation, eps), sync
+        check_standardized(standardize, activation)
+        self.relation, self.sync, self.standardize = Relation(beta, gamma, tau, activation, eps), sync, standardize
 
     def extra_repr(self) -> str:
         beta, gamma, tau, activation, _ = self.relation
-        return f"beta={beta}, gamma={gamma}, tau={tau}, activation={activation!r}"
+        return f"beta={beta}, gamma={gamma}, tau={tau}, activation={activation!r}, standardize={self.standardize}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
         """
@@ -63,4 +76,7 @@ class DISTLoss(nn.Module):
         """
         check_logits(student, teacher, valid)
         check_columns(student, self.relation.activation)
+        if self.standardize:
+            student, teacher, _ = prepare_logits(student, teacher, valid)
+            student, teacher = standardize(student), standardize(teacher)
         return dist(student, teacher.detach(), valid, self.relation, self.sync)

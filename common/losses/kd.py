@@ -5,7 +5,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distributed import sum_over_processes
-from densedist.common.losses.checks import Activation, check_activation, check_columns, check_positive, prepare_logits
+from densedist.common.losses.checks import (
+    Activation,
+    check_activation,
+    check_columns,
+    check_positive,
+    check_standardized,
+    prepare_logits,
+)
+from densedist.common.losses.standardize import standardize
 
 
 class KDLoss(nn.Module):
@@ -16,19 +24,23 @@ class KDLoss(nn.Module):
         activation: "softmax": the divergence of two distributions over the classes; "sigmoid": the sum
             over the classes of the divergences of two Bernoulli distributions (one-stage detectors).
         sync: take the mean over the rows of all processes, however many each has.
+        standardize: compare the z-scores of each row's logits (Sun et al., CVPR 2024); for a softmax.
 
     Raises:
-        ValueError: for an unknown activation or a tau not above 0.
+        ValueError: for an unknown activation, a tau not above 0, or standardized sigmoids.
     """
 
-    def __init__(self, tau: float = 1.0, activation: Activation = "softmax", sync: bool = False) -> None:
+    def __init__(
+        self, tau: float = 1.0, activation: Activation = "softmax", sync: bool = False, standardize: bool = False
+    ) -> None:
         super().__init__()
         check_activation(activation)
         check_positive("tau", tau)
-        self.tau, self.activation, self.sync = tau, activation, sync
+        check_standardized(standardize, activation)
+        self.tau, self.activation, self.sync, self.standardize = tau, activation, sync, standardize
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau}, activation={self.activation!r}"
+        return f"tau={self.tau}, activation={self.activation!r}, standardize={self.standardize}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
         """
@@ -47,6 +59,8 @@ class KDLoss(nn.Module):
         """
         student, teacher, weight = prepare_logits(student, teacher, valid)
         check_columns(student, self.activation)
+        if self.standardize:
+            student, teacher = standardize(student), standardize(teacher)
         divergence = self._divergence(student / self.tau, teacher / self.tau)
         total, rows = (divergence * weight).sum(), weight.sum()
         if self.sync:

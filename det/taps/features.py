@@ -11,6 +11,7 @@ from torch import Tensor
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_cell, per_image
 from densedist.common.modules import record
 from densedist.det.taps.group import AVERAGED, Batch, TapGroup
+from densedist.det.taps.objects import object_scales
 from densedist.det.teacher.detector import DetectorTeacher
 
 # Names of the student's maps and of the teacher's that have the same strides, from fine to coarse.
@@ -55,7 +56,7 @@ def feature_specs(backbone: Backbone, levels: Sequence[str]) -> dict[str, TapSpe
     if not channels:
         return {}
     return {
-        "features": TapSpec("maps", channels),
+        "features": TapSpec("maps", channels, targets="objects"),
         "images": TapSpec("samples", channels),
         "cells": TapSpec("samples", channels),
     }
@@ -113,9 +114,21 @@ class Features(TapGroup):
     def taps(
         self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch
     ) -> tuple[Taps, Taps]:
-        backbones = student.backbone, batch.teacher.model.backbone
-        ours, theirs = shared_levels(*backbones)
-        extents = common_extents(*backbones, ours, [sample["image"] for sample in batch.inputs])
+        (ours, theirs), extents = _shared(student, batch)
         student_taps = feature_taps(needed, seen[0], ours, extents)
         with batch.teacher.alone():
             return student_taps, feature_taps(needed, batch.maps, theirs, extents)
+
+    def targets(self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch) -> Taps:
+        """Of features: (N, H, W) for each map."""
+        (levels, _), extents = _shared(student, batch)
+        maps = feature_taps(("features",), seen[0], levels, extents)["features"]
+        strides = [student.backbone.output_shape()[name].stride for name in levels]
+        return {"features": [object_scales(batch.inputs, x, stride) for x, stride in zip(maps, strides, strict=True)]}
+
+
+def _shared(student: Any, batch: Batch) -> tuple[Levels, Sequence[Extent] | None]:
+    """The maps that both sides have, and what both see of them."""
+    backbones = student.backbone, batch.teacher.model.backbone
+    levels = shared_levels(*backbones)
+    return levels, common_extents(*backbones, levels[0], [sample["image"] for sample in batch.inputs])

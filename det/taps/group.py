@@ -70,3 +70,7 @@ class TapGroup(ABC):
         Args:
             seen: of watch(), after the block.
         """
+
+    def targets(self, needed: Collection[str], student: Any, seen: Any, batch: Batch) -> Taps:
+        """What labels say of those taps that are needed, as their specs promise; the arguments as of taps()."""
+        return {}

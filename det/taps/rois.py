@@ -101,6 +101,13 @@ class RoIs(TapGroup):
             ours[name], theirs[name] = _boxes(name, student, seen, batch, given)
         return ours, theirs
 
+    def targets(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> Taps:
+        """Of cls_logits: (R,) for each call, the background's column where no object is."""
+        stages = [stage for stage, calls in enumerate(seen.stages) for _ in calls]
+        heads, labels = student.roi_heads, [sample.get("instances") for sample in batch.inputs]
+        calls = zip(stages, seen.regions, strict=True)
+        return {"cls_logits": [box_head.classes_of(heads, stage, rois, labels) for stage, (rois, _) in calls]}
+
 
 def _boxes(
     name: str, student: Any, seen: Seen, batch: Batch, given: Sequence[Predictions]
@@ -154,9 +161,10 @@ def as_ours(teacher: DetectorTeacher, logits: Tensor) -> Tensor:
 def _specs(model: Any, calls: int, classes: int, columns: int) -> TapSpecs:
     heads = model.roi_heads
     activation = box_head.activation(heads)
+    softmax = activation == "softmax"
     pooled = box_head.pooled_channels(heads, model.backbone)
     return {
-        "cls_logits": TapSpec("rows", (classes + (activation == "softmax"),) * calls, activation),
+        "cls_logits": TapSpec("rows", (classes + softmax,) * calls, activation, targets="classes" if softmax else ""),
         "rois": TapSpec("samples", (pooled,) * calls),
         **dict.fromkeys((*FIRST, *REFINED), TapSpec("boxes", (columns,) * calls)),
     }

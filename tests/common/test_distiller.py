@@ -1,6 +1,7 @@
 """Which losses are built from a config, on which taps, with which adapters, and how strongly they count."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ from densedist.common.distill.registry import LOSSES, LossSpec
 from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.taps import TapSpec
 from densedist.common.errors import UserError
-from densedist.common.losses import CWDLoss, DISTLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
 from densedist.det.config import GRAMMAR
 
 KNOWN = set(LOSSES)
 LOGITS = TapSpec("rows", (4,), "softmax")
+LABELED = replace(LOGITS, targets="classes")
+SOME_LABELS = ["DATASETS.TRAIN", "('digits_train',)"]
 
 
 def specs(*channels):
@@ -47,13 +50,19 @@ def test_any_set_of_losses_together_in_the_order_of_the_plan():
     weights = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "2.0")]
     boxes = {name: TapSpec(name, (5,)) for name in ("boxes", "proposals", "masks")}
     boxes["crossed_3"] = TapSpec("crossed", (5,))
-    distiller = build(*weights, student=STUDENT | boxes, teacher=TEACHER | boxes)
+    labeled = [{**side, **boxes} for side in (STUDENT, TEACHER)]
+    for side in labeled:
+        side["cls_logits"] = LABELED
+        side["features"] = replace(side["features"], targets="objects")
+    distiller = build(*weights, *SOME_LABELS, student=labeled[0], teacher=labeled[1])
     assert str(distiller) == (
-        "task + 2.0·dist(cls_logits) + 2.0·kd(cls_logits) + 2.0·mimic(features) + 2.0·rkd(images) "
-        "+ 2.0·cwd(features) + 2.0·pkd(features) + 2.0·attention(features) + 2.0·mgd(features) + 2.0·box(boxes) "
-        "+ 2.0·rpn(proposals) + 2.0·crosskd(crossed_3) + 2.0·mask_distill(masks)"
+        "task + 2.0·dist(cls_logits) + 2.0·kd(cls_logits) + 2.0·dkd(cls_logits) + 2.0·mimic(features) "
+        "+ 2.0·rkd(images) + 2.0·cirkd(features) + 2.0·cwd(features) + 2.0·pkd(features) + 2.0·attention(features) "
+        "+ 2.0·fgd(features) + 2.0·mgd(features) + 2.0·box(boxes) + 2.0·rpn(proposals) + 2.0·crosskd(crossed_3) "
+        "+ 2.0·mask_distill(masks)"
     )
     assert distiller.taps == {"cls_logits", "features", "images", *boxes}
+    assert distiller.targets == {"cls_logits", "features"}
 
 
 def test_feature_losses_are_summed_over_levels_behind_their_adapters():
@@ -151,7 +160,7 @@ def test_negative_weight(loss):
         config(f"DISTILL.{loss}.WEIGHT", "-1.0")
 
 
-@pytest.mark.parametrize("loss", ["DIST", "KD", "CWD", "ATTENTION"])
+@pytest.mark.parametrize("loss", ["DIST", "KD", "DKD", "CIRKD", "CWD", "ATTENTION", "FGD"])
 def test_temperature_out_of_range(loss):
     with pytest.raises(UserError, match=rf"DISTILL\.{loss}\.TAU is 0\.0: want a temperature above 0"):
         config(f"DISTILL.{loss}.TAU", "0.0")
@@ -231,3 +240,66 @@ def test_a_loss_of_the_models_own_is_not_replaced():
     assert beside(own, {"loss_mask_distill": one}) == {"loss_mask": 1, "loss_mask_distill": 0}
     with pytest.raises(UserError, match="loss_mask is a loss of the model's own, too: give the one in LOSSES another"):
         beside(own, {"loss_mask": one})
+
+
+@pytest.mark.parametrize(
+    ("keys", "tap", "message"),
+    [
+        (
+            ["DISTILL.DKD.WEIGHT", "1.0", *SOME_LABELS],
+            TapSpec("rows", (4,), "sigmoid"),
+            "DISTILL.DKD: cls_logits goes through sigmoids, and DKD splits a softmax into a target and other classes: "
+            "take KD or DIST",
+        ),
+        (
+            ["DISTILL.DKD.WEIGHT", "1.0", *SOME_LABELS],
+            LOGITS,
+            "DISTILL.DKD needs the classes of labels for cls_logits, which this pair does not have: no tap of this "
+            "pair will do: set DISTILL.DKD.WEIGHT to 0",
+        ),
+        (
+            ["DISTILL.DKD.WEIGHT", "1.0"],
+            LABELED,
+            "DISTILL.DKD needs labels, and DATASETS.TRAIN is empty: take another loss",
+        ),
+        *(
+            (
+                [f"DISTILL.{loss}.WEIGHT", "1.0", f"DISTILL.{loss}.STANDARDIZE", "True"],
+                tap,
+                f"DISTILL.{loss}: cls_logits {why}",
+            )
+            for loss in ("DIST", "KD")
+            for tap, why in (
+                (
+                    TapSpec("rows", (4,), "sigmoid"),
+                    "goes through sigmoids, of which a row is no distribution over classes: set STANDARDIZE to False",
+                ),
+                (
+                    TapSpec("rows", (2,), "softmax"),
+                    "has two columns: standardized they are 1 and -1, whatever they were; set STANDARDIZE to False",
+                ),
+            )
+        ),
+    ],
+)
+def test_class_logits_that_a_loss_cannot_teach_by_are_refused(keys, tap, message):
+    side = {"cls_logits": tap}
+    with pytest.raises(UserError) as refused:
+        build(*keys, student=side, teacher=side)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(("key", "wanted"), [("DKD.ALPHA", "0"), ("FGD.LAMBDA", "0"), ("CIRKD.PLACES", "1")])
+def test_numbers_out_of_range(key, wanted):
+    with pytest.raises(UserError, match=rf"DISTILL\.{key} is -1.*: want {wanted} or more"):
+        config(f"DISTILL.{key}", "-1" if key.endswith("PLACES") else "-1.0")
+
+
+def test_the_plan_says_what_is_standardized():
+    keys = [word for loss in ("DIST", "KD") for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
+    distiller = build(*keys, "DISTILL.KD.STANDARDIZE", "True")
+    assert str(distiller) == "task + 1.0·dist(cls_logits) + 1.0·kd(standardized cls_logits)"
+    logits = [torch.randn(6, 4)], [torch.randn(6, 4)]
+    seen = distiller(*({"cls_logits": side} for side in logits))
+    assert torch.equal(seen["loss_kd"], KDLoss(standardize=True)(logits[0][0], logits[1][0]))
+    assert torch.equal(seen["loss_dist"], DISTLoss()(logits[0][0], logits[1][0]))

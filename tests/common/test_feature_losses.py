@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from densedist.common.losses import AttentiveMimicLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.common.losses import AttentiveMimicLoss, CIRKDLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
 from helpers import reference
 
 MAPS = {"mimic": MimicLoss(), "cwd": CWDLoss(), "pkd": PKDLoss(), "attention": AttentiveMimicLoss()}
+MAPS |= {"cirkd": CIRKDLoss()}
 
 
 def pair(shape, other=None, seed=0, dtype=torch.float64):
@@ -150,6 +151,13 @@ def test_half_precision_is_widened(loss):
         (MimicLoss(), (0, 3), (0, 3), r"student: got empty shape \(0, 3\)"),
         (CWDLoss(), (2, 3, 4), (2, 3, 4), r"student: got shape \(2, 3, 4\), want 4 dimensions"),
         (PKDLoss(), (2, 3, 4), (2, 3, 4), r"student: got shape \(2, 3, 4\), want 4 dimensions"),
+        (CIRKDLoss(), (2, 3, 4), (2, 3, 4), r"student: got shape \(2, 3, 4\), want 4 dimensions"),
+        (
+            CIRKDLoss(),
+            (2, 3, 4, 5),
+            (2, 6, 4, 4),
+            r"teacher: got images and places \(2, 4, 4\), want the student's \(2, 4, 5\)",
+        ),
         (RKDLoss(), (4, 3), (5, 3), "teacher: got 5 samples, want the student's 4"),
         (RKDLoss(), (4, 3), (4, 3, 1), r"teacher: got shape \(4, 3, 1\), want 2 dimensions"),
     ],
@@ -165,7 +173,7 @@ def test_integers_are_refused(loss):
         loss(torch.ones(4, 3, dtype=torch.int64), torch.ones(4, 3))
 
 
-@pytest.mark.parametrize("loss", [CWDLoss, AttentiveMimicLoss])
+@pytest.mark.parametrize("loss", [CWDLoss, AttentiveMimicLoss, CIRKDLoss])
 def test_temperature_must_be_positive(loss):
     with pytest.raises(ValueError, match="tau: got 0, want a number above 0"):
         loss(0)
@@ -186,3 +194,30 @@ def test_attention_weighs_places_and_channels_where_the_teacher_is_strong():
 def test_sync_without_a_process_group_is_the_local_loss():
     student, teacher = pair((5, 3))
     assert RKDLoss(sync=True)(student, teacher) == RKDLoss()(student, teacher)
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_cirkd_of_other_channels_and_temperatures(tau):
+    student, teacher = pair((2, 3, 3, 2), (2, 5, 3, 2))
+    wanted = reference.cirkd(student, teacher, tau)
+    assert CIRKDLoss(tau)(student, teacher).item() == pytest.approx(wanted, rel=1e-9)
+
+
+def test_cirkd_does_not_see_rotation_and_scale_of_the_pixels():
+    student, teacher = pair((2, 3, 4, 5))
+    rotation, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    scale = torch.rand(2, 1, 4, 5, dtype=torch.float64) + 0.5
+    moved = scale * torch.einsum("ij,njhw->nihw", rotation, student)
+    assert torch.allclose(CIRKDLoss()(moved, teacher), CIRKDLoss()(student, teacher))
+
+
+def test_cirkd_averages_the_places_of_large_maps():
+    student, teacher = pair((2, 3, 6, 5))
+    small = [torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True) for x in (student, teacher)]
+    wanted = CIRKDLoss()(*small)
+    assert torch.equal(CIRKDLoss(places=9)(student, teacher), wanted)  # of 3 x 3
+    assert torch.equal(CIRKDLoss(places=10)(student, teacher), wanted)
+    assert not torch.allclose(CIRKDLoss(places=30)(student, teacher), wanted)
+    assert CIRKDLoss(places=1)(student, teacher) == 0  # one place resembles the other, and there is no third
+    with pytest.raises(ValueError, match="places: got 0, want a number above 0"):
+        CIRKDLoss(places=0)

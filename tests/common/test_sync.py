@@ -3,11 +3,12 @@
 import torch
 from test_feature_losses import pair as features
 from test_logit_losses import mask, pair
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.distill.distiller import Distiller, Term
 from densedist.common.distill.registry import LOSSES
-from densedist.common.losses import DISTLoss, KDLoss, RKDLoss
+from densedist.common.losses import CIRKDLoss, DISTLoss, KDLoss, RKDLoss
 from helpers.processes import run_processes
 
 
@@ -15,6 +16,8 @@ def compare(rank, count):
     for valid in (None, mask((6, 5, 4))):
         compare_dist(rank, valid)
     compare_rkd(rank)
+    compare_cirkd(rank)
+    compare_cirkd_of_other_sizes(rank)
 
 
 def compare_dist(rank, valid):
@@ -46,6 +49,34 @@ def compare_rkd(rank):
     torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
     for parameter, gradient in zip(layer.parameters(), wanted_gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+
+
+def compare_cirkd(rank):
+    inputs, teacher = features((5, 3, 4, 5), (5, 2, 4, 5))
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 3, 1, dtype=torch.float64)
+    wanted = CIRKDLoss(places=6)(layer(inputs), teacher)
+    wanted_gradients = torch.autograd.grad(wanted, list(layer.parameters()))
+    mine = slice(0, 2) if rank == 0 else slice(2, 5)
+    parallel = DistributedDataParallel(layer)
+    loss = CIRKDLoss(places=6, sync=True)(parallel(inputs[mine]), teacher[mine])
+    loss.backward()
+    torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
+    for parameter, gradient in zip(layer.parameters(), wanted_gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+
+
+def compare_cirkd_of_other_sizes(rank):
+    """Detectors pad the images of each process to a size of their own."""
+    batches = [features(shape, seed=n) for n, shape in enumerate([(2, 3, 4, 5), (1, 3, 6, 2)])]
+    sides = zip(*batches, strict=True)
+    ours, theirs = ([F.normalize(image.flatten(1).T) for batch in side for image in batch] for side in sides)
+    each = [
+        F.kl_div(*(((x[a] @ x[b].T) / 0.1).log_softmax(1) for x in (ours, theirs)), None, None, "batchmean", True)
+        for a in range(3)
+        for b in range(3)
+    ]
+    torch.testing.assert_close(CIRKDLoss(sync=True)(*batches[rank]), sum(each) / 9, rtol=1e-10, atol=0)
 
 
 def compare_with_nothing_on_one(rank, count):

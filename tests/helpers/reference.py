@@ -46,6 +46,32 @@ def kd(student, teacher, valid=None, tau=1.0, activation="softmax"):
     return tau**2 * math.fsum(total) / len(total)
 
 
+def standardized(logits):
+    """Each row's z-scores; the deviation is that of the whole row, not of a sample."""
+    rows = []
+    for row in to_rows(logits):
+        mean = math.fsum(row.tolist()) / len(row)
+        deviation = math.sqrt(math.fsum((z - mean) ** 2 for z in row.tolist()) / len(row))
+        rows.append([(z - mean) / (deviation + 1e-7) for z in row.tolist()])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def dkd(student, teacher, target, alpha=1.0, beta=0.25, tau=1.0):
+    labels = target.flatten().tolist()
+    total, rows = [], 0
+    for s, t, label in zip(to_rows(student), to_rows(teacher), labels, strict=True):
+        if label < 0:
+            continue
+        p, q = probabilities(t, tau, "softmax"), probabilities(s, tau, "softmax")
+        binary = [(p[label], q[label]), (1 - p[label], 1 - q[label])]
+        others = [(a / (1 - p[label]), b / (1 - q[label])) for a, b in zip(p, q, strict=True)]
+        del others[label]
+        for weight, pairs in ((alpha, binary), (beta, others)):
+            total.append(weight * math.fsum(a * math.log(a / b) for a, b in pairs))
+        rows += 1
+    return tau**2 * math.fsum(total) / rows
+
+
 def mimic(student, teacher):
     pairs = list(zip(student.double().flatten().tolist(), teacher.double().flatten().tolist(), strict=True))
     return math.fsum((a - b) ** 2 for a, b in pairs) / len(pairs)
@@ -184,3 +210,68 @@ def cross_head(student, teacher, factor=1.0):
 def mgd(student, teacher):
     each = zip(student.double().flatten().tolist(), teacher.double().flatten().tolist(), strict=True)
     return math.fsum((a - b) ** 2 for a, b in each) / len(student)
+
+
+def cirkd(student, teacher, tau=0.1):
+    sides = [[_pixels(image) for image in x.double()] for x in (student, teacher)]
+    pairs = [(a, b) for a in range(len(student)) for b in range(len(student))]
+    total = []
+    for a, b in pairs:
+        for ours, theirs in zip(sides[0][a], sides[1][a], strict=True):
+            q, p = (
+                probabilities(torch.tensor([_dot(pixel, x) for x in side[b]], dtype=torch.float64), tau, "softmax")
+                for pixel, side in ((ours, sides[0]), (theirs, sides[1]))
+            )
+            divergence = math.fsum(x * math.log(x / y) for x, y in zip(p, q, strict=True))
+            total.append(divergence / len(sides[0][a]))
+    return math.fsum(total) / len(pairs)
+
+
+def _pixels(image):
+    """(C, H, W) as a list of vectors of length 1."""
+    vectors = image.flatten(1).T.tolist()
+    return [[v / _length(vector) for v in vector] for vector in vectors]
+
+
+def _dot(a, b):
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def object_scales(boxes, stride, height, width):
+    """One over the number of places of the smallest box that touches a place, 0 in the background."""
+    scales = [[0.0] * width for _ in range(height)]
+    for box in boxes.tolist():
+        touched = [
+            (y, x)
+            for y in range(height)
+            for x in range(width)
+            if x * stride < box[2] and (x + 1) * stride > box[0] and y * stride < box[3] and (y + 1) * stride > box[1]
+        ]
+        for y, x in touched:
+            scales[y][x] = max(scales[y][x], 1 / len(touched))
+    return torch.tensor(scales)
+
+
+def fgd(student, teacher, target, alpha=1e-3, beta=5e-4, gamma=5e-4, tau=0.5):
+    total = []
+    for s, t, scales in zip(student.double(), teacher.double(), target.double().flatten(1).tolist(), strict=True):
+        (at, of), (their_at, their_of) = _attention(s, tau), _attention(t, tau)
+        background = sum(scale == 0 for scale in scales)
+        s, t = s.flatten(1).tolist(), t.flatten(1).tolist()
+        for place, scale in enumerate(scales):
+            weight = alpha * scale if scale > 0 else beta / background if scale == 0 else 0
+            for c in range(len(s)):
+                total.append(weight * their_at[place] * their_of[c] * (s[c][place] - t[c][place]) ** 2)
+        total += [gamma * abs(a - b) for a, b in [*zip(at, their_at, strict=True), *zip(of, their_of, strict=True)]]
+    return math.fsum(total) / len(student)
+
+
+def _attention(image, tau):
+    """Of places and of channels, either with the mean 1."""
+    values = image.abs().flatten(1).tolist()
+    means = [[math.fsum(column) / len(column) for column in rows] for rows in (list(zip(*values, strict=True)), values)]
+    found = []
+    for each in means:
+        powers = [math.exp(v / tau) for v in each]
+        found.append([len(each) * power / math.fsum(powers) for power in powers])
+    return found

@@ -1,0 +1,65 @@
+"""FGD: the student's features equal the teacher's, objects and background each by its own weight."""
+
+from torch import Tensor, nn
+
+from densedist.common.losses.attention import attention
+from densedist.common.losses.checks import check_not_negative, check_positive, prepare_features
+
+
+class FGDLoss(nn.Module):
+    """The focal part of FGD, Yang et al., CVPR 2022.
+
+    Squared errors, weighted by the teacher's attention to places and channels, are summed over channels and places of
+    objects, each place divided by the number of places of its object (times alpha), and over those of the background,
+    divided by their number (times beta); and the absolute differences of both sides' attention are summed (times
+    gamma). All of it is averaged over the images. The global part, which is learned, is in
+    common/distill/global_relation.py.
+
+    Args:
+        alpha, beta, gamma: weights of objects, background and attention. As they weigh sums, they are small: in the
+            authors' code 1e-3, 5e-4, 5e-4 for RetinaNets, 5e-5, 2.5e-5, 5e-5 for Faster R-CNNs.
+        tau: temperature of the attention, above 0.
+
+    Raises:
+        ValueError: a weight below 0 or a tau not above 0.
+    """
+
+    def __init__(self, alpha: float = 1e-3, beta: float = 5e-4, gamma: float = 5e-4, tau: float = 0.5) -> None:
+        super().__init__()
+        for name, weight in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+            check_not_negative(name, weight)
+        check_positive("tau", tau)
+        self.alpha, self.beta, self.gamma, self.tau = alpha, beta, gamma, tau
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, tau={self.tau}"
+
+    def forward(self, student: Tensor, teacher: Tensor, *, target: Tensor) -> Tensor:
+        """
+        Args:
+            student: (N, C, H, W), any floating dtype; the gradient flows here.
+            teacher: of the same shape.
+            target: (N, H, W), one over the number of places of the smallest object that has a place, 0 in the
+                background; below 0 it is not known, and only the attention counts there.
+
+        Returns:
+            0-dim loss, at least 0, float32 (float64 for float64 input).
+
+        Raises:
+            ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
+        """
+        student, teacher = prepare_features(student, teacher, dims=4)
+        if target.shape != (places := student.shape[:1] + student.shape[2:]):
+            raise ValueError(f"target: got shape {tuple(target.shape)}, want {tuple(places)}")
+        count, channels = student[0, 0].numel(), student.shape[1]
+        # As many as there are, so that the weights average 1.
+        (at, of), (their_at, their_of) = (
+            (count * by_place, channels * by_channel)
+            for by_place, by_channel in (attention(x, self.tau) for x in (student, teacher))
+        )
+        error = (their_at * their_of * (student - teacher).square()).sum(1)
+        background = (target == 0).to(error.dtype)
+        background = background / background.sum((1, 2), keepdim=True).clamp(min=1)
+        weight = self.alpha * target.clamp(min=0).to(error.dtype) + self.beta * background
+        apart = (at - their_at).abs().sum() + (of - their_of).abs().sum()
+        return ((weight * error).sum() + self.gamma * apart) / len(student)
