@@ -19,7 +19,7 @@ from densedist.tasks import task_named
 from helpers import scenes, tiny
 from helpers.processes import run_processes
 
-ALL = ["KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION"]
+ALL = ["KD", "MIMIC", "RKD", "CWD", "PKD", "ATTENTION", "CIRKD"]
 ALL = ["DISTILL.SYNC", "True", *(word for loss in ALL for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]
 # Every RoI and anchor counts, so that nothing depends on chance; the processes have different numbers of RoIs.
 EVERY_ROI = [
@@ -28,11 +28,12 @@ EVERY_ROI = [
 ]
 # Detectron2 divides these by the number of RoIs on each process.
 OF_DETECTRON2 = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc", "loss_mask"}
-BOXES = [word for loss in ("MGD", "BOX") for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
+BOXES = [word for loss in ("MGD", "BOX", "FGD") for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
 BOXES += ["DISTILL.MGD.MASKED", "0.0"]  # which places it hides is chance
 CROSSED = ["DISTILL.CROSSKD.WEIGHT", "1.0", "DISTILL.CROSSKD.POSITION", "1"]
-RCNN = [*BOXES, *(word for loss in ("RPN", "MASK") for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]
-RCNN += ["MODEL.MASK_ON", "True"]
+RCNN = [*BOXES, *(word for loss in ("RPN", "MASK", "DKD") for word in (f"DISTILL.{loss}.WEIGHT", "1.0"))]
+RCNN += ["MODEL.MASK_ON", "True", "DATASETS.TRAIN", "('digits_train',)"]
+CELLS = ["DISTILL.RKD.SAMPLES", "cells", "DISTILL.DKD.WEIGHT", "1.0"]
 
 
 def det_model(file, keys):
@@ -86,7 +87,7 @@ def compare(rank, count, make, file, keys, alone):
     [
         (det_model, tiny.STUDENT, [*EVERY_ROI, *RCNN]),
         (det_model, tiny.DIGITS / "retinanet_r10_quarter.yaml", [*BOXES, *CROSSED]),
-        (seg_model, scenes.STUDENT, ["DISTILL.RKD.SAMPLES", "cells", "DISTILL.IGNORED_PIXELS", "False"]),
+        (seg_model, scenes.STUDENT, [*CELLS, "DISTILL.IGNORED_PIXELS", "False"]),
     ],
     ids=["Faster R-CNN", "RetinaNet", "PSPNet"],
 )

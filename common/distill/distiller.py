@@ -137,14 +137,15 @@ class Distiller(nn.Module):
         if term.name in self.adapters:
             adapters = list(self.adapters[term.name].children())
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
+        learned = list(self.adapters[term.learned].children()) if term.learned in self.adapters else []
         losses = []
         for number, (s, t) in enumerate(zip(ours, theirs, strict=True)):
             mask = () if masks is None else (masks[number],)
             label = {} if labels is None else {"target": labels[number]}
             # A batch may sample no RoI at all; every process must still take part in the same losses.
             losses.append(term.loss(s, t, *mask, **label) if s.numel() else term.spec.empty(term.loss, s, t))
-            if term.learned in self.adapters:
-                losses.append(self.adapters[term.learned][number](s, t))
+            if learned:
+                losses.append(learned[number](s, t))
         return torch.stack(losses).sum()
 
     def __str__(self) -> str:

@@ -19,13 +19,12 @@ class GlobalContext(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = max(channels // 2, 1)
+        last = nn.Conv2d(inner, channels, 1)
         self.attend = nn.Conv2d(channels, 1, 1)
-        self.transform = nn.Sequential(
-            nn.Conv2d(channels, inner, 1), nn.LayerNorm([inner, 1, 1]), nn.ReLU(), nn.Conv2d(inner, channels, 1)
-        )
+        self.transform = nn.Sequential(nn.Conv2d(channels, inner, 1), nn.LayerNorm([inner, 1, 1]), nn.ReLU(), last)
         nn.init.kaiming_normal_(self.attend.weight, nonlinearity="relu")
-        for start in (self.attend.bias, *self.transform[-1].parameters()):
-            nn.init.zeros_(start)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

@@ -45,11 +45,8 @@ def _standardized(keys: CfgNode, tap: TapSpec) -> str:
         return ""
     if tap.activation == "sigmoid":
         return "goes through sigmoids, of which a row is no distribution over classes: set STANDARDIZE to False"
-    return (
-        "has two columns: standardized they are 1 and -1, whatever they were; set STANDARDIZE to False"
-        if 2 in tap.channels
-        else ""
-    )
+    two = "has two columns: standardized they are 1 and -1, whatever they were; set STANDARDIZE to False"
+    return two if 2 in tap.channels else ""
 
 
 def _kd(keys: CfgNode, tap: TapSpec) -> str:

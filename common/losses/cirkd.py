@@ -69,7 +69,7 @@ class CIRKDLoss(nn.Module):
 
     def _embeddings(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, places, C), each of length 1."""
-        side = _side(*features.shape[2:], self.places)
+        side = _side(features.shape[2], features.shape[3], self.places)
         pooled = F.avg_pool2d(features, side, ceil_mode=True) if side > 1 else features
         return F.normalize(pooled.flatten(2).transpose(1, 2), dim=2)
 

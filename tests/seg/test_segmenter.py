@@ -11,13 +11,14 @@ from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.distill.distillation import describe
 from densedist.common.distill.taps import per_cell, per_class, per_image
 from densedist.common.errors import UserError
-from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
+from densedist.common.losses import CIRKDLoss, CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
 from densedist.seg.config import read_config
 from densedist.seg.labels import IGNORE
 from densedist.seg.models import build_segmenter
 from densedist.seg.network import load_network
 from densedist.seg.places import nearest, resize
 from densedist.seg.teacher import load_teacher
+from helpers import reference
 from helpers.scenes import CONFIGS, STUDENT, batch, config, save_teacher
 
 AUX = ["MODEL.AUX_HEAD.ENABLED", "True"]
@@ -280,3 +281,33 @@ def test_feature_and_channel_losses(teacher_keys):
     (adapter,) = model.distillation.distiller.adapters["mimic"]
     assert torch.allclose(losses["loss_mimic"], MimicLoss()(adapter(ours["features"]), theirs["features"]))
     assert torch.allclose(losses["loss_cwd"], 3 * CWDLoss()(ours["cls_logits"], theirs["cls_logits"]))
+
+
+def test_decoupled_by_the_labels_of_both_heads(aux_teacher_keys):
+    """Ignored pixels and images without labels do not count, whatever IGNORED_PIXELS says of the other losses."""
+    keys = [*AUX, "DISTILL.DIST.WEIGHT", "0.0", "DISTILL.DKD.WEIGHT", "2.0", "DISTILL.DKD.BETA", "4.0"]
+    model, samples = build(*aux_teacher_keys, *keys), batch(3)
+    logits, labels = parts(model, samples)
+    labels[2] = IGNORE
+    del samples[2]["sem_seg"]
+    taught = model.distillation.teacher.output([s["image"] for s in samples], logits, (64, 64))
+    losses = model(samples)
+    for name, tap, weight in (("loss_dkd", "cls_logits", 2.0), ("loss_dkd_aux_logits", "aux_logits", 0.8)):
+        target = nearest(labels, logits[tap].shape[2:])
+        target = torch.where(target == IGNORE, -1, target)
+        wanted = weight * reference.dkd(logits[tap], taught[tap], target, beta=4.0)
+        assert losses[name].item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_losses_that_segmentation_cannot_have(teacher_keys):
+    with pytest.raises(UserError, match=r"DISTILL\.FGD needs the boxes of labels for features, which this pair does"):
+        build(*teacher_keys, "DISTILL.FGD.WEIGHT", "1.0")
+
+
+def test_relations_of_pixels_across_the_images(teacher_keys):
+    model, samples = build(*teacher_keys, "DISTILL.CIRKD.WEIGHT", "2.0", "DISTILL.CIRKD.PLACES", "16"), batch()
+    logits, _ = parts(model, samples)
+    taught = model.distillation.teacher.output([s["image"] for s in samples], logits, (64, 64))
+    wanted = 2.0 * CIRKDLoss(places=16)(logits["features"], taught["features"])
+    assert wanted > 0
+    torch.testing.assert_close(model(samples)["loss_cirkd"], wanted)
