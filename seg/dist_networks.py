@@ -18,8 +18,7 @@ class DISTDeepLabV3(smp.DeepLabV3):
 
     Args:
         decoder_dropout: its probability.
-        encoder_name, encoder_depth, encoder_weights, encoder_output_stride, decoder_channels, classes, upsampling,
-            kwargs: as SMP's.
+        kwargs: as SMP's, like all others.
     """
 
     def __init__(

@@ -86,6 +86,12 @@ def test_python(mark, text, folder, monkeypatch):
     exec(compile(text, "page", "exec"), {"__name__": "page", "SHORT": SHORT})
 
 
+@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))])
+def test_a_page_ends_with_what_to_read_next(page):
+    last = page.read_text().strip().split("\n\n")[-1]
+    assert re.match(r"Next: .*\]\(", last, re.DOTALL)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     base = ROOT if page == "README.md" else ROOT / "docs"
