@@ -10,16 +10,16 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from densedist.seg.labels import IGNORE
-
-# Kinds of pixels, with label and color.
-NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR = range(6)
-KINDS = {
-    WRONG: ("wrong", (220, 38, 38)),
-    STUDENT_RIGHT: ("differ: student right", (37, 99, 235)),
-    TEACHER_RIGHT: ("differ: teacher right", (249, 115, 22)),
-    NEITHER: ("differ: both wrong", (147, 51, 234)),
-    UNCLEAR: ("differ", (14, 165, 160)),
-}
+from densedist.seg.palette import (
+    KINDS,
+    NEITHER,
+    NOTHING,
+    STUDENT_RIGHT,
+    TEACHER_RIGHT,
+    UNCLEAR,
+    WRONG,
+    ignored_color,
+)
 
 
 def to_rgb(image: Tensor, channels: str) -> np.ndarray:
@@ -35,10 +35,10 @@ def write(path: Path, image: np.ndarray) -> None:
 
 
 def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """trainIds (H, W) as RGB (H, W, 3) uint8, IGNORE black; colors (K, 3) uint8."""
+    """trainIds (H, W) as RGB (H, W, 3) uint8, IGNORE in ignored_color; colors (K, 3) uint8."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
-    table[IGNORE] = 0
+    table[IGNORE] = ignored_color(colors)
     return table[labels]
 
 
@@ -67,10 +67,9 @@ def differing(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray | None
     return np.where(differ, who, NOTHING)
 
 
-def mark(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Kinds of pixels (H, W) in the colors of KINDS, over an RGB image (H, W, 3) of uint8 that is turned pale gray."""
+def mark(image: np.ndarray, kinds: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Kinds of pixels (H, W) over an RGB image (H, W, 3) of uint8 that is turned pale gray; colors: see kind_colors."""
     gray = image.mean(2, keepdims=True).repeat(3, 2) * 0.45 + 140
-    colors = np.array([color for _, color in KINDS.values()], np.uint8)
     marked = kinds > NOTHING
     gray[marked] = colors[kinds[marked] - 1]
     return gray.round().astype(np.uint8)
@@ -79,17 +78,18 @@ def mark(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
 def legend_entry(label: str, color: Sequence[int]) -> Patch:
     """One entry of a legend; color (r, g, b) in 0 to 255."""
     red, green, blue = (value / 255 for value in color)
-    return Patch(color=(red, green, blue), label=label)
+    return Patch(facecolor=(red, green, blue), edgecolor="gray", linewidth=0.5, label=label)  # white shows, too
 
 
-def class_legend(names: Sequence[str], colors: np.ndarray) -> list[Patch]:
-    """Entries of a legend for K classes; colors (K, 3) uint8."""
-    return [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
+def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False) -> list[Patch]:
+    """Entries of a legend for K classes, and for ignored pixels where there are any; colors (K, 3) uint8."""
+    entries = [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
+    return [*entries, legend_entry("ignored", ignored_color(colors))] if ignored else entries
 
 
-def kind_legend(*kinds: int) -> list[Patch]:
-    """Entries of a legend for kinds of KINDS."""
-    return [legend_entry(*KINDS[kind]) for kind in kinds]
+def kind_legend(kinds: Sequence[int], colors: np.ndarray) -> list[Patch]:
+    """Entries of a legend for kinds of KINDS; colors: see kind_colors."""
+    return [legend_entry(KINDS[kind][0], colors[kind - 1].tolist()) for kind in kinds]
 
 
 def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:

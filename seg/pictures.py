@@ -17,22 +17,10 @@ from densedist.common.task import Trainee
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames
-from densedist.seg.drawing import (
-    NEITHER,
-    STUDENT_RIGHT,
-    TEACHER_RIGHT,
-    UNCLEAR,
-    WRONG,
-    class_legend,
-    colorize,
-    differing,
-    kind_legend,
-    mark,
-    to_rgb,
-    wrong,
-)
+from densedist.seg.drawing import class_legend, colorize, differing, kind_legend, mark, to_rgb, wrong
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import Trained
+from densedist.seg.palette import NEITHER, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, kind_colors
 from densedist.seg.segmenter import Segmenter, predict
 from densedist.seg.teacher import SegTeacher
 
@@ -114,17 +102,17 @@ def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Se
 
 def overview(seen: Sequence[View], classes: Classes, file: Path) -> None:
     """Draw image, truth, teacher, student and errors, as far as they are there, of one or more images in columns."""
-    columns = [[*_segmentations(view, classes), *_differences(view)] for view in seen]
-    draw_overview(columns, _legend(seen[0], classes), "", file)
+    columns = [[*_segmentations(view, classes), *_differences(view, classes)] for view in seen]
+    draw_overview(columns, _legend(seen, classes), "", file)
 
 
 def picture(view: View, classes: Classes, file: Path) -> None:
     """Draw image, truth, teacher and student, and below them where they differ, as far as they are there."""
     lines = [_segmentations(view, classes)]
-    if differences := _differences(view):
+    if differences := _differences(view, classes):
         blank = Panel(np.full_like(view.image, 255), "")
         lines.append([*[blank] * (len(lines[0]) - len(differences)), *differences])
-    draw_side_by_side(lines, _legend(view, classes), "", file)
+    draw_side_by_side(lines, _legend([view], classes), "", file)
 
 
 def _segmentations(view: View, classes: Classes) -> list[Panel]:
@@ -133,25 +121,30 @@ def _segmentations(view: View, classes: Classes) -> list[Panel]:
     return [Panel(view.image, "image"), *drawn]
 
 
-def _differences(view: View) -> list[Panel]:
-    result = []
+def _differences(view: View, classes: Classes) -> list[Panel]:
+    colors, result = kind_colors(classes.colors), []
+
+    def panel(kinds: np.ndarray, name: str, verb: str, of: int) -> Panel:
+        return Panel(mark(view.image, kinds, colors), name, f"{np.count_nonzero(kinds) / max(of, 1):.1%} {verb}")
+
     if view.teacher is not None:
         kinds = differing(view.student, view.teacher, view.truth)
-        result.append(_marked(view, kinds, "teacher/student", "differ", kinds.size))
+        result.append(panel(kinds, "teacher/student", "differ", kinds.size))
     labeled = 0 if view.truth is None else int((view.truth != IGNORE).sum())
     for name, prediction in {"teacher": view.teacher, **view.others, "student": view.student}.items():
         if view.truth is not None and prediction is not None:
-            result.append(_marked(view, wrong(prediction, view.truth), f"{name}'s errors", "wrong", labeled))
+            result.append(panel(wrong(prediction, view.truth), f"{name}'s errors", "wrong", labeled))
     return result
 
 
-def _marked(view: View, kinds: np.ndarray, name: str, verb: str, of: int) -> Panel:
-    return Panel(mark(view.image, kinds), name, f"{np.count_nonzero(kinds) / max(of, 1):.1%} {verb}")
-
-
-def _legend(view: View, classes: Classes) -> list[Patch]:
-    """The classes, and the kinds that there can be; what is UNCLEAR because the label is ignored needs no words."""
-    kinds = [] if view.truth is None else [WRONG]
-    if view.teacher is not None:
-        kinds += [UNCLEAR] if view.truth is None else [STUDENT_RIGHT, TEACHER_RIGHT, NEITHER]
-    return [*class_legend(classes.names, classes.colors), *kind_legend(*kinds)]
+def _legend(seen: Sequence[View], classes: Classes) -> list[Patch]:
+    """The classes, ignored pixels where there are any, and the kinds that there can be."""
+    ignored = any(view.truth is not None and bool((view.truth == IGNORE).any()) for view in seen)
+    labeled, taught = seen[0].truth is not None, seen[0].teacher is not None
+    kinds = [WRONG] if labeled else []
+    if taught and labeled:
+        kinds += [STUDENT_RIGHT, TEACHER_RIGHT, NEITHER]
+    if taught and (ignored or not labeled):
+        kinds.append(UNCLEAR)
+    entries = class_legend(classes.names, classes.colors, ignored)
+    return [*entries, *kind_legend(kinds, kind_colors(classes.colors))]

@@ -31,14 +31,16 @@ def survey(cfg: CfgNode, side: str) -> Survey:
 
 
 def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
-    """Draw images, spread over a side of DATASETS, and their labels over them; what is ignored stays black."""
+    """Draw images, spread over a side of DATASETS, and their labels over them."""
     classes = Classes.of(cfg)
-    read, columns = Reader(classes, cfg.INPUT.FORMAT), []
+    read, columns, ignored = Reader(classes, cfg.INPUT.FORMAT), [], False
     for frame in evenly(SIDES[side](cfg), count):
         sample = read(frame)
         image = to_rgb(sample["image"], cfg.INPUT.FORMAT)
         panels = [Panel(image, frame["name"])]
         if "sem_seg" in sample:
-            panels.append(Panel(overlay(image, sample["sem_seg"].numpy(), classes.colors), "labels"))
+            labels = sample["sem_seg"].numpy()
+            panels.append(Panel(overlay(image, labels, classes.colors), "labels"))
+            ignored = ignored or bool((labels == IGNORE).any())
         columns.append(panels)
-    draw_in_lines(columns, class_legend(classes.names, classes.colors), f"DATASETS.{side}", file)
+    draw_in_lines(columns, class_legend(classes.names, classes.colors, ignored), f"DATASETS.{side}", file)

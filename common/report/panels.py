@@ -78,7 +78,8 @@ def _canvas(
     """Axes that show the panels, each of that height in inches; they become the file when the block ends."""
     shapes = [panel.picture.shape[:2] for panel in lines[0]]
     widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
-    rows = ceil(sum(0.5 + 0.085 * len(str(entry.get_label())) for entry in legend) / sum(widths))  # of the legend
+    columns = _columns(legend, sum(widths))
+    rows = ceil(len(legend) / columns)
     size = sum(widths) + 0.4, (height + 0.3) * len(lines) + 0.5 + 0.25 * rows
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(lines), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
@@ -88,9 +89,16 @@ def _canvas(
     figure.suptitle(title, fontsize=12)
     if legend:
         style = {"frameon": False, "handlelength": 1.2, "columnspacing": 1.2}
-        figure.legend(handles=list(legend), loc="outside lower center", ncols=ceil(len(legend) / rows), **style)
+        figure.legend(handles=list(legend), loc="outside lower center", ncols=columns, **style)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)
+
+
+def _columns(legend: Sequence[Artist], width: float) -> int:
+    """As many columns as the entries of a legend, filled from top to bottom, have room for in a width in inches."""
+    needed = [0.5 + 0.085 * len(str(entry.get_label())) for entry in legend]
+    fitting = (n for n in range(len(needed), 1, -1) if sum(map(max, np.array_split(needed, n))) <= width)
+    return next(fitting, 1)
 
 
 def show(axis: Axes, picture: np.ndarray, over: Callable[[Axes], None] | None = None) -> None:

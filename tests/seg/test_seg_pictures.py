@@ -17,11 +17,22 @@ from densedist.common.engine.locate import locate
 from densedist.common.task import Trainee
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames as frames_of_split
-from densedist.seg.drawing import NEITHER, NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, UNCLEAR, WRONG, differing, mark, wrong
-from densedist.seg.labels import IGNORE
+from densedist.seg.drawing import colorize, differing, mark, wrong
+from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import load_trained
 from densedist.seg.network import build_network
-from densedist.seg.pictures import draw_examples
+from densedist.seg.palette import (
+    KINDS,
+    NEITHER,
+    NOTHING,
+    STUDENT_RIGHT,
+    TEACHER_RIGHT,
+    UNCLEAR,
+    WRONG,
+    ignored_color,
+    kind_colors,
+)
+from densedist.seg.pictures import View, draw_examples, overview
 from densedist.seg.segmenter import predict
 from densedist.seg.teacher import SegTeacher
 from densedist.seg.visualize import relations_of
@@ -78,9 +89,57 @@ def test_differences_by_hand():
 
 def test_marked_pixels_have_their_color_others_are_gray():
     image = np.random.default_rng(0).integers(0, 256, (1, 2, 3)).astype(np.uint8)
-    drawn = mark(image, np.array([[NOTHING, WRONG]]))
+    drawn = mark(image, np.array([[NOTHING, NEITHER]]), np.arange(15, dtype=np.uint8).reshape(5, 3))
     assert len(set(drawn[0, 0].tolist())) == 1
-    assert drawn[0, 1].tolist() == [220, 38, 38]
+    assert drawn[0, 1].tolist() == [9, 10, 11]
+
+
+def lab(colors):
+    """Of sRGB in 0 to 255 by the formulas of CIE 15 and IEC 61966-2-1, white D65."""
+    rgb = np.asarray(colors, np.float64) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    f = xyz / [0.9505, 1, 1.089]
+    f = np.where(f > (6 / 29) ** 3, np.cbrt(f), f / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+@pytest.mark.parametrize("data", ["cityscapes", "camvid", "digits", "idd_lite", "voc"])
+def test_kinds_of_pixels_look_like_no_class_and_unlike_one_another(data):
+    colors = Classes.of(config(f"seg/data/{data}.yaml")).colors
+    kinds = kind_colors(colors)
+    assert kinds.shape == (len(KINDS), 3)
+    taken = np.concatenate([colors, kinds])
+    distance = np.linalg.norm(lab(kinds)[:, None] - lab(taken), axis=2)
+    distance[np.arange(5), len(colors) + np.arange(5)] = np.inf
+    assert distance.min() > 28
+
+
+def test_ignored_pixels_look_like_no_class():
+    black, white, blue = [0, 0, 0], [255, 255, 255], [0, 0, 255]
+    assert ignored_color(np.array([white, blue], np.uint8)) == (0, 0, 0)
+    assert ignored_color(np.array([black, blue], np.uint8)) == (255, 255, 255)
+    assert ignored_color(np.array([black, white], np.uint8)) == (128, 128, 128)
+    assert colorize(np.array([[0, IGNORE]]), np.array([black, blue], np.uint8)).tolist() == [[black, white]]
+
+
+@pytest.mark.parametrize(
+    ("truth", "taught", "more"),
+    [
+        ([[0, 1]], True, ["wrong", "differ: student right", "differ: teacher right", "differ: both wrong"]),
+        ([[0, IGNORE]], False, ["ignored", "wrong"]),
+        (None, True, ["differ: unclear"]),
+        (None, False, []),
+    ],
+)
+def test_legend_names_each_color_that_occurs(monkeypatch, truth, taught, more):
+    drawn = []
+    monkeypatch.setattr("densedist.seg.pictures.draw_overview", lambda _, legend, *__: drawn.extend(legend))
+    classes = Classes.of(config("seg/data/camvid.yaml"))
+    seen = np.array([[0, 1]])
+    view = View("a", np.zeros((1, 2, 3), np.uint8), truth and np.array(truth), seen if taught else None, seen)
+    overview([view], classes, "unused.png")
+    assert [entry.get_label() for entry in drawn] == [*classes.names, *more]
 
 
 def test_predictions(runs, images, tmp_path):
