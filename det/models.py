@@ -12,7 +12,7 @@ from torch import nn
 from densedist.common.config import load
 from densedist.common.distill.build import is_on
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
-from densedist.common.engine.locate import Weights
+from densedist.common.engine.locate import Weights, name_files
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
 from densedist.common.task import Trainee
@@ -38,6 +38,7 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
     if not config_file:
         raise UserError("--config-file is missing: name a config, e.g. det/digits/faster_rcnn_r10_quarter.yaml")
     cfg = load(GRAMMAR, config_file, overrides, own=own)
+    name_files(cfg.DISTILL.TEACHER)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
     called = bool(NAME.fullmatch(teacher.WEIGHTS))  # a function, which needs no config

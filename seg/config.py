@@ -8,6 +8,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, load, one_of
 from densedist.common.config.keys import above
 from densedist.common.distill.registry import loss_keys
+from densedist.common.engine.locate import name_files
 from densedist.common.errors import UserError
 from densedist.seg.foreign.forms import FORMS
 from densedist.seg.labels import Classes
@@ -120,6 +121,7 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
     if not config_file:
         raise UserError("--config-file is missing: name a config, e.g. seg/digits/pspnet_r10_quarter.yaml")
     cfg = load(GRAMMAR, config_file, overrides, own=own)
+    name_files(cfg.DISTILL.TEACHER)
     classes = Classes.of(cfg)
     if len(classes) == 1:
         raise UserError("DATASETS.CLASSES has one class: name the background too, as a class of its own")

@@ -9,12 +9,13 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.benchmark.inference import Size, Subject
-from densedist.common.engine.locate import Weights, locate_teacher
+from densedist.common.engine.locate import Weights, locate_teacher, on_hub
 from densedist.common.errors import UserError
 from densedist.seg.config import load_config
 from densedist.seg.deployed import Deployed
 from densedist.seg.foreign.forms import SMP, recognize
 from densedist.seg.models import load_trained, smp_network
+from densedist.seg.teacher.hub import fetch
 
 
 def load_subjects(
@@ -44,6 +45,8 @@ def load_subjects(
 def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None:
     """As locate_teacher; a folder of SMP's save_pretrained needs no config but the student's."""
     weights = given or cfg.DISTILL.TEACHER.WEIGHTS
+    if not given and on_hub(cfg.DISTILL.TEACHER):
+        weights = fetch(weights, "DISTILL.TEACHER.WEIGHTS")
     if (form := recognize(weights)) != SMP:
         raise UserError(
             f"--teacher: {weights} is a teacher of the form {form}, which is not measured: give --teacher none"

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from densedist.common.config.keys import check_values, value_of
 from densedist.common.config.load import Grammar, merge
 from densedist.common.distill.classes import ClassMap
+from densedist.common.engine.locate import name_files
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 
@@ -49,6 +50,7 @@ def _with(student_cfg: CfgNode, grammar: Grammar, node: CfgNode, more: Mapping[s
     if wrong := [name for name in more if name in SHARED]:
         raise UserError(f"{TEACHER}.MORE: {wrong[0]} is for all teachers together: set it in {TEACHER} itself")
     merge(cfg, {"DISTILL": {"TEACHER": dict(more)}}, f"{TEACHER}.MORE")
+    name_files(cfg.DISTILL.TEACHER)
     check_values(cfg, grammar.keys())
     return cfg
 

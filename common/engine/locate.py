@@ -1,6 +1,7 @@
 """What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
 
 logger = logging.getLogger(__name__)
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.pth)(?<!\.pt2)(?<!\.onnx)(?<!\.torchscript)")
 # Keys of DISTILL.TEACHER that say what its files do not, and their defaults.
 SAYS_MORE: Mapping[str, Any] = {
     "FORM": "auto",
@@ -92,6 +94,27 @@ def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:
         raise UserError(f"{error}; name the teacher with --teacher, or give --teacher none") from error
 
 
+def name_files(teacher: CfgNode) -> None:
+    """Where WEIGHTS is the OUTPUT_DIR of a finished run, name its files instead, in place; a CONFIG_FILE that is given
+    holds.
+
+    Args:
+        teacher: DISTILL.TEACHER of the student's config.
+
+    Raises:
+        UserError: the run has not ended.
+    """
+    if teacher.WEIGHTS and Path(teacher.WEIGHTS, CONFIG).is_file():
+        found = locate(teacher.WEIGHTS, key="DISTILL.TEACHER.WEIGHTS")
+        teacher.WEIGHTS, teacher.CONFIG_FILE = found.file, teacher.CONFIG_FILE or found.config
+
+
+def on_hub(teacher: CfgNode) -> bool:
+    """Whether WEIGHTS can only be an id of Hugging Face's hub, "owner/name": there is no config, and no such path."""
+    named = not teacher.CONFIG_FILE and HUB_ID.fullmatch(teacher.WEIGHTS)
+    return bool(named) and not Path(teacher.WEIGHTS).exists()
+
+
 def keys_of_another(teacher: CfgNode, found: Weights) -> dict[str, Any]:
     """The keys of DISTILL.TEACHER that name another teacher; what says more of the former files is default again.
 
@@ -122,7 +145,7 @@ def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
         node.update(keys_of_another(node, found))
     elif not node.WEIGHTS:
         return None
-    elif not ("://" in node.WEIGHTS or NAME.fullmatch(node.WEIGHTS) or Path(node.WEIGHTS).exists()):
+    elif not ("://" in node.WEIGHTS or NAME.fullmatch(node.WEIGHTS) or Path(node.WEIGHTS).exists() or on_hub(node)):
         logger.warning(f"without its teacher, whose weights {node.WEIGHTS} are not there: --teacher names another")
         return None
     node.PRECISION, node.CACHE = "float32", ""

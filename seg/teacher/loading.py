@@ -14,6 +14,7 @@ from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.faster import compile_parts, own_stream
 from densedist.common.distill.several import one_by_one, same_kept
 from densedist.common.distill.teacher import precision
+from densedist.common.engine.locate import on_hub
 from densedist.common.errors import UserError
 from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg
@@ -23,6 +24,7 @@ from densedist.seg.foreign.load import load_foreign
 from densedist.seg.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
 from densedist.seg.teacher.frozen import SegTeacher
+from densedist.seg.teacher.hub import fetch
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
@@ -91,7 +93,8 @@ def _one(student_cfg: CfgNode) -> _One:
         network = load_network(cfg, node.WEIGHTS, KEY)
         trained, count = network.smp, len(names)
     else:
-        network = _from_smp_folder(node.WEIGHTS, cfg)
+        weights = fetch(node.WEIGHTS, KEY) if on_hub(node) else node.WEIGHTS
+        network = _from_smp_folder(weights, cfg)
         trained, count = network.smp, count_classes(network.smp)
     if names and len(names) != count:
         raise UserError(f"{KEY}: {node.WEIGHTS} tells {count} classes, but {len(names)} are named")
