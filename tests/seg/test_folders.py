@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from densedist.common.errors import UserError
+from densedist.seg.config import read_config
 from densedist.seg.data.checks import check_data
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import split_frames, training_frames, unlabeled_frames
+from densedist.seg.data.sides import SIDES, split_frames, training_frames, unlabeled_frames
 from densedist.seg.labels import IGNORE, Classes
 from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, STUDENT, config, save_teacher
@@ -125,3 +126,27 @@ def test_keys_that_mean_nothing(tmp_path, capsys):
     same = complaint(capsys, *argv, "DATASETS.IGNORED_COLORS", f"[[9, 9, 9], {CLASSES[0]['color']}]")
     assert "two have the same color" in same
     assert not (tmp_path / "run").exists()
+
+
+def test_camvid_of_the_segnet_authors_is_read_as_it_lies_there(tmp_path, monkeypatch, capsys):
+    names = ["sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence"]
+    names += ["car", "person", "bicyclist"]
+    root = tmp_path / "datasets" / "CamVid"
+    for split in ("train", "val", "test"):
+        for folder, pixels in ((split, np.zeros((36, 48, 3))), (f"{split}annot", np.arange(36 * 48) % 12)):
+            (root / folder).mkdir(parents=True)
+            cv2.imwrite(str(root / folder / "0001TP_006690.png"), pixels.reshape(36, 48, -1).astype(np.uint8))
+    monkeypatch.chdir(tmp_path)
+    cfg = read_config("seg/camvid_segnet/pspnet_lite0.yaml", [])
+    classes = Classes.of(cfg)
+    assert classes.names == Classes.of(read_config("seg/camvid/pspnet_lite0.yaml", [])).names
+    for side in ("TRAIN", "TEST"):
+        (frame,) = SIDES[side](cfg)
+        read = Reader(classes, "RGB").labels(frame).ravel()[:12]
+        assert [classes.names[number] for number in read[:11]] == names
+        assert read[11] == IGNORE
+    densedist("check", "seg", "--config-file", "seg/camvid_segnet/pspnet_lite0.yaml")
+    assert capsys.readouterr().out.count("| 8.33 ") == 2 * 12
+    shutil.rmtree(root / "trainannot")
+    message = complaint(capsys, "check", "seg", "--config-file", "seg/camvid_segnet/pspnet_lite0.yaml")
+    assert message == "DATASETS.FOLDERS, camvid_train: there is no folder datasets/CamVid/trainannot"
