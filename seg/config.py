@@ -10,6 +10,7 @@ from densedist.common.config.keys import above
 from densedist.common.distill.registry import loss_keys
 from densedist.common.engine.locate import name_files
 from densedist.common.errors import UserError
+from densedist.seg.data.frames import KINDS
 from densedist.seg.foreign.forms import FORMS
 from densedist.seg.labels import Classes
 
@@ -63,9 +64,12 @@ SEG: Mapping[str, Key] = {
     # {name, ids: [labelId, …], color: [r, g, b]}, in the order of the trainIds
     "DATASETS.CLASSES": Key([]),
     "DATASETS.IGNORED_IDS": Key([]),  # the other labelIds that may occur
-    # Data sets of one's own, [name, folder of images, folder of masks] each, to be named beside the splits. A mask has
-    # labelIds, the indices of a palette, or the colors of CLASSES.
-    "DATASETS.FOLDERS": Key([]),
+    "DATASETS.LABELS": one_of(*KINDS),  # which label images of ROOT are read: *_gtFine_labelIds.png, …
+    # Data sets of one's own, to be named beside the splits of ROOT. A mask has labelIds, the indices of a palette, or
+    # the colors of CLASSES.
+    "DATASETS.FOLDERS": Key([]),  # [name, folder of images, folder of masks] each
+    "DATASETS.VOC_FORMAT": Key([]),  # [name, VOCdevkit/VOC2012, split] each, perhaps with a folder of masks
+    "DATASETS.ADE20K_FORMAT": Key([]),  # [name, ADEChallengeData2016, training or validation] each
     "DATASETS.IGNORED_COLORS": Key([]),  # the other colors that may occur in these, [r, g, b] each
     "DATALOADER.NUM_WORKERS": at_least(0, default=4),
     "TEST.EVAL_PERIOD": at_least(0, default=0),

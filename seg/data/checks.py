@@ -14,6 +14,7 @@ from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import turned
 from densedist.seg.data.sides import SIDES
+from densedist.seg.data.train_id_labels import read_train_ids
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
 
 
 def _check_frame(classes: Classes, frame: Frame) -> np.ndarray:
-    """Which of the labelIds 0 to 255 occur, bool (256,); for a color the one that stands for its class."""
+    """Which of the labelIds 0 to 255 occur, bool (256,); for colors and trainIds those that stand for their classes."""
     image, occur = check_image(frame["image"]), np.zeros(256, bool)
     if not frame["label"]:
         return occur
@@ -52,11 +53,11 @@ def _check_frame(classes: Classes, frame: Frame) -> np.ndarray:
     if not colored and (why := no_label(label)):
         raise DamagedError(f"{frame['label']} {why}")
     try:
-        if colored:
-            seen = np.unique(read_colors(frame["label"], classes))
-            occur[classes.label_ids[seen[seen != IGNORE]]] = True
-        else:
+        if not colored and not frame.get("train_ids"):
             occur[np.unique(read_label_ids(frame["label"]))] = True
+            return occur
+        seen = np.unique((read_colors if colored else read_train_ids)(frame["label"], classes))
+        occur[classes.label_ids[seen[seen != IGNORE]]] = True
     except UserError as error:
         raise DamagedError(str(error)) from error
     return occur

@@ -27,7 +27,7 @@ def pairs(images: str, masks: str, key: str) -> list[Frame]:
         raise UserError(
             f"{key}: {len(lost)} of {len(there)} images have no mask of the same name in {masks}, first {lost[0]}"
         )
-    return [_frame(file, found[stem]) for stem, file in there]
+    return [as_frame(file, found[stem]) for stem, file in there]
 
 
 def alone(images: str, key: str) -> list[Frame]:
@@ -36,7 +36,7 @@ def alone(images: str, key: str) -> list[Frame]:
     Raises:
         UserError: no image.
     """
-    return [_frame(file, None) for _, file in _files(images, key)]
+    return [as_frame(file, None) for _, file in _files(images, key)]
 
 
 def _files(folder: str, key: str) -> list[tuple[Path, Path]]:
@@ -47,5 +47,6 @@ def _files(folder: str, key: str) -> list[tuple[Path, Path]]:
     return [(file.relative_to(root).with_suffix(""), file) for file in images_in(root)]
 
 
-def _frame(image: Path, mask: Path | None) -> Frame:
+def as_frame(image: Path, mask: Path | None) -> Frame:
+    """A frame of any image, whose mask has labelIds or the colors of classes."""
     return {"name": image.stem, "image": str(image), "label": str(mask) if mask else None, "colors": True}

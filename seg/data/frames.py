@@ -10,17 +10,19 @@ from densedist.common.data import digits
 from densedist.common.data.images import SUFFIXES
 from densedist.common.errors import UserError
 
-IMAGES, LABELS = "leftImg8bit", "gtFine"
+IMAGES, LABELS, COARSE = "leftImg8bit", "gtFine", "gtCoarse"
+KINDS = ("labelIds", "labelTrainIds")  # what the pixels of a label are; its file's name ends in it
 # Another folder than DATASETS.ROOT, a name, and where a slice of it starts and stops.
 SPLIT = re.compile(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers as they are
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
-# A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}
+# A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}. Beside these "colors": True where
+# labels may have the colors of classes, and "train_ids": True where they have trainIds instead of labelIds.
 Frame = dict[str, Any]
 
 
-def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
-    """The frames of a split, sorted by path.
+def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS[0]) -> list[Frame]:
+    """The frames of a split, sorted by path; labels are those of gtFine, of a split that is not in there of gtCoarse.
 
     Args:
         root: a folder in Cityscapes' form, or "digits".
@@ -28,6 +30,7 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
             "train[:100]".
         key: the config key that names the split, for messages.
         need_labels: without them a split may have no label at all, as Cityscapes' test split.
+        kind: of labels, one of KINDS; where there are none of labelTrainIds, labelIds, which `densedist label` writes.
 
     Raises:
         UserError: a missing folder, a split without images, an image without its label.
@@ -48,19 +51,30 @@ def frames(root: str, split: str, key: str, need_labels: bool) -> list[Frame]:
     images = images[int(start) if start else None : int(stop) if stop else None]
     if not images:
         raise UserError(f"{key}: no image of {split} in {folder / IMAGES / name}; {TREE}")
-    labeled = need_labels or (folder / LABELS / name).is_dir()
-    return [_frame(image, folder, key, labeled) for image in images]
+    there = [part for part in (LABELS, COARSE) if (folder / part / name).is_dir()]
+    if not there and not need_labels:
+        return [_frame(image, None) for image in images]
+    part = there[0] if there else LABELS
+    return [_frame(image, _label(image, folder, part, kind, key)) for image in images]
 
 
-def _frame(image: Path, folder: Path, key: str, labeled: bool) -> Frame:
-    name = image.stem.removesuffix(f"_{IMAGES}")
-    label = folder / LABELS / image.parent.relative_to(folder / IMAGES) / f"{name}_{LABELS}_labelIds.png"
-    if labeled and not label.is_file():
-        others = filter(Path.is_file, map(label.with_suffix, LABEL_SUFFIXES))
-        if not (other := next(others, None)):
-            raise UserError(f"{key}: image {image} has no label {label}; {TREE}")
-        label = other
-    return {"name": name, "image": str(image), "label": str(label) if labeled else None}
+def _label(image: Path, folder: Path, part: str, kind: str, key: str) -> Path:
+    """The label of an image in a folder gtFine or gtCoarse."""
+    beside = folder / part / image.parent.relative_to(folder / IMAGES)
+    names = [f"{_name(image)}_{part}_{one}{suffix}" for one in (kind, KINDS[0]) for suffix in LABEL_SUFFIXES]
+    for name in names:
+        if (label := beside / name).is_file():
+            return label
+    raise UserError(f"{key}: image {image} has no label {beside / names[0]}; {TREE}")
+
+
+def _frame(image: Path, label: Path | None) -> Frame:
+    frame = {"name": _name(image), "image": str(image), "label": str(label) if label else None}
+    return frame | {"train_ids": True} if label and label.stem.endswith(KINDS[1]) else frame
+
+
+def _name(image: Path) -> str:
+    return image.stem.removesuffix(f"_{IMAGES}")
 
 
 def image_files(folder: Path, split: str = "*") -> list[Path]:
@@ -69,8 +83,9 @@ def image_files(folder: Path, split: str = "*") -> list[Path]:
 
 
 def label_files(folder: Path) -> list[Path]:
-    """The images of labelIds of all splits in a folder gtFine, sorted."""
-    return sorted(x for x in folder.glob(f"*/*/*_{LABELS}_labelIds.*") if x.suffix in LABEL_SUFFIXES)
+    """The labels of all splits in a folder in Cityscapes' form, sorted."""
+    names = [f"{part}/*/*/*_{part}_{kind}.*" for part in (LABELS, COARSE) for kind in KINDS]
+    return sorted(x for name in names for x in folder.glob(name) if x.suffix in LABEL_SUFFIXES)
 
 
 def bare_frames(files: Mapping[str, Path]) -> list[Frame]:

@@ -16,7 +16,7 @@ from densedist.common.data.label_images import read_label_ids
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic
 from densedist.common.logging import on_terminal
-from densedist.seg.data.frames import IMAGES, LABELS, TREE, image_files, label_files
+from densedist.seg.data.frames import IMAGES, TREE, image_files, label_files
 from densedist.seg.data.reading import turned
 
 SUFFIX = ".bmp"  # one that OpenCV and Pillow read, and that keeps 8 bits as they are
@@ -29,7 +29,7 @@ def prepare(source: Path, output: Path) -> tuple[int, int]:
     What an earlier call has written and what has not changed since stays.
 
     Args:
-        source: a folder in Cityscapes' form; of labels those of labelIds.
+        source: a folder in Cityscapes' form; of labels those of labelIds and labelTrainIds.
         output: another one; becomes DATASETS.ROOT.
 
     Returns:
@@ -40,7 +40,7 @@ def prepare(source: Path, output: Path) -> tuple[int, int]:
     """
     if output.resolve() == source.resolve():
         raise UserError(f"--output-dir is {source} itself: name another folder")
-    images, labels = image_files(source / IMAGES), label_files(source / LABELS)
+    images, labels = image_files(source / IMAGES), label_files(source)
     if not images:
         raise UserError(f"no image in {source}: {TREE}")
     work = [(file, _image) for file in images] + [(file, read_label_ids) for file in labels]

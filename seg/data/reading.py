@@ -11,6 +11,7 @@ from densedist.common.data.label_images import read_label_ids
 from densedist.common.errors import UserError
 from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
+from densedist.seg.data.train_id_labels import read_train_ids
 from densedist.seg.data.transforms import Transform
 from densedist.seg.labels import UNKNOWN, UNNAMED, Classes
 
@@ -58,11 +59,16 @@ class Reader:
 
     def _train_ids(self, frame: Frame, size: tuple[int, ...]) -> np.ndarray:
         path = frame["label"]
-        colored = frame.get("colors") and has_colors(read_header(path))
-        label = read_colors(path, self.classes) if colored else read_label_ids(path)
+        meant = True
+        if frame.get("train_ids"):
+            label = read_train_ids(path, self.classes)
+        elif frame.get("colors") and has_colors(read_header(path)):
+            label = read_colors(path, self.classes)
+        else:
+            label, meant = read_label_ids(path), False
         if label.shape != size:
             raise UserError(f"{path} has {label.shape} pixels and its image {size}: they must be of one size")
-        if colored:
+        if meant:
             return label
         train_ids = cv2.LUT(label, self.classes.train_ids)
         if (unknown := train_ids == UNKNOWN).any():

@@ -1,6 +1,7 @@
-"""The frames of a config: of Cityscapes' form, of two folders, or of one without labels."""
+"""The frames of a config: of Cityscapes' form, of another form that a key names, or of a folder without labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -8,14 +9,44 @@ from detectron2.config import CfgNode
 from densedist.common.data import digits
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
-from densedist.seg.data import folders
+from densedist.seg.data import folders, voc
 from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
 
-FORM = "[name, folder of images, folder of masks]"
+
+@dataclass(frozen=True)
+class Form:
+    """A key of DATASETS that names data sets of one's own.
+
+    Args:
+        what: an entry is, in words.
+        sizes: how many words an entry may have, its name included.
+        frames: of the words behind the name, the key for messages, and whether labels must be there.
+    """
+
+    what: str
+    sizes: Sequence[int]
+    frames: Callable[[Sequence[str], str, bool], list[Frame]]
+
+
+def _ade20k(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
+    folder, split = where
+    images, masks = Path(folder, "images", split), Path(folder, "annotations", split)
+    if need_labels or masks.expanduser().is_dir():
+        return folders.pairs(str(images), str(masks), key)
+    return folders.alone(str(images), key)
+
+
+FORMS: Mapping[str, Form] = {
+    "FOLDERS": Form(
+        "[name, folder of images, folder of masks]", (3,), lambda where, key, _: folders.pairs(where[0], where[1], key)
+    ),
+    "VOC_FORMAT": Form("[name, folder, split], or with a folder of masks behind it", (3, 4), voc.listed),
+    "ADE20K_FORMAT": Form("[name, folder, split]", (3,), _ade20k),
+}
 
 
 def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_bare: bool = False) -> list[Frame]:
-    """The frames of a split of DATASETS.ROOT, of one of DATASETS.FOLDERS, or of a folder of images alone.
+    """The frames of a split of DATASETS.ROOT, of a data set that a key of FORMS names, or of a folder of images alone.
 
     Args:
         split: its name, or a part of it, as in "train[:100]".
@@ -24,30 +55,40 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
         may_be_bare: the split may be a folder's path.
 
     Raises:
-        UserError: see frames() and pairs(); an entry of FOLDERS of another form, or two of one name.
+        UserError: see frames() and FORMS; an entry of another form, or two of one name.
     """
-    own: dict[str, tuple[str, str]] = {}
-    for entry in cfg.DATASETS.FOLDERS:
-        if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) for x in entry)):
-            raise UserError(f"DATASETS.FOLDERS: {entry} is not {FORM}")
-        if entry[0] in own:
-            raise UserError(f"DATASETS.FOLDERS: two are named {entry[0]}: give each its own name")
-        own[entry[0]] = entry[1], entry[2]
+    own = _own(cfg)
     parts = SPLIT.fullmatch(str(split))
     other, name, start, stop = parts.groups() if parts else (None, "", None, None)
     part = slice(int(start) if start else None, int(stop) if stop else None)
     whole = Path(other or "", name)
     if other is None and name in own:
         if _is_split(cfg, None, name):
-            raise UserError(f"DATASETS.FOLDERS: {name} is a split of DATASETS.ROOT, too: give it another name")
-        found = folders.pairs(*own[name], f"DATASETS.FOLDERS, {name}")[part]
+            raise UserError(f"{own[name][0]}: {name} is a split of DATASETS.ROOT, too: give it another name")
+        named_by, form, where = own[name]
+        found = form.frames(where, f"{named_by}, {name}", need_labels)[part]
     elif may_be_bare and name and whole.expanduser().is_dir() and not _is_split(cfg, other, name):
         found = folders.alone(str(whole), key)[part]
     else:
-        return frames(cfg.DATASETS.ROOT, split, key, need_labels)
+        return frames(cfg.DATASETS.ROOT, split, key, need_labels, cfg.DATASETS.LABELS)
     if not found:
         raise UserError(f"{key}: {split} has no image")
     return found
+
+
+def _own(cfg: CfgNode) -> dict[str, tuple[str, Form, Sequence[str]]]:
+    """For each data set of one's own the key that names it, its form, and where it is."""
+    own: dict[str, tuple[str, Form, Sequence[str]]] = {}
+    for name, form in FORMS.items():
+        key = f"DATASETS.{name}"
+        for entry in cfg.DATASETS[name]:
+            words = isinstance(entry, (list, tuple)) and all(isinstance(word, str) for word in entry)
+            if not (words and len(entry) in form.sizes):
+                raise UserError(f"{key}: {entry} is not {form.what}")
+            if entry[0] in own:
+                raise UserError(f"{key}: two are named {entry[0]}: give each its own name")
+            own[entry[0]] = key, form, entry[1:]
+    return own
 
 
 def _is_split(cfg: CfgNode, other: str | None, name: str) -> bool:
