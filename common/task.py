@@ -36,6 +36,7 @@ class Trainee:
         beside: what a checkpoint keeps beside the student, by name.
         unused_parameters: the model may have parameters that no loss depends on; a rehearsal finds out.
         start: what the student starts from beside MODEL.WEIGHTS, for the plan; "" = random weights.
+        notes: what else the plan says, by a word each.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Trainee:
     beside: Mapping[str, Any] = field(default_factory=dict)
     unused_parameters: bool = False
     start: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The keys of a segmentation config: Detectron2's names and grammar, SMP's models."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
@@ -10,9 +11,11 @@ from densedist.common.config.keys import above
 from densedist.common.distill.registry import loss_keys
 from densedist.common.engine.locate import name_files
 from densedist.common.errors import UserError
+from densedist.seg.class_weights import BALANCES
 from densedist.seg.data.frames import KINDS
 from densedist.seg.foreign.forms import FORMS
 from densedist.seg.labels import Classes
+from densedist.seg.losses import LOSSES, switched_on
 
 
 def _numbers(*default: float) -> Key:
@@ -24,6 +27,14 @@ def _size(default: list[int], words: str, may_be_empty: bool = False) -> Key:
         return (may_be_empty and not value) or (len(value) == 2 and min(value) >= 1)
 
     return Key(default, allowed, words)
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value >= 0
+
+
+def _weight(default: float) -> Key:
+    return at_least(0, default, "0 (off) or more")
 
 
 SCALES = every(above(0, 1.0), [1.0], "numbers above 0")
@@ -48,7 +59,19 @@ SEG: Mapping[str, Key] = {
     "MODEL.ARGS": Key(CfgNode(new_allowed=True)),  # more arguments of the architecture, e.g. decoder_channels
     "MODEL.AUX_HEAD.ENABLED": Key(False),  # an FCN head on the last stage but one
     "MODEL.AUX_HEAD.LOSS_WEIGHT": at_least(0, default=0.4),
-    "MODEL.CLASS_WEIGHTS": Key([]),  # of the cross entropy, one for each class; empty = all 1
+    # What is learned from labels: the sum of these, each times its WEIGHT, of the auxiliary head, too (seg/losses).
+    "MODEL.LOSS.CROSS_ENTROPY.WEIGHT": _weight(1.0),
+    "MODEL.LOSS.OHEM.WEIGHT": _weight(0.0),  # cross entropy of the hard pixels alone
+    # Hard is where the probability of a pixel's class is below it; of each image at least so many pixels, on average.
+    "MODEL.LOSS.OHEM.THRESHOLD": Key(0.7, lambda p: 0 < p <= 1, "a probability: above 0, 1 at most"),
+    "MODEL.LOSS.OHEM.MIN_KEPT": at_least(1, default=100_000),
+    "MODEL.LOSS.FOCAL.WEIGHT": _weight(0.0),
+    "MODEL.LOSS.FOCAL.GAMMA": at_least(0, default=2.0),
+    "MODEL.LOSS.DICE.WEIGHT": _weight(0.0),
+    "MODEL.LOSS.LOVASZ.WEIGHT": _weight(0.0),
+    # One for each class, of cross entropy, also of the hard pixels or focal; empty = all 1.
+    "MODEL.CLASS_WEIGHTS": Key([], lambda values: all(map(_is_weight, values)), "numbers of 0 or more"),
+    "MODEL.CLASS_BALANCE": one_of("none", *BALANCES),  # or these weights from the labels (seg/class_weights.py)
     "MODEL.SYNC_BN": Key(True),  # batch norm over the batch of all processes
     # In the order of INPUT.FORMAT, for pixels of 0 to 255. The default is that of SMP's ImageNet encoders.
     "MODEL.PIXEL_MEAN": _numbers(123.675, 116.28, 103.53),
@@ -133,7 +156,30 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
         raise UserError(
             f"MODEL.CLASS_WEIGHTS has {len(cfg.MODEL.CLASS_WEIGHTS)} numbers: want {len(classes)}, one for each class"
         )
+    _check_losses(cfg)
     return cfg
+
+
+def _check_losses(cfg: CfgNode) -> None:
+    """That MODEL.LOSS has a loss, and one that takes the weights of classes where there are any."""
+    used, node = switched_on(cfg), cfg.MODEL
+    if not used:
+        raise UserError(f"MODEL.LOSS: every WEIGHT is 0: give one of {', '.join(LOSSES)} a weight above 0")
+    if node.CLASS_BALANCE == "none" and not node.CLASS_WEIGHTS:
+        return
+    key = "MODEL.CLASS_WEIGHTS" if node.CLASS_WEIGHTS else "MODEL.CLASS_BALANCE"
+    if not any(LOSSES[name].weighs_classes for name in used):
+        takers = ", ".join(name for name, loss in LOSSES.items() if loss.weighs_classes)
+        empty = "[]" if node.CLASS_WEIGHTS else "none"
+        raise UserError(f"{key}: no loss of MODEL.LOSS that is on takes it (of {takers}): set it to {empty}")
+    if node.CLASS_WEIGHTS and not any(node.CLASS_WEIGHTS):
+        raise UserError("MODEL.CLASS_WEIGHTS are all 0: nothing would be learned from labels")
+    if node.CLASS_BALANCE != "none" and node.CLASS_WEIGHTS:
+        raise UserError(
+            "MODEL.CLASS_WEIGHTS and MODEL.CLASS_BALANCE are both given: set the former to [], or the latter to none"
+        )
+    if node.CLASS_BALANCE != "none" and not cfg.DATASETS.TRAIN:
+        raise UserError("MODEL.CLASS_BALANCE counts the labels of DATASETS.TRAIN, which is empty: set it to none")
 
 
 def load_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:

@@ -14,13 +14,15 @@ from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.task import Trainee
 from densedist.seg.cache import CachedTeacher
-from densedist.seg.config import load_config, without_distillation
+from densedist.seg.class_weights import class_weights
+from densedist.seg.config import get_cfg, load_config, without_distillation
 from densedist.seg.dense import DenseModel
 from densedist.seg.dist_networks import stock
 from densedist.seg.foreign.forms import SMP
 from densedist.seg.foreign.load import load_foreign
 from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
+from densedist.seg.losses import TaskLosses
 from densedist.seg.network import Network, build_network, load_network
 from densedist.seg.segmenter import Segmenter
 from densedist.seg.taps import tap_specs
@@ -37,7 +39,19 @@ def build_trainee(cfg: CfgNode) -> Trainee:
     # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH.
     encoder = cfg.MODEL.ENCODER
     start = f"{encoder.NAME} with the weights {encoder.WEIGHTS}" if encoder.WEIGHTS else ""
-    return Trainee(model, network.smp, distillation, beside, unused_parameters=True, start=start)
+    return Trainee(model, network.smp, distillation, beside, True, start, _notes(cfg, model))
+
+
+def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
+    """Of the plan what is not the same in every run."""
+    notes = {}
+    if str(model.task) != str(TaskLosses.of(get_cfg())):
+        notes["task"] = f"= {model.task}"
+    if cfg.MODEL.CLASS_BALANCE != "none":
+        ranked = sorted(zip(model.task.class_weights, Classes.of(cfg).names, strict=True))
+        least, most = (f"{weight:.3g} ({name})" for weight, name in (ranked[0], ranked[-1]))
+        notes["classes"] = f"weighed by {cfg.MODEL.CLASS_BALANCE}, from {least} to {most}"
+    return notes
 
 
 def build_segmenter(cfg: CfgNode) -> Segmenter:
@@ -47,17 +61,22 @@ def build_segmenter(cfg: CfgNode) -> Segmenter:
         UserError: whatever is wrong with the config, the teacher or its weights.
     """
     network = build_network(cfg)
-    return wrap(network, cfg, _distillation(cfg, network))
+    return wrap(network, cfg, _distillation(cfg, network), TaskLosses.of(cfg, class_weights(cfg)))
 
 
-def wrap(network: DenseModel, cfg: CfgNode, distillation: Distillation[SegTeacher] | None = None) -> Segmenter:
-    """The network with the losses and the inference of cfg."""
+def wrap(
+    network: DenseModel,
+    cfg: CfgNode,
+    distillation: Distillation[SegTeacher] | None = None,
+    task: TaskLosses | None = None,
+) -> Segmenter:
+    """The network with the inference of cfg, and with losses."""
     if cfg.MODEL.SYNC_BN:
         synchronize_batch_norm(network)
     segmenter = Segmenter(
         network,
         Inference.of(cfg),
-        class_weights=list(map(float, cfg.MODEL.CLASS_WEIGHTS)),
+        task=task,
         aux_weight=cfg.MODEL.AUX_HEAD.LOSS_WEIGHT,
         distillation=distillation,
         ignored_pixels=cfg.DISTILL.IGNORED_PIXELS,

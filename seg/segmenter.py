@@ -6,46 +6,43 @@ import numpy as np
 import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from densedist.common.distill.distillation import Distillation
 from densedist.common.distill.distiller import beside
 from densedist.common.distill.taps import Taps
-from densedist.common.distributed import mean_over_processes
 from densedist.seg.dense import DenseModel
 from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
+from densedist.seg.losses import CrossEntropyLoss, TaskLosses
 from densedist.seg.places import nearest, resize
 from densedist.seg.taps import CLASS_LOGITS, taps, targets
 from densedist.seg.teacher import SegTeacher
 
 
 class Segmenter(nn.Module):
-    """A network with its training losses: cross entropy, that of the auxiliary head, and distillation.
+    """A network with its training losses: those with labels, the same of the auxiliary head, and distillation.
 
     Args:
         network: the student, an SMP model; or any other, to predict.
         inference: how an image is predicted.
-        class_weights: of the cross entropy, one for each class; empty = all 1.
-        aux_weight: weight of the auxiliary head's cross entropy.
+        task: the losses with labels; None = cross entropy.
+        aux_weight: weight of the auxiliary head's.
         distillation: from a teacher.
         ignored_pixels: distill also where the label is IGNORE.
     """
-
-    class_weights: Tensor | None
 
     def __init__(
         self,
         network: DenseModel,
         inference: Inference,
-        class_weights: Sequence[float] = (),
+        task: TaskLosses | None = None,
         aux_weight: float = 0.4,
         distillation: Distillation[SegTeacher] | None = None,
         ignored_pixels: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.inference = network, inference
-        self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        self.task = task or TaskLosses({"ce": CrossEntropyLoss()}, {"ce": 1.0})
         self.aux_weight = aux_weight
         self.distillation, self.ignored_pixels = distillation, ignored_pixels
 
@@ -67,9 +64,10 @@ class Segmenter(nn.Module):
         labels = self._labels(batched_inputs, batch.shape[2:])
         look = None if self.distillation is None else self.distillation.teacher.look(batched_inputs)
         student = self.network(batch)
-        losses = {"loss_ce": self._cross_entropy(student["cls_logits"], labels)}
+        losses = self.task(resize(student["cls_logits"].float(), labels.shape[1:]), labels)
         if "aux_logits" in student:
-            losses["loss_ce_aux"] = self.aux_weight * self._cross_entropy(student["aux_logits"], labels)
+            aux = resize(student["aux_logits"].float(), labels.shape[1:])
+            losses |= self.task(aux, labels, "_aux", self.aux_weight)
         if self.distillation is None or look is None:
             return losses
         distiller = self.distillation.distiller
@@ -106,16 +104,6 @@ class Segmenter(nn.Module):
         if padded.shape[1:] != torch.Size(size):
             raise ValueError(f"sem_seg: got size {tuple(padded.shape[1:])}, want the images' {tuple(size)}")
         return padded
-
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over the labeled pixels of all processes, weighted by class."""
-        logits = resize(logits.float(), labels.shape[1:])
-        total = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE, reduction="sum")
-        counts = labels != IGNORE
-        weight = counts if self.class_weights is None else self.class_weights[labels.where(counts, 0)] * counts
-        # As the gradients of the processes are averaged, each divides by the average.
-        divisor = mean_over_processes(weight.sum(dtype=torch.float64))
-        return total / divisor.where(divisor > 0, 1).to(total.dtype)
 
     def logits(self, image: Tensor) -> Tensor:
         """Logits (K, H, W) of a raw image (3, H, W)."""

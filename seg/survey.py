@@ -3,13 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from densedist.common.data.headers import read_header
-from densedist.common.data.images import check_images, evenly
+from densedist.common.data.images import evenly
 from densedist.common.data.survey import Survey
 from densedist.common.report.panels import Panel, draw_in_lines
+from densedist.seg.data.counting import count_pixels
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import SIDES
 from densedist.seg.drawing import class_legend, overlay, to_rgb
@@ -24,8 +24,7 @@ def survey(cfg: CfgNode, side: str) -> Survey:
     read = Reader(classes, cfg.INPUT.FORMAT)
     sizes = Counter(read_header(frame["image"]).size for frame in frames)
     labeled = [frame for frame in frames if frame["label"]]
-    counts = check_images(labeled, lambda frame: np.bincount(read.labels(frame).ravel(), minlength=256), side)
-    total = np.sum(counts, 0) if counts else np.zeros(256, int)
+    total = count_pixels(read, labeled, side).sum(0)
     pixels = {name: int(total[number]) for number, name in enumerate(classes.names)} | {IGNORED: int(total[IGNORE])}
     return Survey(side, sizes, len(labeled), pixels, "pixels")
 

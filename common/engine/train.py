@@ -71,7 +71,8 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     trainee = task.build(cfg)
     model, student = trainee.model, trainee.student
-    plan = "\n".join(["plan", *_given(cfg, trainee.start), describe(student, trainee.distillation)])
+    notes = [f"  {word:8} {note}" for word, note in trainee.notes.items()]
+    plan = "\n".join(["plan", *_given(cfg, trainee.start), *notes, describe(student, trainee.distillation)])
     logger.info(plan)
     metric = task.metric(cfg)
     if cfg.DATASETS.TEST:

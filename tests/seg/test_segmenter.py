@@ -74,7 +74,8 @@ def test_losses_are_the_formula_of_the_paper(aux_teacher_keys):
         taught = teacher(teacher.preprocess([s["image"] for s in samples]))
     losses = model(samples)
     assert set(losses) == {"loss_ce", "loss_ce_aux", "loss_dist", "loss_dist_aux_logits"}
-    aux = F.cross_entropy(resize(logits["aux_logits"], (64, 64)), labels, model.class_weights, ignore_index=IGNORE)
+    weights = torch.tensor(model.task.class_weights)
+    aux = F.cross_entropy(resize(logits["aux_logits"], (64, 64)), labels, weights, ignore_index=IGNORE)
     assert torch.allclose(losses["loss_ce_aux"], 0.4 * aux)
     dist = DISTLoss(tau=2.0)
     assert torch.allclose(losses["loss_dist"], 3 * dist(logits["cls_logits"], taught["cls_logits"]))
@@ -129,7 +130,8 @@ def test_images_of_any_size_are_padded_and_the_padding_does_not_count():
     up = resize(raw, (64, 64))
     labels = torch.full((2, 64, 64), IGNORE)
     labels[0, :50, :61], labels[1] = small["sem_seg"], large["sem_seg"]
-    assert torch.allclose(loss, F.cross_entropy(up, labels, model.class_weights, ignore_index=IGNORE))
+    weights = torch.tensor(model.task.class_weights)
+    assert torch.allclose(loss, F.cross_entropy(up, labels, weights, ignore_index=IGNORE))
     model.eval()
     with torch.no_grad():
         assert model([{"image": small["image"]}])[0]["sem_seg"].shape == (11, 50, 61)
