@@ -12,6 +12,7 @@ from densedist.common.distill.registry import loss_keys
 from densedist.common.engine.locate import name_files
 from densedist.common.errors import UserError
 from densedist.seg.class_weights import BALANCES
+from densedist.seg.data.augmentations import check_augmentations
 from densedist.seg.data.frames import KINDS
 from densedist.seg.foreign.forms import FORMS
 from densedist.seg.labels import Classes
@@ -27,6 +28,10 @@ def _size(default: list[int], words: str, may_be_empty: bool = False) -> Key:
         return (may_be_empty and not value) or (len(value) == 2 and min(value) >= 1)
 
     return Key(default, allowed, words)
+
+
+def _is_jitter(values: list[Any]) -> bool:
+    return len(values) == 4 and all(map(_is_weight, values)) and values[-1] <= 0.5
 
 
 def _is_weight(value: Any) -> bool:
@@ -80,6 +85,15 @@ SEG: Mapping[str, Key] = {
     "INPUT.SCALES": SCALES,  # a training image is resized by one of them, drawn at random
     "INPUT.CROP_SIZE": _size([512, 1024], "[height, width]"),  # of a training sample
     "INPUT.RANDOM_FLIP": Key("horizontal", lambda flip: flip in ("none", "horizontal"), "none or horizontal"),
+    # Of brightness, contrast, saturation and hue, as torchvision's ColorJitter has them; empty = none.
+    "INPUT.COLOR_JITTER": Key(
+        [],
+        lambda values: not values or _is_jitter(values),
+        "[brightness, contrast, saturation, hue], each 0 or more, the last one 0.5 at most; or []",
+    ),
+    # Transforms of albumentations, [{HorizontalFlip: {p: 0.5}}, {OneOf: {transforms: [{…}, …], p: 1.0}}, …], of the
+    # cropped image (seg/data/augmentations.py).
+    "INPUT.ALBUMENTATIONS": Key([]),
     "DATASETS.ROOT": Key(""),  # a folder in Cityscapes' form, or "digits"
     # Folders of leftImg8bit. A part of one is named like a slice: train[:100]
     "DATASETS.TRAIN": Key(["train"]),
@@ -157,6 +171,7 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
             f"MODEL.CLASS_WEIGHTS has {len(cfg.MODEL.CLASS_WEIGHTS)} numbers: want {len(classes)}, one for each class"
         )
     _check_losses(cfg)
+    check_augmentations(cfg)
     return cfg
 
 

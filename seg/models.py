@@ -16,6 +16,7 @@ from densedist.common.task import Trainee
 from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights
 from densedist.seg.config import get_cfg, load_config, without_distillation
+from densedist.seg.data.augmentations import build_augmentations
 from densedist.seg.dense import DenseModel
 from densedist.seg.dist_networks import stock
 from densedist.seg.foreign.forms import SMP
@@ -47,6 +48,10 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
     notes = {}
     if str(model.task) != str(TaskLosses.of(get_cfg())):
         notes["task"] = f"= {model.task}"
+    if augment := build_augmentations(cfg):
+        notes["augment"] = ", ".join(augment.names())
+        if model.distillation is not None and cfg.DISTILL.TEACHER.CACHE:
+            notes["augment"] += "; the cached teacher saw images without, and teaches where their pixels are now"
     if cfg.MODEL.CLASS_BALANCE != "none":
         ranked = sorted(zip(model.task.class_weights, Classes.of(cfg).names, strict=True))
         least, most = (f"{weight:.3g} ({name})" for weight, name in (ranked[0], ranked[-1]))

@@ -1,13 +1,10 @@
-"""Augmentation of training samples: scale, crop, pad, flip."""
+"""Augmentation of training samples: scale, crop, what INPUT names beside these, pad, flip."""
 
-import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
 
 import albumentations as A
 import cv2
@@ -16,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from torch.nn import functional as F
 
+from densedist.seg.data.augmentations import Augmentations, build_augmentations
 from densedist.seg.labels import IGNORE
 
 # In pixels. Between places of a grid they are interpolated: the same for all that scales, crops and mirrors.
@@ -52,25 +50,31 @@ class _ScaledCrop(A.DualTransform):
 
 
 class TrainingTransform:
-    """Scale by one of `scales`, crop, pad bottom and right, and mirror one half of the samples.
+    """Scale by one of `scales`, crop, augment, pad bottom and right, and mirror one half of the samples.
 
     Args:
         scales: factors above 0.
         crop_size: height and width of the result.
         flip: whether to mirror.
         padding: the color of padded pixels, in the image's channel order; their label is IGNORE.
+        augment: what else is done; of the cropped image, so that it costs the same whatever size images have, and
+            padding keeps its color.
     """
 
-    def __init__(self, scales: Sequence[float], crop_size: Sequence[int], flip: bool, padding: Sequence[float]) -> None:
+    def __init__(
+        self,
+        scales: Sequence[float],
+        crop_size: Sequence[int],
+        flip: bool,
+        padding: Sequence[float],
+        augment: Augmentations | None = None,
+    ) -> None:
         height, width = crop_size
-        self._steps = A.Compose(
-            [
-                _ScaledCrop(scales, crop_size),
-                A.PadIfNeeded(height, width, position="top_left", fill=tuple(padding), fill_mask=IGNORE),
-                A.HorizontalFlip(p=0.5 if flip else 0.0),
-            ],
-            additional_targets={"places": "mask"},
-        )
+        more = {"places": "mask"}
+        self._crop = A.Compose([_ScaledCrop(scales, crop_size)], additional_targets=more)
+        self._augment = augment
+        pad = A.PadIfNeeded(height, width, position="top_left", fill=tuple(padding), fill_mask=IGNORE)
+        self._finish = A.Compose([pad, A.HorizontalFlip(p=0.5 if flip else 0.0)], additional_targets=more)
 
     def __call__(self, image: np.ndarray, label: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         result = self._run(image, label)
@@ -95,8 +99,14 @@ class TrainingTransform:
 
     def _run(self, image: np.ndarray, label: np.ndarray | None, **more: np.ndarray) -> dict[str, Any]:
         # Drawn from NumPy's global state, which the engine and the data loader's workers seed.
-        self._steps.set_random_seed(int(np.random.randint(2**31)))
-        return self._steps(image=image, **more) if label is None else self._steps(image=image, mask=label, **more)
+        seed = int(np.random.randint(2**31))
+        data = {"image": image, **more} if label is None else {"image": image, "mask": label, **more}
+        self._crop.set_random_seed(seed)
+        data = self._crop(**data)
+        if self._augment is not None:
+            data = self._augment(data)
+        self._finish.set_random_seed(seed)
+        return self._finish(**data)
 
 
 @lru_cache(8)  # most data sets have a size or two
@@ -113,7 +123,8 @@ def training_transform(cfg: CfgNode) -> TrainingTransform:
     """
     node = cfg.INPUT
     padding = [round(value) for value in cfg.MODEL.PIXEL_MEAN]
-    return TrainingTransform(node.SCALES, node.CROP_SIZE, node.RANDOM_FLIP == "horizontal", padding)
+    flip, augment = node.RANDOM_FLIP == "horizontal", build_augmentations(cfg)
+    return TrainingTransform(node.SCALES, node.CROP_SIZE, flip, padding, augment)
 
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
