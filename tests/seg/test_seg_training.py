@@ -201,6 +201,18 @@ def test_shipped_configs_build_and_find_their_base(tmp_path):
         assert not teacher or task_of(teacher).name == "seg"
 
 
+@pytest.mark.parametrize(("name", "classes", "ignored"), [("voc", 21, 255), ("ade20k", 150, 0)])
+def test_other_data_has_the_recipe_of_cityscapes(name, classes, ignored):
+    """All but the data, the crop and how often it is evaluated."""
+    for file in sorted((CONFIGS / name).glob("*_*.yaml")):
+        cfg, model = (load_config(str(folder / file.name), []) for folder in (file.parent, CONFIGS / "cityscapes"))
+        assert (len(cfg.DATASETS.CLASSES), cfg.DATASETS.IGNORED_IDS) == (classes, [ignored])
+        assert cfg.INPUT.CROP_SIZE == [512, 512]
+        assert (cfg.SOLVER, cfg.MODEL, cfg.DATASETS.ROOT) == (model.SOLVER, model.MODEL, "")
+        assert f"seg/{name}/" in cfg.OUTPUT_DIR
+        assert ("_dist" in file.name) == (f"seg/{name}/" in cfg.DISTILL.TEACHER.WEIGHTS)
+
+
 @pytest.mark.usefixtures("quick_weights")
 def test_shipped_configs_give_their_losses():
     """On a small input, with random weights, without their teacher."""
