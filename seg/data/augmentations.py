@@ -4,7 +4,7 @@ import inspect
 import random
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import albumentations as A
 import cv2
@@ -20,10 +20,12 @@ KEY = "INPUT.ALBUMENTATIONS"
 FORM = "{HorizontalFlip: {p: 0.5}}, a transform of albumentations with its arguments"
 COMPOSITIONS = (A.OneOf, A.RandomOrder, A.Sequential, A.SomeOf)
 # What moves pixels along straight lines, so that places of pixels can be interpolated on a coarse grid.
-STRAIGHT = (A.Affine, A.D4, A.HorizontalFlip, A.Perspective, A.RandomRotate90, A.Rotate, A.SafeRotate)
-STRAIGHT += (A.ShiftScaleRotate, A.SquareSymmetry, A.Transpose, A.VerticalFlip)
+STRAIGHT = (
+    *(A.Affine, A.D4, A.HorizontalFlip, A.Perspective, A.RandomRotate90, A.Rotate, A.SafeRotate, A.ShiftScaleRotate),
+    *(A.SquareSymmetry, A.Transpose, A.VerticalFlip),
+)
 TRIALS = 8  # a transform that turns by 90° now and then is found out
-Transformed = A.BasicTransform | A.BaseCompose
+Transformed: TypeAlias = A.BasicTransform | A.BaseCompose
 
 
 class Augmentations:
@@ -49,7 +51,7 @@ class Augmentations:
         # One stream of numbers for all: albumentations' own seed would give each step the same.
         seed = int(np.random.randint(2**31))
         self.steps.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        result: dict[str, np.ndarray] = self.steps(**data | {"image": self._turned(data["image"])})
+        result: dict[str, np.ndarray] = self.steps(**{**data, "image": self._turned(data["image"])})
         return result | {"image": self._turned(result["image"])}
 
     def _turned(self, image: np.ndarray) -> np.ndarray:
