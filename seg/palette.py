@@ -20,11 +20,9 @@ KINDS = {
 }
 FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions
 NEUTRAL = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
-# No green, which would say right.
 STEPS = itertools.product((0, 51, 102, 153, 204, 255), repeat=3)
-VIVID = [
-    (r, g, b) for r, g, b in STEPS if max(r, g, b) - min(r, g, b) >= 153 and g <= max(r, b)
-]  # no green: it says right
+# No green, which would say right.
+VIVID = [(r, g, b) for r, g, b in STEPS if max(r, g, b) - min(r, g, b) >= 153 and g <= max(r, b)]
 
 
 def ignored_color(colors: np.ndarray) -> Color:

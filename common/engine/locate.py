@@ -110,9 +110,10 @@ def name_files(teacher: CfgNode) -> None:
 
 
 def on_hub(teacher: CfgNode) -> bool:
-    """Whether WEIGHTS can only be an id of Hugging Face's hub, "owner/name": there is no config, and no such path."""
+    """Whether WEIGHTS can only be an id of Hugging Face's hub, "owner/name": there is no config, and no such path, nor
+    a folder of the owner's name, in which a path would be mistyped."""
     named = not teacher.CONFIG_FILE and HUB_ID.fullmatch(teacher.WEIGHTS)
-    return bool(named) and not Path(teacher.WEIGHTS).exists()
+    return bool(named) and not Path(teacher.WEIGHTS).exists() and not Path(teacher.WEIGHTS).parent.is_dir()
 
 
 def keys_of_another(teacher: CfgNode, found: Weights) -> dict[str, Any]:
