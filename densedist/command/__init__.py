@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
     args = parser.parse_intermixed_args(words[1:])
-    # Detectron2 compiles two helpers with it at import; nothing that a user could change.
+    # Of what Detectron2 does at import and with its anchors; nothing that a user could change.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
     try:
         require_detectron2()
     except ImportError as error:

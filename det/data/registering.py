@@ -123,6 +123,11 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
     _register_parts(cfg)
 
 
+def own_names(cfg: CfgNode) -> list[str]:
+    """The names that entries of FORMS give, used or not."""
+    return [entry[0] for key in FORMS for entry in cfg.DATASETS[key]]
+
+
 def _is_named(where: Any, may_be_list: bool) -> bool:
     """Whether it is text, or a list of text."""
     return isinstance(where, str) or (

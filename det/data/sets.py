@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from densedist.common.data import digits
 from densedist.common.errors import UserError
 from densedist.det.data.coco import read_coco
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import own_names, register_own
 from densedist.det.distilling import count_classes
 
 # By the rules of a data set, the package that reads or scores it and need not be here.
@@ -31,7 +31,7 @@ def check_datasets(cfg: CfgNode) -> list[str]:
     register_own(cfg)
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
-            _check_dataset(name, f"DATASETS.{key}", *count_classes(cfg))
+            _check_dataset(name, f"DATASETS.{key}", [*DatasetCatalog.list(), *own_names(cfg)], *count_classes(cfg))
     return _check_same_categories(cfg)
 
 
@@ -82,9 +82,9 @@ def _check_same_categories(cfg: CfgNode) -> list[str]:
     return known[0][1] if known else []
 
 
-def _check_dataset(name: str, key: str, num_classes: int, classes_key: str) -> None:
+def _check_dataset(name: str, key: str, known: Sequence[str], num_classes: int, classes_key: str) -> None:
     if name not in DatasetCatalog:
-        near = difflib.get_close_matches(str(name), DatasetCatalog.list(), n=3)
+        near = difflib.get_close_matches(str(name), known, n=3)
         hint = (
             f"did you mean {' or '.join(near)}?"
             if near

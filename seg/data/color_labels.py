@@ -34,8 +34,8 @@ def read_colors(path: str, classes: Classes) -> np.ndarray:
     if (unknown := codes[at] != seen).any():
         colors = np.unique(pixels[unknown], axis=0)
         raise UserError(
-            f"{path} holds {len(colors)} colors, first {colors[0].tolist()}, which the config does not name: add them "
-            "to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
+            f"{path}: number of colors that the config does not name: {len(colors)}, first {colors[0].tolist()}: add "
+            "them to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
         )
     return meant[first][at]
 

@@ -69,6 +69,8 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
         found = form.frames(where, f"{named_by}, {name}", need_labels)[part]
     elif may_be_bare and name and whole.expanduser().is_dir() and not _is_split(cfg, other, name):
         found = folders.alone(str(whole), key)[part]
+    elif own and not (other or cfg.DATASETS.ROOT):
+        raise UserError(f"{key}: there is no data set {split}: want one of {', '.join(own)}, or set DATASETS.ROOT")
     else:
         return frames(cfg.DATASETS.ROOT, split, key, need_labels, cfg.DATASETS.LABELS)
     if not found:

@@ -293,6 +293,9 @@ def test_entries_that_are_none(tmp_path, capsys):
     argv = ["train", "det", "--config-file", STUDENT, *SMALL, "OUTPUT_DIR", tmp_path / "run"]
     text = complaint(capsys, *argv, "DATASETS.YOLO_FORMAT", "[['mine', 'data.yaml']]")
     assert text == "DATASETS.YOLO_FORMAT: ['mine', 'data.yaml'] is not [name, data.yaml, split]"
+    mistyped = "DATASETS.YOLO_FORMAT", "[['mine_train', 'data.yaml', 'train']]", "DATASETS.TRAIN", "('mine_trian',)"
+    text = complaint(capsys, *argv, *mistyped)
+    assert text == "DATASETS.TRAIN: there is no data set mine_trian; did you mean mine_train?"
     text = complaint(capsys, *argv, "DATASETS.VOC_FORMAT", "[['digits_val', 'VOC', 'val']]")
     assert text == "DATASETS.VOC_FORMAT: digits_val is the name of another data set"
     both = [

@@ -24,6 +24,12 @@ IDS[0, :4] = 0  # ignored
 TRAIN_IDS = np.where(IDS == 0, IGNORE, IDS - 1)
 
 
+def test_a_mistyped_name(tmp_path):
+    cfg = config(STUDENT, "DATASETS.ROOT", "", "DATASETS.FOLDERS", "[['mine', 'a', 'b'], ['yours', 'c', 'd']]")
+    with pytest.raises(UserError, match=r"K: there is no data set mien: want one of mine, yours, or set DATASETS.ROOT"):
+        split_frames(cfg, "mien", "K", need_labels=True)
+
+
 def write(root, kind="ids", suffix=".png"):
     for number, ids in enumerate(IDS):
         name = f"{'town/' if number else ''}{number}"
@@ -101,7 +107,10 @@ def test_a_folder_alone(tmp_path):
         (lambda root: shutil.rmtree(root / "images"), "there is no folder"),
         (lambda root: shutil.copy(root / "masks/0.png", root / "masks/0.bmp"), "there are two masks"),
         (lambda root: [file.unlink() for file in root.rglob("*.jpg")], "images has no image"),
-        (lambda root: Image.new("RGB", (64, 48), (1, 2, 3)).save(root / "masks/0.png"), "first \\[1, 2, 3\\], which"),
+        (
+            lambda root: Image.new("RGB", (64, 48), (1, 2, 3)).save(root / "masks/0.png"),
+            "name: 1, first \\[1, 2, 3\\]: add",
+        ),
         (lambda root: Image.new("RGB", (64, 47)).save(root / "masks/0.png"), "64x47 pixels, but 64x48 in its image"),
         (lambda root: Image.new("LA", (64, 48)).save(root / "masks/0.png"), "has colors"),
     ],
