@@ -39,7 +39,11 @@ def losses(task, model, size):
 @pytest.mark.parametrize("task", ["seg", "det"])
 def test_compiled(task, teachers, monkeypatch):
     graphs = []
-    backend = lambda graph, _: graphs.append(graph) or graph.forward  # noqa: E731 (torch.compile's own takes a minute)
+
+    def backend(graph, _):  # torch.compile's own takes a minute
+        graphs.append(graph)
+        return graph.forward
+
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     plain, compiled = student(task, teachers[task]), student(task, teachers[task], *COMPILE)
     for size in (64, 96):

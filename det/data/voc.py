@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from densedist.common.data.images import SUFFIXES
+from densedist.common.data.voc_lists import IMAGES, file_named, names_listed
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
 
-IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
+ANNOTATIONS, LISTS = "Annotations", "ImageSets/Main"
 TREE = f"want {IMAGES}/NAME.jpg, {ANNOTATIONS}/NAME.xml and {LISTS}/SPLIT.txt with a NAME a line"
 
 
@@ -27,13 +27,7 @@ def as_coco(folder: str, split: str) -> tuple[str, str]:
     """
     root = Path(folder).expanduser()
     listed = root / LISTS / f"{split}.txt"
-    if not listed.is_file():
-        raise UserError(f"there is no {listed}; {TREE}")
-    # The lists of one class have a second word, 1 or -1.
-    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
-    names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise UserError(f"{listed} names no image")
+    names = names_listed(listed, TREE)
     everything = sorted((root / ANNOTATIONS).glob("*.xml"))
     images = [_image(root, name) for name in names]
     made = as_json("voc", [listed, *everything, *images], [split], lambda: _coco(root, images, everything))
@@ -65,9 +59,8 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
 
 
 def _image(root: Path, name: str) -> Path:
-    for suffix in (".jpg", *SUFFIXES):
-        if (image := root / IMAGES / f"{name}{suffix}").is_file():
-            return image
+    if image := file_named(root / IMAGES, name):
+        return image
     raise UserError(f"there is no image {root / IMAGES / name}.jpg; {TREE}")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from densedist.common.data.images import SUFFIXES
+from densedist.common.data.voc_lists import IMAGES, file_named, names_listed
 from densedist.common.errors import UserError
 from densedist.seg.data.folders import as_frame
 from densedist.seg.data.frames import LABEL_SUFFIXES, Frame
 
-IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
+MASKS, LISTS = "SegmentationClass", "ImageSets/Segmentation"
 TREE = f"want {IMAGES}/NAME.jpg, {MASKS}/NAME.png and {LISTS}/SPLIT.txt with a NAME a line"
 
 
@@ -26,22 +26,15 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
     """
     folder, split, *more = where
     root, masks = Path(folder).expanduser(), more[0] if more else MASKS
-    file = root / LISTS / f"{split}.txt"
-    if not file.is_file():
-        raise UserError(f"{key}: there is no {file}; {TREE}")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise UserError(f"{key}: {file} names no image")
-    images = [_file(root / IMAGES, name, (".jpg", *SUFFIXES)) for name in names]
+    try:
+        names = names_listed(root / LISTS / f"{split}.txt", TREE)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    images = [file_named(root / IMAGES, name) for name in names]
     if lost := [name for name, image in zip(names, images, strict=True) if image is None]:
         raise UserError(f"{key}: {len(lost)} of {len(names)} images are missing, first {root / IMAGES / lost[0]}.jpg")
-    labels = [_file(root / masks, name, LABEL_SUFFIXES) for name in names]
+    labels = [file_named(root / masks, name, LABEL_SUFFIXES) for name in names]
     bare = [name for name, label in zip(names, labels, strict=True) if label is None]
     if bare and (need_labels or len(bare) < len(names)):
         raise UserError(f"{key}: {len(bare)} of {len(names)} images have no mask, first {root / masks / bare[0]}.png")
     return [as_frame(image, label) for image, label in zip(images, labels, strict=True) if image]
-
-
-def _file(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
-    return next((file for suffix in suffixes if (file := folder / f"{name}{suffix}").is_file()), None)
