@@ -65,15 +65,15 @@ class Sees(nn.Module):
 @pytest.fixture
 def objects(tmp_path):
     yield write(tmp_path / "voc")
-    for name in ("theirs", "mine", "mine[:4]"):
+    for name in ("theirs", "scored_by_voc", "scored_by_voc[:4]"):
         if name in DatasetCatalog:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
 
 
-def cfg_of(tmp_path, rules, test="('mine',)", *more):
+def cfg_of(tmp_path, rules, test="('scored_by_voc',)", *more):
     cfg = config(
-        STUDENT, "DATASETS.VOC_FORMAT", str([["mine", str(tmp_path / "voc"), "test"]]), "DATASETS.TEST", test,
+        STUDENT, "DATASETS.VOC_FORMAT", str([["scored_by_voc", str(tmp_path / "voc"), "test"]]), "DATASETS.TEST", test,
         "TEST.RULES", rules, "OUTPUT_DIR", tmp_path / "out", *more,
     )  # fmt: skip
     register_own(cfg)
@@ -92,7 +92,7 @@ def test_scores_are_detectron2s(year, objects, tmp_path):
 
 
 def test_a_part_and_some_images_of_it(objects, tmp_path):
-    cfg = cfg_of(tmp_path, "voc2012", "('mine[:4]',)")
+    cfg = cfg_of(tmp_path, "voc2012", "('scored_by_voc[:4]',)")
     part = evaluate(cfg, Sees(objects))["bbox"]["AP50"]
     assert part != evaluate(cfg_of(tmp_path, "voc2012"), Sees(objects))["bbox"]["AP50"]
     (tmp_path / "voc" / "ImageSets" / "Main" / "test.txt").write_text("im0\nim1\nim2\nim3\n")
@@ -105,7 +105,7 @@ def test_a_part_and_some_images_of_it(objects, tmp_path):
 def test_rules_that_a_data_set_cannot_have(tmp_path):
     with pytest.raises(UserError, match=r"TEST.RULES is voc2012, which is for boxes .* not for coco_2017_val or masks"):
         check_rules(cfg_of(tmp_path, "voc2012", "('coco_2017_val',)"))
-    with pytest.raises(UserError, match=r"TEST.RULES is voc2007, .* not for mine or masks: set it to own"):
-        check_rules(cfg_of(tmp_path, "voc2007", "('mine',)", "MODEL.MASK_ON", "True"))
+    with pytest.raises(UserError, match=r"TEST.RULES is voc2007, .* not for scored_by_voc or masks: set it to own"):
+        check_rules(cfg_of(tmp_path, "voc2007", "('scored_by_voc',)", "MODEL.MASK_ON", "True"))
     with pytest.raises(UserError, match=r"TEST.RULES is voc: want own, voc2007 or voc2012"):
         cfg_of(tmp_path, "voc")
