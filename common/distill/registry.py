@@ -11,8 +11,10 @@ from densedist.common.config.keys import Key, above, at_least, one_of
 from densedist.common.distill.adapters import Generator
 from densedist.common.distill.global_relation import GlobalRelationLoss
 from densedist.common.distill.spec import LossSpec, one_row_that_does_not_count, one_row_without_a_label, own
-from densedist.common.distill.taps import TapSpec
+from densedist.common.distill.taps import Kind, TapSpec
+from densedist.common.errors import UserError
 from densedist.common.losses import (
+    AFDCDLoss,
     AttentiveMimicLoss,
     BoxLoss,
     CIRKDLoss,
@@ -66,6 +68,12 @@ def _dkd(keys: CfgNode, tap: TapSpec) -> str:
     return sigmoid if tap.activation == "sigmoid" else _softmax_of_one(keys, tap)
 
 
+def _generator_of_groups(keys: CfgNode, _: Kind, student: int, teacher: int) -> Generator:
+    if teacher % keys.GROUPS:
+        raise UserError(f"DISTILL.AFDCD.GROUPS is {keys.GROUPS}: want a divisor of the teacher's {teacher} channels")
+    return Generator(student, teacher, keys.MASKED)
+
+
 TAU = "a temperature above 0"
 BOXES = {"giou": "boxes", "smooth_l1": "deltas"}  # by the distance
 CLASS_LOGITS: dict[str, Any] = {
@@ -75,6 +83,11 @@ CLASS_LOGITS: dict[str, Any] = {
     "adapt": "never",
     "empty": one_row_that_does_not_count,
 }
+
+
+def share_hidden(default: float) -> Key:
+    return Key(default, lambda share: 0 <= share < 1, "0 to below 1")
+
 
 # In the order of the plan.
 LOSSES: dict[str, LossSpec] = {
@@ -148,9 +161,25 @@ LOSSES: dict[str, LossSpec] = {
     "MGD": LossSpec(
         lambda *_: MGDLoss(),
         "features",
-        {"MASKED": Key(0.5, lambda share: 0 <= share < 1, "0 to below 1")},
+        {"MASKED": share_hidden(0.5)},
         adapt="always",
         adapter=lambda keys, _, student, teacher: Generator(student, teacher, keys.MASKED),
+    ),
+    # Of the contrast, of the squared error; PATCH and POOL in places: the authors' for segmentation
+    "AFDCD": LossSpec(
+        lambda keys, *_: AFDCDLoss(keys.CONTRAST, keys.RECONSTRUCTION, keys.TAU, keys.GROUPS, keys.PATCH, keys.POOL),
+        "features",
+        {
+            "CONTRAST": at_least(0.0, 1e-3),
+            "RECONSTRUCTION": at_least(0.0, 4e-5),
+            "TAU": above(0, 0.07, TAU),
+            "GROUPS": at_least(2, 16),
+            "PATCH": at_least(1, 4),
+            "POOL": at_least(1, 4),
+            "MASKED": share_hidden(0.75),
+        },
+        adapt="always",
+        adapter=_generator_of_groups,
     ),
     # STAGES: of a cascade teacher, where its first stage puts an RoI, or its last
     "BOX": LossSpec(

@@ -1,5 +1,6 @@
 """Distillation losses: two tensors (and a mask) in, one scalar out, no parameters."""
 
+from densedist.common.losses.afdcd import AFDCDLoss
 from densedist.common.losses.attention import AttentiveMimicLoss
 from densedist.common.losses.box import BoxLoss, ProposalLoss
 from densedist.common.losses.cirkd import CIRKDLoss
@@ -16,6 +17,7 @@ from densedist.common.losses.pkd import PKDLoss
 from densedist.common.losses.rkd import RKDLoss
 
 __all__ = [
+    "AFDCDLoss",
     "AttentiveMimicLoss",
     "BoxLoss",
     "CIRKDLoss",

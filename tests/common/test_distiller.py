@@ -54,12 +54,13 @@ def test_any_set_of_losses_together_in_the_order_of_the_plan():
     for side in labeled:
         side["cls_logits"] = LABELED
         side["features"] = replace(side["features"], targets="objects")
+    weights += ["DISTILL.AFDCD.GROUPS", "4"]  # of 8 channels
     distiller = build(*weights, *SOME_LABELS, student=labeled[0], teacher=labeled[1])
     assert str(distiller) == (
         "task + 2.0·dist(cls_logits) + 2.0·kd(cls_logits) + 2.0·dkd(cls_logits) + 2.0·mimic(features) "
         "+ 2.0·rkd(images) + 2.0·cirkd(features) + 2.0·cwd(features) + 2.0·pkd(features) + 2.0·attention(features) "
-        "+ 2.0·fgd(features) + 2.0·mgd(features) + 2.0·box(boxes) + 2.0·rpn(proposals) + 2.0·crosskd(crossed_3) "
-        "+ 2.0·mask_distill(masks)"
+        "+ 2.0·fgd(features) + 2.0·mgd(features) + 2.0·afdcd(features) + 2.0·box(boxes) + 2.0·rpn(proposals) "
+        "+ 2.0·crosskd(crossed_3) + 2.0·mask_distill(masks)"
     )
     assert distiller.taps == {"cls_logits", "features", "images", *boxes}
     assert distiller.targets == {"cls_logits", "features"}

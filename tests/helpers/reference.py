@@ -227,6 +227,45 @@ def cirkd(student, teacher, tau=0.1):
     return math.fsum(total) / len(pairs)
 
 
+def afdcd(student, teacher, contrast, reconstruction, tau, groups, patch, pool):
+    student, teacher = student.double(), teacher.double()
+    error = math.fsum((student - teacher).flatten().square().tolist()) / len(student)
+    total, count = [], 0
+    for s, t in zip(_pooled(student, pool), _pooled(teacher, pool), strict=True):
+        height, width = (min(patch, side) for side in s.shape[1:])
+        for top in range(0, s.shape[1] - height + 1, height):
+            for left in range(0, s.shape[2] - width + 1, width):
+                places = [(y, x) for y in range(top, top + height) for x in range(left, left + width)]
+                ours, theirs = (
+                    [[x[:, a, b].chunk(groups)[g].tolist() for g in range(groups)] for a, b in places] for x in (s, t)
+                )
+                total += _choices(ours, theirs, tau)
+                count += len(places)
+    return reconstruction * error + contrast * math.fsum(total) / count
+
+
+def _pooled(features, side):
+    rows, columns = (range(0, length, side) for length in features.shape[2:])
+    cells = [[features[:, :, y : y + side, x : x + side].amax((2, 3)) for x in columns] for y in rows]
+    return torch.stack([torch.stack(row, 2) for row in cells], 2)
+
+
+def _choices(ours, theirs, tau):
+    """Of each place and group of a patch the cross entropy of finding its own among those of other groups."""
+    losses = []
+    for place, vectors in enumerate(ours):
+        for group, vector in enumerate(vectors):
+            own = _nearness(vector, theirs[place][group], tau)
+            others = [_nearness(vector, x[g], tau) for x in theirs for g in range(len(x)) if g != group]
+            highest = max([own, *others])
+            losses.append(highest + math.log(math.fsum(math.exp(x - highest) for x in [own, *others])) - own)
+    return losses
+
+
+def _nearness(a, b, tau):
+    return -math.fsum(map(abs, _minus(a, b))) / tau
+
+
 def _pixels(image):
     """(C, H, W) as a list of vectors of length 1."""
     vectors = image.flatten(1).T.tolist()

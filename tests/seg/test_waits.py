@@ -14,7 +14,7 @@ from densedist.seg.models import build_segmenter
 from helpers.scenes import STUDENT, batch, config, save_teacher
 from helpers.waits import waits
 
-ALL = ("DIST", "KD", "CWD", "MIMIC", "PKD", "ATTENTION", "MGD", "RKD", "DKD", "CIRKD")
+ALL = ("DIST", "KD", "CWD", "MIMIC", "PKD", "ATTENTION", "MGD", "RKD", "DKD", "CIRKD", "AFDCD")
 ON = [x for name in ALL for x in (f"DISTILL.{name}.WEIGHT", "1.0")]
 
 
