@@ -78,8 +78,12 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
     if not node.ENCODER.WEIGHTS:
         return model
     try:
-        packaged = from_package(node.ENCODER.NAME, arguments) if node.ENCODER.WEIGHTS == "imagenet" else {}
-        return architecture(encoder_weights=node.ENCODER.WEIGHTS, **arguments, **more, **packaged)
+        weights, packaged = node.ENCODER.WEIGHTS, {}
+        if weights == "imagenet":
+            packaged = from_package(node.ENCODER.NAME, arguments)
+            # What SMP wants to hear for timm's encoders, whose name says which weights they are.
+            weights = True if node.ENCODER.NAME.startswith("tu-") else weights
+        return architecture(encoder_weights=weights, **arguments, **more, **packaged)
     except Exception as error:
         raise UserError(
             f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {one_line(error)}; "

@@ -88,7 +88,7 @@ def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
         method,
         _mean(numbers),
         *(_mean(values(of_seeds, name)) for name in others(outcomes)),
-        f"{over_none.mean:+.1f}" if over_none else "",
+        f"{over_none.mean:+z.1f}" if over_none else "",
         interval(over_none) if over_none else "",
         f"{statistics.mean(o.iterations for o in of_seeds.values()):.0f}",
         f"{statistics.mean(o.seconds for o in of_seeds.values()):.0f} s",
@@ -138,4 +138,4 @@ def _words(difference: Gain, other: str) -> str:
 
 def interval(difference: Gain) -> str:
     """As "[+1.2, +3.4]"; empty with one seed."""
-    return "" if difference.interval is None else "[{:+.1f}, {:+.1f}]".format(*difference.interval)
+    return "" if difference.interval is None else "[{:+z.1f}, {:+z.1f}]".format(*difference.interval)

@@ -131,7 +131,7 @@ def _ordered(of_teachers: Scores) -> list[str]:
 
 
 def _words(found: Gain) -> str:
-    return f"{found.mean:+.1f} {interval(found)}".strip()
+    return f"{found.mean:+z.1f} {interval(found)}".strip()
 
 
 def _number(score: float | None) -> str:

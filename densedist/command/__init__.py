@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -10,6 +9,7 @@ from typing import TypeAlias
 from densedist import require_detectron2
 from densedist.command import benchmark, checking, importing, preparing, student, training, tuning
 from densedist.command.arguments import Parser
+from densedist.command.chatter import leave_out_chatter
 
 Add: TypeAlias = Callable[[Parser], None]
 Run: TypeAlias = Callable[[argparse.Namespace], None]
@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
     args = parser.parse_intermixed_args(words[1:])
-    # Of what Detectron2 does at import and with its anchors; nothing that a user could change.
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-    warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
+    leave_out_chatter()
     try:
         require_detectron2()
     except ImportError as error:

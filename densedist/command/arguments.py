@@ -56,7 +56,12 @@ def add_overrides(parser: Parser, files: str = "") -> None:
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
-    """The KEY VALUE pairs of a command that takes no files."""
+    """The KEY VALUE pairs of a command that takes no files.
+
+    OUTPUT_DIR among them ends in one line where the command has --output-dir: it would say where to, and not be heard.
+    """
+    if "OUTPUT_DIR" in args.words[::2] and hasattr(args, "output_dir"):
+        Parser().error("OUTPUT_DIR is for train and eval: say --output-dir D to this command")
     return [*(["TRUST_IMPORTS", "True"] if args.trust_imports else []), *args.words]
 
 

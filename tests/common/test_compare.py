@@ -522,6 +522,12 @@ def test_students_that_find_nothing_do_not_differ():
     assert "| none     | 0.0 ± 0.0 |" in markdown(found, "")
 
 
+def test_there_is_no_minus_zero():
+    table = markdown(outcomes(none=[10.0, 10.02], kd=[10.0, 10.0]), "")
+    assert "| +0.0" in table
+    assert "-0.0" not in table
+
+
 def test_curves_are_means_of_the_same_iterations(tmp_path, monkeypatch):
     """Where an evaluation of one seed on the way is undefined."""
     drawn, plot = [], Axes.plot

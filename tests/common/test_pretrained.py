@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 
+from densedist.command.chatter import leave_out_chatter
 from densedist.common.errors import UserError
 from densedist.common.pretrained import PACKAGES, from_package
 from densedist.det.backbone import TimmBackbone
@@ -31,14 +32,17 @@ def holds(model, state):
     return found.keys() <= state.keys() and all(torch.equal(value, state[name]) for name, value in found.items())
 
 
-def test_segmentation_and_detection_find_it(package):
+def test_segmentation_and_detection_find_it(package, recwarn, caplog):
     _, state = package
+    leave_out_chatter()
     keys = ["MODEL.ENCODER.NAME", f"tu-{NAME}", "MODEL.ENCODER.WEIGHTS", "imagenet", "MODEL.ARCHITECTURE", "Unet"]
     keys += ["MODEL.ENCODER.DEPTH", "5", "MODEL.ENCODER.OUTPUT_STRIDE", "0"]
     cfg = config(STUDENT, *keys)
     cfg.MODEL.ARGS.clear()
     assert holds(build_network(cfg).smp.encoder.model, state)
     assert holds(TimmBackbone(NAME, ["res2", "res5"], pretrained=True).model, state)
+    assert not recwarn.list
+    assert not caplog.records  # timm has said that the classifier's tensors are left over
 
 
 def test_a_source_of_the_users_own_goes_first(package):

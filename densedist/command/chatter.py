@@ -1,0 +1,21 @@
+"""What libraries say at every run and no user can change, left out of what he reads."""
+
+import logging
+import warnings
+
+WARNINGS = {
+    "`torch.jit.script` is deprecated": FutureWarning,  # Detectron2 at import
+    "torch.meshgrid: in an upcoming release": UserWarning,  # Detectron2's anchors
+}
+LINES = {
+    "torch.fx._symbolic_trace": "is_fx_tracing will return true",  # Detectron2's pooler
+    "timm.models._builder": "Unexpected keys",  # the classifier of weights that an encoder starts from
+}
+
+
+def leave_out_chatter() -> None:
+    """For the rest of the process; before Detectron2 is imported."""
+    for text, kind in WARNINGS.items():
+        warnings.filterwarnings("ignore", text, kind)
+    for name, text in LINES.items():
+        logging.getLogger(name).addFilter(lambda record, text=text: not record.getMessage().startswith(text))
