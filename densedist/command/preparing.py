@@ -1,4 +1,4 @@
-"""The command that writes a data set anew, so that it is read faster: prepare."""
+"""The command that writes a data set anew, as training reads it, or reads it faster: prepare."""
 
 import argparse
 from pathlib import Path
@@ -7,16 +7,23 @@ from densedist.command.arguments import Parser, add_output
 
 
 def add_prepare(parser: Parser) -> None:
-    """a data set that is read faster: densedist prepare seg FOLDER --output-dir D"""
-    parser.epilog = "Then train with DATASETS.ROOT D. The pixels are the same, uncompressed."
-    parser.add_argument("task", choices=["seg"], help="whose form the data has: Cityscapes'")
-    parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set, as in DATASETS.ROOT")
+    """a data set written anew: densedist prepare seg|camvid FOLDER --output-dir D"""
+    parser.epilog = "Then train with DATASETS.ROOT D."
+    form = "seg: Cityscapes' form, the same pixels uncompressed; camvid: SegNet's folders, for configs/seg/camvid"
+    parser.add_argument("form", choices=["seg", "camvid"], help=form)
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set as it is")
     add_output(parser, "output/prepared")
 
 
 def prepare(args: argparse.Namespace) -> None:
-    from densedist.seg.data import preparing
+    output = Path(args.output_dir)
+    if args.form == "camvid":
+        from densedist.seg.data.camvid import prepare_camvid
 
-    count, there = preparing.prepare(args.source, Path(args.output_dir))
-    kept = f", {there} of which were there" if there else ""
-    print(f"{args.output_dir}: {count} files{kept}; train with DATASETS.ROOT {args.output_dir}")
+        wrote = f"{prepare_camvid(args.source, output)} frames"
+    else:
+        from densedist.seg.data import preparing
+
+        count, there = preparing.prepare(args.source, output)
+        wrote = f"{count} files" + (f", {there} of which were there" if there else "")
+    print(f"{output}: {wrote}; train with DATASETS.ROOT {output}")
