@@ -1,7 +1,8 @@
 """One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from densedist.common.compare.teachers import Scores, draw_teachers, scores, tea
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
-from densedist.common.files import write_text
+from densedist.common.errors import UserError
+from densedist.common.files import try_lock, write_text
 from densedist.common.task import Task
 
 
@@ -61,13 +63,18 @@ class Study:
             what results.json holds.
 
         Raises:
-            UserError: a wrong config, or a method without a teacher or a loss, before anything is trained.
+            UserError: a wrong config, a method without a teacher or a loss, or another process that compares in output,
+                before anything is trained.
         """
         cfg = self._load([])  # imports what it names, losses among them
         methods = expand(self.methods)
         check_scores(self.task, cfg)
         for method in methods:
             check_method(self.task, self._load(self._words(method, 0)), method)
+        with self._alone():
+            return self._run(cfg, methods)
+
+    def _run(self, cfg: CfgNode, methods: Sequence[str]) -> dict[str, Any]:
         labels = {method: self._labels(method) for method in methods if has_labels(method)}
         longer = self._longer(methods, labels) if self.equal_time else {}
         wanted = {
@@ -87,6 +94,18 @@ class Study:
         folders = teachers(methods)
         of_teachers = scores(self.task, cfg, folders, self.output / "teachers.json") if folders else {}
         return self._write(outcomes, of_teachers)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.output.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(self.output / "compare.lock")
+        if lock is None:
+            raise UserError(
+                f"--output-dir: another process compares in {self.output}: wait for it, or name another folder; "
+                "--jobs trains several students at a time"
+            )
+        with lock:
+            yield
 
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
@@ -110,7 +129,6 @@ class Study:
             taken = self.pace(self.task, paced)
             scale = paces[beside[0]] / taken[beside[0]] if beside else 1.0
             paces |= {method: scale * taken[method] for method in missing}
-            self.output.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps(paces, indent=2) + "\n")
         slowest = max(paces[method] for method in methods)
         return {method: slowest / paces[method] for method in methods}
@@ -128,7 +146,6 @@ class Study:
         return self.output / _file_name(method) / f"seed{seed}"
 
     def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
-        self.output.mkdir(parents=True, exist_ok=True)
         rule = (
             "At equal time in training steps: cheaper methods have more iterations."
             if self.equal_time

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from densedist.common.errors import UserError
+from densedist.common.files import try_lock
 
 if TYPE_CHECKING:
     import optuna
@@ -121,7 +122,7 @@ class Trials:
                 self.study.sampler = _sampler(self._seed + len(self.study.get_trials(deepcopy=False)))
                 trial = self.study.ask()
                 going = Going(trial, self._place(trial.user_attrs.get(PLACE, trial.number)))
-                lock = _lock(going.folder)
+                lock = _lock_of(going.folder)
         try:
             yield going
         finally:
@@ -134,7 +135,7 @@ class Trials:
 
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             place = trial.user_attrs.get(PLACE, trial.number)
-            if lock := _lock(self._place(place)):
+            if lock := _lock_of(self._place(place)):
                 lock.close()
                 # Its process may have ended it since the trials were listed, and given the lock back.
                 if self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.RUNNING:
@@ -170,16 +171,9 @@ class Trials:
         return self._folder / "trials" / str(number)
 
 
-def _lock(folder: Path) -> IO[str] | None:
-    """The lock of a trial's folder, until it is closed; None where another process holds it."""
+def _lock_of(folder: Path) -> IO[str] | None:
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("w")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    return try_lock(folder / "lock")
 
 
 def _sampler(seed: int) -> optuna.samplers.BaseSampler:

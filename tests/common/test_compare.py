@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 import time
 import warnings
@@ -514,6 +515,26 @@ def test_first_test_set_without_a_score_does_not_hide_the_others(tmp_path):
     assert (outcome(tmp_path, 100).metric, outcome(tmp_path, 100).value) == ("u/bbox/AP", 3.0)
     (tmp_path / "results.json").write_text(json.dumps({"t": {}, "u": {}}))
     assert outcome(tmp_path, 100) is None
+
+
+def test_two_processes_in_one_folder_are_refused(tmp_path):
+    study = Study(TASK, "c.yaml", ["none"], [0], tmp_path, train=Trainer({"none": 1.0}))
+    holding = (
+        f"from densedist.common.files import try_lock as t; x = t(p := __import__('pathlib').Path({str(tmp_path)!r}"
+    )
+    holding += ", 'compare.lock')); print(x is not None, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "True\n"
+        with pytest.raises(UserError) as refused:
+            study.run()
+        other.communicate("\n")
+    assert str(refused.value) == (
+        f"--output-dir: another process compares in {tmp_path}: wait for it, or name another folder; --jobs trains "
+        "several students at a time"
+    )
+    assert study.run()["methods"]["none"]["mean"] == 1.0
 
 
 def test_students_that_find_nothing_do_not_differ():
