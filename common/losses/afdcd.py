@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.losses.checks import check_not_negative, check_positive, prepare_features
+from densedist.common.losses.mgd import MGDLoss
 
 
 class AFDCDLoss(nn.Module):
@@ -68,8 +69,8 @@ class AFDCDLoss(nn.Module):
         student, teacher = prepare_features(student, teacher, dims=4)
         if student.shape[1] % self.groups:
             raise ValueError(f"student: got {student.shape[1]} channels, want a multiple of the {self.groups} groups")
-        error = (student - teacher).square().sum() / len(student)
-        return self.reconstruction * error + self.contrast * self._contrast(student, teacher)
+        error = self.reconstruction * MGDLoss()(student, teacher)
+        return error + self.contrast * self._contrast(student, teacher)
 
     def _contrast(self, student: Tensor, teacher: Tensor) -> Tensor:
         ours, theirs = (self._candidates(x) for x in (student, teacher))

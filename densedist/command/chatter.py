@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import partial
 
 WARNINGS = {
     "`torch.jit.script` is deprecated": FutureWarning,  # Detectron2 at import
@@ -18,4 +19,8 @@ def leave_out_chatter() -> None:
     for text, kind in WARNINGS.items():
         warnings.filterwarnings("ignore", text, kind)
     for name, text in LINES.items():
-        logging.getLogger(name).addFilter(lambda record, text=text: not record.getMessage().startswith(text))
+        logging.getLogger(name).addFilter(partial(_keeps, text))
+
+
+def _keeps(text: str, record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(text)

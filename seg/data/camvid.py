@@ -44,10 +44,7 @@ def prepare_camvid(source: Path, output: Path) -> int:
             (IMAGES, IMAGES, _half(_image(frame["image"]), cv2.INTER_AREA)),
             (LABELS, f"{LABELS}_labelIds", _half(_label_ids(frame["label"]), cv2.INTER_NEAREST)),
         ):
-            file = output / folder / split / drive / f"{name}_{end}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            data = cv2.imencode(".png", pixels)[1].tobytes()
-            write_atomic(file, lambda out, data=data: out.write(data))
+            _write(output / folder / split / drive / f"{name}_{end}.png", pixels)
     return len(frames)
 
 
@@ -63,6 +60,12 @@ def _label_ids(path: str) -> np.ndarray:
     if (highest := int(numbers.max())) >= len(LABEL_IDS):
         raise UserError(f"{path} has the number {highest}: want those of SegNet's 11 classes, and 11 for none")
     return LABEL_IDS[numbers]
+
+
+def _write(file: Path, pixels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    write_atomic(file, lambda out: out.write(data))
 
 
 def _half(pixels: np.ndarray, interpolation: int) -> np.ndarray:
