@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
+from densedist.common.run_files import Weights
 
 SCORE = 0.5
 RECORD = "labels.json"  # written last: what the labels are of

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from densedist.common.engine.run_folder import CONFIG, FINAL
 from densedist.common.engine.train import train
 from densedist.common.report.history import read_history
+from densedist.common.run_files import CONFIG, FINAL
 from densedist.common.task import Task
 
 TEACHER, ALONE, SAME_TIME = "teacher", "student alone", "student alone, same time"

@@ -12,10 +12,10 @@ from densedist.common.benchmark.inference import Size, Subject
 from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
 from densedist.common.distill.distillation import Distillation
-from densedist.common.engine.locate import Weights
 from densedist.common.importing.form import Form
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
+from densedist.common.run_files import Weights
 
 # {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
 Results = Mapping[str, Any]

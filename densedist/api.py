@@ -10,11 +10,11 @@ from torch import nn
 
 from densedist.common.data.images import find_images
 from densedist.common.engine import train as engine
-from densedist.common.engine.locate import Weights, locate
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
 from densedist.common.importing.write import import_checkpoint
 from densedist.common.labeling import RECORD, SCORE, Labeling
+from densedist.common.run_files import Weights, locate
 from densedist.common.task import Task
 from densedist.overrides import Overrides, as_words
 from densedist.studies import compare, tune

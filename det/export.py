@@ -15,7 +15,6 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from densedist.common.data.images import find_images
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
@@ -29,6 +28,7 @@ from densedist.common.export import (
     write_description,
 )
 from densedist.common.logging import quiet
+from densedist.common.run_files import Weights
 from densedist.det.config import add_distill_config
 from densedist.det.data.mapper import Mapper
 from densedist.det.data.sets import test_dataset

@@ -11,10 +11,11 @@ from torch import nn
 
 from densedist.common.config import load
 from densedist.common.distill.build import is_on
+from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
-from densedist.common.engine.locate import Weights, name_files
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
+from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.det.backbone import TimmBackbone
 from densedist.det.config import GRAMMAR, without_distillation

@@ -17,9 +17,9 @@ from torch import nn
 from tqdm import tqdm
 
 from densedist.common.data.images import find_images
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
+from densedist.common.run_files import Weights
 from densedist.det.drawing import draw_instances
 from densedist.det.models import load_trained
 

@@ -12,8 +12,9 @@ from detectron2.data.transforms import ResizeTransform
 from torch import Tensor
 
 from densedist.common.benchmark.inference import BATCHES, Size, Subject
-from densedist.common.engine.locate import Weights, locate_teacher
+from densedist.common.distill.teacher_files import locate_teacher
 from densedist.common.errors import UserError
+from densedist.common.run_files import Weights
 from densedist.det.data.sets import test_dataset
 from densedist.det.models import load_trained, read_config
 

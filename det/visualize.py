@@ -10,9 +10,10 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.data.images import unique_names
+from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.engine.beside import load_beside
-from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
+from densedist.common.run_files import Weights
 from densedist.det.data.sets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
 from densedist.det.models import load_trained, read_config

@@ -9,7 +9,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, load, one_of
 from densedist.common.config.keys import above
 from densedist.common.distill.registry import loss_keys
-from densedist.common.engine.locate import name_files
+from densedist.common.distill.teacher_files import name_files
 from densedist.common.errors import UserError
 from densedist.seg.class_weights import BALANCES
 from densedist.seg.data.augmentations import check_augmentations

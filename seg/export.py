@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from densedist.common.data.images import find_images
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
@@ -30,6 +29,7 @@ from densedist.common.export import (
     write_description,
 )
 from densedist.common.logging import quiet
+from densedist.common.run_files import Weights
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames

@@ -10,8 +10,8 @@ from segmentation_models_pytorch.base import SegmentationModel
 from densedist.common.distill.build import build_distiller, is_on
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.batch_norm import synchronize_batch_norm
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
+from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights

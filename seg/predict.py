@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from densedist.common.data.images import find_images, unique_names
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
+from densedist.common.run_files import Weights
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.drawing import draw_legend, overlay, to_rgb, write

@@ -9,8 +9,9 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.benchmark.inference import Size, Subject
-from densedist.common.engine.locate import Weights, locate_teacher, on_hub
+from densedist.common.distill.teacher_files import locate_teacher, on_hub
 from densedist.common.errors import UserError
+from densedist.common.run_files import Weights
 from densedist.seg.config import load_config
 from densedist.seg.deployed import Deployed
 from densedist.seg.foreign.forms import SMP, recognize

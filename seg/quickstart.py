@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from densedist.common.engine.run_folder import CONFIG
 from densedist.common.report.panels import show
 from densedist.common.report.plots import draw_bars
+from densedist.common.run_files import CONFIG
 from densedist.common.task import Study
 from densedist.seg.config import load_config
 from densedist.seg.data.frames import Frame, frames

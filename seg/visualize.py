@@ -8,9 +8,10 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.data.images import find_images, unique_names
+from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.engine.beside import load_beside
-from densedist.common.engine.locate import Weights, with_teacher
 from densedist.common.report.relations import Relations, draw_relations
+from densedist.common.run_files import Weights
 from densedist.seg.config import read_config
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader

@@ -50,6 +50,13 @@ def test_walls():
         assert not [o for o in others if o.split(".")[1:2] and o.split(".")[1] in forbidden], name
 
 
+def test_what_is_trained_does_not_know_who_trains_it():
+    rooms = tuple(f"densedist.common.{room}" for room in ("config", "data", "losses", "distill", "run_files"))
+    inner = {name: others for name, others in GRAPH.items() if name.startswith(rooms)}
+    assert len(inner) > 50
+    assert not {name: o for name, others in inner.items() for o in others if o.startswith("densedist.common.engine")}
+
+
 def test_no_circle_of_imports():
     done, path = set(), []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from densedist.common.compare.methods import switches
-from densedist.common.engine.locate import SAYS_MORE, with_teacher
+from densedist.common.distill.teacher_files import SAYS_MORE, with_teacher
 from densedist.common.errors import UserError
 from densedist.tasks import task_of
 from helpers.tiny import defaults

@@ -8,8 +8,9 @@ from detectron2.config import CfgNode
 
 from densedist.common.config.keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
-from densedist.common.engine.locate import keys_of_another, locate
+from densedist.common.distill.teacher_files import keys_of_another
 from densedist.common.errors import UserError
+from densedist.common.run_files import locate
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
 # Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; below which score its labels are ignored.

@@ -10,9 +10,9 @@ from detectron2.config import CfgNode
 from densedist.common.compare.methods import LABELS, SCORE_THRESHOLD, TEACHER, setting
 from densedist.common.compare.teachers import own_words
 from densedist.common.config import find_config
-from densedist.common.engine.locate import Weights
 from densedist.common.errors import UserError
 from densedist.common.labeling import RECORD, SCORE, Labeling
+from densedist.common.run_files import Weights
 from densedist.common.task import Task
 
 

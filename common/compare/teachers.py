@@ -15,8 +15,8 @@ from densedist.common.compare.methods import NONE, TEACHER, setting, without
 from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
 from densedist.common.config.keys import value_of
-from densedist.common.engine.locate import locate
 from densedist.common.files import write_text
+from densedist.common.run_files import locate
 from densedist.common.task import Task
 
 logger = logging.getLogger(__name__)

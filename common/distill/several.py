@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from densedist.common.config.keys import check_values, value_of
 from densedist.common.config.load import Grammar, merge
 from densedist.common.distill.classes import ClassMap
-from densedist.common.engine.locate import name_files
+from densedist.common.distill.teacher_files import name_files
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 

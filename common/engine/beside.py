@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from densedist.common.engine.locate import Weights, locate
 from densedist.common.errors import UserError
+from densedist.common.run_files import Weights, locate
 
 T = TypeVar("T")
 

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.engine.preemption import Preemption
-from densedist.common.engine.run_folder import BEST, FINAL, RunCheckpointer, damage, save_checkpoint
+from densedist.common.engine.run_folder import RunCheckpointer, damage, save_checkpoint
 from densedist.common.randomness import seed_all
+from densedist.common.run_files import BEST, FINAL
 
 logger = logging.getLogger(__name__)
 

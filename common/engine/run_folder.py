@@ -18,15 +18,9 @@ from torch import nn
 from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
+from densedist.common.run_files import FINAL, LAST, METRICS
 
 logger = logging.getLogger(__name__)
-CONFIG, FINAL, BEST, LAST, METRICS = (
-    "config.yaml",
-    "model_final.pth",
-    "model_best.pth",
-    "last_checkpoint",
-    "metrics.json",
-)
 
 
 def refuse_existing_run(output_dir: str) -> None:

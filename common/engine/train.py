@@ -31,14 +31,7 @@ from densedist.common.engine.hooks import (
 )
 from densedist.common.engine.preemption import Preemption
 from densedist.common.engine.rehearsal import rehearse
-from densedist.common.engine.run_folder import (
-    BEST,
-    CONFIG,
-    RunCheckpointer,
-    refuse_existing_run,
-    rewind_metrics,
-    write_results,
-)
+from densedist.common.engine.run_folder import RunCheckpointer, refuse_existing_run, rewind_metrics, write_results
 from densedist.common.engine.solver import build_schedule, make_optimizer
 from densedist.common.engine.trackers import build_trackers
 from densedist.common.engine.trainer import build_trainer
@@ -46,6 +39,7 @@ from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal, setup_logs
 from densedist.common.randomness import RunPosition
 from densedist.common.report.page import write_report
+from densedist.common.run_files import BEST, CONFIG
 from densedist.common.task import Results, Task
 
 logger = logging.getLogger(__name__)

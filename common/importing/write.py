@@ -11,11 +11,11 @@ import yaml
 from torch import nn
 
 from densedist.common.config import find_config, read_file
-from densedist.common.engine.run_folder import CONFIG, FINAL
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
 from densedist.common.importing.form import Converted, Foreign, Form, choose
 from densedist.common.importing.source import read_foreign
+from densedist.common.run_files import CONFIG, FINAL
 from densedist.common.task import Task
 
 RECORD = "imported.json"  # where it came from

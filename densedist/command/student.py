@@ -88,7 +88,7 @@ def add_visualize(parser: Parser) -> None:
 
 def visualize(args: argparse.Namespace) -> None:
     from densedist.common.engine.beside import locate_beside
-    from densedist.common.engine.locate import locate
+    from densedist.common.run_files import locate
     from densedist.tasks import task_of
 
     check_count(args.images, "--images")
@@ -144,7 +144,7 @@ def add_profile(parser: Parser) -> None:
 def profile(args: argparse.Namespace) -> None:
     from densedist.common.benchmark.inference import measure_and_report
     from densedist.common.benchmark.measure import best_device
-    from densedist.common.engine.locate import locate
+    from densedist.common.run_files import locate
     from densedist.tasks import task_of
 
     for side in (side for size in args.size for side in size):

@@ -14,7 +14,7 @@ from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.faster import compile_parts, own_stream
 from densedist.common.distill.several import one_by_one, same_kept
 from densedist.common.distill.teacher import precision
-from densedist.common.engine.locate import on_hub
+from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
 from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg

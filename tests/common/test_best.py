@@ -10,7 +10,8 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from densedist.common.engine.hooks import KeepBest
-from densedist.common.engine.run_folder import BEST, CompleteCheckpointer
+from densedist.common.engine.run_folder import CompleteCheckpointer
+from densedist.common.run_files import BEST
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
-from densedist.common.engine.locate import locate
+from densedist.common.run_files import locate
 from densedist.det import add_distill_config
 from densedist.det.models import load_trained, read_config
 from densedist.det.stock import stock_config

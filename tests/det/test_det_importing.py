@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from densedist.common.data import digits
-from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Foreign
 from densedist.common.importing.write import import_checkpoint
+from densedist.common.run_files import locate
 from densedist.det.importing import mmdetection
 from densedist.det.importing.shapes import coco_names
 from densedist.det.models import build, load_trained, read_config

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 import densedist
 from densedist.common.data import digits
-from densedist.common.engine.locate import Weights
+from densedist.common.run_files import Weights
 from densedist.det.data.coco import read_coco
 from densedist.det.fusion import fuse
 from densedist.det.labeling import with_labels

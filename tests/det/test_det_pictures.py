@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
 from densedist.common.distill.distillation import Distillation
-from densedist.common.engine.locate import locate
+from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.det.models import build, load_trained
 from densedist.det.pictures import draw_examples

@@ -13,8 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 
-from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
+from densedist.common.run_files import locate
 from densedist.det.data import folder, joined, voc, yolo
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import register_own

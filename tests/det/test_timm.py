@@ -11,8 +11,8 @@ from torch import nn
 from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import saved
 from densedist.common.engine import batch_norm
-from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
+from densedist.common.run_files import locate
 from densedist.det.backbone import TimmBackbone
 from densedist.det.models import build_trainee, load_model, load_trained
 from densedist.det.stock import stock_config, stock_model

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from densedist.common.config import saved
-from densedist.common.engine.locate import locate
 from densedist.common.errors import UserError
+from densedist.common.run_files import locate
 from densedist.det.models import load_trained
 from helpers.tiny import STUDENT, config, save_teacher
 

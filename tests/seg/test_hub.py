@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from densedist.common.benchmark.measure import as_if_trained
-from densedist.common.engine.locate import on_hub, with_teacher
+from densedist.common.distill.teacher_files import on_hub, with_teacher
 from densedist.common.errors import UserError
 from densedist.seg.config import get_cfg
 from densedist.seg.models import build_segmenter

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from densedist.common.engine.locate import locate
+from densedist.common.run_files import locate
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames as frames_to_test
 from densedist.seg.evaluation import Evaluator

@@ -11,7 +11,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from densedist.common.engine.locate import locate
+from densedist.common.run_files import locate
 from densedist.seg.models import load_trained
 from helpers.calling import complaint, densedist
 from helpers.scenes import STUDENT, save_teacher

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import densedist
-from densedist.common.engine.locate import Weights
+from densedist.common.run_files import Weights
 from densedist.seg.data.frames import frames
 from densedist.seg.models import load_trained
 from helpers.calling import complaint

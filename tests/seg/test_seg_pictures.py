@@ -13,7 +13,7 @@ from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import saved
 from densedist.common.data import digits
 from densedist.common.distill.distillation import Distillation
-from densedist.common.engine.locate import locate
+from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames as frames_of_split

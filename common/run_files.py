@@ -1,0 +1,60 @@
+"""What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from densedist.common.config.files import find_config
+from densedist.common.errors import UserError
+
+CONFIG, FINAL, BEST, LAST, METRICS = (
+    "config.yaml",
+    "model_final.pth",
+    "model_best.pth",
+    "last_checkpoint",
+    "metrics.json",
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights.
+
+    Args:
+        file: a checkpoint, or a folder of SMP's save_pretrained.
+        config: the config that says what they are.
+        own: whether the user named that config himself, and so trusts its IMPORTS.
+        key: what names the weights, for messages.
+    """
+
+    file: str
+    config: str
+    own: bool = True
+    key: str = "--weights"
+
+
+def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weights:
+    """The files of trained weights and of their config.
+
+    Args:
+        weights: a checkpoint, or the OUTPUT_DIR of a finished run.
+        config_file: another config than the one that lies beside the weights: a path or a name (see find_config).
+        key: what names the weights, for messages.
+
+    Raises:
+        UserError: neither is there.
+    """
+    path = Path(weights)
+    beside = path / CONFIG
+    if path.is_dir() and beside.is_file():
+        path = path / FINAL
+        if not path.is_file():
+            raise UserError(f"{key}: there is no {path}: the run has not ended; name another checkpoint")
+    elif not path.exists():
+        raise UserError(f"{key}: there is no file {weights}")
+    if config_file:
+        return Weights(str(path), find_config(config_file, "--config-file"), True, key)
+    config = beside if beside.is_file() else path.parent / CONFIG
+    if not config.is_file():
+        hint = "name its config with --config-file" if key == "--weights" else "put its config there"
+        raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
+    return Weights(str(path), str(config), False, key)
