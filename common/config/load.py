@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,8 +145,17 @@ def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
             raise UserError(f"unknown config key {key} in {source}{hint}") from error
         if mismatch := MISMATCH.fullmatch(reason):
             kind, value, key = mismatch.groups()
-            raise UserError(f"{key} is {value} in {source}: want {KINDS.get(kind, kind)}") from error
+            raise UserError(f"{key} is {value} in {source}: want {_wanted(kind, value)}") from error
         raise UserError(f"{source}: {reason}") from error
+
+
+def _wanted(kind: str, value: str) -> str:
+    """A kind in words; of a list that is written as in a YAML file the same as the command line wants it."""
+    if kind in ("list", "tuple"):
+        with suppress(yaml.YAMLError):
+            if isinstance(meant := yaml.safe_load(value), list):
+                return f"a list, as {meant}"
+    return KINDS.get(kind, kind)
 
 
 def _ints_to_floats(loaded: CfgNode, cfg: CfgNode) -> None:

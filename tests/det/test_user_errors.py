@@ -106,6 +106,8 @@ def test_unknown_key_in_small_letters(message):
         ("SOLVER.MAX_ITER", "1.5", "a whole number"),
         ("OUTPUT_DIR", "3", "text"),
         ("DATASETS.TRAIN", "digits_train", "a list, as ['one', 'two']"),
+        ("DATASETS.TRAIN", "[digits_train]", "a list, as ['digits_train']"),
+        ("DATASETS.TRAIN", "{a: [", "a list, as ['one', 'two']"),
         ("MODEL.FPN", "x", "a group of keys"),
     ],
 )
