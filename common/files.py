@@ -38,11 +38,14 @@ def try_lock(file: Path) -> IO[str] | None:
 
     Returns:
         None where another process has it.
+
+    Raises:
+        OSError: the file cannot be written, or is where there are no locks.
     """
     opened = file.open("w")
     try:
         fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # either is what a system says of a lock that another has
         opened.close()
         return None
     return opened

@@ -74,6 +74,11 @@ def _generator_of_groups(keys: CfgNode, _: Kind, student: int, teacher: int) -> 
     return Generator(student, teacher, keys.MASKED)
 
 
+def _hidden(default: float) -> Key:
+    """The share of places that a generator does not see."""
+    return Key(default, lambda share: 0 <= share < 1, "0 to below 1")
+
+
 TAU = "a temperature above 0"
 BOXES = {"giou": "boxes", "smooth_l1": "deltas"}  # by the distance
 CLASS_LOGITS: dict[str, Any] = {
@@ -83,11 +88,6 @@ CLASS_LOGITS: dict[str, Any] = {
     "adapt": "never",
     "empty": one_row_that_does_not_count,
 }
-
-
-def share_hidden(default: float) -> Key:
-    return Key(default, lambda share: 0 <= share < 1, "0 to below 1")
-
 
 # In the order of the plan.
 LOSSES: dict[str, LossSpec] = {
@@ -161,7 +161,7 @@ LOSSES: dict[str, LossSpec] = {
     "MGD": LossSpec(
         lambda *_: MGDLoss(),
         "features",
-        {"MASKED": share_hidden(0.5)},
+        {"MASKED": _hidden(0.5)},
         adapt="always",
         adapter=lambda keys, _, student, teacher: Generator(student, teacher, keys.MASKED),
     ),
@@ -176,7 +176,7 @@ LOSSES: dict[str, LossSpec] = {
             "GROUPS": at_least(2, 16),
             "PATCH": at_least(1, 4),
             "POOL": at_least(1, 4),
-            "MASKED": share_hidden(0.75),
+            "MASKED": _hidden(0.75),
         },
         adapt="always",
         adapter=_generator_of_groups,

@@ -44,7 +44,7 @@ class Reader:
         Raises:
             UserError: see above.
         """
-        image = _read_image(frame["image"], self.channels)
+        image = read_image(frame["image"], self.channels)
         if frame["label"] and (why := turned(read_header(frame["image"]))):
             raise UserError(f"{frame['image']} {why}")
         return image, None if frame["label"] is None else self._train_ids(frame, image.shape[:2])
@@ -96,7 +96,15 @@ def turned(image: Header) -> str | None:
     )
 
 
-def _read_image(path: str, channels: str) -> np.ndarray:
+def read_image(path: str, channels: str) -> np.ndarray:
+    """An image (H, W, 3), uint8.
+
+    Args:
+        channels: their order, "RGB" or "BGR".
+
+    Raises:
+        UserError: it cannot be read.
+    """
     array = cv2.imread(path, cv2.IMREAD_COLOR_BGR if channels == "BGR" else cv2.IMREAD_COLOR_RGB)
     if array is None:
         raise UserError(f"{path} cannot be read as an image")
