@@ -9,8 +9,8 @@ import numpy as np
 
 from densedist.common.errors import UserError
 from densedist.common.run_files import Weights
+from densedist.common.score_threshold import SCORE, check_score
 
-SCORE = 0.5
 RECORD = "labels.json"  # written last: what the labels are of
 BINS = 1000  # of scores from 0 to 1
 
@@ -40,8 +40,8 @@ class Labeling:
         Raises:
             UserError: one that has files, among which labels would be lost, or a score out of range.
         """
-        if self.score is not None and not 0 <= self.score <= 1:
-            raise UserError(f"--score-threshold is {self.score}: want a number from 0 to 1")
+        if self.score is not None:
+            check_score(self.score)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
             if any(self.output.iterdir()):

@@ -13,8 +13,9 @@ from densedist.common.engine import train as engine
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
 from densedist.common.importing.write import import_checkpoint
-from densedist.common.labeling import RECORD, SCORE, Labeling
+from densedist.common.labeling import RECORD, Labeling
 from densedist.common.run_files import Weights, locate
+from densedist.common.score_threshold import SCORE
 from densedist.common.task import Task
 from densedist.overrides import Overrides, as_words
 from densedist.studies import compare, tune

@@ -13,6 +13,7 @@ from torch import nn
 
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_overview, draw_side_by_side
+from densedist.common.score_threshold import SCORE
 from densedist.common.task import Trainee
 from densedist.det.data.sets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
@@ -20,8 +21,6 @@ from densedist.det.models import Trained
 from densedist.det.predict import predict, read_input
 from densedist.det.samples import Sample, spread_samples
 from densedist.det.teacher.detector import DetectorTeacher
-
-SCORE = 0.5  # boxes below are not drawn, where nothing says what score suits a model
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,9 @@ from densedist.common.data.images import find_images
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
+from densedist.common.score_threshold import SCORE, check_score
 from densedist.det.drawing import draw_instances
 from densedist.det.models import load_trained
-
-SCORE = 0.5
 
 
 def predict_images(
@@ -42,8 +41,7 @@ def predict_images(
         UserError: a wrong image, wrong weights, or a score out of range.
     """
     files = find_images(images)
-    score = SCORE if score is None else score
-    check_score(score)
+    score = check_score(SCORE if score is None else score)
     thresholds = [
         word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
     ]
@@ -71,12 +69,6 @@ def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> 
     names_too = {"file_name": str(file)}
     boxes = instances_to_coco_json(found, number)
     return [names_too | box | {"category_name": names[box["category_id"]]} for box in boxes]
-
-
-def check_score(score: float) -> None:
-    """Raises UserError for a --score-threshold that no score can be compared with."""
-    if not 0 <= score <= 1:
-        raise UserError(f"--score-threshold is {score}: want a number from 0 to 1")
 
 
 def read_input(

@@ -14,11 +14,11 @@ from pycocotools.coco import COCO
 from densedist.common.data import digits
 from densedist.common.report.panels import show
 from densedist.common.report.plots import draw_bars
+from densedist.common.score_threshold import SCORE
 from densedist.common.task import Study
 from densedist.det.drawing import judged
 
 SHOWN = ("teacher", "student alone", "student, DIST")
-SCORE = 0.5  # boxes below are not shown
 
 
 def draw(models: Mapping[str, Mapping[str, float]], folders: Mapping[str, Path], file: Path, images: int = 4) -> None:

@@ -14,11 +14,12 @@ from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.engine.beside import load_beside
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights
+from densedist.common.score_threshold import check_score
 from densedist.det.data.sets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
 from densedist.det.models import load_trained, read_config
 from densedist.det.pictures import overview, picture, views
-from densedist.det.predict import check_score, read_input
+from densedist.det.predict import read_input
 from densedist.det.samples import Sample, folder_samples, test_samples
 from densedist.det.teacher.detector import DetectorTeacher
 

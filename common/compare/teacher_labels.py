@@ -11,8 +11,9 @@ from densedist.common.compare.methods import LABELS, SCORE_THRESHOLD, TEACHER, s
 from densedist.common.compare.teachers import own_words
 from densedist.common.config import find_config
 from densedist.common.errors import UserError
-from densedist.common.labeling import RECORD, SCORE, Labeling
+from densedist.common.labeling import RECORD, Labeling
 from densedist.common.run_files import Weights
+from densedist.common.score_threshold import SCORE, check_score
 from densedist.common.task import Task
 
 
@@ -52,11 +53,4 @@ def write_labels(task: Task, cfg: CfgNode, method: str, output: Path) -> Teacher
 
 
 def _score(method: str) -> float:
-    given = setting(method, SCORE_THRESHOLD)
-    try:
-        score = float(given) if given else SCORE
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise UserError(f"--methods: {method}: {SCORE_THRESHOLD} is {given}: want a number from 0 to 1")
-    return score
+    return check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")
