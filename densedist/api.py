@@ -34,7 +34,7 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
 
     Returns:
         the results at the end in percent, as in results.json: {"bbox": {"AP": …}} or {"sem_seg": {"mIoU": …}};
-        None where there is nothing to score.
+        by name, where DATASETS.TEST has several sets; None where there is nothing to score.
 
     Raises:
         UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.

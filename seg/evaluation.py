@@ -13,8 +13,9 @@ from tabulate import tabulate
 from torch import Tensor
 
 from densedist.common.task import Results
+from densedist.seg.data.frames import Frame
 from densedist.seg.data.loading import test_loader
-from densedist.seg.data.sides import test_frames
+from densedist.seg.data.sides import test_sets
 from densedist.seg.drawing import draw_confusion, overlay, to_rgb, write
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.segmenter import Segmenter
@@ -123,27 +124,35 @@ class Evaluator(DatasetEvaluator):
 
 
 def evaluate(cfg: CfgNode, model: Segmenter, most: int | None = None) -> Results:
-    """Scores in percent on all splits of DATASETS.TEST together; {} without labels, and off the main process.
+    """Scores in percent on every split of DATASETS.TEST: {"sem_seg": {"mIoU": …}}, by split if there are several.
+
+    {} for one without labels, and on all processes but the main one.
 
     Args:
-        most: only so many images, from the first.
+        most: only so many images of each split, from the first.
     """
-    if not cfg.DATASETS.TEST:
-        return {}
-    frames = test_frames(cfg)[:most]
-    output = Path(cfg.OUTPUT_DIR) / "inference"
+    results = {name: _evaluate(cfg, model, name, frames[:most]) for name, frames in test_sets(cfg).items()}
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]) -> Results:
+    output = Path(cfg.OUTPUT_DIR, "inference")
+    if len(cfg.DATASETS.TEST) > 1:  # each has a folder of its own, even one that is named by a path
+        output /= name.replace("/", "_")
+        logger.info(f"results on {name}")
     evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
-    return inference_on_dataset(model, test_loader(cfg, frames), evaluator)
+    return inference_on_dataset(model, test_loader(cfg, frames), evaluator) or {}
 
 
-def metric(_: CfgNode) -> str:
-    """What the best model is chosen by."""
-    return "sem_seg/mIoU"
+def metric(cfg: CfgNode) -> str:
+    """What the best model is chosen by: the first test set's mIoU."""
+    first, *others = cfg.DATASETS.TEST or [""]
+    return f"{first}/sem_seg/mIoU" if others else "sem_seg/mIoU"
 
 
 def is_scored(cfg: CfgNode) -> bool:
-    """Whether DATASETS.TEST has labels."""
-    return any(frame["label"] for frame in test_frames(cfg))
+    """Whether the first split of DATASETS.TEST, by which models are compared, has labels."""
+    return any(frame["label"] for frames in list(test_sets(cfg).values())[:1] for frame in frames)
 
 
 def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) -> str:

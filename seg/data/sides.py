@@ -111,16 +111,31 @@ def unlabeled_frames(cfg: CfgNode) -> list[Frame]:
 
 def test_frames(cfg: CfgNode) -> list[Frame]:
     """The frames of DATASETS.TEST, with labels where the split has them."""
-    return _all_frames(cfg, "TEST", need_labels=False)
+    return [frame for split in test_sets(cfg).values() for frame in split]
+
+
+def test_sets(cfg: CfgNode) -> dict[str, list[Frame]]:
+    """Those of each split of DATASETS.TEST, by its name.
+
+    Raises:
+        UserError: a split that is named twice.
+    """
+    names = list(cfg.DATASETS.TEST)
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise UserError(f"DATASETS.TEST: data set {twice[0]} is named twice: name it once")
+    return dict(zip(names, _by_split(cfg, "TEST", need_labels=False), strict=True))
 
 
 def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
+    return [frame for split in _by_split(cfg, side, need_labels) for frame in split]
+
+
+def _by_split(cfg: CfgNode, side: str, need_labels: bool) -> list[list[Frame]]:
     key, bare = f"DATASETS.{side}", side == "UNLABELED"
     splits = [split_frames(cfg, split, key, need_labels, bare) for split in cfg.DATASETS[side]]
-    found = [frame for split in splits for frame in split]
     # Two cities or splits may have files of the same name, and each frame has files of its own written by its name.
-    names = unique_names([frame["name"] for frame in found])
-    return [frame | {"name": name} for name, frame in zip(names, found, strict=True)]
+    names = iter(unique_names([frame["name"] for split in splits for frame in split]))
+    return [[frame | {"name": next(names)} for frame in split] for split in splits]
 
 
 SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
