@@ -151,8 +151,9 @@ def metric(cfg: CfgNode) -> str:
 
 
 def is_scored(cfg: CfgNode) -> bool:
-    """Whether the first split of DATASETS.TEST, by which models are compared, has labels."""
-    return any(frame["label"] for frames in list(test_sets(cfg).values())[:1] for frame in frames)
+    """Whether each split of DATASETS.TEST has labels; there must be one."""
+    sets = test_sets(cfg).values()
+    return bool(sets) and all(any(frame["label"] for frame in frames) for frames in sets)
 
 
 def _table(names: Sequence[str], confusion: Tensor, result: dict[str, float]) -> str:

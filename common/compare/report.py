@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 from tabulate import tabulate
@@ -110,11 +111,12 @@ def _mean(numbers: Values) -> str:
 
 
 def verdicts(outcomes: Outcomes) -> list[str]:
-    """What the numbers allow to say: of each method over none, and of the best over the next."""
+    """What the numbers allow to say: of each method over none, on each test set, and of the best over the next."""
     lines = [
-        f"{method}: {_words(over_none, NONE)}"
-        for method in outcomes
-        if method != NONE and (over_none := gain(values(outcomes[method]), values(outcomes.get(NONE, {}))))
+        f"{method}{test_set and f' on {test_set}'}: {_words(over_none, NONE)}"
+        for method, test_set in product(outcomes, ["", *others(outcomes)])
+        if method != NONE
+        and (over_none := gain(values(outcomes[method], test_set), values(outcomes.get(NONE, {}), test_set)))
     ]
     of_methods = {method: values(of_seeds) for method, of_seeds in outcomes.items()}
     means = {method: statistics.mean(numbers.values()) for method, numbers in of_methods.items() if numbers}

@@ -476,6 +476,7 @@ def test_several_test_sets_have_a_column_each(tmp_path):
     table = (tmp_path / "table.md").read_text()
     assert "| method   | AP t       | u/v        | gain over none   |" in table
     assert "| kd       | 10.5 ± 0.7 | 21.0 ± 1.4 | +10.0            |" in table
+    assert "- kd: 10.0 better than none [+10.0, +10.0]\n- kd on u/v: 20.0 better than none [+20.0, +20.0]\n" in table
 
 
 @pytest.mark.parametrize("nothing", [math.nan, None])
