@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,6 +61,31 @@ def _means(full: int, parts: int, like: Tensor) -> Tensor:
     start, end = part * full // parts, ((part + 1) * full + parts - 1) // parts
     inside = (start <= place) & (place < end)
     return inside.to(like.dtype) / (end - start)
+
+
+def with_settled_padding(model: Deployed) -> Deployed:
+    """A copy whose convolutions of padding "same", as TensorFlow has it, pad what they need at the sizes of Deployed.
+
+    Such a convolution asks for the size of each map. With sizes left open torch.export nests one such term in the
+    other, and comes to no end. Here all sizes are multiples of the strides, so what is padded is always the same.
+    """
+    copy = deepcopy(model)
+    for module in list(copy.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv2dSame):
+                kernels = zip(child.kernel_size, child.stride, child.dilation, strict=True)
+                high, wide = (max((kernel - 1) * dilation + 1 - stride, 0) for kernel, stride, dilation in kernels)
+                pad = nn.ZeroPad2d((wide // 2, wide - wide // 2, high // 2, high - high // 2))
+                setattr(module, name, nn.Sequential(pad, _unpadded(child)))
+    return copy
+
+
+def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
+    """A plain one with the same parameters."""
+    sizes = convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride
+    plain = nn.Conv2d(*sizes, dilation=convolution.dilation, groups=convolution.groups, device="meta")  # type: ignore[arg-type]
+    plain.weight, plain.bias = convolution.weight, convolution.bias
+    return plain
 
 
 def without_adaptive_pools(model: Deployed) -> Deployed:

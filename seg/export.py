@@ -33,7 +33,7 @@ from densedist.common.run_files import Weights
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames
-from densedist.seg.deployed import Deployed, without_adaptive_pools
+from densedist.seg.deployed import Deployed, with_settled_padding, without_adaptive_pools
 from densedist.seg.dist_networks import stock
 from densedist.seg.labels import Classes
 from densedist.seg.models import Trained, load_trained, smp_network
@@ -152,7 +152,7 @@ def _reduction(network: Network, image: Tensor) -> float:
 
 def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
     file = output / "model.onnx"
-    program = _traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
+    program = traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
     written = torch.onnx.export(
         program, input_names=["images"], output_names=["logits"], opset_version=OPSET, external_data=False
     )
@@ -165,7 +165,7 @@ def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
 
 def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
     file = output / "model.pt2"
-    program = _traced(_deployed(trained), samples[0]["image"])
+    program = traced(_deployed(trained), samples[0]["image"])
     torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(_describe_graph(trained))})
     return torch.export.load(file).module()
 
@@ -173,10 +173,10 @@ def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run
 def _deployed(trained: Trained) -> Deployed:
     # A copy, as exporters want weights in the usual order of channels.
     network = deepcopy(smp_network(trained.model)).to(memory_format=torch.contiguous_format)
-    return Deployed(network).eval().requires_grad_(False)
+    return with_settled_padding(Deployed(network)).eval().requires_grad_(False)
 
 
-def _traced(model: Deployed, image: Tensor) -> ExportedProgram:
+def traced(model: Deployed, image: Tensor) -> ExportedProgram:
     """With batch, height and width left open.
 
     Raises:

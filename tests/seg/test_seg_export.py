@@ -10,11 +10,16 @@ import onnxruntime
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from timm.layers import Conv2dSame
 
+from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.run_files import locate
+from densedist.seg.deployed import Deployed, with_settled_padding
+from densedist.seg.export import traced
 from densedist.seg.models import load_trained
+from densedist.seg.network import build_network
 from helpers.calling import complaint, densedist
-from helpers.scenes import STUDENT, save_teacher
+from helpers.scenes import CONFIGS, STUDENT, config, save_teacher
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,19 @@ def test_onnx_and_torch_take_any_batch_and_size(exported, model, size):
     )
     program = torch.export.load(exported / "model.pt2").module()
     torch.testing.assert_close(program(batch), wanted, rtol=0, atol=largest)
+
+
+def test_convolutions_that_pad_by_the_size_of_their_map_are_exported():
+    """Those of TensorFlow's padding "same", of which torch.export otherwise comes to no end."""
+    keys = ["MODEL.ENCODER.NAME", "tu-tf_mobilenetv3_small_minimal_100", "MODEL.ENCODER.OUTPUT_STRIDE", "16"]
+    cfg = config(CONFIGS / "digits" / "base.yaml", "MODEL.ARCHITECTURE", "DeepLabV3Plus", *keys)
+    torch.manual_seed(0)
+    network = as_if_trained(build_network(cfg)).eval().requires_grad_(False)
+    program = traced(with_settled_padding(Deployed(network)).eval(), images(1, 96, 128)[0])
+    for size in ((1, 64, 64), (3, 75, 101)):
+        wanted = Deployed(network).eval()(images(*size))
+        torch.testing.assert_close(program.module()(images(*size)), wanted, rtol=0, atol=1e-5)
+    assert any(isinstance(module, Conv2dSame) for module in network.modules())  # the student is as it was
 
 
 def test_stock_smp_gives_logits_of_the_images_size(exported, model):
