@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from densedist.common.errors import UserError
+from densedist.common.scored_sets import evaluate_each, metric_of_first, refuse_twins
 from densedist.common.task import Results
 from densedist.det.data.registering import ground_truth
 from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator
@@ -33,8 +34,7 @@ def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results
     Args:
         most: only so many images of each data set, from the first.
     """
-    results = {name: _evaluate(cfg, model, name, most) for name in cfg.DATASETS.TEST}
-    return next(iter(results.values())) if len(results) == 1 else results
+    return evaluate_each(cfg.DATASETS.TEST, lambda name: _evaluate(cfg, model, name, most))
 
 
 def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Results:
@@ -68,9 +68,8 @@ def metric(cfg: CfgNode) -> str:
     """What the best model is chosen by: the first test set's AP of boxes, or of what its rules score instead."""
     if not cfg.DATASETS.TEST:
         return "bbox/AP"
-    first, *others = cfg.DATASETS.TEST
-    scored = "segm" if _rules(first) == "cityscapes_instance" else "bbox"
-    return f"{first}/{scored}/AP" if others else f"{scored}/AP"
+    scored = "segm" if _rules(cfg.DATASETS.TEST[0]) == "cityscapes_instance" else "bbox"
+    return metric_of_first(cfg.DATASETS.TEST, f"{scored}/AP")
 
 
 def check_rules(cfg: CfgNode) -> None:
@@ -79,11 +78,9 @@ def check_rules(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the data set, and why not.
     """
-    names = list(cfg.DATASETS.TEST)
-    for number, name in enumerate(names):
+    refuse_twins(cfg.DATASETS.TEST)
+    for name in cfg.DATASETS.TEST:
         rules, source = _rules(name), f"DATASETS.TEST: data set {name}"
-        if name in names[:number]:
-            raise UserError(f"{source} is named twice: name it once")
         if cfg.TEST.RULES != OWN and (ground_truth(name) is None or cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON):
             raise UserError(
                 f"TEST.RULES is {cfg.TEST.RULES}, which is for boxes of data sets of one's own, not for {name} or "

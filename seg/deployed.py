@@ -1,5 +1,6 @@
 """A network as it is exported: raw images in, logits of their size out."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -63,39 +64,53 @@ def _means(full: int, parts: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (end - start)
 
 
-def with_settled_padding(model: Deployed) -> Deployed:
-    """A copy whose convolutions of padding "same", as TensorFlow has it, pad what they need at the sizes of Deployed.
+class SettledPadding(nn.Module):
+    """A convolution of TensorFlow's padding "same" that pads what it needs where sizes are multiples of its stride.
 
-    Such a convolution asks for the size of each map. With sizes left open torch.export nests one such term in the
-    other, and comes to no end. Here all sizes are multiples of the strides, so what is padded is always the same.
+    timm's asks for the size of each map. With sizes left open torch.export nests one such term in the other, and
+    comes to no end.
+
+    Args:
+        convolution: whose parameters it has.
     """
-    copy = deepcopy(model)
-    for module in list(copy.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Conv2dSame):
-                kernels = zip(child.kernel_size, child.stride, child.dilation, strict=True)
-                high, wide = (max((kernel - 1) * dilation + 1 - stride, 0) for kernel, stride, dilation in kernels)
-                pad = nn.ZeroPad2d((wide // 2, wide - wide // 2, high // 2, high - high // 2))
-                setattr(module, name, nn.Sequential(pad, _unpadded(child)))
-    return copy
+
+    def __init__(self, convolution: Conv2dSame) -> None:
+        super().__init__()
+        self.convolution = convolution
+        sides = zip(convolution.kernel_size, convolution.stride, convolution.dilation, strict=True)
+        high, wide = (max((kernel - 1) * dilation + 1 - stride, 0) for kernel, stride, dilation in sides)
+        self.pad = (wide // 2, wide - wide // 2, high // 2, high - high // 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, H, W), H and W multiples of the stride -> (N, K, H / stride, W / stride)"""
+        own = self.convolution
+        padded = F.pad(maps, self.pad)
+        return F.conv2d(padded, own.weight, own.bias, own.stride, 0, own.dilation, own.groups)
 
 
-def _unpadded(convolution: nn.Conv2d) -> nn.Conv2d:
-    """A plain one with the same parameters."""
-    sizes = convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride
-    plain = nn.Conv2d(*sizes, dilation=convolution.dilation, groups=convolution.groups, device="meta")  # type: ignore[arg-type]
-    plain.weight, plain.bias = convolution.weight, convolution.bias
-    return plain
+def with_settled_padding(model: Deployed) -> Deployed:
+    """A copy with SettledPadding, as its maps, from multiples of the divisor on, are all multiples of the strides."""
+    return _replaced(model, lambda child: SettledPadding(child) if isinstance(child, Conv2dSame) else None)
 
 
 def without_adaptive_pools(model: Deployed) -> Deployed:
     """A copy in which AveragePool takes the place of nn.AdaptiveAvgPool2d, global pools apart."""
+
+    def average_pool(child: nn.Module) -> nn.Module | None:
+        if type(child) is not nn.AdaptiveAvgPool2d:
+            return None
+        size = child.output_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        return None if height is None or width is None or (height, width) == (1, 1) else AveragePool((height, width))
+
+    return _replaced(model, average_pool)
+
+
+def _replaced(model: Deployed, other: Callable[[nn.Module], nn.Module | None]) -> Deployed:
+    """A copy with another module for each one where there is another."""
     copy = deepcopy(model)
     for module in list(copy.modules()):
         for name, child in module.named_children():
-            if type(child) is nn.AdaptiveAvgPool2d:
-                size = child.output_size
-                height, width = size if isinstance(size, tuple) else (size, size)
-                if height is not None and width is not None and (height, width) != (1, 1):
-                    setattr(module, name, AveragePool((height, width)))
+            if (new := other(child)) is not None:
+                setattr(module, name, new)
     return copy

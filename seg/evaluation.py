@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import Tensor
 
+from densedist.common.scored_sets import evaluate_each, metric_of_first
 from densedist.common.task import Results
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.loading import test_loader
@@ -131,8 +132,8 @@ def evaluate(cfg: CfgNode, model: Segmenter, most: int | None = None) -> Results
     Args:
         most: only so many images of each split, from the first.
     """
-    results = {name: _evaluate(cfg, model, name, frames[:most]) for name, frames in test_sets(cfg).items()}
-    return next(iter(results.values())) if len(results) == 1 else results
+    frames = test_sets(cfg)
+    return evaluate_each(list(frames), lambda name: _evaluate(cfg, model, name, frames[name][:most]))
 
 
 def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]) -> Results:
@@ -146,8 +147,7 @@ def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]
 
 def metric(cfg: CfgNode) -> str:
     """What the best model is chosen by: the first test set's mIoU."""
-    first, *others = cfg.DATASETS.TEST or [""]
-    return f"{first}/sem_seg/mIoU" if others else "sem_seg/mIoU"
+    return metric_of_first(cfg.DATASETS.TEST, "sem_seg/mIoU")
 
 
 def is_scored(cfg: CfgNode) -> bool:

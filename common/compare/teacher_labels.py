@@ -39,18 +39,15 @@ def write_labels(task: Task, cfg: CfgNode, method: str, output: Path) -> Teacher
         UserError: a wrong SCORE_THRESHOLD, or a folder with labels of another teacher.
     """
     node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
+    score = check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")
     settings = [f"{name}={value}" for name in (TEACHER, SCORE_THRESHOLD) if (value := setting(method, name))]
     folder = output / "@".join([LABELS, *settings]).replace("/", "_")
     if not (folder / RECORD).is_file():  # else of an earlier call
         shutil.rmtree(folder, ignore_errors=True)
         config = find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE")
         teacher = Weights(node.WEIGHTS, config, False, f"{key}.WEIGHTS")
-        task.label(Labeling([teacher], own_words(cfg), task.unlabeled_images(cfg), folder, _score(method)))
+        task.label(Labeling([teacher], own_words(cfg), task.unlabeled_images(cfg), folder, score))
     record = json.loads((folder / RECORD).read_text())
     if record["teachers"] != [node.WEIGHTS]:
         raise UserError(f"{key}.WEIGHTS: {folder} has labels of {record['teachers'][0]}: name another --output-dir")
     return TeacherLabels(task.with_labels(cfg, folder), record["seconds"])
-
-
-def _score(method: str) -> float:
-    return check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from densedist.common.data import digits
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
+from densedist.common.scored_sets import refuse_twins
 from densedist.seg.data import folders, voc
 from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
 
@@ -120,10 +121,8 @@ def test_sets(cfg: CfgNode) -> dict[str, list[Frame]]:
     Raises:
         UserError: a split that is named twice.
     """
-    names = list(cfg.DATASETS.TEST)
-    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-        raise UserError(f"DATASETS.TEST: data set {twice[0]} is named twice: name it once")
-    return dict(zip(names, _by_split(cfg, "TEST", need_labels=False), strict=True))
+    refuse_twins(cfg.DATASETS.TEST)
+    return dict(zip(cfg.DATASETS.TEST, _by_split(cfg, "TEST", need_labels=False), strict=True))
 
 
 def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
