@@ -14,7 +14,9 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.data.headers import read_header
-from densedist.common.distill.cache import KEY, About, Arrays, fill, fingerprint
+from densedist.common.distill.cache.arrays import KEY, About, Arrays
+from densedist.common.distill.cache.filling import fill, fingerprint
+from densedist.common.errors import UserError
 from densedist.common.task import Trainee
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader, as_sample
@@ -98,27 +100,38 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
     """Let the teacher see every training image that its cache lacks; seconds that the cache has taken in all.
 
     Raises:
-        UserError: a cache of another teacher or of other images, or a disk without room.
+        UserError: a cache of another teacher or of other images, logits that their bits do not hold, or a disk
+            without room.
     """
-    if trainee.distillation is None or not cfg.DISTILL.TEACHER.CACHE:
+    node = cfg.DISTILL.TEACHER
+    if trainee.distillation is None:
+        return 0.0
+    if not node.CACHE:
+        if node.CACHE_BITS != 16:
+            raise UserError(f"{KEY}_BITS is {node.CACHE_BITS}, but {KEY} is empty: name a folder, or set it to 16")
         return 0.0
     teacher = trainee.distillation.teacher
     model, read = teacher.model, Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     own_order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
     pixels = model.mean.tolist(), model.std.tolist(), model.divisor, own_order
-    made_by = fingerprint(model, *pixels, teacher.precision, LOGITS, *model.identity)
+    kept_as = [f"{node.CACHE_BITS} bits"] if node.CACHE_BITS != 16 else []  # files of 16 were there first
+    made_by = fingerprint(model, *pixels, teacher.precision, LOGITS, *model.identity, *kept_as)
     seconds = 0.0
     for file, split in _files(cfg):
-        whole = _Whole(teacher, read, split)
+        whole = _Whole(teacher, read, split, packed=LOGITS if node.CACHE_BITS == 8 else ())
         seconds += fill(file, [frame["image"] for frame in split], made_by, whole.about, whole.logits)
     return seconds
 
 
 class _Whole:
-    """What a teacher gives for the whole images of a split, by their number."""
+    """What a teacher gives for the whole images of a split, by their number.
 
-    def __init__(self, teacher: SegTeacher, read: Reader, split: Sequence[Frame]) -> None:
-        self.teacher, self.read, self.split = teacher, read, split
+    Args:
+        packed: the maps that are kept in 8 bits, where the teacher gives them.
+    """
+
+    def __init__(self, teacher: SegTeacher, read: Reader, split: Sequence[Frame], packed: Sequence[str]) -> None:
+        self.teacher, self.read, self.split, self.packed = teacher, read, split, packed
         self.known: dict[tuple[int, ...], About] = {}  # by size of the batch
 
     def about(self, number: int) -> About:
@@ -128,7 +141,11 @@ class _Whole:
         size = -(-height // step) * step, -(-width // step) * step
         if size not in self.known:
             output = self._output(torch.zeros(3, *size))
-            self.known[size] = {"size": list(size), "shapes": {name: list(x.shape) for name, x in output.items()}}
+            self.known[size] = {
+                "size": list(size),
+                "shapes": {name: list(x.shape) for name, x in output.items()},
+                "eight_bits": [name for name in output if name in self.packed],
+            }
         return self.known[size]
 
     def logits(self, number: int) -> dict[str, Tensor]:

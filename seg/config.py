@@ -125,6 +125,8 @@ SEG: Mapping[str, Key] = {
     "DISTILL.TEACHER.STRIDE": at_least(0, default=0, words="0 (not said) or more"),
     # A pixel teaches only where the teacher gives its classes with a counterpart this much of its probability.
     "DISTILL.TEACHER.KEPT_MASS": Key(0.5, lambda mass: 0 <= mass <= 1, "a number from 0 to 1"),
+    # Of each logit in DISTILL.TEACHER.CACHE: float16, or 8, which move no class probability by more than 0.01.
+    "DISTILL.TEACHER.CACHE_BITS": Key(16, lambda bits: bits in (8, 16), "8 or 16"),
     "DISTILL.IGNORED_PIXELS": Key(True),  # distill also on pixels that the label ignores, as the authors do
 }
 

@@ -15,7 +15,7 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 
-from densedist.common.distill.cache import KEY, About
+from densedist.common.distill.cache.arrays import KEY, About
 from densedist.common.distill.taps import Taps
 from densedist.common.errors import UserError
 from densedist.det import box_head

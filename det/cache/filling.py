@@ -9,7 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from densedist.common.distill.build import is_on
-from densedist.common.distill.cache import About, Arrays, fill, fingerprint, size_in_bytes
+from densedist.common.distill.cache.arrays import About, Arrays, size_in_bytes
+from densedist.common.distill.cache.filling import fill, fingerprint
 from densedist.common.errors import UserError
 from densedist.common.task import Trainee
 from densedist.det.cache.boxes import BoxesMapper, BoxesSight

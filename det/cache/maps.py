@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densedist.common.data.headers import read_header
-from densedist.common.distill.cache import KEY, About
+from densedist.common.distill.cache.arrays import KEY, About
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.predict import read_input

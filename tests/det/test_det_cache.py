@@ -8,7 +8,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
 
-from densedist.common.distill.cache import Arrays, fill
+from densedist.common.distill.cache.arrays import Arrays
+from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det import samples as pictures
@@ -177,7 +178,7 @@ def test_another_teacher_or_another_size_is_refused(teacher_keys, tmp_path):
     fill_cache(cfg, build_trainee(cfg))
     larger = loaded(*keys(teacher_keys, tmp_path / "kept", "INPUT.MIN_SIZE_TEST", 160))
     said = refusal(lambda: fill_cache(larger, build_trainee(larger)))
-    assert "is of another teacher, or of one that prepares images otherwise" in said
+    assert "is of another teacher, or of one that prepares images or keeps logits otherwise" in said
 
 
 def test_a_loader_of_ones_own_is_told(teacher_keys, tmp_path):

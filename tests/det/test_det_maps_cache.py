@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from densedist.common.distill.cache import Arrays
+from densedist.common.distill.cache.arrays import Arrays
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det.cache.filling import fill_cache

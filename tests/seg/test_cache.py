@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from densedist.common.distill.cache import Arrays, fill
+from densedist.common.distill.cache.arrays import Arrays
+from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, CachedTeacher, fill_cache, open_cache
@@ -228,7 +229,7 @@ def test_what_does_not_belong_together_is_refused(teacher_keys, tmp_path):
     next(iter(state["model"].values())).mul_(1.001)
     torch.save(state, tmp_path / "other.pth")
     other = config(STUDENT, *keys(teacher_keys, tmp_path / "kept", "DISTILL.TEACHER.WEIGHTS", tmp_path / "other.pth"))
-    assert "is of another teacher, or of one that prepares images otherwise" in refusal(other)
+    assert "is of another teacher, or of one that prepares images or keeps logits otherwise" in refusal(other)
     bgr = config(STUDENT, *keys(teacher_keys, tmp_path / "kept", "INPUT.FORMAT", "BGR"))
     fill_cache(bgr, build_trainee(bgr))  # the teacher sees the same pixels
     record = tmp_path / "kept" / f"{SPLIT}.logits.json"
@@ -262,7 +263,7 @@ def test_a_full_disk_and_a_file_in_the_way_are_one_line(teacher_keys, tmp_path, 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("densedist.common.distill.cache.os.posix_fallocate", full)
+    monkeypatch.setattr("densedist.common.distill.cache.filling.os.posix_fallocate", full)
     kept = tmp_path / "kept"
     assert "no room for" in refusal(config(STUDENT, *keys(teacher_keys, kept)))
     monkeypatch.undo()
@@ -279,6 +280,54 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
             lambda _: {"shapes": {"a": [1]}},
             lambda _: {"a": torch.full((1,), 1e6)},
         )
+
+
+def test_eight_bits_take_half_the_room_and_teach_the_same(teacher_keys, tmp_path):
+    more = ["DISTILL.KD.WEIGHT", 1.0, "INPUT.CROP_SIZE", [128, 128], "INPUT.SCALES", [0.8]]
+    losses, sizes = [], []
+    for bits in (16, 8):
+        kept = tmp_path / str(bits)
+        cfg = config(STUDENT, *keys(teacher_keys, kept, *more, "DISTILL.TEACHER.CACHE_BITS", bits))
+        torch.manual_seed(0)
+        trainee = build_trainee(cfg)
+        fill_cache(cfg, trainee)
+        sizes.append((kept / f"{SPLIT}.logits").stat().st_size)
+        losses.append(trainee.model.train()(next(iter(training_batches(cfg)(RunPosition(0))))))
+    assert sizes[1] == sizes[0] / 2 + 4 * 6  # of each image the largest distance
+    assert losses[0] != losses[1]
+    for name, value in losses[0].items():
+        torch.testing.assert_close(losses[1][name], value, rtol=2e-3, atol=1e-4)
+
+
+def test_how_much_probability_is_known_keeps_its_value_in_eight_bits(tmp_path):
+    """It is no distance from the highest class."""
+    names = ["background", *map(str, range(10)), "sky"]
+    classes = [{"name": name, "ids": [number], "color": [0, 0, number]} for number, name in enumerate(names)]
+    teacher = save_teacher(tmp_path / "teacher", "DATASETS.CLASSES", str(classes), "DATASETS.IGNORED_IDS", "[]")
+    read = []
+    for bits in (16, 8):
+        more = ["DISTILL.TEACHER.CLASSES.0", "['0']", "DISTILL.TEACHER.CACHE_BITS", bits]
+        cfg = config(STUDENT, *keys(teacher, tmp_path / str(bits), *more))
+        fill_cache(cfg, build_trainee(cfg))
+        arrays, number = next(iter(open_cache(cfg).values()))
+        read.append(arrays.read(number))
+    assert torch.equal(read[0]["kept_mass"], read[1]["kept_mass"])
+    assert not torch.equal(read[0]["cls_logits"], read[1]["cls_logits"])
+    probabilities = [each["cls_logits"].double().softmax(0) for each in read]
+    torch.testing.assert_close(*probabilities, rtol=0, atol=0.01)
+
+
+def test_bits_are_chosen_before_the_file_is_made(teacher_keys, tmp_path):
+    cfg = config(STUDENT, *keys(teacher_keys, tmp_path / "kept"))
+    fill_cache(cfg, build_trainee(cfg))
+    eight = config(STUDENT, *keys(teacher_keys, tmp_path / "kept", "DISTILL.TEACHER.CACHE_BITS", 8))
+    assert "keeps logits otherwise: name another folder, or delete this one" in refusal(eight)
+    none = config(STUDENT, *keys(teacher_keys, "", "DISTILL.TEACHER.CACHE_BITS", 8))
+    assert refusal(none) == (
+        "DISTILL.TEACHER.CACHE_BITS is 8, but DISTILL.TEACHER.CACHE is empty: name a folder, or set it to 16"
+    )
+    with pytest.raises(UserError, match=r"^DISTILL\.TEACHER\.CACHE_BITS is 4: want 8 or 16$"):
+        config(STUDENT, "DISTILL.TEACHER.CACHE_BITS", 4)
 
 
 def test_a_run_goes_on_bit_for_bit(teacher_keys, tmp_path):

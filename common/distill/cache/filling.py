@@ -1,4 +1,4 @@
-"""What a teacher gives for each image, computed once: one memory-mapped file, and a record of what it was made of."""
+"""A file of a teacher's arrays: what is missing is computed, once; what is of another teacher or image is refused."""
 
 import fcntl
 import hashlib
@@ -12,71 +12,19 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from densedist.common.data.images import THREADS
+from densedist.common.distill.cache.arrays import KEY, About, Arrays, record_of, size_in_bytes, there_of
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text
 from densedist.common.logging import on_terminal
 
 logger = logging.getLogger(__name__)
-KEY = "DISTILL.TEACHER.CACHE"
 FLUSHED = 64  # arrays are on the disk before it is noted that they are, so many images at a time
-# Of an image: {"shapes": {name: shape}, and what else its reader wants to know}, all of it plain data.
-About = dict[str, Any]
-
-
-class Arrays:
-    """float16 arrays by name for each of a list of images, in one file that processes share.
-
-    Args:
-        file: of fill().
-        writable: whether write() may be called.
-    """
-
-    def __init__(self, file: Path, writable: bool = False) -> None:
-        record = json.loads(_record(file).read_text())
-        self.images: list[str] = [image["image"] for image in record["images"]]
-        self.about: list[About] = [image["about"] for image in record["images"]]
-        mode: Any = "r+" if writable else "r"
-        self._values = np.memmap(file, np.float16, mode, shape=(_size(self.about),))
-        self._there = np.memmap(_there(file), np.uint8, mode, shape=(len(self.about),))
-        self._starts = np.cumsum([0, *map(_count, self.about)])
-
-    def missing(self) -> list[int]:
-        """The images that have no arrays yet."""
-        return np.flatnonzero(self._there == 0).tolist()
-
-    def read(self, number: int) -> dict[str, Tensor]:
-        """Copies of an image's arrays, float16."""
-        return {name: torch.from_numpy(np.array(part)) for name, part in self._parts(number)}
-
-    def write(self, number: int, arrays: Mapping[str, Tensor]) -> None:
-        """
-        Raises:
-            UserError: numbers that float16 does not hold.
-        """
-        for name, part in self._parts(number):
-            part[...] = arrays[name].cpu().half().numpy()
-            if not np.isfinite(part).all():
-                raise UserError(f"{KEY}: {name} of {self.images[number]} is not finite in float16: train without it")
-
-    def note(self, numbers: Sequence[int]) -> None:
-        """Put on record that these images have their arrays, once the disk has them."""
-        self._values.flush()
-        self._there[list(numbers)] = 1
-        self._there.flush()
-
-    def _parts(self, number: int) -> Iterator[tuple[str, np.ndarray]]:
-        start = self._starts[number]
-        for name, shape in self.about[number]["shapes"].items():
-            end = start + int(np.prod(shape))
-            yield name, self._values[start:end].reshape(shape)
-            start = end
 
 
 def fill(
@@ -98,7 +46,7 @@ def fill(
         seconds that the file has taken, those of earlier runs included.
 
     Raises:
-        UserError: a file of another teacher or of other images, or a disk without room.
+        UserError: a file of another teacher or of other images, a disk without room, or what Arrays.write() refuses.
     """
     with _only_run(file):
         on_main_process(lambda: _begin(file, images, teacher, about))
@@ -110,17 +58,12 @@ def fill(
             _compute(arrays, missing[comm.get_rank() :: comm.get_world_size()], compute, file.name)
             comm.synchronize()
             on_main_process(lambda: _add_seconds(file, time.perf_counter() - start))
-        record = json.loads(_record(file).read_text())
+        record = json.loads(record_of(file).read_text())
     seconds: float = record["seconds"]
     size = file.stat().st_size / 2**20
     done = f"{len(missing)} computed now, " if missing else ""
     logger.info(f"{KEY}: {file}: {len(images)} images, {done}{size:.1f} MB, {seconds:.0f} s once")
     return seconds
-
-
-def size_in_bytes(about: Sequence[About]) -> int:
-    """What the arrays of images take on the disk."""
-    return 2 * _size(about)
 
 
 def fingerprint(model: nn.Module, *more: object) -> str:
@@ -147,18 +90,20 @@ def _compute(arrays: Arrays, numbers: Sequence[int], compute: Callable[[int], Ma
 
 def _begin(file: Path, images: Sequence[str], teacher: str, about: Callable[[int], About]) -> None:
     """Make sure that there is a file for these images, with a record that is true."""
-    if not _record(file).is_file():
+    if not record_of(file).is_file():
         known: dict[str, dict[str, Any]] = {}
         digests = _digests(images, known)
         entries = [digest | {"about": about(number)} for number, digest in enumerate(digests)]
         _reserve(file, size_in_bytes([entry["about"] for entry in entries]))
-        _reserve(_there(file), len(entries))
+        _reserve(there_of(file), len(entries))
         _write(file, {"teacher": teacher, "seconds": 0.0, "images": entries})
         return
-    record = json.loads(_record(file).read_text())
+    record = json.loads(record_of(file).read_text())
     remedy = "name another folder, or delete this one"
     if record["teacher"] != teacher:
-        raise UserError(f"{KEY}: {file} is of another teacher, or of one that prepares images otherwise: {remedy}")
+        raise UserError(
+            f"{KEY}: {file} is of another teacher, or of one that prepares images or keeps logits otherwise: {remedy}"
+        )
     entries = record["images"]
     if [Path(entry["image"]).name for entry in entries] != [Path(image).name for image in images]:
         raise UserError(f"{KEY}: {file} is of {len(entries)} images, of which not all are the data set's: {remedy}")
@@ -209,26 +154,10 @@ def _only_run(file: Path) -> Iterator[None]:
         yield
 
 
-def _record(file: Path) -> Path:
-    return file.with_name(f"{file.name}.json")
-
-
-def _there(file: Path) -> Path:
-    return file.with_name(f"{file.name}.there")
-
-
 def _write(file: Path, record: Mapping[str, Any]) -> None:
-    write_text(_record(file), json.dumps(record) + "\n")
+    write_text(record_of(file), json.dumps(record) + "\n")
 
 
 def _add_seconds(file: Path, seconds: float) -> None:
-    record = json.loads(_record(file).read_text())
+    record = json.loads(record_of(file).read_text())
     _write(file, record | {"seconds": record["seconds"] + seconds})
-
-
-def _count(about: About) -> int:
-    return sum(int(np.prod(shape)) for shape in about["shapes"].values())
-
-
-def _size(about: Sequence[About]) -> int:
-    return sum(map(_count, about))

@@ -1,0 +1,53 @@
+"""Class logits in 8 bits each: how far a class is below the highest of its place, in steps that grow with the distance.
+
+A softmax knows no more than these distances, and those of the likely classes must be exact.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MOVED = 0.01  # by how much a class probability may be another one, at temperature 1
+LINEAR = 0.25  # up to about this distance all steps are alike; beyond, each is larger than the last by a fixed factor
+_LARGEST = 255
+_HEADER = np.dtype(np.float32).itemsize
+
+
+def size_in_bytes(shape: Sequence[int]) -> int:
+    """What pack() gives for logits of a shape."""
+    return _HEADER + int(np.prod(shape))
+
+
+def pack(logits: Tensor) -> np.ndarray:
+    """
+    Args:
+        logits: (C, ...), C classes, finite.
+
+    Returns:
+        bytes, uint8: the largest distance, then a code for each logit.
+    """
+    logits = logits.float().cpu()
+    below = logits.amax(0, keepdim=True) - logits
+    farthest = below.max()
+    codes = (torch.log1p(below / LINEAR) / _step(farthest)).round().to(torch.uint8)
+    return np.concatenate([farthest.numpy().reshape(1).view(np.uint8), codes.flatten().numpy()])
+
+
+def unpack(packed: np.ndarray, shape: Sequence[int]) -> Tensor:
+    """Logits (C, ...), float16, of which the highest of each place is 0."""
+    farthest = torch.tensor(packed[:_HEADER].view(np.float32)[0])
+    distances = LINEAR * torch.expm1(torch.arange(_LARGEST + 1) * _step(farthest))
+    return (-distances).half()[torch.from_numpy(packed[_HEADER:].astype(np.int64))].reshape(*shape)
+
+
+def moved(logits: Tensor, packed: np.ndarray) -> float:
+    """The largest difference between class probabilities of logits and of what is kept of them, at temperature 1."""
+    kept = unpack(packed, logits.shape).float()
+    return (logits.float().cpu().softmax(0) - kept.softmax(0)).abs().max().item()
+
+
+def _step(farthest: Tensor) -> Tensor:
+    """Between two codes, of log(1 + distance / LINEAR)."""
+    return (torch.log1p(farthest / LINEAR) / _LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
