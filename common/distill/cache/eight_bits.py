@@ -39,7 +39,7 @@ def unpack(packed: np.ndarray, shape: Sequence[int]) -> Tensor:
     """Logits (C, ...), float16, of which the highest of each place is 0."""
     farthest = torch.tensor(packed[:_HEADER].view(np.float32)[0])
     distances = LINEAR * torch.expm1(torch.arange(_LARGEST + 1) * _step(farthest))
-    return (-distances).half()[torch.from_numpy(packed[_HEADER:].astype(np.int64))].reshape(*shape)
+    return torch.from_numpy((-distances).half().numpy()[packed[_HEADER:]]).reshape(*shape)
 
 
 def moved(logits: Tensor, packed: np.ndarray) -> float:
