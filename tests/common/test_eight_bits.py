@@ -27,7 +27,7 @@ def test_each_distance_is_within_half_a_step(scale):
     wrong = np.abs(np.log1p(4 * kept) - np.log1p(4 * true))
     assert wrong.max() <= half_a_step * 1.001 + 2**-11
     assert (kept.min(0) == 0).all()
-    assert (kept.argmin(0) == true.argmin(0)).mean() > 0.99 or scale < 1
+    assert (kept[true == 0] == 0).all()
 
 
 @pytest.mark.parametrize("tau", [1, 4])
@@ -39,6 +39,14 @@ def test_probabilities_stay_what_they_were(scale, tau):
     assert difference.max() < MOVED
     if tau == 1:
         assert moved(given, pack(given)) == pytest.approx(difference.max().item(), abs=1e-6)
+
+
+def test_the_widest_logits_of_float16_stay_finite():
+    # An infinite one would be NaN between pixels, where it is interpolated with a weight of 0.
+    given = torch.tensor([[6e4], [-6e4], [5.9e4]])
+    kept = unpack(pack(given), given.shape)
+    assert kept.isfinite().all()
+    assert kept.flatten().argsort(descending=True).tolist() == [0, 2, 1]
 
 
 def test_a_level_of_all_classes_does_not_matter():

@@ -1,6 +1,6 @@
 """Class logits in 8 bits each: how far a class is below the highest of its place, in steps that grow with the distance.
 
-A softmax knows no more than these distances, and those of the likely classes must be exact.
+A softmax depends on nothing but these distances, and most on the small ones, of the likely classes.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,9 @@ def unpack(packed: np.ndarray, shape: Sequence[int]) -> Tensor:
     """Logits (C, ...), float16, of which the highest of each place is 0."""
     farthest = torch.tensor(packed[:_HEADER].view(np.float32)[0])
     distances = LINEAR * torch.expm1(torch.arange(_LARGEST + 1) * _step(farthest))
-    return torch.from_numpy((-distances).half().numpy()[packed[_HEADER:]]).reshape(*shape)
+    # Two values of float16 may be farther apart than its largest one.
+    table = (-distances).clamp(min=torch.finfo(torch.float16).min).half()
+    return torch.from_numpy(table.numpy()[packed[_HEADER:]]).reshape(*shape)
 
 
 def moved(logits: Tensor, packed: np.ndarray) -> float:
