@@ -1,6 +1,5 @@
 """Files that are there whole or not at all, whenever a process dies or a disk is full."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,24 +30,6 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object], writer: str =
 def write_text(path: Path, text: str) -> None:
     """A text file, as write_atomic; several processes may write it at a time, and the last one stays."""
     write_atomic(path, lambda file: file.write(text.encode()), f".{os.getpid()}")
-
-
-def try_lock(file: Path) -> IO[str] | None:
-    """An open file that no other process can open in this way until it is closed, or this process dies.
-
-    Returns:
-        None where another process has it.
-
-    Raises:
-        OSError: the file cannot be written, or is where there are no locks.
-    """
-    opened = file.open("w")
-    try:
-        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # either is what a system says of a lock that another has
-        opened.close()
-        return None
-    return opened
 
 
 @contextmanager

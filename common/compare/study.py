@@ -1,8 +1,7 @@
 """One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from densedist.common.compare.teachers import Scores, draw_teachers, scores, tea
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
-from densedist.common.errors import UserError
-from densedist.common.files import try_lock, write_text
+from densedist.common.files import write_text
+from densedist.common.locks import locked
 from densedist.common.task import Task
 
 
@@ -71,7 +70,11 @@ class Study:
         check_scores(self.task, cfg)
         for method in methods:
             check_method(self.task, self._load(self._words(method, 0)), method)
-        with self._alone():
+        busy = (
+            f"--output-dir: another process compares in {self.output}: wait for it, or name another folder; "
+            "--jobs trains several students at a time"
+        )
+        with locked(self.output / "compare.lock", busy):
             return self._run(cfg, methods)
 
     def _run(self, cfg: CfgNode, methods: Sequence[str]) -> dict[str, Any]:
@@ -94,18 +97,6 @@ class Study:
         folders = teachers(methods)
         of_teachers = scores(self.task, cfg, folders, self.output / "teachers.json") if folders else {}
         return self._write(outcomes, of_teachers)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self.output.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(self.output / "compare.lock")
-        if lock is None:
-            raise UserError(
-                f"--output-dir: another process compares in {self.output}: wait for it, or name another folder; "
-                "--jobs trains several students at a time"
-            )
-        with lock:
-            yield
 
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])

@@ -6,17 +6,16 @@ died.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from densedist.common.errors import UserError
-from densedist.common.files import try_lock
+from densedist.common.locks import locked, try_lock
 
 if TYPE_CHECKING:
     import optuna
@@ -86,8 +85,7 @@ class Trials:
     @contextmanager
     def entering(self) -> Iterator[None]:
         """A block in which no other process prepares the folder or begins a trial; not within another such block."""
-        with (self._folder / "study.lock").open("w") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+        with locked(self._folder / "study.lock"):
             yield
 
     def refuse_another(self, about: Mapping[str, Any]) -> None:
@@ -122,12 +120,12 @@ class Trials:
                 self.study.sampler = _sampler(self._seed + len(self.study.get_trials(deepcopy=False)))
                 trial = self.study.ask()
                 going = Going(trial, self._place(trial.user_attrs.get(PLACE, trial.number)))
-                lock = _lock_of(going.folder)
+                lock = try_lock(going.folder / "lock")
         try:
             yield going
         finally:
             if lock:
-                lock.close()
+                lock.release()
 
     def _revive(self) -> None:
         """Let trials that have died be run again, in the folders that they have."""
@@ -135,8 +133,8 @@ class Trials:
 
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             place = trial.user_attrs.get(PLACE, trial.number)
-            if lock := _lock_of(self._place(place)):
-                lock.close()
+            if lock := try_lock(self._place(place) / "lock"):
+                lock.release()
                 # Its process may have ended it since the trials were listed, and given the lock back.
                 if self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.RUNNING:
                     self.study.tell(trial.number, state=TrialState.FAIL)
@@ -169,11 +167,6 @@ class Trials:
 
     def _place(self, number: int) -> Path:
         return self._folder / "trials" / str(number)
-
-
-def _lock_of(folder: Path) -> IO[str] | None:
-    folder.mkdir(parents=True, exist_ok=True)
-    return try_lock(folder / "lock")
 
 
 def _sampler(seed: int) -> optuna.samplers.BaseSampler:

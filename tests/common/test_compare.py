@@ -520,7 +520,7 @@ def test_first_test_set_without_a_score_does_not_hide_the_others(tmp_path):
 
 def test_two_processes_in_one_folder_are_refused(tmp_path):
     study = Study(TASK, "c.yaml", ["none"], [0], tmp_path, train=Trainer({"none": 1.0}))
-    holding = "import sys, pathlib; from densedist.common.files import try_lock; "
+    holding = "import sys, pathlib; from densedist.common.locks import try_lock; "
     holding += "lock = try_lock(pathlib.Path(sys.argv[1])); print(lock is not None, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holding, tmp_path / "compare.lock"],

@@ -1,6 +1,5 @@
 """A file of a teacher's arrays: what is missing is computed, once; what is of another teacher or image is refused."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -21,6 +20,7 @@ from densedist.common.data.images import THREADS
 from densedist.common.distill.cache.arrays import KEY, About, Arrays, record_of, size_in_bytes, there_of
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text
+from densedist.common.locks import locked
 from densedist.common.logging import on_terminal
 
 logger = logging.getLogger(__name__)
@@ -144,13 +144,7 @@ def _only_run(file: Path) -> Iterator[None]:
     if not comm.is_main_process():
         yield  # it waits for the main process at the next step
         return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = file.with_name(f"{file.name}.lock").open("w")
-    except OSError as error:
-        raise UserError(f"{KEY}: cannot write to {file.parent}: {error.strerror}") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(file.with_name(f"{file.name}.lock"), key=KEY):
         yield
 
 

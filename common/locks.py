@@ -1,0 +1,53 @@
+"""Locks on folders that several processes may write: they go with the process that holds them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from densedist.common.errors import UserError
+
+
+def try_lock(file: Path) -> BaseFileLock | None:
+    """Take the lock of a file, whose folder is made if need be, until release() or the end of this process.
+
+    Returns:
+        None where another process, or another lock of this one, has it.
+
+    Raises:
+        OSError: the file cannot be written, or is where there are no locks.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+@contextmanager
+def locked(file: Path, busy: str = "", key: str = "") -> Iterator[None]:
+    """Hold the lock of a file, whose folder is made if need be, for a block.
+
+    Args:
+        busy: what to say where another process has it; "" = wait until it is free.
+        key: what names the folder, for messages.
+
+    Raises:
+        UserError: busy, or a lock that cannot be had there.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, thread_local=False)
+        lock.acquire(timeout=0 if busy else -1)
+    except Timeout as error:
+        raise UserError(busy) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{key}: cannot write to {file.parent}: {reason}".removeprefix(": ")) from error
+    try:
+        yield
+    finally:
+        lock.release()
