@@ -9,6 +9,7 @@ from typing import IO
 import yaml
 from detectron2.config import CfgNode
 
+from densedist.common.config.repeated import refuse_repeated_keys
 from densedist.common.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"  # the packaged ones
@@ -33,7 +34,9 @@ class _Reader(CfgNode):
                 return line[0]
             return f"_BASE_: {path}"
 
-        return io.StringIO(BASE.sub(resolve, Path(filename).read_text(encoding="utf-8")))
+        text = Path(filename).read_text(encoding="utf-8")
+        refuse_repeated_keys(text, f"config file {filename}")
+        return io.StringIO(BASE.sub(resolve, text))
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:

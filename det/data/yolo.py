@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from densedist.common.config.repeated import refuse_repeated_keys
 from densedist.common.data.images import images_in
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
@@ -46,7 +47,9 @@ def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        refuse_repeated_keys(text, str(file))
+        content = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -147,6 +147,7 @@ def test_a_change_is_seen(tmp_path):
 WRONG = [
     ("yaml", "names: [a, b", "cannot be read as YAML"),
     ("yaml", "[1, 2]", "is no YOLO data.yaml"),
+    ("yaml", "names: [a]\ntrain: x\ntrain: y", "has train twice, in lines 2 and 3: join them, or leave one out"),
     ("yaml", "train: images/train", "names is None: want a list"),
     ("yaml", "names: {1: a, 2: b}", "want a list, or a dict with the numbers from 0 on"),
     ("yaml", "{names: [a], nc: 2}", "nc is 2, but there are 1 names"),
