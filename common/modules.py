@@ -29,11 +29,14 @@ def record(module: nn.Module, keep: Callable[[tuple[Any, ...], Any], T]) -> Iter
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """The module is in eval mode within the block, and afterwards, whatever happened there, in the mode before."""
-    # detectron2.evaluation.inference_context stays in eval mode after an exception.
-    training = module.training
+    """Put a module in eval mode within the block; afterwards, whatever happened there, each of its parts is in the mode
+    that it was in before: one that was kept in eval mode, such as a frozen batch norm, stays in it."""
+    # detectron2.evaluation.inference_context stays in eval mode after an exception, and wakes such parts.
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        module.train(modes[0][1])  # a part may do more in its train() than set the flag
+        for part, training in modes:
+            part.training = training

@@ -37,6 +37,17 @@ def seeded(*key: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
+@contextmanager
+def kept_random_state(device: torch.device | str) -> Iterator[None]:
+    """Let PyTorch's generators of the CPU and of one device go on after the block as if nothing had been drawn in it.
+
+    Other devices are not touched: to read the state of a GPU is to begin using it.
+    """
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
 def _seed_python_and_numpy(key: tuple[int, ...]) -> np.ndarray:
     words = np.random.SeedSequence(key).generate_state(4)
     random.seed(int(words[0]))

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from densedist.common.errors import UserError
+from densedist.common.modules import eval_mode
 from densedist.common.scored_sets import evaluate_each, metric_of_first, refuse_twins
 from densedist.common.task import Results
 from densedist.det.data.registering import ground_truth
@@ -42,7 +43,8 @@ def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Re
     dicts = parts["dataset"][:most]
     loader = build_detection_test_loader(dicts, mapper=parts["mapper"], num_workers=parts["num_workers"])
     images = None if most is None else [d["image_id"] for d in dicts]
-    results = inference_on_dataset(model, loader, _evaluator(cfg, name, images)) or {}
+    with eval_mode(model):
+        results = inference_on_dataset(model, loader, _evaluator(cfg, name, images)) or {}
     if comm.is_main_process():
         logger.info(f"results on {name}, in csv format:")
         print_csv_format(results)

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import Tensor
 
+from densedist.common.modules import eval_mode
 from densedist.common.scored_sets import evaluate_each, metric_of_first
 from densedist.common.task import Results
 from densedist.seg.data.frames import Frame
@@ -142,7 +143,8 @@ def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]
         output /= name.replace("/", "_")
         logger.info(f"results on {name}")
     evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
-    return inference_on_dataset(model, test_loader(cfg, frames), evaluator) or {}
+    with eval_mode(model):
+        return inference_on_dataset(model, test_loader(cfg, frames), evaluator) or {}
 
 
 def metric(cfg: CfgNode) -> str:

@@ -1,5 +1,6 @@
 """Who pulls at the student: each loss's share of the gradient on the parameters that several losses train."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 LOOKS = 4  # in a run, about
 APART = 20  # iterations between two looks, at least
 PREFIX = "gradient/"  # of the shares among the logged numbers
+SMALLEST = 2.0**-8  # scale of a loss
 
 
 def is_look(iteration: int, iterations: int) -> bool:
@@ -16,7 +18,7 @@ def is_look(iteration: int, iterations: int) -> bool:
     return iteration % max(iterations // LOOKS, APART) == 0
 
 
-def gradient_shares(losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dict[str, float]:
+def gradient_shares(losses: Mapping[str, Tensor], parameters: Sequence[Tensor], scale: float = 1.0) -> dict[str, float]:
     """For each loss the norm of its gradient, in percent of the sum of all losses' norms.
 
     Counted are the parameters that at least two losses train: a head that has a loss of its own alone says nothing of
@@ -25,23 +27,31 @@ def gradient_shares(losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) 
     Args:
         losses: 0-dim, by name, as they are added up.
         parameters: that are trained.
+        scale: of the backward pass, as a GradScaler has it: float16 has no number for small gradients. Where it has
+            none for one that is so large, smaller scales are tried. What is returned does not depend on it.
 
     Returns:
-        shares that add up to 100; empty where no parameter is shared, or all gradients are 0.
+        shares that add up to 100; empty where no parameter is shared, all gradients are 0, or one is not finite.
     """
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    gradients = {
-        name: torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
-        for name, loss in losses.items()
-        if loss.requires_grad
-    }
+    gradients = {name: _gradients(loss, wanted, scale) for name, loss in losses.items() if loss.requires_grad}
     counts = [
-        sum(gradient is not None for gradient in of_losses) for of_losses in zip(*gradients.values(), strict=True)
+        sum(gradient is not None for gradient in of_losses)
+        for of_losses in zip(*(found for found, _ in gradients.values()), strict=True)
     ]
     shared = [number for number, count in enumerate(counts) if count > 1]
-    norms = {name: _norm([found[number] for number in shared]) for name, found in gradients.items()}
+    norms = {name: _norm([found[number] for number in shared]) / used for name, (found, used) in gradients.items()}
     total = sum(norms.values())
-    return {name: 100 * norm / total for name, norm in norms.items()} if total > 0 else {}
+    return {name: 100 * norm / total for name, norm in norms.items()} if 0 < total < math.inf else {}
+
+
+def _gradients(loss: Tensor, wanted: Sequence[Tensor], scale: float) -> tuple[Sequence[Tensor | None], float]:
+    """Those of the loss times a scale, the largest up to the given one with which they are finite; and that scale."""
+    while True:
+        found = torch.autograd.grad(loss * scale, wanted, retain_graph=True, allow_unused=True)
+        if scale <= SMALLEST or all(gradient is None or gradient.isfinite().all() for gradient in found):
+            return found, scale
+        scale /= 16
 
 
 def in_words(shares: Mapping[str, float]) -> str:

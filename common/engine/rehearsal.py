@@ -23,7 +23,7 @@ from densedist.common.distributed import any_process
 from densedist.common.engine.gradients import gradient_shares
 from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
-from densedist.common.randomness import seeded
+from densedist.common.randomness import kept_random_state, seeded
 from densedist.common.task import Task, Trainee
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,7 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Re
     """
     start = time.perf_counter()
     device = next(trainee.model.parameters()).device
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), seeded(0), quiet(), tempfile.TemporaryDirectory() as folder:
+    with kept_random_state(device), seeded(0), quiet(), tempfile.TemporaryDirectory() as folder:
         actor = copy.deepcopy(trainee)
         seen = _step(cfg, actor, batches, device)
         small = _small(cfg, folder)
@@ -94,7 +93,8 @@ def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) 
             except FloatingPointError:  # whether the run goes on is for the trainer to say
                 return Rehearsed(False, {})
         parameters = list(actor.model.parameters())
-        shares = gradient_shares(losses, parameters) if actor.distillation else {}
+        scaler = torch.amp.GradScaler(device.type, enabled=solver.AMP.ENABLED and solver.AMP.PRECISION == "float16")
+        shares = gradient_shares(losses, parameters, scaler.get_scale()) if actor.distillation else {}
         sum(losses.values()).backward()
     unused = any(p.grad is None for p in parameters if p.requires_grad)
     actor.model.zero_grad()

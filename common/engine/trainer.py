@@ -85,9 +85,7 @@ class Trainer(SimpleTrainer):
 
     def _look_at_gradients(self, losses: dict[str, Tensor]) -> None:
         """Log each loss's share of the gradient, of this process's batch."""
-        # Scaled as for the backward pass: float16 has no number for small gradients.
-        scaled = {name: self.scaler.scale(loss) for name, loss in losses.items()}
-        if shares := gradient_shares(scaled, list(self.model.parameters())):
+        if shares := gradient_shares(losses, list(self.model.parameters()), self.scaler.get_scale()):
             logger.info(f"iteration {self.iter}: {in_words(shares)}")
             logged = {f"{PREFIX}{name}": share for name, share in shares.items()}
             self.storage.put_scalars(**logged, smoothing_hint=False)

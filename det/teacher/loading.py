@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 
@@ -16,6 +15,7 @@ from densedist.common.distill.teacher import precision
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME, call
+from densedist.common.randomness import kept_random_state
 from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.registering import register_own
@@ -104,7 +104,8 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
     if not (node.CONFIG_FILE or called):  # of one in MORE: that of TEACHER itself is seen before
         raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
     model: Any
-    with torch.random.fork_rng():  # its initial weights are overwritten; the student's run stays as without it
+    # Its initial weights are overwritten; the student's run stays as without it.
+    with kept_random_state(student_cfg.MODEL.DEVICE):
         if called:
             model = call(node.WEIGHTS, [*student_cfg.IMPORTS, *cfg.IMPORTS], KEY)
         else:

@@ -16,6 +16,7 @@ from densedist.common.distill.several import one_by_one, same_kept
 from densedist.common.distill.teacher import precision
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
+from densedist.common.randomness import kept_random_state
 from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg
 from densedist.seg.dense import DenseModel
@@ -44,7 +45,8 @@ def load_teacher(student_cfg: CfgNode, kind: type[SegTeacher] = SegTeacher) -> S
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
             the student's, or an unknown precision.
     """
-    with torch.random.fork_rng():  # initial weights are overwritten; the student's run stays as without a teacher
+    # Initial weights are overwritten; the student's run stays as without a teacher.
+    with kept_random_state(student_cfg.MODEL.DEVICE):
         found = [_one(cfg) for cfg in one_by_one(student_cfg, GRAMMAR)]
     classes = same_kept([one.classes for one in found])
     network, flip = found[0].network, found[0].flipped

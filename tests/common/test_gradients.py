@@ -5,9 +5,12 @@ import math
 
 import pytest
 import torch
+from detectron2.utils.events import EventStorage
 from torch import nn
 
+from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.gradients import gradient_shares, in_words, is_look
+from densedist.common.engine.trainer import Trainer
 from densedist.common.losses import DISTLoss, KDLoss
 from helpers.calling import densedist
 from helpers.scenes import SMALL, STUDENT, save_teacher
@@ -49,6 +52,55 @@ def test_the_backward_pass_after_a_look_is_the_same():
         sum(losses.values()).backward()
         found.append(student.weight.grad)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("scale", [2.0**16, 2.0**40, 1.0])
+def test_shares_do_not_depend_on_the_scaler_of_float16(scale):
+    """One loss's gradient is beyond float16 at the scaler's first scale, the other's below it without one."""
+    layer, x = nn.Linear(8, 4), torch.full((2, 8), 3.0)
+    torch.manual_seed(0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    assert scaler.get_scale() == scale
+
+    def shares(precision, scale):
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            out = layer(x)
+        losses = {"large": 10 * out.float().sum(), "small": 1e-6 * out.float().sum()}
+        return gradient_shares(losses, list(layer.parameters()), scale)
+
+    found = shares(torch.float16, scaler.get_scale())
+    assert found["large"] == pytest.approx(100, rel=1e-3)
+    # Without a scale, as without a scaler, float16 rounds the small one.
+    assert found["small"] == pytest.approx(shares(None, 1.0)["small"], rel=1e-2 if scale > 1 else 1)
+
+
+class TwoLosses(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, batch):
+        out = self.layer(torch.stack([sample["x"] for sample in batch]))
+        return {"task": 10 * out.float().sum(), "distilled": 10 * out.float().sum()}
+
+
+def test_a_step_in_float16_logs_shares_that_are_numbers():
+    model = TwoLosses()
+    trainer = Trainer(model, torch.optim.SGD(model.parameters(), 1e-3), precision=torch.float16, teacher=Teacher(model))
+    model.requires_grad_(True).train()
+    trainer.reset_data_loader(lambda: iter([[{"x": torch.full((8,), 3.0)}] * 2]))
+    trainer.iter, trainer.max_iter = 0, 1
+    with EventStorage() as trainer.storage:
+        trainer.run_step()
+        seen = {name: value for name, (value, _) in trainer.storage.latest().items() if name.startswith("gradient/")}
+    assert seen == {"gradient/task": pytest.approx(50), "gradient/distilled": pytest.approx(50)}
+
+
+def test_nothing_is_said_of_a_gradient_that_is_not_finite():
+    weight = nn.Parameter(torch.zeros(2))
+    losses = {"a": weight.sum(), "root": weight.sqrt().sum()}
+    assert gradient_shares(losses, [weight]) == {}
+    assert gradient_shares(losses, [weight], 2.0**16) == {}
 
 
 def test_few_iterations_look():

@@ -98,6 +98,14 @@ def test_corrected_annotations_of_pascal_voc_are_scored(voc, tmp_path):
     assert evaluate(cfg, Sees(1))["bbox"] == {"AP": 0, "AP50": 0, "AP75": 0}
 
 
+def test_an_evaluation_does_not_wake_what_is_kept_in_eval_mode(voc, tmp_path):
+    model = Sees(1, (5, 5, 25, 25)).train()
+    model.frozen = nn.BatchNorm2d(1).eval()
+    evaluate(cfg_of(tmp_path, voc), model)
+    assert model.training
+    assert not model.frozen.training
+
+
 @pytest.mark.parametrize("year", [2007, 2012])
 def test_what_is_found_of_a_class_without_objects_leaves_a_number(voc, tmp_path, year):
     """Recall of no objects is 0 / 0, and the year 2012 would make NaN of the mean over all classes."""
