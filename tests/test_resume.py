@@ -7,13 +7,16 @@ import signal
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from densedist.common.distill.teacher import Teacher
+from densedist.common.engine.hooks import ModelEMA
 from densedist.common.engine.preemption import REQUEUE
 from densedist.common.engine.run_folder import RunCheckpointer
 from densedist.common.engine.trainer import Trainer
@@ -160,13 +163,29 @@ def test_average_is_what_users_get(tmp_path):
 
 
 def test_average_follows_its_formula(tmp_path):
-    output = train(tmp_path, [*SEG, "SOLVER.EMA_DECAY", "0.5", "SOLVER.CHECKPOINT_PERIOD", "1"])
+    output = train(
+        tmp_path, [*SEG, "SOLVER.EMA_DECAY", "0.2", "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.CHECKPOINTS_KEPT", "0"]
+    )
     files = [torch.load(file, weights_only=True) for file in sorted(output.glob("model_0*.pth"))]
     for before, after in pairwise(files):
+        step = after["iteration"]
+        decay = min(0.2, (1 + step) / (10 + step))  # 2/11, then 0.2
         for name, value in after["model"].items():
             if value.is_floating_point():
-                wanted = 0.5 * before["model"][name].double() + 0.5 * after["trained"][name].double()
+                wanted = decay * before["model"][name].double() + (1 - decay) * after["trained"][name].double()
                 torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_of_a_short_run_the_average_forgets_the_initial_weights():
+    """A decay of 0.9999 would leave 99 % of them after 100 iterations."""
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    average = ModelEMA(model, 0.9999)
+    model.weight.data.fill_(0.0)
+    for iteration in range(100):
+        average.trainer = SimpleNamespace(iter=iteration)
+        average.after_step()
+    assert 0 < average.model.weight.item() < 1e-9
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path):

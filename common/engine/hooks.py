@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -64,7 +65,10 @@ class SeedEachStep(HookBase):
 class ModelEMA(HookBase):
     """An exponential moving average of a model's weights and buffers, which is then what is evaluated and kept.
 
-    After each step average = decay · average + (1 - decay) · model.
+    After step t, counted from 0, average = d · average + (1 - d) · model with d = min(decay, (1 + t) / (10 + t)), as
+    TensorFlow's ExponentialMovingAverage warms up: about the last tenth of the steps counts until decay says fewer, and
+    nothing of the initial weights is left after a short run. d depends on the iteration alone: a run that goes on from
+    a checkpoint has the same, and so has every process.
 
     Args:
         model: what is trained.
@@ -72,8 +76,8 @@ class ModelEMA(HookBase):
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._trained = model
-        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self._trained, self._decay = model, decay
+        self._averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self._averaged.n_averaged.fill_(1)  # it starts as a copy, and so does a resumed one
 
     @property
@@ -82,6 +86,10 @@ class ModelEMA(HookBase):
 
     def after_step(self) -> None:
         self._averaged.update_parameters(self._trained)
+
+    def _average(self, averaged: Any, trained: Any, _: Any) -> None:
+        step = self.trainer.iter
+        get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))(averaged, trained, _)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
