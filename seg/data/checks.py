@@ -16,6 +16,7 @@ from densedist.seg.data.reading import turned
 from densedist.seg.data.sides import SIDES
 from densedist.seg.data.train_id_labels import read_train_ids
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
+from densedist.seg.losses import check_kept
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,11 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
     All labels are read: numbers without a meaning are found here, and a class without a pixel is a warning.
 
     Raises:
-        UserError: a missing frame or label, or, unless DATALOADER.CHECK_FILES is False, what is wrong in the files.
+        UserError: a missing frame or label, or, unless DATALOADER.CHECK_FILES is False, what is wrong in the files; a
+            loss that the size of a crop undoes.
     """
+    if not sides:  # before training
+        check_kept(cfg)
     on_main_process(lambda: _check(cfg, sides or tuple(SIDES)))
 
 

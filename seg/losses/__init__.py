@@ -2,6 +2,16 @@
 
 from densedist.seg.losses.pixels import CrossEntropyLoss, FocalLoss, OHEMLoss
 from densedist.seg.losses.regions import DiceLoss, LovaszLoss
-from densedist.seg.losses.task import LOSSES, TaskLosses, switched_on
+from densedist.seg.losses.task import LOSSES, TaskLosses, check_kept, switched_on
 
-__all__ = ["LOSSES", "CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszLoss", "OHEMLoss", "TaskLosses", "switched_on"]
+__all__ = [
+    "LOSSES",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "LovaszLoss",
+    "OHEMLoss",
+    "TaskLosses",
+    "check_kept",
+    "switched_on",
+]

@@ -1,13 +1,19 @@
 """The losses of MODEL.LOSS, and their weighted sum on each of a network's heads."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from densedist.common.errors import UserError
 from densedist.seg.losses.pixels import CrossEntropyLoss, FocalLoss, OHEMLoss
 from densedist.seg.losses.regions import DiceLoss, LovaszLoss
+
+logger = logging.getLogger(__name__)
+MUCH = 0.5  # of a crop: OHEM that keeps more is hardly another loss than cross entropy
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,24 @@ LOSSES: Mapping[str, Loss] = {
 def switched_on(cfg: CfgNode) -> list[str]:
     """The names of the losses whose WEIGHT is above 0."""
     return [name for name in LOSSES if cfg.MODEL.LOSS[name].WEIGHT]
+
+
+def check_kept(cfg: CfgNode) -> None:
+    """Refuse OHEM that keeps every pixel of a training crop, which is cross entropy; warn where it keeps most.
+
+    Raises:
+        UserError: MODEL.LOSS.OHEM.MIN_KEPT is as much as INPUT.CROP_SIZE has, or more.
+    """
+    if "OHEM" not in switched_on(cfg):
+        return
+    kept, pixels = cfg.MODEL.LOSS.OHEM.MIN_KEPT, prod(cfg.INPUT.CROP_SIZE)
+    said = f"MODEL.LOSS.OHEM.MIN_KEPT is {kept}, and a crop of INPUT.CROP_SIZE has {pixels} pixels"
+    if kept >= pixels:
+        raise UserError(
+            f"{said}: OHEM would keep all, as cross entropy does; set it to a part, such as {max(pixels // 5, 1)}"
+        )
+    if kept > MUCH * pixels:
+        logger.warning(f"{said}: OHEM keeps {kept / pixels:.0%} of them or more, and hardly differs from cross entropy")
 
 
 class TaskLosses(nn.Module):

@@ -9,8 +9,9 @@ import torch.distributed as dist
 
 from densedist.common.errors import UserError
 from densedist.seg.config import read_config
+from densedist.seg.data.checks import check_data
 from densedist.seg.labels import IGNORE
-from densedist.seg.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, OHEMLoss, TaskLosses
+from densedist.seg.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, OHEMLoss, TaskLosses, check_kept
 from densedist.seg.models import build_segmenter, build_trainee
 from helpers.processes import run_processes
 from helpers.scenes import STUDENT, batch, config
@@ -226,3 +227,24 @@ def test_what_is_wrong(keys, message):
     with pytest.raises(UserError) as error:
         read_config(str(STUDENT), keys)
     assert str(error.value) == message
+
+
+ONLY_OHEM = ["MODEL.LOSS.CROSS_ENTROPY.WEIGHT", "0.0", "MODEL.LOSS.OHEM.WEIGHT", "1.0"]
+
+
+def test_ohem_that_keeps_every_pixel_of_a_crop_is_refused_before_training():
+    cfg = config(STUDENT, *ONLY_OHEM, "INPUT.CROP_SIZE", "[64, 64]", "DATASETS.ROOT", "nowhere")
+    with pytest.raises(UserError) as error:
+        check_data(cfg)
+    assert str(error.value) == (
+        "MODEL.LOSS.OHEM.MIN_KEPT is 100000, and a crop of INPUT.CROP_SIZE has 4096 pixels: OHEM would keep all, as "
+        "cross entropy does; set it to a part, such as 819"
+    )
+
+
+@pytest.mark.parametrize(("kept", "warned"), [(4095, True), (2049, True), (2048, False), (1, False)])
+def test_ohem_that_keeps_most_of_a_crop_is_a_warning(kept, warned, caplog):
+    keys = ["INPUT.CROP_SIZE", "[64, 64]", "MODEL.LOSS.OHEM.MIN_KEPT", str(kept)]
+    check_kept(config(STUDENT, *ONLY_OHEM, *keys))
+    assert ("hardly differs from cross entropy" in caplog.text) == warned
+    check_kept(config(STUDENT, "INPUT.CROP_SIZE", "[64, 64]"))  # without OHEM its default may be what it is
