@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from densedist.common.distributed import sum_over_processes
+from densedist.common.losses.channels import standardize_channels
 from densedist.common.losses.checks import prepare_features
 
 
@@ -10,7 +11,8 @@ class PKDLoss(nn.Module):
     """Pearson feature imitation, Cao et al., NeurIPS 2022, eq. 3: half the squared error of standardized maps.
 
     Each channel is standardized over images and places, to mean 0 and standard deviation 1; the loss is then
-    1 - Pearson correlation, averaged over the channels.
+    1 - Pearson correlation, averaged over the channels. A constant channel correlates with nothing: it counts 1/2 where
+    the other side's is not constant, 0 where it is, without a gradient.
 
     Args:
         eps: added to the standard deviations, above 0.
@@ -34,19 +36,9 @@ class PKDLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        return self._mean((self._standardize(student) - self._standardize(teacher)).square()).mean() / 2
-
-    def _standardize(self, x: Tensor) -> Tensor:
-        centered = x - self._mean(x)
-        variance = self._mean(centered.square())
-        # The root of 0 has no gradient; a constant channel contributes none.
-        constant = variance == 0
-        deviation = variance.masked_fill(constant, 1).sqrt().masked_fill(constant, 0)
-        return centered / (deviation + self.eps)
-
-    def _mean(self, x: Tensor) -> Tensor:
-        """Of each channel: (1, C, 1, 1)."""
-        if not self.sync:
-            return x.mean((0, 2, 3), keepdim=True)
-        values = x.new_tensor(x.numel() // x.shape[1])
-        return sum_over_processes(x.sum((0, 2, 3), keepdim=True)) / sum_over_processes(values)
+        ours, theirs = (standardize_channels(x, self.eps, self.sync).standardized for x in (student, teacher))
+        error = (ours - theirs).square().sum((0, 2, 3))
+        values = error.new_tensor(student[:, 0].numel())
+        if self.sync:
+            error, values = sum_over_processes(error), sum_over_processes(values)
+        return (error / values).mean() / 2

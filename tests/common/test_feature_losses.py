@@ -79,13 +79,23 @@ def test_pkd_is_one_minus_the_correlation_of_the_channels():
     assert float(PKDLoss()(student, teacher)) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_pkd_of_a_constant_channel_has_a_finite_gradient():
-    student, teacher = pair((2, 3, 5, 4))
-    student[:, 1] = 0.5
-    loss = PKDLoss()(student.requires_grad_(), teacher)
+@pytest.mark.parametrize("value", [0.0, 0.1, -731.3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pkd_of_a_constant_channel_is_half_without_a_gradient(value, dtype):
+    """Rounding of its mean, divided by that rounding, was up to 0.7 for 0.5, and the gradient 1e6 times too large."""
+    student, teacher = (torch.randn(2, 3, 41, 37, dtype=dtype) for _ in range(2))
+    wanted = torch.stack([PKDLoss()(student[:, [c]], teacher[:, [c]]) for c in (0, 2)])
+    flat, moved = torch.full_like(student[:, 1], value), student.clone()
+    moved[:, 1] = flat
+    loss = PKDLoss()(moved.requires_grad_(), teacher)
+    assert loss.item() == pytest.approx(float((wanted.sum() + 0.5) / 3), rel=1e-5)
     loss.backward()
-    assert math.isfinite(loss)
-    assert torch.isfinite(student.grad).all()
+    assert torch.equal(moved.grad[:, 1], torch.zeros_like(flat))
+    assert moved.grad.norm() < 1
+    constant = teacher.clone()
+    constant[:, 1] = flat
+    assert float(PKDLoss()(student, constant)) == pytest.approx(float((wanted.sum() + 0.5) / 3), rel=1e-5)
+    assert float(PKDLoss()(moved, constant)) == pytest.approx(float(wanted.sum() / 3), rel=1e-5)
 
 
 def test_rkd_does_not_see_rotation_translation_and_scale():
