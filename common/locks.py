@@ -1,12 +1,14 @@
 """Locks on folders that several processes may write: they go with the process that holds them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from densedist.common.errors import UserError
+
+LOCK = ".lock"  # the file in a folder that a process has for itself
 
 
 def try_lock(file: Path) -> BaseFileLock | None:
@@ -51,3 +53,32 @@ def locked(file: Path, busy: str = "", key: str = "") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed(folder: Path, key: str) -> Iterator[None]:
+    """Hold a folder that this process writes to, for a block; it is made if need be.
+
+    The lock goes with the process, so one that was killed holds nothing. Where nothing was written, nothing stays.
+
+    Args:
+        key: what names the folder, for messages.
+
+    Raises:
+        UserError: another process writes to it, or it cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}: cannot make {folder}: {error.strerror}: name another folder") from error
+    busy = f"{key}: another process writes to {folder}: wait until it has ended, or name another folder"
+    with locked(folder / LOCK, busy, key):
+        try:
+            yield
+        finally:
+            # Whoever has opened the file in the meantime finds that it is gone, and makes a new one.
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # not empty
+                for path in made:
+                    path.rmdir()

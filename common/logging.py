@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from logging.handlers import MemoryHandler
+from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 LOGGERS = ("detectron2", "fvcore", "densedist")
@@ -27,22 +28,40 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def setup_logs(output_dir: str, rank: int) -> None:
-    """Log to output_dir/log.txt (log.txt.rank1, … from other processes) and, from rank 0, to the console.
+def setup_logs(rank: int) -> "LogFile":
+    """Log to the console, from rank 0, and for a file that is opened once it is clear that there is a run.
 
     On a terminal the periodic lines of metrics go to the file only: there the bar shows the progress.
     """
-    console = _Console()
+    console, file = _Console(), LogFile()
     console.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s", datefmt="%m/%d %H:%M:%S"))
     if on_terminal():
         console.addFilter(lambda record: record.name != METRIC_LINES)
-    # Another run in this process may have set them up before.
-    setup_logger.cache_clear()
     for name in LOGGERS:
-        logging.getLogger(name).handlers.clear()
-        logger = setup_logger(output_dir, rank, name=name, configure_stdout=False)
-        if rank == 0:
-            logger.addHandler(console)
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):  # of another run in this process
+            logger.removeHandler(handler)
+            handler.close()
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        for handler in [file, console][: 2 if rank == 0 else 1]:
+            logger.addHandler(handler)
+    return file
+
+
+class LogFile(MemoryHandler):
+    """Log lines, kept until it is said which file they go to."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.maxsize, sys.maxsize, flushOnClose=False)
+
+    def open(self, output_dir: str, rank: int) -> None:
+        """Write them to output_dir/log.txt (log.txt.rank1, … of other processes), and what comes at once."""
+        file = logging.FileHandler(Path(output_dir, f"log.txt.rank{rank}" if rank else "log.txt"))
+        file.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%m/%d %H:%M:%S"))
+        self.setTarget(file)
+        self.flush()
+        self.capacity = 1
 
 
 @contextmanager

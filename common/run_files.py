@@ -32,6 +32,13 @@ class Weights:
     key: str = "--weights"
 
 
+def config_beside(weights: str) -> Path | None:
+    """Return the config.yaml that lies in a folder of weights, or beside weights; None where there is none."""
+    path = Path(weights)
+    beside = (path / CONFIG, path.parent / CONFIG) if weights and path.exists() else ()
+    return next((file for file in beside if file.is_file()), None)
+
+
 def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weights:
     """The files of trained weights and of their config.
 
@@ -44,8 +51,7 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
         UserError: neither is there.
     """
     path = Path(weights)
-    beside = path / CONFIG
-    if path.is_dir() and beside.is_file():
+    if path.is_dir() and (path / CONFIG).is_file():
         path = path / FINAL
         if not path.is_file():
             raise UserError(f"{key}: there is no {path}: the run has not ended; name another checkpoint")
@@ -53,8 +59,7 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
         raise UserError(f"{key}: there is no file {weights}")
     if config_file:
         return Weights(str(path), find_config(config_file, "--config-file"), True, key)
-    config = beside if beside.is_file() else path.parent / CONFIG
-    if not config.is_file():
+    if (config := config_beside(weights)) is None:
         hint = "name its config with --config-file" if key == "--weights" else "put its config there"
         raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
     return Weights(str(path), str(config), False, key)

@@ -15,12 +15,12 @@ from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
+from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.det.backbone import TimmBackbone
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data.registering import register_own
-from densedist.det.data.sets import check_datasets, class_labels
+from densedist.det.data.sets import check_datasets, class_labels, known_classes, own_classes
 from densedist.det.distilling import distilling_class, distilling_classes
 
 UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
@@ -168,5 +168,7 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
         UserError: files that are wrong, or do not belong together.
     """
     cfg = without_distillation(read_config(weights.config, overrides, weights.own))
-    register_own(cfg, may_be_gone=True)
-    return Trained(cfg, load_model(cfg, weights.file, weights.key), class_labels(cfg))
+    names = own_classes(cfg) or known_classes(cfg)  # that a script has registered, at last
+    refuse_exchanged_classes(names or (), weights.file, weights.key)
+    classes = tuple(names or class_labels(cfg))
+    return Trained(cfg, load_model(cfg, weights.file, weights.key), classes)

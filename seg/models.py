@@ -11,6 +11,7 @@ from densedist.common.distill.build import build_distiller, is_on
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.errors import UserError
+from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.seg.cache import CachedTeacher
@@ -156,4 +157,5 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
         UserError: files that are wrong, or do not belong together.
     """
     cfg = without_distillation(load_config(weights.config, overrides, weights.own))
+    refuse_exchanged_classes(names_of(cfg.DATASETS), weights.file, weights.key)
     return Trained(cfg, load_model(cfg, weights.file, weights.key), Classes.of(cfg))

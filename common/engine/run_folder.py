@@ -6,7 +6,8 @@ import logging
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,33 @@ from detectron2.utils import comm
 from torch import nn
 
 from densedist.common.engine.checkpoint import CompleteCheckpointer
-from densedist.common.errors import UserError
+from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_atomic, write_text
+from densedist.common.locks import claimed
 from densedist.common.run_files import FINAL, LAST, METRICS
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def claimed_by_all(output_dir: str) -> Iterator[None]:
+    """Hold OUTPUT_DIR for the processes of this run, for a block; the main one has the lock.
+
+    Raises:
+        UserError: a process of another run writes to it, or it cannot be made.
+    """
+    with ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(claimed(Path(output_dir), "OUTPUT_DIR"))
+
+        on_main_process(claim)
+        yield
+
+
+def has_checkpoints(output_dir: str) -> bool:
+    """Return whether a run has left checkpoints in output_dir, of which its config.yaml says what they are."""
+    return bool(_checkpoints(Path(output_dir)))
 
 
 def refuse_existing_run(output_dir: str) -> None:

@@ -31,15 +31,23 @@ from densedist.common.engine.hooks import (
 )
 from densedist.common.engine.preemption import Preemption
 from densedist.common.engine.rehearsal import rehearse
-from densedist.common.engine.run_folder import RunCheckpointer, refuse_existing_run, rewind_metrics, write_results
+from densedist.common.engine.run_folder import (
+    RunCheckpointer,
+    claimed_by_all,
+    has_checkpoints,
+    refuse_existing_run,
+    rewind_metrics,
+    write_results,
+)
 from densedist.common.engine.solver import build_schedule, make_optimizer
 from densedist.common.engine.trackers import build_trackers
 from densedist.common.engine.trainer import build_trainer
-from densedist.common.errors import UserError
-from densedist.common.logging import on_terminal, setup_logs
+from densedist.common.files import write_text
+from densedist.common.logging import LogFile, on_terminal, setup_logs
 from densedist.common.randomness import RunPosition
 from densedist.common.report.page import write_report
-from densedist.common.run_files import BEST, CONFIG
+from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
+from densedist.common.run_files import BEST, CONFIG, config_beside
 from densedist.common.task import Results, Task
 
 logger = logging.getLogger(__name__)
@@ -59,9 +67,20 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
         SystemExit: with preemption.REQUEUE, after SIGTERM and a checkpoint.
     """
     task.check_data(cfg)  # complains before anything is written
-    if not resume:
-        refuse_existing_run(cfg.OUTPUT_DIR)
-    start(cfg)
+    with claimed_by_all(cfg.OUTPUT_DIR):
+        if not resume:
+            refuse_existing_run(cfg.OUTPUT_DIR)
+        elif has_checkpoints(cfg.OUTPUT_DIR):
+            remedy = f"{SAME_CLASSES}, or another OUTPUT_DIR"
+            refuse_other_classes(names_of(cfg.DATASETS), Path(cfg.OUTPUT_DIR, CONFIG), "--resume", remedy)
+        _train(cfg, task, resume, watch)
+
+
+def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float], None] | None) -> None:
+    """Train in a folder that is this run's alone; what it has is left as it is until the first step can be taken."""
+    log = _start(cfg)
+    other = "what tells the one starts from what told the other"
+    refuse_exchanged_classes(names_of(cfg.DATASETS), cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", other)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     trainee = task.build(cfg)
     model, student = trainee.model, trainee.student
@@ -130,6 +149,9 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
         trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
         # After the hooks, whose states are in a checkpoint; it also has the seed of the run.
         iteration = checkpointer.resume() if resume else 0
+        if resume and iteration == 0:
+            logger.info(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting anew")
+        _begin(cfg, log)
         batches = batches_from(RunPosition(trainer.seed, iteration))
         trainer.reset_data_loader(lambda: batches)
         if is_main:
@@ -154,10 +176,14 @@ def evaluate(cfg: CfgNode, task: Task, weights: str, key: str) -> Results:
         UserError: wrong data, or weights that do not fit.
     """
     task.check_data(cfg, "TEST")
-    start(cfg)
-    results = task.evaluate(cfg, task.load_model(cfg, weights, key))
-    write_results(cfg, results)
-    return results
+    refuse_other_classes(names_of(cfg.DATASETS), config_beside(weights), key)
+    with claimed_by_all(cfg.OUTPUT_DIR):
+        log = _start(cfg)
+        model = task.load_model(cfg, weights, key)
+        _begin(cfg, log, new_config=not has_checkpoints(cfg.OUTPUT_DIR))
+        results = task.evaluate(cfg, model)
+        write_results(cfg, results)
+        return results
 
 
 def _given(cfg: CfgNode, start: str) -> list[str]:
@@ -169,21 +195,28 @@ def _given(cfg: CfgNode, start: str) -> list[str]:
     return [f"  data     {data}", f"  start    {weights}"]
 
 
-def start(cfg: CfgNode) -> None:
-    """Prepare OUTPUT_DIR, the logs and the random seeds of this process."""
-    output = Path(cfg.OUTPUT_DIR)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"OUTPUT_DIR: cannot make {output}: {error.strerror}") from error
+def _start(cfg: CfgNode) -> LogFile:
+    """Prepare the logs and the random seeds of this process; the lines for OUTPUT_DIR wait for _begin."""
     rank = comm.get_rank()
-    setup_logs(str(output), rank)
-    if comm.is_main_process():
-        (output / CONFIG).write_text(saved(cfg))
-    logger.info(f"{_machine(cfg)}; output in {output}")
+    log = setup_logs(rank)
+    logger.info(f"{_machine(cfg)}; output in {cfg.OUTPUT_DIR}")
     if cfg.IMPORTS:
         logger.info(f"imported {', '.join(cfg.IMPORTS)}")
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    return log
+
+
+def _begin(cfg: CfgNode, log: LogFile, new_config: bool = True) -> None:
+    """Write config.yaml and log.txt to OUTPUT_DIR, now that nothing of the run can be refused.
+
+    Args:
+        new_config: False = the folder's own stays: it says what its checkpoints are.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    output.mkdir(parents=True, exist_ok=True)  # of another machine, which may have another disk
+    if new_config and comm.is_main_process():
+        write_text(output / CONFIG, saved(cfg))
+    log.open(cfg.OUTPUT_DIR, comm.get_rank())
 
 
 def _machine(cfg: CfgNode) -> str:

@@ -24,6 +24,7 @@ BUILT_IN = frozenset(
     [
         *(name for splits in _SPLITS for group in splits.values() for name in group),
         *(f"voc_{year}_{split}" for year in (2007, 2012) for split in ("trainval", "train", "val", "test")),
+        *(key.format(task="instance_seg") for key in builtin._RAW_CITYSCAPES_SPLITS),
     ]
 )
 
@@ -101,7 +102,7 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
         UserError: an entry of another form, a name that is another data set already, files that do not have the form,
             or a part of a data set that is not in COCO form.
     """
-    used = {_whole(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
+    used = {whole_name(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
     named: dict[str, str] = {}
     for key, (what, files_of) in FORMS.items():
         may_be_lists = (False, *[key == "COCO_FORMAT"] * 2)
@@ -118,9 +119,27 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
                     _register_anew(name, *files_of(*entry[1:]))
                     MetadataCatalog.get(name).origin = origin
     for name in map(str, cfg.DATASETS.UNLABELED):
-        if (path := _whole(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
+        if (path := whole_name(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
             _register_anew(path, *folder.as_coco(path))
     _register_parts(cfg)
+
+
+def classes_of_files(cfg: CfgNode, name: str) -> list[str] | None:
+    """Return the classes of a data set of FORMS by the files that the config names, whatever is registered by its name.
+
+    None where no entry has that name, or its files are gone.
+    """
+    for key, (_, files_of) in FORMS.items():
+        for entry in cfg.DATASETS[key]:
+            if isinstance(entry, (list, tuple)) and len(entry) == 3 and entry[0] == name:
+                with suppress(UserError):
+                    return read_coco(files_of(*entry[1:])[0]).names
+    return None
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether a name is always that of the same data set: one of Detectron2's own, or of the digits."""
+    return name in BUILT_IN or name in (f"digits_{split}" for split in digits.SPLITS)
 
 
 def own_names(cfg: CfgNode) -> list[str]:
@@ -149,8 +168,8 @@ def _register_anew(name: str, json_file: str, image_root: str) -> None:
     _register(name, json_file, image_root)
 
 
-def _whole(name: str) -> str:
-    """Of which data set it is, or is a part."""
+def whole_name(name: str) -> str:
+    """Return the name of which data set it is, or is a part."""
     found = PART.fullmatch(name)
     return found[1] if found else name
 

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from densedist.common.data import digits
 from densedist.common.errors import UserError
 from densedist.det.data.coco import read_coco
-from densedist.det.data.registering import own_names, register_own
+from densedist.det.data.registering import classes_of_files, is_built_in, own_names, register_own, whole_name
 from densedist.det.distilling import count_classes
 
 # By the rules of a data set, the package that reads or scores it and need not be here.
@@ -106,6 +106,18 @@ def _check_dataset(name: str, key: str, known: Sequence[str], num_classes: int, 
         return
     if names is not None and len(names) != num_classes:
         raise UserError(f"{classes_key} is {num_classes}, but data set {name} has {len(names)} classes")
+
+
+def own_classes(cfg: CfgNode) -> list[str] | None:
+    """Return the class names that a config says by itself, in the order of their numbers; None if it does not.
+
+    It may be that of a model trained elsewhere: a data set that is registered here under the name of its own may be
+    another one.
+    """
+    if cfg.DATASETS.CLASSES or not cfg.DATASETS.TRAIN:
+        return list(cfg.DATASETS.CLASSES) or None
+    name = whole_name(str(cfg.DATASETS.TRAIN[0]))
+    return class_names([name]) if is_built_in(name) else classes_of_files(cfg, name)
 
 
 def known_classes(cfg: CfgNode) -> list[str] | None:

@@ -16,10 +16,10 @@ from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME, call
 from densedist.common.randomness import kept_random_state
+from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data.registering import register_own
-from densedist.det.data.sets import class_labels, known_classes
+from densedist.det.data.sets import class_labels, known_classes, own_classes
 from densedist.det.distilling import count_classes
 from densedist.det.models import build
 from densedist.det.teacher.detector import DetectorTeacher
@@ -99,7 +99,6 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
     cfg = load(GRAMMAR, node.CONFIG_FILE, own, "DISTILL.TEACHER.CONFIG_FILE", own=False)
     if node.FORMAT:
         cfg.INPUT.FORMAT = node.FORMAT
-    register_own(cfg, may_be_gone=True)
     called = bool(NAME.fullmatch(node.WEIGHTS))
     if not (node.CONFIG_FILE or called):  # of one in MORE: that of TEACHER itself is seen before
         raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
@@ -129,14 +128,15 @@ def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap 
     """How the classes of a teacher's model become the student's; None where they are the same.
 
     Args:
-        teacher: its config, which may name its classes.
+        teacher: its config, which may name its classes; the data set that it names may be another one here.
 
     Raises:
         UserError: another number of classes, other names or another order, and no map; or a wrong map.
     """
     (count, key), node = count_classes(student), student.DISTILL.TEACHER
     theirs_count: int = getattr(model, "num_classes", 0) or model.roi_heads.num_classes
-    ours, theirs = known_classes(student), None if teacher is None else known_classes(teacher)
+    ours, theirs = known_classes(student), None if teacher is None else own_classes(teacher)
+    refuse_exchanged_classes(theirs or (), node.WEIGHTS, KEY)
     if node.CLASSES or node.MISSING_CLASSES == "leave_out":
         names = theirs or [str(number) for number in range(theirs_count)]
         return read_class_map(node.CLASSES, class_labels(student), names, node.MISSING_CLASSES == "leave_out")
@@ -146,8 +146,8 @@ def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap 
             "in the same order, or DISTILL.TEACHER.CLASSES"
         )
     if ours is None or theirs is None:
-        side = "student" if ours is None else "teacher"
-        logger.info(f"{count} classes on both sides; their order is not checked, as the {side}'s data set is unknown")
+        why = "the student's data set is unknown" if ours is None else "the teacher's config does not name its own"
+        logger.info(f"{count} classes on both sides; their order is not checked, as {why}")
     else:
         check_same_classes(ours, theirs)
         logger.info(f"student and teacher have the same {count} classes in the same order")

@@ -17,6 +17,7 @@ from densedist.common.distill.teacher import precision
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
+from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg
 from densedist.seg.dense import DenseModel
@@ -83,7 +84,8 @@ def _one(student_cfg: CfgNode) -> _One:
     if not node.WEIGHTS:
         raise UserError(f"{KEY} is empty: give the trained model's weights")
     cfg = _config(student_cfg)
-    names = [c["name"] for c in cfg.DATASETS.CLASSES]
+    names = names_of(cfg.DATASETS)
+    refuse_exchanged_classes(names, node.WEIGHTS, KEY)
     network: DenseModel
     if cfg.MODEL.FORM != SMP:
         network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
