@@ -1,8 +1,10 @@
 """Image files: damaged ones found before training without decoding the data set, and those that a user names."""
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import TypeVar
 from PIL import Image
 from tqdm import tqdm
 
-from densedist.common.data.headers import Header, Size, read_header
+from densedist.common.data.headers import Header, Size, UnknownTiffError, read_header
+from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -69,6 +73,9 @@ def check_image(path: str, wanted: Size | None = None, reference: str = "") -> H
     Args:
         wanted: the size that it must have, as `reference` says.
 
+    Returns:
+        its "alpha" is whether a pixel is transparent: an image that may have such pixels is decoded.
+
     Raises:
         DamagedError: as check_file; more than 8 bits a channel.
     """
@@ -77,7 +84,23 @@ def check_image(path: str, wanted: Size | None = None, reference: str = "") -> H
         raise DamagedError(
             f"{path} has {header.too_deep}: want 8 bits, as only you know which values are black and white: convert it"
         )
-    return header
+    try:
+        return replace(header, alpha=has_transparent_pixels(path)) if header.alpha else header
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+
+
+def warn_of_transparency(headers: Mapping[str, Header], source: str) -> None:
+    """Warn of images with transparent pixels, given what check_image says of each path.
+
+    Args:
+        source: where the images are named.
+    """
+    if clear := [path for path, header in headers.items() if header.alpha]:
+        logger.warning(
+            f"{source}: {len(clear)} of {len(headers)} images have transparent pixels, first {clear[0]}: the colors "
+            "that are stored there are read"
+        )
 
 
 def check_file(path: str, wanted: Size | None = None, reference: str = "") -> Header:
@@ -89,12 +112,15 @@ def check_file(path: str, wanted: Size | None = None, reference: str = "") -> He
         wanted: the size that it must have, as `reference` says.
 
     Raises:
-        DamagedError: a missing or empty file, none that holds an image, one that is cut off, another size.
+        DamagedError: a missing or empty file, none that holds an image, one that is cut off, several images in one or
+            what else readers take differently, another size.
     """
     try:
         if os.path.getsize(path) == 0:
             raise DamagedError(f"{path} is empty")
         header = read_header(path)
+        if header.strange:
+            raise DamagedError(f"{path} {header.strange}")
         with Image.open(path) as image:
             if not header.ends:
                 image.load()  # valid files may end otherwise, so this decides
@@ -104,7 +130,9 @@ def check_file(path: str, wanted: Size | None = None, reference: str = "") -> He
         raise DamagedError(f"{path} does not exist") from error
     except Image.UnidentifiedImageError as error:
         raise DamagedError(f"{path} is no image") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnknownTiffError as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
     size = header.size
     if wanted and size != wanted:
@@ -161,8 +189,27 @@ def _decode(file: Path) -> None:
         raise UserError(str(error) if isinstance(error, DamagedError) else f"{file} is damaged: {error}") from error
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a path within a data set's folder is what a system puts there: ._NAME, .ipynb_checkpoints, @eaDir."""
+    return any(part.startswith((".", "@eaDir", "__MACOSX")) for part in path.parts)
+
+
 def images_in(folder: Path) -> list[Path]:
-    images = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    """The image files in a folder and those below it, in order of path, but for what is_hidden.
+
+    A link to nothing is among them: whoever reads it says so.
+
+    Raises:
+        UserError: there is none.
+    """
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here, real = Path(place), os.path.realpath(place)
+        # A link may lead back to where it lies.
+        folders[:] = [] if real in seen else [name for name in folders if not is_hidden(Path(name))]
+        found += [here / name for name in names if real not in seen and not is_hidden(Path(name))]
+        seen.add(real)
+    images = sorted(file for file in found if file.suffix.lower() in SUFFIXES)
     if not images:
         raise UserError(f"{folder} has no image: want files that end in {', '.join(SUFFIXES)}")
     return images

@@ -10,7 +10,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from densedist.common.data.images import check_image, check_images
+from densedist.common.data.headers import Header
+from densedist.common.data.images import check_image, check_images, warn_of_transparency
 from densedist.common.errors import UserError, on_main_process
 from densedist.det.data import registering, sets
 from densedist.det.data.boxes import bad_boxes, other_form
@@ -54,7 +55,9 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
                 names = names or coco.names
             if cfg.DATALOADER.CHECK_FILES:
                 images = [i | {"file_name": os.path.join(root, i["file_name"])} for i in coco.images]
-                check_images(images, _check_image, source)
+                headers = check_images(images, _check_image, source)
+                files = [image["file_name"] for image in images]
+                warn_of_transparency(dict(zip(files, headers, strict=True)), source)
         if bare := [name for name in names if not counts[name]]:
             logger.warning(f"DATASETS.{side}: no object of {', '.join(bare)}")
 
@@ -145,6 +148,6 @@ def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> N
         raise UserError(f"{source}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but it has {seen:g} keypoints")
 
 
-def _check_image(image: dict[str, Any]) -> None:
+def _check_image(image: dict[str, Any]) -> Header:
     size = (image["height"], image["width"]) if {"height", "width"} <= set(image) else None
-    check_image(image["file_name"], size, "in the annotations")
+    return check_image(image["file_name"], size, "in the annotations")

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from densedist.common.data.voc_lists import IMAGES, file_named, names_listed
+from densedist.common.data.images import is_hidden
+from densedist.common.data.voc_lists import IMAGES, images_listed
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
 
@@ -27,9 +28,11 @@ def as_coco(folder: str, split: str) -> tuple[str, str]:
     """
     root = Path(folder).expanduser()
     listed = root / LISTS / f"{split}.txt"
-    names = names_listed(listed, TREE)
-    everything = sorted((root / ANNOTATIONS).glob("*.xml"))
-    images = [_image(root, name) for name in names]
+    found = images_listed(listed, root / IMAGES, TREE)
+    everything = sorted(f for f in (root / ANNOTATIONS).glob("*.xml") if not is_hidden(Path(f.name)))
+    if lost := [one.name for one in found if one.image is None]:
+        raise UserError(f"there is no image {root / IMAGES / lost[0]}.jpg; {TREE}")
+    images = [one.image for one in found if one.image]
     made = as_json("voc", [listed, *everything, *images], [split], lambda: _coco(root, images, everything))
     return made, str(root / IMAGES)
 
@@ -56,12 +59,6 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
                 }
             )
     return content
-
-
-def _image(root: Path, name: str) -> Path:
-    if image := file_named(root / IMAGES, name):
-        return image
-    raise UserError(f"there is no image {root / IMAGES / name}.jpg; {TREE}")
 
 
 def _objects(file: Path) -> list[dict[str, Any]]:

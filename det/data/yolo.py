@@ -8,6 +8,7 @@ import yaml
 
 from densedist.common.config.repeated import refuse_repeated_keys
 from densedist.common.data.images import images_in
+from densedist.common.data.text import read_text
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
 
@@ -72,7 +73,7 @@ def _images(place: Path, file: Path) -> list[Path]:
     if place.is_dir():
         return images_in(place)
     if place.suffix == ".txt" and place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8", errors="replace").splitlines()]
+        lines = [line.strip() for line in read_text(place).splitlines()]
         # As YOLO reads them: ./ stands for the folder of the list.
         return [place.parent / line for line in lines if line]
     raise UserError(f"{file}: there is no {place}: want a folder of images, or a text file of their paths")
@@ -94,7 +95,7 @@ def _coco(images: Sequence[Path], base: Path, names: list[str]) -> dict[str, Any
         name = str(image.relative_to(base) if image.is_relative_to(base) else image.absolute())
         content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
         label = _label(image)
-        lines = label.read_text(encoding="utf-8", errors="replace").splitlines() if label.is_file() else []
+        lines = read_text(label).splitlines() if label.is_file() else []
         for place, line in enumerate(lines, 1):
             if line.strip():
                 found = _object(line, f"{label}, line {place}", len(names), width, height)

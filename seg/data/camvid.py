@@ -7,12 +7,12 @@ import numpy as np
 from tqdm import tqdm
 
 from densedist.common.data.label_images import read_label_ids
+from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic
 from densedist.common.logging import on_terminal
 from densedist.seg.data.folders import pairs
 from densedist.seg.data.frames import IMAGES, LABELS
-from densedist.seg.data.reading import read_image
 
 TREE = "want the folders train and trainannot, val and valannot or test and testannot"
 SPLITS = ("train", "val", "test")
@@ -42,7 +42,7 @@ def prepare_camvid(source: Path, output: Path) -> int:
         drive, _, number = frame["name"].rpartition("_")
         name = f"{drive}_000000_{number.lstrip('f').zfill(6)}"
         for folder, end, pixels in (
-            (IMAGES, IMAGES, _half(read_image(frame["image"], "BGR"), cv2.INTER_AREA)),
+            (IMAGES, IMAGES, _half(read_pixels(frame["image"], "BGR"), cv2.INTER_AREA)),
             (LABELS, f"{LABELS}_labelIds", _half(_label_ids(frame["label"]), cv2.INTER_NEAREST)),
         ):
             _write(output / folder / split / drive / f"{name}_{end}.png", pixels)

@@ -2,16 +2,25 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from detectron2.config import CfgNode
 
-from densedist.common.data.images import DamagedError, check_file, check_image, check_images
-from densedist.common.data.label_images import no_label, read_label_ids
+from densedist.common.data.headers import Header
+from densedist.common.data.images import (
+    DamagedError,
+    check_file,
+    check_image,
+    check_images,
+    warn_of_transparency,
+)
+from densedist.common.data.label_images import occurring, read_label
 from densedist.common.errors import UserError, on_main_process
 from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
+from densedist.seg.data.palettes import refuse_renumbered
 from densedist.seg.data.reading import turned
 from densedist.seg.data.sides import SIDES
 from densedist.seg.data.train_id_labels import read_train_ids
@@ -35,36 +44,62 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
     on_main_process(lambda: _check(cfg, sides or tuple(SIDES)))
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What a frame's files hold.
+
+    Args:
+        image: its header.
+        label_ids: which of the labelIds 0 to 255 occur, bool (256,); for colors and trainIds those that stand for
+            their classes.
+        palette: the colors of the label's palette, (256, 3), if it is read by its indices.
+        indices: which of these occur, bool (256,).
+    """
+
+    image: Header
+    label_ids: np.ndarray
+    palette: np.ndarray | None = None
+    indices: np.ndarray | None = None
+
+
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     classes = Classes.of(cfg)
     for side in sides:
-        frames = SIDES[side](cfg)
-        if cfg.DATALOADER.CHECK_FILES:
-            label_ids = check_images(frames, partial(_check_frame, classes), f"DATASETS.{side}")
-            if any(frame["label"] for frame in frames):
-                _check_labels(classes, frames, label_ids, f"DATASETS.{side}")
+        frames, source = SIDES[side](cfg), f"DATASETS.{side}"
+        if not cfg.DATALOADER.CHECK_FILES:
+            continue
+        seen = check_images(frames, partial(_check_frame, classes), source)
+        warn_of_transparency({f["image"]: one.image for f, one in zip(frames, seen, strict=True)}, source)
+        if any(frame["label"] for frame in frames):
+            used = {f["label"]: (one.palette, one.indices) for f, one in zip(frames, seen, strict=True)}
+            refuse_renumbered(classes, used, any(frame.get("train_ids") for frame in frames), source)
+            _check_labels(classes, frames, [one.label_ids for one in seen], source)
 
 
-def _check_frame(classes: Classes, frame: Frame) -> np.ndarray:
-    """Which of the labelIds 0 to 255 occur, bool (256,); for colors and trainIds those that stand for their classes."""
-    image, occur = check_image(frame["image"]), np.zeros(256, bool)
+def _check_frame(classes: Classes, frame: Frame) -> _Seen:
+    image, none = check_image(frame["image"]), np.zeros(256, bool)
     if not frame["label"]:
-        return occur
+        return _Seen(image, none)
     if why := turned(image):
         raise DamagedError(f"{frame['image']} {why}")
     label = check_file(frame["label"], image.size, "in its image")
-    colored = frame.get("colors") and has_colors(label)
-    if not colored and (why := no_label(label)):
-        raise DamagedError(f"{frame['label']} {why}")
     try:
-        if not colored and not frame.get("train_ids"):
-            occur[np.unique(read_label_ids(frame["label"]))] = True
-            return occur
-        seen = np.unique((read_colors if colored else read_train_ids)(frame["label"], classes))
-        occur[classes.label_ids[seen[seen != IGNORE]]] = True
+        if frame.get("colors") and has_colors(label):
+            return _Seen(image, _standing_for(classes, read_colors(frame["label"], classes)))
+        numbers, palette = read_label(frame["label"])
+        occur = occurring(numbers)
+        if frame.get("train_ids"):
+            return _Seen(image, _standing_for(classes, read_train_ids(frame["label"], classes)), palette, occur)
+        return _Seen(image, occur, palette, occur)
     except UserError as error:
         raise DamagedError(str(error)) from error
-    return occur
+
+
+def _standing_for(classes: Classes, train_ids: np.ndarray) -> np.ndarray:
+    """Which labelIds stand for the trainIds (H, W), bool (256,)."""
+    seen, label_ids = occurring(train_ids), np.zeros(256, bool)
+    label_ids[classes.label_ids[seen[: len(classes)]]] = True
+    return label_ids
 
 
 def _check_labels(classes: Classes, frames: Sequence[Frame], label_ids: Sequence[np.ndarray], source: str) -> None:

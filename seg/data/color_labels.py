@@ -3,7 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from densedist.common.data.headers import Header
+from densedist.common.data.headers import Header, read_header
+from densedist.common.data.label_images import no_mask
+from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
 from densedist.seg.labels import IGNORE, Classes
 
@@ -13,16 +15,30 @@ def has_colors(header: Header) -> bool:
     return header.mode in ("RGB", "RGBA")
 
 
+def _no_colors(path: str, header: Header) -> str | None:
+    """Why the colors of an image of that header are not those of its author, in words; None if they are."""
+    if why := no_mask(header):
+        return why
+    if header.too_deep:
+        return f"has {header.too_deep}: want 8 bits, the colors of DATASETS.CLASSES"
+    if header.mode == "RGBA" and has_transparent_pixels(path):
+        return "has transparent pixels, and only you know their class: give them its color, and take the alpha out"
+    return None
+
+
 def read_colors(path: str, classes: Classes) -> np.ndarray:
     """trainIds (H, W), uint8, by the colors of the classes; those that are ignored give IGNORE.
 
     Raises:
-        UserError: it cannot be read, a color without a meaning, or one that two classes have.
+        UserError: it cannot be read, its colors are not its author's, one has no meaning or is that of two classes.
     """
     try:
+        header = read_header(path)
+        if why := _no_colors(path, header):
+            raise UserError(f"{path} {why}")
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.int32)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
     given = np.concatenate([classes.colors, classes.ignored_colors]).astype(np.int32)
     meant = np.array([*range(len(classes)), *[IGNORE] * len(classes.ignored_colors)], np.uint8)

@@ -1,5 +1,7 @@
 """Two folders, of images and of masks of the same names; or one of images alone."""
 
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from densedist.common.data.images import images_in
@@ -15,14 +17,11 @@ def pairs(images: str, masks: str, key: str) -> list[Frame]:
         key: the config key that names them, for messages.
 
     Raises:
-        UserError: a missing folder, no image, an image without a mask, or several masks.
+        UserError: a missing folder, no image, an image without a mask, several masks of it, or several images of one.
     """
     there, theirs = _files(images, key), _files(masks, key)
-    found: dict[Path, Path] = {}
-    for stem, file in theirs:
-        if stem in found:
-            raise UserError(f"{key}: there are two masks {found[stem]} and {file} of one image: want one")
-        found[stem] = file
+    found = _by_name(theirs, "masks", "image", key)
+    _by_name(there, "images", "mask", key)
     if lost := [file for stem, file in there if stem not in found]:
         raise UserError(
             f"{key}: {len(lost)} of {len(there)} images have no mask of the same name in {masks}, first {lost[0]}"
@@ -39,12 +38,26 @@ def alone(images: str, key: str) -> list[Frame]:
     return [as_frame(file, None) for _, file in _files(images, key)]
 
 
-def _files(folder: str, key: str) -> list[tuple[Path, Path]]:
-    """The image files of a folder, each with its path from there on, without a suffix."""
+def _by_name(files: Sequence[tuple[str, Path]], several: str, one: str, key: str) -> dict[str, Path]:
+    """The files by name, which are several of one where two have the same."""
+    found: dict[str, Path] = {}
+    for name, file in files:
+        if name in found:
+            raise UserError(f"{key}: there are two {several} {found[name]} and {file} of one {one}: want one")
+        found[name] = file
+    return found
+
+
+def _files(folder: str, key: str) -> list[tuple[str, Path]]:
+    """The image files of a folder, each with its path from there on, without a suffix.
+
+    Of letters that Unicode writes in two ways, ä or a with two dots, systems choose one; here they are the same.
+    """
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{key}: there is no folder {root}")
-    return [(file.relative_to(root).with_suffix(""), file) for file in images_in(root)]
+    inner = ((file.relative_to(root).with_suffix("").as_posix(), file) for file in images_in(root))
+    return [(unicodedata.normalize("NFC", name), file) for name, file in inner]
 
 
 def as_frame(image: Path, mask: Path | None) -> Frame:

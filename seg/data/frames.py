@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from densedist.common.data import digits
-from densedist.common.data.images import SUFFIXES
+from densedist.common.data.images import SUFFIXES, is_hidden
 from densedist.common.errors import UserError
 
 IMAGES, LABELS, COARSE = "leftImg8bit", "gtFine", "gtCoarse"
@@ -35,12 +35,12 @@ def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS
     Raises:
         UserError: a missing folder, a split without images, an image without its label.
     """
-    if not root:
-        raise UserError("DATASETS.ROOT is empty: name the data set's folder")
     parts = SPLIT.fullmatch(str(split))
     if not parts:
         raise UserError(f"{key}: {split} is not a split's name, or one with a slice, as train[:100]")
     other, name, start, stop = parts.groups()
+    if not (other or root):
+        raise UserError("DATASETS.ROOT is empty: name the data set's folder")
     folder = digits.ensure() if root == "digits" and other is None else Path(other or root).expanduser()
     if not (folder / IMAGES / name).is_dir():
         raise UserError(f"{key}: there is no folder {folder / IMAGES / name}; {TREE}")
@@ -79,13 +79,15 @@ def _name(image: Path) -> str:
 
 def image_files(folder: Path, split: str = "*") -> list[Path]:
     """The images of splits in a folder leftImg8bit, sorted."""
-    return sorted(x for x in folder.glob(f"{split}/*/*_{IMAGES}.*") if x.suffix.lower() in SUFFIXES)
+    found = folder.glob(f"{split}/*/*_{IMAGES}.*")
+    return sorted(x for x in found if x.suffix.lower() in SUFFIXES and not is_hidden(x.relative_to(folder)))
 
 
 def label_files(folder: Path) -> list[Path]:
     """The labels of all splits in a folder in Cityscapes' form, sorted."""
     names = [f"{part}/*/*/*_{part}_{kind}.*" for part in (LABELS, COARSE) for kind in KINDS]
-    return sorted(x for name in names for x in folder.glob(name) if x.suffix in LABEL_SUFFIXES)
+    found = (x for name in names for x in folder.glob(name))
+    return sorted(x for x in found if x.suffix in LABEL_SUFFIXES and not is_hidden(x.relative_to(folder)))
 
 
 def bare_frames(files: Mapping[str, Path]) -> list[Frame]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from densedist.common.data.headers import read_header
 from densedist.common.data.images import DamagedError, check_image
 from densedist.common.data.label_images import read_label_ids
+from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic
 from densedist.common.logging import on_terminal
@@ -82,7 +83,7 @@ def _image(path: str) -> np.ndarray:
         raise UserError(str(error)) from error
     if why := turned(header):
         raise UserError(f"{path} {why}")
-    return np.asarray(cv2.imread(path, cv2.IMREAD_COLOR_BGR))
+    return read_pixels(path, "BGR", header)
 
 
 def _write(one: tuple[Path, Path, Callable[[str], np.ndarray]]) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from densedist.common.data.headers import Header, read_header
 from densedist.common.data.label_images import read_label_ids
+from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
 from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
@@ -44,9 +45,13 @@ class Reader:
         Raises:
             UserError: see above.
         """
-        image = read_image(frame["image"], self.channels)
-        if frame["label"] and (why := turned(read_header(frame["image"]))):
+        try:
+            header = read_header(frame["image"])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"{frame['image']} cannot be read as an image: {error}") from error
+        if frame["label"] and (why := turned(header)):
             raise UserError(f"{frame['image']} {why}")
+        image = read_pixels(frame["image"], self.channels, header)
         return image, None if frame["label"] is None else self._train_ids(frame, image.shape[:2])
 
     def labels(self, frame: Frame) -> np.ndarray:
@@ -94,18 +99,3 @@ def turned(image: Header) -> str | None:
         f"is shown turned (EXIF orientation {image.orientation}), and only you know which way its label was drawn: "
         "turn the pixels, or take the mark out"
     )
-
-
-def read_image(path: str, channels: str) -> np.ndarray:
-    """An image (H, W, 3), uint8.
-
-    Args:
-        channels: their order, "RGB" or "BGR".
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    array = cv2.imread(path, cv2.IMREAD_COLOR_BGR if channels == "BGR" else cv2.IMREAD_COLOR_RGB)
-    if array is None:
-        raise UserError(f"{path} cannot be read as an image")
-    return array

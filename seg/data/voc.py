@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from densedist.common.data.voc_lists import IMAGES, file_named, names_listed
+from densedist.common.data.voc_lists import IMAGES, file_named, images_listed
 from densedist.common.errors import UserError
 from densedist.seg.data.folders import as_frame
 from densedist.seg.data.frames import LABEL_SUFFIXES, Frame
@@ -22,19 +22,24 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
         need_labels: without them a split may have no mask at all, as VOC's test split.
 
     Raises:
-        UserError: a missing list, an empty one, an image that is missing, or one without a mask.
+        UserError: a missing list, one that is empty or names other folders or an image twice, an image that is
+            missing, or one without a mask.
     """
     folder, split, *more = where
     root, masks = Path(folder).expanduser(), more[0] if more else MASKS
     try:
-        names = names_listed(root / LISTS / f"{split}.txt", TREE)
+        found = images_listed(root / LISTS / f"{split}.txt", root / IMAGES, TREE)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
-    images = [file_named(root / IMAGES, name) for name in names]
-    if lost := [name for name, image in zip(names, images, strict=True) if image is None]:
-        raise UserError(f"{key}: {len(lost)} of {len(names)} images are missing, first {root / IMAGES / lost[0]}.jpg")
-    labels = [file_named(root / masks, name, LABEL_SUFFIXES) for name in names]
-    bare = [name for name, label in zip(names, labels, strict=True) if label is None]
-    if bare and (need_labels or len(bare) < len(names)):
-        raise UserError(f"{key}: {len(bare)} of {len(names)} images have no mask, first {root / masks / bare[0]}.png")
-    return [as_frame(image, label) for image, label in zip(images, labels, strict=True) if image]
+    if lost := [one.name for one in found if one.image is None]:
+        raise UserError(f"{key}: {len(lost)} of {len(found)} images are missing, first {root / IMAGES / lost[0]}.jpg")
+    if other := [one.mask for one in found if one.mask and one.mask.parent.name != Path(masks).name]:
+        raise UserError(
+            f"{key}: {split}.txt names masks in {other[0].parent.name}, and they are read from {masks}: name the "
+            "folder of masks behind the split"
+        )
+    labels = [file_named(root / masks, one.name, LABEL_SUFFIXES) for one in found]
+    bare = [one.name for one, label in zip(found, labels, strict=True) if label is None]
+    if bare and (need_labels or len(bare) < len(found)):
+        raise UserError(f"{key}: {len(bare)} of {len(found)} images have no mask, first {root / masks / bare[0]}.png")
+    return [as_frame(one.image, label) for one, label in zip(found, labels, strict=True) if one.image]

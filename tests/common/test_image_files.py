@@ -55,3 +55,31 @@ def test_what_cannot_be_used_is_named(tmp_path):
     (tmp_path / "text.png").write_bytes((tmp_path / "text.png").read_bytes()[:-30])
     with pytest.raises(UserError, match=r"text.png is damaged"):
         find_images([str(tmp_path)])
+
+
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    """Of macOS, Jupyter, a network disk; a link to nothing stays, for the check to name."""
+    write(
+        tmp_path / "a.png",
+        tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png",
+        tmp_path / "@eaDir" / "a.png" / "S.jpg",
+    )
+    write(tmp_path / "deep" / "b.png", tmp_path / "deep" / ".thumbnails" / "b.png")
+    (tmp_path / "._a.png").write_bytes(b"Mac OS X")
+    assert find_images([str(tmp_path)]) == {"a": tmp_path / "a.png", "deep/b": tmp_path / "deep" / "b.png"}
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
+    with pytest.raises(UserError, match=r"gone.png does not exist"):
+        find_images([str(tmp_path)])
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    write(tmp_path / "real" / "a.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "set" / "back").symlink_to(tmp_path / "set")
+    assert list(find_images([str(tmp_path / "set")])) == ["linked/a"]
+
+
+def test_a_hidden_file_that_is_named_is_meant(tmp_path):
+    write(tmp_path / ".a.png")
+    assert list(find_images([str(tmp_path / ".a.png")])) == [".a"]

@@ -112,7 +112,7 @@ def test_a_folder_alone(tmp_path):
             "name: 1, first \\[1, 2, 3\\]: add",
         ),
         (lambda root: Image.new("RGB", (64, 47)).save(root / "masks/0.png"), "64x47 pixels, but 64x48 in its image"),
-        (lambda root: Image.new("LA", (64, 48)).save(root / "masks/0.png"), "has colors"),
+        (lambda root: Image.new("LA", (64, 48)).save(root / "masks/0.png"), "has an alpha channel"),
     ],
 )
 def test_what_is_wrong(change, message, tmp_path):
@@ -159,3 +159,62 @@ def test_camvid_of_the_segnet_authors_is_read_as_it_lies_there(tmp_path, monkeyp
     shutil.rmtree(root / "trainannot")
     message = complaint(capsys, "check", "seg", "--config-file", "seg/camvid_segnet/pspnet_lite0.yaml")
     assert message == "DATASETS.FOLDERS, camvid_train: there is no folder datasets/CamVid/trainannot"
+
+
+def test_two_images_of_one_mask(tmp_path):
+    write(tmp_path)
+    shutil.copy(tmp_path / "images/0.jpg", tmp_path / "images/0.png")
+    with pytest.raises(UserError) as refused:
+        check_data(config(STUDENT, *keys(tmp_path)))
+    first, second = tmp_path / "images/0.jpg", tmp_path / "images/0.png"
+    assert (
+        str(refused.value) == f"DATASETS.FOLDERS, mine: there are two images {first} and {second} of one mask: want one"
+    )
+
+
+def test_hidden_files_are_no_images_and_names_are_compared_as_they_are_read(tmp_path):
+    write(tmp_path)
+    for folder, suffix in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / folder / f"._0.{suffix}").write_bytes(b"Mac OS X")
+        (tmp_path / folder / ".ipynb_checkpoints").mkdir()
+        shutil.copy(
+            tmp_path / folder / f"0.{suffix}", tmp_path / folder / ".ipynb_checkpoints" / f"0-checkpoint.{suffix}"
+        )
+    # One system writes ä as a letter, another as two.
+    (tmp_path / "images/0.jpg").rename(tmp_path / "images/B\u00e4ume 1.jpg")
+    (tmp_path / "masks/0.png").rename(tmp_path / "masks/Ba\u0308ume 1.png")
+    cfg = config(STUDENT, *keys(tmp_path))
+    check_data(cfg)
+    frames = training_frames(cfg)
+    assert sorted(frame["name"] for frame in frames) == ["1", "2", "B\u00e4ume 1"]
+
+
+def test_masks_with_loss_are_refused_for_what_they_are(tmp_path):
+    write(tmp_path)
+    for file in (tmp_path / "masks").rglob("*.png"):
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    with pytest.raises(UserError) as refused:
+        check_data(config(STUDENT, *keys(tmp_path)))
+    assert str(refused.value).startswith(
+        f"DATASETS.TRAIN: 3 of 3 images cannot be used, first {tmp_path / 'masks/0.jpg'} is a JPEG file with loss, "
+        "which changes labelIds and colors: save masks from their source as PNG; put them right"
+    )
+
+
+def test_masks_in_color_with_transparent_pixels_or_16_bits(tmp_path):
+    write(tmp_path, "colors")
+    mask = tmp_path / "masks/0.png"
+    picture = Image.open(mask).convert("RGBA")
+    picture.save(mask)
+    cfg = config(STUDENT, *keys(tmp_path))
+    check_data(cfg)  # opaque
+    picture.putpixel((3, 3), (9, 9, 9, 0))
+    picture.save(mask)
+    with pytest.raises(
+        UserError, match=r"0.png has transparent pixels, and only you know their class: give them its co"
+    ):
+        check_data(cfg)
+    cv2.imwrite(str(mask), np.zeros((48, 64, 3), np.uint16))
+    with pytest.raises(UserError, match=r"0.png has 16 bits a channel: want 8 bits, the colors of DATASETS.CLASSES"):
+        check_data(cfg)
