@@ -1,5 +1,6 @@
 """Detectron2's evaluators, without what they remember of evaluations before; finding nothing is an AP of 0."""
 
+import logging
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,12 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode
 
 from densedist.det.data.coco import Coco
+from densedist.det.data.masks import box_as_mask
 from densedist.det.data.registering import ground_truth
+
+logger = logging.getLogger(__name__)
+COCO_MOST, LVIS_MOST = 100, 300  # detections of an image that the rules score
+UNLIMITED = 10**6
 
 
 @contextmanager
@@ -61,9 +67,18 @@ class CocoEvaluator(COCOEvaluator):
         other_form = not meta.get("json_file") or (meta.get("evaluator_type") or "coco") != "coco"
         sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
         with _converted(meta) if other_form else nullcontext() if coco is None else _unread(meta):
-            super().__init__(name, tasks or None, output_dir=output, kpt_oks_sigmas=sigmas, allow_cached_coco=False)
+            super().__init__(
+                name,
+                tasks or None,
+                output_dir=output,
+                max_dets_per_image=most_detections(cfg, COCO_MOST),
+                kpt_oks_sigmas=sigmas,
+                allow_cached_coco=False,
+            )
         if coco is not None:
             self._coco_api, self._do_evaluation = _pycocotools(coco), coco.has_labels
+        else:
+            _fill_crowds(self._coco_api)
         self._images = images
         self._usual = [*_of_nothing(cfg), *(["keypoints"] if cfg.MODEL.KEYPOINT_ON else [])]
 
@@ -77,6 +92,22 @@ class CocoEvaluator(COCOEvaluator):
         if coco_eval is None:  # Detectron2 knows no score for it; pycocotools does
             coco_eval = _found_nothing(self._coco_api, iou_type, self._images)
         return super()._derive_coco_results(coco_eval, iou_type, class_names)
+
+
+def most_detections(cfg: CfgNode, usual: int) -> int | None:
+    """How many detections of an image are scored, where the config wants more than is usual by the rules; else None."""
+    most = cfg.TEST.DETECTIONS_PER_IMAGE
+    if 0 <= most <= usual:
+        return None
+    logger.info(f"scored are {most if most > 0 else 'all'} detections of an image, not {usual}, as the rules have it")
+    return most if most > 0 else UNLIMITED
+
+
+def _fill_crowds(api: COCO) -> None:
+    """Without a mask pycocotools cannot score masks against a crowd."""
+    for annotation in api.dataset.get("annotations", []):
+        if annotation.get("iscrowd") and not annotation.get("segmentation"):
+            annotation["segmentation"] = box_as_mask(annotation["bbox"])
 
 
 @contextmanager
@@ -139,7 +170,7 @@ class LvisEvaluator(LVISEvaluator):
     """
 
     def __init__(self, cfg: CfgNode, name: str, output: str) -> None:
-        super().__init__(name, output_dir=output)
+        super().__init__(name, output_dir=output, max_dets_per_image=most_detections(cfg, LVIS_MOST))
         self._usual = _of_nothing(cfg)
 
     def _tasks_from_predictions(self, predictions: list[dict]) -> Sequence[str]:

@@ -1,21 +1,21 @@
 """A look at the data sets of a config before training, by one process for all."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.structures import BoxMode
+from detectron2.data import Metadata, MetadataCatalog
 
 from densedist.common.data.headers import Header
 from densedist.common.data.images import check_image, check_images, warn_of_transparency
 from densedist.common.errors import UserError, on_main_process
 from densedist.det.data import registering, sets
 from densedist.det.data.boxes import bad_boxes, other_form
-from densedist.det.data.coco import Coco, Entry
+from densedist.det.data.coco import Coco, Entry, image_file
+from densedist.det.data.dicts import read_dicts
+from densedist.det.data.masks import are_damaged
 from densedist.det.evaluation import check_rules
 
 logger = logging.getLogger(__name__)
@@ -44,17 +44,22 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
         for name in cfg.DATASETS[side]:
             source = f"DATASETS.{side}: data set {name}"
             root, coco = MetadataCatalog.get(name).get("image_root") or "", registering.ground_truth(name)
+            judged = True
             if coco is None:
-                root, coco = "", _of_dicts(name)
+                classes = sets.class_names([name]) or sets.class_labels(cfg)
+                root, (coco, judged) = "", read_dicts(name, classes, source, side, cfg.MODEL.MASK_ON)
             if not coco.images:
                 raise UserError(f"{source} is empty: {coco.source} names no image")
-            if side != "UNLABELED" and coco.has_labels:
+            _check_listings(coco, source, name)
+            if side == "TRAIN" and not coco.has_labels:
+                raise UserError(f"{source}: {coco.source} has no annotations: name it in DATASETS.UNLABELED")
+            if side != "UNLABELED" and coco.has_labels and judged:  # what is left is Detectron2's
                 _check_labels(cfg, coco, f"DATASETS.{side}", name)
                 known = {category["id"]: category["name"] for category in coco.categories}
                 counts.update(known.get(a["category_id"], "") for a in coco.objects)
                 names = names or coco.names
             if cfg.DATALOADER.CHECK_FILES:
-                images = [i | {"file_name": os.path.join(root, i["file_name"])} for i in coco.images]
+                images = [i | {"file_name": image_file(root, i["file_name"])} for i in coco.images]
                 headers = check_images(images, _check_image, source)
                 files = [image["file_name"] for image in images]
                 warn_of_transparency(dict(zip(files, headers, strict=True)), source)
@@ -62,24 +67,13 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             logger.warning(f"DATASETS.{side}: no object of {', '.join(bare)}")
 
 
-def _of_dicts(name: str) -> Coco:
-    """Of Detectron2's dataset dicts, by whomever they are made, what can be checked."""
-    images: list[Entry] = []
-    annotations: list[Entry] = []
-    dicts = DatasetCatalog.get(name)
-    for number, d in enumerate(dicts, 1):
-        images.append({key: d[key] for key in ("file_name", "height", "width") if key in d} | {"id": number})
-        for a in d.get("annotations", []) if {"height", "width"} <= set(d) else []:
-            if len(a["bbox"]) == 4:  # rotated ones have an angle
-                box = BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS)
-                about = {"iscrowd": a.get("iscrowd", 0), "image_id": number, "given": f"of image {d['file_name']}"}
-                annotations.append(a | about | {"bbox": box})
-    classes = sets.class_names([name]) or []
-    categories = [{"id": number, "name": class_name} for number, class_name in enumerate(classes)]
-    # What cannot be judged in full, as rotated boxes, is left to Detectron2.
-    whole = len(annotations) == sum(len(d.get("annotations", [])) for d in dicts)
-    labeled = any("annotations" in d for d in dicts)
-    return Coco(name, images, categories, annotations, labeled and whole and bool(classes))
+def _check_listings(coco: Coco, source: str, name: str) -> None:
+    """A data set that a script has registered is read by Detectron2, which takes each listing for an image."""
+    if coco.twins and not MetadataCatalog.get(name).get("normalized"):
+        raise UserError(
+            f"{source}: {coco.source} lists {coco.twins} images more than once, so that the objects of one listing are "
+            "background in another: name it in DATASETS.COCO_FORMAT, where they are joined"
+        )
 
 
 def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
@@ -111,7 +105,7 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
 
 
 def _check_masks(coco: Coco, source: str) -> None:
-    if strange := [a for a in coco.objects if "unreadable" in a]:
+    if strange := [a for a in map(_with_whole_mask, coco.annotations) if "unreadable" in a]:
         raise UserError(
             f"{source}: the segmentation of {len(strange)} annotations of {coco.source} cannot be read, first "
             f"annotation {strange[0]['given']}, which {strange[0]['unreadable']}; correct them, {WITHOUT_MASKS}"
@@ -121,6 +115,12 @@ def _check_masks(coco: Coco, source: str) -> None:
             f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation {bare[0]}; "
             f"add them, {WITHOUT_MASKS}"
         )
+
+
+def _with_whole_mask(annotation: Entry) -> Entry:
+    lengths = annotation.get("segmentation")
+    damaged = isinstance(lengths, dict) and are_damaged(lengths)
+    return annotation | {"unreadable": "has damaged run lengths"} if damaged else annotation
 
 
 def _check_mask_format(cfg: CfgNode, coco: Coco, source: str) -> None:
@@ -149,5 +149,4 @@ def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> N
 
 
 def _check_image(image: dict[str, Any]) -> Header:
-    size = (image["height"], image["width"]) if {"height", "width"} <= set(image) else None
-    return check_image(image["file_name"], size, "in the annotations")
+    return check_image(image["file_name"], (image["height"], image["width"]), "in the annotations")

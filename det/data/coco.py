@@ -5,16 +5,18 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 from densedist.common.errors import UserError
-from densedist.det.data.masks import UnreadableError, readable
+from densedist.det.data.masks import UnreadableError, box_as_mask, readable
+from densedist.det.data.twins import Entry, merge_twins
 
 logger = logging.getLogger(__name__)
-Entry = dict[str, Any]
 FORM: Mapping[str, tuple[str, ...]] = {
     "images": ("id", "file_name", "height", "width"),
     "categories": ("id", "name"),
@@ -28,12 +30,14 @@ class Coco:
 
     Whatever the file had, ids of images and categories are whole numbers, those of annotations count from 1 (for
     pycocotools an object 0 is never found), names are text, every annotation has its area in pixels and an iscrowd of
-    0 or 1, and a segmentation is one that can be read, or not there. "given" is the id that the file has.
+    0 or 1, and a segmentation is one that can be read, or not there. A crowd without one has its box as its mask, which
+    pycocotools asks for. An image is listed once. "given" is the id that the file has.
 
     Args:
         source: the file.
         has_labels: whether the file has annotations at all, if only none.
         renumbered: whether images or categories have other ids than in the file.
+        twins: how many listings of an image the file has beside the first one of each.
     """
 
     source: str
@@ -42,6 +46,7 @@ class Coco:
     annotations: list[Entry]
     has_labels: bool = True
     renumbered: bool = False
+    twins: int = 0
 
     @property
     def objects(self) -> list[Entry]:
@@ -73,6 +78,19 @@ def read_coco(json_file: str) -> Coco:
     return _read(json_file, about.st_mtime_ns, about.st_size)
 
 
+def image_file(root: str, name: str) -> str:
+    """Where an image lies: in the root by its name, or, where no such file is, by the name without what is not its own.
+
+    Windows writes a backslash for a slash; what is made for the web writes a blank as %20.
+    """
+    file = os.path.join(root, name)
+    if ("\\" not in name and "%" not in name) or os.path.isfile(file):
+        return file
+    slashed = name.replace("\\", "/")
+    others = (os.path.join(root, other) for other in (slashed, unquote(name), unquote(slashed)))
+    return next((other for other in others if os.path.isfile(other)), file)
+
+
 def forget() -> None:
     """Give back the memory of all files that were read."""
     _read.cache_clear()
@@ -81,9 +99,8 @@ def forget() -> None:
 @lru_cache(maxsize=4)
 def _read(json_file: str, _: int, __: int) -> Coco:
     try:
-        with open(json_file, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
+        content = json.loads(Path(json_file).read_bytes())  # in UTF-8 or another form of Unicode, marked or not
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{json_file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{json_file} is no COCO JSON file: want an object with {', '.join(FORM)}")
@@ -91,12 +108,16 @@ def _read(json_file: str, _: int, __: int) -> Coco:
     images, new_images = _numbered(found["images"], "images", json_file)
     categories, new_categories = _numbered(found["categories"], "categories", json_file)
     categories = [c | {"name": _name(c, json_file)} for c in categories]
-    _refuse_twins(f"{json_file}: names of categories", [c["name"] for c in categories])
+    _refuse_twins(f"{json_file}: names of categories", [c["name"].strip() for c in categories])
+    _warn_of_cases(json_file, [c["name"] for c in categories])
     if new_images is not None:
-        logger.warning(f"{json_file}: ids of images are no whole numbers: they are counted from 1, in their order")
+        logger.warning(
+            f"{json_file}: ids of images are no whole numbers of 64 bits: they are counted from 1, in their order"
+        )
     annotations = _annotations(found["annotations"], (images, categories), json_file)
     renumbered = new_images is not None or new_categories is not None
-    return Coco(json_file, images, categories, annotations, "annotations" in content, renumbered)
+    images, annotations, twins = merge_twins(images, annotations, json_file)
+    return Coco(json_file, images, categories, annotations, "annotations" in content, renumbered, twins)
 
 
 def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -> list[Entry]:
@@ -118,8 +139,13 @@ def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -
     return entries
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a number of JSON that a float can hold; it may be infinite, or not a number."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**53)
+
+
 def _is_length(value: Any) -> bool:
-    return type(value) in (int, float) and value > 0 and value == int(value)
+    return is_number(value) and value > 0 and float(value).is_integer()
 
 
 def _whole(value: Hashable) -> Hashable:
@@ -131,7 +157,8 @@ def _numbered(entries: list[Entry], kind: str, json_file: str) -> tuple[list[Ent
     """Copies with whole numbers as ids, in their order; None where the given ones are, else the new one of each."""
     given = [_whole(entry["id"]) for entry in entries]
     _refuse_twins(f"{json_file}: ids of {kind}", given)
-    new = None if all(type(i) is int for i in given) else {i: number for number, i in enumerate(given, 1)}
+    fit = all(type(i) is int and -(2**63) <= i < 2**63 for i in given)  # as NumPy's, which pycocotools sorts them by
+    new = None if fit else {i: number for number, i in enumerate(given, 1)}
     sizes = [{key: int(entry[key]) for key in ("height", "width") if kind == "images"} for entry in entries]
     numbered = [
         entry | size | {"id": new[i] if new else i, "given": i}
@@ -148,14 +175,14 @@ def _name(category: Entry, json_file: str) -> str:
 
 
 def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], json_file: str) -> list[Entry]:
-    _refuse_twins(f"{json_file}: ids of annotations", [entry["id"] for entry in entries if "id" in entry])
+    _refuse_twins(f"{json_file}: ids of annotations", [i for entry in entries if (i := _id(entry)) is not None])
     known = {kind: {entry["given"]: entry["id"] for entry in group} for kind, group in zip(FORM, others, strict=False)}
     for kind, key in (("images", "image_id"), ("categories", "category_id")):
         if lost := [(n, a) for n, a in enumerate(entries) if _whole(a[key]) not in known[kind]]:
             number, first = lost[0]
             raise UserError(
                 f"{json_file}: the {key} of {len(lost)} annotations is not among the {kind}, first annotation "
-                f"{first.get('id', f'number {number}')} with {first[key]!r}: add it, or remove them"
+                f"{_given(first, number)} with {first[key]!r}: add it, or remove them"
             )
     if ignored := [a for a in entries if a.get("ignore")]:
         raise UserError(
@@ -166,11 +193,13 @@ def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], 
     poses = [entry["keypoints"] for entry in entries if isinstance(entry.get("keypoints"), list)]
     result, filled, points = [], 0, max(map(len, poses), default=0)
     for number, entry in enumerate(entries, 1):
-        given = entry.get("id", f"number {number - 1}")
+        given = _given(entry, number - 1)
         where = f"{json_file}: annotation {given}"
         image = known["images"][_whole(entry["image_id"])]
         category = known["categories"][_whole(entry["category_id"])]
         box, crowd = _box(entry, where), _crowd(entry, where)
+        if crowd and not all(map(math.isfinite, box)):
+            raise UserError(f"{where}: iscrowd is 1, but bbox is {box}: want numbers of pixels")
         area = _area(entry, box, where)
         filled += area != entry.get("area")
         annotation = {key: value for key, value in entry.items() if key != "segmentation"}
@@ -182,6 +211,7 @@ def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], 
         except UnreadableError as error:
             annotation["unreadable"] = str(error)
         else:
+            mask = box_as_mask(box) if mask is None and crowd else mask
             annotation |= {} if mask is None else {"segmentation": mask}
         result.append(annotation)
     if filled:
@@ -191,7 +221,7 @@ def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], 
 
 def _box(entry: Entry, where: str) -> list[float]:
     box = entry["bbox"]
-    if not (isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)):
+    if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
         raise UserError(f"{where}: bbox is {box!r}: want [x, y, w, h]")
     return box
 
@@ -214,9 +244,29 @@ def _crowd(entry: Entry, where: str) -> int:
 def _area(entry: Entry, box: list[float], where: str) -> float:
     """As given, or the box's: a negative one would take the object out of the evaluation."""
     area = entry.get("area")
-    if area is not None and type(area) not in (int, float):
+    if area is not None and not is_number(area):
         raise UserError(f"{where}: area is {area!r}: want a number of pixels")
     return area if area is not None and math.isfinite(area) and area > 0 else box[2] * box[3]
+
+
+def _id(entry: Entry) -> Hashable:
+    """None where there is none."""
+    value = entry.get("id")
+    return value if isinstance(value, Hashable) else str(value)
+
+
+def _given(entry: Entry, number: int) -> Hashable:
+    """The annotation's id, or its place in the file."""
+    given = _id(entry)
+    return f"number {number}" if given is None else given
+
+
+def _warn_of_cases(json_file: str, names: Sequence[str]) -> None:
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(name.strip().casefold(), []).append(name)
+    if twins := [of_name for of_name in spellings.values() if len(of_name) > 1]:
+        logger.warning(f"{json_file}: {' and '.join(map(repr, twins[0]))} are different categories: are they meant so?")
 
 
 def _refuse_twins(what: str, values: Iterable[Hashable]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from densedist.common.errors import UserError
-from densedist.det.data.coco import read_coco
+from densedist.det.data.coco import image_file, read_coco
+from densedist.det.data.twins import merge_twins
 from densedist.det.data.written import as_json, categories
 
 KEY = "DATASETS.COCO_FORMAT"
@@ -34,7 +35,7 @@ def as_coco(json_files: str | Sequence[str], folders: str | Sequence[str]) -> tu
 
 def _join(files: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
     names = read_coco(files[0]).names
-    images: dict[str, dict[str, Any]] = {}
+    images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for file, root in zip(files, roots, strict=True):
         coco = read_coco(file)
@@ -45,13 +46,13 @@ def _join(files: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
                 "them names would be background in the other; give both the same"
             )
         classes = {category["id"]: names.index(category["name"]) for category in coco.categories}
-        places = {image["id"]: str((Path(root) / image["file_name"]).absolute()) for image in coco.images}
+        ids = {image["id"]: number for number, image in enumerate(coco.images, len(images) + 1)}
         for image in coco.images:
-            place = places[image["id"]]
-            images.setdefault(place, image | {"id": len(images) + 1, "file_name": place})
+            place = str(Path(image_file(root, image["file_name"])).absolute())
+            images.append(image | {"id": ids[image["id"]], "file_name": place})
         for annotation in coco.annotations:
-            of_image, number = images[places[annotation["image_id"]]]["id"], len(annotations) + 1
-            new = {"id": number, "image_id": of_image, "category_id": classes[annotation["category_id"]]}
-            annotations.append(annotation | new)
-    content: dict[str, Any] = {"images": list(images.values()), "categories": categories(names)}
-    return content | {"annotations": annotations}
+            new = {"image_id": ids[annotation["image_id"]], "category_id": classes[annotation["category_id"]]}
+            annotations.append(annotation | new | {"id": len(annotations) + 1})
+    images, annotations, _ = merge_twins(images, annotations, " and ".join(files))
+    content = {"images": images, "categories": categories(names)}
+    return content | ({"annotations": annotations} if any(read_coco(file).has_labels for file in files) else {})

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.data.build import _train_loader_from_config, filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Sampler
@@ -58,5 +58,6 @@ def _labeled_dicts(cfg: CfgNode) -> list[dict]:
 
 
 def _bare_dicts(cfg: CfgNode) -> list[dict]:
-    dicts = get_detection_dataset_dicts(list(cfg.DATASETS.UNLABELED), filter_empty=False)
+    """DATASETS.UNLABELED, whose annotations, of whichever classes, nobody looks at."""
+    dicts = [d for name in cfg.DATASETS.UNLABELED for d in DatasetCatalog.get(name)]
     return [{name: value for name, value in d.items() if name != "annotations"} for d in dicts]

@@ -1,10 +1,13 @@
 """Segmentations of annotations in COCO form: polygons, and run lengths in both of their forms."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pycocotools import mask
 
 Mask = list[list[float]] | dict[str, Any]
+FARTHEST = 1e6  # pixels from an image's corner; what lies beyond is no place, and takes pycocotools memory without end
+FIRST = 48  # the character of compressed run lengths that means 0
 
 
 class UnreadableError(Exception):
@@ -34,12 +37,40 @@ def readable(segmentation: Any, height: int, width: int) -> Mask | None:
     polygons = [segmentation] if flat else segmentation  # one polygon without a list around it
     if not all(isinstance(p, list) and all(type(value) in (int, float) for value in p) for p in polygons):
         raise UnreadableError("is no list of polygons [x, y, x, y, …]")
+    if strange := [value for p in polygons for value in p if not -FARTHEST <= value <= FARTHEST]:
+        raise UnreadableError(f"has a coordinate of {strange[0]:g} pixels")
     return [p for p in polygons if len(p) % 2 == 0 and len(p) >= 6] or None
+
+
+def box_as_mask(box: Sequence[float]) -> Mask:
+    """The polygon of a box (x, y, w, h)."""
+    x, y, w, h = (min(max(value, -FARTHEST), FARTHEST) for value in box)
+    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
+def are_damaged(lengths: dict[str, Any]) -> bool:
+    """Whether compressed run lengths do not fill their image: pycocotools would make whatever memory holds of them."""
+    counts = lengths["counts"]
+    text = counts if isinstance(counts, bytes) else counts.encode()
+    if not all(FIRST <= value < FIRST + 64 for value in text):
+        return True
+    runs: list[int] = []
+    run = shift = 0
+    for value in text:  # 5 bits of each, the lowest first, and whether more follow
+        part = value - FIRST
+        run |= (part & 31) << shift
+        shift += 5
+        if not part & 32:
+            run -= (part & 16) << (shift - 4)  # a negative one
+            runs.append(run + (runs[-2] if len(runs) > 2 else 0))  # of its kind, more than the one before
+            run = shift = 0
+    height, width = lengths["size"]
+    return shift > 0 or min(runs, default=0) < 0 or sum(runs) != height * width
 
 
 def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Mask:
     counts, size = segmentation.get("counts"), segmentation.get("size")
-    if list(size or []) != [height, width]:
+    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
         raise UnreadableError(f"has run lengths of size {size}: want the image's [{height}, {width}]")
     if isinstance(counts, (str, bytes)):
         return segmentation
@@ -47,4 +78,5 @@ def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Mask:
         raise UnreadableError("has run lengths whose counts are neither text nor whole numbers")
     if sum(counts) != height * width:
         raise UnreadableError(f"has run lengths for {sum(counts)} pixels: want the image's {height * width}")
-    return mask.frPyObjects(segmentation, height, width)
+    found = mask.frPyObjects(segmentation, height, width)
+    return found | {"counts": found["counts"].decode()}  # text, as in files

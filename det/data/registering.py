@@ -1,6 +1,5 @@
 """Data sets by name: Detectron2's own, the digits scenes, those of one's own in any of FORMS, folders, and parts."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
@@ -15,7 +14,7 @@ from detectron2.structures import BoxMode
 from densedist.common.data import digits
 from densedist.common.errors import UserError
 from densedist.det.data import folder, joined, voc, yolo
-from densedist.det.data.coco import Coco, Entry, read_coco
+from densedist.det.data.coco import Coco, Entry, image_file, read_coco
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
@@ -65,7 +64,7 @@ def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
         MetadataCatalog.get(name).set(thing_classes=coco.names, thing_dataset_id_to_contiguous_id=classes)
     dicts = {
         image["id"]: {
-            "file_name": os.path.join(image_root, image["file_name"]),
+            "file_name": image_file(image_root, image["file_name"]),
             "height": image["height"],
             "width": image["width"],
             "image_id": image["id"],

@@ -12,7 +12,7 @@ from densedist.common.data.headers import Size, read_header
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
 
-VERSION = 1  # of what is written
+VERSION = 2  # of what is written
 
 
 def as_json(form: str, files: Sequence[Path], parts: Iterable[str], make: Callable[[], dict[str, Any]]) -> str:

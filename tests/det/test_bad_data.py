@@ -57,6 +57,10 @@ EMPTY = (
             "data_0/a.json: the category_id of 1 annotations is not among the categories, first annotation 10 with "
             "12: add it, or remove them",
         ),
+        (
+            change("categories", 1, name="5 "),
+            "data_0/a.json: names of categories are given twice, first of 1: '5'; make",
+        ),
         (change("annotations", 0, ignore=1), 'data_0/a.json: 1 annotations have "ignore", first annotation 10, which'),
         (change("annotations", 1, bbox=[5, 5, 0, 9]), f"{BOXES}, first annotation 11 with [5, 5, 0, 9]{REMEDY}"),
         (change("annotations", 1, bbox=[64.0, 5, 9, 9]), f"{BOXES}, first annotation 11 with [64.0, 5, 9, 9]{REMEDY}"),
@@ -64,6 +68,18 @@ EMPTY = (
         (change("annotations", 1, bbox=[math.nan, 5, 9, 9]), f"{BOXES}, first annotation 11 with [nan, 5, 9, 9]"),
         (change("annotations", 1, bbox=[5, 5, math.inf, 9]), f"{BOXES}, first annotation 11 with [5, 5, inf, 9]"),
         (coco() | {"annotations": []}, EMPTY),
+        (
+            {key: value for key, value in coco().items() if key != "annotations"},
+            "DATASETS.TRAIN: data set data_0: data_0/a.json has no annotations: name it in DATASETS.UNLABELED",
+        ),
+        (change("images", 0, width=math.inf), "data_0/a.json: image 0: height and width are not whole numbers above 0"),
+        (change("annotations", 0, bbox=[10**400, 5, 9, 9]), "data_0/a.json: annotation 10: bbox is [1000"),
+        (change("annotations", 0, bbox=None), "data_0/a.json: annotation 10: bbox is None: want [x, y, w, h]"),
+        (
+            change("annotations", 0, iscrowd=1, bbox=[math.nan, 5, 9, 9]),
+            "data_0/a.json: annotation 10: iscrowd is 1, but bbox is [nan, 5, 9, 9]: want numbers of pixels",
+        ),
+        ("[" * 10**5, "data_0/a.json cannot be read as JSON: "),
     ],
 )
 def test_annotations_that_make_no_sense(message, data, content, wanted):
@@ -156,7 +172,7 @@ def test_boxes_of_the_data_sets_that_detectron2_knows_are_only_counted(data, mon
     monkeypatch.setattr(registering, "BUILT_IN", {"data_0"})
     checks.check_data(cfg, "TRAIN")
     assert "1 boxes of" in caplog.text
-    assert "1.png with [5, 5, 0, 9]" in caplog.text
+    assert "1.png with [5.0, 5.0, 0.0, 9.0]" in caplog.text
 
 
 def test_files_are_not_looked_at_where_the_config_says_so(data, tmp_path):

@@ -1,0 +1,34 @@
+"""From a dataset dict to a training sample: crops, masks and images without objects."""
+
+import numpy as np
+import pytest
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from densedist.det.data.mapper import Mapper
+from helpers.tiny import TEACHER, config
+
+CROPPED = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.SIZE", "[0.5, 0.5]", "INPUT.MIN_SIZE_TRAIN", "(48,)"]
+TRIANGLE = {
+    "bbox": [0, 0, 64, 48],
+    "bbox_mode": BoxMode.XYWH_ABS,
+    "category_id": 1,
+    "segmentation": [[0, 0, 64, 0, 64, 48]],
+}
+
+
+@pytest.mark.parametrize("form", ["polygon", "bitmask"])
+@pytest.mark.parametrize("annotations", [[], [TRIANGLE | {"iscrowd": 1}], [TRIANGLE]])
+def test_crops_with_masks_of_images_without_objects(tmp_path, form, annotations):
+    """Boxes are made anew of the masks, where there are any."""
+    file = tmp_path / "a.png"
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(file)
+    mapper = Mapper(config(TEACHER, *CROPPED, "INPUT.MASK_FORMAT", form), is_train=True)
+    d = {"file_name": str(file), "height": 48, "width": 64, "annotations": annotations}
+    np.random.seed(0)
+    for _ in range(4):
+        found = mapper(d)["instances"]
+        assert len(found) <= sum(not a.get("iscrowd") for a in annotations)
+        if len(found):
+            assert (found.gt_boxes.tensor == found.gt_masks.get_bounding_boxes().tensor).all()
+    assert mapper.recompute_boxes
