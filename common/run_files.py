@@ -22,13 +22,13 @@ class Weights:
     Args:
         file: a checkpoint, or a folder of SMP's save_pretrained.
         config: the config that says what they are.
-        own: whether the user named that config himself, and so trusts its IMPORTS.
+        own: whether the user named that config himself, and so trusts it (common/config/trust.py).
         key: what names the weights, for messages.
     """
 
     file: str
     config: str
-    own: bool = True
+    own: bool
     key: str = "--weights"
 
 

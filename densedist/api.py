@@ -220,7 +220,7 @@ def for_evaluation(weights: str, config: str, words: Sequence[str]) -> tuple[Wei
     With the config of a run its results go to a folder of their own: the run's has those of the training.
     """
     if config and not Path(weights).is_dir():
-        return Weights(weights, config), list(words)
+        return Weights(weights, config, True), list(words)
     found = locate(weights, config)
     own_folder = ["OUTPUT_DIR", str(Path(found.file).parent / "evaluation")]
     return found, [*(() if found.own else own_folder), *words]

@@ -209,8 +209,17 @@ def test_paths_are_those_of_the_file_that_names_them(tmp_path, monkeypatch):
     (tmp_path / "base.yaml").write_text("IMPORTS: [near.py]\n")
     (tmp_path / "deep" / "run.yaml").write_text("_BASE_: ../base.yaml\n")
     monkeypatch.chdir(tmp_path / "deep")
-    cfg = load(GRAMMAR, "run.yaml")
+    cfg = load(GRAMMAR, "run.yaml", ["TRUST_IMPORTS", "True"])
     assert [Path(name).samefile(tmp_path / "near.py") for name in cfg.IMPORTS] == [True]
+
+
+def test_what_a_base_asks_for_is_not_what_the_user_named(from_elsewhere, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("_BASE_: run/config.yaml\n")
+    assert complaint(capsys, "train", "seg", "--config-file", tmp_path / "mine.yaml") == (
+        f"a _BASE_ of {tmp_path}/mine.yaml asks to import {tmp_path}/run/trap.py, which can run any program; if you "
+        "trust its origin, give --trust-imports"
+    )
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize(
@@ -242,3 +251,77 @@ def test_trust_is_for_the_command_line(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(f"_BASE_: {scenes.STUDENT}\nTRUST_IMPORTS: true\n")
     message = complaint(capsys, "train", "seg", "--config-file", tmp_path / "c.yaml")
     assert message == f"TRUST_IMPORTS is for the command line: take it out of {tmp_path}/c.yaml"
+
+
+def ask(names):
+    """What becomes of a config from elsewhere that asks for modules: None, or the refusal."""
+    from densedist.common.config.imports import import_all
+    from densedist.common.errors import UserError
+
+    try:
+        import_all([str(name) for name in names], "their.yaml", False)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "dense-dist" / "imports.txt"
+
+
+def test_trust_in_one_package_without_an_init_is_none_in_another(tmp_path, monkeypatch, cache):
+    """Namespace packages have no file that stands for them."""
+    from densedist.common.config.imports import import_all
+
+    for name in ("mine_without_init", "theirs_without_init"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part.py").write_text(f"open({str(tmp_path / name)!r} + '.ran', 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_all(["mine_without_init.part"], "the command line", True)
+    assert ask(["mine_without_init.part"]) is None
+    assert ask(["theirs_without_init.part"]) == (
+        "their.yaml asks to import theirs_without_init.part, which can run any program; if you trust its origin, give "
+        "--trust-imports"
+    )
+    assert not (tmp_path / "theirs_without_init.ran").exists()
+    assert "None" not in cache.read_text()
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_trust_is_in_what_a_file_holds(tmp_path, monkeypatch, cache, package):
+    """Also where it lies within a package, whose own file stays the same."""
+    from densedist.common.config.imports import import_all
+
+    folder = tmp_path / f"trusted_{package}"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "part.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"{folder.name}.part" if package else folder / "part.py"
+    import_all([str(name)], "the command line", True)
+    assert ask([name]) is None
+    (folder / "part.py").write_text("x = 2\n")
+    assert ask([name]) == (
+        f"their.yaml asks to import {name}, which has changed since you trusted it and can run any program; if you "
+        "trust its origin, give --trust-imports"
+    )
+
+
+def test_trust_in_a_file_is_none_in_its_copy(tmp_path, cache):
+    """Other files lie beside the copy, which it would import."""
+    from densedist.common.config.imports import import_all
+
+    (tmp_path / "named_once.py").write_text("x = 1\n")
+    import_all([str(tmp_path / "named_once.py")], "the command line", True)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(tmp_path / "named_once.py", tmp_path / "elsewhere")
+    assert "can run any program" in ask([tmp_path / "elsewhere" / "named_once.py"])
+
+
+def test_what_was_written_down_by_its_path_alone_is_asked_for_again(tmp_path, cache):
+    (tmp_path / "old.py").write_text("x = 1\n")
+    cache.parent.mkdir(parents=True)
+    cache.write_text(f"None\n{tmp_path / 'old.py'}\n")
+    assert "can run any program" in ask([tmp_path / "old.py"])

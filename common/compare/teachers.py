@@ -14,22 +14,20 @@ from tabulate import tabulate
 from densedist.common.compare.methods import NONE, TEACHER, setting, without
 from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
-from densedist.common.config.keys import value_of
+from densedist.common.config import trust
 from densedist.common.files import write_text
 from densedist.common.run_files import locate
 from densedist.common.task import Task
 
 logger = logging.getLogger(__name__)
 
-# Of the student's config, what holds for the teacher too: where it runs and whom to trust.
-OWN = ("MODEL.DEVICE", "MODEL.TRUST_PICKLE", "TRUST_IMPORTS")
 # By folder, a teacher's own metric in percent.
 Scores = Mapping[str, float | None]
 
 
 def own_words(cfg: CfgNode) -> list[str]:
-    """The overrides that let a teacher's config run as the student's cfg does."""
-    return [word for key in OWN for word in (key, str(value_of(cfg, key)))]
+    """The overrides that let a teacher's config run where the student's cfg does, and be trusted as far."""
+    return ["MODEL.DEVICE", cfg.MODEL.DEVICE, *trust.words(cfg)]
 
 
 def teachers(methods: Sequence[str]) -> list[str]:

@@ -76,6 +76,15 @@ def read_file(config_file: str) -> dict:
     return _Reader.load_yaml_with_base(config_file)
 
 
+def read_alone(config_file: str) -> dict:
+    """What a file says itself, without its _BASE_; empty for one that is no plain YAML, as some of the model zoo."""
+    try:
+        content = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def find_config(name: str, key: str) -> str:
     """The path of a config given as a path, a name among the packaged ones, or a name in Detectron2's model zoo.
 

@@ -1,8 +1,9 @@
 """IMPORTS: code of one's own that a config asks for, and whose config may ask.
 
 Importing a file runs it. So a config may do that where the user has named the config, or the file, on his own command
-line; these files are written down in his cache. A config that only lies beside weights, or belongs to a teacher, may
-ask for files that are written down there, for others with --trust-imports alone.
+line; what ran then is written down in his cache, by its place and its content. A config that only lies beside weights,
+is a _BASE_, or belongs to a teacher, may ask for what is written down there, for anything else with --trust-imports
+alone.
 """
 
 import hashlib
@@ -12,13 +13,35 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from densedist.common.errors import UserError, one_line
+from densedist.common.files import write_text
 
 logger = logging.getLogger(__name__)
+ENTRY = re.compile(r"[0-9a-f]{64}  .+")  # a line of the record
+
+
+@dataclass(frozen=True)
+class Code:
+    """What an import would run, as it is now.
+
+    Args:
+        place: the real path of a file, or of a package's folders.
+        digest: SHA-256 of its content; of a package that of all sources in its folders.
+        source: of a .py file.
+    """
+
+    place: str
+    digest: str
+    source: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.digest}  {self.place}"
 
 
 def import_all(names: Sequence[str], source: str, trusted: bool) -> None:
@@ -32,23 +55,25 @@ def import_all(names: Sequence[str], source: str, trusted: bool) -> None:
         UserError: a module that is not there, does not import, or is not to be trusted.
     """
     known = _known()
-    for name in names:
-        origin = _origin(name, source)
-        if not trusted and origin not in known:
+    codes = {name: _code(name, source) for name in names}
+    for name, code in codes.items():
+        if not trusted and str(code) not in known:
+            changed = any(line.partition("  ")[2] == code.place for line in known)
+            reason = "has changed since you trusted it and can" if changed else "can"
             raise UserError(
-                f"{source} asks to import {name}, which can run any program; if you trust its origin, give "
+                f"{source} asks to import {name}, which {reason} run any program; if you trust its origin, give "
                 "--trust-imports"
             )
-    for name in names:
+    for name, code in codes.items():
         try:
-            _import(name)
+            _import(name, code)
         except UserError:
             raise
         except Exception as error:  # it is somebody's code
             raise UserError(f"{source}: IMPORTS: {name} does not import: {one_line(error)}") from error
         logger.info(f"imported {name}, as {source} says")
     if trusted and names:
-        _remember(known | {_origin(name, source) for name in names})
+        _remember(known | {str(code) for code in codes.values()})
 
 
 def imported(module: str, names: Sequence[str]) -> ModuleType | None:
@@ -66,11 +91,22 @@ def _module_name(file: Path) -> str:
     return re.sub(r"\W", "_", file.stem)
 
 
-def _import(name: str) -> None:
+class _Checked(SourceFileLoader):
+    """Runs the text that was checked, not what the file or a .pyc beside it holds by now."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._source, self.path)
+
+
+def _import(name: str, code: Code) -> None:
     if not name.endswith(".py"):
         importlib.import_module(name)
         return
-    path = Path(name).resolve()
+    path = Path(code.place)
     module = _module_name(path)
     if _taken(module, path):
         module += f"_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
@@ -78,7 +114,7 @@ def _import(name: str) -> None:
         return
     if str(path.parent) not in sys.path:  # at the end: it may import its neighbors and hide nothing
         sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(module, path)
+    spec = importlib.util.spec_from_file_location(module, path, loader=_Checked(module, str(path), code.source))
     assert spec is not None
     assert spec.loader is not None
     sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
@@ -97,17 +133,40 @@ def _taken(module: str, path: Path) -> bool:
     return found is not None and found.origin != str(path)
 
 
-def _origin(name: str, source: str) -> str:
-    """The file that would run: of a package the one that stands for all of it."""
+def _code(name: str, source: str) -> Code:
+    """What would run: of a module in a package all of the package, as nothing less is known without importing it."""
     if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise UserError(f"{source}: IMPORTS: there is no file {name}")
-        return str(Path(name).resolve())
+        try:
+            content = Path(name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{source}: IMPORTS: there is no file {name}") from error
+        return Code(str(Path(name).resolve()), hashlib.sha256(content).hexdigest(), content)
     package = name.partition(".")[0]  # to look for what is inside would import it
     spec = importlib.util.find_spec(package) if package else None
     if spec is None:
         raise UserError(f"{source}: IMPORTS: there is no module {name}: install it, or give the path of its .py file")
-    return str(spec.origin)
+    folders = sorted(str(Path(folder).resolve()) for folder in spec.submodule_search_locations or ())
+    if folders:
+        digest = hashlib.sha256()
+        for folder in folders:
+            for line in _contents(Path(folder)):
+                digest.update(line)
+        return Code(os.pathsep.join(folders), digest.hexdigest())
+    file = Path(spec.origin or "")
+    if not file.is_file():  # built into Python
+        return Code(f"{sys.executable} {package}", hashlib.sha256(package.encode()).hexdigest())
+    return Code(str(file.resolve()), hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def _contents(folder: Path) -> Iterator[bytes]:
+    """Each source of a package with its path and content, each compiled module with its path, size and time."""
+    for file in sorted(folder.rglob("*")):
+        path = str(file.relative_to(folder)).encode()
+        if file.suffix == ".py" and file.is_file():
+            yield path + b"\0" + hashlib.sha256(file.read_bytes()).digest()
+        elif file.name.endswith(tuple(EXTENSION_SUFFIXES)) and file.is_file():
+            about = file.stat()
+            yield path + f"\0{about.st_size} {about.st_mtime_ns}".encode()
 
 
 def _record() -> Path:
@@ -116,14 +175,15 @@ def _record() -> Path:
 
 
 def _known() -> set[str]:
-    return set(_record().read_text().splitlines()) if _record().is_file() else set()
+    lines = _record().read_text().splitlines() if _record().is_file() else []
+    return {line for line in lines if ENTRY.fullmatch(line)}  # others are of a version that went by paths alone
 
 
-def _remember(files: set[str]) -> None:
-    if files == _known():
+def _remember(codes: set[str]) -> None:
+    if codes == _known():
         return
     try:
         _record().parent.mkdir(parents=True, exist_ok=True)
-        _record().write_text("".join(f"{file}\n" for file in sorted(files)))
+        write_text(_record(), "".join(f"{code}\n" for code in sorted(codes)))
     except OSError as error:  # a cache that cannot be written: the next command asks
         logger.warning(f"{_record()} cannot be written: {error.strerror}")

@@ -21,11 +21,14 @@ class Key:
         default: STOCK = the key and its default are Detectron2's.
         allowed: whether it may have a value; of the type of the default it is anyway.
         words: what is wanted, for "KEY is VALUE: want WORDS".
+        trust: whether it lets somebody else's file run code, so that only the user may give it
+            (common/config/trust.py).
     """
 
     default: Any
     allowed: Callable[[Any], bool] = lambda _: True
     words: str = ""
+    trust: bool = False
 
 
 def at_least(least: float, default: Any = STOCK, words: str = "") -> Key:
@@ -58,7 +61,7 @@ COMMON: Mapping[str, Key] = {
     # meta-architecture of one's own (common/config/imports.py).
     "IMPORTS": Key([], lambda names: all(isinstance(name, str) for name in names), "names of modules or .py files"),
     # Import also what another config than the user's own names; for the command line only.
-    "TRUST_IMPORTS": Key(False),
+    "TRUST_IMPORTS": Key(False, trust=True),
     # A step, an evaluation and a drawing before the run, to find what cannot work (common/engine/rehearsal.py).
     "REHEARSAL": Key(True),
     "SOLVER.MAX_ITER": at_least(1),
@@ -85,7 +88,8 @@ COMMON: Mapping[str, Key] = {
     "TEST.EVAL_PERIOD": at_least(0),
     "TEST.EXAMPLES": at_least(0, default=4),  # test images shown in report.html; 0 = none
     "TRACKERS": Key([], lambda names: set(names) <= {"wandb", "mlflow"}, "any of wandb, mlflow"),
-    "MODEL.TRUST_PICKLE": Key(False),  # load .pkl weights, which can run any code (common/engine/checkpoint.py)
+    # Load pickles, TorchScript and programs of torch.export that can run any code.
+    "MODEL.TRUST_PICKLE": Key(False, trust=True),
     "DISTILL.TEACHER.CONFIG_FILE": Key(""),  # a path, a name among the packaged configs, or in Detectron2's model zoo
     "DISTILL.TEACHER.WEIGHTS": Key(""),
     # auto: float16 on a GPU, else float32

@@ -12,7 +12,8 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 
-from densedist.common.config.files import absolute, find_config, read_file
+from densedist.common.config import trust
+from densedist.common.config.files import absolute, find_config, read_alone, read_file
 from densedist.common.config.imports import import_all
 from densedist.common.config.keys import Key, add_keys, check_values, value_of
 from densedist.common.errors import UserError
@@ -60,7 +61,7 @@ def load(
     Args:
         config_file: see find_config; empty = the defaults.
         key: what names the file, for messages.
-        own: whether the user named the file, and so trusts its IMPORTS (see common/config/imports.py).
+        own: whether the user named the file, and so trusts it (common/config/trust.py), but not its _BASE_.
 
     Raises:
         UserError: a missing or unreadable file, an unknown key, a wrong type, a value out of range, a key without
@@ -70,15 +71,17 @@ def load(
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
     pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
     path = find_config(config_file, key) if config_file else ""
-    loaded = read_file(path) if path else {}
-    if loaded.pop("TRUST_IMPORTS", False):  # False may be there: it is the default
-        raise UserError(f"TRUST_IMPORTS is for the command line: take it out of {path}")
-    _import(loaded, path, dict(pairs), own)
+    loaded, itself = (read_file(path), read_alone(path)) if path else ({}, {})
+    if own:
+        trust.refuse_in_file(itself, path)
+    from_itself = "IMPORTS" in itself or "IMPORTS" not in loaded
+    _import(loaded, path if from_itself else f"a _BASE_ of {path}", dict(pairs), own and from_itself)
     cfg = grammar.config()
     if path:
         if (version := loaded.setdefault("VERSION", cfg.VERSION)) != cfg.VERSION:
             raise UserError(f"{path}: VERSION {version} is too old: want {cfg.VERSION}")
         merge(cfg, loaded, path)
+        trust.take_back(cfg, itself if own else {}, path)
     for name, value in pairs:
         with _refusing_in_one_line(cfg, "the command line"):
             _allow_new(cfg, name)
@@ -110,14 +113,18 @@ def saved(cfg: CfgNode) -> str:
     """The text of a run's config.yaml: all but whom the user trusted."""
     cfg = cfg.clone()
     cfg.defrost()
-    del cfg["TRUST_IMPORTS"]
+    trust.forget(cfg)
     return cfg.dump()
 
 
-def _import(loaded: Mapping[str, Any], path: str, overrides: Mapping[str, str], own: bool) -> None:
-    """Import what the command line names, else what the file does."""
-    trusted = own or overrides.get("TRUST_IMPORTS") == "True"
-    names, source = loaded.get("IMPORTS", []), path
+def _import(loaded: Mapping[str, Any], source: str, overrides: Mapping[str, str], own: bool) -> None:
+    """Import what the command line names, else what the file does.
+
+    Args:
+        source: the file that has the IMPORTS, for messages.
+        own: whether the user named that very file.
+    """
+    trusted, names = own or overrides.get(trust.IMPORTS) == "True", loaded.get("IMPORTS", [])
     if "IMPORTS" in overrides:
         trusted, source = True, "the command line"
         try:

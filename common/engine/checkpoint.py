@@ -9,6 +9,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
+from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError
 
 # Where Detectron2's own weights lie; the first two names lead to the last address.
@@ -29,8 +30,7 @@ def refuse_pickle(path: str, key: str, trust: bool) -> None:
     """
     if not trust and not path.startswith(CATALOG):
         raise UserError(
-            f"{key}: {path} is a pickle, and reading one can run any program that its author hid in it; if you trust "
-            "its origin, set MODEL.TRUST_PICKLE to True"
+            f"{key}: {path} is a pickle, and reading one can run any program that its author hid in it; {REMEDY}"
         )
 
 

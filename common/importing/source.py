@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
 from densedist.common.importing.form import Foreign
 
@@ -49,7 +50,7 @@ def _read(path: Path, trust_pickle: bool) -> Any:
     except UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, and reading that can run any program that its author "
-            "hid in it; if you trust its origin, set MODEL.TRUST_PICKLE to True"
+            f"hid in it; {REMEDY}"
         ) from error
     except Exception as error:
         raise UserError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error

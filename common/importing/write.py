@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 
-from densedist.common.config import find_config, read_file
+from densedist.common.config import find_config, read_file, trust
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
 from densedist.common.importing.form import Converted, Foreign, Form, choose
@@ -19,7 +19,6 @@ from densedist.common.run_files import CONFIG, FINAL
 from densedist.common.task import Task
 
 RECORD = "imported.json"  # where it came from
-TRUST = ("MODEL.TRUST_PICKLE", "TRUST_IMPORTS")
 
 
 def import_checkpoint(
@@ -36,7 +35,7 @@ def import_checkpoint(
     Args:
         form: a name among task.forms; empty = the one that recognizes the file.
         options: of the form.
-        overrides: KEY VALUE … that go into the config, but for whom the user trusts: TRUST holds for this file alone.
+        overrides: KEY VALUE … that go into the config, but for whom the user trusts, which holds for this call alone.
         base: a config whose DATASETS are the teacher's, too; empty = as the number of classes says.
 
     Returns:
@@ -50,8 +49,8 @@ def import_checkpoint(
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
     given = dict(zip(overrides[::2], overrides[1::2], strict=True))
-    trusted = {key: given.pop(key, "False").lower() == "true" for key in TRUST}
-    foreign = read_foreign(file, trusted["MODEL.TRUST_PICKLE"])
+    trusted = {key: given.pop(key, "False").lower() == "true" for key in trust.KEYS}
+    foreign = read_foreign(file, trusted[trust.PICKLE])
     chosen = choose(task.forms, foreign, form)
     converted = _convert(chosen, foreign, options or {})
     there = output.exists()
@@ -91,7 +90,8 @@ def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base:
     write_text(output / CONFIG, yaml.safe_dump(config, sort_keys=False))
     content = {"model": dict(converted.tensors), **{name: dict(part) for name, part in converted.beside.items()}}
     write_atomic(output / FINAL, lambda file: torch.save(content, file))
-    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu"])
+    named = ["IMPORTS", overrides["IMPORTS"]] if "IMPORTS" in overrides else []  # by the user himself
+    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu", *named], False)
     if converted.classes and (count := len(cfg.DATASETS.CLASSES)) != converted.classes:
         raise UserError(_classes(converted.classes, f"a config with {count}"))
     if converted.partial:

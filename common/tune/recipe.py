@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from densedist.common.config import find_config
+from densedist.common.config import find_config, trust
 from densedist.common.config.keys import value_of
 from densedist.common.engine.solver import stretched
 from densedist.common.task import Task
@@ -67,7 +67,7 @@ class Recipe:
         cfg = self.load(words)
         keys: dict[str, Any] = {}
         for name in words[::2]:
-            if name != "TRUST_IMPORTS":  # which is for the command line
+            if name not in trust.KEYS:  # which are for the command line
                 *groups, last = name.split(".")
                 node = keys
                 for group in groups:

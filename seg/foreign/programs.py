@@ -9,15 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import DESCRIPTION
+from densedist.seg.foreign.exported import checked_copy
 from densedist.seg.foreign.program import Program
 
 
 def read_torch_export(file: str, device: str, trust: bool) -> Program:
-    """A .pt2 of torch.export.save."""
+    """A .pt2 of torch.export.save.
+
+    Raises:
+        UserError: it is not trusted, and holds more than operators on tensors.
+    """
     extra = {DESCRIPTION: ""}
-    program = torch.export.load(file, extra_files=extra)
+    program = torch.export.load(file if trust else checked_copy(file, DESCRIPTION), extra_files=extra)
     module = program.module().to(device)
     description = json.loads(extra[DESCRIPTION] or "{}")
     return Program(lambda images: _first(module(images)), _digest(file), _is_raw(description), description)
@@ -30,10 +36,7 @@ def read_torchscript(file: str, device: str, trust: bool) -> Program:
         UserError: it is not trusted, as it may run any program.
     """
     if not trust:
-        raise UserError(
-            "a TorchScript file can run any program that its author hid in it; if you trust its origin, set "
-            "MODEL.TRUST_PICKLE to True"
-        )
+        raise UserError(f"a TorchScript file can run any program that its author hid in it; {REMEDY}")
     module = torch.jit.load(file, map_location=device).eval()
     return Program(lambda images: _first(module(images)), _digest(file))
 

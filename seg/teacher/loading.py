@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from densedist.common.config import check_values, load
+from densedist.common.config import check_values, load, trust
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.faster import compile_parts, own_stream
@@ -117,9 +117,7 @@ def _config(student_cfg: CfgNode) -> CfgNode:
     node = student_cfg.DISTILL.TEACHER
     if node.CONFIG_FILE:
         # Where it runs and whom to trust is not for the teacher's author to say.
-        own = {"MODEL.DEVICE": student_cfg.MODEL.DEVICE, "MODEL.TRUST_PICKLE": student_cfg.MODEL.TRUST_PICKLE}
-        own |= {"TRUST_IMPORTS": student_cfg.TRUST_IMPORTS}
-        words = [str(word) for pair in own.items() for word in pair]
+        words = ["MODEL.DEVICE", student_cfg.MODEL.DEVICE, *trust.words(student_cfg)]
         cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", own=False)
     else:
         cfg = get_cfg()

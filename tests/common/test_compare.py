@@ -391,7 +391,7 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
     words = ["DATASETS.TRAIN", "('t100',)", "DISTILL.TEACHER.CONFIG_FILE", str(config), "MODEL.DEVICE", "cpu"]
     for _ in range(2):
         Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
-    own = ["MODEL.DEVICE", "cpu", "MODEL.TRUST_PICKLE", "False", "TRUST_IMPORTS", "False"]
+    own = ["MODEL.DEVICE", "cpu", "TRUST_IMPORTS", "False", "MODEL.TRUST_PICKLE", "False"]
     assert written == [("teacher.pth", {"rest": Path("rest")}, own)]
     labels = str(tmp_path / "out" / "teacher_labels" / "labels")
     assert seen == [("none", ("t100",), 0.0), ("labels", ("t100", labels), 0.0), ("dist+labels", ("t100", labels), 1.0)]

@@ -73,7 +73,7 @@ def images(tmp_path):
 
 def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
     record = densedist.label([teacher], [images], output_dir=tmp_path / "out", score_threshold=0.3)
-    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml"))), LOW)
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), False), LOW)
     coco = COCO(str(tmp_path / "out" / "annotations.json"))
     assert len(coco.imgs) == record["images"] == 2
     total = 0

@@ -247,7 +247,9 @@ def test_files_that_cannot_teach_are_refused_in_one_line(tmp_path):
     refused(r"broken.onnx is no onnx that can be read here", WEIGHTS, broken)
     refused(r"there is no file .*gone.pt2", WEIGHTS, tmp_path / "gone.pt2")
     script = write_torchscript(tmp_path)
-    refused(r"can run any program .* set MODEL.TRUST_PICKLE to True", WEIGHTS, script)  # seen, whatever its name
+    refused(
+        r"can run any program .* give MODEL.TRUST_PICKLE True on the command line", WEIGHTS, script
+    )  # seen, whatever its name
     fixed = write_torch_export(tmp_path, dynamic=False)
     refused(r"model.pt2 fails on images \(1, 3, 64, 64\)", WEIGHTS, fixed, *PIXELS)
     few = write_torch_export(tmp_path, Small(classes=5))

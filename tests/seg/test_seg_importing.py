@@ -190,7 +190,7 @@ def test_what_is_refused(tmp_path, change, words, wanted):
 def test_trust_is_for_one_file_and_not_for_its_config(tmp_path):
     """What the user trusts once is not what everybody trusts who is given the folder."""
     file = save(Net(PSPHead, 8), tmp_path / "w.pth", author=pathlib.PurePosixPath("x"))
-    with pytest.raises(UserError, match=r"if you trust its origin, set MODEL.TRUST_PICKLE to True"):
+    with pytest.raises(UserError, match=r"if you trust its origin, give MODEL.TRUST_PICKLE True on the command line"):
         import_checkpoint(TASK, file, tmp_path / "out")
     words = ["MODEL.TRUST_PICKLE", "True", "TRUST_IMPORTS", "True"]
     import_checkpoint(TASK, file, tmp_path / "out", overrides=words)

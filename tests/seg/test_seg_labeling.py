@@ -39,7 +39,7 @@ def teachers(tmp_path):
         files.append(str(folder / "weights.pth"))
 
     def probabilities(file, image):
-        model = load_trained(Weights(file, file.replace("weights.pth", "config.yaml"))).model
+        model = load_trained(Weights(file, file.replace("weights.pth", "config.yaml"), False)).model
         pixels = torch.from_numpy(np.ascontiguousarray(cv2.imread(str(image))[..., ::-1].transpose(2, 0, 1)))
         with torch.no_grad():
             return model([{"image": pixels}])[0]["sem_seg"].double().numpy()

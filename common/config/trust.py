@@ -1,0 +1,76 @@
+"""Whom the user trusts: the one place that decides which keys let a stranger's file run code.
+
+Such keys (Key.trust) hold where the user gives them himself: on the command line, as overrides from Python, or in the
+file that he names there. A config that is found on the way gives itself no trust: one beside weights, a _BASE_, a
+teacher's, one of an entry of MORE, one of a TEACHER that a method names.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from densedist.common.config.keys import COMMON, value_of
+from densedist.common.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+KEYS = tuple(name for name, key in COMMON.items() if key.trust)
+PICKLE, IMPORTS = "MODEL.TRUST_PICKLE", "TRUST_IMPORTS"
+# What to do where a file needs trust that it has not.
+REMEDY = f"if you trust its origin, give {PICKLE} True on the command line"
+
+
+def refuse_in_file(itself: Mapping[str, Any], path: str) -> None:
+    """Make sure that a config that the user names does not say itself whose imports he trusts.
+
+    Args:
+        itself: what the file says, without its _BASE_.
+
+    Raises:
+        UserError: it does; False may be there, as it is the default.
+    """
+    if itself.get(IMPORTS):
+        raise UserError(f"{IMPORTS} is for the command line: take it out of {path}")
+
+
+def take_back(cfg: CfgNode, itself: Mapping[str, Any], path: str) -> None:
+    """Set the trust that a config gives itself back to its default, in place, with a warning.
+
+    Args:
+        cfg: with the file and its _BASE_ chain in it, before the command line's overrides.
+        itself: what the file that the user named says, without its _BASE_; empty where he named none.
+        path: of the file, for the warning.
+    """
+    for name in KEYS:
+        if value_of(cfg, name) and _said(itself, name) is not True:
+            _set(cfg, name, COMMON[name].default)
+            logger.warning(
+                f"{name} of {path} does not hold: only the command line, or a config that is named there, says whom "
+                "you trust"
+            )
+
+
+def forget(cfg: CfgNode) -> None:
+    """Take the keys of trust out of a config that is written to a file, in place."""
+    for name in KEYS:
+        *groups, last = name.split(".")
+        del (value_of(cfg, ".".join(groups)) if groups else cfg)[last]
+
+
+def words(cfg: CfgNode) -> list[str]:
+    """The overrides that trust another file, a teacher's config, as far as the user trusts those of cfg."""
+    return [word for name in KEYS for word in (name, str(value_of(cfg, name)))]
+
+
+def _said(itself: Mapping[str, Any], name: str) -> Any:
+    node: Any = itself
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _set(cfg: CfgNode, name: str, value: Any) -> None:
+    *groups, last = name.split(".")
+    (value_of(cfg, ".".join(groups)) if groups else cfg)[last] = value
