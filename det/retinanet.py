@@ -40,25 +40,26 @@ class DistillRetinaNet(Distilling, RetinaNet):
     row = "anchors"
 
     @configurable
-    def __init__(self, *, dense_rows: str = "anchors", **others: Any) -> None:
+    def __init__(self, *, dense_rows: str = "anchors", sync: bool = False, **others: Any) -> None:
         """
         Args:
             dense_rows: what is a row of the class logits, "anchors" or "locations".
+            sync: what a tap takes of a batch is of the images of all processes.
             others: see Distilling.
         """
-        self.whole_locations = dense_rows == "locations"
+        self.whole_locations, self.sync = dense_rows == "locations", sync
         super().__init__(**others)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        return super().from_config(cfg) | {"dense_rows": cfg.DISTILL.DENSE_ROWS}
+        return super().from_config(cfg) | {"dense_rows": cfg.DISTILL.DENSE_ROWS, "sync": cfg.DISTILL.SYNC}
 
     @classmethod
     def load_teacher(cls, cfg: CfgNode) -> DetectorTeacher:
         return load_teacher(cfg)
 
     def tap_groups(self, teacher: DetectorTeacher) -> Sequence[TapGroup]:
-        return Features(), Anchors(), Crossed()
+        return Features(), Anchors(), Crossed(self.sync)
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:

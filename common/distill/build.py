@@ -13,7 +13,11 @@ from densedist.common.distill.taps import TapSpec, TapSpecs
 from densedist.common.errors import UserError
 
 # Targets, for messages.
-FROM_LABELS = {"classes": "the classes of labels", "objects": "the boxes of labels"}
+FROM_LABELS = {
+    "classes": "the classes of labels",
+    "objects": "the boxes of labels",
+    "anchors": "the boxes of labels",
+}
 
 
 def is_on(distill: CfgNode) -> bool:

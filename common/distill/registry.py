@@ -204,6 +204,7 @@ LOSSES: dict[str, LossSpec] = {
         lambda keys: f"crossed_{keys.POSITION}",
         {"POSITION": at_least(1, 3), "BOX": at_least(0.0, 1.0)},
         kinds=("crossed",),
+        targets="anchors",
         adapt="never",
     ),
     "MASK": LossSpec(

@@ -12,7 +12,7 @@ from densedist.common.losses.checks import Activation, widen
 
 Kind = Literal["rows", "maps", "samples", "boxes", "proposals", "crossed", "masks"]
 # What labels say of a tap, for losses that ask.
-Targets = Literal["", "classes", "objects"]
+Targets = Literal["", "classes", "objects", "anchors"]
 UNLABELED = -1  # a target where the labels say nothing
 # By name; a tap has one tensor per level, stage or call.
 Taps = Mapping[str, Sequence[Tensor]]
@@ -36,7 +36,8 @@ class TapSpec:
         factor: on the weights of losses that come here through auxiliary_to.
         targets: what labels say of it. "classes": for each row or place the column of its class, int64, (R,) or
             (N, H, W); "objects": for each place one over the number of places of the smallest object that has it, 0 in
-            the background, (N, H, W); both UNLABELED where labels say nothing. "" = nothing.
+            the background, (N, H, W); "anchors": for each image and each of its rows 1 where an object is, 0 where none
+            is, int64, (N, R / N), rows lying image by image; all UNLABELED where labels say nothing. "" = nothing.
     """
 
     kind: Kind

@@ -17,9 +17,11 @@ DISTANCES = ("giou", "smooth_l1")
 class BoxLoss(nn.Module):
     """sum(p · distance) / max(sum(p), 1) over rows, p = sigmoid(the teacher's logit of an object).
 
-    Chen et al., NeurIPS 2017, regress to a teacher's boxes; here, as in ALDI (Kay et al., 2024), wherever the teacher
-    sees an object, weighted by how sure it is. The sum of the weights is the number of rows that the teacher takes for
-    objects; below one row the loss fades out.
+    Boxes of a teacher are a target of Chen et al., NeurIPS 2017; that the teacher says where they count, and for which
+    class, is ALDI's (Kay et al., 2024). The loss is neither's: ALDI takes the L1 distance of regression targets on RoIs
+    for whose class the teacher finds no background likelier, each with weight 1, and divides by the number of all RoIs.
+    Here a row weighs as much as the teacher is sure of an object, and the sum of the weights, which divides, is the
+    number of rows that the teacher takes for objects; below one row the loss fades out.
 
     Args:
         distance: "giou", 1 - generalized IoU (Rezatofighi et al., CVPR 2019) of boxes in pixels, 0 to 2; "smooth_l1"
@@ -74,7 +76,9 @@ class ProposalLoss(nn.Module):
 
     L_objectness is the divergence of the two Bernoulli distributions, KL(teacher || student), half of it averaged over
     anchors with an object, half over those without, each anchor being both by the teacher's probability:
-    (sum(p · KL) / max(sum(p), 1) + sum((1 - p) · KL) / max(sum(1 - p), 1)) / 2. Detectron2 balances by sampling.
+    (sum(p · KL) / max(sum(p), 1) + sum((1 - p) · KL) / max(sum(1 - p), 1)) / 2. Detectron2 balances by sampling, and so
+    does ALDI (Kay et al., 2024), whose cross entropy and L1 distance of regression targets are on the anchors that it
+    samples by the teacher's boxes; this loss has its aim, not its form.
 
     Args:
         box: the factor on the boxes, 0 or more.

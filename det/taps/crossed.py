@@ -1,32 +1,45 @@
 """Taps behind the teacher's last head layers, on the student's features and on its own: CrossKD of RetinaNets."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
+from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
+from densedist.common.distill.taps import UNLABELED, Taps, TapSpec, TapSpecs
 from densedist.common.losses.checks import widen
+from densedist.common.losses.cross_head import align_channels
 from densedist.common.modules import record
 from densedist.det.taps.anchors import as_ours, unlike
-from densedist.det.taps.grid import anchors, by_anchor
+from densedist.det.taps.grid import by_row
 from densedist.det.taps.group import AVERAGED, SCALED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher
 
+Maps = Sequence[Tensor]  # by level
 PREFIX = "crossed_"
-# For each convolution of a branch what it gives, behind its ReLU, by level; of the classes' branch and of the boxes'.
+# For each convolution of a branch what comes before its ReLU, by level; of the classes' branch and of the boxes'.
 Seen = tuple[list[list[Tensor]], list[list[Tensor]]]
 
 
 class Crossed(TapGroup):
-    """crossed_i (R, 4 + K), a row for each anchor of all levels and images, box in pixels and class logits: the
-    teacher's prediction, and the one that its head makes of what the student's head has after i convolutions."""
+    """crossed_i (R, 4 + K), a row for each image and each anchor of all levels, box in pixels and class logits: the
+    teacher's prediction, and the one that its head makes of what the student's head has after i convolutions, each
+    channel with the teacher's mean and deviation there.
+
+    Args:
+        sync: take means and deviations over the images of all processes.
+    """
+
+    def __init__(self, sync: bool = False) -> None:
+        self.sync = sync
 
     def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
-        ours = dict.fromkeys(_names(student.head), TapSpec("crossed", (4 + student.num_classes,)))
+        tap = TapSpec("crossed", (4 + student.num_classes,), targets="anchors")
+        ours = dict.fromkeys(_names(student.head), tap)
         return ours, {} if self.lacking(student, teacher) else ours
 
     def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
@@ -46,40 +59,92 @@ class Crossed(TapGroup):
     def watch(self, student: Any) -> Iterator[Seen]:
         with ExitStack() as stack:
             classes, boxes = (
-                [stack.enter_context(record(branch[end], lambda _, output: output)) for end in _ends(branch)]
-                for branch in (student.head.cls_subnet, student.head.bbox_subnet)
+                [stack.enter_context(record(branch[end], lambda args, _: args[0])) for end in _ends(branch)]
+                for branch in _branches(student.head)
             )
             yield classes, boxes
 
     def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
-        teacher = batch.teacher
-        head, features = teacher.model.head, [batch.maps[level] for level in teacher.model.head_in_features]
-        places = anchors(student.anchor_generator, seen[0][0])
-        with teacher.alone():
-            alone = _predict(
-                teacher, [head.cls_subnet(x) for x in features], [head.bbox_subnet(x) for x in features], places
-            )
+        teacher, places = batch.teacher, _anchors(student, seen)
+        head, passable = teacher.model.head, teacher.passable_head
+        features = [batch.maps[level] for level in teacher.model.head_in_features]
         ours, theirs = {}, {}
         for name in sorted(needed):
             number = int(name.removeprefix(PREFIX)) - 1
+            with teacher.alone():
+                held = [[_first(branch, number)(x) for x in features] for branch in _branches(head)]
+                theirs[name] = [_predict(teacher, head, number, held, places)]
             with torch.autocast(places.device.type, enabled=False):
-                classes, boxes = (
-                    [_rest(branch, number)(x.to(teacher.precision)) for x in maps[number]]
-                    for branch, maps in zip((head.cls_subnet, head.bbox_subnet), seen, strict=True)
-                )
-                ours[name] = [_predict(teacher, classes, boxes, places)]
-            theirs[name] = [alone]
+                aligned = [
+                    [align_channels(x, t, self.sync) for x, t in zip(maps[number], of_teacher, strict=True)]
+                    for maps, of_teacher in zip(seen, held, strict=True)
+                ]
+                ours[name] = [_predict(teacher, passable, number, aligned, places)]
         return ours, theirs
 
+    def targets(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> Taps:
+        """(N, anchors): by the labels as the student's own losses see them, nothing in the padding."""
+        labels = [sample.get("instances") for sample in batch.inputs]
+        places, inside = _anchors(student, seen), _inside(student, seen, batch)
+        open_ = torch.full((len(places),), UNLABELED, device=places.device)
+        known = [open_ if one is None else _matches(student, places, one.to(places.device)) for one in labels]
+        target = torch.stack(known).where(inside, UNLABELED)
+        return {name: [target] for name in needed}
 
-def _predict(teacher: DetectorTeacher, classes: Sequence[Tensor], boxes: Sequence[Tensor], places: Tensor) -> Tensor:
-    """Rows of the teacher's predictions, of what its branches give by level."""
-    head = teacher.model.head
+
+def _matches(student: Any, places: Tensor, labels: Instances) -> Tensor:
+    """For each anchor 1 where there is an object, 0 where there is none, UNLABELED between both thresholds."""
+    (classes,), _ = student.label_anchors([Boxes(places)], [labels])
+    return torch.where(classes < 0, UNLABELED, (classes != student.num_classes).long())
+
+
+def _inside(student: Any, seen: Seen, batch: Batch) -> Tensor:
+    """(N, anchors): whether it lies in the image, or in as little padding as the backbone wants."""
+    multiple = max(student.backbone.size_divisibility, 1)
+    generator, levels = student.anchor_generator, []
+    for x, stride, count in zip(seen[0][0], generator.strides, generator.num_anchors, strict=True):
+        covered = []
+        for sample in batch.inputs:
+            height, width = (
+                torch.arange(places, device=x.device) < math.ceil(math.ceil(side / multiple) * multiple / stride)
+                for places, side in zip(x.shape[2:], sample["image"].shape[1:], strict=True)
+            )
+            covered.append((height[:, None] & width).flatten().repeat_interleave(count))
+        levels.append(torch.stack(covered))
+    return torch.cat(levels, 1)
+
+
+def _anchors(student: Any, seen: Seen) -> Tensor:
+    """Those of one image (A, 4), in pixels."""
+    return Boxes.cat(student.anchor_generator(seen[0][0])).tensor
+
+
+def _predict(teacher: DetectorTeacher, head: Any, number: int, held: Sequence[Maps], places: Tensor) -> Tensor:
+    """Rows of the teacher's predictions, image by image.
+
+    Args:
+        head: with the teacher's last layers.
+        held: of either branch what comes before that ReLU.
+        places: the anchors of one image.
+    """
+    dtype = next(head.parameters()).dtype
+    classes, boxes = (
+        [_rest(branch, number)(x.to(dtype)) for x in maps] for branch, maps in zip(_branches(head), held, strict=True)
+    )
     logits = as_ours(teacher, [head.cls_score(x) for x in classes])
     columns = logits[0].shape[1] // teacher.model.anchor_generator.num_anchors[0]
-    deltas = widen(by_anchor([head.bbox_pred(x) for x in boxes], 4))
-    decoded = teacher.model.box2box_transform.apply_deltas(deltas, places)
-    return torch.cat([decoded, widen(by_anchor(logits, columns))], 1)
+    deltas = _by_image([head.bbox_pred(x) for x in boxes], 4)
+    decoded = teacher.model.box2box_transform.apply_deltas(deltas.flatten(0, 1), places.repeat(len(deltas), 1))
+    return torch.cat([decoded, _by_image(logits, columns).flatten(0, 1)], 1)
+
+
+def _by_image(maps: Maps, columns: int) -> Tensor:
+    """(N, anchors of all levels, columns), float32 at least."""
+    return torch.cat([widen(by_row(x, columns)).view(len(x), -1, columns) for x in maps], 1)
+
+
+def _branches(head: Any) -> tuple[nn.Sequential, nn.Sequential]:
+    return head.cls_subnet, head.bbox_subnet
 
 
 def _names(head: Any) -> list[str]:
@@ -92,8 +157,14 @@ def _ends(branch: nn.Sequential) -> list[int]:
     return [number for number, layer in enumerate(branch) if isinstance(layer, nn.ReLU)]
 
 
+def _first(branch: nn.Sequential, number: int) -> nn.Sequential:
+    """Up to what comes before that ReLU."""
+    return branch[: _ends(branch)[number]]
+
+
 def _rest(branch: nn.Sequential, number: int) -> nn.Sequential:
-    return branch[_ends(branch)[number] + 1 :]
+    """That ReLU, and what comes after it."""
+    return branch[_ends(branch)[number] :]
 
 
 def _widths(head: RetinaNetHead) -> list[int]:

@@ -1,6 +1,8 @@
 """A frozen detector: a backbone that gives maps, of images or from a cache, and heads that distillation asks."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -46,6 +48,13 @@ class DetectorTeacher(Teacher[M]):
     @property
     def models(self) -> list[M]:
         return [self.model, *(other.model for other in self.others)]
+
+    @cached_property
+    def passable_head(self) -> Any:
+        """The model's head as a student's gradient passes it: of half precision a copy in float32. No scaler of the
+        losses is at work there, for small gradients of which float16 has no number and bfloat16 two digits."""
+        head = self.model.head
+        return copy.deepcopy(head).float() if self.precision in (torch.float16, torch.bfloat16) else head
 
     def maps(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The backbone's maps (N, C, h, w) for a batch of samples, by name.

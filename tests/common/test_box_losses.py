@@ -1,11 +1,15 @@
 """Losses on boxes, proposals, masks and generated features against float64 loops, and finite differences."""
 
+import statistics
+from functools import partial
+
 import pytest
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distill.adapters import Generator
 from densedist.common.losses import BoxLoss, CrossHeadLoss, MaskLoss, MGDLoss, ProposalLoss
+from densedist.common.losses.cross_head import align_channels
 from densedist.common.losses.giou import giou_distance
 from helpers import reference
 from helpers.waits import waits
@@ -26,6 +30,10 @@ def crossed(rows=9, dtype=torch.float64):
     generator = torch.Generator().manual_seed(1)
     logits = [2 * torch.randn(rows, 3, generator=generator, dtype=dtype) for _ in range(2)]
     return [torch.cat([side[:, :4], z], 1) for side, z in zip(boxes(rows, dtype=dtype), logits, strict=True)]
+
+
+def cross(student, teacher):
+    return CrossHeadLoss()(student, teacher, target=torch.ones(1, 2))
 
 
 def targets(rows=9):
@@ -83,9 +91,43 @@ def test_proposals(factor, dtype):
 @pytest.mark.parametrize("factor", [0.0, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_predictions_behind_the_same_head(factor, dtype):
+    """An image with two objects, one with none, and one without labels, of three anchors each."""
     student, teacher = crossed(dtype=dtype)
-    wanted = reference.cross_head(student, teacher, factor)
-    assert float(CrossHeadLoss(factor)(student, teacher)) == pytest.approx(wanted, rel=1e-6)
+    objects = torch.tensor([[1, -1, 1], [0, 0, -1], [-1, -1, -1]])
+    for some in (objects, objects[:1].expand(3, 3), objects[2:].expand(3, 3)):
+        wanted = reference.cross_head(student, teacher, some, factor)
+        assert float(CrossHeadLoss(factor)(student, teacher, target=some)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_anchors_that_labels_leave_open_get_no_gradient():
+    student, teacher = crossed()
+    objects = torch.tensor([[1, -1, 0], [0, 0, -1], [0, 1, 1]])
+    CrossHeadLoss()(student.requires_grad_(), teacher, target=objects).backward()
+    assert (student.grad.abs().sum(1) > 0).tolist() == (objects.flatten() >= 0).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_channels_are_aligned_as_by_the_authors(dtype):
+    """Their code, for each channel: (x - mean) / (deviation + 1e-6) · theirs + their mean, deviations of a sample."""
+    torch.manual_seed(0)
+    student, teacher = (3 * torch.randn(2, 4, 5, 6, dtype=torch.float64) + shift for shift in (2, -1))
+    student[:, 1] = 0.3  # a constant channel: the teacher's mean
+    student, teacher = student.to(dtype), teacher.to(dtype)
+    found = align_channels(student.requires_grad_(), teacher)
+    for channel in range(4):
+        x, y = (side[:, channel].double().flatten().tolist() for side in (student.detach(), teacher))
+        (mean, deviation), (their_mean, their_deviation) = ((statistics.mean(v), statistics.stdev(v)) for v in (x, y))
+        wanted = [(v - mean) / (deviation + 1e-6) * their_deviation + their_mean for v in x]
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+        assert found[:, channel].flatten().tolist() == pytest.approx(wanted, rel=tolerance, abs=tolerance)
+    found.square().sum().backward()
+    assert student.grad.isfinite().all()
+    assert student.grad[:, 1].abs().sum() == 0
+
+
+def test_gradient_of_the_alignment():
+    student, teacher = (torch.randn(2, 2, 3, 2, dtype=torch.float64) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda x: align_channels(x, teacher), student.requires_grad_())
 
 
 def test_masks_keep_correlations_over_pixels_and_over_rois():
@@ -112,7 +154,7 @@ def test_generated_features():
         (BoxLoss("smooth_l1"), targets(4)),
         (BoxLoss("smooth_l1", 0.3), targets(4)),
         (ProposalLoss(), boxes(4)),
-        (CrossHeadLoss(), crossed(4)),
+        (partial(CrossHeadLoss(), target=torch.tensor([[1, -1], [-1, -1]])), crossed(4)),
         (MaskLoss("dist"), masks(3)),
         (MaskLoss("kd", 2.0), masks(3)),
         (MGDLoss(), [x.reshape(2, 1, 2, 4) for x in masks(1)]),
@@ -129,7 +171,7 @@ def test_gradients(loss, pair):
         (BoxLoss(), boxes()),
         (BoxLoss("smooth_l1"), targets()),
         (ProposalLoss(), boxes()),
-        (CrossHeadLoss(), crossed()),
+        (partial(CrossHeadLoss(), target=torch.ones(1, 9)), crossed()),
         (MaskLoss(), masks(9)),
     ],
 )
@@ -185,8 +227,12 @@ def test_the_generator_sees_a_part_of_the_places():
         (lambda: BoxLoss(beta=-1.0), "beta: got -1.0, want 0 or more"),
         (lambda: ProposalLoss(-1.0), "box: got -1.0, want 0 or more"),
         (lambda: CrossHeadLoss(-1.0), "box: got -1.0, want 0 or more"),
-        (lambda: CrossHeadLoss()(torch.ones(2, 4), torch.ones(2, 4)), r"student: got 4 columns, \(2, 4\), want 5 or"),
-        (lambda: CrossHeadLoss()(torch.ones(2, 5), torch.ones(2, 6)), r"teacher: got shape \(2, 6\), want the stu"),
+        (lambda: cross(torch.ones(2, 4), torch.ones(2, 4)), r"student: got 4 columns, \(2, 4\), want 5 or"),
+        (lambda: cross(torch.ones(2, 5), torch.ones(2, 6)), r"teacher: got shape \(2, 6\), want the stu"),
+        (
+            lambda: cross(torch.ones(4, 5), torch.ones(4, 5)),
+            r"target: got shape \(1, 2\), want \(images, anchors\) of 4",
+        ),
         (lambda: MaskLoss("dice"), "kind: got 'dice', want one of dist, kd"),
         (lambda: BoxLoss()(torch.ones(2, 3), torch.ones(2, 5)), r"student: got 3 columns, \(2, 3\), want 4 or 5"),
         (lambda: BoxLoss()(torch.ones(2, 4), torch.ones(2, 4)), r"teacher: got 4 columns, \(2, 4\), want 5"),

@@ -49,7 +49,7 @@ def maps(channels, seed):
 def test_any_set_of_losses_together_in_the_order_of_the_plan():
     weights = [word for loss in LOSSES for word in (f"DISTILL.{loss}.WEIGHT", "2.0")]
     boxes = {name: TapSpec(name, (5,)) for name in ("boxes", "proposals", "masks")}
-    boxes["crossed_3"] = TapSpec("crossed", (5,))
+    boxes["crossed_3"] = TapSpec("crossed", (5,), targets="anchors")
     labeled = [{**side, **boxes} for side in (STUDENT, TEACHER)]
     for side in labeled:
         side["cls_logits"] = LABELED
@@ -63,7 +63,7 @@ def test_any_set_of_losses_together_in_the_order_of_the_plan():
         "+ 2.0·crosskd(crossed_3) + 2.0·mask_distill(masks)"
     )
     assert distiller.taps == {"cls_logits", "features", "images", *boxes}
-    assert distiller.targets == {"cls_logits", "features"}
+    assert distiller.targets == {"cls_logits", "features", "crossed_3"}
 
 
 def test_feature_losses_are_summed_over_levels_behind_their_adapters():

@@ -1,20 +1,24 @@
 """DISTILL.BOX of RetinaNets and DISTILL.RPN: anchor by anchor, as Detectron2 itself decodes them."""
 
+import copy
+import math
+
 import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
+from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
+from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.errors import UserError
-from densedist.common.losses import BoxLoss, CrossHeadLoss, ProposalLoss
+from densedist.common.losses import BoxLoss, ProposalLoss
 from densedist.common.modules import record
 from helpers.tiny import DIGITS, STUDENT, batch, config, save_teacher
 
 DENSE, DENSE_TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 BOX = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.BOX.WEIGHT", "2.0"]
 CROSS = ["DISTILL.CROSSKD.WEIGHT", "2.0", "DISTILL.CROSSKD.POSITION", "1", "DISTILL.CROSSKD.BOX", "0.5"]
-LAST = ("cls_score", "bbox_pred")
 RPN = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RPN.WEIGHT", "2.0"]
 
 
@@ -129,36 +133,95 @@ def test_other_anchors_are_refused(teachers, tmp_path):
     refused("DISTILL.RPN.BOX is -1.0: want 0 or more", STUDENT, *teachers["rcnn"], "DISTILL.RPN.BOX", "-1.0")
 
 
+def authors_alignment(student, teacher):
+    """The authors' align_scale, channel by channel, for (N, C, H, W)."""
+    out = torch.empty_like(student)
+    for channel in range(student.shape[1]):
+        s, t = student[:, channel], teacher[:, channel]
+        out[:, channel] = (s - s.mean()) / (s.std() + 1e-6) * t.std() + t.mean()
+    return out
+
+
+def crossed_by_hand(model, inputs, ours, labels):
+    """DISTILL.CROSSKD of two levels and heads of two convolutions in float64, from the maps of both backbones."""
+    teacher = model.distillation.teacher.model
+    theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
+    heads = [copy.deepcopy(side.head).double() for side in (model, teacher)]
+    maps = [[side[name].double() for name in model.head_in_features] for side in (ours, theirs)]
+    sides = [[], []]  # of what the student's features become, and of the teacher's own
+    for branch, last in (("cls_subnet", "cls_score"), ("bbox_subnet", "bbox_pred")):
+        (first, own), final = (getattr(head, branch) for head in heads), getattr(heads[1], last)
+        held = [[before(x) for x in levels] for before, levels in zip((first[:2], own[:2]), maps, strict=True)]
+        moved = [authors_alignment(s, t) for s, t in zip(*held, strict=True)]
+        for side, levels in zip(sides, (moved, held[1]), strict=True):
+            columns = 10 if last == "cls_score" else 4
+            outputs = [final(own[3:](x.relu())) for x in levels]
+            side.append(torch.cat([permute_to_N_HWA_K(x, columns) for x in outputs], 1))
+    anchors = teacher.anchor_generator(maps[0])
+    (logits, deltas), (their_logits, their_deltas) = sides
+    kept = torch.cat([widths_inside(level.tensor, inputs) for level in anchors], 1)
+    places = Boxes.cat(anchors)
+    total = count = 0
+    for image, sample in enumerate(inputs):
+        score = their_logits[image].sigmoid()
+        sure = score.max(1).values
+        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits[image], score, reduction="none")
+        boxes = [teacher.box2box_transform.apply_deltas(d[image], places.tensor) for d in (deltas, their_deltas)]
+        apart = generalized_box_iou_loss(*boxes)
+        each = ((logits[image].sigmoid() - score).abs() * bce).sum(1) + 0.5 * sure * apart
+        if labels:
+            _, matched = model.anchor_matcher(pairwise_iou(sample["instances"].gt_boxes, places))
+            each = each[(matched >= 0) & kept[image]]
+            count = count + max(1, int(((matched == 1) & kept[image]).sum()))
+        else:
+            count = count + sure.sum().clamp(min=1)
+        total = total + each.sum()
+    return total / count
+
+
+def widths_inside(anchors, inputs):
+    """(N, anchors of a level): the image with its padding to a multiple of 32; the batch is as high as each image."""
+    left = (anchors[:, 0] + anchors[:, 2]) / 2
+    return torch.stack([left < math.ceil(x["image"].shape[2] / 32) * 32 for x in inputs])
+
+
 @pytest.mark.parametrize("labels", [True, False])
 def test_the_teachers_head_on_the_students_features(teachers, labels):
-    """CrossKD: layer by layer, the student's first block, then the teacher's second, its scores and boxes."""
+    """CrossKD: the student's first block, aligned, then the teacher's second, its scores and boxes."""
     model = build(DENSE, *teachers["retinanet"], "DISTILL.DIST.WEIGHT", "0.0", *CROSS)
-    inputs = batch() if labels else [{"image": x["image"]} for x in batch()]
+    inputs = batch()
+    inputs[0]["instances"] = inputs[0]["instances"][:0]  # an image without an object counts as one
+    if not labels:
+        inputs = [{"image": x["image"]} for x in inputs]
     with EventStorage(), record(model.backbone, lambda _, output: output) as ours:
         losses = model(inputs)
-    teacher = model.distillation.teacher.model
-    heads, features = (model.head, teacher.head), [ours[0][name] for name in model.head_in_features]
-    maps = teacher.backbone(teacher.preprocess_image(inputs).tensor)
-    own = teacher.head([maps[name] for name in teacher.head_in_features])
-    blocks = {"cls_subnet": [], "bbox_subnet": []}
-    for name, outputs in blocks.items():
-        first = getattr(heads[0], name)[:3]  # in training: by the batch's own mean
-        for x in features:
-            outputs.append(getattr(heads[1], name)[3:](first(x)))
-    crossed = [[getattr(heads[1], last)(x) for x in blocks[name]] for name, last in zip(blocks, LAST, strict=True)]
-    anchors = torch.cat([x.tensor.repeat(2, 1) for x in teacher.anchor_generator(features)])
-    rows = []
-    for logits, deltas in (crossed, own):
-        scores, places = (
-            torch.cat([permute_to_N_HWA_K(x, k).flatten(0, 1) for x in side]) for side, k in ((logits, 10), (deltas, 4))
-        )
-        rows.append(torch.cat([teacher.box2box_transform.apply_deltas(places, anchors), scores], 1))
+    with torch.no_grad():
+        wanted = 2 * crossed_by_hand(model, inputs, ours[0], labels)
     loss = losses["loss_crosskd" if labels else "loss_crosskd_unlabeled"]
-    torch.testing.assert_close(loss, 2 * CrossHeadLoss(0.5)(*rows), rtol=1e-4, atol=1e-6)
+    assert wanted > 1e-2
+    torch.testing.assert_close(loss.double(), wanted, rtol=1e-4, atol=1e-6)
     loss.backward()
-    assert heads[0].cls_subnet[0].weight.grad.abs().sum() > 0
-    assert heads[0].cls_subnet[3].weight.grad is None
-    assert all(p.grad is None for p in teacher.parameters())
+    assert model.head.cls_subnet[0].weight.grad.abs().sum() > 0
+    assert model.head.cls_subnet[3].weight.grad is None
+    assert all(p.grad is None for p in model.distillation.teacher.model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_small_weight_is_not_lost_in_the_teachers_half_precision(teachers, precision):
+    """The gradient passes the teacher's head before any scaler could help it."""
+
+    def norm(precision, weight):
+        keys = ["DISTILL.TEACHER.PRECISION", precision, "DISTILL.CROSSKD.WEIGHT", weight]
+        model = build(DENSE, *teachers["retinanet"], "DISTILL.DIST.WEIGHT", "0.0", *CROSS, *keys)
+        with EventStorage():
+            model(batch())["loss_crosskd"].backward()
+        gradients = [p.grad for p in model.head.parameters() if p.grad is not None]
+        return float(torch.stack([g.double().norm() for g in gradients]).norm()) / float(weight)
+
+    wanted = norm(precision, "1.0")
+    assert wanted == pytest.approx(norm("float32", "1.0"), rel=0.05 if precision == "float16" else 0.2)
+    for weight in ("1e-2", "1e-4", "1e-6"):
+        assert norm(precision, weight) == pytest.approx(wanted, rel=1e-3), weight
 
 
 def test_heads_that_do_not_go_together(teachers, tmp_path):

@@ -197,14 +197,21 @@ def proposals(student, teacher, factor=1.0):
     return objectness + factor * box(student, teacher)
 
 
-def cross_head(student, teacher, factor=1.0):
-    total = count = 0.0
-    for s, t in zip(student.double().tolist(), teacher.double().tolist(), strict=True):
-        each = [tuple(1 / (1 + math.exp(-x)) for x in pair) for pair in zip(s[4:], t[4:], strict=True)]
-        total += math.fsum(-((q - p) ** 2) * (p * math.log(q) + (1 - p) * math.log(1 - q)) for q, p in each)
-        sure = max(p for _, p in each)
-        total, count = total + factor * sure * (1 - giou(s[:4], t[:4])), count + sure
-    return total / max(count, 1)
+def cross_head(student, teacher, objects, factor=1.0):
+    """Objects: for each image and anchor 1, 0, or -1 where the labels leave it open or there are none."""
+    total, count, rows = 0.0, 0.0, zip(student.double().tolist(), teacher.double().tolist(), strict=True)
+    for image in objects.tolist():
+        found = 0.0
+        for label in image:
+            s, t = next(rows)
+            each = [tuple(1 / (1 + math.exp(-x)) for x in pair) for pair in zip(s[4:], t[4:], strict=True)]
+            sure = max(p for _, p in each)
+            found += sure if max(image) < 0 else max(label, 0)
+            if label >= 0 or max(image) < 0:
+                total += math.fsum(-abs(q - p) * (p * math.log(q) + (1 - p) * math.log(1 - q)) for q, p in each)
+                total += factor * sure * (1 - giou(s[:4], t[:4]))
+        count += max(found, 1)
+    return total / count
 
 
 def mgd(student, teacher):
