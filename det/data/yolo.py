@@ -1,6 +1,8 @@
 """YOLO's form: a data.yaml, folders of images, and beside each folder images one of labels, a text file per image."""
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from densedist.common.data.images import images_in
 from densedist.common.data.text import read_text
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
+from densedist.det.data.yolo_labels import Label, read_labels
 
+logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
-SLACK = 0.01  # by which a coordinate may leave the image: rounding
+UP = "../"
 
 
 def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
@@ -23,8 +27,8 @@ def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
     of labels has no object.
 
     Args:
-        yaml_file: with names, a list or a dict by number, the splits, and perhaps path, where they start from. A split
-            is a folder, a text file of paths, or a list of these.
+        yaml_file: with names, a list or a dict by number, the splits, and perhaps path, where they start from, and
+            kpt_shape. A split is a folder, a text file of paths, or a list of these, found as Ultralytics finds them.
         split: one of SPLITS.
 
     Raises:
@@ -32,51 +36,96 @@ def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
     """
     file = Path(yaml_file).expanduser()
     content = _read(file)
-    names = _names(content, file)
-    base = file.parent / str(content.get("path") or "")
+    names, keypoints = _names(content, file), _keypoints(content, file)
+    base = _base(content, file)
     if not content.get(split):
         given = ", ".join(name for name in SPLITS if content.get(name)) or "none"
         raise UserError(f"{file} has no split {split}: it has {given}")
     places = content[split] if isinstance(content[split], list) else [content[split]]
-    images = [image for place in places for image in _images(base / str(place), file)]
-    if not images:  # an empty list
+    listed = [image for place in places for image in _images(base, str(place), file)]
+    if not listed:  # an empty list
         raise UserError(f"{file}: no image in its split {split}, {', '.join(map(str, places))}")
-    labels = [label for image in images if (label := _label(image)).is_file()]
-    made = as_json("yolo", [file, *images, *labels], [split], lambda: _coco(images, base, names))
+    images = list(dict.fromkeys(listed))
+    if len(images) < len(listed):
+        logger.warning(f"{file}: {len(listed) - len(images)} images of its split {split} are named twice: each is one")
+    labels = _labels(images, f"{file}: split {split}")
+    made = as_json(
+        "yolo",
+        [file, *images, *dict.fromkeys(labels.values())],
+        [split],
+        lambda: _coco(images, base, names, labels, read_labels([*labels.values()], len(names), keypoints)),
+    )
     return made, str(base)
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         refuse_repeated_keys(text, str(file))
         content = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is no YOLO data.yaml: want names, and a folder of images for each split")
+    if "validation" in content:  # an older name
+        content.setdefault("val", content["validation"])
     return content
 
 
 def _names(content: dict[str, Any], file: Path) -> list[str]:
     names = content.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
+    if isinstance(names, dict):
+        numbered = {int(key): name for key, name in names.items() if str(key).isdigit()}
+        if len(numbered) == len(names) and sorted(numbered) == list(range(len(names))):
+            names = [numbered[number] for number in range(len(names))]
     if not (isinstance(names, list) and names):
         raise UserError(f"{file}: names is {names!r}: want a list, or a dict with the numbers from 0 on")
-    if content.get("nc", len(names)) != len(names):
+    if strange := [name for name in names if isinstance(name, bool) or not isinstance(name, (str, int, float))]:
+        raise UserError(f"{file}: names has {strange[0]!r}: want text; yes, no and null in quotes")
+    if str(content.get("nc", len(names))) != str(len(names)):
         raise UserError(f"{file}: nc is {content['nc']}, but there are {len(names)} names")
+    if twins := [name for name, count in Counter(str(name).strip() for name in names).items() if count > 1]:
+        raise UserError(f"{file}: names has {twins[0]!r} more than once: make them unique")
     return [str(name) for name in names]
 
 
-def _images(place: Path, file: Path) -> list[Path]:
-    if place.is_dir():
-        return images_in(place)
-    if place.suffix == ".txt" and place.is_file():
-        lines = [line.strip() for line in read_text(place).splitlines()]
-        # As YOLO reads them: ./ stands for the folder of the list.
-        return [place.parent / line for line in lines if line]
-    raise UserError(f"{file}: there is no {place}: want a folder of images, or a text file of their paths")
+def _keypoints(content: dict[str, Any], file: Path) -> tuple[int, int] | None:
+    """How many keypoints an object has, and how many numbers each of them; None if it has none."""
+    if (shape := content.get("kpt_shape")) is None:
+        return None
+    if not (isinstance(shape, list) and len(shape) == 2 and type(shape[0]) is int and shape[0] > 0):
+        raise UserError(f"{file}: kpt_shape is {shape!r}: want [number of keypoints, 2 or 3]")
+    if shape[1] not in (2, 3):
+        raise UserError(f"{file}: kpt_shape is {shape!r}: want [number of keypoints, 2 or 3]")
+    return shape[0], shape[1]
+
+
+def _base(content: dict[str, Any], file: Path) -> Path:
+    """Where the splits start from: path, from the file's folder or the current one; or the file's folder."""
+    given = str(content.get("path") or "").replace("\\", "/")
+    from_file, from_here = file.parent / given, Path(given).expanduser()
+    return from_here if not from_file.is_dir() and from_here.is_dir() else from_file
+
+
+def _images(base: Path, place: str, file: Path) -> list[Path]:
+    place = place.replace("\\", "/")
+    found = base / place
+    if not found.exists() and place.startswith(UP):  # as Roboflow writes it for what lies beside the file
+        found = base / place.removeprefix(UP)
+    if found.is_dir():
+        return images_in(found)
+    if found.suffix == ".txt" and found.is_file():
+        lines = [line.strip().replace("\\", "/") for line in read_text(found).splitlines()]
+        return [_listed(line, found, base) for line in lines if line]
+    raise UserError(f"{file}: there is no {base / place}: want a folder of images, or a text file of their paths")
+
+
+def _listed(line: str, file: Path, base: Path) -> Path:
+    """An image that a text file names: from its folder on, from that of the splits, or from the current one."""
+    beside = file.parent / line
+    if line.startswith("./") or beside.exists():
+        return beside
+    return next((image for image in (base / line, Path(line)) if image.exists()), beside)
 
 
 def _label(image: Path) -> Path:
@@ -87,38 +136,43 @@ def _label(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _coco(images: Sequence[Path], base: Path, names: list[str]) -> dict[str, Any]:
+def _labels(images: Sequence[Path], source: str) -> dict[Path, Path]:
+    """The file of labels of each image that has one."""
+    labels = {image: label for image in images if (label := _label(image)).is_file()}
+    first: dict[Path, Path] = {}
+    for image, label in labels.items():
+        if (other := first.setdefault(label, image)) is not image:
+            raise UserError(f"{source}: {other} and {image.name} have the same labels, {label}: rename one of them")
+    if not labels:
+        logger.warning(f"{source}: none of {len(images)} images has labels, first {_label(images[0])}")
+    return labels
+
+
+def _coco(
+    images: Sequence[Path],
+    base: Path,
+    names: list[str],
+    labels: Mapping[Path, Path],
+    read: Mapping[Path, Sequence[Label]],
+) -> dict[str, Any]:
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories(names)}
     for number, image in enumerate(images, 1):
         height, width = image_size(image)
         # From the folder on, or whole: os.path.join takes both.
         name = str(image.relative_to(base) if image.is_relative_to(base) else image.absolute())
         content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
-        label = _label(image)
-        lines = read_text(label).splitlines() if label.is_file() else []
-        for place, line in enumerate(lines, 1):
-            if line.strip():
-                found = _object(line, f"{label}, line {place}", len(names), width, height)
-                content["annotations"].append({"id": len(content["annotations"]) + 1, "image_id": number, **found})
+        for label in read[labels[image]] if image in labels else ():
+            found = {"id": len(content["annotations"]) + 1, "image_id": number, **_object(label, width, height)}
+            content["annotations"].append(found)
     return content
 
 
-def _object(line: str, where: str, classes: int, width: int, height: int) -> dict[str, Any]:
-    try:
-        kind, *numbers = map(float, line.split())
-    except ValueError as error:
-        raise UserError(f"{where}: {line.strip()[:60]!r}: want numbers") from error
-    if kind not in range(classes):
-        raise UserError(f"{where}: class {kind:g}, but names has those from 0 to {classes - 1}")
-    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        raise UserError(f"{where}: {len(numbers)} numbers after the class: want a box, x y w h, or a polygon")
-    if not all(-SLACK <= x <= 1 + SLACK for x in numbers):
-        worst = max(numbers, key=lambda x: abs(x - 0.5))
-        raise UserError(f"{where}: {worst:g} is no part of the image: want 0 to 1")
-    if len(numbers) == 4:
-        x, y, w, h = numbers
-        return {"category_id": int(kind), "bbox": [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]}
-    xs, ys = [x * width for x in numbers[::2]], [y * height for y in numbers[1::2]]
+def _object(label: Label, width: int, height: int) -> dict[str, Any]:
+    if len(label.numbers) == 4:
+        x, y, w, h = label.numbers
+        box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+        return {"category_id": label.kind, "bbox": box}
+    xs, ys = [x * width for x in label.numbers[::2]], [y * height for y in label.numbers[1::2]]
     box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     polygon = [value for point in zip(xs, ys, strict=True) for value in point]
-    return {"category_id": int(kind), "bbox": box, "segmentation": [polygon]}
+    return {"category_id": label.kind, "bbox": box, "segmentation": [polygon]}
