@@ -177,7 +177,7 @@ def _checkpoints(output: Path) -> list[Path]:
     """The run's checkpoints, the last one first."""
     files = [output / FINAL, *reversed(_numbered(output))]
     if (output / LAST).is_file():
-        files.insert(0, output / (output / LAST).read_text().strip())
+        files.insert(0, output / Path((output / LAST).read_text().strip()).name)  # in this folder, whatever it says
     return list(dict.fromkeys(file for file in files if file.is_file()))
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -110,6 +111,7 @@ def load(folder: str, key: str) -> TransformersModel:
             f"{key}: {folder} is a model of transformers: install it by pip install 'dense-dist[transformers]'"
         ) from error
     config = _read(Path(folder) / CONFIG)
+    _refuse_code(config, config.get("model_type") in transformers.CONFIG_MAPPING, f"{key}: {folder}")
     kind = next(iter(config.get("architectures") or []), "a model without a name")
     universal = kind.endswith(UNIVERSAL)
     if not universal and not kind.endswith("ForSemanticSegmentation"):
@@ -120,10 +122,15 @@ def load(folder: str, key: str) -> TransformersModel:
         transformers.AutoModelForUniversalSegmentation if universal else transformers.AutoModelForSemanticSegmentation
     )
     try:
-        model, found = auto.from_pretrained(
-            folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        # Without a word on code they would ask at the terminal whether to run it.
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        model, found = auto.from_pretrained(folder, ignore_mismatched_sizes=True, output_loading_info=True, **safe)
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, **safe)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{key}: {folder} holds more than tensors and plain values: let its author write it by today's "
+            "save_pretrained, as safetensors"
+        ) from error
     except Exception as error:  # theirs are many
         raise UserError(f"{key}: transformers cannot read {folder}: {one_line(error)}") from error
     if wrong := sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]):
@@ -131,6 +138,24 @@ def load(folder: str, key: str) -> TransformersModel:
             f"{key}: {folder} lacks {len(wrong)} tensors of its {kind}, or has them otherwise, first {wrong[0]}"
         )
     return TransformersModel(model, read_names(folder), *_pixels(processor))
+
+
+def _refuse_code(config: Mapping[str, Any], known: bool, source: str) -> None:
+    """Make sure that a folder needs no code of its author's, which lies in it or on the hub.
+
+    Args:
+        config: config.json of the folder.
+        known: whether transformers has such models itself.
+
+    Raises:
+        UserError: it does.
+    """
+    if config.get("auto_map") and not known:
+        raise UserError(f"{source} needs a program of its author's, which is never run: want a model of transformers")
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    for name in ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"):
+        if any("/" in str(part.get(name)) for part in parts):
+            raise UserError(f"{source} names a program on the hub, which is never run: take {name} out of {CONFIG}")
 
 
 def _pixels(processor: Any) -> tuple[list[float], list[float]]:
