@@ -112,10 +112,16 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
         return 0.0
     teacher = trainee.distillation.teacher
     model, read = teacher.model, Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
-    own_order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
-    pixels = model.mean.tolist(), model.std.tolist(), model.divisor, own_order
-    kept_as = [f"{node.CACHE_BITS} bits"] if node.CACHE_BITS != 16 else []  # files of 16 were there first
-    made_by = fingerprint(model, *pixels, teacher.precision, LOGITS, *model.identity, *kept_as)
+    asked = {
+        "the order of channels": cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT,
+        "MODEL.PIXEL_MEAN": model.mean.tolist(),
+        "MODEL.PIXEL_STD": model.std.tolist(),
+        "MODEL.STRIDE": model.divisor,
+        "DISTILL.TEACHER.PRECISION": teacher.precision,
+        "DISTILL.TEACHER.CACHE_BITS": node.CACHE_BITS,
+        "form and classes": model.identity,
+    }
+    made_by = fingerprint(model, **asked)
     seconds = 0.0
     for file, split in _files(cfg):
         whole = _Whole(teacher, read, split, packed=LOGITS if node.CACHE_BITS == 8 else ())

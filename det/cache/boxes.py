@@ -20,6 +20,7 @@ from densedist.common.distill.taps import Taps
 from densedist.common.errors import UserError
 from densedist.det import box_head
 from densedist.det.cache.mapper import CachedMapper
+from densedist.det.cache.settings import settings
 from densedist.det.predict import read_input
 from densedist.det.taps.group import Batch
 from densedist.det.taps.rois import RoIs, Seen, as_ours
@@ -98,10 +99,11 @@ class BoxesSight:
         self.shapes = {"boxes": [most, 4], "logits": [most, columns], "background": [columns]}
 
     @property
-    def depends_on(self) -> tuple:
-        """Beside the model, what decides what is found."""
+    def depends_on(self) -> dict[str, object]:
+        """Return by name what decides, beside the model, what is found."""
         size = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
-        return size, self.teacher.stages, self.last.test_score_thresh, self.last.test_nms_thresh
+        stages = {"DISTILL.TEACHER.CASCADE_STAGES": self.teacher.stages}
+        return {"INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST": size, **stages, **settings(self.model)}
 
     def about(self, _: str) -> About:
         return {"shapes": self.shapes}

@@ -33,12 +33,9 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
         return 0.0
     teacher: Any = trainee.distillation.teacher
     sight: Any = (MapsSight if node.CACHE_MAPS_GB else BoxesSight)(cfg, teacher)
-    made_by = fingerprint(
-        teacher.model,
-        cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT,
-        teacher.precision,
-        sight.depends_on,
-    )
+    order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
+    asked = {"the order of channels": order, "DISTILL.TEACHER.PRECISION": teacher.precision, **sight.depends_on}
+    made_by = fingerprint(teacher.model, **asked)
     seconds, files = 0.0, list(_files(cfg))
     if node.CACHE_MAPS_GB:
         _check_budget(node.CACHE_MAPS_GB, [sight.about(image) for _, images in files for image in images])

@@ -26,13 +26,13 @@ class CachedMapper(Mapper):
 
     def __call__(self, dataset_dict: dict) -> dict:
         # Without annotations nothing would be moved.
-        sample = super().__call__(dataset_dict | {"annotations": dataset_dict.get("annotations", [])})
-        if "annotations" not in dataset_dict:
-            del sample["instances"]
-        return sample
+        return super().__call__({"annotations": None, **dataset_dict})
 
     def _transform_annotations(self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]) -> None:
-        super()._transform_annotations(dataset_dict, transforms, image_shape)
+        if dataset_dict["annotations"] is None:
+            del dataset_dict["annotations"]
+        else:
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
         arrays, number = self.kept[dataset_dict["file_name"]]
         dataset_dict["teacher"] = self.look_up(arrays.read(number), dataset_dict, transforms, image_shape)
 

@@ -17,6 +17,7 @@ from densedist.common.data.headers import read_header
 from densedist.common.distill.cache.arrays import KEY, About
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
+from densedist.det.cache.settings import settings
 from densedist.det.predict import read_input
 from densedist.det.teacher.detector import DetectorTeacher
 
@@ -69,9 +70,11 @@ class MapsSight:
         self.known: dict[tuple[int, int], About] = {}
 
     @property
-    def depends_on(self) -> tuple:
-        """Beside the model, what decides what is kept."""
-        return tuple(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN, self.flips
+    def depends_on(self) -> dict[str, object]:
+        """Return by name what decides, beside the model, what is kept."""
+        size = tuple(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN
+        backbone = settings(self.teacher.model.backbone)
+        return {"INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN": size, "INPUT.RANDOM_FLIP": self.flips, **backbone}
 
     def about(self, image: str) -> About:
         """The shapes of the maps, which images of one size share."""

@@ -9,12 +9,13 @@ from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from densedist.common.distill.cache.arrays import Arrays
-from densedist.common.distill.cache.filling import fill
+from densedist.common.distill.cache.filling import _differences, fill, fingerprint
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det import samples as pictures
 from densedist.det.cache.boxes import BoxesMapper, KeptRoIs, soft_labels
 from densedist.det.cache.filling import fill_cache, training_mapper
+from densedist.det.cache.settings import settings
 from densedist.det.data.loading import training_batches
 from densedist.det.models import build_trainee, load_config
 from densedist.det.predict import read_input
@@ -68,7 +69,7 @@ def test_boxes_move_with_the_image(tmp_path, flip, size):
         boxes[: lengths[number]] = samples[number].objects.gt_boxes.tensor / size
         return {"boxes": boxes, "logits": torch.full((9, 3), number), "background": torch.zeros(3)}
 
-    fill(tmp_path / "kept", [e["file_name"] for e in entries], "", lambda _: {"shapes": shapes}, see)
+    fill(tmp_path / "kept", [e["file_name"] for e in entries], {}, lambda _: {"shapes": shapes}, see)
     kept = {entry["file_name"]: (Arrays(tmp_path / "kept"), n) for n, entry in enumerate(entries)}
     np.random.seed(0)
     for labeled in (True, False):
@@ -179,6 +180,53 @@ def test_another_teacher_or_another_size_is_refused(teacher_keys, tmp_path):
     larger = loaded(*keys(teacher_keys, tmp_path / "kept", "INPUT.MIN_SIZE_TEST", 160))
     said = refusal(lambda: fill_cache(larger, build_trainee(larger)))
     assert "is of another teacher, or of one that prepares images or keeps logits otherwise" in said
+    assert said.endswith("(INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST was (128, 1333), is (160, 1333))")
+
+
+TOLD = {
+    "TEST.DETECTIONS_PER_IMAGE": (30, "roi_heads.box_predictor.0.test_topk_per_image was 100, is 30"),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": (0.3, "roi_heads.box_predictor.0.test_nms_thresh was 0.5, is 0.3"),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (0.3, "roi_heads.box_predictor.0.test_score_thresh was 0.05, is 0.3"),
+    "MODEL.RPN.POST_NMS_TOPK_TEST": (
+        9,
+        "proposal_generator.post_nms_topk was {True: 100, False: 50}, is {True: 100, False: 9}",
+    ),
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": (9, "proposal_generator.pre_nms_topk was {True: "),
+    "MODEL.RPN.NMS_THRESH": (0.5, "proposal_generator.nms_thresh was 0.7, is 0.5"),
+    "MODEL.RPN.BBOX_REG_WEIGHTS": ((2.0, 2.0, 1.0, 1.0), "proposal_generator.box2box_transform.weights was (1.0, "),
+    "MODEL.PIXEL_MEAN": ([1.5, 2.5, 3.5], "other weights"),  # a buffer that is in no checkpoint
+    "MODEL.ANCHOR_GENERATOR.OFFSET": (0.5, "proposal_generator.anchor_generator.offset was 0.0, is 0.5"),
+}
+
+
+def test_whatever_decides_what_a_teacher_finds_is_noticed(teacher_keys):
+    """Of the teacher's config no list of keys is kept anywhere."""
+
+    def made_by(*words):
+        model = build_model(config(teacher_keys[1], *words))
+        model.load_state_dict(torch.load(teacher_keys[3], weights_only=True)["model"])
+        return fingerprint(model, **settings(model))
+
+    before = made_by()
+    assert made_by() == before
+    assert made_by("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "MODEL.RPN.IOU_THRESHOLDS", "[0.2,0.8]") == before
+    for key, (value, said) in TOLD.items():
+        assert _differences(before, made_by(key, value)).startswith(said), key
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_boxes_of_a_cropped_image_without_labels(teacher_keys, tmp_path, masks):
+    words = ["INPUT.CROP.ENABLED", True, "MODEL.MASK_ON", masks, "DATASETS.UNLABELED", "['digits_test']"]
+    cfg = loaded(*keys(teacher_keys, tmp_path, *words))
+    fill_cache(cfg, build_trainee(cfg))
+    entry = {k: v for k, v in DatasetCatalog.get("digits_test")[0].items() if k != "annotations"}
+    sample = training_mapper(cfg)(entry)
+    assert "instances" not in sample
+    height, width = sample["image"].shape[1:]
+    boxes = Boxes(sample["teacher"][0])
+    assert (boxes.area() > 0).any()
+    assert boxes.inside_box((height, width)).all()
+    assert all("teacher" in sample for sample in next(iter(training_batches(cfg)(RunPosition(0)))))
 
 
 def test_a_loader_of_ones_own_is_told(teacher_keys, tmp_path):

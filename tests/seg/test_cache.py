@@ -55,7 +55,7 @@ def place_reader(tmp_path):
     logits = {"cls_logits": torch.from_numpy(np.stack([xs, ys]))}
     about = {"size": list(PADDED), "shapes": {"cls_logits": [2, *grid]}}
     kept = tmp_path / "kept"
-    fill(kept, [file], "", lambda _: about, lambda _: logits)
+    fill(kept, [file], {}, lambda _: about, lambda _: logits)
     frame = {"name": "image", "image": file, "label": None}
     classes = Classes.of(config(STUDENT))
 
@@ -181,7 +181,7 @@ def test_what_was_begun_is_gone_on_with(tmp_path):
         return {"a": torch.full((2, number + 1), number)}
 
     def begin():
-        return fill(tmp_path / "kept", files, "teacher", lambda n: {"shapes": {"a": [2, n + 1]}}, compute)
+        return fill(tmp_path / "kept", files, {"teacher": "1"}, lambda n: {"shapes": {"a": [2, n + 1]}}, compute)
 
     with pytest.raises(KeyboardInterrupt):
         begin()
@@ -199,7 +199,7 @@ def test_a_moved_data_set_is_the_same(tmp_path):
     calls = []
 
     def begin(file):
-        fill(tmp_path / "kept", [str(file)], "", lambda _: {"shapes": {"a": [1]}}, compute)
+        fill(tmp_path / "kept", [str(file)], {}, lambda _: {"shapes": {"a": [1]}}, compute)
 
     def compute(number):
         calls.append(number)
@@ -276,7 +276,7 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
         fill(
             tmp_path / "kept",
             [str(tmp_path / "image")],
-            "",
+            {},
             lambda _: {"shapes": {"a": [1]}},
             lambda _: {"a": torch.full((1,), 1e6)},
         )
@@ -293,7 +293,7 @@ def test_eight_bits_take_half_the_room_and_teach_the_same(teacher_keys, tmp_path
         fill_cache(cfg, trainee)
         sizes.append((kept / f"{SPLIT}.logits").stat().st_size)
         losses.append(trainee.model.train()(next(iter(training_batches(cfg)(RunPosition(0))))))
-    assert sizes[1] == sizes[0] / 2 + 4 * 6  # of each image the largest distance
+    assert 0.5 <= sizes[1] / sizes[0] < 0.55  # of each image the largest distance; none shares a page with another
     assert losses[0] != losses[1]
     for name, value in losses[0].items():
         torch.testing.assert_close(losses[1][name], value, rtol=2e-3, atol=1e-4)

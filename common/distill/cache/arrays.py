@@ -1,6 +1,8 @@
 """One memory-mapped file of arrays for each of a list of images, and a record of what it was made of."""
 
 import json
+import mmap
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ import torch
 from torch import Tensor
 
 from densedist.common.distill.cache import eight_bits
+from densedist.common.distill.cache.sums import MISSING, append_sums, read_sums
 from densedist.common.errors import UserError
 
 KEY = "DISTILL.TEACHER.CACHE"
+REMEDY = "name another folder, or delete this one"
+PAGE = mmap.PAGESIZE
 # Of an image: {"shapes": {name: shape}, "eight_bits": the names of class logits that are kept so, if there are any},
 # and what else its reader wants to know, all of it plain data.
 About = dict[str, Any]
@@ -23,24 +28,36 @@ class Arrays:
 
     Args:
         file: of filling.fill().
-        writable: whether write() may be called.
+        writable: whether write() and note() may be called.
+
+    Raises:
+        UserError: the file has lost its end, or something was put to it.
     """
 
     def __init__(self, file: Path, writable: bool = False) -> None:
         record = json.loads(record_of(file).read_text())
         self.images: list[str] = [image["image"] for image in record["images"]]
         self.about: list[About] = [image["about"] for image in record["images"]]
-        mode: Any = "r+" if writable else "r"
-        self._bytes = np.memmap(file, np.uint8, mode, shape=(size_in_bytes(self.about),))
-        self._there = np.memmap(there_of(file), np.uint8, mode, shape=(len(self.about),))
-        self._starts = np.cumsum([0, *map(_size, self.about)])
+        self._file, self._starts = file, _starts(self.about, record["page"])
+        if (there := file.stat().st_size) != (size := max(int(self._starts[-1]), 1)):
+            raise UserError(f"{KEY}: {file} has {there} bytes of {size}: {REMEDY}")
+        self._bytes = np.memmap(file, np.uint8, "r+" if writable else "r", shape=(size,))
+        self._sums = read_sums(file, len(self.images))
+        self._checked = np.zeros(len(self.images), bool)
 
     def missing(self) -> list[int]:
-        """The images that have no arrays yet."""
-        return np.flatnonzero(self._there == 0).tolist()
+        """Return the images that have no arrays yet."""
+        return np.flatnonzero(self._sums == MISSING).tolist()
 
     def read(self, number: int) -> dict[str, Tensor]:
-        """Copies of an image's arrays, float16; of logits in 8 bits the highest of each place is 0."""
+        """Return copies of an image's arrays, float16; of logits in 8 bits the highest of each place is 0.
+
+        Raises:
+            UserError: the image has none, or what the disk has of them is not what was written.
+        """
+        if not self._checked[number]:  # once in a process: it takes as long as a copy
+            self._check(number)
+            self._checked[number] = True
         shapes, packed = self.about[number]["shapes"], _packed(self.about[number])
         return {
             name: eight_bits.unpack(np.array(part), shapes[name])
@@ -48,6 +65,12 @@ class Arrays:
             else torch.from_numpy(np.array(part).view(np.float16).reshape(shapes[name]))
             for name, part in self._parts(number)
         }
+
+    def _check(self, number: int) -> None:
+        if (known := self._sums[number]) == MISSING:
+            raise UserError(f"{KEY}: {self._file} has nothing of {self.images[number]} yet: {REMEDY}")
+        if known != self._sum(number):
+            raise UserError(f"{KEY}: what {self._file} has of {self.images[number]} is damaged: {REMEDY}")
 
     def write(self, number: int, arrays: Mapping[str, Tensor]) -> None:
         """
@@ -69,11 +92,20 @@ class Arrays:
                     f"{eight_bits.MOVED}: set it to 16"
                 )
 
-    def note(self, numbers: Sequence[int]) -> None:
-        """Put on record that these images have their arrays, once the disk has them."""
+    def note(self, numbers: Sequence[int], writer: int = 0) -> None:
+        """Put on record that these images have their arrays, once the disk has them.
+
+        Args:
+            writer: the number of the process, which has a file of its own for this.
+        """
         self._bytes.flush()
-        self._there[list(numbers)] = 1
-        self._there.flush()
+        for number in numbers:
+            self._sums[number] = self._sum(number)
+        append_sums(self._file, writer, numbers, self._sums)
+
+    def _sum(self, number: int) -> int:
+        start, size = int(self._starts[number]), _size(self.about[number])
+        return zlib.crc32(self._bytes[start : start + size])
 
     def _parts(self, number: int) -> Iterator[tuple[str, np.ndarray]]:
         start = self._starts[number]
@@ -83,18 +115,21 @@ class Arrays:
 
 
 def size_in_bytes(about: Sequence[About]) -> int:
-    """What the arrays of images take on the disk."""
-    return sum(map(_size, about))
+    """Return what the arrays of images take on the disk."""
+    return int(_starts(about, PAGE)[-1])
+
+
+def _starts(about: Sequence[About], page: int) -> np.ndarray:
+    """Where the arrays of each image begin, and where the file ends.
+
+    No two images share a page: machines that write to one page of a network's disk would undo each other's work.
+    """
+    return np.cumsum([0, *(-(-_size(one) // page) * page for one in about)])
 
 
 def record_of(file: Path) -> Path:
-    """A JSON file: the teacher's fingerprint, seconds, and the images with what is known of each."""
+    """A JSON file: what the teacher is, seconds, and the images with what is known of each."""
     return file.with_name(f"{file.name}.json")
-
-
-def there_of(file: Path) -> Path:
-    """A byte for each image: whether its arrays are there."""
-    return file.with_name(f"{file.name}.there")
 
 
 def _packed(about: About) -> Sequence[str]:

@@ -7,39 +7,47 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.utils import comm
+from filelock import BaseFileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from densedist.common.data.images import THREADS
-from densedist.common.distill.cache.arrays import KEY, About, Arrays, record_of, size_in_bytes, there_of
+from densedist.common.distill.cache.arrays import KEY, PAGE, REMEDY, About, Arrays, record_of, size_in_bytes
+from densedist.common.distill.cache.sums import MISSING, forget_sums, read_sums
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text
-from densedist.common.locks import locked
+from densedist.common.locks import try_lock
 from densedist.common.logging import on_terminal
 
 logger = logging.getLogger(__name__)
+VERSION = 2  # of the record and the file
+PAUSE = 1.0  # seconds between two looks at what another process does
+PATIENCE = 60.0  # seconds
+SHORT = 60  # characters of a value that a message shows
 FLUSHED = 64  # arrays are on the disk before it is noted that they are, so many images at a time
 
 
 def fill(
     file: Path,
     images: Sequence[str],
-    teacher: str,
+    teacher: Mapping[str, str],
     about: Callable[[int], About],
     compute: Callable[[int], Mapping[str, Tensor]],
 ) -> float:
     """Make a file of Arrays for images, or what of it is still missing; all processes share the work.
 
     Args:
-        file: a file of a folder that is made if need be. Several runs may ask for it at once: one works, others wait.
+        file: a file of a folder that is made if need be, and that all machines share. Several runs may ask for it at
+            once: one works, others wait.
         images: files.
-        teacher: fingerprint of what computes.
+        teacher: what decides what is computed, by name (see fingerprint).
         about, compute: of the number of an image, what is known of its arrays before, and the arrays.
 
     Returns:
@@ -50,15 +58,18 @@ def fill(
     """
     with _only_run(file):
         on_main_process(lambda: _begin(file, images, teacher, about))
+        _check_shared(file)
         arrays = Arrays(file, writable=True)
         missing = arrays.missing()
         comm.synchronize()  # everybody has read what is missing before anybody writes
         if missing:
             start = time.perf_counter()
             _compute(arrays, missing[comm.get_rank() :: comm.get_world_size()], compute, file.name)
-            comm.synchronize()
+            # Not a barrier: other processes may need longer than it waits.
+            while comm.get_world_size() > 1 and (read_sums(file, len(images)) == MISSING).any():
+                time.sleep(PAUSE)
             on_main_process(lambda: _add_seconds(file, time.perf_counter() - start))
-        record = json.loads(record_of(file).read_text())
+        record = _read(file)
     seconds: float = record["seconds"]
     size = file.stat().st_size / 2**20
     done = f"{len(missing)} computed now, " if missing else ""
@@ -66,13 +77,19 @@ def fill(
     return seconds
 
 
-def fingerprint(model: nn.Module, *more: object) -> str:
-    """Of a model's structure and weights, and whatever else decides what comes out of it."""
-    digest = hashlib.sha256(repr([str(model), *more]).encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+def fingerprint(model: nn.Module, **more: object) -> dict[str, str]:
+    """Return what decides what comes out of a model, by name: its structure and weights in short, and more as text.
+
+    Args:
+        more: values whose repr() tells them apart.
+    """
+    weights = hashlib.sha256()
+    for name, value in chain(model.state_dict().items(), model.named_buffers()):  # some buffers are in no state_dict
+        weights.update(name.encode())
+        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    texts = {name: " ".join(str(value).split()) for name, value in more.items()}
+    structure = hashlib.sha256(str(model).encode()).hexdigest()
+    return {"structure": structure, "weights": weights.hexdigest(), **texts}
 
 
 def _compute(arrays: Arrays, numbers: Sequence[int], compute: Callable[[int], Mapping[str, Tensor]], name: str) -> None:
@@ -82,36 +99,62 @@ def _compute(arrays: Arrays, numbers: Sequence[int], compute: Callable[[int], Ma
             arrays.write(number, compute(number))
             written.append(number)
             if len(written) == FLUSHED:
-                arrays.note(written)
+                arrays.note(written, comm.get_rank())
                 written.clear()
     finally:
-        arrays.note(written)
+        arrays.note(written, comm.get_rank())
 
 
-def _begin(file: Path, images: Sequence[str], teacher: str, about: Callable[[int], About]) -> None:
+def _begin(file: Path, images: Sequence[str], teacher: Mapping[str, str], about: Callable[[int], About]) -> None:
     """Make sure that there is a file for these images, with a record that is true."""
-    if not record_of(file).is_file():
+    if not (record_of(file).is_file() and file.is_file()):
+        record_of(file).unlink(missing_ok=True)
+        forget_sums(file)
         known: dict[str, dict[str, Any]] = {}
         digests = _digests(images, known)
         entries = [digest | {"about": about(number)} for number, digest in enumerate(digests)]
         _reserve(file, size_in_bytes([entry["about"] for entry in entries]))
-        _reserve(there_of(file), len(entries))
-        _write(file, {"teacher": teacher, "seconds": 0.0, "images": entries})
-        return
-    record = json.loads(record_of(file).read_text())
-    remedy = "name another folder, or delete this one"
-    if record["teacher"] != teacher:
-        raise UserError(
-            f"{KEY}: {file} is of another teacher, or of one that prepares images or keeps logits otherwise: {remedy}"
+        _write(
+            file,
+            {"version": VERSION, "page": PAGE, "teacher": dict(teacher), "seconds": 0.0, "images": entries},
         )
+        return
+    record = _read(file)
+    if record.get("version") != VERSION:
+        raise UserError(f"{KEY}: {file} is of another version of densedist: {REMEDY}")
+    if differences := _differences(record["teacher"], teacher):
+        other = "another teacher, or of one that prepares images or keeps logits otherwise"
+        raise UserError(f"{KEY}: {file} is of {other}: {REMEDY} ({differences})")
     entries = record["images"]
     if [Path(entry["image"]).name for entry in entries] != [Path(image).name for image in images]:
-        raise UserError(f"{KEY}: {file} is of {len(entries)} images, of which not all are the data set's: {remedy}")
+        raise UserError(f"{KEY}: {file} is of {len(entries)} images, of which not all are the data set's: {REMEDY}")
     digests = _digests(images, {entry["image"]: entry for entry in entries})
     for entry, digest in zip(entries, digests, strict=True):
         if entry["sha256"] != digest["sha256"]:
-            raise UserError(f"{KEY}: {file}: {digest['image']} is another image than when it was made: {remedy}")
+            raise UserError(f"{KEY}: {file}: {digest['image']} is another image than when it was made: {REMEDY}")
     _write(file, record | {"images": [entry | digest for entry, digest in zip(entries, digests, strict=True)]})
+
+
+def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """What differs first, in words; "" = nothing."""
+    for name in {**new, **old}:
+        before, now = old.get(name, "not there"), new.get(name, "not there")
+        if before != now:
+            short = len(before) <= SHORT and len(now) <= SHORT
+            return f"{name} was {before}, is {now}" if short else f"other {name}"
+    return ""
+
+
+def _check_shared(file: Path) -> None:
+    """Make sure that all processes see the same record."""
+    wait = time.monotonic() + PATIENCE  # what another machine has made a network's disk may show late
+    while True:
+        text = record_of(file).read_bytes() if record_of(file).is_file() else b""
+        if len(set(comm.all_gather(hashlib.sha256(text).digest()))) == 1:
+            return
+        if any(comm.all_gather(time.monotonic() > wait)):
+            raise UserError(f"{KEY}: {file.parent} is not the same folder on all machines: name one that they share")
+        time.sleep(PAUSE)
 
 
 def _digests(images: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -141,11 +184,39 @@ def _reserve(file: Path, size: int) -> None:
 
 @contextmanager
 def _only_run(file: Path) -> Iterator[None]:
-    if not comm.is_main_process():
-        yield  # it waits for the main process at the next step
-        return
-    with locked(file.with_name(f"{file.name}.lock"), key=KEY):
+    """Hold the cache for the processes of this run; the main one has the lock.
+
+    Others do not wait for it in a collective, which would end at the time limit of the process group.
+    """
+    taken: list[BaseFileLock] = []
+
+    def take() -> None:
+        try:
+            taken.extend(filter(None, [try_lock(file.with_name(f"{file.name}.lock"))]))
+        except (OSError, NotImplementedError) as error:
+            raise UserError(f"{KEY}: cannot write to {file.parent}: {getattr(error, 'strerror', error)}") from error
+
+    on_main_process(take)
+    while not any(comm.all_gather(bool(taken))):
+        time.sleep(PAUSE)
+        on_main_process(take)
+    try:
         yield
+    finally:
+        for lock in taken:
+            lock.release()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """
+    Raises:
+        UserError: a record that is none.
+    """
+    try:
+        record: dict[str, Any] = json.loads(record_of(file).read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{KEY}: {record_of(file)} is damaged: {REMEDY}") from error
+    return record
 
 
 def _write(file: Path, record: Mapping[str, Any]) -> None:
@@ -153,5 +224,5 @@ def _write(file: Path, record: Mapping[str, Any]) -> None:
 
 
 def _add_seconds(file: Path, seconds: float) -> None:
-    record = json.loads(record_of(file).read_text())
+    record = _read(file)
     _write(file, record | {"seconds": record["seconds"] + seconds})

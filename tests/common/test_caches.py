@@ -1,0 +1,176 @@
+"""A cache is read whole, of the teacher that was asked so, or not at all; on a disk that machines share, too."""
+
+import time
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from densedist.common.distill.cache import filling
+from densedist.common.distill.cache.arrays import PAGE, Arrays, record_of
+from densedist.common.distill.cache.filling import fill, fingerprint
+from densedist.common.distill.cache.sums import append_sums, read_sums
+from densedist.common.errors import UserError
+from densedist.common.locks import locked
+from helpers.processes import run_processes, server
+
+AGAIN = "name another folder, or delete this one"
+
+
+def make(folder, compute=lambda number: {"a": torch.full((3,), float(number))}, count=5, **teacher):
+    """A cache of images that are their numbers."""
+    files = [folder / f"{number}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        if not file.is_file():
+            file.write_text(str(number))
+    fill(folder / "kept", list(map(str, files)), teacher, lambda _: {"shapes": {"a": [3]}}, compute)
+    return folder / "kept"
+
+
+def refusal(do):
+    with pytest.raises(UserError) as error:
+        do()
+    return str(error.value).removeprefix("DISTILL.TEACHER.CACHE: ")
+
+
+def test_an_image_without_its_mark_is_no_zeros(tmp_path):
+    kept = make(tmp_path)
+    (tmp_path / "kept.sums.0").unlink()
+    arrays = Arrays(kept)
+    assert arrays.missing() == [0, 1, 2, 3, 4]
+    assert refusal(lambda: arrays.read(3)) == f"{kept} has nothing of {tmp_path}/3.png yet: {AGAIN}"
+    make(tmp_path)
+    assert (Arrays(kept).read(3)["a"] == 3).all()
+
+
+def test_a_damaged_image_is_refused_by_its_name_and_others_are_read(tmp_path):
+    kept = make(tmp_path)
+    content = bytearray(kept.read_bytes())
+    content[2 * PAGE + 1] ^= 1
+    kept.write_bytes(content)
+    arrays = Arrays(kept)
+    assert (arrays.read(1)["a"] == 1).all()
+    assert refusal(lambda: arrays.read(2)) == f"what {kept} has of {tmp_path}/2.png is damaged: {AGAIN}"
+
+
+def test_a_file_of_another_length_is_refused(tmp_path):
+    kept = make(tmp_path)
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert refusal(lambda: make(tmp_path)) == f"{kept} has {5 * PAGE - 1} bytes of {5 * PAGE}: {AGAIN}"
+
+
+@pytest.mark.parametrize("gone", ["kept", "kept.json"])
+def test_where_a_part_is_deleted_all_is_made_anew(tmp_path, gone):
+    kept = make(tmp_path)
+    (tmp_path / gone).unlink()
+    seen = []
+
+    def compute(number):
+        seen.append(number)
+        return {"a": torch.full((3,), 7.0)}
+
+    make(tmp_path, compute)
+    assert seen == [0, 1, 2, 3, 4]
+    assert (Arrays(kept).read(4)["a"] == 7).all()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"seconds": 0}'])
+def test_a_record_that_is_damaged_or_old_is_refused(tmp_path, text):
+    kept = make(tmp_path)
+    record_of(kept).write_text(text)
+    said = "is of another version of densedist" if text.endswith("}") else "is damaged"
+    assert said in refusal(lambda: make(tmp_path))
+
+
+def test_an_entry_that_was_cut_off_does_not_shift_others(tmp_path):
+    file = tmp_path / "kept"
+    append_sums(file, 0, [0], np.array([5, 6, 7]))
+    with (tmp_path / "kept.sums.0").open("ab") as opened:
+        opened.write(b"\1\0\0")
+    append_sums(file, 0, [2], np.array([5, 6, 7]))
+    append_sums(file, 11, [1], np.array([5, 2**32 - 1, 7]))
+    assert read_sums(file, 4).tolist() == [5, 2**32 - 1, 7, -1]
+    assert read_sums(file, 2).tolist() == [5, 2**32 - 1]
+
+
+def test_no_two_images_share_a_page(tmp_path):
+    arrays = Arrays(make(tmp_path))
+    starts = [part.ctypes.data % PAGE for number in range(5) for _, part in arrays._parts(number)]
+    assert starts == [0] * 5
+
+
+class Part(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.register_buffer("mean", torch.zeros(2), persistent=False)
+
+
+def test_a_teacher_is_its_weights_structure_and_what_is_said_of_it():
+    model = Part()
+    one = fingerprint(model, least=0.5)
+    assert fingerprint(model, least=0.5) == one
+    assert one["least"] == "0.5"
+    with torch.no_grad():
+        model.mean += 1  # in no state_dict
+        assert fingerprint(model, least=0.5)["weights"] != one["weights"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"least": "0.7"}, "least was 0.5, is 0.7"),
+        ({"least": "0.5", "most": "2"}, "most was not there, is 2"),
+        ({"least": "x" * 99}, "other least"),
+    ],
+)
+def test_what_differs_is_said(tmp_path, other, said):
+    make(tmp_path, least="0.5")
+    assert refusal(lambda: make(tmp_path, **other)).endswith(f"keeps logits otherwise: {AGAIN} ({said})")
+
+
+def hold(file, release, pipe):
+    with locked(file):
+        pipe.send("held")
+        while not release.exists():
+            time.sleep(0.02)
+
+
+def wait_together(rank, count, folder, release):
+    looks = []
+
+    def pause(_):
+        looks.append(1)
+        time.sleep(0.02)
+        if len(looks) == 3:
+            release.touch()
+
+    filling.time = Mock(sleep=pause, perf_counter=time.perf_counter, monotonic=time.monotonic)
+    make(folder, lambda number: time.sleep(0.3 * rank) or {"a": torch.full((3,), float(number))})
+    assert len(looks) > (6 if rank == 0 else 2)  # the main one waits for the images of the other, too
+
+
+def test_processes_wait_for_another_run_and_for_one_another(tmp_path):
+    ours, theirs = server.Pipe(duplex=False)
+    release = tmp_path / "release"
+    other = server.Process(target=hold, args=(tmp_path / "kept.lock", release, theirs))
+    other.start()
+    assert ours.recv() == "held"
+    run_processes(2, wait_together, tmp_path, release)
+    arrays = Arrays(tmp_path / "kept")
+    assert [arrays.read(number)["a"][0] for number in range(5)] == [0, 1, 2, 3, 4]
+    assert sorted(file.name for file in tmp_path.glob("*.sums.*")) == ["kept.sums.0", "kept.sums.1"]
+    other.join()
+
+
+def apart(rank, count, folder):
+    filling.PAUSE, filling.PATIENCE = 0.1, 0.2
+    own = Path(folder, str(rank))
+    own.mkdir()
+    assert "is not the same folder on all machines: name one that they share" in refusal(lambda: make(own))
+
+
+def test_a_folder_that_machines_do_not_share_is_refused(tmp_path):
+    run_processes(2, apart, str(tmp_path))
