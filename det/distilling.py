@@ -72,7 +72,9 @@ class Distilling(nn.Module, ABC):
             self.distillation = Distillation(teacher, made)
             if inherited and teacher.classes is not None:
                 raise UserError(f"{KEY}: the teacher has other classes (DISTILL.TEACHER.CLASSES): leave it empty")
-            inherit(self, teacher.model, inherited)
+            inherit(self, teacher.heritage, inherited)
+            for each in (teacher, *teacher.others):
+                each.heritage = {}  # their memory is free again
             needed = [(g, made.taps & set(g.specs(self, teacher)[0])) for g in self.tap_groups(teacher)]
             self.watched = [(group, taps) for group, taps in needed if taps]
 

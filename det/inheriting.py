@@ -1,7 +1,7 @@
 """A student that starts from parts of its teacher: DISTILL.INHERIT."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.modeling.roi_heads import CascadeROIHeads
@@ -24,19 +24,29 @@ def part_of(name: str) -> str:
     return "" if name.startswith("backbone.bottom_up.") else "neck"
 
 
+def heritage(teacher: nn.Module, parts: Sequence[str]) -> dict[str, Tensor]:
+    """Copy the tensors of a teacher's parts as they were trained: before its norms are fused, and its numbers cast.
+
+    Args:
+        parts: of PARTS.
+    """
+    return {name: x.clone() for name, x in teacher.state_dict().items() if part_of(name) in parts}
+
+
 @torch.no_grad()
-def inherit(student: nn.Module, teacher: nn.Module, parts: Sequence[str]) -> None:
+def inherit(student: nn.Module, given: Mapping[str, Tensor], parts: Sequence[str]) -> None:
     """Copy the teacher's neck or head, or both, where names and shapes agree; the log says in one line where not.
 
     A single box head takes that of a cascade's first stage.
 
     Args:
+        given: by heritage, of the teacher.
         parts: of PARTS.
 
     Raises:
         UserError: nothing of a part agrees.
     """
-    theirs = _renamed(student, teacher)
+    theirs = _renamed(student, given)
     for part in parts:
         ours = {name: x for name, x in student.state_dict().items() if part_of(name) == part}
         same = [name for name, x in ours.items() if name in theirs and theirs[name].shape == x.shape]
@@ -49,12 +59,11 @@ def inherit(student: nn.Module, teacher: nn.Module, parts: Sequence[str]) -> Non
         logger.info(f"{KEY}: {len(same)} of the {len(ours)} tensors of the {part} are the teacher's{words}")
 
 
-def _renamed(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
-    theirs = teacher.state_dict()
+def _renamed(student: nn.Module, theirs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     if isinstance(getattr(student, "roi_heads", None), CascadeROIHeads):
         return theirs
     stage = {name: x for name, x in theirs.items() if name.startswith(FIRST_STAGE)}
-    return theirs | {name.replace(".0.", ".", 1): x for name, x in stage.items()}
+    return {**theirs, **{name.replace(".0.", ".", 1): x for name, x in stage.items()}}
 
 
 def _difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -28,10 +29,12 @@ class DetectorTeacher(Teacher[M]):
 
     Attributes:
         others: set by averaged(); else empty. The class probabilities of all are averaged.
+        heritage: what the student starts from (see det/inheriting.py); empty once it has.
     """
 
     model: Any
     others: Sequence["DetectorTeacher[M]"] = ()
+    heritage: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(
         self,

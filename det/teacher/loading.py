@@ -21,6 +21,7 @@ from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.sets import class_labels, known_classes, own_classes
 from densedist.det.distilling import count_classes
+from densedist.det.inheriting import heritage
 from densedist.det.models import build
 from densedist.det.teacher.detector import DetectorTeacher
 
@@ -55,8 +56,10 @@ def load_teacher(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None 
     node = student_cfg.DISTILL.TEACHER
     holder = _holder(student_cfg, with_boxes)
     loaded = load_teacher_model(student_cfg)
+    inherited = heritage(loaded.model, student_cfg.DISTILL.INHERIT)
     own = loaded.flipped, precision(student_cfg), loaded.classes
     teacher = holder(loaded.model, *own, scale=node.INPUT_SCALE, stages=node.CASCADE_STAGES)
+    teacher.heritage = inherited
     compile_parts(student_cfg, [(teacher.model, "backbone")])
     teacher.stream = own_stream(student_cfg)
     return teacher

@@ -74,6 +74,21 @@ def test_neck_and_head_of_a_cascade(tmp_path, caplog):
     )
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_what_is_inherited_is_what_was_trained(tmp_path, precision):
+    """Not the batch norms that the teacher in training has fused away, and not its numbers in half precision."""
+    norm = ["MODEL.FPN.NORM", "BN"]
+    keys = [*save_teacher(tmp_path, *norm), *norm, "DISTILL.INHERIT", "['neck']"]
+    model = build(STUDENT, *keys, "DISTILL.TEACHER.PRECISION", precision)
+    trained = torch.load(tmp_path / "weights.pth", weights_only=True)["model"]
+    neck = [name for name in model.state_dict() if name.startswith("backbone.fpn_")]
+    same = [name for name in neck if torch.equal(model.state_dict()[name], trained[name])]
+    assert any(name.endswith("norm.running_var") for name in neck)
+    # These take maps of other widths.
+    assert set(neck) - set(same) == {f"backbone.fpn_lateral{i}.weight" for i in (2, 3, 4)}
+    assert not model.distillation.teacher.heritage
+
+
 def test_nothing_to_inherit(tmp_path):
     wide = save_teacher(tmp_path / "wide", *WIDE)
     with pytest.raises(UserError, match=r"DISTILL.INHERIT: the student has no neck like its teacher's: backbone.fpn_"):
