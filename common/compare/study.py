@@ -17,6 +17,7 @@ from densedist.common.compare.report import Outcomes, markdown, results
 from densedist.common.compare.teacher_labels import TeacherLabels, write_labels
 from densedist.common.compare.teachers import Scores, draw_teachers, scores, teacher_table, teachers
 from densedist.common.compare.workers import Run, Train, train_all
+from densedist.common.data.overlap import overlaps
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
 from densedist.common.files import write_text
@@ -136,17 +137,24 @@ class Study:
     def _folder(self, method: str, seed: int) -> Path:
         return self.output / _file_name(method) / f"seed{seed}"
 
+    def _shared(self) -> list[str]:
+        """Which test images are among those of training, those without labels included."""
+        words = ["DATASETS.UNLABELED", str(list(self.unlabeled))] if self.unlabeled else []
+        return overlaps(self._load(words), self.task.images)
+
     def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
         rule = (
             "At equal time in training steps: cheaper methods have more iterations."
             if self.equal_time
             else "At equal iterations."
         )
-        text = markdown(outcomes, rule)
+        shared = self._shared()
+        text = markdown(outcomes, rule) + "".join(f"\n- {line}" for line in shared)
         if of_teachers:
             text += f"\n\n{teacher_table(outcomes, of_teachers)}"
             draw_teachers(outcomes, of_teachers, self.output / "teachers.png")
         found = results(outcomes) | ({"teachers": dict(of_teachers)} if of_teachers else {})
+        found |= {"shared_images": shared} if shared else {}
         write_text(self.output / "results.json", json.dumps(found, indent=2) + "\n")
         write_text(self.output / "table.md", text + "\n")
         draw(outcomes, self.output / "curves.png")

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from densedist.common.config import saved
+from densedist.common.data.overlap import overlaps
 from densedist.common.distill.distillation import describe
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
 from densedist.common.engine.checkpoint import CompleteCheckpointer
@@ -85,8 +86,12 @@ def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float],
     trainee = task.build(cfg)
     model, student = trainee.model, trainee.student
     notes = [f"  {word:8} {note}" for word, note in trainee.notes.items()]
+    shared = overlaps(cfg, task.images) if comm.is_main_process() else []
+    notes += [f"  shared   {line}" for line in shared]
     plan = "\n".join(["plan", *_given(cfg, trainee.start), *notes, describe(student, trainee.distillation)])
     logger.info(plan)
+    for line in shared:
+        logger.warning(line)
     metric = task.metric(cfg)
     if cfg.DATASETS.TEST:
         logger.info(f"{BEST} is the student with the highest {metric}")

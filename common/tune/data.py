@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from detectron2.config import CfgNode
 
 from densedist.common.compare.checks import check_scores
+from densedist.common.data.overlap import overlaps, shared_images
 from densedist.common.errors import UserError
 from densedist.common.task import Task
 
@@ -60,8 +61,8 @@ class Validation:
         if both:
             remedy = "name other data" if self.names else "DATASETS.TRAIN has them twice; name data by --val"
             raise UserError(f"{option}: training sees {len(both)} of its images, first {min(both)}: {remedy}")
-        if note := self.note(cfg):
-            logger.warning(note)
+        for line in filter(None, [self.note(cfg), *self.shared(task, cfg, scored)]):
+            logger.warning(line)
         return words
 
     def note(self, cfg: CfgNode) -> str:
@@ -71,6 +72,22 @@ class Validation:
                 f"{', '.join(shared)} is DATASETS.TEST, too: figures on it are no longer a fair report of the student"
             )
         return ""
+
+    def shared(self, task: Task, cfg: CfgNode, scored: CfgNode) -> list[str]:
+        """Return what the images that are chosen on have in common, by content, with those of training and the report.
+
+        Args:
+            cfg: the student's.
+            scored: that of a run.
+        """
+        lines = overlaps(scored, task.images)
+        chosen_on = task.images(scored, "TEST")
+        if not self.note(cfg) and (both := shared_images(chosen_on, task.images(cfg, "TEST"))):
+            lines.append(
+                f"{len(both)} of the {len(chosen_on)} images that are chosen on are in DATASETS.TEST, first {both[0]}: "
+                "figures on it are no longer a fair report of the student"
+            )
+        return lines
 
     def in_words(self) -> str:
         """What was chosen on."""

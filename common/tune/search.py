@@ -102,7 +102,7 @@ class Search:
             trials.claim(about)
         each(partial(self._work, trials, space, recipe), range(self.jobs), self.jobs)
         scored = recipe.of(space.first(next(iter(space.methods))))
-        return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg))
+        return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg, scored))
 
     def _about(self, cfg: CfgNode) -> dict[str, Any]:
         """What a folder is of (see ABOUT)."""
@@ -118,11 +118,11 @@ class Search:
             "config": sha256(saved(same).encode()).hexdigest(),
         }
 
-    def _chosen_on(self, cfg: CfgNode) -> str:
-        note = self.validation.note(cfg)
+    def _chosen_on(self, cfg: CfgNode, scored: CfgNode) -> str:
+        notes = list(filter(None, [self.validation.note(cfg), *self.validation.shared(self.task, cfg, scored)]))
         seeds = ", ".join(map(str, self.seeds))
         runs = f"runs of {self.budget:g} s of training steps, mean over seeds {seeds}"
-        return f"{self.validation.in_words()}; {runs}" + (f". {note}" if note else "")
+        return f"{self.validation.in_words()}; {runs}" + "".join(f". {note}" for note in notes)
 
     def _lengths(self, space: Space, recipe: Recipe) -> dict[str, int]:
         """The iterations of each method within the budget, by its pace with its first values."""

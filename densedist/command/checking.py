@@ -17,6 +17,7 @@ def add_check(parser: Parser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
+    from densedist.common.data.overlap import overlaps
     from densedist.common.data.survey import classes_table, images_table
     from densedist.common.errors import UserError
     from densedist.tasks import task_named
@@ -30,4 +31,5 @@ def check(args: argparse.Namespace) -> None:
     surveys = [task.survey(cfg, side) for side in sides]
     file = args.output_dir / "data.png"
     task.draw_data(cfg, sides[0], PICTURES, file)
-    print(images_table(surveys), classes_table(surveys), f"{file}: what it looks like", sep="\n\n")
+    shared = overlaps(cfg, task.images)
+    print(images_table(surveys), classes_table(surveys), *shared, f"{file}: what it looks like", sep="\n\n")

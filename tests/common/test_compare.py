@@ -49,7 +49,12 @@ def is_scored(cfg):
     return "bare" not in cfg.DATASETS.TEST
 
 
-TASK = SimpleNamespace(load_config=load_config, build=build, is_scored=is_scored)
+def images(cfg, side):
+    """Each data set has one image, named like it; none is on the disk."""
+    return set(cfg.DATASETS[side])
+
+
+TASK = SimpleNamespace(load_config=load_config, build=build, is_scored=is_scored, images=images)
 
 
 class Trainer:

@@ -229,6 +229,9 @@ def test_a_run_on_them(tmp_path):
     densedist("train", "det", "--config-file", STUDENT, *keys)
     metrics = (tmp_path / "run" / "metrics.json").read_text()
     assert "loss_dist_unlabeled" in metrics
+    report = (tmp_path / "run" / "report.html").read_text()
+    for side in ("TRAIN", "UNLABELED"):
+        assert f"shared   2 of 2 images of DATASETS.TEST are in DATASETS.{side}, too, first" in report
     assert json.loads((tmp_path / "run" / "results.json").read_text())["bbox"]["AP"] >= 0
     # The student goes where its data is not.
     for name in ("trained_on", "trained_on[:2]"):
