@@ -23,7 +23,7 @@ from densedist.seg.data.reading import Reader, as_sample
 from densedist.seg.data.sides import split_frames
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
-from densedist.seg.places import Grid, sample_at
+from densedist.seg.places import Grid, is_mirrored, sample_at
 from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
 from densedist.seg.teacher.frozen import Look, Maps, SegTeacher
 
@@ -92,7 +92,10 @@ class CachedReader:
     def __call__(self, frame: Frame) -> dict[str, Any]:
         image, label, places = self.transform.with_places(*self.reader.read(frame))
         arrays, number = self.kept[frame["image"]]
-        known = {"teacher": arrays.read(number), "teacher_size": arrays.about[number]["size"], "places": places}
+        maps = arrays.read(number)
+        if (mirrored := self.transform.mirrored_classes) is not None and is_mirrored(places):
+            maps = {name: x[mirrored] if name in LOGITS else x for name, x in maps.items()}
+        known = {"teacher": maps, "teacher_size": arrays.about[number]["size"], "places": places}
         return as_sample(frame, image, label) | known
 
 

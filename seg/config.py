@@ -8,6 +8,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, load, one_of
 from densedist.common.config.keys import above
+from densedist.common.data.flip_pairs import mirrored_classes
 from densedist.common.distill.registry import loss_keys
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.errors import UserError
@@ -166,6 +167,7 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
     cfg = load(GRAMMAR, config_file, overrides, own=own)
     name_files(cfg.DISTILL.TEACHER)
     classes = Classes.of(cfg)
+    mirrored_classes(cfg.INPUT.FLIP_PAIRS, classes.names)
     if len(classes) == 1:
         raise UserError("DATASETS.CLASSES has one class: name the background too, as a class of its own")
     if cfg.MODEL.CLASS_WEIGHTS and len(cfg.MODEL.CLASS_WEIGHTS) != len(classes):

@@ -8,6 +8,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
+from densedist.common.data.flip_pairs import mirrored_classes
+
 # raw image (3, H, W) -> logits (K, H, W), on the same device
 Logits = Callable[[Tensor], Tensor]
 
@@ -21,19 +23,22 @@ class Inference:
         flip: also the mirror image.
         window: height and width of the window; None = the whole image at once.
         overlap: part of a window, in [0, 1), that neighbors share at least.
+        mirrored_classes: for each class what its mirror image shows; None = itself.
     """
 
     scales: Sequence[float] = (1.0,)
     flip: bool = False
     window: tuple[int, int] | None = None
     overlap: float = 0.5
+    mirrored_classes: Sequence[int] | None = None
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "Inference":
         """The inference of TEST.*."""
         node = cfg.TEST
         window = (node.WINDOW_SIZE[0], node.WINDOW_SIZE[1]) if node.WINDOW_SIZE else None
-        return cls(tuple(node.SCALES), node.FLIP, window, node.WINDOW_OVERLAP)
+        mirrored = mirrored_classes(cfg.INPUT.FLIP_PAIRS, [str(entry["name"]) for entry in cfg.DATASETS.CLASSES])
+        return cls(tuple(node.SCALES), node.FLIP, window, node.WINDOW_OVERLAP, mirrored)
 
     def __call__(self, logits: Logits, image: Tensor) -> Tensor:
         """Probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255, on the image's device."""
@@ -51,7 +56,9 @@ class Inference:
             smaller = [max(round(length * scale), 1) for length in size]
             scaled = _resize(image.float(), smaller, antialias=scale < 1)
         seen = _resize(self._seen(logits, scaled.flip(2) if flip else scaled), size)
-        return seen.flip(2) if flip else seen
+        if not flip:
+            return seen
+        return (seen if self.mirrored_classes is None else seen[list(self.mirrored_classes)]).flip(2)
 
     def _seen(self, logits: Logits, image: Tensor) -> Tensor:
         """Probabilities of an image, as a whole or as the mean over the windows that see a pixel."""

@@ -94,6 +94,13 @@ def sample_at(maps: Tensor, places: Tensor, grid: Grid) -> Tensor:
     return found.where(known, torch.nan)
 
 
+def is_mirrored(places: Tensor) -> bool:
+    """Whether places (2, a, b), x and y in pixels of an image, NaN where nothing is seen, show it mirrored."""
+    right, down = places[:, :-1, 1:] - places[:, :-1, :-1], places[:, 1:, :-1] - places[:, :-1, :-1]
+    turn = right[0] * down[1] - right[1] * down[0]
+    return bool(turn.nanmedian() < 0)
+
+
 def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
     """(N, H, W) -> (N, *size): at each place of the smaller grid the label that lies nearest."""
     rows, columns = (

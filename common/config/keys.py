@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
+from densedist.common.data.flip_pairs import FORM as PAIRS
+from densedist.common.data.flip_pairs import is_pairs
 from densedist.common.errors import UserError
 
 STOCK = object()  # a key that Detectron2 has itself, with its own default
@@ -81,6 +83,8 @@ COMMON: Mapping[str, Key] = {
     "SOLVER.MAX_SKIPPED_STEPS": at_least(0, default=0),  # because a loss is not finite; one more ends the run
     "SOLVER.CHECKPOINT_PERIOD": at_least(1),
     "SOLVER.CHECKPOINTS_KEPT": at_least(0, default=3),  # of the numbered ones; 0 = all
+    # Classes that are swapped where an image is mirrored, [['left hand', 'right hand'], …] (common/data/flip_pairs.py).
+    "INPUT.FLIP_PAIRS": Key([], is_pairs, PAIRS),
     # Data sets whose labels, if there are any, are not looked at: only distillation learns from them.
     "DATASETS.UNLABELED": Key([]),
     "DATALOADER.NUM_WORKERS": at_least(0),

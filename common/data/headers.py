@@ -174,11 +174,11 @@ def _bits(image: Image.Image, path: str) -> int:
     return DEPTHS.get(image.mode, 8)
 
 
-def _white(image: Image.Image) -> int:
+def _white(image: Any) -> int:
     """What a PPM file says, from where Pillow keeps it for its decoder."""
     if image.format != "PPM" or image.mode not in ("L", "RGB", "I"):
         return 255
-    arguments: Any = image.tile[0].args
+    arguments = image.tile[0].args
     return arguments[1] if isinstance(arguments, tuple) else 255
 
 

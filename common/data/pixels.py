@@ -1,5 +1,7 @@
 """The pixels of an image file, as Pillow reads them, by whichever reader is the fastest of those that agree with it."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
@@ -50,5 +52,5 @@ def has_transparent_pixels(path: str) -> bool:
     with Image.open(path) as image:
         # Of a palette or a single color, which has no channel, Pillow makes one.
         with_alpha = image if "A" in image.getbands() else image.convert("RGBA")
-        lowest, _ = with_alpha.getchannel("A").getextrema()
+        lowest: Any = with_alpha.getchannel("A").getextrema()[0]
     return lowest < 255

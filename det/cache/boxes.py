@@ -5,7 +5,7 @@ student's image; an RoI of the student takes the class logits of the box that it
 those that the teacher gives the image's background.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,27 @@ class KeptRoIs(RoIs):
             torch.cat([soft_labels(rois, *of_image) for rois, of_image in zip(boxes, known, strict=True)])
             for boxes, _ in seen.regions
         ]
-        theirs = [as_ours(teacher, of_call).to(teacher.precision) for of_call in logits]
+        theirs = [
+            _mirrored(as_ours(teacher, of_call), [len(rois) for rois in boxes], batch.inputs).to(teacher.precision)
+            for of_call, (boxes, _) in zip(logits, seen.regions, strict=True)
+        ]
         return {"cls_logits": [p.logits for p in seen.predictions]}, {"cls_logits": theirs}
+
+
+def _mirrored(logits: Tensor, rois: Sequence[int], samples: Sequence[Mapping[str, Any]]) -> Tensor:
+    """Class logits (R, K) of the student's classes, swapped in the images that are mirrored (INPUT.FLIP_PAIRS).
+
+    Args:
+        rois: how many each image has.
+    """
+    if not any("class_order" in sample for sample in samples):
+        return logits
+    parts = list(logits.split(list(rois)))
+    for number, sample in enumerate(samples):
+        if (order := sample.get("class_order")) is not None:
+            background = range(len(order), logits.shape[1])
+            parts[number] = parts[number][:, [*order, *background]]
+    return torch.cat(parts)
 
 
 def soft_labels(rois: Boxes, boxes: Tensor, logits: Tensor, background: Tensor) -> Tensor:

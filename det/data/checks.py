@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
+from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header
 from densedist.common.data.images import check_image, check_images, warn_of_transparency
 from densedist.common.errors import UserError, on_main_process
@@ -36,6 +37,9 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
 
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
+    sets.class_mirrors(cfg)
+    if cfg.DATASETS.TRAIN and "TRAIN" in sides and cfg.INPUT.RANDOM_FLIP == "horizontal":
+        warn_of_sides(cfg.INPUT.FLIP_PAIRS, sets.known_classes(cfg) or [], "INPUT.RANDOM_FLIP", "none")
     for side in sides:
         if side == "TEST":
             check_rules(cfg)

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.data import digits
+from densedist.common.data.flip_pairs import mirrored_classes
 from densedist.common.errors import UserError
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import classes_of_files, is_built_in, own_names, register_own, whole_name
@@ -123,6 +124,21 @@ def own_classes(cfg: CfgNode) -> list[str] | None:
 def known_classes(cfg: CfgNode) -> list[str] | None:
     """The class names of the config's model, in the order of their numbers; None if they are unknown."""
     return list(cfg.DATASETS.CLASSES) or class_names(cfg.DATASETS.TRAIN)
+
+
+def class_mirrors(cfg: CfgNode) -> list[int] | None:
+    """mirrored_classes of INPUT.FLIP_PAIRS.
+
+    Raises:
+        UserError: as mirrored_classes; the names of the classes are unknown, or images are mirrored top to bottom.
+    """
+    if not (pairs := cfg.INPUT.FLIP_PAIRS):
+        return None
+    if cfg.INPUT.RANDOM_FLIP == "vertical":
+        raise UserError("INPUT.FLIP_PAIRS is for images mirrored left to right: set INPUT.RANDOM_FLIP to horizontal")
+    if (names := known_classes(cfg)) is None:
+        raise UserError("INPUT.FLIP_PAIRS: the names of the classes are unknown: give them in DATASETS.CLASSES")
+    return mirrored_classes(pairs, names)
 
 
 def class_labels(cfg: CfgNode) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ STRAIGHT = (
     *(A.Affine, A.D4, A.HorizontalFlip, A.Perspective, A.RandomRotate90, A.Rotate, A.SafeRotate, A.ShiftScaleRotate),
     *(A.SquareSymmetry, A.Transpose, A.VerticalFlip),
 )
+MIRRORS = (A.D4, A.HorizontalFlip, A.SquareSymmetry, A.Transpose, A.VerticalFlip)
 TRIALS = 8  # a transform that turns by 90° now and then is found out
 Transformed: TypeAlias = A.BasicTransform | A.BaseCompose
 
@@ -70,8 +71,21 @@ def check_augmentations(cfg: CfgNode) -> None:
             the size, or one that DISTILL.TEACHER.CACHE cannot follow.
     """
     augmentations = build_augmentations(cfg)
-    for leaf in _leaves(augmentations.steps) if augmentations else []:
+    leaves = _leaves(augmentations.steps) if augmentations else []
+    if cfg.INPUT.FLIP_PAIRS and (found := [leaf for leaf in leaves if isinstance(leaf, MIRRORS)]):
+        name = type(found[0]).__name__
+        raise UserError(
+            f"{KEY}: {name} mirrors images and swaps no classes, but INPUT.FLIP_PAIRS names some: leave it out, and "
+            "set INPUT.RANDOM_FLIP to horizontal"
+        )
+    for leaf in leaves:
         _check(leaf, cfg)
+
+
+def mirrors(cfg: CfgNode) -> bool:
+    """Whether a transform of INPUT.ALBUMENTATIONS may show an image mirrored."""
+    augmentations = build_augmentations(cfg)
+    return augmentations is not None and any(isinstance(leaf, MIRRORS) for leaf in _leaves(augmentations.steps))
 
 
 def build_augmentations(cfg: CfgNode) -> Augmentations | None:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from detectron2.config import CfgNode
 
+from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header
 from densedist.common.data.images import (
     DamagedError,
@@ -18,6 +19,7 @@ from densedist.common.data.images import (
 )
 from densedist.common.data.label_images import occurring, read_label
 from densedist.common.errors import UserError, on_main_process
+from densedist.seg.data.augmentations import mirrors
 from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.palettes import refuse_renumbered
@@ -64,6 +66,7 @@ class _Seen:
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     classes = Classes.of(cfg)
+    _warn_of_mirrors(cfg, classes, sides)
     for side in sides:
         frames, source = SIDES[side](cfg), f"DATASETS.{side}"
         if not cfg.DATALOADER.CHECK_FILES:
@@ -74,6 +77,16 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             used = {f["label"]: (one.palette, one.indices) for f, one in zip(frames, seen, strict=True)}
             refuse_renumbered(classes, used, any(frame.get("train_ids") for frame in frames), source)
             _check_labels(classes, frames, [one.label_ids for one in seen], source)
+
+
+def _warn_of_mirrors(cfg: CfgNode, classes: Classes, sides: Sequence[str]) -> None:
+    pairs, node = cfg.INPUT.FLIP_PAIRS, cfg.INPUT
+    if cfg.DATASETS.TRAIN and "TRAIN" in sides and node.RANDOM_FLIP != "none":
+        warn_of_sides(pairs, classes.names, "INPUT.RANDOM_FLIP", "none")
+    if cfg.DATASETS.TRAIN and "TRAIN" in sides and mirrors(cfg):
+        warn_of_sides(pairs, classes.names, "INPUT.ALBUMENTATIONS", "transforms that mirror nothing")
+    if cfg.TEST.FLIP and "TEST" in sides:
+        warn_of_sides(pairs, classes.names, "TEST.FLIP", "False")
 
 
 def _check_frame(classes: Classes, frame: Frame) -> _Seen:

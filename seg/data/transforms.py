@@ -13,8 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from torch.nn import functional as F
 
+from densedist.common.data.flip_pairs import mirrored_classes
 from densedist.seg.data.augmentations import Augmentations, build_augmentations
-from densedist.seg.labels import IGNORE
+from densedist.seg.labels import IGNORE, Classes
 
 # In pixels. Between places of a grid they are interpolated: the same for all that scales, crops and mirrors.
 GRID = 8
@@ -49,6 +50,22 @@ class _ScaledCrop(A.DualTransform):
         return scaled_crop(mask, scale, corner, size, interpolation)
 
 
+class _Mirror(A.HorizontalFlip):
+    """The mirror image, in whose label classes are swapped as mirrored_classes says."""
+
+    def __init__(self, mirrored_classes: Sequence[int] | None, p: float) -> None:
+        super().__init__(p=p)
+        self.table = None
+        if mirrored_classes is not None:
+            self.table = np.arange(256, dtype=np.uint8)
+            self.table[: len(mirrored_classes)] = mirrored_classes
+
+    def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
+        mirrored = super().apply_to_mask(mask, **params)
+        # The places of pixels are a mask, too.
+        return mirrored if self.table is None or mask.dtype != np.uint8 else cv2.LUT(mirrored, self.table)
+
+
 class TrainingTransform:
     """Scale by one of `scales`, crop, augment, pad bottom and right, and mirror one half of the samples.
 
@@ -59,6 +76,7 @@ class TrainingTransform:
         padding: the color of padded pixels, in the image's channel order; their label is IGNORE.
         augment: what else is done; of the cropped image, so that it costs the same whatever size images have, and
             padding keeps its color.
+        mirrored_classes: for each class what its mirror image shows; None = itself.
     """
 
     def __init__(
@@ -68,13 +86,16 @@ class TrainingTransform:
         flip: bool,
         padding: Sequence[float],
         augment: Augmentations | None = None,
+        mirrored_classes: Sequence[int] | None = None,
     ) -> None:
         height, width = crop_size
         more = {"places": "mask"}
         self._crop = A.Compose([_ScaledCrop(scales, crop_size)], additional_targets=more)
         self._augment = augment
+        self.mirrored_classes = None if mirrored_classes is None else list(mirrored_classes)
         pad = A.PadIfNeeded(height, width, position="top_left", fill=tuple(padding), fill_mask=IGNORE)
-        self._finish = A.Compose([pad, A.HorizontalFlip(p=0.5 if flip else 0.0)], additional_targets=more)
+        mirror = _Mirror(mirrored_classes, p=0.5 if flip else 0.0)
+        self._finish = A.Compose([pad, mirror], additional_targets=more)
 
     def __call__(self, image: np.ndarray, label: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         result = self._run(image, label)
@@ -124,7 +145,8 @@ def training_transform(cfg: CfgNode) -> TrainingTransform:
     node = cfg.INPUT
     padding = [round(value) for value in cfg.MODEL.PIXEL_MEAN]
     flip, augment = node.RANDOM_FLIP == "horizontal", build_augmentations(cfg)
-    return TrainingTransform(node.SCALES, node.CROP_SIZE, flip, padding, augment)
+    swapped = mirrored_classes(node.FLIP_PAIRS, Classes.of(cfg).names)
+    return TrainingTransform(node.SCALES, node.CROP_SIZE, flip, padding, augment, swapped)
 
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
