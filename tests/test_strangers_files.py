@@ -8,6 +8,7 @@ import pickle
 from contextlib import suppress
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -179,3 +180,25 @@ def test_entities_of_xml_are_refused(tmp_path, declared, used):
     file.write_text(f"<!DOCTYPE a [{declared}]><annotation><object><name>{used}</name></object></annotation>")
     with pytest.raises(UserError, match=r"a.xml cannot be read as XML: .*(amplification|undefined entity)"):
         _objects(file)
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "{folder}/weights.bin", "weights.bin"])
+def test_an_onnx_file_reads_nothing_outside_its_folder(tmp_path, place):
+    """Its weights may lie in files of their own, which it names."""
+    from onnx import TensorProto, helper, save
+
+    file = tmp_path / "model" / "m.onnx"
+    file.parent.mkdir()
+    for folder in (tmp_path, file.parent):
+        (folder / "weights.bin").write_bytes(np.ones(11 * 3, np.float32).tobytes())
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[11, 3, 1, 1])
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=place.format(folder=tmp_path))
+    kinds = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, c, 8, 8]) for name, c in (("x", 3), ("y", 11))]
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "g", kinds[:1], kinds[1:], [weight])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
+    if place == "weights.bin":
+        assert read_program("onnx", str(file), "cpu", False, "KEY").run(torch.ones(1, 3, 8, 8)).max() == 3
+    else:
+        with pytest.raises(UserError, match=r"m.onnx is no onnx that can be read here: .*[Ee]xternal"):
+            read_program("onnx", str(file), "cpu", False, "KEY")
