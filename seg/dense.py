@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from densedist.common.distill.faster import Part
 
+LOGITS = ("cls_logits", "aux_logits")  # the names of the taps that are class logits
+
 
 class DenseModel(nn.Module):
     """A network behind its own normalization; a subclass gives taps for a normalized batch.

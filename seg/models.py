@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from segmentation_models_pytorch.base import SegmentationModel
 
 from densedist.common.distill.build import build_distiller, is_on
+from densedist.common.distill.checks import check_order
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.errors import UserError
@@ -21,7 +22,7 @@ from densedist.seg.data.augmentations import build_augmentations
 from densedist.seg.dense import DenseModel
 from densedist.seg.dist_networks import stock
 from densedist.seg.foreign.forms import SMP
-from densedist.seg.foreign.load import load_foreign
+from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
 from densedist.seg.losses import TaskLosses
@@ -118,8 +119,11 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
         network = load_network(plain, weights, key)
     else:
         network = load_foreign(plain, weights, key, plain.INPUT.CROP_SIZE)
+        check_format(plain, network, f"{key}: {weights}")
         if network.class_count != (count := len(Classes.of(cfg))):
             raise UserError(f"{key}: {weights} tells {network.class_count} classes, DATASETS.CLASSES {count}")
+        if network.names:
+            check_order(Classes.of(cfg).names, network.names, f"{key}: {weights}")
     return wrap(network, plain).eval()
 
 

@@ -14,6 +14,11 @@ KEY = "DISTILL.TEACHER.CLASSES"
 FAR_BELOW = 30.0  # in logits: a probability of at most 1e-13
 
 
+def plain(name: object) -> str:
+    """Return a class's name as it is compared: without blanks around it, and with single ones within."""
+    return " ".join(str(name).split())
+
+
 @dataclass(frozen=True)
 class ClassMap:
     """Which of a teacher's columns make up each of the student's.
@@ -89,18 +94,20 @@ def read_class_map(
 
     Args:
         given: a name, or a list of names, by name.
-        student, teacher: the names of all classes, in order.
+        student, teacher: the names of all classes, in order; compared as by plain().
         may_lack: whether a student's class may have no counterpart.
 
     Raises:
         UserError: a name that is not there, a teacher's class that is named twice, or a class without counterpart.
     """
+    given = {plain(name): words for name, words in given.items()}
+    student, teacher = [plain(name) for name in student], [plain(name) for name in teacher]
     if unknown := [name for name in given if name not in student]:
         raise UserError(f"{KEY}: the student has no class {unknown[0]}; its classes are {', '.join(student)}")
     kept, groups, taken = [], [], dict[str, str]()
     for number, name in enumerate(student):
         words = given.get(name, [name] if name in teacher else [])
-        names = [str(word) for word in words] if isinstance(words, (list, tuple)) else [str(words)]
+        names = [plain(word) for word in words] if isinstance(words, (list, tuple)) else [plain(words)]
         for theirs in names:
             if theirs not in teacher:
                 raise UserError(

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from densedist.common.distill.faster import Part
-from densedist.seg.dense import DenseModel
+from densedist.seg.foreign.model import ForeignModel
 
 TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
 
 
-class FunctionModel(DenseModel):
+class FunctionModel(ForeignModel):
     """Any module behind a normalization.
 
     Args:
@@ -19,8 +19,6 @@ class FunctionModel(DenseModel):
         pixel_mean, pixel_std: see DenseModel.
         stride: what height and width of its images are multiples of.
     """
-
-    align_corners = False
 
     def __init__(self, model: nn.Module, pixel_mean: Sequence[float], pixel_std: Sequence[float], stride: int) -> None:
         super().__init__(pixel_mean, pixel_std)
@@ -34,7 +32,7 @@ class FunctionModel(DenseModel):
     def parts(self) -> list[Part]:
         return [(self, "model")]
 
-    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+    def taps(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.model(batch)
         if not isinstance(output, Mapping):
             return {"cls_logits": output}

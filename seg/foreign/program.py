@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from densedist.common.errors import UserError, one_line
-from densedist.seg.dense import DenseModel
+from densedist.seg.foreign.model import ForeignModel
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,21 @@ class Program:
     Args:
         run: (N, 3, H, W) on the device that it is given -> logits (N, K, h, w).
         digest: SHA-256 of the file.
-        raw: it wants pixels of 0 to 255 as uint8, and normalizes and pads by itself.
+        dtype: of the images that it wants; uint8 = raw pixels of 0 to 255, which it normalizes by itself.
         description: what `densedist export` wrote of it; empty = another wrote it.
     """
 
     run: Callable[[Tensor], Tensor]
     digest: str
-    raw: bool = False
+    dtype: torch.dtype = torch.float32
     description: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def raw(self) -> bool:
+        return self.dtype == torch.uint8
 
-class ProgramModel(DenseModel):
+
+class ProgramModel(ForeignModel):
     """A program behind a normalization.
 
     Args:
@@ -38,7 +42,6 @@ class ProgramModel(DenseModel):
         source: what names it, for messages.
     """
 
-    align_corners = False
     own_precision = True  # that in which it was exported
 
     def __init__(
@@ -47,7 +50,10 @@ class ProgramModel(DenseModel):
         super().__init__(pixel_mean, pixel_std)
         # Not a submodule: an exported program knows no eval(), and has no weights that it shows.
         self._program, self._stride, self._source = (program,), stride, source
-        self.says_pixels, self.names = program.raw, tuple(program.description.get("classes", ()))
+        self._one_by_one = False
+        classes = program.description.get("classes")
+        self.channels = str(program.description.get("channels", ""))
+        self.says_pixels, self.names = program.raw, tuple(map(str, classes)) if isinstance(classes, list) else ()
 
     @property
     def divisor(self) -> int:
@@ -55,24 +61,27 @@ class ProgramModel(DenseModel):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        return (self._program[0].digest,)
+        return (self._program[0].digest, *super().identity)
 
-    def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """{"cls_logits": (N, K, h, w), float32} for a preprocessed batch (N, 3, H, W).
+    def takes_one(self) -> bool:
+        self._one_by_one = True
+        return True
+
+    def taps(self, batch: Tensor) -> dict[str, Tensor]:
+        """{"cls_logits": (N, K, h, w)} for a preprocessed batch (N, 3, H, W), floating-point numbers in float32.
 
         Raises:
-            UserError: the program fails on a batch of this size, or gives something else.
+            UserError: the program fails on a batch of this size, or gives no tensor.
         """
         program = self._program[0]
         batch = batch.contiguous()
-        images = batch.round().clamp(0, 255).to(torch.uint8) if program.raw else batch.float()
+        images = batch.round().clamp(0, 255).to(torch.uint8) if program.raw else batch.to(program.dtype)
+        parts = images.split(1) if self._one_by_one else [images]
         try:
-            logits = program.run(images)
+            found = [program.run(part) for part in parts]
         except Exception as error:  # of whoever runs it
             raise UserError(f"{self._source} fails on images {tuple(batch.shape)}: {one_line(error)}") from error
-        if not isinstance(logits, Tensor) or logits.dim() != 4 or len(logits) != len(batch):
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(
-                f"{self._source} gives {got} for images {tuple(batch.shape)}: want logits (N, classes, h, w)"
-            )
-        return {"cls_logits": logits.float()}
+        if not isinstance(found[0], Tensor):
+            raise UserError(f"{self._source} gives {type(found[0]).__name__}: want logits (N, classes, h, w)")
+        logits = torch.cat(found) if len(found) > 1 else found[0]
+        return {"cls_logits": logits.float() if logits.is_floating_point() else logits}

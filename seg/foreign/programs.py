@@ -13,7 +13,10 @@ from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import DESCRIPTION
 from densedist.seg.foreign.exported import checked_copy
+from densedist.seg.foreign.inputs import exported_images, onnx_images, script_images
 from densedist.seg.foreign.program import Program
+
+OUT = "out"  # torchvision's name of the logits, beside those of its auxiliary head
 
 
 def read_torch_export(file: str, device: str, trust: bool) -> Program:
@@ -24,9 +27,10 @@ def read_torch_export(file: str, device: str, trust: bool) -> Program:
     """
     extra = {DESCRIPTION: ""}
     program = torch.export.load(file if trust else checked_copy(file, DESCRIPTION), extra_files=extra)
+    dtype = exported_images(program)
     module = program.module().to(device)
     description = json.loads(extra[DESCRIPTION] or "{}")
-    return Program(lambda images: _first(module(images)), _digest(file), _is_raw(description), description)
+    return Program(lambda images: _first(module(images)), _digest(file), dtype, description)
 
 
 def read_torchscript(file: str, device: str, trust: bool) -> Program:
@@ -38,7 +42,7 @@ def read_torchscript(file: str, device: str, trust: bool) -> Program:
     if not trust:
         raise UserError(f"a TorchScript file can run any program that its author hid in it; {REMEDY}")
     module = torch.jit.load(file, map_location=device).eval()
-    return Program(lambda images: _first(module(images)), _digest(file))
+    return Program(lambda images: _first(module(images)), _digest(file), script_images(module))
 
 
 def read_onnx(file: str, device: str, trust: bool) -> Program:
@@ -50,16 +54,16 @@ def read_onnx(file: str, device: str, trust: bool) -> Program:
     wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     session = onnxruntime.InferenceSession(file, providers=[*providers, "CPUExecutionProvider"])
-    (image, *more), output = session.get_inputs(), session.get_outputs()[0].name
-    if more:
-        raise UserError(f"it has {len(more) + 1} inputs: want one, the images")
+    dtype = onnx_images(session.get_inputs())
+    image, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    output = OUT if OUT in outputs else outputs[0]
     description = _parsed(session.get_modelmeta().custom_metadata_map)
 
     def run(images: Tensor) -> Tensor:
-        (logits,) = session.run([output], {image.name: images.cpu().numpy()})
+        (logits,) = session.run([output], {image: images.cpu().numpy()})
         return torch.from_numpy(logits).to(images.device)
 
-    return Program(run, _digest(file), image.type == "tensor(uint8)", description)
+    return Program(run, _digest(file), dtype, description)
 
 
 READERS: Mapping[str, Callable[[str, str, bool], Program]] = {
@@ -93,12 +97,8 @@ def read_program(form: str, file: str, device: str, trust: bool, key: str) -> Pr
 def _first(output: Any) -> Any:
     """Of a program with several outputs the first, by torchvision's habit the one under "out"."""
     if isinstance(output, Mapping):
-        return output["out"] if "out" in output else next(iter(output.values()))
+        return output[OUT] if OUT in output else next(iter(output.values()))
     return output[0] if isinstance(output, (tuple, list)) else output
-
-
-def _is_raw(description: Mapping[str, Any]) -> bool:
-    return str(description.get("input", "")).startswith("images: uint8")
 
 
 def _parsed(texts: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Semantic segmentation of Hugging Face's transformers: a folder of save_pretrained with its image processor."""
 
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densedist.common.distill.classes import plain
 from densedist.common.errors import UserError, one_line
 from densedist.common.modules import record
-from densedist.seg.dense import DenseModel
+from densedist.seg.foreign.model import ForeignModel
 
+logger = logging.getLogger(__name__)
+SIDE = 64  # of an image that the processor is tried on: a multiple of what they pad to
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 # What height and width are multiples of: the coarsest maps of these networks.
 STRIDE = 32
@@ -25,7 +30,7 @@ ENCODERS = (
 UNIVERSAL = "ForUniversalSegmentation"
 
 
-class TransformersModel(DenseModel):
+class TransformersModel(ForeignModel):
     """A model of transformers behind its processor's normalization.
 
     Args:
@@ -34,8 +39,7 @@ class TransformersModel(DenseModel):
         pixel_mean, pixel_std: see DenseModel.
     """
 
-    says_pixels = True
-    align_corners = False  # so they bring their logits to the size of images
+    says_pixels = says_logits = True
 
     def __init__(
         self, model: Any, names: Sequence[str], pixel_mean: Sequence[float], pixel_std: Sequence[float]
@@ -50,7 +54,7 @@ class TransformersModel(DenseModel):
     def divisor(self) -> int:
         return STRIDE
 
-    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+    def taps(self, batch: Tensor) -> dict[str, Tensor]:
         """Taps for a preprocessed batch (N, 3, H, W): "cls_logits" (N, K, h, w), and of the encoders that are known
         "features", the last of its maps."""
         encoder = _submodule(self.model, self._encoder) if self._encoder else None
@@ -90,13 +94,14 @@ def is_transformers(path: str) -> bool:
 
 
 def read_names(folder: str) -> list[str]:
-    """The names of the classes, by number, as the folder's config has them."""
-    names: Mapping[str, str] = _read(Path(folder) / CONFIG).get("id2label", {})
-    return [names[number] for number in sorted(names, key=int)]
+    """Return the names of the classes, by number, as the folder's config has them; none where nobody has named them."""
+    given: Mapping[str, str] = _read(Path(folder) / CONFIG).get("id2label", {})
+    names = [plain(given[number]) for number in sorted(given, key=int)]
+    return [] if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
 def load(folder: str, key: str) -> TransformersModel:
-    """The model in a folder of save_pretrained, with its processor's mean and deviation; images in RGB.
+    """The model in a folder of save_pretrained, in float32, with its processor's mean, deviation and channel order.
 
     Args:
         key: what names the folder, for messages.
@@ -124,7 +129,9 @@ def load(folder: str, key: str) -> TransformersModel:
     try:
         # Without a word on code they would ask at the terminal whether to run it.
         safe = {"local_files_only": True, "trust_remote_code": False}
-        model, found = auto.from_pretrained(folder, ignore_mismatched_sizes=True, output_loading_info=True, **safe)
+        # In float32 whatever it was saved in: DISTILL.TEACHER.PRECISION says the teacher's.
+        options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": torch.float32}
+        model, found = auto.from_pretrained(folder, **options, **safe)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, **safe)
     except UnpicklingError as error:
         raise UserError(
@@ -137,7 +144,16 @@ def load(folder: str, key: str) -> TransformersModel:
         raise UserError(
             f"{key}: {folder} lacks {len(wrong)} tensors of its {kind}, or has them otherwise, first {wrong[0]}"
         )
-    return TransformersModel(model, read_names(folder), *_pixels(processor))
+    network = TransformersModel(model, read_names(folder), *_pixels(processor))
+    network.channels = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
+    _check_pixels(processor, network, f"{key}: {folder}")
+    number = config.get("semantic_loss_ignore_index")
+    if isinstance(number, int) and 0 <= number < len(network.names):
+        logger.warning(
+            f"{key}: {folder} was trained without its class {network.names[number]} (semantic_loss_ignore_index is "
+            f"{number}), so what it says of that class means nothing"
+        )
+    return network
 
 
 def _refuse_code(config: Mapping[str, Any], known: bool, source: str) -> None:
@@ -159,10 +175,34 @@ def _refuse_code(config: Mapping[str, Any], known: bool, source: str) -> None:
 
 
 def _pixels(processor: Any) -> tuple[list[float], list[float]]:
-    """Mean and deviation of pixels of 0 to 255."""
-    factor = processor.rescale_factor if processor.do_rescale else 1.0
-    mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
-    return [value / factor for value in mean], [value / factor for value in std]
+    """Return mean and deviation of pixels of 0 to 255, in the order of channels that the model wants."""
+    does = {name: getattr(processor, f"do_{name}", None) for name in ("rescale", "normalize", "flip_channel_order")}
+    factor = processor.rescale_factor if does["rescale"] else 1.0
+    sides = (processor.image_mean, processor.image_std) if does["normalize"] else ([0.0] * 3, [1.0] * 3)
+    step = -1 if does["flip_channel_order"] else 1  # the last thing that is done
+    mean, std = ([value / factor for value in side][::step] for side in sides)
+    return mean, std
+
+
+def _check_pixels(processor: Any, network: TransformersModel, source: str) -> None:
+    """Refuse a processor that gives a model other pixels than we do, in anything but their size.
+
+    Raises:
+        UserError: it does.
+    """
+    image = torch.randint(256, (3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
+    keeps = {name: False for name in ("do_resize", "do_center_crop", "do_pad") if getattr(processor, name, False)}
+    try:
+        theirs = processor(images=[image.to(torch.uint8)], return_tensors="pt", **keeps)["pixel_values"]
+    except Exception:  # it wants more than an image
+        logger.info(f"{source}: its processor was not tried")
+        return
+    ours = network.preprocess([image.flip(0) if network.channels == "BGR" else image])
+    if theirs.shape == ours.shape and not torch.allclose(theirs.float(), ours, rtol=0, atol=1e-3):
+        raise UserError(
+            f"{source}: {PROCESSOR} changes pixels by more than do_rescale, do_normalize and do_flip_channel_order "
+            "say: such a model can teach as a function"
+        )
 
 
 def _read(file: Path) -> dict[str, Any]:

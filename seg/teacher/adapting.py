@@ -11,10 +11,9 @@ from torch.nn import functional as F
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.faster import Part
 from densedist.common.distill.several import mean_logits
-from densedist.seg.dense import DenseModel
+from densedist.seg.dense import LOGITS, DenseModel
 from densedist.seg.places import Grid, resize_at
 
-LOGITS = ("cls_logits", "aux_logits")
 KEPT_MASS = "kept_mass"  # the name of a tap (N, 1, h, w)
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.teacher import Teacher
-from densedist.seg.dense import DenseModel
+from densedist.seg.dense import LOGITS, DenseModel
 from densedist.seg.places import Grid, resize_at
-from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
+from densedist.seg.teacher.adapting import KEPT_MASS
 
 Maps = dict[str, Tensor]
 

@@ -22,7 +22,7 @@ from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg
 from densedist.seg.dense import DenseModel
 from densedist.seg.foreign.forms import SMP, recognize
-from densedist.seg.foreign.load import load_foreign
+from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
 from densedist.seg.teacher.frozen import SegTeacher
@@ -84,13 +84,16 @@ def _one(student_cfg: CfgNode) -> _One:
     if not node.WEIGHTS:
         raise UserError(f"{KEY} is empty: give the trained model's weights")
     cfg = _config(student_cfg)
-    names = names_of(cfg.DATASETS)
+    names, order = names_of(cfg.DATASETS), cfg.INPUT.FORMAT
     refuse_exchanged_classes(names, node.WEIGHTS, KEY)
     network: DenseModel
     if cfg.MODEL.FORM != SMP:
         network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
         if network.says_pixels and (given := [name for name in ("PIXEL_MEAN", "PIXEL_STD", "STRIDE") if node[name]]):
             raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} says that itself: leave the key empty")
+        if node.FORMAT or node.CONFIG_FILE:
+            check_format(cfg, network, f"{KEY}: {node.WEIGHTS}")
+        order = network.channels or order
         names, count = names or list(network.names), network.class_count
         trained = getattr(network, "model", None)
     elif node.CONFIG_FILE:
@@ -109,7 +112,7 @@ def _one(student_cfg: CfgNode) -> _One:
         network = Scaled(network, node.INPUT_SCALE)
     if classes is not None:
         network = InClasses(network, classes)
-    return _One(network, cfg.INPUT.FORMAT != student_cfg.INPUT.FORMAT, classes)
+    return _One(network, order != student_cfg.INPUT.FORMAT, classes)
 
 
 def _config(student_cfg: CfgNode) -> CfgNode:

@@ -32,15 +32,15 @@ def mask2former(labels):
 KINDS = {"segformer": segformer, "upernet": upernet, "mask2former": mask2former}
 
 
-def write(kind, folder, names=NAMES, processor=True):
-    """The model, written to the folder with a processor of its own normalization."""
+def write(kind, folder, names=NAMES, processor=True, dtype=torch.float32):
+    """The model, in a precision, written to the folder with a processor of its own normalization; given in float32."""
     torch.manual_seed(0)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
-    model = as_if_trained(KINDS[kind](labels)).eval()
+    model = as_if_trained(KINDS[kind](labels)).eval().to(dtype)
     model.save_pretrained(folder)
     if processor:
         hf.SegformerImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(folder)
-    return model
+    return model.float()
 
 
 def normalized(images):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import EfficientNetImageProcessor, MobileViTImageProcessor
 
 from densedist.common.config import load
 from densedist.common.distill.distillation import describe
@@ -16,7 +17,7 @@ from densedist.common.errors import UserError
 from densedist.common.export import describe_onnx
 from densedist.seg.config import GRAMMAR
 from densedist.seg.foreign.transformers import load as load_transformers
-from densedist.seg.models import build_segmenter
+from densedist.seg.models import build_segmenter, load_model
 from densedist.seg.teacher import load_teacher
 from helpers import transformers
 from helpers.calling import complaint, densedist
@@ -276,6 +277,77 @@ def test_folders_of_transformers_that_cannot_teach(tmp_path):
     refused(r"other holds SegformerForImageClassification: want one", WEIGHTS, tmp_path / "other")
     (tmp_path / "other" / "config.json").write_text(json.dumps(described | {"decoder_hidden_size": 24}))
     refused(r"other lacks \d+ tensors of its SegformerForSemanticSegmentation", WEIGHTS, tmp_path / "other")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_folders_in_half_precision_are_read_in_float32(tmp_path, dtype):
+    model = transformers.write("segformer", tmp_path, dtype=dtype)
+    teacher = load_teacher(config(STUDENT, WEIGHTS, tmp_path))
+    assert {parameter.dtype for parameter in teacher.model.parameters()} == {torch.float32}
+    pixels = transformers.normalized(IMAGES)
+    torch.testing.assert_close(teacher.model(pixels)["cls_logits"], model(pixels).logits, rtol=1e-4, atol=1e-5)
+    half = load_teacher(config(STUDENT, WEIGHTS, tmp_path, "DISTILL.TEACHER.PRECISION", "bfloat16"))
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
+
+
+def changed(file, **keys):
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+def test_blanks_around_names_are_no_other_classes(tmp_path):
+    blank = [f" {name} " if number % 2 else name for number, name in enumerate(transformers.NAMES)]
+    transformers.write("segformer", tmp_path, names=blank)
+    assert load_transformers(str(tmp_path), WEIGHTS).names == tuple(transformers.NAMES)
+    load_teacher(config(STUDENT, WEIGHTS, tmp_path))
+    load_teacher(config(STUDENT, WEIGHTS, tmp_path, "DISTILL.TEACHER.CLASSES.3", "['3 ']"))
+
+
+@torch.no_grad()
+def test_processors_that_turn_the_channels_are_obeyed(tmp_path):
+    """As MobileViT's, which does not normalize."""
+    model = transformers.write("segformer", tmp_path)
+    MobileViTImageProcessor().save_pretrained(tmp_path)
+    network = load_transformers(str(tmp_path), WEIGHTS).eval()
+    assert (network.channels, network.mean.flatten().tolist()) == ("BGR", [0.0] * 3)
+    bgr = torch.stack([image.flip(0) / 255 for image in IMAGES])
+    seen = logits_of(load_teacher(config(STUDENT, WEIGHTS, tmp_path)))
+    torch.testing.assert_close(seen, at_corners(model(bgr).logits), rtol=1e-4, atol=1e-5)
+    refused(r"INPUT.FORMAT is RGB, but .* wants BGR", WEIGHTS, tmp_path, "DISTILL.TEACHER.FORMAT", "RGB")
+
+
+def test_processors_that_do_more_to_pixels_are_refused(tmp_path):
+    """EfficientNet's can take 1 off after the division."""
+    transformers.write("segformer", tmp_path)
+    EfficientNetImageProcessor(rescale_factor=1 / 127.5, rescale_offset=True).save_pretrained(tmp_path)
+    refused(r": preprocessor_config.json changes pixels by more than do_rescale, do_normalize and", WEIGHTS, tmp_path)
+
+
+def test_class_that_transformers_did_not_train_is_named(tmp_path, caplog):
+    transformers.write("segformer", tmp_path)
+    changed(tmp_path / "config.json", semantic_loss_ignore_index=3)
+    load_transformers(str(tmp_path), WEIGHTS)
+    assert "was trained without its class 2 (semantic_loss_ignore_index is 3), so what it says of" in caplog.text
+
+
+def test_labels_without_a_name_are_no_names(tmp_path):
+    transformers.write("segformer", tmp_path, names=[f"LABEL_{number}" for number in range(11)])
+    assert load_transformers(str(tmp_path), WEIGHTS).names == ()
+
+
+def test_classes_in_another_order_are_no_such_config(tmp_path, caplog):
+    """Of a model that is evaluated or labels."""
+    key, form = "--weights", ["MODEL.FORM", "transformers"]
+    transformers.write("segformer", tmp_path / "a", names=[*transformers.NAMES[1:], "background"])
+    with pytest.raises(UserError) as error:
+        load_model(config(STUDENT, *form), str(tmp_path / "a"), key)
+    assert str(error.value) == (
+        f"--weights: {tmp_path}/a has background as its class 10, DATASETS.CLASSES as class 0: bring DATASETS.CLASSES "
+        "into its order"
+    )
+    transformers.write("segformer", tmp_path / "b", names=["none", *transformers.NAMES[1:]])
+    load_model(config(STUDENT, *form), str(tmp_path / "b"), key)
+    assert "b calls class 0 none, DATASETS.CLASSES background: they are taken to be the same" in caplog.text
 
 
 def test_transformers_may_be_missing(tmp_path, monkeypatch):

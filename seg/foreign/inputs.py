@@ -1,0 +1,64 @@
+"""What a program says of its input: one batch of images, of which type."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from densedist.common.errors import UserError
+
+ONNX_TYPES = {
+    "tensor(uint8)": torch.uint8,
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(bfloat16)": torch.bfloat16,
+    "tensor(double)": torch.float64,
+}
+TYPES = tuple(ONNX_TYPES.values())
+
+
+def exported_images(program: ExportedProgram) -> torch.dtype:
+    """Return the type of the images that an exported program takes.
+
+    Raises:
+        UserError: it takes something else.
+    """
+    names = program.graph_signature.user_inputs
+    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    if len(values) != 1 or not isinstance(values[0], torch.Tensor):
+        raise UserError(f"it has {len(names)} inputs: want one, the images")
+    return _checked([side if isinstance(side, int) else None for side in values[0].shape], values[0].dtype)
+
+
+def onnx_images(inputs: Sequence[Any]) -> torch.dtype:
+    """Return the type of the images that an ONNX session takes.
+
+    Args:
+        inputs: of onnxruntime's get_inputs().
+
+    Raises:
+        UserError: it takes something else.
+    """
+    if len(inputs) != 1:
+        raise UserError(f"it has {len(inputs)} inputs: want one, the images")
+    shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
+    return _checked(shape, ONNX_TYPES.get(inputs[0].type, inputs[0].type))
+
+
+def script_images(module: torch.jit.ScriptModule) -> torch.dtype:
+    """Return the type of a TorchScript module's weights, which is that of its images."""
+    found = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    return found if found in TYPES else torch.float32
+
+
+def _checked(shape: Sequence[int | None], dtype: Any) -> torch.dtype:
+    """Refuse an input that is no (N, 3, H, W) of a type that images can have; a side None may be any."""
+    sides = ["any" if side is None else str(side) for side in shape]
+    if len(shape) == 4 and shape[1] not in (3, None) and shape[3] == 3:
+        raise UserError(f"its images ({', '.join(sides)}) have their channels last: want (N, 3, H, W)")
+    if len(shape) != 4 or shape[1] not in (3, None):
+        raise UserError(f"its input is ({', '.join(sides)}): want images (N, 3, H, W)")
+    if dtype not in TYPES:
+        raise UserError(f"its images are {dtype}: want uint8 or floating-point numbers")
+    return dtype
