@@ -40,6 +40,13 @@ def pickle_of_detectron2(folder, marker):
     return partial(load_complete, nn.Linear(1, 1), str(file), "KEY"), None
 
 
+def pickle_by_another_name(folder, marker):
+    """Of which Detectron2 leaves the last letter out."""
+    (folder / "model.pkl").write_bytes(bombs.pickled(marker))
+    (folder / "model.pkl#").write_bytes(b"no pickle")
+    return partial(load_complete, nn.Linear(1, 1), str(folder / "model.pkl#"), "KEY"), None
+
+
 def proposals(folder, marker):
     from densedist.det.models import read_config
 
@@ -134,7 +141,7 @@ def tag_in_a_yolo_data_set(folder, marker):
 
 
 FORMS = (
-    *(pickle_of_detectron2, proposals, checkpoint, checkpoint_to_import, torchscript),
+    *(pickle_of_detectron2, pickle_by_another_name, proposals, checkpoint, checkpoint_to_import, torchscript),
     *(pickle_in_a_folder_of_transformers, code_in_a_folder_of_transformers, pickle_in_a_folder_of_smp),
     *(weights_that_timm_loads, tag_in_a_config, config_that_is_a_program, tag_in_a_yolo_data_set),
 )

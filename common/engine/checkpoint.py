@@ -12,6 +12,8 @@ from torch import nn
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError
 
+PICKLE = ".pkl"  # what Detectron2 unpickles
+DANGER = f"is a pickle, and reading one can run any program that its author hid in it; {REMEDY}"
 # Where Detectron2's own weights lie; the first two names lead to the last address.
 HOST = "https://dl.fbaipublicfiles.com"
 CATALOG = ("detectron2://", "catalog://", f"{HOST}/detectron2/", f"{HOST}/detectron/")
@@ -29,9 +31,7 @@ def refuse_pickle(path: str, key: str, trust: bool) -> None:
         UserError: a pickle from anywhere but Detectron2's own catalog.
     """
     if not trust and not path.startswith(CATALOG):
-        raise UserError(
-            f"{key}: {path} is a pickle, and reading one can run any program that its author hid in it; {REMEDY}"
-        )
+        raise UserError(f"{key}: {path} {DANGER}")
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -47,7 +47,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         self, model: nn.Module, save_dir: str = "", key: str = "MODEL.WEIGHTS", trust_pickle: bool = False, **parts: Any
     ) -> None:
         super().__init__(model, save_dir, **parts)
-        self._key, self._trust = key, trust_pickle
+        self._key, self._trust, self._catalog = key, trust_pickle, False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As Detectron2's.
@@ -57,8 +57,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         """
         if path and "://" not in path and not Path(path).is_file():
             raise UserError(f"{self._key}: there is no file {path}")
-        if path.partition("?")[0].endswith(".pkl"):  # what Detectron2 would unpickle
-            refuse_pickle(path, self._key, self._trust)
+        if path.partition("?")[0].endswith(PICKLE):
+            refuse_pickle(path, self._key, self._trust)  # before it is fetched
+        self._catalog = path.startswith(CATALOG)
         try:
             return super().load(path, *args, **kwargs)
         except UserError as error:
@@ -71,6 +72,12 @@ class SafeCheckpointer(DetectionCheckpointer):
         except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError) as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UserError(f"{self._key}: {path} cannot be read as a checkpoint: {reason}") from error
+
+    def _load_file(self, filename: str) -> Any:
+        # Here Detectron2 unpickles. It leaves out an empty query or fragment of the path that it was given.
+        if filename.endswith(PICKLE) and not (self._trust or self._catalog):
+            raise UserError(f"it {DANGER}")
+        return super()._load_file(filename)
 
     def _torch_load(self, f: str) -> Any:
         return torch.load(f, map_location="cpu", weights_only=True)
