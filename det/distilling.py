@@ -55,12 +55,14 @@ class Distilling(nn.Module, ABC):
         teacher: DetectorTeacher | None = None,
         distiller: MakeDistiller | None = None,
         inherited: Sequence[str] = (),
+        unlabeled_weight: float = 1.0,
         **student: Any,
     ):
         """
         Args:
             teacher, distiller: both or none; the latter of the tap specs of both sides.
             inherited: parts that start from the teacher's (see det/inheriting.py).
+            unlabeled_weight: a factor on the losses of images without labels.
             student: the arguments of the stock class.
         """
         super().__init__(**student)
@@ -69,7 +71,7 @@ class Distilling(nn.Module, ABC):
         if teacher is not None and distiller is not None:
             self.check_pair(teacher)
             made = distiller(*self.tap_specs(teacher), self.lacking(teacher))
-            self.distillation = Distillation(teacher, made)
+            self.distillation = Distillation(teacher, made, unlabeled_weight)
             if inherited and teacher.classes is not None:
                 raise UserError(f"{KEY}: the teacher has other classes (DISTILL.TEACHER.CLASSES): leave it empty")
             inherit(self, teacher.heritage, inherited)
@@ -91,7 +93,8 @@ class Distilling(nn.Module, ABC):
         def make(ours: TapSpecs, theirs: TapSpecs, lacking: dict[str, str]) -> Distiller:
             return build_distiller(cfg, ours, theirs, logits_only=boxes_only, classes=teacher.classes, lacking=lacking)
 
-        return student | {"teacher": teacher, "distiller": make, "inherited": cfg.DISTILL.INHERIT}
+        own = {"inherited": cfg.DISTILL.INHERIT, "unlabeled_weight": cfg.DISTILL.UNLABELED_WEIGHT}
+        return student | {"teacher": teacher, "distiller": make} | own
 
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.distillation is None or not self.training:
@@ -106,8 +109,8 @@ class Distilling(nn.Module, ABC):
         if unlabeled:
             with self._watch(unlabeled) as (batch, seen):
                 self.run_without_labels(unlabeled)
-            found = self._distill(batch, seen)
-            losses = beside(losses, {f"{name}_unlabeled": loss for name, loss in found.items()})
+            weight, found = self.distillation.unlabeled_weight, self._distill(batch, seen)
+            losses = beside(losses, {f"{name}_unlabeled": weight * loss for name, loss in found.items()})
         return losses
 
     @contextmanager

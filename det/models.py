@@ -86,7 +86,16 @@ def build_trainee(cfg: CfgNode) -> Trainee:
         kind.checkpoint_parts(model) if kind else {},
         unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
         start=_start(cfg, model),
+        notes=_notes(cfg),
     )
+
+
+def _notes(cfg: CfgNode) -> dict[str, str]:
+    """Of the plan what is not the same in every run."""
+    if not (is_on(cfg.DISTILL) and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED):
+        return {}
+    weight = cfg.DISTILL.UNLABELED_WEIGHT
+    return {"no label": f"the losses of distillation once more, on images without labels, times {weight}: added up"}
 
 
 def _start(cfg: CfgNode, model: nn.Module) -> str:

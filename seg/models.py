@@ -54,6 +54,9 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
         notes["augment"] = ", ".join(augment.names())
         if model.distillation is not None and cfg.DISTILL.TEACHER.CACHE:
             notes["augment"] += "; the cached teacher saw images without, and teaches where their pixels are now"
+    if model.distillation is not None and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED:
+        weight = cfg.DISTILL.UNLABELED_WEIGHT
+        notes["no label"] = f"distilled in the same losses as images with labels; their gradient times {weight}"
     if cfg.MODEL.CLASS_BALANCE != "none":
         ranked = sorted(zip(model.task.class_weights, Classes.of(cfg).names, strict=True))
         least, most = (f"{weight:.3g} ({name})" for weight, name in (ranked[0], ranked[-1]))
@@ -98,7 +101,8 @@ def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | 
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
     cached = bool(cfg.DISTILL.TEACHER.CACHE)
-    return Distillation(teacher, build_distiller(cfg, student_taps, teacher_taps, cached, teacher.classes))
+    distiller = build_distiller(cfg, student_taps, teacher_taps, cached, teacher.classes)
+    return Distillation(teacher, distiller, cfg.DISTILL.UNLABELED_WEIGHT)
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from densedist.common.distill.distillation import Distillation
 from densedist.common.distill.distiller import beside
 from densedist.common.distill.taps import Taps
+from densedist.common.distill.unlabeled import scale_gradient
 from densedist.seg.dense import DenseModel
 from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
@@ -73,9 +74,19 @@ class Segmenter(nn.Module):
         distiller = self.distillation.distiller
         teacher, seen = look(student, batch.shape[2:])
         small = nearest(labels, student["features"].shape[2:])
-        ours, theirs = (taps(distiller.taps, output, small) for output in (student, teacher))
+        told = self._weighed(student, batched_inputs)
+        ours, theirs = (taps(distiller.taps, output, small) for output in (told, teacher))
         valid, labeled = self._valid(batched_inputs, labels, ours, seen), targets(distiller.targets, ours, labels)
         return beside(losses, distiller(ours, theirs, valid, labeled))
+
+    def _weighed(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """The student's maps, those of images without labels with as much of their gradient as these count."""
+        assert self.distillation is not None
+        weight = self.distillation.unlabeled_weight
+        if weight == 1:
+            return student
+        factors = [1.0 if "sem_seg" in sample else weight for sample in batched_inputs]
+        return {name: scale_gradient(x, factors) for name, x in student.items()}
 
     def _valid(
         self, batched_inputs: list[dict], labels: Tensor, ours: Taps, seen: Mapping[str, Tensor]

@@ -117,6 +117,9 @@ COMMON: Mapping[str, Key] = {
     "DISTILL.TEACHER.COMPILE": Key(False),
     # On a GPU the teacher runs on a stream of its own, beside the student's forward pass.
     "DISTILL.TEACHER.STREAM": Key(False),
+    # How much images without labels count: in detection a factor on their losses, which are added to those on labeled
+    # images; in segmentation, where one loss is on all images of a batch, on their gradient.
+    "DISTILL.UNLABELED_WEIGHT": above(0, 1.0),
     "DISTILL.SYNC": Key(False),  # relations and means over the batch of all processes
     # A factor on all losses of distillation: a linear rise from 0, then constant ("none"), or down to 0.
     "DISTILL.WARMUP_ITERS": at_least(0, default=0, words="0 (none) or more"),

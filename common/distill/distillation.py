@@ -16,11 +16,12 @@ class Distillation(nn.Module, Generic[T]):
     Args:
         teacher: frozen.
         distiller: the losses, and the adapters that are trained with the student.
+        unlabeled_weight: how much images without labels count, beside 1 for others.
     """
 
-    def __init__(self, teacher: T, distiller: Distiller) -> None:
+    def __init__(self, teacher: T, distiller: Distiller, unlabeled_weight: float = 1.0) -> None:
         super().__init__()
-        self.teacher, self.distiller = teacher, distiller
+        self.teacher, self.distiller, self.unlabeled_weight = teacher, distiller, unlabeled_weight
 
 
 def describe(student: nn.Module, distillation: Distillation | None) -> str:

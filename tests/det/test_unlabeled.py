@@ -15,9 +15,11 @@ from densedist.common.modules import record
 from densedist.common.randomness import RunPosition
 from densedist.det import box_head
 from densedist.det.data.loading import training_batches
+from densedist.det.models import build_trainee
 from helpers.calling import densedist
 from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
 
+BOX = ["DISTILL.BOX.WEIGHT", "1.0"]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
 
 
@@ -54,6 +56,25 @@ def test_mixed_batch_keeps_the_labeled_losses_and_adds_those_of_the_rest(pair):
     assert torch.allclose(mixed["loss_dist_unlabeled"], losses_of(model, without)["loss_dist_unlabeled"])
     assert model.training
     assert all(child.training for child in model.children())
+
+
+def test_their_weight_is_a_factor_on_their_losses(pair):
+    file, keys = pair
+    found = []
+    for weight in (1.0, 0.25):
+        torch.manual_seed(0)
+        more = ["DATASETS.UNLABELED", "('digits_train',)", "DISTILL.UNLABELED_WEIGHT", weight, *BOX]
+        trainee = build_trainee(config(file, *keys, *more))
+        end = f"on images without labels, times {weight}: added up"
+        assert trainee.notes == {"no label": f"the losses of distillation once more, {end}"}
+        losses = losses_of(trainee.model.train(), [*batch(1), *bare(batch(1, seed=1))])
+        once_more = sum(loss for name, loss in losses.items() if name.endswith("_unlabeled"))
+        found.append((losses, torch.autograd.grad(once_more, list(trainee.model.backbone.bottom_up.parameters()))))
+    (losses, gradients), (weighed, less) = found
+    assert {name for name in losses if name.endswith("_unlabeled")} == {"loss_dist_unlabeled", "loss_box_unlabeled"}
+    for name, loss in losses.items():
+        assert weighed[name] == loss * (0.25 if name.endswith("_unlabeled") else 1), name
+    assert all(torch.equal(got, wanted / 4) for got, wanted in zip(less, gradients, strict=True))
 
 
 def test_proposals_of_the_student_are_classified_by_both(tmp_path):

@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
+from densedist.common.errors import UserError
 from densedist.common.losses import DISTLoss
+from densedist.common.modules import record
 from densedist.common.randomness import RunPosition
 from densedist.seg.data.loading import training_batches
-from densedist.seg.models import build_segmenter
+from densedist.seg.models import build_segmenter, build_trainee
 from densedist.seg.network import load_network
 from helpers.calling import densedist
 from helpers.scenes import SMALL, STUDENT, batch, config, save_teacher
@@ -34,6 +36,44 @@ def test_cross_entropy_of_labeled_images_and_distillation_of_all(teacher_keys, i
     with torch.no_grad():
         logits = [n(n.preprocess(images))["cls_logits"] for n in (model.network, teacher)]
     assert torch.allclose(losses["loss_dist"], DISTLoss()(*logits), rtol=1e-5)
+
+
+LOSSES = ["DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "cells"]
+
+
+def test_the_weight_of_images_without_labels_is_that_of_their_gradient(teacher_keys):
+    """Of the student's logits and features: times the weight for images without labels, unchanged for the others."""
+    inputs = batch(2, ignored=0) + [{"image": x["image"]} for x in batch(2, seed=1)]
+
+    def run(weight):
+        torch.manual_seed(0)
+        keys = ["DISTILL.UNLABELED_WEIGHT", weight, *LOSSES]
+        model = build_segmenter(config(STUDENT, *teacher_keys, *keys)).double().train()
+        model.network.eval()
+        model.distillation.teacher.model.double()
+        model.distillation.teacher.precision = torch.float64
+        with record(model.network, lambda _, output: output) as seen:
+            losses = {name: loss for name, loss in model(inputs).items() if name != "loss_ce"}
+        maps = [seen[0][name] for name in ("cls_logits", "features")]
+        return losses, torch.autograd.grad(sum(losses.values()), maps)
+
+    losses, gradients = run(1.0)
+    weighed, found = run(0.25)
+    assert set(losses) == {"loss_dist", "loss_mimic", "loss_rkd"}
+    assert weighed == losses
+    for wanted, got in zip(gradients, found, strict=True):
+        assert all(wanted[image].abs().sum() > 0 for image in range(4))
+        torch.testing.assert_close(got[:2], wanted[:2], rtol=1e-12, atol=0)
+        torch.testing.assert_close(got[2:], wanted[2:] / 4, rtol=1e-12, atol=0)
+
+
+def test_the_plan_says_how_they_count(teacher_keys):
+    keys = [*teacher_keys, "DATASETS.UNLABELED", "['train']", "DISTILL.UNLABELED_WEIGHT", "0.5"]
+    notes = build_trainee(config(STUDENT, *keys)).notes
+    assert notes["no label"] == "distilled in the same losses as images with labels; their gradient times 0.5"
+    assert "no label" not in build_trainee(config(STUDENT, *teacher_keys)).notes
+    with pytest.raises(UserError, match=r"DISTILL.UNLABELED_WEIGHT is 0.0: want a number above 0"):
+        config(STUDENT, "DISTILL.UNLABELED_WEIGHT", "0.0")
 
 
 def test_batches_hold_both_kinds(teacher_keys):

@@ -1,0 +1,31 @@
+"""DISTILL.UNLABELED_WEIGHT: how much images without labels count in distillation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factors: Tensor) -> Tensor:
+        ctx.save_for_backward(factors)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (factors,) = ctx.saved_tensors
+        return gradient * factors.view(-1, *[1] * (gradient.dim() - 1)), None
+
+
+def scale_gradient(x: Tensor, factors: Sequence[float]) -> Tensor:
+    """Return x, of which the gradient of each image is multiplied by a factor on its way back.
+
+    So one loss on all images of a batch can count some of them more or less, whatever it does with the batch.
+
+    Args:
+        x: (N, *).
+        factors: N.
+    """
+    return _ScaleGradient.apply(x, x.new_tensor(factors))
