@@ -21,6 +21,8 @@ from densedist.seg.palette import (
     ignored_color,
 )
 
+ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
+
 
 def to_rgb(image: Tensor, channels: str) -> np.ndarray:
     """A raw image (3, H, W) of uint8, "RGB" or "BGR", as RGB (H, W, 3)."""
@@ -44,8 +46,11 @@ def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: float = 0.6) -> np.ndarray:
     """The colors of trainIds (H, W) over an RGB image (H, W, 3) of uint8."""
-    mixed = (1 - opacity) * image + opacity * colorize(labels, colors)
-    return mixed.round().astype(np.uint8)
+    mixed = np.empty(image.shape, np.uint8)
+    for start in range(0, len(image), ROWS):
+        rows = slice(start, start + ROWS)
+        mixed[rows] = ((1 - opacity) * image[rows] + opacity * colorize(labels[rows], colors)).round()
+    return mixed
 
 
 def wrong(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:

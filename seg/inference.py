@@ -1,6 +1,6 @@
 """From a model of crops to the class probabilities of an image: window, scales, mirror image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,21 @@ class Inference:
             total += self._view(logits, image, *view)
         return total.div_(1 + len(others))
 
+    def rows(self, logits: Logits, image: Tensor) -> Iterator[Tensor]:
+        """The same probabilities from top to bottom, as (K, n, W) each: of a large image they would not fit as a whole.
+
+        Through a window at the image's own size they come a row of windows at a time; else all at once.
+        """
+        if self.window is None or tuple(self.scales) != (1.0,):
+            yield self(logits, image)
+            return
+        views = [self._rows(logits, image), *([self._rows(logits, image.flip(2))] if self.flip else [])]
+        for plain, *mirrored in zip(*views, strict=True):
+            total = plain
+            for seen in mirrored:
+                total += self._turned_back(seen)
+            yield total.div_(len(views))
+
     def _view(self, logits: Logits, image: Tensor, scale: float, flip: bool) -> Tensor:
         """Probabilities of the image at that scale, and mirrored there, brought back to its size."""
         size, scaled = image.shape[1:], image
@@ -56,26 +71,46 @@ class Inference:
             smaller = [max(round(length * scale), 1) for length in size]
             scaled = _resize(image.float(), smaller, antialias=scale < 1)
         seen = _resize(self._seen(logits, scaled.flip(2) if flip else scaled), size)
-        if not flip:
-            return seen
-        return (seen if self.mirrored_classes is None else seen[list(self.mirrored_classes)]).flip(2)
+        return self._turned_back(seen) if flip else seen
+
+    def _turned_back(self, mirrored: Tensor) -> Tensor:
+        """Probabilities (K, H, W) of an image, given those of its mirror image."""
+        return (mirrored if self.mirrored_classes is None else mirrored[list(self.mirrored_classes)]).flip(2)
 
     def _seen(self, logits: Logits, image: Tensor) -> Tensor:
         """Probabilities of an image, as a whole or as the mean over the windows that see a pixel."""
         if self.window is None:
             return logits(image).softmax(0)
-        height, width = (min(w, full) for w, full in zip(self.window, image.shape[1:], strict=True))
-        total, seen = None, torch.zeros(image.shape[1:], device=image.device)
-        for y in _starts(image.shape[1], height, self.overlap):
-            for x in _starts(image.shape[2], width, self.overlap):
-                part = (slice(y, y + height), slice(x, x + width))
-                probabilities = logits(image[(slice(None), *part)]).softmax(0)
-                if total is None:
-                    total = probabilities.new_zeros(len(probabilities), *image.shape[1:])
-                total[(slice(None), *part)] += probabilities
-                seen[part] += 1
+        total, start = None, 0
+        for rows in self._rows(logits, image):
+            if total is None:
+                total = rows.new_empty(len(rows), *image.shape[1:])
+            total[:, start : start + rows.shape[1]] = rows
+            start += rows.shape[1]
         assert total is not None
-        return total.div_(seen)
+        return total
+
+    def _rows(self, logits: Logits, image: Tensor) -> Iterator[Tensor]:
+        """The mean over the windows that see a pixel: the rows that no window further down sees, (K, n, W)."""
+        assert self.window is not None
+        height, width = (min(w, full) for w, full in zip(self.window, image.shape[1:], strict=True))
+        starts = _starts(image.shape[1], height, self.overlap)
+        total, seen = None, torch.zeros(height, image.shape[2], device=image.device)
+        for y, below in zip(starts, [*starts[1:], image.shape[1]], strict=True):
+            for x in _starts(image.shape[2], width, self.overlap):
+                probabilities = logits(image[:, y : y + height, x : x + width]).softmax(0)
+                if total is None:
+                    total = probabilities.new_zeros(len(probabilities), *seen.shape)
+                total[:, :, x : x + width] += probabilities
+                seen[:, x : x + width] += 1
+            assert total is not None
+            done = below - y
+            yield total[:, :done] / seen[:done]
+            # What the next windows see, too, moves up.
+            for sums in (total, seen):
+                rest = sums[..., done:, :].clone()
+                sums[..., : height - done, :] = rest
+                sums[..., height - done :, :] = 0
 
 
 def _starts(full: int, window: int, overlap: float) -> list[int]:

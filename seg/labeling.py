@@ -3,8 +3,9 @@
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from densedist.seg.data.sides import test_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb, write
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained
+from densedist.seg.predict import refuse_whole
 
 SPLIT, CITY = "train", "images"
 
@@ -84,17 +86,22 @@ def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
 
 
 def _labels(teachers: Sequence[Trained], frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """trainIds (H, W) of a frame, and the mean probability of each."""
-    total = sum(_probabilities(teacher, frame) for teacher in teachers)
-    assert isinstance(total, Tensor)
-    scores, labels = (total / len(teachers)).max(0)
-    return labels.cpu().numpy(), scores.cpu().numpy()
+    """trainIds (H, W), uint8, of a frame, and the mean probability of each."""
+    parts = [best.max(0) for best in _probabilities(teachers, frame)]
+    scores, labels = ([part[n].cpu().numpy() for part in parts] for n in (0, 1))
+    return np.concatenate(labels).astype(np.uint8), np.concatenate(scores)
 
 
-@torch.no_grad()
-def _probabilities(teacher: Trained, frame: Frame) -> Tensor:
-    image = Reader(teacher.classes, teacher.cfg.INPUT.FORMAT)(frame | {"label": None})["image"]
-    return teacher.model([{"image": image}])[0]["sem_seg"]
+def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor]:
+    """The teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole."""
+    images = [Reader(one.classes, one.cfg.INPUT.FORMAT)(frame | {"label": None})["image"] for one in teachers]
+    for one, image in zip(teachers, images, strict=True):
+        refuse_whole(one, image.shape[1:], frame["image"])
+    if len(teachers) == 1:
+        yield from teachers[0].model.rows(images[0])
+        return
+    total: Any = sum(torch.cat(list(one.model.rows(image)), 1) for one, image in zip(teachers, images, strict=True))
+    yield total / len(teachers)
 
 
 def _chosen(teachers: Sequence[Trained]) -> np.ndarray:

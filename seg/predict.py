@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from densedist.common.data.headers import memory
 from densedist.common.data.images import find_images, unique_names
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
@@ -16,7 +17,7 @@ from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.drawing import draw_legend, overlay, to_rgb, write
 from densedist.seg.labels import Classes
-from densedist.seg.models import load_trained
+from densedist.seg.models import Trained, load_trained
 from densedist.seg.segmenter import predict
 
 
@@ -47,6 +48,7 @@ def predict_images(
     read, results = Reader(classes, channels), []
     for frame in tqdm(bare_frames(files), "predicting", disable=not on_terminal()):
         image = read(frame)["image"]
+        refuse_whole(trained, image.shape[1:], frame["image"])
         labels = predict(trained.model, image)
         label_ids = output / "labelIds" / f"{frame['name']}.png"
         write(label_ids, classes.label_ids[labels])
@@ -58,6 +60,22 @@ def predict_images(
     return results
 
 
+def refuse_whole(trained: Trained, size: Sequence[int], file: str) -> None:
+    """Refuse an image of height and width that the memory does not hold when it is seen at once.
+
+    Raises:
+        UserError: naming TEST.WINDOW_SIZE.
+    """
+    height, width = size
+    # Image, logits and probabilities in float32, and what the first layer gives at the least: 16 maps, half as wide.
+    needed = height * width * 4 * (3 + 2 * len(trained.classes) + 8)
+    if trained.model.inference.window is None and needed > memory():
+        raise UserError(
+            f"{file} is {width}x{height} pixels, which seen at once need {needed / 1e9:.0f} GB or more, for "
+            f"{memory() / 1e9:.0f} GB of memory: set TEST.WINDOW_SIZE, to [512,512], say"
+        )
+
+
 def refuse_score(score: float | None) -> None:
     """Raises UserError for a --score-threshold."""
     if score is not None:
@@ -66,5 +84,7 @@ def refuse_score(score: float | None) -> None:
 
 def shares(labels: np.ndarray, classes: Classes) -> dict[str, float]:
     """The share of each class in trainIds (H, W), in [0, 1]."""
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    counts = np.zeros(len(classes), np.int64)
+    for row in labels:  # to count, NumPy makes eight bytes of each pixel
+        counts += np.bincount(row, minlength=len(classes))
     return {name: count / labels.size for name, count in zip(classes.names, counts.tolist(), strict=True)}

@@ -1,6 +1,6 @@
 """Segmentation by the contract of Detectron2's models: losses in training, predictions in evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -122,8 +122,12 @@ class Segmenter(nn.Module):
         logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:], self.network.align_corners)
         return logits[0, :, : image.shape[1], : image.shape[2]]
 
+    @torch.no_grad()
+    def rows(self, image: Tensor) -> Iterator[Tensor]:
+        """Probabilities of a raw image (3, H, W) in eval mode, from top to bottom: see Inference.rows."""
+        yield from self.inference.rows(self.logits, image.to(self.network.mean.device))
 
-@torch.no_grad()
+
 def predict(model: Segmenter, image: Tensor) -> np.ndarray:
-    """trainIds (H, W) that a model in eval mode gives a raw image (3, H, W)."""
-    return model([{"image": image}])[0]["sem_seg"].argmax(0).cpu().numpy()
+    """trainIds (H, W), uint8, that a model in eval mode gives a raw image (3, H, W)."""
+    return np.concatenate([rows.argmax(0).to(torch.uint8).cpu().numpy() for rows in model.rows(image)])

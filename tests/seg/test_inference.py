@@ -129,3 +129,22 @@ def test_image_goes_to_the_models_device_once(monkeypatch):
 def test_settings_out_of_range(key, value, message):
     with pytest.raises(UserError, match=re.escape(message)):
         config(STUDENT, key, value)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("window", "overlap"), [((16, 16), 0.5), ((7, 20), 0.9), ((8, 50), 0.0), ((100, 9), 0.3)])
+def test_rows_are_the_probabilities_of_the_whole_and_no_more_than_a_windows_height(window, overlap, flip):
+    def of_place(part):  # differs from window to window
+        x, y = torch.linspace(-1, 1, part.shape[2]), torch.linspace(0, 3, part.shape[1])
+        return pointwise(part) * x + y[:, None] * part[0]
+
+    inference = Inference(window=window, overlap=overlap, flip=flip, mirrored_classes=[1, 0, 2])
+    rows = list(inference.rows(of_place, image()))
+    torch.testing.assert_close(torch.cat(rows, 1), inference(of_place, image()))
+    assert max(part.shape[1] for part in rows) <= window[0]
+
+
+def test_rows_at_other_scales_come_as_a_whole():
+    for inference in (Inference(), Inference((0.5, 1.0), window=(8, 8))):
+        (rows,) = inference.rows(pointwise, image())
+        assert torch.equal(rows, inference(pointwise, image()))

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,11 +14,13 @@ from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import saved
 from densedist.common.data import digits
 from densedist.common.distill.distillation import Distillation
+from densedist.common.errors import UserError
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames as frames_of_split
 from densedist.seg.drawing import colorize, differing, mark, wrong
+from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import load_trained
 from densedist.seg.network import build_network
@@ -33,6 +36,7 @@ from densedist.seg.palette import (
     kind_colors,
 )
 from densedist.seg.pictures import View, draw_examples, overview
+from densedist.seg.predict import refuse_whole
 from densedist.seg.segmenter import predict
 from densedist.seg.teacher import SegTeacher
 from densedist.seg.visualize import relations_of
@@ -233,3 +237,17 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
     draw_examples(cfg, Trainee(model, model.network.smp, distillation), tmp_path / "examples.png")
     assert model.training
     assert (tmp_path / "examples.png").stat().st_size > 10_000
+
+
+def test_an_image_too_large_to_be_seen_at_once_is_refused_in_one_line(monkeypatch):
+    trained = SimpleNamespace(classes=range(3), model=SimpleNamespace(inference=Inference()))
+    monkeypatch.setattr("densedist.seg.predict.memory", lambda: 16e9)
+    with pytest.raises(UserError) as refused:
+        refuse_whole(trained, (20000, 20000), "ortho.png")
+    assert str(refused.value) == (
+        "ortho.png is 20000x20000 pixels, which seen at once need 27 GB or more, for 16 GB of memory: set "
+        "TEST.WINDOW_SIZE, to [512,512], say"
+    )
+    refuse_whole(trained, (2000, 2000), "small.png")
+    trained.model.inference = Inference(window=(512, 512))
+    refuse_whole(trained, (20000, 20000), "ortho.png")
