@@ -7,15 +7,8 @@ from detectron2.config import CfgNode, get_cfg
 from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
 from densedist.common.config.keys import STOCK, at_least
 from densedist.common.distill.registry import loss_keys
+from densedist.det.data.samplers import SAMPLERS, is_factors
 from densedist.det.inheriting import PARTS
-
-SAMPLERS = (
-    "TrainingSampler",
-    "RepeatFactorTrainingSampler",
-    "RandomSubsetTrainingSampler",
-    "WeightedTrainingSampler",
-    "WeightedCategoryTrainingSampler",
-)
 
 
 def _off(value: object, what: str) -> Key:
@@ -46,6 +39,9 @@ DET: Mapping[str, Key] = {
     "DATASETS.DROP_BAD_BOXES": Key(False),
     "INPUT.FORMAT": Key(STOCK, lambda value: value in ("BGR", "RGB"), "BGR or RGB"),
     "DATALOADER.SAMPLER_TRAIN": Key(STOCK, lambda value: value in SAMPLERS, ", ".join(SAMPLERS)),
+    # Of RandomSubsetTrainingSampler: the share of images; of those whose names begin with Weighted: [data set, factor].
+    "DATALOADER.RANDOM_SUBSET_RATIO": Key(0.0, lambda value: 0 <= value <= 1, "a share, 0 (not set) to 1"),
+    "DATASETS.TRAIN_REPEAT_FACTOR": Key([], is_factors, "a list of [data set, factor above 0]"),
     # Used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (det/backbone.py).
     "MODEL.TIMM.NAME": Key("resnet18"),
     "MODEL.TIMM.PRETRAINED": Key(False),

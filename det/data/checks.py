@@ -17,6 +17,7 @@ from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.coco import Coco, Entry, image_file
 from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import are_damaged
+from densedist.det.data.samplers import check_sampler
 from densedist.det.evaluation import check_rules
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     for side in sides:
         if side == "TEST":
             check_rules(cfg)
+        if side == "TRAIN" and cfg.DATASETS.TRAIN:
+            check_sampler(cfg)
         counts: Counter[str] = Counter()
         names: list[str] = []
         for name in cfg.DATASETS[side]:

@@ -1,14 +1,18 @@
 """Pascal VOC's form: JPEGImages, Annotations with an XML file each, ImageSets/Main with a list for each split."""
 
+import logging
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from densedist.common.data.headers import Size
 from densedist.common.data.images import is_hidden
 from densedist.common.data.voc_lists import IMAGES, images_listed
 from densedist.common.errors import UserError
 from densedist.det.data.written import as_json, categories, image_size
 
+logger = logging.getLogger(__name__)
+DIFFICULT = {"0": False, "": False, "false": False, "unspecified": False, "1": True, "true": True}
 ANNOTATIONS, LISTS = "Annotations", "ImageSets/Main"
 TREE = f"want {IMAGES}/NAME.jpg, {ANNOTATIONS}/NAME.xml and {LISTS}/SPLIT.txt with a NAME a line"
 
@@ -46,7 +50,9 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
         if image.stem not in objects:
             raise UserError(f"there is no {root / ANNOTATIONS / f'{image.stem}.xml'}; {TREE}")
         height, width = image_size(image)
-        content["images"].append({"id": number, "file_name": image.name, "height": height, "width": width})
+        _check_size(root / ANNOTATIONS / f"{image.stem}.xml", image, (height, width))
+        name = str(image.relative_to(root / IMAGES) if image.is_relative_to(root / IMAGES) else image.absolute())
+        content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
         for found in objects[image.stem]:
             x1, y1, x2, y2 = found["box"]
             content["annotations"].append(
@@ -58,21 +64,45 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
                     "iscrowd": int(found["difficult"]),
                 }
             )
+    if first := sum(-1 in a["bbox"][:2] for a in content["annotations"]):
+        logger.warning(
+            f"{root / ANNOTATIONS}: {first} boxes begin at pixel 0, but in this form the first pixel is 1: "
+            "are all boxes a pixel off?"
+        )
     return content
 
 
-def _objects(file: Path) -> list[dict[str, Any]]:
+def _parsed(file: Path) -> ElementTree.Element:
     try:
-        found = ElementTree.parse(file).getroot().findall("object")
-        return [
-            {
-                "name": str(one.findtext("name", "")).strip(),
-                "difficult": (one.findtext("difficult") or "0").strip() == "1",
-                "box": [float(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")],
-            }
-            for one in found
-        ]
-    except (OSError, ElementTree.ParseError) as error:
+        return ElementTree.parse(file).getroot()
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # an encoding that is not known
         raise UserError(f"{file} cannot be read as XML: {error}") from error
+
+
+def _check_size(file: Path, image: Path, size: Size) -> None:
+    """The boxes are of an image of the size that the annotation says; 0 says nothing."""
+    root = _parsed(file)
+    said = tuple((root.findtext(f"size/{side}") or "").strip() for side in ("height", "width"))
+    known = [int(float(text)) if text.replace(".", "", 1).isdigit() else 0 for text in said]
+    if all(known) and tuple(known) != size:
+        raise UserError(
+            f"{file} is of an image of {known[1]}x{known[0]} pixels, but {image.name} has {size[1]}x{size[0]}: "
+            "boxes and image do not belong together; correct one of them"
+        )
+
+
+def _objects(file: Path) -> list[dict[str, Any]]:
+    return [_object(one, file) for one in _parsed(file).findall("object")]
+
+
+def _object(one: ElementTree.Element, file: Path) -> dict[str, Any]:
+    name, difficult = (str(one.findtext(key) or "").strip() for key in ("name", "difficult"))
+    if not name:
+        raise UserError(f"{file}: an object without a name")
+    if difficult.lower() not in DIFFICULT:
+        raise UserError(f"{file}: difficult is {difficult!r}: want 0 or 1")
+    try:
+        box = [float(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")]
     except ValueError as error:
         raise UserError(f"{file}: an object without a bndbox of numbers xmin, ymin, xmax and ymax") from error
+    return {"name": name, "difficult": DIFFICULT[difficult.lower()], "box": box}

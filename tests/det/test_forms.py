@@ -193,6 +193,54 @@ def test_voc_files_that_mean_nothing(file, text, message, tmp_path):
         voc.as_coco(str(tmp_path), "train")
 
 
+OBJECT = "<object><name>x</name>{}<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+
+
+def write_annotation(root, text, **coding):
+    write_voc(root)
+    (root / "ImageSets/Main/train.txt").write_text("a\n")
+    for name in "bc":
+        (root / "Annotations" / f"{name}.xml").unlink()
+    (root / "Annotations/a.xml").write_bytes(text.encode(**coding))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<a><size><width>128</width><height>96</height></size></a>" + OBJECT, "cannot be read as XML"),
+        (
+            "<a><size><width>128</width><height>96</height></size>{}</a>",
+            r"a\.xml is of an image of 128x96 pixels, but a\.jpg has 64x48: boxes and image do not belong together",
+        ),
+        ("<a>{}</a>".replace("{}", OBJECT.replace("x</name>", " </name>")), "an object without a name"),
+        ("<a>{difficult}</a>", "difficult is 'very': want 0 or 1"),
+        ('<?xml version="1.0" encoding="gb2312"?><a>{}</a>', "cannot be read as XML: multi-byte encodings are not"),
+        ('<?xml version="1.0" encoding="nonsense"?><a>{}</a>', "cannot be read as XML: unknown encoding: nonsense"),
+    ],
+)
+def test_voc_annotations_that_mean_something_else(tmp_path, text, message):
+    found = OBJECT.format("", 1)
+    text = text.replace("{difficult}", OBJECT.format("<difficult>very</difficult>", 1)).replace("{}", found)
+    write_annotation(tmp_path, text)
+    with pytest.raises(UserError, match=message):
+        voc.as_coco(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_voc_annotations_as_others_write_them(tmp_path, coding, caplog):
+    """Another coding, sizes of 0, parts of an object, pixels with a fraction, no pose, truncated ones."""
+    head = f'<?xml version="1.0" encoding="{coding.removesuffix("-sig")}"?>' if "-sig" not in coding else ""
+    part = "<part><name>head</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"
+    size = "<size><width>0</width><height>0</height><depth>3</depth></size>"
+    more = f"<truncated>1</truncated>{part}<difficult> True </difficult>"
+    text = head + f"<annotation>{size}{OBJECT.format(more, 1.5)}{OBJECT.format('', 0)}</annotation>"
+    write_annotation(tmp_path, text.replace("<name>x<", "<name> é x <"), encoding=coding)
+    coco = read_coco(voc.as_coco(str(tmp_path), "train")[0])
+    assert coco.names == ["é x"]
+    assert [(a["bbox"], a["iscrowd"]) for a in coco.annotations] == [([0.5, 0, 8.5, 9], 1), ([-1, 0, 10, 9], 0)]
+    assert "1 boxes begin at pixel 0, but in this form the first pixel is 1: are all boxes a pixel off?" in caplog.text
+
+
 def test_a_folder_of_images(tmp_path):
     write_yolo(tmp_path)
     made, root = folder.as_coco(str(tmp_path / "images"))
