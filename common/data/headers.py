@@ -22,8 +22,10 @@ SAMPLE_FORMAT = 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIGNED = 2  # of SAMPLE_FORMAT
 PNG_BITS = 24  # where a PNG says it
-# How a whole file of this format ends.
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+# TIFF's tags of where pieces of the image begin, and how long they are: of strips, of tiles.
+PIECES = ((273, 279), (324, 325))
+# How a whole file of this format ends; of others see _is_whole.
+ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 # Of a channel, for Pillow's modes that have more than 8; those of several numbers that it cuts are seen in the file.
 DEPTHS = {"I": 32, "F": 32, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16}
 # Formats that keep every number; of TIFF and WebP each file says it. The others mix neighbors, as JPEG does.
@@ -51,7 +53,7 @@ class Header:
         bits: of a channel.
         stored: height and width as they lie in the file.
         orientation: EXIF's, 1 to 8; 1 = as it lies.
-        ends: whether the file ends as files of its format do.
+        ends: whether the file ends as files of its format do, and not before.
         pages: images in the file; smaller copies of it and masks in a TIFF are none.
         more_bands: numbers of a pixel that the mode does not show.
         white: what the largest number of a channel means in a PPM file; 255 elsewhere.
@@ -121,8 +123,9 @@ def read_header(path: str) -> Header:
         OSError, ValueError, SyntaxError: as Pillow for a file that is missing, damaged or no image.
         UnknownTiffError: a TIFF that Pillow does not read.
     """
+    length = os.path.getsize(path)
     with open(path, "rb") as file:
-        file.seek(max(os.path.getsize(path) - 4096, 0))
+        file.seek(max(length - 4096, 0))
         tail = file.read()
     try:
         image = Image.open(path)
@@ -131,7 +134,8 @@ def read_header(path: str) -> Header:
     with image:
         kind, tags = image.format or "", _tags(image)
         # Zeros behind the end are padding.
-        ends, white = tail.rstrip(b"\0").endswith(ENDS.get(kind, b"")), _white(image)
+        ends = tail.rstrip(b"\0").endswith(ENDS[kind]) if kind in ENDS else _is_whole(image, path, length)
+        white = _white(image)
         orientation = _orientation(image, tail)
         return Header(
             kind,
@@ -159,6 +163,20 @@ def memory() -> float:
         return min(whole, float(Path("/sys/fs/cgroup/memory.max").read_text()))
     except (OSError, ValueError):  # there is none, or no limit
         return whole
+
+
+def _is_whole(image: Image.Image, path: str, length: int) -> bool:
+    """Whether a file of that many bytes is as long as it says; False where that cannot be told."""
+    if tags := _tags(image):
+        ends = [sum(pair) for pair in PIECES for pair in zip(*(tags.get(tag, ()) for tag in pair), strict=False)]
+        return bool(ends) and max(ends) <= length
+    if image.format == "WEBP":
+        with open(path, "rb") as file:
+            return int.from_bytes(file.read(8)[4:], "little") + 8 <= length
+    if image.format == "BMP" and image.tile and image.tile[0].codec_name == "raw":
+        arguments: Any = image.tile[0].args
+        return image.tile[0].offset + arguments[1] * image.height <= length
+    return False
 
 
 def _tags(image: Image.Image) -> Mapping:

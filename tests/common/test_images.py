@@ -8,7 +8,7 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from densedist.common.data.images import DamagedError, check_image, check_images, evenly
+from densedist.common.data.images import DamagedError, check_file, check_image, check_images, evenly
 from densedist.common.errors import UserError
 
 SIZE = (40, 56)
@@ -82,6 +82,28 @@ def test_damage_is_named(image, damage, message):
     damage(image)
     with pytest.raises(DamagedError, match=f"^{re.escape(f'{image} {message}')}"):
         check_image(str(image), SIZE, "in the annotations")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.bmp", {}),
+        ("a.tif", {}),
+        ("a.tif", {"compression": "tiff_lzw"}),
+        ("a.tif", {"compression": "jpeg"}),
+        ("a.webp", {"lossless": True}),
+        ("a.ppm", {}),
+        ("a.gif", {}),
+    ],
+)
+def test_a_file_that_is_cut_is_seen_before_training(tmp_path, name, options):
+    file = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)).save(file, **options)
+    assert check_file(str(file)).size == (30, 41)
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedError, match=f"{name} (is damaged: |is no image|cannot be read: )"):
+        check_file(str(file))
 
 
 def test_all_are_counted_and_the_first_is_named(tmp_path):
