@@ -1,16 +1,20 @@
 """Labels that teachers write for students to train on: what is asked for, and from which score on they are trusted."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 
+from densedist.common.distill.classes import read_class_map
 from densedist.common.errors import UserError
 from densedist.common.run_files import Weights
 from densedist.common.score_threshold import SCORE, check_score
 
+logger = logging.getLogger(__name__)
 RECORD = "labels.json"  # written last: what the labels are of
 BINS = 1000  # of scores from 0 to 1
 
@@ -26,6 +30,9 @@ class Labeling:
         output: a folder that is not there, or empty.
         score: predictions below are left out, in [0, 1]; None = each class has its own, where F1 on DATASETS.TEST of
             the first teacher's config is best.
+        student: the config of a student whose classes, by their names, the labels have; None = they are the teacher's.
+        settings: what they depend on, which is written down with them.
+        only_check: look whether they can be written, and write nothing.
     """
 
     teachers: Sequence[Weights]
@@ -33,6 +40,9 @@ class Labeling:
     images: Mapping[str, Path]
     output: Path
     score: float | None = SCORE
+    student: CfgNode | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    only_check: bool = False
 
     def begin(self) -> None:
         """Make the folder.
@@ -60,6 +70,7 @@ class Labeling:
         classes = zip(names, least, counts, strict=True)
         return {
             "teachers": [teacher.file for teacher in self.teachers],
+            **({"settings": dict(self.settings)} if self.settings else {}),
             "images": len(self.images),
             "seconds": seconds,
             "classes": {
@@ -67,6 +78,38 @@ class Labeling:
                 for name, score, count in classes
             },
         }
+
+
+def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence[str]) -> np.ndarray:
+    """For each of the teachers' classes the number that it has in labels: by its name, or as the student's
+    DISTILL.TEACHER.CLASSES says; -1 where the student does not have it.
+
+    Args:
+        ours: the names of the classes of the labels.
+        theirs: those of the teachers.
+
+    Raises:
+        UserError: a class of the student that the teachers do not have.
+    """
+    if labeling.student is None:
+        return np.arange(len(theirs))
+    node = labeling.student.DISTILL.TEACHER
+    found = read_class_map(node.CLASSES, ours, theirs, node.MISSING_CLASSES == "leave_out")
+    numbers = np.full(len(theirs), -1)
+    for number, group in zip(found.kept, found.groups, strict=True):
+        numbers[list(group)] = number
+    if rest := [name for name, number in zip(theirs, numbers, strict=True) if number < 0]:
+        logger.warning(f"labels have no {', '.join(rest)}, which the teacher knows and the student does not")
+    return numbers
+
+
+def warn_of_bare(names: Sequence[str], least: np.ndarray) -> None:
+    """Say of which classes no label is written, whatever the teacher sees."""
+    if bare := [name for name, score in zip(names, least, strict=True) if not np.isfinite(score)]:
+        logger.warning(
+            f"--choose-thresholds: no label of {', '.join(bare)} is written: DATASETS.TEST has none, or none that the "
+            "teacher finds; name test data that have, or one --score-threshold for all"
+        )
 
 
 class Trust:

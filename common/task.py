@@ -84,6 +84,8 @@ class Task:
             says whether the user named the file himself (see common.config.load).
         load_config: the same with its data sets looked up, frozen: the config of a run.
         images: the image files of DATASETS.TRAIN, UNLABELED or TEST of (cfg of load_config, that word).
+        contents: all that training and scores depend on in these data, in order, of (the same): files, whose content
+            counts, and text.
         set_aside: overrides that take the last share of each data set of DATASETS.TRAIN out of training and make it
             DATASETS.TEST, of (cfg of load_config, share).
         check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
@@ -122,6 +124,7 @@ class Task:
     read_config: ReadConfig
     load_config: ReadConfig
     images: Callable[[CfgNode, str], set[str]]
+    contents: Callable[[CfgNode, str], list[str | Path]]
     set_aside: Callable[[CfgNode, float], list[str]]
     check_data: Callable[..., None]
     survey: Callable[[CfgNode, str], Survey]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from detectron2.utils.visualizer import Visualizer
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
@@ -35,6 +35,14 @@ def match(found: Instances, objects: Instances) -> tuple[Tensor, Tensor]:
         if overlap >= IOU:
             right[number] = hit[best] = True
     return right, hit
+
+
+def on_crowds(found: Instances, crowds: Instances | None) -> Tensor:
+    """Which predictions lie on a crowd of their class, by half of their own area: bool (N,), as COCO counts them."""
+    if crowds is None or not len(crowds):
+        return torch.zeros(len(found), dtype=torch.bool)
+    same = crowds.gt_classes[:, None] == found.pred_classes
+    return (pairwise_ioa(crowds.gt_boxes, found.pred_boxes).where(same, 0.0) >= IOU).any(0)
 
 
 def best_score(found: Sequence[Instances], objects: Sequence[Instances]) -> float | None:

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
-from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names
+from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
-from densedist.det.data.sets import with_only
-from densedist.det.drawing import match
+from densedist.det.data.sets import class_labels, with_only
+from densedist.det.drawing import match, on_crowds
 from densedist.det.fusion import fuse
 from densedist.det.models import Trained, load_trained
 from densedist.det.predict import predict, read_input
@@ -36,30 +36,38 @@ def label_images(labeling: Labeling) -> None:
     Of one teacher masks are written too, as RLE (INPUT.MASK_FORMAT bitmask); boxes of several are fused.
 
     Raises:
-        UserError: wrong weights, teachers of different classes, a folder that has files, no objects to choose by.
+        UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
+            files, no objects to choose by.
     """
     lowest = LEAST if labeling.score is None else min(LEAST, labeling.score)
     words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
     teachers = [load_trained(weights, [*words, *labeling.overrides]) for weights in labeling.teachers]
     names = teachers[0].classes
     check_same_names([teacher.classes for teacher in teachers])
+    written = names if labeling.student is None else class_labels(labeling.student)
+    numbers = numbers_of_student(labeling, written, names)
+    if labeling.only_check:
+        return
     labeling.begin()
     start = time.perf_counter()
-    least = _chosen(teachers) if labeling.score is None else np.full(len(names), labeling.score)
+    least = _chosen(teachers) if labeling.score is None else np.full(len(written), labeling.score)
+    warn_of_bare(written, least)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, file in enumerate(tqdm(labeling.images.values(), "labeling", disable=not on_terminal()), 1):
         found = _found(teachers, file)
+        found.pred_classes = torch.as_tensor(numbers)[found.pred_classes]
+        found = found[found.pred_classes >= 0]
         found = found[found.scores >= torch.as_tensor(least)[found.pred_classes]]
         height, width = found.image_size
         images.append({"id": number, "file_name": str(file.resolve()), "height": height, "width": width})
         annotations += [_annotation(box) for box in instances_to_coco_json(found, number)]
     annotations = [{"id": number} | annotation for number, annotation in enumerate(annotations, 1)]
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(written, 1)]
     content = {"images": images, "categories": categories, "annotations": annotations}
     write_text(labeling.output / ANNOTATIONS, json.dumps(content) + "\n")
-    counts = np.bincount([a["category_id"] - 1 for a in annotations], minlength=len(names)).tolist()
-    record = labeling.record(names, least.tolist(), time.perf_counter() - start, counts)
+    counts = np.bincount([a["category_id"] - 1 for a in annotations], minlength=len(written)).tolist()
+    record = labeling.record(written, least.tolist(), time.perf_counter() - start, counts)
     write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
     print(f"{len(annotations)} objects in {len(images)} images; train on {shlex.join(_words([], [], labeling.output))}")
 
@@ -92,7 +100,7 @@ def _found(teachers: Sequence[Trained], file: Path) -> Instances:
 
 
 def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
-    """From which score on the boxes of each class are best, on DATASETS.TEST."""
+    """From which score on the boxes of each class are best, on DATASETS.TEST; those on crowds are no errors."""
     cfg = with_only(teachers[0].cfg, "TEST")
     trust, any_truth = Trust(len(teachers[0].classes)), False
     for sample in tqdm(test_samples(cfg, None), "choosing thresholds", disable=not on_terminal()):
@@ -100,6 +108,8 @@ def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
             continue
         found = _found(teachers, sample.file)
         right, _ = match(found, sample.objects)
+        counted = right | ~on_crowds(found, sample.crowds)
+        found, right = found[counted], right[counted]
         truth = sample.objects.gt_classes.numpy()
         any_truth |= len(truth) > 0
         trust.add(found.pred_classes.numpy(), found.scores.numpy(), right.numpy(), truth)

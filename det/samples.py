@@ -16,11 +16,16 @@ from densedist.common.errors import UserError
 
 @dataclass(frozen=True)
 class Sample:
-    """An image file and its objects (gt_boxes, gt_classes, in pixels of the file); None = they are not known."""
+    """An image file and its objects (gt_boxes, gt_classes, in pixels of the file); None = they are not known.
+
+    Args:
+        crowds: of objects that nobody told apart.
+    """
 
     name: str
     file: Path
     objects: Instances | None
+    crowds: Instances | None = None
 
 
 def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
@@ -51,15 +56,16 @@ def folder_samples(folder: str, count: int) -> list[Sample]:
 
 
 def _sample(entry: dict) -> Sample:
-    objects = None
-    if "annotations" in entry:
-        objects = annotations_to_instances(list(_countable(entry["annotations"])), (entry["height"], entry["width"]))
     file = Path(entry["file_name"])
-    return Sample(file.stem, file, objects)
+    if "annotations" not in entry:
+        return Sample(file.stem, file, None)
+    size = entry["height"], entry["width"]
+    both = [annotations_to_instances(list(_of(entry["annotations"], crowds)), size) for crowds in (False, True)]
+    return Sample(file.stem, file, *both)
 
 
-def _countable(annotations: list[dict]) -> Iterator[dict]:
+def _of(annotations: list[dict], crowds: bool) -> Iterator[dict]:
     for annotation in annotations:
-        if not annotation.get("iscrowd"):
+        if bool(annotation.get("iscrowd")) == crowds:
             box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
             yield {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": annotation["category_id"]}

@@ -5,7 +5,7 @@ from densedist.common.task import Task
 from densedist.det.cache.filling import fill_cache
 from densedist.det.data.checks import check_data
 from densedist.det.data.loading import training_batches
-from densedist.det.data.parts import images, set_aside
+from densedist.det.data.parts import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.export import export
 from densedist.det.importing import FORMS
@@ -25,6 +25,7 @@ TASK = Task(
     read_config=read_config,
     load_config=load_config,
     images=images,
+    contents=contents,
     set_aside=set_aside,
     check_data=check_data,
     survey=survey,

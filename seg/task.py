@@ -6,7 +6,7 @@ from densedist.seg.config import load_config, read_config
 from densedist.seg.data.checks import check_data
 from densedist.seg.data.loading import training_batches
 from densedist.seg.data.parts import set_aside
-from densedist.seg.data.sides import images
+from densedist.seg.data.sides import contents, images
 from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.export import export
 from densedist.seg.importing import FORMS
@@ -26,6 +26,7 @@ TASK = Task(
     read_config=read_config,
     load_config=load_config,
     images=images,
+    contents=contents,
     set_aside=set_aside,
     check_data=check_data,
     survey=survey,

@@ -1,11 +1,23 @@
 """What has to be in order before several methods are trained on one student."""
 
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode
 
 from densedist.common.compare.methods import NONE, has_labels
 from densedist.common.distill.build import is_on
 from densedist.common.errors import UserError
 from densedist.common.task import Task
+
+
+def refuse_seed(overrides: Sequence[str]) -> None:
+    """Make sure that all runs have the seeds of --seeds.
+
+    Raises:
+        UserError: the overrides have a SEED, by which all seeds would be one.
+    """
+    if "SEED" in overrides[::2]:
+        raise UserError("SEED would give all runs the same seed: take it out, and name seeds by --seeds")
 
 
 def check_scores(task: Task, cfg: CfgNode, key: str = "DATASETS.TEST") -> None:

@@ -1,8 +1,11 @@
 """Names of methods, and the keys that train with them."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from hashlib import sha256
+from itertools import pairwise, product
+from urllib.parse import quote
 
 from detectron2.config import CfgNode
 
@@ -17,6 +20,9 @@ NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
 TEACHER, SCORE_THRESHOLD = "TEACHER", "SCORE_THRESHOLD"
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})")  # LOW..HIGH, from which densedist tune draws
+
+MARKS, TEACHERS = re.compile("[+;,]"), re.compile(rf"(?:^|[@;]){TEACHER}=")
+LONGEST = 180  # letters of a folder's name
 
 
 def methods() -> Mapping[str, tuple[str, ...]]:
@@ -41,16 +47,21 @@ def expand(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: a key without a value, or with a range.
     """
-    found = ["+".join(parts) for method in joined(words) for parts in product(*map(_settled, method.split("+")))]
+    found = ["+".join(chosen) for method in joined(words) for chosen in product(*map(_settled, parts(method)))]
     return list(dict.fromkeys(found))
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """The methods of a list that was joined by commas: a word that is no method goes on with the values before it."""
+    """The methods of a list that was joined by commas: a word that is no method goes on with the values before it.
+
+    So does the path of one more TEACHER, which may begin as a method does.
+    """
     known = methods()
     found: list[str] = []
     for word in words:
         begins = word.partition("+")[0].partition("@")[0] in known
+        if begins and found and TEACHERS.search(found[-1]):
+            begins = "/" not in (path := _path(word, 0)) or not os.path.exists(path)
         if begins or not (found and "@" in found[-1]):
             found.append(word)
         else:
@@ -58,9 +69,48 @@ def joined(words: Sequence[str]) -> list[str]:
     return found
 
 
+def parts(method: str) -> list[str]:
+    """What "+" joins in a method."""
+    return _split(method, "+")
+
+
+def folder_name(text: str) -> str:
+    """A name for the folder of a method or teacher, that no other one has."""
+    name = quote(text, safe="@+=;,:()[] ")
+    # An exclamation mark is always quoted.
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}!{sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """text.split(mark), but the path of a TEACHER that is there stays whole: folders of methods have marks in them."""
+    inside = _paths(text)
+    cuts = [place for place, character in enumerate(text) if character == mark and place not in inside]
+    return [text[start + 1 : stop] for start, stop in pairwise([-1, *cuts, len(text)])]
+
+
+def _paths(text: str) -> set[int]:
+    """The places of the paths behind TEACHER=, each as long as it can be and still be there."""
+    inside: set[int] = set()
+    for key in TEACHERS.finditer(text):
+        start = key.end()
+        while start not in inside:
+            end = start + len(_path(text, start))
+            inside.update(range(start, end))
+            if text[end : end + 1] != ",":
+                break
+            start = end + 1
+    return inside
+
+
+def _path(text: str, start: int) -> str:
+    """What begins there, as long as it can be and still be a path that is there; else up to the next mark."""
+    ends = [mark.start() for mark in MARKS.finditer(text, start)] + [len(text)]
+    return text[start : next((end for end in reversed(ends) if os.path.exists(text[start:end])), ends[0])]
+
+
 def has_labels(method: str) -> bool:
     """Whether a method trains on labels of its teacher."""
-    return any(part.partition("@")[0] == LABELS for part in method.split("+"))
+    return any(part.partition("@")[0] == LABELS for part in parts(method))
 
 
 def setting(method: str, key: str) -> str:
@@ -69,7 +119,7 @@ def setting(method: str, key: str) -> str:
     Raises:
         UserError: two parts disagree.
     """
-    found = {v for part in method.split("+") for k, values in pairs(part) if k == key for v in values}
+    found = {v for part in parts(method) for k, values in pairs(part) if k == key for v in values}
     if len(found) > 1:
         raise UserError(f"--methods: {method} has {key} {' and '.join(sorted(found))}: want one")
     return next(iter(found), "")
@@ -77,11 +127,11 @@ def setting(method: str, key: str) -> str:
 
 def without(method: str, key: str) -> str:
     """The method without a key in any part."""
-    parts = []
-    for part in method.split("+"):
-        left = ";".join(f"{k}={','.join(values)}" for k, values in pairs(part) if k != key)
-        parts.append(part.partition("@")[0] + (f"@{left}" if left else ""))
-    return "+".join(parts)
+    left = []
+    for part in parts(method):
+        kept = ";".join(f"{k}={','.join(values)}" for k, values in pairs(part) if k != key)
+        left.append(part.partition("@")[0] + (f"@{kept}" if kept else ""))
+    return "+".join(left)
 
 
 def _settled(part: str) -> list[str]:
@@ -102,11 +152,12 @@ def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
         UserError: a key without a value.
     """
     _, _, settings = part.partition("@")
-    for setting in filter(None, settings.split(";")):
-        key, _, values = setting.partition("=")
-        if not key or not all(values.split(",")):
+    for setting in filter(None, _split(settings, ";")):
+        first, *more = _split(setting, ",")
+        key, _, value = first.partition("=")
+        if not (key and value and all(more)):
             raise UserError(f"--methods: {part}: want KEY=VALUE after @, e.g. dist@TAU=1,2,4;WEIGHT=0.3,1")
-        yield key, values.split(",")
+        yield key, [value, *more]
 
 
 def switches(
@@ -131,7 +182,7 @@ def switches(
     known = methods()
     on: list[str] = []
     words: list[str] = []
-    for part in method.split("+"):
+    for part in parts(method):
         name = part.partition("@")[0]
         if name not in known:
             raise UserError(f"--methods: there is no {name}; want {', '.join(known)}, joined by + if need be")

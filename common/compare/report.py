@@ -13,6 +13,7 @@ from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, 
 
 # By method, by seed: the runs that have come to their end.
 Outcomes = Mapping[str, Mapping[int, Outcome]]
+APART = 0.1  # from this share on times are not equal
 PERCENT = f"{100 * CONFIDENCE:.0f} %"
 
 
@@ -54,6 +55,18 @@ def _summary(method: str, outcomes: Outcomes, other: str = "") -> dict[str, Any]
         "standard_deviation": spread(numbers),
         "gain_over_none": over_none and asdict(over_none),
     }
+
+
+def equal_time(outcomes: Outcomes) -> str:
+    """The rule of methods that are to take equally long, and by how much they did not."""
+    rule = "At equal time in training steps: cheaper methods have more iterations."
+    seconds = {m: statistics.mean(o.seconds for o in of_seeds.values()) for m, of_seeds in outcomes.items() if of_seeds}
+    ordered = sorted(seconds, key=lambda method: seconds[method])
+    if not ordered or seconds[ordered[-1]] <= (1 + APART) * seconds[ordered[0]]:
+        return rule
+    least, most = (f"{method} {seconds[method]:.3g} s" for method in (ordered[0], ordered[-1]))
+    why = "the machine did other work meanwhile, or while the pace was measured"
+    return f"{rule} But the runs did not take equally long ({least}, {most}): {why}."
 
 
 def markdown(outcomes: Outcomes, rule: str) -> str:

@@ -8,21 +8,55 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.checks import check_method, check_scores
-from densedist.common.compare.methods import TEACHER, expand, has_labels, setting, switches
+from densedist.common.compare.checks import check_method, check_scores, refuse_seed
+from densedist.common.compare.methods import TEACHER, expand, folder_name, has_labels, setting, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.picture import draw
-from densedist.common.compare.report import Outcomes, markdown, results
-from densedist.common.compare.teacher_labels import TeacherLabels, write_labels
-from densedist.common.compare.teachers import Scores, draw_teachers, scores, teacher_table, teachers
+from densedist.common.compare.records import FILES, ITERATIONS, PACES, Numbers, begin_run, refuse_another_run
+from densedist.common.compare.report import Outcomes, equal_time, markdown, results
+from densedist.common.compare.teacher_labels import (
+    TeacherLabels,
+    check_labels,
+    labeling_of,
+    refuse_other_labels,
+    settings_of,
+    write_labels,
+)
+from densedist.common.compare.teachers import Scores, TeacherScores, draw_teachers, teacher_table, teachers
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.data.overlap import overlaps
+from densedist.common.engine.launch import check_gpus
+from densedist.common.engine.run_folder import holds_run
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
 from densedist.common.files import write_text
+from densedist.common.fingerprint import Fingerprint, Fingerprints
+from densedist.common.labeling import Labeling
 from densedist.common.locks import locked
 from densedist.common.task import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison needs, as far as it is known before anything is written.
+
+    Args:
+        settings: of a run of each method with the seed 0.
+        labelings: of methods that train on their teacher's labels, the config and what is labeled.
+        found: what files hold.
+    """
+
+    methods: Sequence[str]
+    settings: Mapping[str, Fingerprint]
+    labelings: Mapping[str, tuple[CfgNode, Labeling]]
+    of_teachers: TeacherScores
+    found: Fingerprints
+
+    def of_run(self, method: str, seed: int, length: int | None) -> Fingerprint:
+        """The settings of a run; length is its iterations, None where they are not known yet."""
+        settings = self.settings[method] | {"SEED": str(seed)}
+        return settings if length is None else settings | {ITERATIONS: str(length)}
 
 
 @dataclass(frozen=True)
@@ -63,41 +97,90 @@ class Study:
             what results.json holds.
 
         Raises:
-            UserError: a wrong config, a method without a teacher or a loss, or another process that compares in output,
-                before anything is trained.
+            UserError: a wrong config, a method without a teacher or a loss, a folder with runs of other settings, or
+                another process that compares in output, before anything is trained or written.
         """
+        refuse_seed(self.overrides)
+        check_gpus(self.jobs, "--jobs")
         cfg = self._load([])  # imports what it names, losses among them
         methods = expand(self.methods)
         check_scores(self.task, cfg)
         for method in methods:
             check_method(self.task, self._load(self._words(method, 0)), method)
+        plan = self._plan(cfg, methods)
+        self._refuse_others(plan)
+        self._check_missing(plan)
         busy = (
             f"--output-dir: another process compares in {self.output}: wait for it, or name another folder; "
             "--jobs trains several students at a time"
         )
         with locked(self.output / "compare.lock", busy):
-            return self._run(cfg, methods)
+            self._refuse_others(plan)  # another process may have written meanwhile
+            return self._run(plan)
 
-    def _run(self, cfg: CfgNode, methods: Sequence[str]) -> dict[str, Any]:
-        labels = {method: self._labels(method) for method in methods if has_labels(method)}
-        longer = self._longer(methods, labels) if self.equal_time else {}
-        wanted = {
-            (method, seed): self._words(method, seed, labels.get(method), longer.get(method, 1.0))
-            for seed in self.seeds
-            for method in methods
-        }
-        lengths = {run: self._load(words).SOLVER.MAX_ITER for run, words in wanted.items()}
-        missing = [run for run, length in lengths.items() if outcome(self._folder(*run), length) is None]
-        runs = [Run(self.config, str(self._folder(*run)), wanted[run]) for run in missing]
-        train_all(self.train, self.task, runs, self.jobs)
-        outcomes: dict[str, dict] = {method: {} for method in methods}
-        for (method, seed), length in lengths.items():
-            if done := outcome(self._folder(method, seed), length):
+    def _plan(self, cfg: CfgNode, methods: Sequence[str]) -> Plan:
+        found = Fingerprints(self.task, self.output / FILES)
+        labelings = {}
+        for method in filter(has_labels, methods):
+            words = [*self._switches(method, self.overrides), "DATASETS.UNLABELED", str(list(self.unlabeled))]
+            own = self.task.load_config(self.config, words)
+            labelings[method] = own, labeling_of(self.task, own, method, self.output / "teacher_labels", found)
+        settings = {}
+        for method in methods:
+            settings[method] = found.of(self._load(self._words(method, 0)))
+            if method in labelings:
+                settings[method] |= settings_of(labelings[method][1])
+        of_teachers = TeacherScores(self.task, cfg, teachers(methods), self.output, found)
+        return Plan(methods, settings, labelings, of_teachers, found)
+
+    def _refuse_others(self, plan: Plan) -> None:
+        """Make sure that all that the folder holds is of this comparison."""
+        lengths = {} if self.equal_time else {method: self._length(method) for method in plan.methods}
+        for method, seed in self._runs(plan):
+            refuse_another_run(self._folder(method, seed), plan.of_run(method, seed, lengths.get(method)))
+        if self.equal_time:
+            Numbers(self.output / PACES, "seconds").refuse_unknown(plan.methods)
+        plan.of_teachers.refuse_others()
+        for _, labeling in plan.labelings.values():
+            refuse_other_labels(labeling)
+
+    def _check_missing(self, plan: Plan) -> None:
+        """Make sure that what is missing has the data and the teachers that it needs."""
+        for _, labeling in plan.labelings.values():
+            check_labels(self.task, labeling)
+        runs = [run for run in self._runs(plan) if not holds_run(self._folder(*run))]
+        cfgs = [self._load(self._words(method, 0)) for method in dict.fromkeys(method for method, _ in runs)]
+        for cfg in {str(cfg.DATASETS): cfg for cfg in cfgs}.values():
+            self.task.check_data(cfg)
+
+    def _run(self, plan: Plan) -> dict[str, Any]:
+        labels = {m: write_labels(self.task, *labeling) for m, labeling in plan.labelings.items()}
+        paces = self._paces(plan, labels) if self.equal_time else {}
+        slowest = max(paces.values(), default=1.0)
+        longer = {method: slowest / pace for method, pace in paces.items()}
+        lengths = {method: self._length(method, longer.get(method, 1.0)) for method in plan.methods}
+        runs = {run: plan.of_run(*run, lengths[run[0]]) for run in self._runs(plan)}
+        for run, settings in runs.items():
+            refuse_another_run(self._folder(*run), settings)
+        if paces:
+            Numbers(self.output / PACES, "seconds").keep(paces, plan.settings)
+        plan.found.keep()
+        missing = [run for run in runs if outcome(self._folder(*run), lengths[run[0]]) is None]
+        for run in missing:
+            begin_run(self._folder(*run), runs[run])
+        words = {(m, seed): self._words(m, seed, labels.get(m), longer.get(m, 1.0)) for m, seed in missing}
+        train_all(
+            self.train, self.task, [Run(self.config, str(self._folder(*run)), words[run]) for run in missing], self.jobs
+        )
+        outcomes: dict[str, dict] = {method: {} for method in plan.methods}
+        for method, seed in runs:
+            if done := outcome(self._folder(method, seed), lengths[method]):
                 added = labels[method].seconds if method in labels else 0.0
                 outcomes[method][seed] = replace(done, once=done.once + added)
-        folders = teachers(methods)
-        of_teachers = scores(self.task, cfg, folders, self.output / "teachers.json") if folders else {}
-        return self._write(outcomes, of_teachers)
+        return self._write(outcomes, plan.of_teachers.evaluate())
+
+    def _runs(self, plan: Plan) -> list[tuple[str, int]]:
+        return [(method, seed) for seed in dict.fromkeys(self.seeds) for method in plan.methods]
 
     def _load(self, words: Sequence[str]) -> CfgNode:
         return self.task.load_config(self.config, [*self.overrides, *words])
@@ -105,37 +188,33 @@ class Study:
     def _switches(self, method: str, overrides: Sequence[str]) -> list[str]:
         return switches(method, self.unlabeled, overrides, self._load([]).DISTILL.TEACHER)
 
-    def _labels(self, method: str) -> TeacherLabels:
-        words = self._switches(method, self.overrides)
-        cfg = self.task.load_config(self.config, [*words, "DATASETS.UNLABELED", str(list(self.unlabeled))])
-        return write_labels(self.task, cfg, method, self.output / "teacher_labels")
+    def _length(self, method: str, longer: float = 1.0) -> int:
+        """The iterations of a method's runs."""
+        return self._load(self._words(method, 0, None, longer)).SOLVER.MAX_ITER
 
-    def _longer(self, methods: Sequence[str], labels: Mapping[str, TeacherLabels]) -> Mapping[str, float]:
-        """By what factor each method's iterations are more than SOLVER.MAX_ITER."""
-        file = self.output / "seconds_per_iteration.json"
-        paces = json.loads(file.read_text()) if file.is_file() else {}
-        if missing := [method for method in methods if method not in paces]:
+    def _paces(self, plan: Plan, labels: Mapping[str, TeacherLabels]) -> dict[str, float]:
+        """Seconds an iteration of each method: those that are known, and the others measured."""
+        paces = Numbers(self.output / PACES, "seconds").known(plan.settings)
+        if missing := [method for method in plan.methods if method not in paces]:
             # Beside one whose pace is known, so that both are of the same minutes.
-            beside = [method for method in methods if method in paces][:1]
+            beside = list(paces)[:1]
             paced = {method: self._load(self._words(method, 0, labels.get(method))) for method in [*beside, *missing]}
             taken = self.pace(self.task, paced)
             scale = paces[beside[0]] / taken[beside[0]] if beside else 1.0
             paces |= {method: scale * taken[method] for method in missing}
-            write_text(file, json.dumps(paces, indent=2) + "\n")
-        slowest = max(paces[method] for method in methods)
-        return {method: slowest / paces[method] for method in methods}
+        return paces
 
     def _words(self, method: str, seed: int, labels: TeacherLabels | None = None, longer: float = 1.0) -> list[str]:
         words = self._switches(method, ["SEED", str(seed), *self.overrides])
         words += labels.words if labels else []  # they add to what the overrides say
         if (folder := setting(method, TEACHER)) and (cache := self._load(words).DISTILL.TEACHER.CACHE):
-            words += ["DISTILL.TEACHER.CACHE", str(Path(cache) / _file_name(folder))]  # one is of one teacher
+            words += ["DISTILL.TEACHER.CACHE", str(Path(cache) / folder_name(folder))]  # one is of one teacher
         if longer == 1:
             return words
         return [*words, *stretched(self._load(words).SOLVER, longer)]
 
     def _folder(self, method: str, seed: int) -> Path:
-        return self.output / _file_name(method) / f"seed{seed}"
+        return self.output / folder_name(method) / f"seed{seed}"
 
     def _shared(self) -> list[str]:
         """Which test images are among those of training, those without labels included."""
@@ -143,12 +222,8 @@ class Study:
         return overlaps(self._load(words), self.task.images)
 
     def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
-        rule = (
-            "At equal time in training steps: cheaper methods have more iterations."
-            if self.equal_time
-            else "At equal iterations."
-        )
         shared = self._shared()
+        rule = equal_time(outcomes) if self.equal_time else "At equal iterations."
         text = markdown(outcomes, rule) + "".join(f"\n- {line}" for line in shared)
         if of_teachers:
             text += f"\n\n{teacher_table(outcomes, of_teachers)}"
@@ -160,7 +235,3 @@ class Study:
         draw(outcomes, self.output / "curves.png")
         print("\n" + text)
         return found
-
-
-def _file_name(method: str) -> str:
-    return method.replace("/", "_")

@@ -1,6 +1,5 @@
 """Several teachers of one student: what each scores itself, and what the student gains from each."""
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +10,20 @@ from detectron2.config import CfgNode
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from densedist.common.compare.methods import NONE, TEACHER, setting, without
+from densedist.common.compare.methods import NONE, TEACHER, folder_name, setting, without
 from densedist.common.compare.outcome import Gain, gain
+from densedist.common.compare.records import SCORES, Numbers
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
 from densedist.common.config import trust
-from densedist.common.files import write_text
+from densedist.common.fingerprint import Fingerprints
 from densedist.common.run_files import locate
 from densedist.common.task import Task
 
 logger = logging.getLogger(__name__)
 
+# What a teacher's score depends on, beside its weights.
+PARTS = ("task", "MODEL", "INPUT", "TEST", "IMPORTS", "DATASETS.TEST", "DATASETS.CLASSES", "DATASETS.IGNORED")
+PARTS += ("DATASETS.LABELS",)
 # By folder, a teacher's own metric in percent.
 Scores = Mapping[str, float | None]
 
@@ -35,31 +38,55 @@ def teachers(methods: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(folder for method in methods if (folder := setting(method, TEACHER))))
 
 
-def scores(task: Task, cfg: CfgNode, folders: Sequence[str], file: Path) -> Scores:
-    """Evaluate each teacher on DATASETS.TEST of the student's cfg, unless file has its score.
+class TeacherScores:
+    """Each teacher's score on DATASETS.TEST of the student's cfg; one that is known is not evaluated again.
 
     One of other classes (DISTILL.TEACHER.CLASSES) has no score there.
 
     Args:
         folders: the OUTPUT_DIR of each.
-        file: JSON, that is written.
-
-    Returns:
-        the first metric in percent, None where it is undefined.
+        output: the folder of the comparison.
     """
-    if cfg.DISTILL.TEACHER.CLASSES or cfg.DISTILL.TEACHER.MISSING_CLASSES == "leave_out":
-        logger.info("teachers of other classes than the student's are not evaluated on its data")
-        return dict.fromkeys(folders)
-    known = json.loads(file.read_text()) if file.is_file() else {}
-    data = [word for key, value in cfg.DATASETS.items() for word in (f"DATASETS.{key}", str(value))]
-    for folder in folders:
-        if folder not in known:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            weights = locate(folder, key=f"--methods: {TEACHER}")
-            own = task.load_config(weights.config, [*own_words(cfg), *data], False)
-            known[folder] = _first(task.evaluate(own, task.load_model(own, weights.file, weights.key)))
-            write_text(file, json.dumps(known, indent=2) + "\n")
-    return {folder: known[folder] for folder in folders}
+
+    def __init__(self, task: Task, cfg: CfgNode, folders: Sequence[str], output: Path, found: Fingerprints) -> None:
+        self._task, self._output, self._folders = task, output, folders
+        self._file = Numbers(output / SCORES, "score")
+        node = cfg.DISTILL.TEACHER
+        self._scored = not (node.CLASSES or node.MISSING_CLASSES == "leave_out")
+        if folders and not self._scored:
+            logger.info("teachers of other classes than the student's are not evaluated on its data")
+        data = [word for key, value in cfg.DATASETS.items() for word in (f"DATASETS.{key}", str(value))]
+        self._weights = {folder: locate(folder, key=f"--methods: {TEACHER}") for folder in folders if self._scored}
+        self._cfgs = {
+            folder: task.load_config(
+                weights.config,
+                [*own_words(cfg), *data, "OUTPUT_DIR", str(output / "teachers" / folder_name(folder))],
+                False,
+            )
+            for folder, weights in self._weights.items()
+        }
+        self._settings = {
+            folder: found.of(own, PARTS) | {"weights": found.of_weights(self._weights[folder].file)}
+            for folder, own in self._cfgs.items()
+        }
+
+    def refuse_others(self) -> None:
+        """Make sure that known scores are of these teachers and data.
+
+        Raises:
+            UserError: one is not, or does not say.
+        """
+        self._file.refuse_others(self._settings)
+
+    def evaluate(self) -> Scores:
+        """The first metric in percent of each, None where it is undefined."""
+        known = self._file.known(self._settings)
+        for folder, own in self._cfgs.items():
+            if folder not in known:
+                weights = self._weights[folder]
+                known[folder] = _first(self._task.evaluate(own, self._task.load_model(own, weights.file, weights.key)))
+                self._file.keep({folder: known[folder]}, self._settings)
+        return {folder: known.get(folder) for folder in self._folders}
 
 
 def _first(results: Mapping[str, Any]) -> float | None:

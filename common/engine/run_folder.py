@@ -46,17 +46,21 @@ def has_checkpoints(output_dir: str) -> bool:
     return bool(_checkpoints(Path(output_dir)))
 
 
+def holds_run(output: Path) -> bool:
+    """Whether there is a run in a folder, which --resume would go on with."""
+    metrics = output / METRICS
+    # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
+    return bool(_checkpoints(output)) or (metrics.is_file() and metrics.stat().st_size > 0)
+
+
 def refuse_existing_run(output_dir: str) -> None:
     """Make sure that a run that starts anew does not mix its files with those of another one.
 
     Raises:
         UserError: there is a run in output_dir.
     """
-    output = Path(output_dir)
-    metrics = output / METRICS
-    # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
-    if _checkpoints(output) or (metrics.is_file() and metrics.stat().st_size):
-        raise UserError(f"OUTPUT_DIR: {output} holds a run: give --resume to go on with it, or another OUTPUT_DIR")
+    if holds_run(Path(output_dir)):
+        raise UserError(f"OUTPUT_DIR: {output_dir} holds a run: give --resume to go on with it, or another OUTPUT_DIR")
 
 
 class RunCheckpointer(CompleteCheckpointer):

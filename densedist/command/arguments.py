@@ -41,7 +41,8 @@ def add_beside(parser: Parser) -> None:
 
 
 def add_output(parser: Parser, default: str, note: str = "default: %(default)s") -> None:
-    parser.add_argument("--output-dir", type=Path, default=default, metavar="D", help=note)
+    # An empty one is for what is called to say.
+    parser.add_argument("--output-dir", type=Path, default=default or None, metavar="D", help=note)
 
 
 def add_score(parser: Parser, default: str) -> None:

@@ -92,7 +92,7 @@ def add_compare(parser: Parser) -> None:
     parser.add_argument("--unlabeled", type=comma_list, default="", help="data sets of the method unlabeled")
     parser.add_argument("--equal-time", action="store_true", help="the same time on the clock for each method")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one a GPU, or 1")
-    add_output(parser, "output/compare")
+    add_output(parser, "", "default: output/compare_TASK_CONFIG")
     add_overrides(parser)
 
 
@@ -109,7 +109,7 @@ def compare(args: argparse.Namespace) -> None:
         unlabeled=args.unlabeled,
         equal_time=args.equal_time,
         jobs=max(1, torch.cuda.device_count()) if args.jobs is None else args.jobs,
-        output_dir=args.output_dir,
+        output_dir=args.output_dir or "",
         task=args.task,
     )
 

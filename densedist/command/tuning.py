@@ -30,7 +30,7 @@ def add_tune(parser: Parser) -> None:
     text = "or the last share of the training data, left out of training; default: %(default)s"
     scored.add_argument("--set-aside", type=float, default=0.2, metavar="SHARE", help=text)
     parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time; default: one a GPU, or 1")
-    add_output(parser, "output/tune")
+    add_output(parser, "", "default: output/tune_TASK_CONFIG")
     add_overrides(parser)
 
 
@@ -50,6 +50,6 @@ def tune(args: argparse.Namespace) -> None:
         val=args.val,
         set_aside=args.set_aside,
         jobs=max(1, torch.cuda.device_count()) if args.jobs is None else args.jobs,
-        output_dir=args.output_dir,
+        output_dir=args.output_dir or "",
         task=args.task,
     )

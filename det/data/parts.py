@@ -1,16 +1,55 @@
 """The images of data sets, and a part of the training data that is set aside, to choose settings on."""
 
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.errors import UserError
 from densedist.det.data.coco import read_coco
-from densedist.det.data.registering import PART
+from densedist.det.data.registering import PART, ground_truth
 
 
 def images(cfg: CfgNode, side: str) -> set[str]:
     """The files of the images of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered."""
     return {d["file_name"] for name in cfg.DATASETS[side] for d in DatasetCatalog.get(name)}
+
+
+def contents(cfg: CfgNode, side: str) -> list[str | Path]:
+    """The annotations and images of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered, in order."""
+    found: list[str | Path] = []
+    for name in cfg.DATASETS[side]:
+        meta = MetadataCatalog.get(name)
+        if (coco := ground_truth(name)) is not None:
+            root, entries = meta.get("image_root") or "", coco.images
+            labels = [*coco.categories, *([] if side == "UNLABELED" else coco.annotations)]
+        else:
+            root, entries, labels = "", DatasetCatalog.get(name), []
+            labels += [{"classes": meta.get("thing_classes")}]  # which loading it may have named
+            found += [Path(meta.json_file)] if meta.get("json_file") else []
+        places = [{key: value for key, value in entry.items() if key != "file_name"} for entry in entries]
+        found.append(_digest([{"rules": meta.get("evaluator_type")}, *labels, *places]))
+        found += [Path(root, entry["file_name"]) for entry in entries]
+    return found
+
+
+def _digest(entries: Iterable[Any]) -> str:
+    """Of plain data, one after another: all in one text would be as large as the annotation file."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(json.dumps(entry, default=_plain).encode())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What a script of one's own may put into a data set: arrays, and run lengths as bytes."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
 
 
 def set_aside(cfg: CfgNode, share: float) -> list[str]:

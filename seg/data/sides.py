@@ -12,6 +12,8 @@ from densedist.common.errors import UserError
 from densedist.common.scored_sets import refuse_twins
 from densedist.seg.data import folders, voc
 from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
+from densedist.seg.data.written import check_written
+from densedist.seg.labels import Classes
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
     elif own and not (other or cfg.DATASETS.ROOT):
         raise UserError(f"{key}: there is no data set {split}: want one of {', '.join(own)}, or set DATASETS.ROOT")
     else:
+        if need_labels:
+            check_written(whole.parent if other else Path(cfg.DATASETS.ROOT), Classes.of(cfg), key)
         return frames(cfg.DATASETS.ROOT, split, key, need_labels, cfg.DATASETS.LABELS)
     if not found:
         raise UserError(f"{key}: {split} has no image")
@@ -147,3 +151,13 @@ SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
 def images(cfg: CfgNode, side: str) -> set[str]:
     """The files of the images of DATASETS.TRAIN, UNLABELED or TEST."""
     return {frame["image"] for frame in SIDES[side](cfg)}
+
+
+def contents(cfg: CfgNode, side: str) -> list[str | Path]:
+    """The images and labels of DATASETS.TRAIN, UNLABELED or TEST, and how the labels are read, in order."""
+    found: list[str | Path] = []
+    for frame in SIDES[side](cfg):
+        files = [Path(frame[kind]) if frame[kind] else "" for kind in ("image", "label")]
+        how = {key: value for key, value in frame.items() if key not in ("name", "image", "label")}
+        found += [*files, str(sorted(how.items()))]
+    return found

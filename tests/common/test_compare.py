@@ -15,17 +15,18 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
-from densedist.common.compare.methods import expand, switches
+from densedist.common.compare.methods import expand, folder_name, setting, switches, without
 from densedist.common.compare.outcome import Outcome, gain, outcome, spread
 from densedist.common.compare.picture import draw
 from densedist.common.compare.report import markdown, verdicts
 from densedist.common.compare.study import Study
-from densedist.common.compare.teacher_labels import write_labels
-from densedist.common.compare.teachers import scores
+from densedist.common.compare.teacher_labels import labeling_of, write_labels
+from densedist.common.compare.teachers import TeacherScores
 from densedist.common.compare.workers import Run, train_all
 from densedist.common.config import load
 from densedist.common.engine.preemption import REQUEUE
 from densedist.common.errors import UserError
+from densedist.common.fingerprint import Fingerprints
 from densedist.common.report.history import Point, read_history
 from densedist.det.config import GRAMMAR
 from helpers.processes import server  # noqa: F401  whose processes have imported everything
@@ -36,7 +37,7 @@ LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)", "DATASETS.TEST",
 PACE = {"none": 0.1, "labels": 0.1, "kd": 0.15, "dist": 0.2, "dist+labels": 0.2}
 
 
-def load_config(file, words):
+def load_config(file, words, own=True):
     """A config that names a teacher, as c.yaml would."""
     return load(GRAMMAR, "", [*LENGTH, *(TEACHER if file == "c.yaml" else []), *words])
 
@@ -54,7 +55,24 @@ def images(cfg, side):
     return set(cfg.DATASETS[side])
 
 
-TASK = SimpleNamespace(load_config=load_config, build=build, is_scored=is_scored, images=images)
+def contents(cfg, side):
+    """Of each data set the file of its name, where there is one."""
+    return [Path(name) if Path(name).is_file() else name for name in cfg.DATASETS[side]]
+
+
+def check_data(cfg, *sides):
+    """All is well."""
+
+
+TASK = SimpleNamespace(
+    name="det",
+    load_config=load_config,
+    build=build,
+    is_scored=is_scored,
+    images=images,
+    contents=contents,
+    check_data=check_data,
+)
 
 
 class Trainer:
@@ -163,7 +181,7 @@ def run_of(folder):
     """What a teacher's training leaves."""
     folder.mkdir()
     for name in ("config.yaml", "model_final.pth"):
-        (folder / name).write_text("")
+        (folder / name).write_text("{}")
     return str(folder)
 
 
@@ -194,23 +212,17 @@ def test_each_teacher_has_a_cache_of_its_own(tmp_path):
 
     with pytest.raises(UserError, match="seen"):
         study(remember, tmp_path / "out", methods, [0], overrides=["DISTILL.TEACHER.CACHE", "kept"]).run()
-    names = [str(tmp_path / name).replace("/", "_") for name in ("weak", "strong")]
+    names = [folder_name(str(tmp_path / name)) for name in ("weak", "strong")]
     assert seen == ["kept", *(f"kept/{name}" for name in names)]
 
 
 def test_gain_against_the_teachers_own_score(tmp_path, monkeypatch):
     """The picture has the teachers from weak to strong, each evaluated once on the student's test data."""
     weak, strong = (run_of(tmp_path / name) for name in ("weak", "strong"))
-    own, evaluated, drawn = {f"{weak}/model_final.pth": 20.0, f"{strong}/model_final.pth": 40.0}, [], []
-    task = SimpleNamespace(
-        **{**vars(TASK), "load_config": lambda file, words, own=True: load_config(file, words)},
-        load_model=lambda cfg, weights, key: weights,
-        evaluate=lambda cfg, model: (
-            evaluated.append((model, cfg.DATASETS.TEST)) or {"u": {}, "t": {"bbox": {"AP": own[model], "AP50": 99.0}}}
-        ),
-    )
+    own, drawn = {f"{weak}/model_final.pth": 20.0, f"{strong}/model_final.pth": 40.0}, []
+    task, evaluated = scoring(own)
     methods = ["none", f"kd@TEACHER={strong},{weak}", f"dist@TAU=2;TEACHER={weak}", f"dist@TAU=2;TEACHER={strong}"]
-    values = dict(zip((name.replace("/", "_") for name in expand(methods)), (1.0, 2.0, 3.0, 4.0, 8.0), strict=True))
+    values = dict(zip(map(folder_name, expand(methods)), (1.0, 2.0, 3.0, 4.0, 8.0), strict=True))
     train = Trainer(values)
     errorbar = Axes.errorbar
 
@@ -222,7 +234,7 @@ def test_gain_against_the_teachers_own_score(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PACE", dict.fromkeys(values, 0.1))
     for _ in range(2):
         found = Study(task, "c.yaml", methods, [0, 4], tmp_path / "out", train=train).run()
-    assert evaluated == [(f"{strong}/model_final.pth", ("t",)), (f"{weak}/model_final.pth", ("t",))]
+    assert [model for model, *_ in evaluated] == [f"{strong}/model_final.pth", f"{weak}/model_final.pth"]
     assert found["teachers"] == {strong: 40.0, weak: 20.0}
     table = (tmp_path / "out" / "table.md").read_text().splitlines()[-2:]
     for row, cells in zip(table, (f"{weak} 20.0 +2.0 +3.0", f"{strong} 40.0 +1.0 +7.0"), strict=True):
@@ -232,32 +244,101 @@ def test_gain_against_the_teachers_own_score(tmp_path, monkeypatch):
     assert imread(tmp_path / "out" / "teachers.png").ndim == 3
 
 
+def scoring(values):
+    """A task whose teachers have these scores by their weights, and what is evaluated."""
+    evaluated = []
+
+    def evaluate(cfg, model):
+        evaluated.append((model, cfg.DATASETS.TEST, cfg.OUTPUT_DIR))
+        return {"u": {}, "t": {"bbox": {"AP": values[model], "AP50": 99.0}}}
+
+    own = {"evaluate": evaluate, "load_model": lambda cfg, weights, key: weights}
+    return SimpleNamespace(**vars(TASK), **own), evaluated
+
+
 def test_teachers_of_other_classes_have_no_score_on_the_students_data(tmp_path):
     cfg = load_config("c.yaml", ["DISTILL.TEACHER.CLASSES.car", "['van']"])
-    assert scores(TASK, cfg, ["a", "b"], tmp_path / "teachers.json") == {"a": None, "b": None}
+    scores = TeacherScores(TASK, cfg, ["a", "b"], tmp_path, Fingerprints(TASK, tmp_path / "files.json"))
+    assert scores.evaluate() == {"a": None, "b": None}
+
+
+def test_teachers_are_evaluated_in_a_folder_of_the_comparison(tmp_path):
+    """Or the files of a teacher's own evaluation would be overwritten."""
+    teacher = run_of(tmp_path / "t")
+    task, evaluated = scoring({f"{teacher}/model_final.pth": 20.0})
+    Study(task, "c.yaml", ["none"], [0], tmp_path / "out", train=Trainer({})).run()
+    Study(task, "c.yaml", ["none", f"kd@TEACHER={teacher}"], [], tmp_path / "out", train=Trainer({})).run()
+    assert evaluated == [(f"{teacher}/model_final.pth", ("t",), str(tmp_path / "out/teachers" / folder_name(teacher)))]
+
+
+def test_score_of_a_teacher_that_was_trained_anew_is_refused(tmp_path):
+    teacher = run_of(tmp_path / "t")
+    task, evaluated = scoring({f"{teacher}/model_final.pth": 20.0})
+
+    def compare(method):
+        return Study(task, "c.yaml", [f"{method}@TEACHER={teacher}"], [], tmp_path / "out", train=Trainer({})).run()
+
+    compare("kd")
+    compare("dist")
+    assert len(evaluated) == 1
+    (tmp_path / "t" / "model_final.pth").write_text("other weights")
+    with pytest.raises(UserError) as refused:
+        compare("dist")
+    assert str(refused.value) == (
+        f"{tmp_path}/out/teachers.json: {teacher} is of other settings: other content of weights, "
+        f"{teacher}/model_final.pth: give the same, or another --output-dir"
+    )
+
+
+def labeling(written, teacher_classes=None):
+    """A task whose teacher writes nothing but the record, and tells of it."""
+
+    def label(labeling):
+        if labeling.only_check:
+            return
+        labeling.output.mkdir(parents=True)
+        record = {"seconds": 7.0, "teachers": [t.file for t in labeling.teachers], "settings": labeling.settings}
+        (labeling.output / "labels.json").write_text(json.dumps(record))
+        written.append(labeling)
+
+    return SimpleNamespace(
+        **vars(TASK),
+        label=label,
+        unlabeled_images=lambda cfg: {name: Path(name) for name in cfg.DATASETS.UNLABELED},
+        with_labels=lambda cfg, folder: ["DATASETS.TRAIN", str((*cfg.DATASETS.TRAIN, str(folder)))],
+    )
 
 
 def test_labels_of_several_teachers_and_thresholds(tmp_path):
     weak = run_of(tmp_path / "weak")
-    written = []
-
-    def label(labeling):
-        labeling.output.mkdir(parents=True)
-        record = {"seconds": 7.0, "teachers": [teacher.file for teacher in labeling.teachers]}
-        (labeling.output / "labels.json").write_text(json.dumps(record))
-        written.append((labeling.teachers[0].file, labeling.score, labeling.output.name))
-
-    task = SimpleNamespace(**vars(TASK), label=label, unlabeled_images=lambda cfg: {}, with_labels=lambda cfg, f: [])
+    written, out = [], tmp_path / "out"
+    task = labeling(written)
     cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml"])
-    out = tmp_path / "out"
+    found = Fingerprints(task, tmp_path / "files.json")
     for _ in range(2):
         for method in ("labels", "labels@SCORE_THRESHOLD=0", f"dist@TEACHER={weak}+labels"):
-            write_labels(task, cfg, method, out)
-    assert [entry[1] for entry in written] == [0.5, 0.0, 0.5]
-    assert len({entry[2] for entry in written}) == 3
+            write_labels(task, cfg, labeling_of(task, cfg, method, out, found))
+    assert [entry.score for entry in written] == [0.5, 0.0, 0.5]
+    assert len({entry.output.name for entry in written}) == 3
     for wrong in ("high", "2", "nan"):
         with pytest.raises(UserError, match=f"SCORE_THRESHOLD is {wrong}: want a number from 0 to 1"):
-            write_labels(task, cfg, f"labels@SCORE_THRESHOLD={wrong}", out)
+            labeling_of(task, cfg, f"labels@SCORE_THRESHOLD={wrong}", out, found)
+
+
+def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
+    weak = run_of(tmp_path / "weak")
+    keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", "DISTILL.TEACHER.FORMAT", "RGB"]
+    cfg, found = load_config("c.yaml", keys), Fingerprints(TASK, tmp_path / "files.json")
+    task = labeling([])
+    words = labeling_of(task, cfg, "labels", tmp_path, found).overrides
+    assert words[-2:] == ["INPUT.FORMAT", "RGB"]
+    for keys, said in (
+        (["DISTILL.TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty: who writes labels needs a config"),
+        (["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'x'}]"], "MORE: one teacher writes labels; several do by densedist l"),
+    ):
+        cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", *keys])
+        with pytest.raises(UserError, match=f"--methods: labels: DISTILL.TEACHER.{said}"):
+            labeling_of(task, cfg, "labels", tmp_path, found)
 
 
 def test_time_spent_once_has_a_column(tmp_path):
@@ -305,8 +386,123 @@ def test_interrupted_run_goes_on(tmp_path):
     write_metrics(folder, 100, 0.1, 7.0)
     lines = (folder / "metrics.json").read_text().splitlines()
     (folder / "metrics.json").write_text(lines[0] + "\n")
+    with pytest.raises(UserError, match="none/seed0 was written by an earlier version and does not say by what settin"):
+        study(train, tmp_path, ["none"], [0]).run()
+    (folder / "settings.json").write_text(json.dumps(settings(tmp_path)))
     study(train, tmp_path, ["none"], [0]).run()
     assert len(train.trained) == 1
+
+
+def settings(tmp_path, *words):
+    """Of a run of the method none with the seed 0."""
+    cfg = load_config("c.yaml", [*switches("none", []), "SEED", "0", *words])
+    return Fingerprints(TASK, tmp_path / "files.json").of(cfg) | {"iterations": "100"}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_runs_of_other_settings_are_refused(tmp_path, ended, monkeypatch):
+    """Whatever has changed; and nothing on the disk does."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    for file in ("t", "u", "teacher.pth"):
+        Path(file).write_text(file)
+    trained = Trainer({"none": 10.0, "kd": 20.0, "kd+unlabeled": 20.0})
+    given = {"methods": ["none", "kd", "kd+unlabeled"], "seeds": [0], "overrides": [], "unlabeled": ["u"]}
+
+    def compare(**more):
+        return study(trained, out, **given | more).run()
+
+    monkeypatch.setattr(sys.modules[__name__], "PACE", dict.fromkeys(("none", "kd", "kd+unlabeled"), 0.1))
+    compare()
+    if not ended:
+        for file in out.rglob("results.json"):
+            file.unlink()
+
+    def refused(**more):
+        number = len(trained.trained)
+        before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+        with pytest.raises(UserError) as error:
+            compare(**more)
+        assert before == {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+        assert len(trained.trained) == number
+        return str(error.value)
+
+    said = f"{out}/none/seed0 is of other settings: {{}}: give the same, or another --output-dir"
+    wanted = said.format("SOLVER.BASE_LR, then 0.001, now 1e-07")
+    assert refused(overrides=["SOLVER.BASE_LR", "1e-7"]) == wanted
+    wanted = said.format("SOLVER.MAX_ITER, then 100, now 200; iterations, then 100, now 200")
+    assert refused(overrides=["SOLVER.MAX_ITER", "200"]) == wanted
+    assert refused(overrides=["DATASETS.TEST", "('u',)"]) == said.format("DATASETS.TEST, then t, now u")
+    wanted = said.replace("none", "kd").format("DISTILL.KD.TAU, then 1.0, now 4.0")
+    assert refused(overrides=["DISTILL.KD.TAU", "4"]) == wanted
+    wanted = said.replace("none", "kd+unlabeled").format("DATASETS.UNLABELED, then u, now u, v")
+    assert refused(unlabeled=["u", "v"]) == wanted
+    Path("teacher.pth").write_text("other weights")
+    wanted = said.replace("none", "kd").format("other content of DISTILL.TEACHER.WEIGHTS, teacher.pth")
+    assert refused() == wanted
+    if ended:
+        compare(methods=["none"], seeds=[0, 1])  # which has no teacher
+        assert len(trained.trained) == 4
+    Path("t").write_text("other images")
+    assert refused(methods=["none"]) == said.format("other content of DATASETS.TEST, t")
+
+
+def test_what_is_refused_makes_no_folder(tmp_path):
+    for change, complaint in (
+        (
+            {"overrides": ["SEED", "3"]},
+            "SEED would give all runs the same seed: take it out, and name seeds by --seeds",
+        ),
+        ({"jobs": 0}, "--jobs is 0: want 1 or more"),
+        ({"methods": ["dits"]}, "--methods: there is no dits; want"),
+        ({"overrides": ["DATASETS.TEST", "('bare',)"]}, "DATASETS.TEST: nothing to compare by"),
+    ):
+        with pytest.raises(UserError) as refused:
+            study(Trainer({}), tmp_path / "out", **change).run()
+        assert str(refused.value).startswith(complaint)
+        assert not (tmp_path / "out").exists()
+
+
+def test_data_are_looked_at_before_anything_is_written(tmp_path):
+    def check_data(cfg, *sides):
+        raise UserError("a damaged image")
+
+    task = SimpleNamespace(**vars(TASK) | {"check_data": check_data})
+    with pytest.raises(UserError, match="a damaged image"):
+        Study(task, "c.yaml", ["none"], [0], tmp_path / "out", train=Trainer({})).run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_methods_are_all_different(tmp_path):
+    names = ["x/a_b", "x_a/b", "x_a_b", "x%2Fa_b", "é", "dist@TAU=1;WEIGHT=0.1+unlabeled", "a" * 300, "a" * 301]
+    folders = list(map(folder_name, names))
+    assert len(set(folders)) == len(names)
+    assert folders[5] == names[5]
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+
+
+def test_folder_of_a_method_is_a_teacher(tmp_path, monkeypatch):
+    """Its name has the marks that methods have."""
+    monkeypatch.chdir(tmp_path)
+    names = ["dist+unlabeled/seed0", "dist@TAU=1;WEIGHT=0.1+unlabeled/seed0", "out/kd+mimic"]
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        run_of(Path(name))
+    text = f"none,kd@TEACHER={','.join(names)};TAU=4+mimic"
+    methods = expand(text.split(","))
+    assert methods == ["none", *(f"kd@TEACHER={name};TAU=4+mimic" for name in names)]
+    for method, name in zip(methods[1:], names, strict=True):
+        assert setting(method, "TEACHER") == name
+        assert without(method, "TEACHER") == "kd@TAU=4+mimic"
+        words = switches(method, [])
+        keys = dict(zip(words[::2], words[1::2], strict=True))
+        assert keys["DISTILL.TEACHER.WEIGHTS"] == f"{name}/model_final.pth"
+        assert (keys["DISTILL.KD.TAU"], keys["DISTILL.MIMIC.WEIGHT"], keys["DISTILL.DIST.WEIGHT"]) == (
+            "4",
+            "1.0",
+            "0.0",
+        )
 
 
 def test_equal_time_gives_cheap_methods_more_iterations(tmp_path):
@@ -370,19 +566,7 @@ def test_history_knows_when_each_number_was_had(tmp_path):
 
 def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
     written = []
-
-    def label(labeling):
-        labeling.output.mkdir(parents=True)
-        record = {"seconds": 7.0, "teachers": [teacher.file for teacher in labeling.teachers]}
-        (labeling.output / "labels.json").write_text(json.dumps(record))
-        written.append((labeling.teachers[0].file, dict(labeling.images), labeling.overrides))
-
-    task = SimpleNamespace(
-        **vars(TASK),
-        label=label,
-        unlabeled_images=lambda cfg: {name: Path(name) for name in cfg.DATASETS.UNLABELED},
-        with_labels=lambda cfg, folder: ["DATASETS.TRAIN", str((*cfg.DATASETS.TRAIN, str(folder)))],
-    )
+    task = labeling(written)
     seen = []
     train = Trainer({"none": 1.0, "labels": 2.0, "dist+labels": 3.0})
 
@@ -392,18 +576,21 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
 
     methods = ["none", "labels", "dist+labels"]
     config = tmp_path / "teacher.yaml"
-    config.write_text("")
+    config.write_text("{}")
     words = ["DATASETS.TRAIN", "('t100',)", "DISTILL.TEACHER.CONFIG_FILE", str(config), "MODEL.DEVICE", "cpu"]
     for _ in range(2):
         Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
     own = ["MODEL.DEVICE", "cpu", "TRUST_IMPORTS", "False", "MODEL.TRUST_PICKLE", "False"]
-    assert written == [("teacher.pth", {"rest": Path("rest")}, own)]
+    assert [(w.teachers[0].file, w.images, w.overrides) for w in written] == [
+        ("teacher.pth", {"rest": Path("rest")}, own)
+    ]
     labels = str(tmp_path / "out" / "teacher_labels" / "labels")
     assert seen == [("none", ("t100",), 0.0), ("labels", ("t100", labels), 0.0), ("dist+labels", ("t100", labels), 1.0)]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
     other = Study(task, "c.yaml", methods, [1], tmp_path / "out", [*words, *TEACHER[:1], "other.pth"], ["rest"])
-    with pytest.raises(UserError, match=r"teacher_labels/labels has labels of teacher.pth: name another --output-dir"):
+    said = r"out/teacher_labels/labels is of other settings: DISTILL.TEACHER.WEIGHTS, then teacher.pth, now other.pth: "
+    with pytest.raises(UserError, match=said):
         other.run()
 
 
@@ -465,7 +652,6 @@ def test_test_data_without_labels_is_refused_before_any_training(tmp_path, test,
 def test_several_test_sets_have_a_column_each(tmp_path):
     def train(cfg, task, resume):
         folder = Path(cfg.OUTPUT_DIR)
-        folder.mkdir(parents=True)
         value = 10.0 * (folder.parts[-2] == "kd") + cfg.SEED
         names = {"t/bbox/AP": value, "u/v/bbox/AP": 2 * value}
         line = {"iteration": 100, "train_seconds": 1.0, **names}
@@ -490,7 +676,6 @@ def test_what_is_undefined_is_a_dash(tmp_path, nothing):
 
     def train(cfg, task, resume):
         folder = Path(cfg.OUTPUT_DIR)
-        folder.mkdir(parents=True)
         value = 1.0 if folder.parts[-2:] == ("kd", "seed0") else nothing
         line = {"iteration": 99, "train_seconds": 1.0, "bbox/AP": value}
         (folder / "metrics.json").write_text(json.dumps(line) + "\n")

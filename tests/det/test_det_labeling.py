@@ -11,15 +11,19 @@ from pycocotools.coco import COCO
 
 import densedist
 from densedist.common.data import digits
+from densedist.common.errors import UserError
+from densedist.common.labeling import Labeling
 from densedist.common.run_files import Weights
 from densedist.det.data.coco import read_coco
+from densedist.det.drawing import on_crowds
 from densedist.det.fusion import fuse
-from densedist.det.labeling import with_labels
+from densedist.det.labeling import label_images, with_labels
 from densedist.det.models import load_trained
 from densedist.det.predict import predict, read_input
 from helpers.calling import complaint
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
 
+LEAST = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05"]
 LOW = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.3"]
 
 
@@ -138,3 +142,62 @@ def test_masks_of_one_teacher_are_kept(images, tmp_path):
     coco = read_coco(str(tmp_path / "out" / "annotations.json"))
     assert coco.annotations
     assert all("segmentation" in annotation for annotation in coco.annotations)
+
+
+def test_predictions_on_crowds_are_no_errors():
+    """By COCO's rule: half of a prediction's own area is on a crowd of its class; objects come first."""
+    predictions = found(
+        [[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0], [95.0, 0.0, 105.0, 10.0]], [0.9] * 3, [1, 2, 1]
+    )
+    crowds = Instances((100, 100))
+    crowds.gt_boxes = Boxes(torch.tensor([[0.0, 0.0, 100.0, 100.0]]))
+    crowds.gt_classes = torch.tensor([1])
+    assert on_crowds(predictions, crowds).tolist() == [True, False, True]
+    assert on_crowds(predictions[:1], crowds[:0]).tolist() == [False]
+    crowds.gt_boxes.tensor[0, 2] = 99.0
+    assert on_crowds(predictions, crowds).tolist() == [True, False, False]
+
+
+def test_thresholds_do_not_fear_crowds(teacher, images, tmp_path):
+    """Where all but two predictions of a class lie on a crowd, the lower one of these is worth having."""
+    content = json.loads(Path(digits.annotations("val")).read_text())
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), True), LEAST)
+    image = content["images"][0]
+    seen = predict(trained.model, read_input(trained.cfg, Path(digits.images("val"), image["file_name"]))[0])
+    number = int(seen.pred_classes.bincount().argmax())
+    boxes = seen.pred_boxes.tensor[seen.pred_classes == number]  # the highest score first
+    about = {"image_id": image["id"], "category_id": content["categories"][number]["id"], "area": 1}
+    truth = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes[[0, -1]].tolist()]
+    objects = [about | {"id": n, "bbox": box, "iscrowd": 0} for n, box in enumerate(truth, 1)]
+    crowd = about | {"id": 3, "bbox": [0, 0, image["width"], image["height"]], "iscrowd": 1}
+    scores = []
+    for annotations in (objects, [*objects, crowd]):
+        file, out = tmp_path / f"{len(scores)}.json", tmp_path / f"out{len(scores)}"
+        file.write_text(json.dumps(content | {"images": [image], "annotations": annotations}))
+        keys = {"DATASETS.COCO_FORMAT": [[file.stem, str(file), str(digits.images("val"))]]}
+        keys |= {"DATASETS.TEST": f"('{file.stem}',)"}
+        record = densedist.label([teacher], [images], keys, output_dir=out, choose_thresholds=True)
+        scores.append(record["classes"][digits.CLASSES[number]]["score"])
+    assert len(boxes) > 5
+    assert scores[1] < scores[0]
+
+
+def test_labels_for_a_student_have_its_classes_by_their_names(teacher, images, tmp_path):
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), True), LOW)
+    names = list(digits.CLASSES)[::-1][:9]
+    cfg = config(STUDENT, "DATASETS.CLASSES", str(names), "MODEL.ROI_HEADS.NUM_CLASSES", "9")
+    given = Weights(teacher, str(Path(teacher).with_name("config.yaml")), True)
+    files = {file.stem: file for file in sorted(images.iterdir())}
+    label_images(Labeling([given], [], files, tmp_path / "out", 0.3, student=cfg))
+    coco = read_coco(str(tmp_path / "out" / "annotations.json"))
+    assert coco.names == names
+    wanted = []
+    for number, file in enumerate(files.values(), 1):
+        seen = predict(trained.model, read_input(trained.cfg, file)[0])
+        wanted += [(number, trained.classes[c]) for c in seen.pred_classes.tolist() if trained.classes[c] in names]
+    by_id = {category["id"]: category["name"] for category in coco.categories}
+    assert sorted((a["image_id"], by_id[a["category_id"]]) for a in coco.annotations) == sorted(wanted)
+    cfg.DATASETS.CLASSES[0] = "ten"
+    with pytest.raises(UserError, match=r"CLASSES: ten has no counterpart among the teacher's classes"):
+        label_images(Labeling([given], [], files, tmp_path / "other", 0.3, student=cfg))
+    assert not (tmp_path / "other").exists()

@@ -48,7 +48,8 @@ def test_equal_time_from_the_command_line(compare, tmp_path, monkeypatch):
     monkeypatch.setattr(pace, "TURNS", 3)
     compare("none,dist", "--equal-time", *save_teacher(tmp_path / "teacher"))
     assert sorted(file.name for file in (tmp_path / "out").iterdir() if file.is_dir()) == ["dist", "none"]
-    paces = json.loads((tmp_path / "out" / "seconds_per_iteration.json").read_text())
+    written = json.loads((tmp_path / "out" / "seconds_per_iteration.json").read_text())
+    paces = {method: entry["seconds"] for method, entry in written.items()}
     assert 0 < paces["none"] < 60
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     for method, seconds in paces.items():

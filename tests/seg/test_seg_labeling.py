@@ -8,12 +8,16 @@ import pytest
 import torch
 
 import densedist
+from densedist.common.errors import UserError
+from densedist.common.labeling import Labeling
 from densedist.common.run_files import Weights
 from densedist.seg.data.frames import frames
+from densedist.seg.data.sides import training_frames
+from densedist.seg.labeling import label_images
 from densedist.seg.models import load_trained
 from helpers.calling import complaint
 from helpers.calling import densedist as densedist_command
-from helpers.scenes import SMALL, STUDENT, save_teacher, write_tree
+from helpers.scenes import SMALL, STUDENT, config, save_teacher, write_tree
 
 CLASSES = [{"name": str(n), "ids": [n + 7], "color": [n, n, n]} for n in range(3)]
 DATA = [
@@ -142,3 +146,80 @@ def test_what_cannot_be_labeled(teachers, tmp_path, capsys, words, said):
 def test_teacher_of_another_task(teachers, tmp_path, capsys):
     said = complaint(capsys, "label", "det", "--weights", teachers[0][0], "--output-dir", tmp_path / "out")
     assert said.endswith("is of seg, not of det")
+
+
+def student(data, *classes, ignored="[0]"):
+    """The config of a student with classes [name, id], in this order."""
+    entries = [{"name": name, "ids": [i], "color": [i, i, i]} for name, i in classes]
+    return config(STUDENT, *data, "DATASETS.CLASSES", entries, "DATASETS.IGNORED_IDS", ignored)
+
+
+def labeled(files, images, output, cfg, **more):
+    """The labels of an image that a teacher writes for a student."""
+    given = Weights(files[0], files[0].replace("weights.pth", "config.yaml"), True)
+    label_images(Labeling([given], [], {"a": images / "a.png"}, output, 0.0, student=cfg, **more))
+    return cv2.imread(str(output / "gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
+
+
+def test_labels_for_a_student_have_its_classes_by_their_names(teachers, tmp_path, caplog):
+    """Whatever their order and ids; what it does not have is ignored, by its own ignored id."""
+    files, data, probabilities = teachers
+    images = pictures(tmp_path / "images", ["a.png"])
+    theirs = probabilities(files[0], images / "a.png").argmax(0)
+    cfg = student(data, ("2", 7), ("0", 8), ("1", 30))  # where the teacher has 7 for its class 0
+    np.testing.assert_array_equal(
+        labeled(files, images, tmp_path / "a", cfg), np.array([8, 30, 7])[theirs].astype(np.uint8)
+    )
+    record = json.loads((tmp_path / "a" / "labels.json").read_text())
+    assert list(record["classes"]) == ["2", "0", "1"]
+    cfg = student(data, ("2", 0), ("0", 255), ignored="[9]")  # the teacher's ignored id is a class
+    np.testing.assert_array_equal(
+        labeled(files, images, tmp_path / "b", cfg), np.array([255, 9, 0])[theirs].astype(np.uint8)
+    )
+    assert "labels have no 1, which the teacher knows and the student does not" in caplog.text
+    with pytest.raises(UserError, match=r"DISTILL.TEACHER.CLASSES: car has no counterpart among the teacher's classes"):
+        labeled(files, images, tmp_path / "c", student(data, ("0", 7), ("car", 8)))
+    labeled_by_map = [*data, "DISTILL.TEACHER.CLASSES.car", "['1', '2']"]
+    summed = probabilities(files[0], images / "a.png")
+    both = np.stack([summed[0], summed[1] + summed[2]]).argmax(0)
+    found = labeled(files, images, tmp_path / "c", student(labeled_by_map, ("0", 7), ("car", 8)))
+    np.testing.assert_array_equal(found, (both + 7).astype(np.uint8))
+
+
+def test_a_look_writes_nothing(teachers, tmp_path):
+    files, data, _ = teachers
+    images = pictures(tmp_path / "images", ["a.png"])
+    assert labeled(files, images, tmp_path / "out", student(data, ("0", 7), ("1", 8)), only_check=True) is None
+    assert not (tmp_path / "out").exists()
+
+
+def test_written_labels_mean_what_the_student_says(teachers, tmp_path):
+    """Else roads would be learned as cars, in silence."""
+    files, data, _ = teachers
+    images, out = pictures(tmp_path / "images", ["a.png"]), tmp_path / "out"
+    record = densedist.label([files[0]], [images], output_dir=out, score_threshold=0.0)
+    name, number = next(iter(record["label_ids"].items()))
+    train = ["DATASETS.TRAIN", f"['{out}/train']"]
+    others = [("x", 100), ("y", 101)]
+    rest = str([i for i in (0, 7, 8, 9) if i != number])
+    assert len(training_frames(student([*data, *train], (name, number), *others, ignored=rest))) == 1
+    with pytest.raises(UserError) as refused:
+        training_frames(student([*data, *train], ("road", number), *others))
+    assert str(refused.value) == (
+        f"DATASETS.TRAIN: labelId {number} in {out} is {name}, as {out}/labels.json says, but road by DATASETS.CLASSES "
+        "and IGNORED_IDS: let the teacher's config have the names and ids of this one, and write the labels anew"
+    )
+    with pytest.raises(UserError, match=f"labelId 0 in {out} is ignored, as .*, but x by DATASETS.CLASSES and IGNORED"):
+        training_frames(student([*data, *train], (name, number), ("x", 0), ignored="[]"))
+
+
+def test_classes_without_a_threshold_are_named(teachers, tmp_path, caplog):
+    files, data, _ = teachers
+    root = data[-1]
+    for file in (tmp_path / "data/gtFine/val/town").iterdir():
+        cv2.imwrite(str(file), np.full((48, 64), 7, np.uint8))
+    keys = {"DATASETS.ROOT": root, "DATASETS.TEST": "['val']"}
+    densedist.label(
+        [files[0]], [pictures(tmp_path / "i", ["a.png"])], keys, output_dir=tmp_path / "o", choose_thresholds=True
+    )
+    assert "--choose-thresholds: no label of 1, 2 is written: DATASETS.TEST has none" in caplog.text.replace("0, ", "")

@@ -1,0 +1,85 @@
+"""What a comparison takes from earlier calls in its folder: each has beside it the settings that it is of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from densedist.common.engine.run_folder import holds_run
+from densedist.common.files import write_text
+from densedist.common.fingerprint import Fingerprint, differences, refuse_another
+
+SETTINGS = "settings.json"  # of a run, in its folder
+ITERATIONS = "iterations"  # the part that says how long a run is, whatever SOLVER.MAX_ITER it comes from
+PACES, SCORES, FILES = "seconds_per_iteration.json", "teachers.json", "files.json"
+
+
+def refuse_another_run(folder: Path, now: Fingerprint) -> None:
+    """Make sure that a folder's run is the one that is wanted, or that there is none.
+
+    Args:
+        now: without ITERATIONS where these are not known yet.
+
+    Raises:
+        UserError: it is of other settings, or does not say.
+    """
+    if holds_run(folder):
+        file = folder / SETTINGS
+        then = json.loads(file.read_text()) if file.is_file() else None
+        if then and ITERATIONS not in now:
+            now = now | {ITERATIONS: then[ITERATIONS]}
+        refuse_another(str(folder), then, now)
+
+
+def begin_run(folder: Path, settings: Fingerprint) -> None:
+    """From now on a folder's run is of these settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / SETTINGS, json.dumps(settings, indent=1) + "\n")
+
+
+class Numbers:
+    """A JSON file of a number for each of several names, with the settings that it is of.
+
+    Args:
+        what: the number's name in the file.
+    """
+
+    def __init__(self, file: Path, what: str) -> None:
+        self._file, self._what = file, what
+        self._entries: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+
+    def refuse_others(self, now: Mapping[str, Fingerprint]) -> None:
+        """Make sure that what is known of these names is of these settings.
+
+        Raises:
+            UserError: it is not, or does not say.
+        """
+        for name, settings in now.items():
+            if name in self._entries:
+                refuse_another(f"{self._file}: {name}", self._settings(name), settings)
+
+    def refuse_unknown(self, names: Sequence[str]) -> None:
+        """Make sure that what is known of these names says by what settings.
+
+        Raises:
+            UserError: it does not.
+        """
+        for name in names:
+            if name in self._entries and self._settings(name) is None:
+                refuse_another(f"{self._file}: {name}", None, {})
+
+    def known(self, now: Mapping[str, Fingerprint]) -> dict[str, Any]:
+        """What is known of these names with these settings."""
+        known = {name: self._settings(name) for name in now if name in self._entries}
+        fits = [name for name, then in known.items() if then is not None and not differences(then, now[name])]
+        return {name: self._entries[name][self._what] for name in fits}
+
+    def keep(self, numbers: Mapping[str, Any], settings: Mapping[str, Fingerprint]) -> None:
+        """Write numbers beside those that there are."""
+        self._entries |= {name: {self._what: numbers[name], "settings": settings[name]} for name in numbers}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._file, json.dumps(self._entries, indent=1) + "\n")
+
+    def _settings(self, name: str) -> Fingerprint | None:
+        entry = self._entries[name]
+        return entry["settings"] if isinstance(entry, dict) else None  # a bare number is of an earlier version

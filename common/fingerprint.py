@@ -1,0 +1,247 @@
+"""What a number depends on, as named parts: config, data, teacher and code by what they hold, not by where they lie.
+
+What is taken from an earlier call has its fingerprint beside it; one that differs is refused with the parts that do.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from densedist.common.config import trust
+from densedist.common.config.files import read_file
+from densedist.common.data.images import THREADS
+from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import LOSSES
+from densedist.common.errors import UserError
+from densedist.common.files import write_text
+from densedist.common.task import Task
+
+# Parts by name, as plain data: text; or where what they hold counts, what it is called and a digest of it.
+Fingerprint = dict[str, Any]
+SIDES = ("TRAIN", "UNLABELED", "TEST")
+SETTLED = 2e9  # nanoseconds after a change in which another one may leave a file's times as they are
+SHOWN = 3  # differences that a message names
+
+# Keys that change no number, and why.
+NO_NUMBER: Mapping[str, str] = {
+    "OUTPUT_DIR": "where files go",
+    **dict.fromkeys(trust.KEYS, "whom the user trusts"),
+    "MODEL.DEVICE": "rounds otherwise, no more; a table may be printed on a machine without the GPU of the runs",
+    "DISTILL.TEACHER.STREAM": "when the teacher runs",
+    "DATALOADER.NUM_WORKERS": "random numbers depend on a sample's place in the order, not on who makes it",
+    "DATALOADER.CHECK_FILES": "refuses, and changes nothing",
+    "REHEARSAL": "refuses, and changes nothing",
+    "SOLVER.CHECKPOINT_PERIOD": "which states are kept",
+    "SOLVER.CHECKPOINTS_KEPT": "which states are kept",
+    "TEST.EVAL_PERIOD": "how often one looks: each step has random numbers of its own",
+    "TEST.EXAMPLES": "what is drawn",
+    "TEST.SAVE_LABEL_IDS": "what is written",
+    "TEST.SAVE_OVERLAYS": "what is written",
+    "VIS_PERIOD": "what is drawn",
+    "TRACKERS": "who is told",
+    # Where the data lie; what they hold is a part of its own.
+    **{f"DATASETS.{key}": "a place" for key in ("ROOT", "FOLDERS", "COCO_FORMAT", "YOLO_FORMAT")},
+    **{f"DATASETS.{key}": "a place" for key in ("VOC_FORMAT", "ADE20K_FORMAT")},
+}
+
+
+class Fingerprints:
+    """Those of a task's runs; what a file holds is read once, and again when its size or times have changed.
+
+    Args:
+        task: of the configs.
+        record: a JSON file of what files held, as an earlier call knew it; written by keep().
+    """
+
+    def __init__(self, task: Task, record: Path) -> None:
+        self._task, self._record = task, record
+        self._known: dict[str, list[Any]] = json.loads(record.read_text()) if record.is_file() else {}
+        self._sides: dict[str, str] = {}
+
+    def of(self, cfg: CfgNode, only: Sequence[str] = ()) -> Fingerprint:
+        """What the run of a config depends on.
+
+        Args:
+            cfg: of task.load_config.
+            only: beginnings of the names of parts; empty = all that a training of cfg reads.
+        """
+        parts: Fingerprint = {"task": self._task.name}
+        for key, value in _leaves(cfg):
+            name = ".".join(key)
+            if name in NO_NUMBER or not (name.startswith(tuple(only)) if only else _is_read(cfg, key)):
+                continue
+            if key[0] == "DATASETS" and key[-1] in SIDES:
+                parts[name] = self._side(cfg, key[-1])
+            elif name == "DISTILL.TEACHER.CACHE":
+                parts[name] = "a folder" if value else ""  # which one is the same
+            elif key[-1] == "IMPORTS":
+                parts[name] = self._content(", ".join(value), [x for module in value for x in _code(module)])
+            elif key[-1] == "CONFIG_FILE" and value:
+                parts[name] = self._content(value, self._config(value))
+            elif (key[-1] == "WEIGHTS" or key[-1].startswith("PROPOSAL_FILES")) and value:
+                files = [value] if isinstance(value, str) else list(value)
+                parts[name] = self._content(", ".join(files), [x for file in files for x in _files(file)])
+            else:
+                parts[name] = str(value)
+        return parts
+
+    def of_weights(self, path: str) -> dict[str, str]:
+        """The part that trained weights are."""
+        return self._content(path, _files(path))
+
+    def keep(self) -> None:
+        """Write what is known of files."""
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._record, json.dumps(self._known) + "\n")
+
+    def _side(self, cfg: CfgNode, side: str) -> dict[str, str]:
+        names = list(map(str, cfg.DATASETS[side]))
+        key = f"{side} {cfg.DATASETS}"
+        if key not in self._sides:
+            # Results have the names of test sets.
+            items = [*(names if side == "TEST" else []), *self._task.contents(cfg, side)]
+            self._sides[key] = self._digest(items)
+        return {"named": ", ".join(names), "sha256": self._sides[key]}
+
+    def _config(self, file: str) -> list[str | Path]:
+        """What a config file says with those that it is based on, and the code that it asks for."""
+        if not Path(file).is_file():
+            return [file]
+        said = {key: value for key, value in read_file(file).items() if key != "OUTPUT_DIR"}
+        code = [x for module in said.pop("IMPORTS", []) for x in _code(str(module))]
+        return [json.dumps(said, sort_keys=True, default=str), *code]
+
+    def _content(self, name: str, items: Sequence[str | Path]) -> dict[str, str]:
+        return {"named": name, "sha256": self._digest(items)}
+
+    def _digest(self, items: Sequence[str | Path]) -> str:
+        """Of texts, and of what files hold, in their order."""
+        files = list(dict.fromkeys(item for item in items if isinstance(item, Path)))
+        with ThreadPool(THREADS) as pool:
+            of_files = dict(zip(files, pool.map(self._of_file, files, chunksize=16), strict=True))
+        digest = hashlib.sha256()
+        for item in items:
+            held = of_files[item] if isinstance(item, Path) else hashlib.sha256(item.encode()).hexdigest()
+            digest.update(held.encode())
+        return digest.hexdigest()
+
+    def _of_file(self, file: Path) -> str:
+        """Its digest; "" for one that cannot be read, which whoever needs it refuses."""
+        path = str(file.absolute())
+        try:
+            about = os.stat(path)
+            stamp = [about.st_size, about.st_mtime_ns, about.st_ino]
+            if (known := self._known.get(path)) and known[:-1] == stamp:
+                return known[-1]
+            with open(path, "rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError:
+            return ""
+        if time.time_ns() - about.st_mtime_ns > SETTLED:
+            self._known[path] = [*stamp, digest]
+        return digest
+
+
+def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
+    """What has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07"."""
+    found = []
+    for name in dict.fromkeys([*now, *then]):
+        old, new = then.get(name, ""), now.get(name, "")
+        if isinstance(old, dict) and isinstance(new, dict):
+            if old["sha256"] == new["sha256"]:
+                continue
+            if old["named"] == new["named"]:
+                found.append(f"other content of {name}, {new['named']}")
+                continue
+        if old != new:
+            found.append(f"{name}, then {_named(old)}, now {_named(new)}")
+    return found
+
+
+def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> None:
+    """Make sure that what was made before is of the same settings.
+
+    Args:
+        source: what was made, for messages.
+        then: its fingerprint; None = it has none.
+
+    Raises:
+        UserError: it is not, or does not say.
+    """
+    if then is None:
+        raise UserError(
+            f"{source} was written by an earlier version and does not say by what settings: name another --output-dir"
+        )
+    if found := differences(then, now):
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise UserError(
+            f"{source} is of other settings: {'; '.join(found[:SHOWN])}{more}: give the same, or another --output-dir"
+        )
+
+
+def _named(part: Any) -> str:
+    return (part["named"] if isinstance(part, dict) else str(part)) or "nothing"
+
+
+def _leaves(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The keys of a config with their values; lists of groups, as DISTILL.TEACHER.MORE, are groups too."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, (*above, str(key)))
+    elif isinstance(node, (list, tuple)) and node and above[-1] == "MORE":
+        for number, value in enumerate(node, 1):
+            yield from _leaves(value, (*above, str(number)))
+    else:
+        yield above, node
+
+
+def _is_read(cfg: CfgNode, key: tuple[str, ...]) -> bool:
+    """Whether training looks at a key of DISTILL: it is on, and so is the loss."""
+    if key[0] != "DISTILL":
+        return True
+    return is_on(cfg.DISTILL) and (key[1] not in LOSSES or cfg.DISTILL[key[1]].WEIGHT > 0)
+
+
+def _files(path: str) -> list[str | Path]:
+    """What weights are made of: a file with the data beside it that ONNX may have, all of a folder, or a name."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return [item for file in sorted(place.rglob("*")) if file.is_file() for item in (file.name, file)]
+    if place.is_file():
+        return [place, *sorted(place.parent.glob(f"{place.name}?data*"))]
+    return [path]
+
+
+def _code(module: str) -> list[str | Path]:
+    """The files of a module of IMPORTS: of a package all, of a .py file those beside it that it imports, too."""
+    if module.endswith(".py"):
+        return list(_with_neighbors(Path(module)))
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    if folders:
+        return [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
+    return [Path(spec.origin)] if spec and spec.origin else [module]
+
+
+def _with_neighbors(file: Path) -> list[Path]:
+    found: list[Path] = []
+    waiting = [file]
+    while waiting:
+        if (one := waiting.pop()) in found or not one.is_file():
+            continue
+        found.append(one)
+        for node in ast.walk(ast.parse(one.read_bytes())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            parts = [name.replace(".", "/") for name in names if name]
+            waiting += [file.parent / place for part in parts for place in (f"{part}.py", f"{part}/__init__.py")]
+    return [file, *sorted(set(found) - {file})]

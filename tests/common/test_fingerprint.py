@@ -1,0 +1,143 @@
+"""What a number depends on: what is a difference, what is none, and in which words it is said."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from densedist.common.config import load
+from densedist.common.errors import UserError
+from densedist.common.fingerprint import Fingerprints, differences, refuse_another
+from densedist.det.config import GRAMMAR
+
+
+@pytest.fixture
+def fingerprint(tmp_path, monkeypatch):
+    """That of a config with overrides, whose data are the files of a folder and whose teacher is a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "images" / name).write_text(name)
+    (tmp_path / "teacher.pth").write_text("weights")
+    (tmp_path / "teacher.yaml").write_text("OUTPUT_DIR: there\n")
+
+    def contents(cfg, side):
+        return sorted((tmp_path / "images").iterdir()) if cfg.DATASETS[side] else []
+
+    task = SimpleNamespace(name="det", contents=contents)
+    on = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth", "DISTILL.TEACHER.CONFIG_FILE", "teacher.yaml"]
+
+    def of(*words):
+        cfg = load(GRAMMAR, "", ["DATASETS.TRAIN", "('t',)", *on, *words])
+        return Fingerprints(task, tmp_path / "files.json").of(cfg)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["OUTPUT_DIR", "elsewhere"],
+        ["DATALOADER.NUM_WORKERS", "0"],
+        ["SOLVER.CHECKPOINT_PERIOD", "7"],
+        ["TEST.EVAL_PERIOD", "5"],
+        ["DATASETS.COCO_FORMAT", "[['u','a.json','images']]"],  # a data set that is not used
+        ["DISTILL.KD.TAU", "9"],  # of a loss that is off
+        ["DISTILL.TEACHER.STREAM", "True"],
+    ],
+)
+def test_what_changes_no_number(fingerprint, words):
+    assert differences(fingerprint(), fingerprint(*words)) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["SOLVER.BASE_LR", "1e-7"], "SOLVER.BASE_LR, then 0.001, now 1e-07"),
+        (["SEED", "3"], "SEED, then -1, now 3"),
+        (["SOLVER.MAX_ITER", "9"], "SOLVER.MAX_ITER, then 40000, now 9"),
+        (["DISTILL.DIST.TAU", "9"], "DISTILL.DIST.TAU, then 1.0, now 9.0"),
+        (["DISTILL.TEACHER.CACHE", "kept"], "DISTILL.TEACHER.CACHE, then nothing, now a folder"),
+        (["DATASETS.UNLABELED", "['u']"], "DATASETS.UNLABELED, then nothing, now u"),
+        (["MODEL.WEIGHTS", "detectron2://x.pkl"], "MODEL.WEIGHTS, then nothing, now detectron2://x.pkl"),
+        (
+            ["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'm.pth'}]"],
+            "DISTILL.TEACHER.MORE.1.WEIGHTS, then nothing, now m.pth",
+        ),
+    ],
+)
+def test_what_changes_numbers_is_named(fingerprint, words, said):
+    assert said in differences(fingerprint(), fingerprint(*words))
+
+
+def test_files_count_by_what_they_hold(fingerprint, tmp_path):
+    before = fingerprint()
+    for name in ("teacher.pth", "images/a.png"):
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "other.pth").write_text("weights")
+    assert differences(before, fingerprint("DISTILL.TEACHER.WEIGHTS", "other.pth")) == []
+    (tmp_path / "teacher.yaml").write_text("# the same\nOUTPUT_DIR: here\n")
+    assert differences(before, fingerprint()) == []
+    (tmp_path / "teacher.yaml").write_text("INPUT: {FORMAT: RGB}\n")
+    (tmp_path / "teacher.pth").write_text("trained anew")
+    (tmp_path / "images" / "a.png").write_text("b.png")
+    assert differences(before, fingerprint()) == [
+        "other content of DATASETS.TRAIN, t",
+        "other content of DISTILL.TEACHER.CONFIG_FILE, teacher.yaml",
+        "other content of DISTILL.TEACHER.WEIGHTS, teacher.pth",
+    ]
+
+
+def test_without_a_loss_the_teacher_changes_nothing(fingerprint, tmp_path):
+    off = ["DISTILL.DIST.WEIGHT", "0"]
+    before = fingerprint(*off)
+    (tmp_path / "teacher.pth").write_text("trained anew")
+    assert differences(before, fingerprint(*off, "DISTILL.DECAY", "linear")) == []
+
+
+def test_code_of_imports_and_what_it_imports_beside_it(fingerprint, tmp_path):
+    (tmp_path / "mine.py").write_text("from theirs import x\n")
+    (tmp_path / "theirs.py").write_text("x = 1\n")
+    (tmp_path / "script.py").write_text("")
+    before = fingerprint("IMPORTS", "['mine.py']")
+    (tmp_path / "script.py").write_text("import mine\n")
+    assert differences(before, fingerprint("IMPORTS", "['mine.py']")) == []
+    (tmp_path / "theirs.py").write_text("x = 2\n")
+    assert differences(before, fingerprint("IMPORTS", "['mine.py']")) == [
+        f"other content of IMPORTS, {tmp_path / 'mine.py'}"
+    ]
+
+
+def test_a_file_is_read_again_when_it_has_changed(fingerprint, tmp_path):
+    image, record = tmp_path / "images" / "a.png", tmp_path / "files.json"
+    for file in (tmp_path / "images").iterdir():
+        os.utime(file, (5, 5))
+    before = fingerprint()
+    task = SimpleNamespace(name="det", contents=lambda cfg, side: sorted((tmp_path / "images").iterdir()))
+    kept = Fingerprints(task, record)
+    kept.of(load(GRAMMAR, "", ["DATASETS.TRAIN", "('t',)"]))
+    kept.keep()
+    known = json.loads(record.read_text())
+    assert known[str(image)][:2] == [5, 5_000_000_000]
+    known[str(image)][-1] = "known"
+    record.write_text(json.dumps(known))
+    assert differences(before, fingerprint()) == ["other content of DATASETS.TRAIN, t"]  # what the record says
+    os.utime(image, (6, 6))
+    assert differences(before, fingerprint()) == []
+
+
+def test_what_differs_is_said_in_one_line():
+    then = {"a": "1", "b": "2", "c": {"named": "x", "sha256": "0"}, "d": "4", "e": "5"}
+    refuse_another("here", then, dict(then))
+    with pytest.raises(UserError) as refused:
+        refuse_another("here", then, then | {"a": "9", "b": "9", "c": {"named": "x", "sha256": "1"}, "d": "9", "e": ""})
+    assert str(refused.value) == (
+        "here is of other settings: a, then 1, now 9; b, then 2, now 9; other content of c, x; and 2 more: give the "
+        "same, or another --output-dir"
+    )
+    with pytest.raises(UserError) as refused:
+        refuse_another("here", None, then)
+    assert str(refused.value) == (
+        "here was written by an earlier version and does not say by what settings: name another --output-dir"
+    )
