@@ -50,6 +50,12 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
         )
     if teacher.WEIGHTS and not (teacher.CONFIG_FILE or called):
         raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+    if cfg.DATASETS.UNLABELED and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
+        raise UserError(
+            "DATASETS.UNLABELED: a student is distilled there on its own proposals, and with "
+            "MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals it has none: set it to RPN, or leave "
+            "DATASETS.UNLABELED empty"
+        )
     if cfg.MODEL.LOAD_PROPOSALS:
         for path in [*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST]:
             refuse_pickle(path, "DATASETS.PROPOSAL_FILES", cfg.MODEL.TRUST_PICKLE)

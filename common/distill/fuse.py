@@ -40,12 +40,12 @@ def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
     """Each convolution, the module that holds the norm after it, and the norm's name there."""
     for module in model.modules():
         if isinstance(module, Detectron2Conv2d):
-            if _fusible(module.norm):
+            if _is_own(module) and _fusible(module.norm):
                 yield module, module, "norm"
             continue
         for first, second in _neighbors(module):
             conv = getattr(module, first, None)
-            if type(conv) is nn.Conv2d and _fusible(getattr(module, second, None)):
+            if type(conv) is nn.Conv2d and _is_own(conv) and _fusible(getattr(module, second, None)):
                 yield conv, module, second
 
 
@@ -55,6 +55,11 @@ def _neighbors(module: nn.Module) -> list[tuple[str, str]]:
         return list(pairwise(name for name, _ in module.named_children()))
     stages = "1" if isinstance(module, RESNETS) else "123" if isinstance(module, BLOCKS) else ""
     return [(f"conv{stage}", f"bn{stage}") for stage in stages]
+
+
+def _is_own(conv: nn.Conv2d) -> bool:
+    """Whether its weight is a parameter: weight_norm and spectral_norm make it anew, of others, in every call."""
+    return "weight" in dict(conv.named_parameters(recurse=False))
 
 
 def _fusible(norm: nn.Module | None) -> bool:

@@ -1,6 +1,9 @@
 """Logit standardization: both sides' logits are compared whatever their range is."""
 
+import torch
 from torch import Tensor
+
+from densedist.common.losses.channels import ROUNDING
 
 EPS = 1e-7  # added to the deviation, as in the authors' code
 
@@ -14,10 +17,12 @@ def standardize(logits: Tensor) -> Tensor:
         logits: (R, C) or (N, C, *spatial), float32 or float64.
 
     Returns:
-        of the same shape, with mean 0 and mean square 1 over the C; zeros, with gradient zero, where all C are equal.
+        of the same shape, with mean 0 and mean square 1 over the C; zeros, with gradient zero, where all C are equal,
+        but for the rounding of their mean: divided by itself it would give a gradient a million times too large.
     """
-    centered = logits - logits.mean(1, keepdim=True)
+    mean = logits.mean(1, keepdim=True)
+    centered = logits - mean
     variance = centered.square().mean(1, keepdim=True)
-    constant = variance == 0  # the root of 0 has no gradient
+    constant = variance <= (ROUNDING * torch.finfo(logits.dtype).eps * mean).square()  # the root of 0 has no gradient
     deviation = variance.masked_fill(constant, 1).sqrt()
     return centered.masked_fill(constant, 0) / (deviation + EPS)

@@ -45,6 +45,21 @@ MODELS = {
     "timm": lambda: timm.create_model("resnet26", in_chans=4),
 }
 
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm])
+def test_weights_that_are_made_anew_in_every_call_are_left_alone(norm):
+    def make():
+        return with_statistics(nn.Sequential(norm(nn.Conv2d(4, 6, 3)), nn.BatchNorm2d(6)))
+
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(2, 4, 9, 9, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = model(x)
+        fuse_batch_norms(model)
+        torch.testing.assert_close(model(x), wanted, rtol=1e-9, atol=1e-9)
+    assert norms(model) == 1
+
+
 LEFT = {"SMP, bottlenecks": 2}  # in the decoder, a Sequential with a forward of its own
 
 

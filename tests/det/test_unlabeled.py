@@ -130,6 +130,11 @@ def test_one_more_data_set_name_trains_with_images_without_labels(pair, tmp_path
         (["DATASETS.UNLABELED", "('digits_train',)"], "DATASETS.UNLABELED is set, but there is no teacher"),
         (["DATASETS.UNLABELED", "('digits_trian',)"], "DATASETS.UNLABELED: there is no data set digits_trian"),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty: name the training data"),
+        (
+            ["DATASETS.UNLABELED", "('digits_train',)", "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"],
+            "DATASETS.UNLABELED: a student is distilled there on its own proposals, and with MODEL.PROPOSAL_GENERATOR"
+            ".NAME PrecomputedProposals it has none: set it to RPN, or leave DATASETS.UNLABELED empty",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, capsys, overrides, message):
