@@ -21,7 +21,7 @@ SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES = 254
 SAMPLE_FORMAT = 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIGNED = 2  # of SAMPLE_FORMAT
-PNG_BITS = 24  # where a PNG says it
+PNG_BITS, BMP_BITS = 24, 28  # where these say it, a BMP those of a pixel
 # TIFF's tags of where pieces of the image begin, and how long they are: of strips, of tiles.
 PIECES = ((273, 279), (324, 325))
 # How a whole file of this format ends; of others see _is_whole.
@@ -187,6 +187,9 @@ def _bits(image: Image.Image, path: str) -> int:
     if image.format == "PNG":
         with open(path, "rb") as file:
             return file.read(PNG_BITS + 1)[PNG_BITS]
+    if image.format in ("BMP", "DIB"):
+        with open(path, "rb") as file:
+            return 5 if file.read(BMP_BITS + 2)[BMP_BITS:] == b"\x10\0" else DEPTHS.get(image.mode, 8)
     if tags := _tags(image):
         return max(tags.get(BITS_PER_SAMPLE, (1,)))
     return DEPTHS.get(image.mode, 8)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 16  # they wait for the disk most of the time
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def evenly(items: Sequence[T], count: int) -> list[T]:

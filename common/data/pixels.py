@@ -10,7 +10,7 @@ from densedist.common.data.headers import Header, read_header
 from densedist.common.errors import UserError
 
 # What OpenCV reads pixel for pixel as Pillow does. It multiplies a TIFF's colors by its alpha, and has conversions of
-# its own for CMYK, Lab and YCbCr.
+# its own for CMYK, Lab, YCbCr and five bits a channel.
 FORMATS = ("BMP", "DIB", "JPEG", "MPO", "PNG", "PPM", "WEBP")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 MOST_PIXELS = 1 << 30  # that OpenCV reads
@@ -30,17 +30,21 @@ def read_pixels(path: str, channels: str, header: Header | None = None) -> np.nd
         header = header or read_header(path)
         if header.strange:
             raise UserError(f"{path} {header.strange}")
-        height, width = header.stored
-        if header.format in FORMATS and header.mode in MODES and height * width <= MOST_PIXELS:
+        if _is_plain(header):
             array = cv2.imread(path, cv2.IMREAD_COLOR_BGR if channels == "BGR" else cv2.IMREAD_COLOR_RGB)
-            if array is None:
-                raise UserError(f"{path} cannot be read as an image")
-            return array
+            if array is not None:
+                return array
         with Image.open(path) as image:
             rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
     return np.ascontiguousarray(rgb[..., ::-1]) if channels == "BGR" else rgb
+
+
+def _is_plain(header: Header) -> bool:
+    height, width = header.stored
+    known = header.format in FORMATS and header.mode in MODES and header.bits != 5
+    return known and height * width <= MOST_PIXELS
 
 
 def has_transparent_pixels(path: str) -> bool:

@@ -49,11 +49,16 @@ def read_colors(path: str, classes: Classes) -> np.ndarray:
     at = np.searchsorted(codes, seen).clip(max=len(codes) - 1)
     if (unknown := codes[at] != seen).any():
         colors = np.unique(pixels[unknown], axis=0)
+        gray = " (its three channels are equal: if these are labelIds, save one of them)" if _is_gray(pixels) else ""
         raise UserError(
-            f"{path}: number of colors that the config does not name: {len(colors)}, first {colors[0].tolist()}: add "
-            "them to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
+            f"{path}: number of colors that the config does not name: {len(colors)}, first {colors[0].tolist()}{gray}: "
+            "add them to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
         )
     return meant[first][at]
+
+
+def _is_gray(pixels: np.ndarray) -> bool:
+    return bool((pixels == pixels[..., :1]).all())
 
 
 def _codes(colors: np.ndarray) -> np.ndarray:

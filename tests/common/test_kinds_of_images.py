@@ -36,6 +36,9 @@ def netpbm(head, body):
     return lambda file: file.write_bytes(head + body)
 
 
+# Of 4x4 pixels: sizes and offsets, one plane of 16 bits with masks, and where these have red, green and blue.
+BMP_565 = (102, 0, 70, 56, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0, 63488, 2016, 31, 0)
+
 # What OpenCV, which segmentation reads most files by, and Detectron2 read the same.
 IMAGES = {
     "rgb.png": pillow(RGB),
@@ -54,6 +57,8 @@ IMAGES = {
     "rgba.webp": pillow(np.dstack([RGB, CLEAR]), lossless=True),
     "rgb.bmp": lambda file: cv2.imwrite(str(file), RGB),
     "rgba.bmp": pillow(np.dstack([RGB, CLEAR])),
+    "565.bmp": netpbm(b"BM" + struct.pack(f"<{'I' * 6}HH{'I' * 10}", *BMP_565), RGB.tobytes()[:32]),
+    "palette.gif": lambda file: Image.fromarray(RGB).quantize(16).save(file),
     "rgb.ppm": lambda file: cv2.imwrite(str(file), RGB),
     "rgb.tif": tiff(RGB, photometric="rgb"),
     "white_is_0.tif": tiff(GRAY, photometric="miniswhite"),

@@ -111,6 +111,10 @@ def test_a_folder_alone(tmp_path):
             lambda root: Image.new("RGB", (64, 48), (1, 2, 3)).save(root / "masks/0.png"),
             "name: 1, first \\[1, 2, 3\\]: add",
         ),
+        (
+            lambda root: Image.new("RGB", (64, 48), (1, 1, 1)).save(root / "masks/0.png"),
+            "first \\[1, 1, 1\\] \\(its three channels are equal: if these are labelIds, save one of them\\): add",
+        ),
         (lambda root: Image.new("RGB", (64, 47)).save(root / "masks/0.png"), "64x47 pixels, but 64x48 in its image"),
         (lambda root: Image.new("LA", (64, 48)).save(root / "masks/0.png"), "has an alpha channel"),
     ],
