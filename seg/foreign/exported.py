@@ -25,7 +25,7 @@ from densedist.common.errors import UserError
 
 MODEL = "model"  # the name that torch.export.save gives to the program in its archive
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-DOTTED = re.compile(r"\w+(\.\w+)*", re.ASCII)
+DOTTED = re.compile(r"(?!__)\w+(\.(?!__)\w+)*", re.ASCII)
 # Text that is evaluated: no other quotes, no escapes, no comments, one line.
 FORMULA = re.compile(r"[\w ()\[\]'.,+*/%<>=!&|~-]+", re.ASCII)
 
@@ -148,14 +148,23 @@ def _program(content: bytes) -> bytes:
     program = json.loads(content)
     module = program["graph_module"]
     module["module_call_graph"] = module["module_call_graph"][:1]  # of the whole; others are for unflattening
+    specs = [next(iter(spec.items())) for spec in module["signature"]["input_specs"]]
+    given = [*module["graph"]["inputs"], *(spec["arg"] for kind, spec in specs if kind == "user_input")]
+    if any(set(one) != {"as_tensor"} for one in given) or not {kind for kind, _ in specs} <= INPUTS:
+        # Values are compared in code that is made of them.
+        raise _needs_trust("it takes more than tensors, and a program that does")
     return json.dumps(_checked(program)).encode()
 
 
 def _checked(value: Any, key: str = "") -> Any:
     """Plain data, of which each text is what its key may have."""
     if isinstance(value, dict):
-        if wrong := [name for name in value if not DOTTED.fullmatch(name)]:
+        if wrong := [name for name in value if not (DOTTED.fullmatch(name) or NAME.fullmatch(name))]:
             raise _needs_trust(f"a name in it, {wrong[0]!r:.80}, is none, and a program that is made of it")
+        if key in RULES:
+            raise _needs_trust(f"its {key} is no text, and what it stands for")
+        if key in MAPS:
+            return {name: _checked(item) for name, item in value.items()}
         return {name: {} if name in NOTES else _checked(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_checked(item, key) for item in value]
@@ -247,6 +256,10 @@ RULES: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("as_string", "as_strings", "torch_version"), str.isprintable),  # is written as a literal
     "as_float": lambda text: text in ("Infinity", "-Infinity", "NaN"),
 }
+# Whose keys are names of values, and no words of the format.
+MAPS = ("tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values", "custom_obj_values", "config")
+MAPS += ("range_constraints", "opset_version", "as_string_to_argument")
+INPUTS = {"user_input", "parameter", "buffer", "tensor_constant"}
 NOTES = ("metadata", "treespec_namedtuple_fields")  # of where it came from; not used here
 
 

@@ -135,6 +135,40 @@ def by_size(marker: Path, work: Path) -> Mapping[str, Any]:
     return _program(change)
 
 
+def size_in_disguise(marker: Path, work: Path) -> Mapping[str, Any]:
+    """SymPy evaluates the texts in a dict, too."""
+
+    def change(program: dict) -> None:
+        for meta in program["graph_module"]["graph"]["tensor_values"].values():
+            for size in meta["sizes"]:
+                if "as_expr" in size:
+                    size["as_expr"]["expr_str"] = {"as_string": _command(marker)}
+
+    return _program(change)
+
+
+def text_as_an_input(marker: Path, work: Path) -> Mapping[str, Any]:
+    """It would be compared in code that is made of it."""
+    value = {"as_string": f"' + str({_command(marker)}) + '"}
+    return _program(lambda program: program["graph_module"]["graph"]["inputs"].append(value))
+
+
+def parameter_of_a_class(marker: Path, work: Path) -> Mapping[str, Any]:
+    def change(program: dict) -> None:
+        for spec in program["graph_module"]["signature"]["input_specs"]:
+            if "parameter" in spec:
+                spec["parameter"]["parameter_name"] = "__class__.__base__.forward"
+
+    return _program(change)
+
+
+def function_as_an_argument(marker: Path, work: Path) -> Mapping[str, Any]:
+    def change(program: dict) -> None:
+        program["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = {"as_operator": "torch.os.system"}
+
+    return _program(change)
+
+
 def by_guard(marker: Path, work: Path) -> Mapping[str, Any]:
     return _program(lambda program: program["guards_code"].append(f"{_command(marker)} == 0"))
 
@@ -164,6 +198,8 @@ PROGRAMS = (
     *(by_sample_inputs, by_pickled_weight, by_opaque_constant, by_old_constants),
     *(by_file, by_size, by_guard, by_name, by_structure),
 )
+# Of which it is not known how they would go off.
+SUSPECT = (size_in_disguise, text_as_an_input, parameter_of_a_class, function_as_an_argument)
 
 
 def old_program(file: Path, harmless: Path, marker: Path | None) -> Path:
