@@ -24,5 +24,11 @@ default, so that Hypothesis shrinks a failure to the one choice that matters, an
     uv run pytest tests/referee                                             # some hundred situations a task
     REFEREE_EXAMPLES=5000 uv run pytest tests/referee -m slow -n 0 -s       # thousands, from a seed that is printed
 
-Teachers and sequences of commands belong here too, each in a file of its own beside the data: test_….py, judge_….py.
+Teachers and sequences of commands have their truth elsewhere:
+
+- authors.py: networks of other authors in the forms in which they hand them on; the truth is what the network itself
+  gives in float64, pixel by pixel.
+- workshop.py, commands.py: a user's folder that changes between commands in one output folder; the truth is the same
+  command in a fresh one. Training has a stand-in that reads all that training reads, and comes to another number for
+  every other bit of it.
 """
