@@ -16,7 +16,7 @@ from densedist.det.data import registering, sets
 from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.coco import Coco, Entry, image_file
 from densedist.det.data.dicts import read_dicts
-from densedist.det.data.masks import are_damaged
+from densedist.det.data.masks import are_damaged, beside_boxes
 from densedist.det.data.samplers import check_sampler
 from densedist.det.evaluation import check_rules
 
@@ -54,7 +54,8 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             judged = True
             if coco is None:
                 classes = sets.class_names([name]) or sets.class_labels(cfg)
-                root, (coco, judged) = "", read_dicts(name, classes, source, side, cfg.MODEL.MASK_ON)
+                with_masks = cfg.MODEL.MASK_ON and name not in registering.BUILT_IN
+                root, (coco, judged) = "", read_dicts(name, classes, source, side, with_masks)
             if not coco.images:
                 raise UserError(f"{source} is empty: {coco.source} names no image")
             _check_listings(coco, source, name)
@@ -98,7 +99,7 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
     if side == "DATASETS.TRAIN" and len(coco.objects) == len(bad):
         raise UserError(f"{source}: {coco.source} has nothing to learn from: add annotations of objects (iscrowd 0)")
     if cfg.MODEL.MASK_ON:
-        _check_masks(coco, source)
+        _check_masks(coco, source, built_in)
         if side == "DATASETS.TRAIN":
             _check_mask_format(cfg, coco, source)
     counted = MetadataCatalog.get(name).get("class_image_count")
@@ -111,8 +112,9 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         _check_keypoints(cfg, coco, source, MetadataCatalog.get(name))
 
 
-def _check_masks(coco: Coco, source: str) -> None:
-    if strange := [a for a in map(_with_whole_mask, coco.annotations) if "unreadable" in a]:
+def _check_masks(coco: Coco, source: str, built_in: bool) -> None:
+    annotations = coco.annotations if built_in else map(_with_whole_mask, coco.annotations)
+    if strange := [a for a in annotations if "unreadable" in a]:
         raise UserError(
             f"{source}: the segmentation of {len(strange)} annotations of {coco.source} cannot be read, first "
             f"annotation {strange[0]['given']}, which {strange[0]['unreadable']}; correct them, {WITHOUT_MASKS}"
@@ -122,6 +124,8 @@ def _check_masks(coco: Coco, source: str) -> None:
             f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation {bare[0]}; "
             f"add them, {WITHOUT_MASKS}"
         )
+    if not built_in and (why := beside_boxes(coco.objects)):
+        raise UserError(f"{source}: the polygons of {coco.source} are not those of its boxes: {why}")
 
 
 def _with_whole_mask(annotation: Entry) -> Entry:

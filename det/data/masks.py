@@ -1,6 +1,6 @@
 """Segmentations of annotations in COCO form: polygons, and run lengths in both of their forms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pycocotools import mask
@@ -80,3 +80,31 @@ def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Mask:
         raise UnreadableError(f"has run lengths for {sum(counts)} pixels: want the image's {height * width}")
     found = mask.frPyObjects(segmentation, height, width)
     return found | {"counts": found["counts"].decode()}  # text, as in files
+
+
+def beside_boxes(objects: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why the polygons of objects cannot be those of their boxes, in words; None where they may be.
+
+    Args:
+        objects: with "bbox" (x, y, w, h) and "segmentation", all in pixels.
+    """
+    spans = [(_span(a["segmentation"]), a["bbox"]) for a in objects if isinstance(a["segmentation"], list)]
+    if not spans:
+        return None
+    if all(max(span) <= 1 < max(box) for span, box in spans):
+        return "all of them lie within the first pixel: are they parts of the image's width and height?"
+    apart = sum(_apart(span, box) for span, box in spans)
+    if 2 * apart > len(spans):
+        return f"{apart} of {len(spans)} lie beside their box: are they [y, x], or of images of another size?"
+    return None
+
+
+def _span(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    xs, ys = ([value for polygon in polygons for value in polygon[start::2]] for start in (0, 1))
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _apart(span: tuple[float, float, float, float], box: Sequence[float]) -> bool:
+    left, top, right, bottom = span
+    x, y, w, h = box
+    return right < x or left > x + w or bottom < y or top > y + h

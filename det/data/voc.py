@@ -48,7 +48,10 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories(classes)}
     for number, image in enumerate(images, 1):
         if image.stem not in objects:
-            raise UserError(f"there is no {root / ANNOTATIONS / f'{image.stem}.xml'}; {TREE}")
+            raise UserError(
+                f"there is no {root / ANNOTATIONS / f'{image.stem}.xml'}; {TREE}; "
+                "of an image without an object it holds <annotation/>"
+            )
         height, width = image_size(image)
         _check_size(root / ANNOTATIONS / f"{image.stem}.xml", image, (height, width))
         name = str(image.relative_to(root / IMAGES) if image.is_relative_to(root / IMAGES) else image.absolute())

@@ -185,6 +185,25 @@ def test_masks_that_cannot_be_used(message, data, side, segmentation, wanted):
     assert message(*keys, file=TEACHER) == f"DATASETS.{side}: data set data_0: {wanted}"
 
 
+@pytest.mark.parametrize(
+    ("polygon", "wanted"),
+    [
+        (
+            [0.1, 0.1, 0.4, 0.1, 0.4, 0.5],
+            "all of them lie within the first pixel: are they parts of the image's width and",
+        ),
+        ([30, 30, 50, 30, 50, 40], "2 of 2 lie beside their box: are they [y, x], or of images of another size?"),
+    ],
+)
+def test_polygons_that_are_not_those_of_the_boxes(message, data, polygon, wanted):
+    content = polygons()
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [polygon]
+    seen = message(*data(content), file=TEACHER)
+    start = "DATASETS.TRAIN: data set data_0: the polygons of data_0/a.json are not those of its boxes: "
+    assert seen.startswith(start + wanted)
+
+
 def test_run_lengths_are_no_polygons(message, data):
     seen = message(*data(with_segmentation(LENGTHS)), "INPUT.MASK_FORMAT", "polygon", file=TEACHER)
     assert seen == (
