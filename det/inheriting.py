@@ -66,7 +66,7 @@ def _renamed(student: nn.Module, theirs: Mapping[str, Tensor]) -> Mapping[str, T
     return {**theirs, **{name.replace(".0.", ".", 1): x for name, x in stage.items()}}
 
 
-def _difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
+def _difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
     if not ours:
         return "it has none"
     name, first = next(iter(ours.items()))
