@@ -1,12 +1,12 @@
 """What Pascal VOC's forms share: a folder of images, and lists that name those of a split."""
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from densedist.common.data.images import SUFFIXES
+from densedist.common.data.images import SUFFIXES, is_hidden
 from densedist.common.data.text import read_text
 from densedist.common.errors import UserError
 
@@ -28,6 +28,41 @@ class Listed:
     mask: PurePosixPath | None = None
 
 
+class Named:
+    """The images of a folder by name, whatever their suffix; each folder in there is listed once.
+
+    Letters that Unicode writes in two ways, and systems in one of them, are the same.
+
+    Args:
+        root: the folder.
+        suffixes: that count, in small or capital letters.
+    """
+
+    def __init__(self, root: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+        self.root, self.suffixes = root, suffixes
+        self._known: dict[Path, dict[str, list[Path]]] = {}
+
+    def __call__(self, name: str) -> Path | None:
+        """The file of a name, or a path from the folder on, without a suffix; None if there is none.
+
+        Raises:
+            UserError: there are several.
+        """
+        path = self.root / name
+        found = self._in(path.parent).get(unicodedata.normalize("NFC", path.name), [])
+        if len(found) > 1:
+            raise UserError(f"there are two files {found[0]} and {found[1]} of one name: want one")
+        return found[0] if found else None
+
+    def _in(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._known:
+            found = self._known[folder] = defaultdict(list)
+            for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+                if file.suffix.lower() in self.suffixes and not is_hidden(Path(file.name)):
+                    found[unicodedata.normalize("NFC", file.stem)].append(file)
+        return self._known[folder]
+
+
 def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
     """The images of a list, a line each: a name, perhaps with blanks or its suffix in it, or a path.
 
@@ -38,12 +73,13 @@ def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
         tree: what the folders should look like, for messages.
 
     Raises:
-        UserError: there is no such list, no name in it, one that it has twice, or a path to another folder.
+        UserError: there is no such list, no name in it, one that it or the folder has twice, or a path to another
+            folder.
     """
     if not file.is_file():
         raise UserError(f"there is no {file}; {tree}")
-    lines = [line.strip() for line in read_text(file).splitlines()]
-    found = [_listed(line, file, folder) for line in lines if line]
+    lines, named = [line.strip() for line in read_text(file).splitlines()], Named(folder)
+    found = [_listed(line, file, named) for line in lines if line]
     if not found:
         raise UserError(f"{file} names no image")
     if twins := [name for name, count in Counter(one.name for one in found).items() if count > 1]:
@@ -51,40 +87,33 @@ def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
     return found
 
 
-def _listed(line: str, file: Path, folder: Path) -> Listed:
+def _listed(line: str, file: Path, named: Named) -> Listed:
     words = line.split()
-    if (image := _named(folder, line)) or (len(words) == 1 and "/" not in line):
-        return Listed(_name(image, folder) if image else line, image)
+    if (image := _image(named, line)) or (len(words) == 1 and "/" not in line):
+        return Listed(_name(image, named.root) if image else line, image)
     if words[-1] in ("-1", "0", "1"):  # of lists of one class
-        return _listed(line[: -len(words[-1])].strip(), file, folder) if len(words) > 1 else Listed(line, None)
+        return _listed(line[: -len(words[-1])].strip(), file, named) if len(words) > 1 else Listed(line, None)
     first, mask = PurePosixPath(words[0]), PurePosixPath(words[1]) if len(words) == 2 else None
-    if "/" in words[0] and first.parent.name != folder.name:
-        raise UserError(f"{file} names {words[0]}, which is not in {folder}: want names of images there, one a line")
-    image = _named(folder, first.name)
+    if "/" in words[0] and first.parent.name != named.root.name:
+        raise UserError(
+            f"{file} names {words[0]}, which is not in {named.root}: want names of images there, one a line"
+        )
+    image = _image(named, first.name)
     if mask is not None and mask.stem != first.stem:
         raise UserError(f"{file} names the mask {mask} for the image {first}: want one of the same name")
-    return Listed(_name(image, folder) if image else first.name, image, mask if mask and mask.suffix else None)
+    return Listed(_name(image, named.root) if image else first.name, image, mask if mask and mask.suffix else None)
 
 
 def _name(image: Path, folder: Path) -> str:
     return image.relative_to(folder).with_suffix("").as_posix()
 
 
-def _named(folder: Path, name: str) -> Path | None:
+def _image(named: Named, name: str) -> Path | None:
     """The image of that name, which may have its suffix."""
     if name.startswith("/"):
         return None
-    if found := file_named(folder, name):
+    if found := named(name):
         return found
     suffix = Path(name).suffix
-    return file_named(folder, name.removesuffix(suffix), (suffix,)) if suffix.lower() in SUFFIXES else None
-
-
-def file_named(folder: Path, name: str, suffixes: Sequence[str] = (".jpg", *SUFFIXES)) -> Path | None:
-    """The file of that name with the first of the suffixes that there is, in small or capital letters; or None.
-
-    Letters that Unicode writes in two ways, and systems in one of them, are the same.
-    """
-    names = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-    ends = dict.fromkeys(end for suffix in suffixes for end in (suffix, suffix.upper()))
-    return next((file for one in names for end in ends if (file := folder / f"{one}{end}").is_file()), None)
+    found = named(name.removesuffix(suffix)) if suffix.lower() in SUFFIXES else None
+    return found if found and found.suffix == suffix else None

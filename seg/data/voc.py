@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from densedist.common.data.voc_lists import IMAGES, file_named, images_listed
+from densedist.common.data.voc_lists import IMAGES, Named, images_listed
 from densedist.common.errors import UserError
 from densedist.seg.data.folders import as_frame
 from densedist.seg.data.frames import LABEL_SUFFIXES, Frame
@@ -23,12 +23,14 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
 
     Raises:
         UserError: a missing list, one that is empty or names other folders or an image twice, an image that is
-            missing, or one without a mask.
+            missing or there twice, or one without a mask.
     """
     folder, split, *more = where
     root, masks = Path(folder).expanduser(), more[0] if more else MASKS
     try:
         found = images_listed(root / LISTS / f"{split}.txt", root / IMAGES, TREE)
+        mask_of = Named(root / masks, LABEL_SUFFIXES)
+        labels = [mask_of(one.name) for one in found]
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
     if lost := [one.name for one in found if one.image is None]:
@@ -38,7 +40,6 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
             f"{key}: {split}.txt names masks in {other[0].parent.name}, and they are read from {masks}: name the "
             "folder of masks behind the split"
         )
-    labels = [file_named(root / masks, one.name, LABEL_SUFFIXES) for one in found]
     bare = [one.name for one, label in zip(found, labels, strict=True) if label is None]
     if bare and (need_labels or len(bare) < len(found)):
         raise UserError(f"{key}: {len(bare)} of {len(found)} images have no mask, first {root / masks / bare[0]}.png")

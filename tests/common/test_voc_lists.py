@@ -84,6 +84,15 @@ def test_what_is_refused(images, content, message):
     assert str(refused.value).startswith(f"{images.parent / 'train.txt'} {message.format(images=images)}")
 
 
+def test_two_images_of_one_name(images):
+    (images / "000.png").write_bytes(b"")
+    assert [one.name for one in read(images, "a.b\n")] == ["a.b"]
+    with pytest.raises(UserError) as refused:
+        read(images, "000\n")
+    both = f"{images / '000.JPG'} and {images / '000.png'}"
+    assert str(refused.value) == f"there are two files {both} of one name: want one"
+
+
 def test_text_of_any_system(tmp_path):
     for content in (b"a\n", codecs.BOM_UTF8 + b"a\n", codecs.BOM_UTF16_BE + "a\n".encode("utf-16-be")):
         (tmp_path / "a.txt").write_bytes(content)
