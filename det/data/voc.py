@@ -1,6 +1,7 @@
 """Pascal VOC's form: JPEGImages, Annotations with an XML file each, ImageSets/Main with a list for each split."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -33,7 +34,8 @@ def as_coco(folder: str, split: str) -> tuple[str, str]:
     root = Path(folder).expanduser()
     listed = root / LISTS / f"{split}.txt"
     found = images_listed(listed, root / IMAGES, TREE)
-    everything = sorted(f for f in (root / ANNOTATIONS).glob("*.xml") if not is_hidden(Path(f.name)))
+    place = root / ANNOTATIONS
+    everything = sorted(f for f in place.rglob("*.xml") if not is_hidden(f.relative_to(place)))
     if lost := [one.name for one in found if one.image is None]:
         raise UserError(f"there is no image {root / IMAGES / lost[0]}.jpg; {TREE}")
     images = [one.image for one in found if one.image]
@@ -42,21 +44,28 @@ def as_coco(folder: str, split: str) -> tuple[str, str]:
 
 
 def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, Any]:
-    objects = {file.stem: _objects(file) for file in everything}
+    # By their paths, as two folders may have files of one name.
+    files = {file.relative_to(root / ANNOTATIONS).with_suffix(""): file for file in everything}
+    objects = {name: _objects(file) for name, file in files.items()}
     if not (classes := sorted({found["name"] for of_image in objects.values() for found in of_image})):
         raise UserError(f"no object in {root / ANNOTATIONS}; {TREE}")
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories(classes)}
+    stems = Counter(image.stem for image in images)
     for number, image in enumerate(images, 1):
-        if image.stem not in objects:
+        inner = image.relative_to(root / IMAGES) if image.is_relative_to(root / IMAGES) else Path(image.name)
+        name = inner.with_suffix("")
+        if name not in objects and stems[image.stem] == 1:
+            name = Path(image.stem)  # images in folders, and their annotations in one
+        if name not in objects:
             raise UserError(
-                f"there is no {root / ANNOTATIONS / f'{image.stem}.xml'}; {TREE}; "
+                f"there is no {root / ANNOTATIONS / inner.with_suffix('.xml')}; {TREE}; "
                 "of an image without an object it holds <annotation/>"
             )
         height, width = image_size(image)
-        _check_size(root / ANNOTATIONS / f"{image.stem}.xml", image, (height, width))
-        name = str(image.relative_to(root / IMAGES) if image.is_relative_to(root / IMAGES) else image.absolute())
-        content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
-        for found in objects[image.stem]:
+        _check_size(files[name], image, (height, width))
+        file_name = str(inner if image.is_relative_to(root / IMAGES) else image.absolute())
+        content["images"].append({"id": number, "file_name": file_name, "height": height, "width": width})
+        for found in objects[name]:
             x1, y1, x2, y2 = found["box"]
             content["annotations"].append(
                 {

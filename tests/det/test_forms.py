@@ -132,6 +132,24 @@ def test_voc_boxes_are_detectron2s(tmp_path):
             assert a["category_id"] == b["category_id"]
 
 
+def test_voc_files_in_folders_of_their_own(tmp_path):
+    """As datumaro and CVAT write them: each image has the annotation of its own folder."""
+    for number, town in enumerate(("a", "b")):
+        picture(tmp_path / "JPEGImages" / town / "0.jpg")
+        corners = "".join(f"<{side}>{3 + number}</{side}>" for side in ("xmin", "ymin", "xmax", "ymax"))
+        annotation = tmp_path / "Annotations" / town / "0.xml"
+        annotation.parent.mkdir(parents=True)
+        annotation.write_text(f"<annotation><object><name>x</name><bndbox>{corners}</bndbox></object></annotation>")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a/0\nb/0\n")
+    made = json.loads(Path(voc.as_coco(str(tmp_path), "train")[0]).read_text())
+    assert [image["file_name"] for image in made["images"]] == ["a/0.jpg", "b/0.jpg"]
+    assert [a["bbox"][:2] for a in made["annotations"]] == [[2, 2], [3, 3]]
+    (tmp_path / "Annotations" / "b" / "0.xml").rename(tmp_path / "Annotations" / "0.xml")
+    with pytest.raises(UserError, match=r"there is no .*Annotations/b/0.xml; want JPEGImages"):
+        voc.as_coco(str(tmp_path), "train")
+
+
 def test_a_change_is_seen(tmp_path):
     file = write_yolo(tmp_path)
     first, _ = yolo.as_coco(str(file), "train")

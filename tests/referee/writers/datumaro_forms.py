@@ -99,7 +99,7 @@ def voc(world: World, folder: Path, choices: Choices) -> Handed:
     data = {"VOC_FORMAT": [["mine", str(folder), choices["split"]]], "TRAIN": ["mine"], "TEST": ["mine"]}
     there = {thing.name for scene in world.scenes for thing in scene.things if not thing.crowd}
     # By default its pixels are counted from 0, and VOC's from 1.
-    return Handed({"DATASETS": data}, tuple(sorted(there)), reference, 1.01, level, crowds=False, sized=False)
+    return Handed({"DATASETS": data}, tuple(sorted(there)), reference, 1.01, level, crowds=False)
 
 
 def _masks(world: World, choices: Choices) -> Dataset:
@@ -142,7 +142,6 @@ def _camvid_entry(folder: Path, choices: Choices) -> tuple[dict[str, Any], Path]
 
 _COMMON = {"image": ("png", "jpg", "bmp"), "split": ("train", "val", "default"), "stem": tuple(STEMS)}
 _STEM = frozenset({("stem", "ends in a suffix"), ("stem", "blanks")})
-_FOLDERS = frozenset({("stem", "folders"), ("stem", "the same in two folders")})
 _NEGATIVES = frozenset({("empty", "first"), ("empty", "last")})  # datumaro writes no XML for them
 DET_FORMS = (
     Form("COCO, by datumaro", coco, {"shapes": ("boxes", "polygons"), **_COMMON}, _STEM),
@@ -151,7 +150,7 @@ DET_FORMS = (
         "VOC, by datumaro",
         voc,
         {"pixels": ("dm-zero-based", "voc-one-based"), **_COMMON},
-        _STEM | _NEGATIVES | _FOLDERS,
+        _STEM | _NEGATIVES,
     ),
 )
 SEG_FORMS = (

@@ -35,7 +35,7 @@ def by_hand(world: World, folder: Path, choices: Choices) -> Handed:
     there = {thing.name for scene in world.scenes for thing in scene.things}
     classes = tuple(sorted(there | ({"zebra"} if choices["others"] == "another split" else set())))
     data = {"VOC_FORMAT": [["mine", str(folder), "train"]], "TRAIN": ["mine"], "TEST": ["mine"]}
-    sized = False
+    sized = choices["tool"] != "as little as can be"
     return Handed({"DATASETS": data}, classes, tuple(reference), level=level, sized=sized)
 
 
@@ -99,8 +99,6 @@ CHOICES = {
 }
 MAY = MAY_LISTS | {
     ("junk", "macOS"),
-    ("stem", "folders"),
-    ("stem", "the same in two folders"),
     ("stem", "blanks"),
     ("stem", "ends in a suffix"),
     ("text", "UTF-16"),
