@@ -1,6 +1,7 @@
 """A look at the data sets of a config before training, by one process for all."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +68,9 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
                 counts.update(known.get(a["category_id"], "") for a in coco.objects)
                 names = names or coco.names
             if cfg.DATALOADER.CHECK_FILES:
-                images = [i | {"file_name": image_file(root, i["file_name"])} for i in coco.images]
+                # Detectron2 takes names as they are.
+                place = image_file if MetadataCatalog.get(name).get("normalized") else os.path.join
+                images = [i | {"file_name": place(root, i["file_name"])} for i in coco.images]
                 headers = check_images(images, _check_image, source)
                 files = [image["file_name"] for image in images]
                 warn_of_transparency(dict(zip(files, headers, strict=True)), source)

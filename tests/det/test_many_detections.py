@@ -94,6 +94,34 @@ def test_a_usual_limit_is_that_of_the_rules():
     assert most_detections(config(STUDENT, "TEST.DETECTIONS_PER_IMAGE", 300), 300) is None  # LVIS'
 
 
+@pytest.mark.parametrize("ids", [(0, -(2**63)), (2**63 - 1, -1), (2**64, -5), ("b", "a"), (1.0, 2)])
+def test_ids_of_any_kind_are_scored(data, tmp_path, ids):
+    """Of images and of categories: an object in the one image, and nothing in the other."""
+    content = coco()
+    content["categories"] = [{"id": ids[n] if n < 2 else f"c{n}", "name": str(n)} for n in range(10)]
+    if all(isinstance(i, (int, float)) for i in ids):
+        content["categories"][2:] = [{"id": 100 + n, "name": str(n)} for n in range(2, 10)]
+    for image, i in zip(content["images"], ids, strict=True):
+        image["id"] = i
+    content["annotations"] = [{"id": 0, "image_id": ids[1], "category_id": ids[1], "bbox": [5, 5, 20, 20]}]
+    keys = data(content, "TEST")
+    cfg = config(STUDENT, *keys, "OUTPUT_DIR", tmp_path / "out")
+    registering.register_own(cfg)
+    (name,) = cfg.DATASETS.TEST
+    found = next(d["annotations"][0] for d in DatasetCatalog.get(name) if d["annotations"])
+    names = MetadataCatalog.get(name).thing_classes
+    assert names[found["category_id"]] == "1"
+
+    class Right(nn.Module):
+        def forward(self, inputs):
+            box = Boxes(torch.tensor([[5.0, 5, 25, 25]]))
+            kind = torch.tensor([found["category_id"]])
+            seen = Instances((48, 64), pred_boxes=box, scores=torch.ones(1), pred_classes=kind)
+            return [{"instances": seen if x["file_name"].endswith("1.png") else seen[:0]} for x in inputs]
+
+    assert evaluate(cfg, Right())["bbox"]["AP-1"] == pytest.approx(100)
+
+
 def crowded(**crowd):
     """An object with a mask, and below it a crowd."""
     content = coco()
