@@ -53,14 +53,14 @@ def teacher_keys(tmp_path_factory):
     return save_teacher(tmp_path_factory.mktemp("teacher"))
 
 
-DANGER = "is a pickle, and reading one can run any program that its author hid in it; if you trust its origin, set"
+DANGER = "is a pickle, and reading one can run any program that its author hid in it; if you trust its origin, give"
 
 
 @pytest.mark.parametrize("key", ["MODEL.WEIGHTS", "DISTILL.TEACHER.WEIGHTS"])
 def test_pickle_is_not_opened(refused, tmp_path, teacher_keys, key):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"model": {}, "__author__": Trap(tmp_path / "trap")}))
     seen = refused(*teacher_keys, key, tmp_path / "w.pkl")
-    assert seen == f"{key}: w.pkl {DANGER} MODEL.TRUST_PICKLE to True"
+    assert seen == f"{key}: w.pkl {DANGER} MODEL.TRUST_PICKLE True on the command line"
     assert not (tmp_path / "trap").exists()
 
 
@@ -89,7 +89,7 @@ def test_checkpoint_with_code_is_not_executed(refused, tmp_path, protocol):
 
 def test_proposals_are_pickles_too(refused):
     seen = refused("MODEL.LOAD_PROPOSALS", "True", "DATASETS.PROPOSAL_FILES_TRAIN", "('boxes.bin',)")
-    assert seen == f"DATASETS.PROPOSAL_FILES: boxes.bin {DANGER} MODEL.TRUST_PICKLE to True"
+    assert seen == f"DATASETS.PROPOSAL_FILES: boxes.bin {DANGER} MODEL.TRUST_PICKLE True on the command line"
 
 
 @pytest.mark.parametrize(
