@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from densedist.common.compare.study import Study
 from densedist.common.errors import UserError
+from densedist.common.tune.data import Validation
+from densedist.common.tune.search import Search
 from referee import workshop
 from referee.judge import quiet
 from referee.situations import folder
@@ -24,7 +26,7 @@ METHODS += ("dist@TAU=2", "dist@TEACHER={root}/other", "labels@TEACHER={root}/ot
 OVERRIDES: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "a learning rate": ("SOLVER.BASE_LR", "0.3"),
-    "a student": ("MODEL.BACKBONE.FREEZE_AT", "0"),
+    "another student": (),
     "a temperature": ("DISTILL.KD.TAU", "2.0"),
     "a teacher": ("DISTILL.TEACHER.WEIGHTS", "{root}/other"),
     "a test set": ("DATASETS.TEST", "['train']"),
@@ -33,19 +35,21 @@ OVERRIDES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Command:
-    """A comparison, and what was done to the folder before it.
+    """A comparison or a search, and what was done to the folder before it.
 
     Args:
         before: names of CHANGES and HARMLESS.
+        methods, seeds: of a comparison.
         overrides: the name of OVERRIDES.
+        trials: of a search; 0 = it is a comparison.
     """
 
     before: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: str = "none"
-    pool: bool = True
     equal_time: bool = False
+    trials: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def sessions(pick: st.DrawFn) -> Session:
         before = pick(st.lists(changes, max_size=2, unique=True)) if number else []
         overrides = pick(st.sampled_from(["none", "none", *OVERRIDES])) if number else "none"
         turned = pick(st.sampled_from([False, False, False, True]))
-        commands.append(Command(tuple(before), tuple(methods), tuple(seeds), overrides, True, equal_time != turned))
+        trials = pick(st.sampled_from([0, 0, 0, 0, 1, 2]))
+        commands.append(Command(tuple(before), tuple(methods), tuple(seeds), overrides, equal_time != turned, trials))
     return Session(pick(st.sampled_from(["det", "seg"])), tuple(commands))
 
 
@@ -112,27 +117,51 @@ def judge_session(session: Session) -> Answers:
 
 
 def _answer(shop: Workshop, command: Command, output: Path) -> dict[str, Any] | str:
-    """What results.json holds, or the line of a refusal."""
-    overrides = [word.format(root=shop.root) for word in OVERRIDES[command.overrides]]
-    if shop.task == "seg":
-        overrides = [word.replace("MODEL.BACKBONE.FREEZE_AT", "MODEL.FREEZE_AT") for word in overrides]
-    study = Study(
+    """What results.json holds, of a search its best trial; or the line of a refusal."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            if command.trials:
+                found = _search(shop, command, output / "search").run()
+                return {name: found[name] for name in ("method", "keys", "value")}
+            return _study(shop, command, output / "study").run()
+    except UserError as error:
+        return str(error)
+
+
+def _study(shop: Workshop, command: Command, output: Path) -> Study:
+    return Study(
         workshop.stand_in(shop.task),
         shop.config,
         [method.format(root=shop.root) for method in command.methods],
         command.seeds,
         output,
-        overrides,
-        [str(shop.data / "pool" / "images")] if command.pool else [],
+        _overrides(shop, command),
+        [shop.pool],
         command.equal_time,
         train=workshop.train,
         pace=workshop.pace,
     )
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return study.run()
-    except UserError as error:
-        return str(error)
+
+
+def _search(shop: Workshop, command: Command, output: Path) -> Search:
+    return Search(
+        workshop.stand_in(shop.task),
+        shop.config,
+        ["dist@TAU=1..8"],
+        2.0,
+        output,
+        command.trials,
+        overrides=_overrides(shop, command),
+        validation=Validation(["pool"]),
+        train=lambda cfg, task, resume, _: workshop.train(cfg, task, resume),
+        pace=workshop.pace,
+    )
+
+
+def _overrides(shop: Workshop, command: Command) -> list[str]:
+    if command.overrides == "another student":
+        return ["MODEL.BACKBONE.FREEZE_AT", "0"] if shop.task == "det" else ["MODEL.ENCODER.DEPTH", "4"]
+    return [word.format(root=shop.root) for word in OVERRIDES[command.overrides]]
 
 
 def _difference(found: Any, wanted: Any, where: str = "") -> str:
@@ -146,5 +175,5 @@ def _difference(found: Any, wanted: Any, where: str = "") -> str:
 
 
 def _contents(root: Path) -> dict[str, str]:
-    files: Sequence[Path] = [file for file in root.rglob("*") if file.is_file() and file.suffix != ".lock"]
+    files: Sequence[Path] = [file for file in root.rglob("*") if file.is_file() and file.suffix not in (".lock", ".db")]
     return {str(file.relative_to(root)): hashlib.sha1(file.read_bytes()).hexdigest() for file in files}

@@ -56,6 +56,11 @@ class Workshop:
     def config(self) -> str:
         return str(self.root / "student.yaml")
 
+    @property
+    def pool(self) -> str:
+        """Images without labels."""
+        return str(self.data / "pool" / "images")
+
     def say(self) -> None:
         """Write the student's config."""
         content: dict[str, Any] = {**copy.deepcopy(_USUAL[self.task]), "IMPORTS": ["mine.py"]}
