@@ -68,10 +68,12 @@ class CIRKDLoss(nn.Module):
         return (sum_over_processes(total) if self.sync else total) / len(sizes) ** 2
 
     def _embeddings(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, places, C), each of length 1."""
+        """(N, C, H, W) -> (N, places, C), each of length 1; one of length 0 stays, without a gradient."""
         side = _side(features.shape[2], features.shape[3], self.places)
         pooled = F.avg_pool2d(features, side, ceil_mode=True) if side > 1 else features
-        return F.normalize(pooled.flatten(2).transpose(1, 2), dim=2)
+        places = pooled.flatten(2).transpose(1, 2)
+        # It has no direction, and its gradient would be divided by normalize's 1e-12.
+        return F.normalize(places.masked_fill((places == 0).all(2, keepdim=True), 0), dim=2)
 
     def _divergence(self, student: Tensor, teacher: Tensor, sizes: list[int]) -> Tensor:
         """Of cosines (places, all places) the mean over the places for each image that they are with, summed."""

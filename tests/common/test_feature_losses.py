@@ -98,6 +98,14 @@ def test_pkd_of_a_constant_channel_is_half_without_a_gradient(value, dtype):
     assert float(PKDLoss()(moved, constant)) == pytest.approx(float(wanted.sum() / 3), rel=1e-5)
 
 
+def test_cirkd_of_a_place_without_features_has_no_gradient_there():
+    student, teacher = pair((2, 3, 5, 4))
+    student[0, :, 1, 2] = 0
+    CIRKDLoss()(student.requires_grad_(), teacher).backward()
+    assert (student.grad[0, :, 1, 2] == 0).all()
+    assert 0 < student.grad.norm() < 100
+
+
 def test_rkd_does_not_see_rotation_translation_and_scale():
     student, teacher = pair((7, 5), (7, 9))
     rotation, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64))
