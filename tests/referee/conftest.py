@@ -2,17 +2,18 @@
 
 import pytest
 
+from densedist.common.data import images
 from densedist.seg import evaluation
 from referee.tally import Tally
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_curves():
-    """A picture of the confusion matrix takes as long as all the rest, and nobody reads it."""
-    draw = evaluation.draw_confusion
-    evaluation.draw_confusion = lambda *_: None
+def no_more_than_is_asked():
+    """A picture of the confusion matrix, and threads for three images, take as long as all the rest."""
+    draw, threads = evaluation.draw_confusion, images.THREADS
+    evaluation.draw_confusion, images.THREADS = (lambda *_: None), 2
     yield
-    evaluation.draw_confusion = draw
+    evaluation.draw_confusion, images.THREADS = draw, threads
 
 
 @pytest.fixture(scope="module")

@@ -93,9 +93,7 @@ WORLD: Mapping[str, Sequence[Any]] = {
 
 
 # Faults that were found and wait to be mended, (choice, value): they are not tried. Empty, but for a day or two.
-NOT_YET: frozenset[tuple[str, str]] = frozenset(
-    {("layout", "Roboflow"), ("lines", "keypoints"), ("lines", "keypoints, seen or not")}
-)
+NOT_YET: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
