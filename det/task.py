@@ -1,6 +1,5 @@
 """Detection as the engine and the commands see it."""
 
-from densedist.common.engine.checkpoint import load_weights
 from densedist.common.task import Task
 from densedist.det.cache.filling import fill_cache
 from densedist.det.data.checks import check_data
@@ -8,6 +7,7 @@ from densedist.det.data.loading import training_batches
 from densedist.det.data.parts import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.export import export
+from densedist.det.frozen import load_weights
 from densedist.det.importing import FORMS
 from densedist.det.labeling import label_images, unlabeled_images, with_labels
 from densedist.det.models import build_trainee, load_config, load_model, read_config

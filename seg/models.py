@@ -12,9 +12,11 @@ from densedist.common.distill.checks import check_order
 from densedist.common.distill.distillation import Distillation
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.errors import UserError
+from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
+from densedist.seg.architectures import pixels_of
 from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights
 from densedist.seg.config import get_cfg, load_config, without_distillation
@@ -42,6 +44,8 @@ def build_trainee(cfg: CfgNode) -> Trainee:
     # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH.
     encoder = cfg.MODEL.ENCODER
     start = f"{encoder.NAME} with the weights {encoder.WEIGHTS}" if encoder.WEIGHTS else ""
+    if encoder.WEIGHTS and not cfg.MODEL.WEIGHTS:
+        warn_of_other_pixels(cfg, pixels_of(encoder.NAME, encoder.WEIGHTS), start)
     return Trainee(model, network.smp, distillation, beside, True, start, _notes(cfg, model))
 
 

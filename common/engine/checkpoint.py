@@ -48,6 +48,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     ) -> None:
         super().__init__(model, save_dir, **parts)
         self._key, self._trust, self._catalog = key, trust_pickle, False
+        self.unfilled: list[str] = []  # the model's tensors that the loaded weights lack, or have in another shape
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As Detectron2's.
@@ -85,6 +86,8 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict) -> _IncompatibleKeys:
         there = list(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
+        wrong = [name for name, *_ in incompatible.incorrect_shapes]
+        self.unfilled = list(dict.fromkeys([*incompatible.missing_keys, *wrong]))
         # Of the parameters those that a checkpoint has: adapters are kept beside the model, so no file lacks them.
         kept = self.model.state_dict().keys()
         here = [name for name, _ in self.model.named_parameters() if name in kept]
@@ -105,8 +108,7 @@ class CompleteCheckpointer(SafeCheckpointer):
         return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
-        wrong = [key for key, *_ in incompatible.incorrect_shapes]
-        if missing := list(dict.fromkeys([*incompatible.missing_keys, *wrong])):
+        if missing := self.unfilled:
             total = len(self.model.state_dict())
             raise UserError(
                 f"the weights do not fit the model: {len(missing)} of its {total} tensors are missing "
@@ -131,14 +133,19 @@ def load_complete(model: nn.Module, weights: str, key: str, trust_pickle: bool, 
     CompleteCheckpointer(model, "", key, trust_pickle, **parts).load(weights)
 
 
-def load_weights(model: nn.Module, weights: str, key: str, trust_pickle: bool) -> None:
+def load_weights(model: nn.Module, weights: str, key: str, trust_pickle: bool) -> list[str]:
     """Let model start from what fits it of weights, as Detectron2 does; empty = from nothing.
 
     Args:
         key, trust_pickle: see load_complete.
 
+    Returns:
+        names of the model's tensors that weights do not fill, where there are any weights.
+
     Raises:
         UserError: no such file, an unreadable or untrusted one, or one of which no tensor fits the model.
     """
+    checkpointer = SafeCheckpointer(model, "", key, trust_pickle)
     if weights:
-        SafeCheckpointer(model, "", key, trust_pickle).load(weights)
+        checkpointer.load(weights)
+    return checkpointer.unfilled

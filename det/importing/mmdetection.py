@@ -14,11 +14,12 @@ from functools import partial
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form
 from densedist.common.importing.renaming import Rule, rename
+from densedist.det.importing.mmdetection_config import Numbers, rcnn_numbers, read_model, retinanet_numbers
 from densedist.det.importing.mmdetection_meta import STYLES, VERSIONS, check_style, check_version, class_names
 from densedist.det.importing.rcnn import rcnn_config
 from densedist.det.importing.resnet import UNUSED, resnet_rules, shape
 from densedist.det.importing.retinanet import retinanet_config, size_major
-from densedist.det.importing.shapes import Source
+from densedist.det.importing.shapes import RATIOS, Source, with_keys
 
 PARTS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
 RETINANET = "bbox_head.retina_cls.weight"
@@ -46,7 +47,8 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
         options: "style", one of STYLES; "version", one of VERSIONS.
 
     Raises:
-        UserError: version 1, another architecture, or a style that its own config contradicts.
+        UserError: version 1, another architecture, a style that its own config contradicts, or what else that config
+            says and Detectron2 does not have.
     """
     check_version(foreign, options["version"])
     for pattern, why in REFUSED.items():
@@ -66,7 +68,11 @@ def _convert_rcnn(foreign: Foreign, style: str) -> Converted:
             "Detectron2's cascade has the mask head of the last stage only"
         )
     tensors, left_out = rename(foreign.tensors, _rcnn_rules(last), unused)
-    return Converted(rcnn_config(tensors, _source(foreign, style)), tensors, left_out)
+    numbers = rcnn_numbers(
+        read_model(foreign.meta), any(name.startswith("roi_head.mask_head.") for name in foreign.tensors)
+    )
+    source = _source(foreign, style, numbers)
+    return Converted(with_keys(rcnn_config(tensors, source), numbers.keys), tensors, left_out)
 
 
 def _convert_retinanet(foreign: Foreign, style: str) -> Converted:
@@ -76,10 +82,12 @@ def _convert_retinanet(foreign: Foreign, style: str) -> Converted:
     if inputs == outputs:
         raise UserError("its P6 comes from a map of the pyramid, and which one is not in the file; want one from C5")
     backbone = "build_retinanet_resnet_fpn_plain_p7_backbone"
-    return Converted(retinanet_config(tensors, _source(foreign, style), backbone, SIZES), tensors, left_out)
+    numbers = retinanet_numbers(read_model(foreign.meta))
+    source = _source(foreign, style, numbers)
+    return Converted(with_keys(retinanet_config(tensors, source, backbone, SIZES), numbers.keys), tensors, left_out)
 
 
-def _source(foreign: Foreign, style: str) -> Source:
+def _source(foreign: Foreign, style: str, numbers: Numbers) -> Source:
     chosen = STYLES[style]
     return Source(
         chosen.format,
@@ -87,7 +95,8 @@ def _source(foreign: Foreign, style: str) -> Source:
         chosen.std,
         chosen.stride_in_1x1,
         names=partial(class_names, foreign.meta),
-        cascade_weights=CASCADE_WEIGHTS,
+        cascade_weights=numbers.cascade_weights or CASCADE_WEIGHTS,
+        ratios=numbers.keys.get("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [RATIOS])[0],
     )
 
 

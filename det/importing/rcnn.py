@@ -5,7 +5,7 @@ from typing import Any
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Tensors
 from densedist.det.importing.resnet import numbers, shape
-from densedist.det.importing.shapes import RATIOS, Source, detector_config, norm_of
+from densedist.det.importing.shapes import Source, detector_config, norm_of
 
 BOX, PREDICTOR, MASK, RPN = (
     "roi_heads.box_head.",
@@ -25,8 +25,11 @@ def rcnn_config(tensors: Tensors, source: Source) -> dict[str, Any]:
         UserError: one that Detectron2 cannot build.
     """
     levels = ["res2", "res3", "res4", "res5"]
-    if (anchors := shape(tensors, f"{RPN}objectness_logits.weight")[0]) != len(RATIOS):
-        raise UserError(f"its RPN has {anchors} anchors at each place: want 3, of the ratios 1:2, 1:1 and 2:1")
+    if (anchors := shape(tensors, f"{RPN}objectness_logits.weight")[0]) != len(source.ratios):
+        raise UserError(
+            f"its RPN has {anchors} anchors at each place: want {len(source.ratios)}, of one size and the ratios "
+            f"{', '.join(map(str, source.ratios))}"
+        )
     kind, sampling = source.pooler
     pooler = {"POOLER_TYPE": kind, "POOLER_SAMPLING_RATIO": sampling}
     stages = len(numbers(tensors, f"{PREDICTOR}#.cls_score.weight"))
@@ -35,7 +38,7 @@ def rcnn_config(tensors: Tensors, source: Source) -> dict[str, Any]:
     heads = {"NAME": "CascadeROIHeads" if stages else "StandardROIHeads", "NUM_CLASSES": classes}
     model: dict[str, Any] = {
         "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
-        "ANCHOR_GENERATOR": {"SIZES": [[32], [64], [128], [256], [512]], "ASPECT_RATIOS": [RATIOS]},
+        "ANCHOR_GENERATOR": {"SIZES": [[32], [64], [128], [256], [512]], "ASPECT_RATIOS": [list(source.ratios)]},
         "RPN": {
             "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
             "CONV_DIMS": [-1] * max(1, len(numbers(tensors, f"{RPN}conv.conv#.weight"))),

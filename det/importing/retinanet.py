@@ -8,7 +8,7 @@ from torch import Tensor
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Tensors
 from densedist.det.importing.resnet import numbers, shape
-from densedist.det.importing.shapes import RATIOS, Source, detector_config
+from densedist.det.importing.shapes import Source, detector_config
 
 OUTPUTS = [f"head.{layer}.{part}" for layer in ("cls_score", "bbox_pred") for part in ("weight", "bias")]
 
@@ -27,14 +27,14 @@ def retinanet_config(
     Raises:
         UserError: one that Detectron2 cannot build.
     """
-    anchors = len(sizes[0]) * len(RATIOS)
+    anchors = len(sizes[0]) * len(source.ratios)
     if (sides := shape(tensors, "head.bbox_pred.weight")[0]) != 4 * anchors:
         raise UserError(f"its head has {sides // 4} anchors at each place: want {anchors}")
     classes = shape(tensors, "head.cls_score.weight")[0] // anchors
     layers = numbers(tensors, "head.cls_subnet.#.weight")
     model = {
         "BACKBONE": {"NAME": backbone},
-        "ANCHOR_GENERATOR": {"SIZES": sizes, "ASPECT_RATIOS": [RATIOS]},
+        "ANCHOR_GENERATOR": {"SIZES": sizes, "ASPECT_RATIOS": [list(source.ratios)]},
         "RETINANET": {
             "NUM_CLASSES": classes,
             "NUM_CONVS": sum(tensors[f"head.cls_subnet.{n}.weight"].dim() == 4 for n in layers),  # others are norms

@@ -1,5 +1,6 @@
 """The config that builds a detector with given tensors: what their shapes tell, and what its project has to say."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from detectron2.data import MetadataCatalog
 from densedist.common.importing.form import Tensors
 from densedist.det.importing.resnet import resnet_config, shape
 
-# Height over width of the anchors, in all of these projects.
+# Height over width of the anchors, in all of these projects by default.
 RATIOS = [0.5, 1.0, 2.0]
 
 
@@ -25,6 +26,7 @@ class Source:
         names: of so many classes; empty = not known.
         detections: of an image, at most.
         cascade_weights: MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS.
+        ratios: height over width of the anchors.
     """
 
     format: str
@@ -35,6 +37,7 @@ class Source:
     names: Callable[[int], Sequence[str]] = lambda _: ()
     detections: int = 100
     cascade_weights: Sequence[Sequence[float]] = field(default_factory=tuple)
+    ratios: Sequence[float] = tuple(RATIOS)
 
 
 def coco_names() -> list[str]:
@@ -83,3 +86,15 @@ def detector_config(
 def norm_of(tensors: Tensors, convolution: str) -> str:
     """The NORM of a convolution by our name: FrozenBN for a batch norm, which a teacher does not train; or none."""
     return "FrozenBN" if f"{convolution}.norm.running_var" in tensors else ""
+
+
+def with_keys(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested config with dotted keys in it."""
+    changed = copy.deepcopy(dict(config))
+    for key, value in keys.items():
+        *parents, last = key.split(".")
+        node = changed
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return changed

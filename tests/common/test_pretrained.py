@@ -6,9 +6,12 @@ import torch
 
 from densedist.command.chatter import leave_out_chatter
 from densedist.common.errors import UserError
-from densedist.common.pretrained import PACKAGES, from_package
+from densedist.common.pretrained import PACKAGES, from_package, warn_of_other_pixels
 from densedist.det.backbone import TimmBackbone
+from densedist.det.models import build_trainee as build_det
+from densedist.seg.models import build_trainee as build_seg
 from densedist.seg.network import build_network
+from helpers import tiny
 from helpers.scenes import STUDENT, config
 
 NAME = "tf_efficientnet_lite0"
@@ -62,3 +65,33 @@ def test_a_package_of_another_model_is_refused(package):
     torch.save({"a": torch.zeros(3)}, folder / "weights.pth")
     with pytest.raises(UserError, match=r"weights\.pth is not of tf_efficientnet_lite0"):
         from_package(NAME, {})
+
+
+@pytest.mark.parametrize(
+    ("keys", "warned"),
+    [
+        ([], "[128.0, 128.0, 128.0] and PIXEL_STD [64.0, 64.0, 64.0]"),
+        (["MODEL.PIXEL_MEAN", "[127.5,127.5,127.5]", "MODEL.PIXEL_STD", "[127.5,127.5,127.5]"], ""),
+        (["MODEL.PIXEL_MEAN", "[128,128,128]", "MODEL.PIXEL_STD", "[128,128,128]", "INPUT.FORMAT", "BGR"], ""),
+    ],
+)
+def test_weights_of_another_normalization_are_a_warning(package, keys, warned, caplog):
+    """In both tasks; 128 will do for 127.5."""
+    encoder = ["MODEL.ENCODER.NAME", f"tu-{NAME}", "MODEL.ENCODER.WEIGHTS", "imagenet", "MODEL.ARCHITECTURE", "Unet"]
+    cfg = config(STUDENT, *encoder, "MODEL.ENCODER.DEPTH", "5", "MODEL.ENCODER.OUTPUT_STRIDE", "0", *keys)
+    cfg.MODEL.ARGS.clear()
+    build_seg(cfg)
+    detector = tiny.config(tiny.STUDENT, "MODEL.TIMM.NAME", NAME, "MODEL.TIMM.PRETRAINED", "True", *keys)
+    detector.defrost()
+    detector.MODEL.TIMM.ARGS.clear()
+    build_det(detector)
+    said = [record.message for record in caplog.records if "was trained with" in record.message]
+    assert len(said) == (2 if warned else 0)
+    for line in said:
+        assert line.startswith(f"MODEL.PIXEL_MEAN is {warned}, but ")
+        assert line.endswith(" was trained with [127.5, 127.5, 127.5] and [127.5, 127.5, 127.5] (RGB)")
+    caplog.clear()
+    bgr = tiny.config(tiny.STUDENT, "INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", "[103.53,116.28,123.675]")
+    warn_of_other_pixels(bgr, {"mean": (0.485, 0.456, 0.406), "std": (0.25, 0.25, 0.25)}, "it")
+    warn_of_other_pixels(bgr, {}, "it")
+    assert not caplog.records

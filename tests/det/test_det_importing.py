@@ -11,6 +11,7 @@ from densedist.common.importing.form import Foreign
 from densedist.common.importing.write import import_checkpoint
 from densedist.common.run_files import locate
 from densedist.det.importing import mmdetection
+from densedist.det.importing.mmdetection_config import rcnn_numbers, read_model
 from densedist.det.importing.shapes import coco_names
 from densedist.det.models import build, load_trained, read_config
 from densedist.det.task import TASK
@@ -164,6 +165,80 @@ BGR = TEXT.format("pytorch", [103.53, 116.28, 123.675], [57.375, 57.12, 58.395],
 OTHER = TEXT.format("caffe", [102.9801, 115.9465, 122.7717], [1.0, 1.0, 1.0], False)
 
 
+RCNN = """model = dict(
+    backbone=dict(type='ResNet', strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)),
+    rpn_head=dict(
+        anchor_generator=dict(type='AnchorGenerator', scales=[4], ratios=[0.25, 1.0, 4.0], strides=[4, 8, 16, 32, 64]),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[.0, .0, .0, .0], target_stds=[1.0, 1.0, 0.5, 0.5])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            type='SingleRoIExtractor', featmap_strides=[4, 8, 16, 32],
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2, aligned=False)),
+        mask_roi_extractor=dict(roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=1)),
+        bbox_head=dict(bbox_coder=dict(target_stds=[0.1, 0.1, 0.25, 0.25]), num_classes=unheard_of(3))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=500, max_per_img=300, nms=dict(type='nms', iou_threshold=0.8), min_bbox_size=0),
+        rcnn=dict(score_thr=0.1, nms=dict(type='nms', iou_threshold=0.6), max_per_img=50)))
+"""
+RETINANET = """model = dict(bbox_head=dict(
+    anchor_generator=dict(octave_base_scale=2, scales_per_octave=3, strides=[8, 16, 32, 64, 128])),
+    test_cfg=dict(nms_pre=500, score_thr=0.1, nms=dict(iou_threshold=0.6), max_per_img=50))
+"""
+
+
+def test_numbers_of_an_rcnns_own_config(tmp_path):
+    _, cfg = imported(tmp_path, trained(kind="mask").state_dict(), meta={"cfg": RCNN})
+    model = cfg.MODEL
+    assert model.ANCHOR_GENERATOR.SIZES == [[16], [32], [64], [128], [256]]
+    assert model.ANCHOR_GENERATOR.ASPECT_RATIOS == [[0.25, 1.0, 4.0]]
+    assert tuple(model.RPN.BBOX_REG_WEIGHTS) == (1.0, 1.0, 2.0, 2.0)
+    box, mask = model.ROI_BOX_HEAD, model.ROI_MASK_HEAD
+    assert (tuple(box.BBOX_REG_WEIGHTS), box.POOLER_TYPE) == ((10.0, 10.0, 4.0, 4.0), "ROIAlign")
+    assert (box.POOLER_SAMPLING_RATIO, mask.POOLER_SAMPLING_RATIO, mask.POOLER_TYPE) == (2, 1, "ROIAlignV2")
+    assert (model.RPN.PRE_NMS_TOPK_TEST, model.RPN.POST_NMS_TOPK_TEST, model.RPN.NMS_THRESH) == (500, 300, 0.8)
+    assert (model.ROI_HEADS.SCORE_THRESH_TEST, model.ROI_HEADS.NMS_THRESH_TEST) == (0.1, 0.6)
+    assert cfg.TEST.DETECTIONS_PER_IMAGE == 50
+
+
+def test_numbers_of_a_retinanets_own_config(tmp_path):
+    _, cfg = imported(tmp_path, trained(kind="retinanet").state_dict(), meta={"config": RETINANET})
+    sizes = [[round(side * 2 ** (n / 3), 3) for n in range(3)] for side in (16, 32, 64, 128, 256)]
+    assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == sizes
+    node = cfg.MODEL.RETINANET
+    assert (node.TOPK_CANDIDATES_TEST, node.SCORE_THRESH_TEST, node.NMS_THRESH_TEST) == (500, 0.1, 0.6)
+
+
+def test_numbers_of_a_cascades_own_config():
+    stages = ", ".join(f"dict(bbox_coder=dict(target_stds=[{x}, {x}, {x}, {x}]))" for x in (0.5, 0.25, 0.2))
+    model = read_model({"cfg": f"import os\nmodel = dict(roi_head=dict(bbox_head=[{stages}]))\nos.x = 3\n"})
+    assert rcnn_numbers(model, False).cascade_weights == [[2.0] * 4, [4.0] * 4, [5.0] * 4]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("strides=[4, 8", "strides=[2, 8", "rpn_head.anchor_generator.strides=[2, 8, 16, 32, 64], which is"),
+        ("[.0, .0, .0, .0]", "[.1, .0, .0, .0]", "rpn_head.bbox_coder.target_means=[0.1, 0.0, 0.0, 0.0], which"),
+        ("scales=[4]", "scales=[4], center_offset=0.5", "rpn_head.anchor_generator.center_offset=0.5, which"),
+        ("scales=[4]", "scales=[0]", "something of rpn_head.anchor_generator.scales that is no number above 0"),
+        ("scales=[4]", "scales=__import__('os')", "of rpn_head.anchor_generator.scales that is no number above"),
+        ("[0.25, 1.0, 4.0]", "[0.5, 2.0]", "its RPN has 3 anchors at each place: want 2, of one"),
+        (
+            "'SingleRoIExtractor'",
+            "'GenericRoIExtractor'",
+            "bbox_roi_extractor.type='GenericRoIExtractor', which",
+        ),
+        ("dilations=(1, 1, 1, 1)", "dilations=(1, 1, 1, 2)", "backbone.dilations=[1, 1, 1, 2], which is not"),
+        ("type='RoIAlign', output_size=7", "type='RoIPool', output_size=7", "type='RoIPool'"),
+    ],
+)
+def test_numbers_that_detectron2_cannot_have(tmp_path, before, after, words):
+    assert before in RCNN
+    with pytest.raises(UserError) as error:
+        imported(tmp_path, Detector("faster").state_dict(), meta={"cfg": RCNN.replace(before, after)})
+    assert words in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("change", "meta", "options", "words"),
     [
@@ -181,7 +256,7 @@ OTHER = TEXT.format("caffe", [102.9801, 115.9465, 122.7717], [1.0, 1.0, 1.0], Fa
             "its feature pyramid has norms (neck.lateral_convs.0.gn.weight)",
         ),
         ({"roi_head.bbox_head.unheard_of": 4}, {}, {}, "1 of its 349 tensors have no place here, first roi_head.bbox"),
-        ({"rpn_head.rpn_cls.weight": 9}, {}, {}, "its RPN has 9 anchors at each place: want 3"),
+        ({"rpn_head.rpn_cls.weight": 9}, {}, {}, "its RPN has 9 anchors at each place: want 3, of one size"),
         ({"backbone.layer4.3.conv2.weight": 9}, {}, {}, "its backbone has stages of 3, 4, 6, 4 blocks"),
         (
             {"roi_head.bbox_head.fc_cls.weight": None},

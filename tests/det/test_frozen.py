@@ -1,14 +1,18 @@
 """Frozen parts of a student: filled by weights, or refused before training."""
 
+import re
+
 import pytest
 import timm
+import torch
 from detectron2.checkpoint.catalog import ModelCatalog
 
 from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import load
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR
-from densedist.det.models import build_trainee
+from densedist.det.frozen import load_weights
+from densedist.det.models import build, build_trainee
 from helpers.tiny import CONFIGS, DIGITS, STUDENT, TEACHER, config
 
 RESNET = [
@@ -85,3 +89,55 @@ def test_map_that_the_backbone_has_not():
         "or MODEL.RETINANET asks for: correct it, or take another backbone (RetinaNet's p6 and p7 on timm: "
         "build_timm_retinanet_fpn_backbone)"
     )
+
+
+def saved(folder, tensors):
+    file = folder / "w.pth"
+    torch.save({"model": tensors}, file)
+    return str(file)
+
+
+def test_frozen_parts_filled_in_part_are_refused(tmp_path):
+    """As by weights of a ResNet of another depth, whose stem and norms fit."""
+    model = build(config(STUDENT, *RESNET, "MODEL.WEIGHTS", "w.pth"))
+    frozen = [name for name, p in model.backbone.named_parameters() if not p.requires_grad]
+    # Of res2 every convolution has another shape.
+    tensors = {
+        name: torch.rand(*x.shape, 2) if name in {f"backbone.{one}" for one in frozen[1:]} else torch.rand_like(x)
+        for name, x in model.state_dict().items()
+    }
+    file = saved(tmp_path, tensors)
+    with pytest.raises(UserError) as error:
+        load_weights(model, file, "MODEL.WEIGHTS", False)
+    assert re.fullmatch(
+        rf"MODEL.WEIGHTS: {file} does not fill {len(frozen) - 1} of \d+ frozen tensors of the backbone, first backbone."
+        rf"{frozen[1]}, and they would stay as they were initialized: {re.escape(REFUSAL.split(': ')[1])}",
+        str(error.value),
+    )
+    whole = saved(tmp_path, {name: torch.rand_like(x) for name, x in model.state_dict().items()})
+    load_weights(model, whole, "MODEL.WEIGHTS", False)
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_weights_without_a_frozen_backbone(tmp_path, filled):
+    """They will do where timm has filled it."""
+    model = build(config(STUDENT, "MODEL.TIMM.NORM", "FrozenBN"))
+    if filled:
+        for buffer in model.backbone.buffers():
+            buffer.copy_(torch.rand_like(buffer) if buffer.is_floating_point() else buffer)
+    file = saved(tmp_path, {n: x for n, x in model.state_dict().items() if not n.startswith("backbone.bottom_up")})
+    if filled:
+        load_weights(model, file, "MODEL.WEIGHTS", False)
+        return
+    with pytest.raises(UserError, match=r"does not fill (\d+) of \1 frozen tensors of the backbone"):
+        load_weights(model, file, "MODEL.WEIGHTS", False)
+
+
+def test_freeze_at_that_the_backbone_does_not_obey():
+    with pytest.raises(UserError) as error:
+        build_trainee(config(STUDENT, "MODEL.BACKBONE.FREEZE_AT", "3"))
+    assert str(error.value) == (
+        "MODEL.BACKBONE.FREEZE_AT is 3, but build_timm_fpn_backbone freezes nothing: set it to 0, or take a backbone "
+        "of Detectron2"
+    )
+    build_trainee(config(STUDENT, *RESNET, "MODEL.BACKBONE.FREEZE_AT", "3", "MODEL.WEIGHTS", "w.pth"))
