@@ -47,13 +47,13 @@ def warn_of_other_pixels(cfg: CfgNode, settings: Mapping[str, Any], name: str) -
     if not (settings.get("mean") and settings.get("std")):
         return
     factor = 1 if max(settings.get("input_range") or [1]) > 1 else 255
-    step = 1 if settings.get("input_space", "RGB") == cfg.INPUT.FORMAT else -1
-    wanted = [[round(factor * value, 3) for value in settings[side]][::step] for side in ("mean", "std")]
+    order = settings.get("input_space") or "RGB"
+    wanted = [[round(factor * value, 3) for value in settings[side]] for side in ("mean", "std")]
     given = [list(cfg.MODEL.PIXEL_MEAN), list(cfg.MODEL.PIXEL_STD)]
-    if any(_differ(*sides) for sides in zip(given, wanted, strict=True)):
+    if order != cfg.INPUT.FORMAT or any(_differ(*sides) for sides in zip(given, wanted, strict=True)):
         logger.warning(
-            f"MODEL.PIXEL_MEAN is {given[0]} and PIXEL_STD {given[1]}, but {name} was trained with {wanted[0]} and "
-            f"{wanted[1]} ({cfg.INPUT.FORMAT})"
+            f"{name} was trained on {order} images with a mean of {wanted[0]} and a deviation of {wanted[1]}, but "
+            f"INPUT.FORMAT is {cfg.INPUT.FORMAT}, MODEL.PIXEL_MEAN {given[0]} and PIXEL_STD {given[1]}"
         )
 
 

@@ -67,16 +67,21 @@ def test_a_package_of_another_model_is_refused(package):
         from_package(NAME, {})
 
 
+HALF = ["MODEL.PIXEL_MEAN", "[127.5,127.5,127.5]", "MODEL.PIXEL_STD", "[128,128,128]"]  # 128 will do for 127.5
+
+
 @pytest.mark.parametrize(
-    ("keys", "warned"),
+    ("keys", "given"),
     [
-        ([], "[128.0, 128.0, 128.0] and PIXEL_STD [64.0, 64.0, 64.0]"),
-        (["MODEL.PIXEL_MEAN", "[127.5,127.5,127.5]", "MODEL.PIXEL_STD", "[127.5,127.5,127.5]"], ""),
-        (["MODEL.PIXEL_MEAN", "[128,128,128]", "MODEL.PIXEL_STD", "[128,128,128]", "INPUT.FORMAT", "BGR"], ""),
+        (["INPUT.FORMAT", "RGB"], "RGB, MODEL.PIXEL_MEAN [128.0, 128.0, 128.0] and PIXEL_STD [64.0, 64.0, 64.0]"),
+        (
+            ["INPUT.FORMAT", "BGR", *HALF],
+            "BGR, MODEL.PIXEL_MEAN [127.5, 127.5, 127.5] and PIXEL_STD [128, 128, 128]",
+        ),
+        (["INPUT.FORMAT", "RGB", *HALF], ""),
     ],
 )
-def test_weights_of_another_normalization_are_a_warning(package, keys, warned, caplog):
-    """In both tasks; 128 will do for 127.5."""
+def test_weights_of_another_normalization_are_a_warning_in_both_tasks(package, keys, given, caplog):
     encoder = ["MODEL.ENCODER.NAME", f"tu-{NAME}", "MODEL.ENCODER.WEIGHTS", "imagenet", "MODEL.ARCHITECTURE", "Unet"]
     cfg = config(STUDENT, *encoder, "MODEL.ENCODER.DEPTH", "5", "MODEL.ENCODER.OUTPUT_STRIDE", "0", *keys)
     cfg.MODEL.ARGS.clear()
@@ -85,13 +90,12 @@ def test_weights_of_another_normalization_are_a_warning(package, keys, warned, c
     detector.defrost()
     detector.MODEL.TIMM.ARGS.clear()
     build_det(detector)
-    said = [record.message for record in caplog.records if "was trained with" in record.message]
-    assert len(said) == (2 if warned else 0)
-    for line in said:
-        assert line.startswith(f"MODEL.PIXEL_MEAN is {warned}, but ")
-        assert line.endswith(" was trained with [127.5, 127.5, 127.5] and [127.5, 127.5, 127.5] (RGB)")
-    caplog.clear()
-    bgr = tiny.config(tiny.STUDENT, "INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", "[103.53,116.28,123.675]")
-    warn_of_other_pixels(bgr, {"mean": (0.485, 0.456, 0.406), "std": (0.25, 0.25, 0.25)}, "it")
-    warn_of_other_pixels(bgr, {}, "it")
+    said = [record.message for record in caplog.records if "was trained on" in record.message]
+    trained = "was trained on RGB images with a mean of [127.5, 127.5, 127.5] and a deviation of [127.5, 127.5, 127.5]"
+    names = [f"tu-{NAME} with the weights imagenet", f"{NAME} as timm has it pretrained"] if given else []
+    assert said == [f"{name} {trained}, but INPUT.FORMAT is {given}" for name in names]
+
+
+def test_weights_of_which_nothing_is_known_are_no_warning(caplog):
+    warn_of_other_pixels(config(STUDENT), {}, "it")
     assert not caplog.records
