@@ -180,6 +180,10 @@ def _holds(rule: Callable[[str], Any] | None, text: str) -> bool:
         return False
 
 
+def _is_name(text: str) -> bool:
+    return not text or bool(NAME.fullmatch(text))  # arguments without one have ""
+
+
 def _is_operator(text: str) -> bool:
     if found := OVERLOAD.fullmatch(text):
         space, name, overload = found.groups()
@@ -250,7 +254,7 @@ RULES: Mapping[str, Callable[[str], Any]] = {
     "expr_str": _is_size,
     "guards_code": _is_guard,
     **dict.fromkeys(("in_spec", "out_spec"), _is_structure),
-    **dict.fromkeys(("name", "as_name", "forward_arg_names", "type", "verifiers"), NAME.fullmatch),
+    **dict.fromkeys(("name", "as_name", "forward_arg_names", "type", "verifiers"), _is_name),
     **dict.fromkeys(("parameter_name", "buffer_name", "tensor_constant_name", "path_name"), DOTTED.fullmatch),
     "fqn": lambda text: not text,  # of the whole
     **dict.fromkeys(("as_string", "as_strings", "torch_version"), str.isprintable),  # is written as a literal

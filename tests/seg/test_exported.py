@@ -5,6 +5,8 @@ from contextlib import suppress
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError
@@ -120,3 +122,30 @@ def test_a_program_that_only_computes_is_the_same(harmless, tmp_path):
     assert torch.equal(run(harmless, False), wanted)
     old = bombs.old_program(tmp_path / "old.pt2", harmless, None)
     assert torch.equal(run(old, False), wanted)
+
+
+class Varied(nn.Module):
+    """Blocks without gradients and in another precision, operators with words, an assertion, sizes that depend."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 11, 1)
+
+    def forward(self, images):
+        torch._check(images.shape[2] > 3)
+        with torch.no_grad():
+            logits = self.head(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            more = self.head(images)
+        mixed = torch.einsum("bchw,bdhw->bcd", logits, more.float()).mean()
+        half = F.interpolate(logits, size=(images.shape[2] // 2, max(images.shape[3] // 2, 1)), mode="bilinear")
+        return F.gelu(half, approximate="tanh") + mixed
+
+
+def test_what_programs_are_made_of_is_taken(tmp_path):
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = ({0: dynamic, 2: dynamic, 3: dynamic},)
+    program = torch.export.export(Varied().eval(), (torch.rand(2, 3, 64, 96),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "model.pt2")
+    wanted = torch.export.load(tmp_path / "model.pt2").module()(IMAGES)
+    assert torch.equal(run(tmp_path / "model.pt2", False), wanted)
