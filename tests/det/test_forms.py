@@ -99,7 +99,7 @@ def test_yolo_splits(where, tmp_path):
         write_yolo(tmp_path / "here", split="val")
         more = {"train": ["images/train", "images/val"]}
     if where == "text":
-        lines = "./images/train/b.jpg\n./images/train/a.jpg\n"
+        lines = "\ufeff./images/train/b.jpg\r\n./images/train/a.jpg\r\n"  # as Windows writes it
         (tmp_path / "here" / "list.txt").write_text(lines)
         more = {"train": "list.txt"}
     if where == "dict":
