@@ -128,12 +128,14 @@ class Distilling(nn.Module, ABC):
         ours: dict[str, Sequence[Tensor]] = {}
         theirs: dict[str, Sequence[Tensor]] = {}
         targets: dict[str, Sequence[Tensor]] = {}
+        inside: dict[str, Sequence[Tensor | None]] = {}
         for (group, needed), what in zip(self.watched, seen, strict=True):
             for side, taps in zip((ours, theirs), group.taps(needed, self, what, batch), strict=True):
                 side.update(taps)
+            inside.update(group.inside(needed, self, what, batch))
             if labeled := needed & distiller.targets:
                 targets.update(group.targets(labeled, self, what, batch))
-        return distiller(ours, theirs, targets=targets)
+        return distiller(ours, theirs, targets=targets, inside=inside)
 
     def tap_specs(self, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
         """What the student and what the teacher can give."""

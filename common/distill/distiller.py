@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.spec import LossSpec
-from densedist.common.distill.taps import UNLABELED, Taps
+from densedist.common.distill.taps import UNLABELED, Inside, Taps
 from densedist.common.errors import UserError
 
 
@@ -114,7 +114,12 @@ class Distiller(nn.Module):
         return {term.tap for term in self.terms if term.spec.targets}
 
     def forward(
-        self, student: Taps, teacher: Taps, valid: Taps | None = None, targets: Taps | None = None
+        self,
+        student: Taps,
+        teacher: Taps,
+        valid: Taps | None = None,
+        targets: Taps | None = None,
+        inside: Inside | None = None,
     ) -> dict[str, Tensor]:
         """The losses by name, e.g. {"loss_dist": 0-dim tensor}.
 
@@ -122,12 +127,13 @@ class Distiller(nn.Module):
             student, teacher: the taps of both sides, those of self.taps at least.
             valid: for taps of class logits by name the rows that count (see the losses); of others all do.
             targets: what labels say, for those of self.targets (see TapSpec).
+            inside: for taps of maps by name the places that are no padding.
         """
         factor = self.schedule.now()
-        more = valid or {}, targets or {}
+        more = valid or {}, targets or {}, inside or {}
         return {f"loss_{t.name}": factor * t.weight * self._sum(t, student, teacher, *more) for t in self.terms}
 
-    def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps, targets: Taps) -> Tensor:
+    def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps, targets: Taps, inside: Inside) -> Tensor:
         ours, theirs = student[term.tap], teacher[term.tap]
         masks = valid.get(term.tap) if term.spec.logits else None
         labels = targets[term.tap] if term.spec.targets else None
@@ -139,13 +145,19 @@ class Distiller(nn.Module):
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
         learned = list(self.adapters[term.learned].children()) if term.learned in self.adapters else []
         losses = []
+        seen = inside.get(term.tap, [None] * len(ours))
         for number, (s, t) in enumerate(zip(ours, theirs, strict=True)):
-            mask = () if masks is None else (masks[number],)
+            mask: tuple[Tensor, ...] = () if masks is None else (masks[number],)
+            if (places := seen[number]) is not None:
+                if term.spec.padding:
+                    mask = (places,)
+                elif s.shape == t.shape:
+                    s = s.where(places[:, None], t.to(s.dtype))
             label = {} if labels is None else {"target": labels[number]}
             # A batch may sample no RoI at all; every process must still take part in the same losses.
             losses.append(term.loss(s, t, *mask, **label) if s.numel() else term.spec.empty(term.loss, s, t))
             if learned:
-                losses.append(learned[number](s, t))
+                losses.append(learned[number](s, t, *(mask if term.spec.padding else ())))
         return torch.stack(losses).sum()
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import prepare_features
+from densedist.common.losses.checks import check_inside, prepare_features
 
 
 class GlobalContext(nn.Module):
@@ -26,9 +26,14 @@ class GlobalContext(nn.Module):
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        places = self.attend(features).flatten(2).softmax(2)
+    def forward(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W); the context is that of the places inside, bool (N, H, W)."""
+        if inside is not None:
+            features = features.where(inside[:, None], 0)
+        places = self.attend(features).flatten(2)
+        if inside is not None:
+            places = places.masked_fill(~inside.flatten(1)[:, None], -torch.inf)
+        places = places.softmax(2)
         context = (features.flatten(2) * places).sum(2)
         return features + self.transform(context[:, :, None, None])
 
@@ -49,11 +54,12 @@ class GlobalRelationLoss(nn.Module):
         self.weight = weight
         self.student, self.teacher = GlobalContext(channels), GlobalContext(channels)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here, and to the parameters of both sides.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -62,6 +68,9 @@ class GlobalRelationLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
+        check_inside(inside, student)
         with torch.autocast(student.device.type, enabled=False):
-            apart = self.student(student) - self.teacher(teacher)
+            apart = self.student(student, inside) - self.teacher(teacher, inside)
+        if inside is not None:
+            apart = apart.where(inside[:, None], 0)
         return self.weight * apart.square().sum() / len(student)

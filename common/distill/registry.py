@@ -117,7 +117,7 @@ LOSSES: dict[str, LossSpec] = {
         **CLASS_LOGITS | {"empty": one_row_without_a_label},
     ),
     # The authors of DIST + mimic adapt always.
-    "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always"),
+    "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always", padding=True),
     # SAMPLES: images, cells (of a 4x4 grid), rois (two-stage detectors), classes (segmentation)
     "RKD": LossSpec(
         lambda keys, _, sync: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
@@ -133,6 +133,7 @@ LOSSES: dict[str, LossSpec] = {
         "features",
         {"TAU": above(0, 0.1, TAU), "PLACES": at_least(1, 512)},
         adapt="never",
+        padding=True,
     ),
     # TAP: features, or class logits as maps
     "CWD": LossSpec(
@@ -140,9 +141,12 @@ LOSSES: dict[str, LossSpec] = {
         lambda keys: keys.TAP,
         {"TAU": above(0, 4.0, TAU), "TAP": "features"},
         auxiliary=False,
+        padding=True,
     ),
-    "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features"),
-    "ATTENTION": LossSpec(lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": above(0, 0.5, TAU)}),
+    "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features", padding=True),
+    "ATTENTION": LossSpec(
+        lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": above(0, 0.5, TAU)}, padding=True
+    ),
     # Of the objects, of the background, of the attention, of the global relation: the authors' for one-stage detectors
     "FGD": LossSpec(
         lambda keys, *_: FGDLoss(keys.ALPHA, keys.BETA, keys.GAMMA, keys.TAU),
@@ -156,6 +160,7 @@ LOSSES: dict[str, LossSpec] = {
         },
         targets="objects",
         learned=lambda keys, channels: GlobalRelationLoss(channels, keys.LAMBDA),
+        padding=True,
     ),
     # The masked share of the paper: 0.65 for one-stage detectors, 0.45 for two-stage ones.
     "MGD": LossSpec(
@@ -164,6 +169,7 @@ LOSSES: dict[str, LossSpec] = {
         {"MASKED": _hidden(0.5)},
         adapt="always",
         adapter=lambda keys, _, student, teacher: Generator(student, teacher, keys.MASKED),
+        padding=True,
     ),
     # Of the contrast, of the squared error; PATCH and POOL in places: the authors' for segmentation
     "AFDCD": LossSpec(
@@ -180,6 +186,7 @@ LOSSES: dict[str, LossSpec] = {
         },
         adapt="always",
         adapter=_generator_of_groups,
+        padding=True,
     ),
     # STAGES: of a cascade teacher, where its first stage puts an RoI, or its last
     "BOX": LossSpec(

@@ -51,6 +51,8 @@ class LossSpec:
         weight: the default of WEIGHT.
         kinds: the taps that it accepts (see TapSpec).
         logits: it accepts class logits alone, and takes a third argument `valid`: the rows that count, or None.
+        padding: of maps it takes a third argument `inside`, the places that are no padding, or None, and so does what
+            is learned. Of others the student's numbers in padding become the teacher's.
         targets: what of the labels it takes as a keyword `target` (see TapSpec); "" = nothing.
         adapt: when the student's tensors pass through adapters to the teacher's channels. "never": the channels may
             differ (relations) or cannot (class logits).
@@ -72,6 +74,7 @@ class LossSpec:
     weight: float = 0.0
     kinds: tuple[Kind, ...] = ("maps",)
     logits: bool = False
+    padding: bool = False
     targets: Targets = ""
     adapt: Literal["where channels differ", "always", "never"] = "where channels differ"
     adapter: Callable[[CfgNode, Kind, int, int], nn.Module] = lambda _, *given: linear(*given)

@@ -16,6 +16,10 @@ Targets = Literal["", "classes", "objects", "anchors"]
 UNLABELED = -1  # a target where the labels say nothing
 # By name; a tap has one tensor per level, stage or call.
 Taps = Mapping[str, Sequence[Tensor]]
+# Of taps of maps (N, C, H, W) by name, for each tensor bool (N, H, W): False in padding; None where there is none.
+Inside = Mapping[str, Sequence[Tensor | None]]
+# Height and width.
+Extent = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,47 @@ class TapSpec:
 TapSpecs = Mapping[str, TapSpec]
 
 
-def per_image(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C): the mean over each image."""
-    return features.mean((2, 3))
+def inside_of(features: Tensor, extents: Sequence[Extent]) -> Tensor | None:
+    """Return which places of maps (N, C, H, W) are no padding, bool (N, H, W); None where there is no padding.
+
+    Args:
+        extents: of each image, from the top left corner.
+    """
+    if not has_padding(features, extents):
+        return None
+    limits = torch.tensor(extents, device=features.device)
+    rows, columns = (
+        torch.arange(length, device=features.device) < limits[:, axis, None] for axis, length in _sides(features)
+    )
+    return rows[:, :, None] & columns[:, None, :]
 
 
-def per_cell(features: Tensor, grid: int = 4) -> Tensor:
-    """(N, C, H, W) -> (N·grid·grid, C): the means over the cells of a regular grid."""
-    return F.adaptive_avg_pool2d(features, grid).flatten(2).transpose(1, 2).flatten(0, 1)
+def has_padding(features: Tensor, extents: Sequence[Extent]) -> bool:
+    """Return whether an image is smaller than the maps (N, C, H, W)."""
+    return any(extent[axis] < length for extent in extents for axis, length in _sides(features))
+
+
+def _sides(features: Tensor) -> list[tuple[int, int]]:
+    return list(enumerate(features.shape[2:]))
+
+
+def per_image(features: Tensor, extents: Sequence[Extent] = ()) -> Tensor:
+    """(N, C, H, W) -> (N, C): the mean over each image, without its padding (see inside_of)."""
+    if not has_padding(features, extents):
+        return features.mean((2, 3))
+    return torch.cat([x.mean((2, 3)) for x in _without_padding(features, extents)])
+
+
+def per_cell(features: Tensor, extents: Sequence[Extent] = (), grid: int = 4) -> Tensor:
+    """(N, C, H, W) -> (N·grid·grid, C): means over cells of a regular grid on each image, without its padding."""
+    parts = _without_padding(features, extents) if has_padding(features, extents) else [features]
+    cells = torch.cat([F.adaptive_avg_pool2d(part, grid) for part in parts])
+    return cells.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def _without_padding(features: Tensor, extents: Sequence[Extent]) -> list[Tensor]:
+    """(1, C, h, w) of each image."""
+    return [x[None, :, :height, :width] for x, (height, width) in zip(features, extents, strict=True)]
 
 
 def per_class(features: Tensor, labels: Tensor) -> Tensor:

@@ -53,11 +53,13 @@ class AFDCDLoss(nn.Module):
         weights = f"contrast={self.contrast}, reconstruction={self.reconstruction}"
         return f"{weights}, tau={self.tau}, groups={self.groups}, patch={self.patch}, pool={self.pool}"
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C, H, W), generated, any floating dtype; the gradient flows here.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count, nor
+                do patches that have some of it; None = no padding.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -69,22 +71,35 @@ class AFDCDLoss(nn.Module):
         student, teacher = prepare_features(student, teacher, dims=4)
         if student.shape[1] % self.groups:
             raise ValueError(f"student: got {student.shape[1]} channels, want a multiple of the {self.groups} groups")
-        error = self.reconstruction * MGDLoss()(student, teacher)
-        return error + self.contrast * self._contrast(student, teacher)
+        error = self.reconstruction * MGDLoss()(student, teacher, inside)
+        return error + self.contrast * self._contrast(student, teacher, inside)
 
-    def _contrast(self, student: Tensor, teacher: Tensor) -> Tensor:
-        ours, theirs = (self._candidates(x) for x in (student, teacher))
+    def _contrast(self, student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
+        ours, theirs = (self._candidates(self._pooled(x, inside)) for x in (student, teacher))
         logits = -torch.cdist(ours, theirs, p=1) / self.tau  # (patches, places · groups, places · groups)
         group = torch.arange(logits.shape[1], device=logits.device) % self.groups
         other_place = (group[:, None] == group).fill_diagonal_(False)
         logits = logits.masked_fill(other_place, -torch.inf)
         chosen = logits.diagonal(dim1=1, dim2=2) - logits.logsumexp(2)
-        return -chosen.mean() * self.groups
+        if inside is None:
+            return -chosen.mean() * self.groups
+        marks = self._pooled(inside[:, None].to(student.dtype), None)
+        whole = self._patches(marks).amin((1, 2)) > 0  # (patches,)
+        return -chosen.where(whole[:, None], 0).sum() / (whole.sum().clamp(min=1) * chosen.shape[1]) * self.groups
 
-    def _candidates(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> (patches of all images, places · groups, C / groups), the groups of a place side by side."""
+    def _pooled(self, features: Tensor, inside: Tensor | None) -> Tensor:
+        """Maxima of squares, of their places that are no padding; 0 where all are."""
+        if inside is not None:
+            features = features.masked_fill(~inside[:, None], -torch.inf)
         pooled = F.max_pool2d(features, self.pool, ceil_mode=True) if self.pool > 1 else features
+        return pooled if inside is None else pooled.masked_fill(pooled == -torch.inf, 0)
+
+    def _patches(self, pooled: Tensor) -> Tensor:
+        """(N, C, H, W) -> (patches of all images, places, C)."""
         height, width = (min(self.patch, side) for side in pooled.shape[2:])
         patches = pooled.unfold(2, height, height).unfold(3, width, width)  # (N, C, rows, columns, height, width)
-        places = patches.permute(0, 2, 3, 4, 5, 1).flatten(0, 2).flatten(1, 2)  # (patches, places, C)
-        return places.unflatten(2, (self.groups, -1)).flatten(1, 2)
+        return patches.permute(0, 2, 3, 4, 5, 1).flatten(0, 2).flatten(1, 2)
+
+    def _candidates(self, pooled: Tensor) -> Tensor:
+        """(N, C, H, W) -> (patches of all images, places · groups, C / groups), the groups of a place side by side."""
+        return self._patches(pooled).unflatten(2, (self.groups, -1)).flatten(1, 2)

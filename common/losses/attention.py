@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import check_positive, prepare_features
+from densedist.common.losses.checks import check_inside, check_positive, prepare_features
 
 
 class AttentiveMimicLoss(nn.Module):
@@ -28,11 +28,12 @@ class AttentiveMimicLoss(nn.Module):
     def extra_repr(self) -> str:
         return f"tau={self.tau}"
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -41,21 +42,39 @@ class AttentiveMimicLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        places, channels = attention(teacher, self.tau)
-        weight = places * channels * (teacher.shape[1] * teacher[0, 0].numel())
-        return (weight * (student - teacher).square()).mean()
+        check_inside(inside, student)
+        places, channels = attention(teacher, self.tau, inside)
+        if inside is None:
+            weight = places * channels * (teacher.shape[1] * teacher[0, 0].numel())
+            return (weight * (student - teacher).square()).mean()
+        weight = places * channels * (teacher.shape[1] * places_of(inside))
+        error = (student - teacher).where(inside[:, None], 0).square()
+        return (weight * error).sum() / (inside.sum() * teacher.shape[1])
 
 
-def attention(features: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+def attention(features: Tensor, tau: float, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """How much each place of a map counts, and how much each channel: the softmax of FGD, not yet times their number.
 
     Args:
         features: (N, C, H, W), float32 or float64.
+        inside: bool (N, H, W), False in padding, which has the attention 0; None = no padding.
 
     Returns:
         (N, 1, H, W) and (N, C, 1, 1), either with the sum 1 for each image.
     """
     energy = features.abs().flatten(2)
-    places = torch.softmax(energy.mean(1) / tau, 1).view(len(features), 1, *features.shape[2:])
-    channels = torch.softmax(energy.mean(2) / tau, 1)[:, :, None, None]
+    if inside is None:
+        by_place, by_channel = energy.mean(1), energy.mean(2)
+    else:
+        counts = inside.flatten(1)
+        energy = energy.where(counts[:, None], 0)
+        by_place = energy.mean(1).masked_fill(~counts, -torch.inf)
+        by_channel = energy.sum(2) / counts.sum(1, keepdim=True)
+    places = torch.softmax(by_place / tau, 1).view(len(features), 1, *features.shape[2:])
+    channels = torch.softmax(by_channel / tau, 1)[:, :, None, None]
     return places, channels
+
+
+def places_of(inside: Tensor) -> Tensor:
+    """Return how many places of each image are no padding: (N, H, W) -> (N, 1, 1, 1)."""
+    return inside.sum((1, 2))[:, None, None, None]

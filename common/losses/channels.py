@@ -18,7 +18,9 @@ class Channels(NamedTuple):
     deviation: Tensor
 
 
-def standardize_channels(x: Tensor, eps: float, sync: bool = False, correction: int = 0) -> Channels:
+def standardize_channels(
+    x: Tensor, eps: float, sync: bool = False, correction: int = 0, inside: Tensor | None = None
+) -> Channels:
     """Take each channel's mean away and divide it by its standard deviation + eps.
 
     A channel that is constant, but for the rounding of its mean, has no direction to be told: it becomes zeros with
@@ -29,6 +31,7 @@ def standardize_channels(x: Tensor, eps: float, sync: bool = False, correction: 
         eps: added to the deviations, above 0.
         sync: take the images of all processes.
         correction: 1 = the squares are divided by one less than their number.
+        inside: bool (N, H, W), False in padding, which does not count and becomes 0; None = no padding.
     """
 
     def total(values: Tensor) -> Tensor:
@@ -36,9 +39,13 @@ def standardize_channels(x: Tensor, eps: float, sync: bool = False, correction: 
         return sum_over_processes(summed) if sync else summed
 
     count = x.new_tensor(x[:, 0].numel())
+    if inside is not None:
+        x, count = x.where(inside[:, None], 0), inside.sum().to(x.dtype)
     count = sum_over_processes(count) if sync else count
     mean = total(x) / count
     centered = x - mean
+    if inside is not None:
+        centered = centered.where(inside[:, None], 0)
     variance = total(centered.square()) / (count - correction).clamp(min=1)
     constant = variance <= (ROUNDING * torch.finfo(x.dtype).eps * mean).square()
     # The root of 0 has no gradient.

@@ -71,6 +71,22 @@ def prepare_features(student: Tensor, teacher: Tensor, dims: int | None = None) 
     return widen(student), widen(teacher.detach())
 
 
+def check_inside(inside: Tensor | None, features: Tensor) -> None:
+    """
+    Args:
+        inside: of features (N, C, H, W) the places that are no padding, (N, H, W); None = all.
+
+    Raises:
+        ValueError: naming what was seen and what is wanted.
+    """
+    if inside is None:
+        return
+    if inside.dtype != torch.bool:
+        raise ValueError(f"inside: got dtype {inside.dtype}, want torch.bool")
+    if features.dim() != 4 or inside.shape != (places := _rows_shape(features)):
+        raise ValueError(f"inside: got shape {tuple(inside.shape)}, want {tuple(places)}")
+
+
 def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
     """
     Raises:

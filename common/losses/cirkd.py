@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distributed import gather_from_processes, sum_over_processes
-from densedist.common.losses.checks import check_feature, check_positive, widen
+from densedist.common.losses.checks import check_feature, check_inside, check_positive, widen
+
+FAR_BELOW = -1e4  # its exponential is 0, and its differences are numbers
 
 
 class CIRKDLoss(nn.Module):
@@ -37,11 +39,12 @@ class CIRKDLoss(nn.Module):
     def extra_repr(self) -> str:
         return f"tau={self.tau}, places={self.places}"
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C_s, H, W), any floating dtype; the gradient flows here.
             teacher: (N, C_t, H, W).
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -54,32 +57,53 @@ class CIRKDLoss(nn.Module):
         if _images_and_places(student) != _images_and_places(teacher):
             seen, wanted = _images_and_places(teacher), _images_and_places(student)
             raise ValueError(f"teacher: got images and places {seen}, want the student's {wanted}")
+        check_inside(inside, student)
         with torch.autocast(student.device.type, enabled=False):
-            sides = [self._embeddings(x) for x in (widen(student), widen(teacher.detach()))]
+            sides = [self._embeddings(x, inside) for x in (widen(student), widen(teacher.detach()))]
+            counts = self._counts(student, inside)  # (N, places)
             sizes = [sides[0].shape[1]] * len(student)  # the places of each image
-            others = [x.flatten(0, 1) for x in sides]
+            others, all_counts = [x.flatten(0, 1) for x in sides], counts.flatten()
             if self.sync:
                 others = [gather_from_processes(x) for x in others]
+                all_counts = gather_from_processes(all_counts.long()).bool()
                 # The images of another process may be of another size.
                 sizes = gather_from_processes(torch.tensor(sizes, device=student.device)).tolist()
             # By image on this process, the cosines with all places of all images.
             ours, theirs = ([image @ places.T for image in x] for x, places in zip(sides, others, strict=True))
-            total = torch.stack([self._divergence(s, t, sizes) for s, t in zip(ours, theirs, strict=True)]).sum()
+            each = zip(ours, theirs, counts, strict=True)
+            total = torch.stack([self._divergence(s, t, sizes, rows, all_counts) for s, t, rows in each]).sum()
         return (sum_over_processes(total) if self.sync else total) / len(sizes) ** 2
 
-    def _embeddings(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, places, C), each of length 1; one of length 0 stays, without a gradient."""
-        side = _side(features.shape[2], features.shape[3], self.places)
-        pooled = F.avg_pool2d(features, side, ceil_mode=True) if side > 1 else features
-        places = pooled.flatten(2).transpose(1, 2)
+    def _embeddings(self, features: Tensor, inside: Tensor | None) -> Tensor:
+        """(N, C, H, W) -> (N, places, C), each of length 1; one of length 0, as of padding, stays, without a gradient."""
+        if inside is not None:
+            features = features.where(inside[:, None], 0)
+        places = _means(features, self.places).flatten(2).transpose(1, 2)
         # It has no direction, and its gradient would be divided by normalize's 1e-12.
         return F.normalize(places.masked_fill((places == 0).all(2, keepdim=True), 0), dim=2)
 
-    def _divergence(self, student: Tensor, teacher: Tensor, sizes: list[int]) -> Tensor:
-        """Of cosines (places, all places) the mean over the places for each image that they are with, summed."""
-        pairs = zip(student.split(sizes, 1), teacher.split(sizes, 1), strict=True)
-        logs = [[(x / self.tau).log_softmax(1) for x in pair] for pair in pairs]
-        return torch.stack([F.kl_div(s, t, reduction="batchmean", log_target=True) for s, t in logs]).sum()
+    def _counts(self, features: Tensor, inside: Tensor | None) -> Tensor:
+        """Which places, of those of _embeddings, are not padding alone: (N, places)."""
+        if inside is None:
+            inside = features.new_ones(_images_and_places(features), dtype=torch.bool)
+        return _means(inside[:, None].float(), self.places).flatten(1) > 0
+
+    def _divergence(self, student: Tensor, teacher: Tensor, sizes: list[int], rows: Tensor, columns: Tensor) -> Tensor:
+        """Of cosines (places, all places) the mean over the places for each image that they are with, summed.
+
+        Args:
+            rows, columns: which places count.
+        """
+        parts = zip(student.split(sizes, 1), teacher.split(sizes, 1), columns.split(sizes), strict=True)
+        logs = [[(x / self.tau).masked_fill(~kept, FAR_BELOW).log_softmax(1) for x in (s, t)] for s, t, kept in parts]
+        apart = [F.kl_div(s, t, reduction="none", log_target=True) for s, t in logs]
+        return torch.stack([x.where(rows[:, None], 0).sum() / rows.sum() for x in apart]).sum()
+
+
+def _means(features: Tensor, places: int) -> Tensor:
+    """Of the smallest squares that leave at most so many places; (N, C, H, W) of any height and width."""
+    side = _side(features.shape[2], features.shape[3], places)
+    return F.avg_pool2d(features, side, ceil_mode=True) if side > 1 else features
 
 
 def _images_and_places(features: Tensor) -> tuple[int, ...]:

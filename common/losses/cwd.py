@@ -1,8 +1,9 @@
 """CWD: the student looks, channel by channel, where the teacher looks."""
 
+import torch
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import check_positive, prepare_features
+from densedist.common.losses.checks import check_inside, check_positive, prepare_features
 
 
 class CWDLoss(nn.Module):
@@ -26,11 +27,12 @@ class CWDLoss(nn.Module):
     def extra_repr(self) -> str:
         return f"tau={self.tau}"
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -39,7 +41,12 @@ class CWDLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        ours, theirs = ((x.flatten(2) / self.tau).log_softmax(2) for x in (student, teacher))
+        check_inside(inside, student)
+        by_place = [x.flatten(2) / self.tau for x in (student, teacher)]
+        if inside is not None:  # not minus infinity, of which there is no difference
+            padding = ~inside.flatten(1)[:, None]
+            by_place = [x.masked_fill(padding, torch.finfo(x.dtype).min / 2) for x in by_place]
+        ours, theirs = (x.log_softmax(2) for x in by_place)
         # Σ p·(log p - log q) + q - p: the same, as p and q sum to 1, but its terms are small where p and q are close,
         # so that a small loss keeps its digits.
         p, q = theirs.exp(), ours.exp()

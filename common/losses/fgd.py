@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from densedist.common.losses.attention import attention
-from densedist.common.losses.checks import check_not_negative, check_positive, prepare_features
+from densedist.common.losses.attention import attention, places_of
+from densedist.common.losses.checks import check_inside, check_not_negative, check_positive, prepare_features
 
 
 class FGDLoss(nn.Module):
@@ -34,11 +34,12 @@ class FGDLoss(nn.Module):
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, tau={self.tau}"
 
-    def forward(self, student: Tensor, teacher: Tensor, *, target: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None, *, target: Tensor) -> Tensor:
         """
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
             target: (N, H, W), one over the number of places of the smallest object that has a place, 0 in the
                 background; below 0 it is not known, and only the attention counts there.
 
@@ -51,15 +52,21 @@ class FGDLoss(nn.Module):
         student, teacher = prepare_features(student, teacher, dims=4)
         if target.shape != (places := student.shape[:1] + student.shape[2:]):
             raise ValueError(f"target: got shape {tuple(target.shape)}, want {tuple(places)}")
-        count, channels = student[0, 0].numel(), student.shape[1]
+        check_inside(inside, student)
+        count: int | Tensor = student[0, 0].numel() if inside is None else places_of(inside)
+        channels = student.shape[1]
         # As many as there are, so that the weights average 1.
         (at, of), (their_at, their_of) = (
             (count * by_place, channels * by_channel)
-            for by_place, by_channel in (attention(x, self.tau) for x in (student, teacher))
+            for by_place, by_channel in (attention(x, self.tau, inside) for x in (student, teacher))
         )
-        error = (their_at * their_of * (student - teacher).square()).sum(1)
-        background = (target == 0).to(error.dtype)
+        apart = student - teacher
+        is_background = target == 0
+        if inside is not None:
+            apart, is_background = apart.where(inside[:, None], 0), is_background & inside
+        error = (their_at * their_of * apart.square()).sum(1)
+        background = is_background.to(error.dtype)
         background = background / background.sum((1, 2), keepdim=True).clamp(min=1)
         weight = self.alpha * target.clamp(min=0).to(error.dtype) + self.beta * background
-        apart = (at - their_at).abs().sum() + (of - their_of).abs().sum()
-        return ((weight * error).sum() + self.gamma * apart) / len(student)
+        attention_apart = (at - their_at).abs().sum() + (of - their_of).abs().sum()
+        return ((weight * error).sum() + self.gamma * attention_apart) / len(student)

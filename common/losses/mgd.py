@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from densedist.common.losses.checks import prepare_features
+from densedist.common.losses.checks import check_inside, prepare_features
 
 
 class MGDLoss(nn.Module):
@@ -12,11 +12,12 @@ class MGDLoss(nn.Module):
     and places, weights are small: the paper's are 2e-5 for detectors, with maps of 256 channels.
     """
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C, H, W), generated, any floating dtype; the gradient flows here.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -25,4 +26,8 @@ class MGDLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        return (student - teacher).square().sum() / len(student)
+        check_inside(inside, student)
+        error = student - teacher
+        if inside is not None:
+            error = error.where(inside[:, None], 0)
+        return error.square().sum() / len(student)

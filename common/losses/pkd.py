@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.channels import standardize_channels
-from densedist.common.losses.checks import prepare_features
+from densedist.common.losses.checks import check_inside, prepare_features
 
 
 class PKDLoss(nn.Module):
@@ -23,11 +23,12 @@ class PKDLoss(nn.Module):
         super().__init__()
         self.eps, self.sync = eps, sync
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.
+            inside: bool (N, H, W), False in the padding of smaller images, which does not count; None = no padding.
 
         Returns:
             0-dim loss in [0, 2], float32 (float64 for float64 input).
@@ -36,9 +37,11 @@ class PKDLoss(nn.Module):
             ValueError: shapes that differ, not four dimensions, a wrong dtype, an empty tensor.
         """
         student, teacher = prepare_features(student, teacher, dims=4)
-        ours, theirs = (standardize_channels(x, self.eps, self.sync).standardized for x in (student, teacher))
+        check_inside(inside, student)
+        sides = (standardize_channels(x, self.eps, self.sync, inside=inside) for x in (student, teacher))
+        ours, theirs = (side.standardized for side in sides)
         error = (ours - theirs).square().sum((0, 2, 3))
-        values = error.new_tensor(student[:, 0].numel())
+        values = error.new_tensor(student[:, 0].numel()) if inside is None else inside.sum().to(error.dtype)
         if self.sync:
             error, values = sum_over_processes(error), sum_over_processes(values)
         return (error / values).mean() / 2

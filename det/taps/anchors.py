@@ -9,7 +9,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
 
 from densedist.common.distill.several import mean_logits
-from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
+from densedist.common.distill.taps import Inside, Taps, TapSpec, TapSpecs, inside_of
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.taps.boxes import likeliest, rows
@@ -75,6 +75,12 @@ class Anchors(TapGroup):
                 pair = rows(*given, places, boxes, best.logit, as_deltas=name == "deltas")
                 ours[name], theirs[name] = ([x] for x in pair)
         return ours, theirs
+
+    def inside(self, needed: Collection[str], student: Any, seen: list[Given], batch: Batch) -> Inside:
+        if "logit_maps" not in needed:
+            return {}
+        extents = batch.extents(student.anchor_generator.strides)
+        return {"logit_maps": [inside_of(x, own) for x, own in zip(seen[0][0], extents, strict=True)]}
 
 
 def live_class_maps(teacher: DetectorTeacher, images: Sequence[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.modeling import Backbone
 from torch import Tensor
 
-from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_cell, per_image
+from densedist.common.distill.taps import Extent, Inside, Taps, TapSpec, TapSpecs, inside_of, per_cell, per_image
 from densedist.common.modules import record
 from densedist.det.taps.group import AVERAGED, Batch, TapGroup
 from densedist.det.taps.objects import object_scales
@@ -16,8 +16,6 @@ from densedist.det.teacher.detector import DetectorTeacher
 
 # Names of the student's maps and of the teacher's that have the same strides, from fine to coarse.
 Levels = tuple[list[str], list[str]]
-# Height and width of a map.
-Extent = tuple[int, int]
 
 
 def shared_levels(student: Backbone, teacher: Backbone) -> Levels:
@@ -67,21 +65,24 @@ def feature_taps(
     features: Mapping[str, Tensor],
     levels: Sequence[str],
     extents: Sequence[Extent] | None = None,
+    images: Sequence[Sequence[Extent]] | None = None,
 ) -> dict[str, Sequence[Tensor]]:
     """Those of the taps features, images and cells that are needed, each with a tensor per level.
 
     Args:
         features: maps (N, C, H, W) by name.
         levels: the names to take.
-        extents: how much of each map counts, from its top left corner; all of it by default.
+        extents: how much of each map both sides have, from its top left corner; all of it by default.
+        images: of each map how much of it each image has; the rest is padding, which images and cells leave out.
     """
     maps = [features[name] for name in levels]
     if extents is not None:
         maps = [x[..., :height, :width] for x, (height, width) in zip(maps, extents, strict=True)]
+    each = images or [()] * len(maps)
     make = {
         "features": lambda: maps,
-        "images": lambda: [per_image(x) for x in maps],
-        "cells": lambda: [per_cell(x) for x in maps],
+        "images": lambda: [per_image(x, own) for x, own in zip(maps, each, strict=True)],
+        "cells": lambda: [per_cell(x, own) for x, own in zip(maps, each, strict=True)],
     }
     return {name: tap() for name, tap in make.items() if name in needed}
 
@@ -115,16 +116,25 @@ class Features(TapGroup):
         self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch
     ) -> tuple[Taps, Taps]:
         (ours, theirs), extents = _shared(student, batch)
-        student_taps = feature_taps(needed, seen[0], ours, extents)
+        images = batch.extents(_strides(student, ours))
+        student_taps = feature_taps(needed, seen[0], ours, extents, images)
         with batch.teacher.alone():
-            return student_taps, feature_taps(needed, batch.maps, theirs, extents)
+            return student_taps, feature_taps(needed, batch.maps, theirs, extents, images)
+
+    def inside(self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch) -> Inside:
+        if "features" not in needed:
+            return {}
+        (levels, _), extents = _shared(student, batch)
+        maps = feature_taps(("features",), seen[0], levels, extents)["features"]
+        images = batch.extents(_strides(student, levels))
+        return {"features": [inside_of(x, own) for x, own in zip(maps, images, strict=True)]}
 
     def targets(self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch) -> Taps:
         """Of features: (N, H, W) for each map."""
         (levels, _), extents = _shared(student, batch)
         maps = feature_taps(("features",), seen[0], levels, extents)["features"]
-        strides = [student.backbone.output_shape()[name].stride for name in levels]
-        return {"features": [object_scales(batch.inputs, x, stride) for x, stride in zip(maps, strides, strict=True)]}
+        pairs = zip(maps, _strides(student, levels), strict=True)
+        return {"features": [object_scales(batch.inputs, x, stride) for x, stride in pairs]}
 
 
 def _shared(student: Any, batch: Batch) -> tuple[Levels, Sequence[Extent] | None]:
@@ -132,3 +142,7 @@ def _shared(student: Any, batch: Batch) -> tuple[Levels, Sequence[Extent] | None
     backbones = student.backbone, batch.teacher.model.backbone
     levels = shared_levels(*backbones)
     return levels, common_extents(*backbones, levels[0], [sample["image"] for sample in batch.inputs])
+
+
+def _strides(student: Any, levels: Sequence[str]) -> list[int]:
+    return [student.backbone.output_shape()[name].stride for name in levels]

@@ -1,5 +1,6 @@
 """A part of a detector that gives taps: which ones a pair has, and both sides' for a batch."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from densedist.common.distill.taps import Taps, TapSpecs
+from densedist.common.distill.taps import Extent, Inside, Taps, TapSpecs
 from densedist.det.teacher.detector import DetectorTeacher
 
 # Why a pair lacks taps.
@@ -36,6 +37,11 @@ class Batch:
     @cached_property
     def _maps(self) -> Callable[[], dict[str, Tensor]]:
         return self.teacher.begin(lambda: self.teacher.maps(self.inputs))
+
+    def extents(self, strides: Sequence[int]) -> list[list[Extent]]:
+        """Return for each stride how many places of a map each image has, the last in part; the rest is padding."""
+        sizes = [sample["image"].shape[1:] for sample in self.inputs]
+        return [[(math.ceil(h / stride), math.ceil(w / stride)) for h, w in sizes] for stride in strides]
 
     def begin(self) -> None:
         """Let each teacher look that has a stream of its own."""
@@ -70,6 +76,10 @@ class TapGroup(ABC):
         Args:
             seen: of watch(), after the block.
         """
+
+    def inside(self, needed: Collection[str], student: Any, seen: Any, batch: Batch) -> Inside:
+        """Return which places are no padding, of those of the needed taps that are maps; the arguments as of taps()."""
+        return {}
 
     def targets(self, needed: Collection[str], student: Any, seen: Any, batch: Batch) -> Taps:
         """What labels say of those taps that are needed, as their specs promise; the arguments as of taps()."""

@@ -11,6 +11,8 @@ from densedist.common.randomness import RunPosition
 from densedist.det.cache.filling import fill_cache
 from densedist.det.data.loading import training_batches
 from densedist.det.models import build_trainee, load_config
+from densedist.det.taps.features import Features, shared_levels
+from densedist.det.taps.group import Batch
 from helpers.calling import densedist
 from helpers.killing import differences
 from helpers.tiny import DIGITS, SMALL, STUDENT, TEACHER, config, save_teacher
@@ -125,3 +127,28 @@ def test_a_loader_of_ones_own_is_told(pair, tmp_path):
     model = build_model(config(pair[0], *words))
     with pytest.raises(UserError, match="in a script of your own leave it empty"):
         model.distillation.teacher.maps([{"image": torch.zeros(3, 64, 64)}])
+
+
+def test_padding_does_not_count(pair, tmp_path):
+    """From a cache the teacher's maps are zeros there; live it says what it sees in pixels that are none."""
+    cfg = loaded(pair, tmp_path, "DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.DIST.WEIGHT", "0.0")
+    trainee = build_trainee(cfg)
+    model, teacher = trainee.model, trainee.distillation.teacher
+    inputs = [{"image": torch.zeros(3, *size)} for size in ((64, 96), (90, 64))]
+    for sample in inputs:
+        sample["teacher"] = {n: x[0].half() for n, x in teacher.live_maps([sample["image"]]).items()}
+    batch, seen = Batch(teacher, inputs), [model.backbone(model.preprocess_image(inputs).tensor)]
+    ours, theirs = Features().taps({"features"}, model, seen, batch)
+    inside = Features().inside({"features"}, model, seen, batch)
+    strides = [model.backbone.output_shape()[name].stride for name in shared_levels(model.backbone, model.backbone)[0]]
+    for places, student, taught, stride in zip(
+        inside["features"], ours["features"], theirs["features"], strides, strict=True
+    ):
+        sizes = [(-(-height // stride), -(-width // stride)) for height, width in ((64, 96), (90, 64))]
+        assert places.sum((1, 2)).tolist() == [height * width for height, width in sizes]
+        assert places.shape == student[:, 0].shape == taught[:, 0].shape
+        assert taught[0, :, sizes[0][0] :].count_nonzero() == 0
+    (loss,) = trainee.distillation.distiller(ours, theirs, inside=inside).values()
+    for taught, places in zip(theirs["features"], inside["features"], strict=True):
+        taught.masked_fill_(~places[:, None], 1e3)
+    assert torch.equal(*trainee.distillation.distiller(ours, theirs, inside=inside).values(), loss)

@@ -21,7 +21,7 @@ from densedist.det.distilling import count_classes
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import shared_levels
 from densedist.det.taps.rois import live_class_logits
-from helpers.tiny import CONFIGS, STUDENT, batch, config, save_teacher
+from helpers.tiny import CONFIGS, STRIDES, STUDENT, batch, config, inside, save_teacher
 
 BOX_ONLY = ("MODEL.MASK_ON", "False")
 HEADS = {
@@ -280,7 +280,10 @@ def test_mimic_on_the_maps_of_both_backbones(teacher_keys):
     with torch.no_grad():
         theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
     adapters = model.distillation.distiller.adapters["mimic"]
-    wanted = sum(MimicLoss()(a(ours[0][n]), theirs[n]) for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True))
+    wanted = sum(
+        MimicLoss()(a(ours[0][n]), theirs[n], inside(inputs, theirs[n], STRIDES[n]))
+        for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True)
+    )
     assert torch.allclose(losses["loss_mimic"], 2 * wanted)
 
 
@@ -356,4 +359,5 @@ def test_maps_of_backbones_that_pad_differently_are_compared_where_both_are(tmp_
     sides = [x[..., :height, :width] for x in (*(ours[0][n] for n in levels[0]), theirs[levels[1][0]])]
     assert all(x.shape[-2:] == (height, width) for x in sides)
     (adapter,) = model.distillation.distiller.adapters["mimic"]
-    torch.testing.assert_close(losses["loss_mimic"], MimicLoss()(adapter(sides[0]), sides[1]))
+    wanted = MimicLoss()(adapter(sides[0]), sides[1], inside(inputs, sides[1], 16))
+    torch.testing.assert_close(losses["loss_mimic"], wanted)

@@ -18,7 +18,7 @@ from densedist.det.taps.anchors import live_class_maps
 from densedist.det.taps.features import shared_levels
 from densedist.det.taps.grid import different_grids
 from helpers import tiny
-from helpers.tiny import DIGITS, batch, config
+from helpers.tiny import DIGITS, STRIDES, batch, config, inside
 
 STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 
@@ -109,8 +109,10 @@ def test_teacher_gives_its_own_logits_in_another_pixel_format(tmp_path):
 
 def test_channel_wise_distillation_of_logit_maps(teacher_keys):
     keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.CWD.WEIGHT", "2.0", "DISTILL.CWD.TAP", "logit_maps"]
-    losses, ours, theirs = run(build(*teacher_keys, *keys))
-    assert torch.allclose(losses["loss_cwd"], 2 * sum(CWDLoss()(s, t) for s, t in zip(ours, theirs, strict=True)))
+    losses, ours, theirs = run(model := build(*teacher_keys, *keys))
+    levels = zip(ours, theirs, model.anchor_generator.strides, strict=True)
+    wanted = 2 * sum(CWDLoss()(s, t, inside(batch(), t, stride)) for s, t, stride in levels)
+    assert torch.allclose(losses["loss_cwd"], wanted)
 
 
 def test_mimic_on_all_shared_levels(teacher_keys):
@@ -123,7 +125,10 @@ def test_mimic_on_all_shared_levels(teacher_keys):
     with torch.no_grad():
         theirs = teacher.backbone(teacher.preprocess_image(inputs).tensor)
     adapters = model.distillation.distiller.adapters["mimic"]
-    wanted = sum(MimicLoss()(a(ours[0][n]), theirs[n]) for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True))
+    wanted = sum(
+        MimicLoss()(a(ours[0][n]), theirs[n], inside(inputs, theirs[n], STRIDES[n]))
+        for a, n in zip(adapters, ("p2", "p3", "p4", "p5"), strict=True)
+    )
     assert torch.allclose(losses["loss_mimic"], wanted)
     losses["loss_mimic"].backward()
     assert all(p.grad is not None for p in adapters.parameters())

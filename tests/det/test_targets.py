@@ -6,7 +6,6 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 from test_rcnn import C4, HEADS
-from torch.nn import functional as F
 
 from densedist.common.errors import UserError
 from densedist.common.losses import FGDLoss
@@ -14,7 +13,7 @@ from densedist.common.modules import record
 from densedist.det.config import without_distillation
 from densedist.det.taps.objects import object_scales
 from helpers import reference
-from helpers.tiny import DIGITS, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, STUDENT, batch, config, inside, save_teacher
 
 LABELED = ["DISTILL.DIST.WEIGHT", "0.0", "DATASETS.TRAIN", "('digits_train',)"]
 DKD = [*LABELED, "DISTILL.DKD.WEIGHT", "1.0"]
@@ -152,8 +151,10 @@ def test_fgd_between_any_two_detectors(tmp_path, file, teacher):
                 else torch.full(size, -1.0)
                 for x in inputs
             ]
-            wanted += FGDLoss()(student, maps, target=torch.stack(target))
-            wanted += 5e-6 * F.mse_loss(student, maps, reduction="sum") / 2  # relations start as the maps themselves
+            places = inside(inputs, maps, stride)
+            wanted += FGDLoss()(student, maps, places, target=torch.stack(target))
+            # Relations start as the maps themselves.
+            wanted += 5e-6 * ((student - maps).square() * places[:, None]).sum() / 2
         torch.testing.assert_close(losses["loss_fgd" if labeled else "loss_fgd_unlabeled"], wanted)
 
 

@@ -81,3 +81,15 @@ def batch(count=2, seed=0, size=96):
         instances.gt_classes = torch.randint(0, 10, (3,), generator=generator)
         result.append({"image": image.to(torch.uint8), "instances": instances})
     return result
+
+
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
+
+
+def inside(inputs, maps, stride):
+    """The places of maps (N, C, H, W) that have a pixel of the image: bool (N, H, W)."""
+    places = torch.zeros(len(maps), *maps.shape[2:], dtype=torch.bool)
+    for number, sample in enumerate(inputs):
+        height, width = sample["image"].shape[1:]
+        places[number, : -(-height // stride), : -(-width // stride)] = True
+    return places
