@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.distill.classes import read_class_map
 from densedist.common.errors import UserError
+from densedist.common.locks import refuse_files
 from densedist.common.run_files import Weights
 from densedist.common.score_threshold import SCORE, check_score
 
@@ -54,8 +55,7 @@ class Labeling:
             check_score(self.score)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            if any(self.output.iterdir()):
-                raise UserError(f"--output-dir: {self.output} has files: name a folder that is empty or not there")
+            refuse_files(self.output, "--output-dir")
         except OSError as error:
             raise UserError(f"--output-dir: cannot write to {self.output}: {error.strerror}") from error
 

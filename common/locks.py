@@ -11,6 +11,19 @@ from densedist.common.errors import UserError
 LOCK = ".lock"  # the file in a folder that a process has for itself
 
 
+def refuse_files(folder: Path, key: str) -> None:
+    """Refuse a folder in which there are files, but for the lock of claimed(); one that is not there has none.
+
+    Args:
+        key: what names the folder, for messages.
+
+    Raises:
+        UserError: there are.
+    """
+    if folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
+        raise UserError(f"{key}: {folder} has files: name a folder that is empty or not there")
+
+
 def try_lock(file: Path) -> BaseFileLock | None:
     """Take the lock of a file, whose folder is made if need be, until release() or the end of this process.
 

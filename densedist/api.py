@@ -14,6 +14,7 @@ from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
 from densedist.common.importing.write import import_checkpoint
 from densedist.common.labeling import RECORD, Labeling
+from densedist.common.locks import claimed
 from densedist.common.run_files import Weights, locate
 from densedist.common.score_threshold import SCORE
 from densedist.common.task import Task
@@ -90,7 +91,9 @@ def predict(
         UserError: an image that cannot be used, or wrong weights.
     """
     found, side = _find(weights, config)
-    return side.predict(found, as_words(overrides), [str(image) for image in images], Path(output_dir), score_threshold)
+    output, files = Path(output_dir), [str(image) for image in images]
+    with claimed(output, "--output-dir"):
+        return side.predict(found, as_words(overrides), files, output, score_threshold)
 
 
 def label(
@@ -135,7 +138,8 @@ def label(
     if not files:
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
-    side.label(Labeling(found, words, files, Path(output_dir), score))
+    with claimed(Path(output_dir), "--output-dir"):
+        side.label(Labeling(found, words, files, Path(output_dir), score))
     return json.loads(Path(output_dir, RECORD).read_text())
 
 
@@ -197,7 +201,8 @@ def export(
     found, side = _find(weights, config)
     output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
     folder = Path(image_folder) if image_folder else None
-    return side.export(found, as_words(overrides), chosen, output, images, folder)
+    with claimed(output, "--output-dir"):
+        return side.export(found, as_words(overrides), chosen, output, images, folder)
 
 
 def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:

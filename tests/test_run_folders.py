@@ -5,13 +5,15 @@ import signal
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
 import densedist
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
-from densedist.common.locks import LOCK, claimed
+from densedist.common.locks import LOCK, claimed, refuse_files
 from densedist.det.task import TASK as DET
 from densedist.seg.task import TASK as SEG
 from helpers import scenes, tiny
@@ -138,3 +140,35 @@ def test_where_nothing_was_written_nothing_stays(tmp_path):
     with claimed(tmp_path / "a", "OUTPUT_DIR"):
         (tmp_path / "a" / "file").touch()
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["predict", "label", "export", "import", "prepare", "visualize"])
+def test_a_folder_that_another_process_writes_to_is_refused(run, tmp_path, capsys, command):
+    task, _, _, folder = run
+    weights, output = ["--weights", folder], tmp_path / "out"
+    argv = {
+        "predict": [*weights, tmp_path / "image.png"],
+        "label": [task, *weights, tmp_path / "image.png"],
+        "export": [*weights, "--format", "weights"],
+        "import": [task, folder / "model_final.pth"],
+        "prepare": ["seg", tmp_path],
+        "visualize": weights,
+    }[command]
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((64, 64, 3), np.uint8))
+    with claimed(output, "--output-dir"):
+        (output / "file").touch()
+        before = contents(output)
+        seen = complaint(capsys, command, *argv, "--output-dir", output)
+        assert seen == (
+            f"--output-dir: another process writes to {output}: wait until it has ended, or name another folder"
+        )
+        assert contents(output) == before
+
+
+def test_files_but_the_lock_of_a_killed_process_are_in_the_way(tmp_path):
+    (tmp_path / LOCK).touch()
+    refuse_files(tmp_path, "--output-dir")
+    refuse_files(tmp_path / "none", "--output-dir")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--output-dir: .* has files: name a folder that is empty or not there"):
+        refuse_files(tmp_path, "--output-dir")

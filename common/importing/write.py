@@ -15,6 +15,7 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
 from densedist.common.importing.form import Converted, Foreign, Form, choose
 from densedist.common.importing.source import read_foreign
+from densedist.common.locks import claimed, refuse_files
 from densedist.common.run_files import CONFIG, FINAL
 from densedist.common.task import Task
 
@@ -44,8 +45,20 @@ def import_checkpoint(
     Raises:
         UserError: a file that is unreadable, of another form or architecture; a folder that has files.
     """
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output-dir: {output} has files: name a folder that is empty or not there")
+    with claimed(output, "--output-dir"):
+        refuse_files(output, "--output-dir")
+        return _import(task, file, output, form, options, overrides, base)
+
+
+def _import(
+    task: Task,
+    file: str,
+    output: Path,
+    form: str,
+    options: Mapping[str, str] | None,
+    overrides: Sequence[str],
+    base: str,
+) -> dict[str, Any]:
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
     given = dict(zip(overrides[::2], overrides[1::2], strict=True))
@@ -53,8 +66,6 @@ def import_checkpoint(
     foreign = read_foreign(file, trusted[trust.PICKLE])
     chosen = choose(task.forms, foreign, form)
     converted = _convert(chosen, foreign, options or {})
-    there = output.exists()
-    output.mkdir(parents=True, exist_ok=True)
     try:
         _write(task, converted, given, base, output)
         record = _record(chosen, foreign, converted)
@@ -62,8 +73,6 @@ def import_checkpoint(
     except BaseException:
         for name in (CONFIG, FINAL, RECORD):
             (output / name).unlink(missing_ok=True)
-        if not there:
-            output.rmdir()
         raise
     return record
 

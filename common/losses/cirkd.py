@@ -75,7 +75,7 @@ class CIRKDLoss(nn.Module):
         return (sum_over_processes(total) if self.sync else total) / len(sizes) ** 2
 
     def _embeddings(self, features: Tensor, inside: Tensor | None) -> Tensor:
-        """(N, C, H, W) -> (N, places, C), each of length 1; one of length 0, as of padding, stays, without a gradient."""
+        """(N, C, H, W) -> (N, places, C), each of length 1; one of length 0, as padding, stays, without a gradient."""
         if inside is not None:
             features = features.where(inside[:, None], 0)
         places = _means(features, self.places).flatten(2).transpose(1, 2)

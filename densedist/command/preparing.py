@@ -16,14 +16,21 @@ def add_prepare(parser: Parser) -> None:
 
 
 def prepare(args: argparse.Namespace) -> None:
+    from densedist.common.locks import claimed
+
     output = Path(args.output_dir)
-    if args.form == "camvid":
+    with claimed(output, "--output-dir"):
+        wrote = _prepare(args.form, args.source, output)
+    print(f"{output}: {wrote}; train with DATASETS.ROOT {output}")
+
+
+def _prepare(form: str, source: Path, output: Path) -> str:
+    """Write the data set; what was written, in words."""
+    if form == "camvid":
         from densedist.seg.data.camvid import prepare_camvid
 
-        wrote = f"{prepare_camvid(args.source, output)} frames"
-    else:
-        from densedist.seg.data import preparing
+        return f"{prepare_camvid(source, output)} frames"
+    from densedist.seg.data import preparing
 
-        count, there = preparing.prepare(args.source, output)
-        wrote = f"{count} files" + (f", {there} of which were there" if there else "")
-    print(f"{output}: {wrote}; train with DATASETS.ROOT {output}")
+    count, there = preparing.prepare(source, output)
+    return f"{count} files" + (f", {there} of which were there" if there else "")

@@ -88,6 +88,7 @@ def add_visualize(parser: Parser) -> None:
 
 def visualize(args: argparse.Namespace) -> None:
     from densedist.common.engine.beside import locate_beside
+    from densedist.common.locks import claimed
     from densedist.common.run_files import locate
     from densedist.tasks import task_of
 
@@ -99,7 +100,8 @@ def visualize(args: argparse.Namespace) -> None:
     folder = folders[0] if folders else None
     draw = task_of(found.config).visualize
     beside = locate_beside(args.beside)
-    draw(found, words, args.teacher, folder, args.images, args.output_dir, args.score_threshold, beside)
+    with claimed(args.output_dir, "--output-dir"):
+        draw(found, words, args.teacher, folder, args.images, args.output_dir, args.score_threshold, beside)
 
 
 def add_export(parser: Parser) -> None:

@@ -105,7 +105,7 @@ class Arrays:
 
     def _sum(self, number: int) -> int:
         start, size = int(self._starts[number]), _size(self.about[number])
-        return zlib.crc32(self._bytes[start : start + size])
+        return zlib.crc32(self._bytes[start : start + size].data)
 
     def _parts(self, number: int) -> Iterator[tuple[str, np.ndarray]]:
         start = self._starts[number]
