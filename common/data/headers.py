@@ -165,7 +165,7 @@ def memory() -> float:
         return whole
 
 
-def _is_whole(image: Image.Image, path: str, length: int) -> bool:
+def _is_whole(image: Any, path: str, length: int) -> bool:
     """Whether a file of that many bytes is as long as it says; False where that cannot be told."""
     if tags := _tags(image):
         ends = [sum(pair) for pair in PIECES for pair in zip(*(tags.get(tag, ()) for tag in pair), strict=False)]
@@ -174,8 +174,7 @@ def _is_whole(image: Image.Image, path: str, length: int) -> bool:
         with open(path, "rb") as file:
             return int.from_bytes(file.read(8)[4:], "little") + 8 <= length
     if image.format == "BMP" and image.tile and image.tile[0].codec_name == "raw":
-        arguments: Any = image.tile[0].args
-        return image.tile[0].offset + arguments[1] * image.height <= length
+        return image.tile[0].offset + image.tile[0].args[1] * image.height <= length
     return False
 
 
