@@ -99,8 +99,8 @@ def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base:
     write_text(output / CONFIG, yaml.safe_dump(config, sort_keys=False))
     content = {"model": dict(converted.tensors), **{name: dict(part) for name, part in converted.beside.items()}}
     write_atomic(output / FINAL, lambda file: torch.save(content, file))
-    named = ["IMPORTS", overrides["IMPORTS"]] if "IMPORTS" in overrides else []  # by the user himself
-    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu", *named], False)
+    own = ["IMPORTS", overrides["IMPORTS"]] if "IMPORTS" in overrides else []  # by the user himself
+    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu", *own], False)
     if converted.classes and (count := len(cfg.DATASETS.CLASSES)) != converted.classes:
         raise UserError(_classes(converted.classes, f"a config with {count}"))
     if converted.partial:

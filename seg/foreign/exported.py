@@ -261,8 +261,10 @@ RULES: Mapping[str, Callable[[str], Any]] = {
     "as_float": lambda text: text in ("Infinity", "-Infinity", "NaN"),
 }
 # Whose keys are names of values, and no words of the format.
-MAPS = ("tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values", "custom_obj_values", "config")
-MAPS += ("range_constraints", "opset_version", "as_string_to_argument")
+MAPS = (
+    *("tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values", "custom_obj_values"),
+    *("config", "range_constraints", "opset_version", "as_string_to_argument"),
+)
 INPUTS = {"user_input", "parameter", "buffer", "tensor_constant"}
 NOTES = ("metadata", "treespec_namedtuple_fields")  # of where it came from; not used here
 
