@@ -76,10 +76,12 @@ def rcnn_numbers(model: Mapping[str, Any], masks: bool) -> Numbers:
     keys |= _weights(model, "rpn_head.bbox_coder", "MODEL.RPN.BBOX_REG_WEIGHTS")
     heads = _at(model, "roi_head.bbox_head")
     stages = heads if isinstance(heads, list) else [heads]
-    weights = [_weights({"head": head}, "head.bbox_coder", "").get("") for head in stages]
-    cascade = weights if isinstance(heads, list) and all(weights) else None
-    if cascade is None and weights[0]:
-        keys["MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS"] = weights[0]
+    each: list[Any] = [{"roi_head": {"bbox_head": head}} for head in stages]
+    weights = [_weights(one, "roi_head.bbox_head.bbox_coder", "").get("") for one in each]
+    said = [one for one in weights if one]
+    cascade = said if isinstance(heads, list) and said and len(said) == len(stages) else None
+    if cascade is None and said:
+        keys["MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS"] = said[0]
     heads_of = {"bbox": "MODEL.ROI_BOX_HEAD"} | ({"mask": "MODEL.ROI_MASK_HEAD"} if masks else {})
     for name, node in heads_of.items():
         keys |= _pooler(model, f"roi_head.{name}_roi_extractor", node)
