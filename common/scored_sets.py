@@ -25,3 +25,12 @@ def evaluate_each(names: Sequence[str], evaluate: Callable[[str], Results]) -> R
 def metric_of_first(names: Sequence[str], metric: str) -> str:
     """As its metric is logged: "bbox/AP", behind the first one's name if there are several."""
     return f"{names[0]}/{metric}" if len(names) > 1 else metric
+
+
+def metric_of_each(names: Sequence[str], metric: str) -> list[str]:
+    """Return the names by which the metric of each data set is logged.
+
+    Args:
+        metric: that of the first one (see metric_of_first).
+    """
+    return [metric] if len(names) < 2 else [f"{name}/{metric.removeprefix(f'{names[0]}/')}" for name in names]

@@ -2,8 +2,9 @@
 
 import logging
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -187,12 +188,12 @@ class Watch(HookBase):
     Runs after all other hooks: the evaluation's numbers are written by then.
 
     Args:
-        metric: its name among the logged scalars; where it is not defined nothing is told.
-        tell: called with the iterations that are done and the metric.
+        metrics: their names among the logged scalars; where one is not defined nothing is told.
+        tell: called with the iterations that are done and the mean of the metrics.
     """
 
-    def __init__(self, metric: str, tell: Callable[[int, float], None]) -> None:
-        self._metric, self._tell = metric, tell
+    def __init__(self, metrics: Sequence[str], tell: Callable[[int, float], None]) -> None:
+        self._metrics, self._tell = metrics, tell
         self._last = -1
 
     def before_train(self) -> None:
@@ -202,7 +203,9 @@ class Watch(HookBase):
         self._look(self.trainer.iter + 1)
 
     def _look(self, done: int) -> None:
-        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, -1))
+        latest = self.trainer.storage.latest()
+        values, iterations = zip(*(latest.get(metric, (math.nan, -1)) for metric in self._metrics), strict=True)
+        value, iteration = statistics.fmean(values), min(iterations)
         if iteration == self.trainer.iter != self._last and not math.isnan(value):
             self._last = iteration
             self._tell(done, value)

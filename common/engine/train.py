@@ -49,6 +49,7 @@ from densedist.common.randomness import RunPosition
 from densedist.common.report.page import write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
 from densedist.common.run_files import BEST, CONFIG, config_beside
+from densedist.common.scored_sets import metric_of_each
 from densedist.common.task import Results, Task
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
     Args:
         cfg: of task.load_config.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
-        watch: called after each evaluation on the way with the iterations done and the metric that is the task's;
-            may raise RunEnded, which ends the run. For runs of one process.
+        watch: called after each evaluation on the way with the iterations done and the metric that is the task's, of
+            several test sets the mean; may raise RunEnded, which ends the run. For runs of one process.
 
     Raises:
         UserError: a wrong config, data or checkpoint, a loss that is not finite, a full disk.
@@ -167,7 +168,7 @@ def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float],
         if is_main and on_terminal():
             trainer.register_hooks([ProgressBar()])
         if watch:
-            trainer.register_hooks([Watch(metric, watch)])
+            trainer.register_hooks([Watch(metric_of_each(cfg.DATASETS.TEST, metric), watch)])
         trainer.train(iteration, cfg.SOLVER.MAX_ITER)
 
 

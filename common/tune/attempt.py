@@ -15,6 +15,7 @@ from densedist.common.compare.outcome import outcome
 from densedist.common.engine.hooks import RunEnded
 from densedist.common.errors import UserError
 from densedist.common.report.history import read_history
+from densedist.common.scored_sets import metric_of_each
 from densedist.common.task import Task
 from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.space import Choice
@@ -95,7 +96,7 @@ class Attempt:
         return twin.value
 
     def _value(self, seed: int) -> float:
-        """The metric at the end of the run of a seed."""
+        """The metric at the end of the run of a seed, the mean over the data sets that are scored."""
         folder = self._folder(seed)
         cfg = self.recipe.run(self.choice, seed, folder)
         watch = self._watch(cfg, folder) if seed == self.seeds[0] else _nobody
@@ -103,11 +104,13 @@ class Attempt:
         if outcome(folder, length) is None:
             self.train(cfg, self.recipe.task, True, watch)
         done = outcome(folder, length)
-        if done is None or done.value is None:
+        values = [] if done is None else [done.value, *done.others.values()]
+        defined = [value for value in values if value is not None]
+        if not defined or len(defined) < len(values):
             raise UserError(f"{folder}: {self.recipe.task.metric(cfg)} is not defined at the end of the run")
         if seed != self.seeds[-1]:
-            watch(length, done.value)  # before time is spent on the next seed
-        return done.value
+            watch(length, statistics.fmean(defined))  # before time is spent on the next seed
+        return statistics.fmean(defined)
 
     def _watch(self, cfg: CfgNode, folder: Path) -> Watch:
         """Reports to Optuna, by the number of the evaluation, and ends what falls behind."""
@@ -126,9 +129,10 @@ class Attempt:
             if trial.should_prune():
                 raise RunEnded
 
-        for point in read_history(folder).get(self.recipe.task.metric(cfg), []):
-            if point.iteration < cfg.SOLVER.MAX_ITER:
-                report(point.iteration, point.value)
+        history, metrics = read_history(folder), metric_of_each(cfg.DATASETS.TEST, self.recipe.task.metric(cfg))
+        for points in zip(*(history.get(metric, []) for metric in metrics), strict=False):
+            if points[0].iteration < cfg.SOLVER.MAX_ITER:
+                report(points[0].iteration, statistics.fmean(point.value for point in points))
         return watch
 
     def _record_time(self) -> None:

@@ -1,25 +1,24 @@
 """A search in a folder: trials until there are as many as are wanted, then the report."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
-from densedist.common.compare.checks import check_method
+from densedist.common.compare.checks import check_method, refuse_seed
 from densedist.common.compare.methods import joined
 from densedist.common.compare.pace import seconds_per_iteration
+from densedist.common.compare.records import FILES
 from densedist.common.compare.workers import each
-from densedist.common.config import saved
+from densedist.common.engine.launch import check_gpus
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
-from densedist.common.files import write_text
+from densedist.common.fingerprint import Fingerprints
 from densedist.common.logging import on_terminal
 from densedist.common.task import Task
 from densedist.common.tune.attempt import Attempt, Train
@@ -28,7 +27,7 @@ from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.report import write
 from densedist.common.tune.rows import line, rows
 from densedist.common.tune.space import Space
-from densedist.common.tune.trials import WHY, Going, Trials, check_optuna
+from densedist.common.tune.trials import SETTINGS, STUDY, WHY, Going, Trials, check_optuna, known_paces, preparing
 
 logger = logging.getLogger(__name__)
 FAILURES = 3  # one after another end the search
@@ -85,6 +84,8 @@ class Search:
             raise UserError(f"--budget is {self.budget:g}: want seconds of training steps, above 0")
         if not self.seeds:
             raise UserError("--seeds is empty: name one or more, e.g. 0,1")
+        refuse_seed(self.overrides)
+        check_gpus(self.jobs, "--jobs")
         recipe = Recipe(self.task, self.config, self.overrides, self.unlabeled)
         cfg = recipe.load()  # imports what it names, losses among them
         space = Space.of(self.methods, cfg)
@@ -92,46 +93,50 @@ class Search:
         for method in space.methods:
             first, *_ = [recipe.of(corner) for corner in space.corners(method)]  # which refuses wrong values
             check_method(self.task, first, method)
-        trials = Trials(self.output)
-        about = self._about(cfg)
-        with trials.entering():
-            trials.refuse_another(about)
-            data = self.validation.overrides(self.task, cfg, recipe.load)
-            recipe = replace(recipe, data=data)
-            recipe = replace(recipe, lengths=self._lengths(space, recipe))
-            trials.claim(about)
+        recipe = replace(recipe, data=self.validation.overrides(self.task, cfg, recipe.load))
+        firsts = {method: recipe.of(space.first(method)) for method in space.methods}
+        found = Fingerprints(self.task, self.output / FILES)
+        about = self._about(firsts, found)
+        if (self.output / STUDY).is_file():
+            with preparing(self.output):
+                known_paces(self.output, about)  # which refuses the folder of another search
+        for of_data in {str(first.DATASETS): first for first in firsts.values()}.values():
+            self.task.check_data(of_data)
+        with preparing(self.output):
+            paces = known_paces(self.output, about) or self.pace(self.task, firsts)
+            recipe = replace(recipe, lengths=self._lengths(paces))
+            trials = Trials(self.output)
+            found.keep()
+            trials.claim(about, paces)
         each(partial(self._work, trials, space, recipe), range(self.jobs), self.jobs)
-        scored = recipe.of(space.first(next(iter(space.methods))))
+        scored = firsts[next(iter(space.methods))]
         return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg, scored))
 
-    def _about(self, cfg: CfgNode) -> dict[str, Any]:
-        """What a folder is of (see ABOUT)."""
-        same = cfg.clone()
-        same.defrost()
-        same.OUTPUT_DIR = ""
+    def _about(self, firsts: Mapping[str, CfgNode], found: Fingerprints) -> dict[str, Any]:
+        """What a folder is of (see known_paces).
+
+        Args:
+            firsts: the config of each method with its first values.
+        """
         return {
             "methods": ",".join(joined(self.methods)),
             "budget": self.budget,
             "seeds": list(self.seeds),
             "unlabeled": list(self.unlabeled),
             "data": self.validation.in_words(),
-            "config": sha256(saved(same).encode()).hexdigest(),
+            SETTINGS: {method: found.of(first) for method, first in firsts.items()},
         }
 
     def _chosen_on(self, cfg: CfgNode, scored: CfgNode) -> str:
         notes = list(filter(None, [self.validation.note(cfg), *self.validation.shared(self.task, cfg, scored)]))
+        if len(sets := scored.DATASETS.TEST) > 1:
+            notes.append(f"the value is the mean over {', '.join(sets)}")
         seeds = ", ".join(map(str, self.seeds))
         runs = f"runs of {self.budget:g} s of training steps, mean over seeds {seeds}"
         return f"{self.validation.in_words()}; {runs}" + "".join(f". {note}" for note in notes)
 
-    def _lengths(self, space: Space, recipe: Recipe) -> dict[str, int]:
+    def _lengths(self, paces: Mapping[str, float]) -> dict[str, int]:
         """The iterations of each method within the budget, by its pace with its first values."""
-        file = self.output / "seconds_per_iteration.json"
-        if file.is_file():
-            paces = json.loads(file.read_text())
-        else:
-            paces = self.pace(self.task, {method: recipe.of(space.first(method)) for method in space.methods})
-            write_text(file, json.dumps(paces, indent=2) + "\n")
         for method, pace in paces.items():
             if pace > self.budget:
                 raise UserError(f"--budget is {self.budget:g} seconds, but a step of {method} takes {pace:.3g}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import RANGE, full_key, has_labels, joined, pairs, switches
+from densedist.common.compare.methods import RANGE, full_key, has_labels, joined, pairs, parts, switches
 from densedist.common.config.keys import value_of
 from densedist.common.errors import UserError
 
@@ -71,14 +71,14 @@ class Space:
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
         for method in joined(words):
-            parts = method.split("+")
-            name = "+".join(part.partition("@")[0] for part in parts)
+            joint = parts(method)
+            name = "+".join(part.partition("@")[0] for part in joint)
             if has_labels(method):
                 raise UserError(f"--methods: {name}: labels are for compare; write them once by densedist label")
             if name in methods:
                 raise UserError(f"--methods: {name} is named twice: give each of its keys all values at once")
             keys: dict[str, tuple[str, ...] | Range] = {}
-            for part in parts:
+            for part in joint:
                 for key, values in pairs(part):
                     full = full_key(part.partition("@")[0], key)
                     if full in keys:

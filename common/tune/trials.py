@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densedist.common.errors import UserError
+from densedist.common.fingerprint import refuse_another
 from densedist.common.locks import locked, try_lock
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ ABOUT: Mapping[str, str] = {
     "seeds": "--seeds",
     "unlabeled": "--unlabeled",
     "data": "--val or --set-aside",
-    "config": "keys of the config",
 }
+SETTINGS = "settings"  # of what the methods depend on with their first values, by method
+STUDY, LOCK = "study.db", "study.lock"
 # Attributes of a trial: the number of its folder, which is that of the trial that it goes on with; why it failed.
 PLACE, WHY = "place", "why"
 
@@ -54,8 +56,52 @@ class Going:
     folder: Path
 
 
+@contextmanager
+def preparing(folder: Path) -> Iterator[None]:
+    """A block in which no other process prepares a folder or begins a trial in it; where it fails, and there was no
+    search, all that it made is gone."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with locked(folder / LOCK, key="--output-dir"):
+            yield
+    except BaseException:
+        if not (folder / STUDY).exists():
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # not empty
+                for path in made:
+                    path.rmdir()
+        raise
+
+
+def known_paces(folder: Path, about: Mapping[str, Any]) -> Mapping[str, float] | None:
+    """The paces of a folder's search; None where it has none.
+
+    Args:
+        about: plain data for each of ABOUT, and SETTINGS.
+
+    Raises:
+        UserError: it is of another search.
+    """
+    if not (folder / STUDY).is_file():
+        return None
+    attributes = Trials(folder).study.user_attrs
+    if "about" not in attributes:
+        return None  # its process died before there was any trial
+    then, now = attributes["about"], json.loads(json.dumps(about))
+    for name, option in ABOUT.items():
+        if then[name] != now[name]:
+            raise UserError(
+                f"{folder} holds a search with other {option}, {then[name]} and not {now[name]}: give the same, or "
+                "another --output-dir"
+            )
+    for method, settings in now[SETTINGS].items():
+        refuse_another(f"the search in {folder}", then.get(SETTINGS, {}).get(method), settings)
+    paces: Mapping[str, float] = attributes["paces"]
+    return paces
+
+
 class Trials:
-    """Those of a folder, begun where it has none.
+    """Those of a folder, begun where it has none; within preparing(), for one process at a time can make the file.
 
     Args:
         folder: OUTPUT.
@@ -69,15 +115,15 @@ class Trials:
         optuna.logging.enable_propagation()
         self._folder, self._seed = folder, seed
         folder.mkdir(parents=True, exist_ok=True)
-        with self.entering():
-            url = f"sqlite:///{folder.absolute() / 'study.db'}"
-            self.study = optuna.create_study(
-                storage=optuna.storages.RDBStorage(url, {"connect_args": {"timeout": 60}}),
-                study_name="tune",
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(),
-                load_if_exists=True,
-            )
+        self.study = optuna.create_study(
+            storage=optuna.storages.RDBStorage(
+                f"sqlite:///{folder.absolute() / STUDY}", {"connect_args": {"timeout": 60}}
+            ),
+            study_name="tune",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(),
+            load_if_exists=True,
+        )
 
     def __reduce__(self) -> tuple:
         return Trials, (self._folder, self._seed)  # another process has a connection of its own
@@ -85,28 +131,17 @@ class Trials:
     @contextmanager
     def entering(self) -> Iterator[None]:
         """A block in which no other process prepares the folder or begins a trial; not within another such block."""
-        with locked(self._folder / "study.lock"):
+        with locked(self._folder / LOCK):
             yield
 
-    def refuse_another(self, about: Mapping[str, Any]) -> None:
-        """Make sure that the folder is of this search, or of none yet.
+    def claim(self, about: Mapping[str, Any], paces: Mapping[str, float]) -> None:
+        """From now on the folder is of this search.
 
         Args:
-            about: plain data for each of ABOUT.
-
-        Raises:
-            UserError: it is of another one.
+            about: see refuse_another.
+            paces: seconds an iteration of each method.
         """
-        then, now = self.study.user_attrs.get("about", about), json.loads(json.dumps(about))
-        for name, option in ABOUT.items():
-            if then[name] != now[name]:
-                was = "" if name == "config" else f", {then[name]} and not {now[name]}"
-                raise UserError(
-                    f"{self._folder} holds a search with other {option}{was}: give the same, or another --output-dir"
-                )
-
-    def claim(self, about: Mapping[str, Any]) -> None:
-        """From now on the folder is of this search."""
+        self.study.set_user_attr("paces", paces)
         self.study.set_user_attr("about", about)
 
     @contextmanager

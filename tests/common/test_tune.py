@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event
 from densedist.common.compare.methods import expand
 from densedist.common.config import load
 from densedist.common.errors import UserError
+from densedist.common.scored_sets import metric_of_first
 from densedist.common.tune.attempt import Attempt
 from densedist.common.tune.data import Validation
 from densedist.common.tune.recipe import Recipe
@@ -68,7 +69,18 @@ def metric(cfg):
     return "bbox/AP"
 
 
+def contents(cfg, side):
+    return list(map(str, cfg.DATASETS[side]))
+
+
+def check_data(cfg, *sides):
+    """All is well."""
+
+
 TASK = SimpleNamespace(
+    name="det",
+    contents=contents,
+    check_data=check_data,
     load_config=load_config,
     build=build,
     is_scored=is_scored,
@@ -378,7 +390,6 @@ def test_another_search_in_the_folder_is_refused(tmp_path):
         "seeds": ((1, 2), "other --seeds, [0] and not [1, 2]"),
         "unlabeled": (("w",), "other --unlabeled, [] and not ['w']"),
         "validation": (Validation(["w"]), "--val or --set-aside, the last 0.2 of DATASETS.TRAIN, set aside and not w"),
-        "overrides": (["SOLVER.BASE_LR", "0.5"], "other keys of the config"),
     }.items():
         other = {change: words[0]} | ({"methods": words[0]} if change == "methods" else {})
         with pytest.raises(UserError) as refused:
@@ -386,7 +397,53 @@ def test_another_search_in_the_folder_is_refused(tmp_path):
         assert words[1] in str(refused.value)
         assert str(refused.value).startswith(f"{tmp_path} holds a search with other ")
         assert str(refused.value).endswith(": give the same, or another --output-dir")
+    with pytest.raises(UserError) as refused:
+        replace(first, overrides=["SOLVER.BASE_LR", "0.5"]).run()
+    assert str(refused.value) == (
+        f"the search in {tmp_path} is of other settings: SOLVER.BASE_LR, then 0.001, now 0.5: give the same, or "
+        "another --output-dir"
+    )
     replace(first, trials=2).run()  # more trials are the same search
+
+
+def test_search_of_an_earlier_version_is_refused(tmp_path):
+    first = search(tmp_path, methods=["kd"], trials=1)
+    first.run()
+    study = Trials(tmp_path).study
+    about = study.user_attrs["about"]
+    study.set_user_attr("about", {name: value for name, value in about.items() if name != "settings"} | {"config": "0"})
+    with pytest.raises(UserError, match="was written by an earlier version and does not say by what settings"):
+        first.run()
+
+
+def test_pace_of_a_refused_search_is_not_kept(tmp_path):
+    """It is of other methods and another machine load; and there is no folder."""
+    with pytest.raises(UserError, match=r"--budget is 0.01 seconds, but a step of dist takes 0.2"):
+        search(tmp_path / "out", methods=["dist"], budget=0.01).run()
+    assert not (tmp_path / "out").exists()
+    search(tmp_path / "out", methods=["kd"], trials=1).run()
+    assert found(tmp_path / "out")["trials"][0]["iterations"] == 200
+
+
+def test_the_value_is_the_mean_over_the_data_sets(tmp_path):
+    """As of several splits of which a part is set aside; also where runs are compared on the way."""
+    reported = []
+
+    def train(cfg, task, resume, watch):
+        folder = Path(cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        length = cfg.SOLVER.MAX_ITER
+        lines = [{"iteration": n, "train_seconds": 1.0, "w/bbox/AP": 10.0, "x/bbox/AP": 30.0} for n in (9, length - 1)]
+        (folder / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        (folder / "results.json").write_text(json.dumps({n: {"bbox": {"AP": v}} for n, v in (("w", 10), ("x", 30))}))
+        reported.append(folder)
+
+    task = SimpleNamespace(**vars(TASK) | {"metric": lambda cfg: metric_of_first(cfg.DATASETS.TEST, "bbox/AP")})
+    given = {"methods": ["kd"], "trials": 1, "validation": Validation(["w", "x"])}
+    first = Search(task, CONFIG, budget=20.0, output=tmp_path, train=train, pace=pace, **given)
+    assert first.run()["value"] == 20.0
+    assert "the value is the mean over w, x" in (tmp_path / "table.md").read_text()
+    assert len(reported) == 1
 
 
 @pytest.mark.parametrize(
@@ -395,6 +452,10 @@ def test_another_search_in_the_folder_is_refused(tmp_path):
         ({"trials": 0}, "--trials is 0: want 1 or more"),
         ({"budget": 0.0}, "--budget is 0: want seconds of training steps, above 0"),
         ({"budget": 0.01}, "--budget is 0.01 seconds, but a step of dist takes 0.2"),
+        (
+            {"overrides": ["SEED", "3"]},
+            "SEED would give all runs the same seed: take it out, and name seeds by --s",
+        ),
         ({"seeds": ()}, "--seeds is empty: name one or more, e.g. 0,1"),
         ({"jobs": 0}, "--jobs is 0: want 1 or more"),
         ({"validation": Validation((), 1.5)}, "--set-aside is 1.5: want a share between 0 and 1, e.g. 0.2"),
@@ -419,9 +480,10 @@ def test_another_search_in_the_folder_is_refused(tmp_path):
 def test_mistakes_are_found_before_anything_is_trained(tmp_path, change, complaint):
     train = Trainer()
     with pytest.raises(UserError) as refused:
-        search(tmp_path, train, **{"methods": ["dist"]} | change).run()
+        search(tmp_path / "out", train, **{"methods": ["dist"]} | change).run()
     assert str(refused.value).startswith(complaint)
     assert not train.trained
+    assert not (tmp_path / "out").exists()
 
 
 def test_latest_is_not_test_data():

@@ -1,23 +1,26 @@
 """densedist tune from its command line to a config that trains, and a run that somebody watches and ends."""
 
 import json
+from functools import partial
 
 import pytest
 from matplotlib.image import imread
 
+from densedist import studies
 from densedist.common.engine.hooks import RunEnded
 from densedist.common.engine.train import train
 from densedist.common.report.history import read_history
+from densedist.common.tune.search import Search
 from densedist.seg.task import TASK
 from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, STUDENT, save_teacher
 
 
 @pytest.mark.drawn
-def test_two_trials_and_the_final_training(tmp_path, capsys):
+def test_two_trials_and_the_final_training(tmp_path, capsys, monkeypatch):
     out, keys = tmp_path / "out", [*SMALL, *save_teacher(tmp_path / "teacher"), "TEST.EVAL_PERIOD", "500"]
-    out.mkdir()
-    (out / "seconds_per_iteration.json").write_text('{"dist": 1.0}')  # else 28 steps would tell
+    # Else 28 steps would tell.
+    monkeypatch.setattr(studies, "Search", partial(Search, pace=lambda task, cfgs: dict.fromkeys(cfgs, 1.0)))
     options = ["--methods", "dist@TAU=1..8;DECAY=none,linear", "--budget", "4", "--trials", "2", "--output-dir", out]
     densedist("tune", "seg", STUDENT, *options, *keys, "SOLVER.MAX_ITER", "1000")
     found = json.loads((out / "trials.json").read_text())
