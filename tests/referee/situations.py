@@ -96,6 +96,10 @@ WORLD: Mapping[str, Sequence[Any]] = {
 NOT_YET: frozenset[tuple[str, str]] = frozenset()
 
 
+# Choices that many forms have, and that mean the same in each.
+SHARED = ("place", "before", "stem", "junk", "numbering")
+
+
 @dataclass(frozen=True)
 class Situation:
     """What is tried; printed, it can be given to the judge again.
@@ -131,15 +135,19 @@ class Situation:
 def situations(forms: Sequence[Form], damages: Sequence[str], planted: Sequence[str]) -> st.SearchStrategy[Situation]:
     """Strategy of situations in which few things are unusual, so that one refusal does not hide the rest."""
     by_name = {form.name: form for form in forms}
+    # Each choice of each form is as likely, whatever others the form has.
+    first = [situation for form in forms for situation in singles(form)]
 
     @st.composite
     def situation(pick: st.DrawFn) -> Situation:
-        form = by_name[pick(st.sampled_from(list(by_name)))]
+        begin = pick(st.sampled_from(first))
+        form = by_name[begin.form]
+        varied = dict(_unusual(pick, form.all_choices, 2)) | dict(begin.varied)
         return Situation(
             form.name,
             pick(st.integers(0, 999)),
             _unusual(pick, {name: values for name, values in WORLD.items() if name not in form.drawn}, 2),
-            _unusual(pick, form.all_choices, 3),
+            tuple(sorted(varied.items())),
             pick(st.sampled_from(["", *[""] * 2 * len(damages), *damages])),
             pick(st.sampled_from(list(planted))),
         )
@@ -157,6 +165,22 @@ def singles(form: Form) -> list[Situation]:
     """The form as usual, and each of its choices by itself."""
     alone = [((name, value),) for name, values in form.all_choices.items() for value in values[1:]]
     return [Situation(form.name), *(Situation(form.name, varied=varied) for varied in alone)]
+
+
+def some_singles(forms: Sequence[Form]) -> list[Situation]:
+    """Singles of all forms; of what means the same in many, as the names of files, two forms for each value."""
+    found = [situation for form in forms for situation in singles(form)]
+    shared: dict[tuple[str, str], list[Situation]] = {}
+    for situation in found:
+        for choice in situation.varied:
+            if choice[0] in SHARED:
+                shared.setdefault(choice, []).append(situation)
+    kept = {
+        alike[(number + half) % len(alike)]
+        for number, alike in enumerate(shared.values())
+        for half in (0, len(alike) // 2)
+    }
+    return [s for s in found if s in kept or not any(name in SHARED for name, _ in s.varied)]
 
 
 def folder() -> tempfile.TemporaryDirectory:

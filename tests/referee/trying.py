@@ -10,7 +10,7 @@ from referee.judge import Judge, judge
 from referee.situations import Form, Situation
 from referee.tally import Tally
 
-FEW = 150
+FEW = 120
 MANY = int(os.environ.get("REFEREE_EXAMPLES", "2000"))
 SEED = int(os.environ.get("REFEREE_SEED", random.randrange(2**32)))
 
