@@ -79,7 +79,7 @@ def refuse_other_labels(labeling: Labeling) -> None:
     """
     if (record := labeling.output / RECORD).is_file():
         then = json.loads(record.read_text()).get("settings")
-        refuse_another(str(labeling.output), then, labeling.settings)
+        refuse_another(str(labeling.output), then, dict(labeling.settings))
 
 
 def check_labels(task: Task, labeling: Labeling) -> None:

@@ -22,8 +22,8 @@ from densedist.common.task import Task
 logger = logging.getLogger(__name__)
 
 # What a teacher's score depends on, beside its weights.
-PARTS = ("task", "MODEL", "INPUT", "TEST", "IMPORTS", "DATASETS.TEST", "DATASETS.CLASSES", "DATASETS.IGNORED")
-PARTS += ("DATASETS.LABELS",)
+OF_DATA = ("DATASETS.TEST", "DATASETS.CLASSES", "DATASETS.IGNORED", "DATASETS.LABELS")
+PARTS = ("task", "MODEL", "INPUT", "TEST", "IMPORTS", *OF_DATA)
 # By folder, a teacher's own metric in percent.
 Scores = Mapping[str, float | None]
 
