@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,12 @@ class Study:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
     def _switches(self, method: str, overrides: Sequence[str]) -> list[str]:
-        return switches(method, self.unlabeled, overrides, self._load([]).DISTILL.TEACHER)
+        return switches(method, self.unlabeled, overrides, self._teacher)
+
+    @cached_property
+    def _teacher(self) -> CfgNode:
+        """DISTILL.TEACHER of the student's config, which each method's begins with."""
+        return self._load([]).DISTILL.TEACHER
 
     def _length(self, method: str, longer: float = 1.0) -> int:
         """The iterations of a method's runs."""
