@@ -167,6 +167,19 @@ def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
     return found
 
 
+def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what a config says otherwise than another one that has the same keys, in words.
+
+    Keys that one of them does not have, and those of NO_NUMBER, are left out.
+
+    Args:
+        then, now: plain data, as config.yaml holds it.
+    """
+    sides = [{".".join(key): str(value) for key, value in _leaves(one)} for one in (then, now)]
+    both = [name for name in sides[0] if name in sides[1] and name not in NO_NUMBER]
+    return differences(*({name: side[name] for name in both} for side in sides))
+
+
 def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> None:
     """Make sure that what was made before is of the same settings.
 

@@ -1,6 +1,7 @@
 """A folder of a run belongs to one process and to one set of classes, and a refused command leaves it as it was."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_a_run_of_another_model_is_left_as_it_was(run, capsys):
     argv = ["--config-file", config, "--resume", *words, *wider, "OUTPUT_DIR", folder, "SOLVER.MAX_ITER", "2"]
     assert "--resume: " in complaint(capsys, "train", task, *argv)
     assert contents(folder) == before
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(run, tmp_path):
+    _, config, words, folder = run
+    copied = tmp_path / "run"
+    shutil.copytree(folder, copied)
+    densedist.train(str(config), [*words, "OUTPUT_DIR", str(copied), "TEST.EVAL_PERIOD", "7"], resume=True)
+    assert "other settings" not in (copied / "log.txt").read_text()
+    (copied / "model_final.pth").rename(copied / "model_0000000.pth")
+    (copied / "last_checkpoint").write_text("model_0000000.pth")
+    longer = ["SOLVER.MAX_ITER", "2", "SOLVER.BASE_LR", "0.5", "OUTPUT_DIR", str(copied)]
+    densedist.train(str(config), [*words, *longer], resume=True)
+    said = (copied / "log.txt").read_text()
+    assert "--resume goes on with other settings: SOLVER.BASE_LR, then " in said
+    assert ", now 0.5; SOLVER.MAX_ITER, then 1, now 2\n" in said
+    assert "  changed  SOLVER.MAX_ITER, then 1, now 2" in said
 
 
 def test_an_evaluation_leaves_the_config_of_a_run(run, tmp_path):

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from densedist.common.config import saved
+from densedist.common.config.files import read_file
 from densedist.common.data.overlap import overlaps
 from densedist.common.distill.distillation import describe
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
@@ -44,6 +46,7 @@ from densedist.common.engine.solver import build_schedule, make_optimizer
 from densedist.common.engine.trackers import build_trackers
 from densedist.common.engine.trainer import build_trainer
 from densedist.common.files import write_text
+from densedist.common.fingerprint import changed_keys
 from densedist.common.logging import LogFile, on_terminal, setup_logs
 from densedist.common.randomness import RunPosition
 from densedist.common.report.page import write_report
@@ -88,11 +91,15 @@ def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float],
     model, student = trainee.model, trainee.student
     notes = [f"  {word:8} {note}" for word, note in trainee.notes.items()]
     shared = overlaps(cfg, task.images) if comm.is_main_process() else []
+    changed = _changed(cfg) if resume else []
     notes += [f"  shared   {line}" for line in shared]
+    notes += [f"  changed  {line}" for line in changed]
     plan = "\n".join(["plan", *_given(cfg, trainee.start), *notes, describe(student, trainee.distillation)])
     logger.info(plan)
     for line in shared:
         logger.warning(line)
+    if changed:
+        logger.warning(f"--resume goes on with other settings: {'; '.join(changed)}")
     metric = task.metric(cfg)
     if cfg.DATASETS.TEST:
         logger.info(f"{BEST} is the student with the highest {metric}")
@@ -190,6 +197,14 @@ def evaluate(cfg: CfgNode, task: Task, weights: str, key: str) -> Results:
         results = task.evaluate(cfg, model)
         write_results(cfg, results)
         return results
+
+
+def _changed(cfg: CfgNode) -> list[str]:
+    """Return what is set otherwise than in the run that OUTPUT_DIR holds, in words."""
+    before = Path(cfg.OUTPUT_DIR, CONFIG)
+    if not (has_checkpoints(cfg.OUTPUT_DIR) and before.is_file()):
+        return []
+    return changed_keys(read_file(str(before)), yaml.safe_load(saved(cfg)))
 
 
 def _given(cfg: CfgNode, start: str) -> list[str]:
