@@ -10,11 +10,14 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
+from torch import nn
 
 from densedist.common.config import trust
 from densedist.common.config.files import read_file
@@ -30,6 +33,7 @@ Fingerprint = dict[str, Any]
 SIDES = ("TRAIN", "UNLABELED", "TEST")
 SETTLED = 2e9  # nanoseconds after a change in which another one may leave a file's times as they are
 SHOWN = 3  # differences that a message names
+SHORT = 120  # characters of a value that it shows
 
 # Keys that change no number, and why.
 NO_NUMBER: Mapping[str, str] = {
@@ -151,6 +155,24 @@ class Fingerprints:
         return digest
 
 
+def of_model(model: nn.Module, **more: object) -> Fingerprint:
+    """Return what decides what comes out of a model: its structure, its weights, and more as text.
+
+    Args:
+        more: values whose text tells them apart.
+    """
+    weights = hashlib.sha256()
+    for name, value in chain(model.state_dict().items(), model.named_buffers()):  # some buffers are in no state_dict
+        weights.update(name.encode())
+        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    structure = hashlib.sha256(str(model).encode())
+    parts = {"structure": structure, "weights": weights}
+    named = type(model).__name__
+    return {name: {"named": named, "sha256": digest.hexdigest()} for name, digest in parts.items()} | {
+        name: " ".join(str(value).split()) for name, value in more.items()
+    }
+
+
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
     """What has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07"."""
     found = []
@@ -163,7 +185,9 @@ def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
                 found.append(f"other content of {name}, {new['named']}")
                 continue
         if old != new:
-            found.append(f"{name}, then {_named(old)}, now {_named(new)}")
+            before, after = _named(old), _named(new)
+            short = max(len(before), len(after)) <= SHORT
+            found.append(f"{name}, then {before}, now {after}" if short else f"another {name}")
     return found
 
 

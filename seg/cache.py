@@ -15,8 +15,9 @@ from torch import Tensor
 
 from densedist.common.data.headers import read_header
 from densedist.common.distill.cache.arrays import KEY, About, Arrays
-from densedist.common.distill.cache.filling import fill, fingerprint
+from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
+from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader, as_sample
@@ -124,7 +125,7 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
         "DISTILL.TEACHER.CACHE_BITS": node.CACHE_BITS,
         "form and classes": model.identity,
     }
-    made_by = fingerprint(model, **asked)
+    made_by = of_model(model, **asked)
     seconds = 0.0
     for file, split in _files(cfg):
         whole = _Whole(teacher, read, split, packed=LOGITS if node.CACHE_BITS == 8 else ())

@@ -10,8 +10,9 @@ from detectron2.data import DatasetCatalog
 
 from densedist.common.distill.build import is_on
 from densedist.common.distill.cache.arrays import About, Arrays, size_in_bytes
-from densedist.common.distill.cache.filling import fill, fingerprint
+from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
+from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
 from densedist.det.cache.boxes import BoxesMapper, BoxesSight
 from densedist.det.cache.maps import MapsMapper, MapsSight
@@ -35,7 +36,7 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
     sight: Any = (MapsSight if node.CACHE_MAPS_GB else BoxesSight)(cfg, teacher)
     order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
     asked = {"the order of channels": order, "DISTILL.TEACHER.PRECISION": teacher.precision, **sight.depends_on}
-    made_by = fingerprint(teacher.model, **asked)
+    made_by = of_model(teacher.model, **asked)
     seconds, files = 0.0, list(_files(cfg))
     if node.CACHE_MAPS_GB:
         _check_budget(node.CACHE_MAPS_GB, [sight.about(image) for _, images in files for image in images])

@@ -11,9 +11,10 @@ from torch import nn
 
 from densedist.common.distill.cache import filling
 from densedist.common.distill.cache.arrays import PAGE, Arrays, record_of
-from densedist.common.distill.cache.filling import fill, fingerprint
+from densedist.common.distill.cache.filling import fill
 from densedist.common.distill.cache.sums import append_sums, read_sums
 from densedist.common.errors import UserError
+from densedist.common.fingerprint import of_model
 from densedist.common.locks import locked
 from helpers.processes import run_processes, server
 
@@ -110,20 +111,20 @@ class Part(nn.Linear):
 
 def test_a_teacher_is_its_weights_structure_and_what_is_said_of_it():
     model = Part()
-    one = fingerprint(model, least=0.5)
-    assert fingerprint(model, least=0.5) == one
+    one = of_model(model, least=0.5)
+    assert of_model(model, least=0.5) == one
     assert one["least"] == "0.5"
     with torch.no_grad():
         model.mean += 1  # in no state_dict
-        assert fingerprint(model, least=0.5)["weights"] != one["weights"]
+        assert of_model(model, least=0.5)["weights"] != one["weights"]
 
 
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"least": "0.7"}, "least was 0.5, is 0.7"),
-        ({"least": "0.5", "most": "2"}, "most was not there, is 2"),
-        ({"least": "x" * 99}, "other least"),
+        ({"least": "0.7"}, "least, then 0.5, now 0.7"),
+        ({"least": "0.5", "most": "2"}, "most, then nothing, now 2"),
+        ({"least": "x" * 199}, "another least"),
     ],
 )
 def test_what_differs_is_said(tmp_path, other, said):

@@ -8,8 +8,9 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
 
+from densedist.common import fingerprint
 from densedist.common.distill.cache.arrays import Arrays
-from densedist.common.distill.cache.filling import _differences, fill, fingerprint
+from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det import samples as pictures
@@ -180,22 +181,22 @@ def test_another_teacher_or_another_size_is_refused(teacher_keys, tmp_path):
     larger = loaded(*keys(teacher_keys, tmp_path / "kept", "INPUT.MIN_SIZE_TEST", 160))
     said = refusal(lambda: fill_cache(larger, build_trainee(larger)))
     assert "is of another teacher, or of one that prepares images or keeps logits otherwise" in said
-    assert said.endswith("(INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST was (128, 1333), is (160, 1333))")
+    assert said.endswith("(INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST, then (128, 1333), now (160, 1333))")
 
 
 TOLD = {
-    "TEST.DETECTIONS_PER_IMAGE": (30, "roi_heads.box_predictor.0.test_topk_per_image was 100, is 30"),
-    "MODEL.ROI_HEADS.NMS_THRESH_TEST": (0.3, "roi_heads.box_predictor.0.test_nms_thresh was 0.5, is 0.3"),
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (0.3, "roi_heads.box_predictor.0.test_score_thresh was 0.05, is 0.3"),
+    "TEST.DETECTIONS_PER_IMAGE": (30, "roi_heads.box_predictor.0.test_topk_per_image, then 100, now 30"),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": (0.3, "roi_heads.box_predictor.0.test_nms_thresh, then 0.5, now 0.3"),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (0.3, "roi_heads.box_predictor.0.test_score_thresh, then 0.05, now 0.3"),
     "MODEL.RPN.POST_NMS_TOPK_TEST": (
         9,
-        "proposal_generator.post_nms_topk was {True: 100, False: 50}, is {True: 100, False: 9}",
+        "proposal_generator.post_nms_topk, then {True: 100, False: 50}, now {True: 100, False: 9}",
     ),
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": (9, "proposal_generator.pre_nms_topk was {True: "),
-    "MODEL.RPN.NMS_THRESH": (0.5, "proposal_generator.nms_thresh was 0.7, is 0.5"),
-    "MODEL.RPN.BBOX_REG_WEIGHTS": ((2.0, 2.0, 1.0, 1.0), "proposal_generator.box2box_transform.weights was (1.0, "),
-    "MODEL.PIXEL_MEAN": ([1.5, 2.5, 3.5], "other weights"),  # a buffer that is in no checkpoint
-    "MODEL.ANCHOR_GENERATOR.OFFSET": (0.5, "proposal_generator.anchor_generator.offset was 0.0, is 0.5"),
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": (9, "proposal_generator.pre_nms_topk, then {True: "),
+    "MODEL.RPN.NMS_THRESH": (0.5, "proposal_generator.nms_thresh, then 0.7, now 0.5"),
+    "MODEL.RPN.BBOX_REG_WEIGHTS": ((2.0, 2.0, 1.0, 1.0), "proposal_generator.box2box_transform.weights, then (1.0, "),
+    "MODEL.PIXEL_MEAN": ([1.5, 2.5, 3.5], "other content of weights, "),  # a buffer that is in no checkpoint
+    "MODEL.ANCHOR_GENERATOR.OFFSET": (0.5, "proposal_generator.anchor_generator.offset, then 0.0, now 0.5"),
 }
 
 
@@ -205,13 +206,13 @@ def test_whatever_decides_what_a_teacher_finds_is_noticed(teacher_keys):
     def made_by(*words):
         model = build_model(config(teacher_keys[1], *words))
         model.load_state_dict(torch.load(teacher_keys[3], weights_only=True)["model"])
-        return fingerprint(model, **settings(model))
+        return fingerprint.of_model(model, **settings(model))
 
     before = made_by()
     assert made_by() == before
     assert made_by("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "MODEL.RPN.IOU_THRESHOLDS", "[0.2,0.8]") == before
     for key, (value, said) in TOLD.items():
-        assert _differences(before, made_by(key, value)).startswith(said), key
+        assert fingerprint.differences(before, made_by(key, value))[0].startswith(said), key
 
 
 @pytest.mark.parametrize("masks", [True, False])

@@ -7,15 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.utils import comm
 from filelock import BaseFileLock
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from densedist.common.data.images import THREADS
@@ -23,21 +21,21 @@ from densedist.common.distill.cache.arrays import KEY, PAGE, REMEDY, About, Arra
 from densedist.common.distill.cache.sums import MISSING, forget_sums, read_sums
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text
+from densedist.common.fingerprint import Fingerprint, differences
 from densedist.common.locks import try_lock
 from densedist.common.logging import on_terminal
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of the record and the file
+VERSION = 3  # of the record and the file
 PAUSE = 1.0  # seconds between two looks at what another process does
 PATIENCE = 60.0  # seconds
-SHORT = 60  # characters of a value that a message shows
 FLUSHED = 64  # arrays are on the disk before it is noted that they are, so many images at a time
 
 
 def fill(
     file: Path,
     images: Sequence[str],
-    teacher: Mapping[str, str],
+    teacher: Fingerprint,
     about: Callable[[int], About],
     compute: Callable[[int], Mapping[str, Tensor]],
 ) -> float:
@@ -47,7 +45,7 @@ def fill(
         file: a file of a folder that is made if need be, and that all machines share. Several runs may ask for it at
             once: one works, others wait.
         images: files.
-        teacher: what decides what is computed, by name (see fingerprint).
+        teacher: what decides what is computed, by name (common/fingerprint.py).
         about, compute: of the number of an image, what is known of its arrays before, and the arrays.
 
     Returns:
@@ -77,21 +75,6 @@ def fill(
     return seconds
 
 
-def fingerprint(model: nn.Module, **more: object) -> dict[str, str]:
-    """Return what decides what comes out of a model, by name: its structure and weights in short, and more as text.
-
-    Args:
-        more: values whose repr() tells them apart.
-    """
-    weights = hashlib.sha256()
-    for name, value in chain(model.state_dict().items(), model.named_buffers()):  # some buffers are in no state_dict
-        weights.update(name.encode())
-        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    texts = {name: " ".join(str(value).split()) for name, value in more.items()}
-    structure = hashlib.sha256(str(model).encode()).hexdigest()
-    return {"structure": structure, "weights": weights.hexdigest(), **texts}
-
-
 def _compute(arrays: Arrays, numbers: Sequence[int], compute: Callable[[int], Mapping[str, Tensor]], name: str) -> None:
     written: list[int] = []
     try:
@@ -105,7 +88,7 @@ def _compute(arrays: Arrays, numbers: Sequence[int], compute: Callable[[int], Ma
         arrays.note(written, comm.get_rank())
 
 
-def _begin(file: Path, images: Sequence[str], teacher: Mapping[str, str], about: Callable[[int], About]) -> None:
+def _begin(file: Path, images: Sequence[str], teacher: Fingerprint, about: Callable[[int], About]) -> None:
     """Make sure that there is a file for these images, with a record that is true."""
     if not (record_of(file).is_file() and file.is_file()):
         record_of(file).unlink(missing_ok=True)
@@ -122,9 +105,9 @@ def _begin(file: Path, images: Sequence[str], teacher: Mapping[str, str], about:
     record = _read(file)
     if record.get("version") != VERSION:
         raise UserError(f"{KEY}: {file} is of another version of densedist: {REMEDY}")
-    if differences := _differences(record["teacher"], teacher):
+    if found := differences(record["teacher"], teacher):
         other = "another teacher, or of one that prepares images or keeps logits otherwise"
-        raise UserError(f"{KEY}: {file} is of {other}: {REMEDY} ({differences})")
+        raise UserError(f"{KEY}: {file} is of {other}: {REMEDY} ({found[0]})")
     entries = record["images"]
     if [Path(entry["image"]).name for entry in entries] != [Path(image).name for image in images]:
         raise UserError(f"{KEY}: {file} is of {len(entries)} images, of which not all are the data set's: {REMEDY}")
@@ -133,16 +116,6 @@ def _begin(file: Path, images: Sequence[str], teacher: Mapping[str, str], about:
         if entry["sha256"] != digest["sha256"]:
             raise UserError(f"{KEY}: {file}: {digest['image']} is another image than when it was made: {REMEDY}")
     _write(file, record | {"images": [entry | digest for entry, digest in zip(entries, digests, strict=True)]})
-
-
-def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """What differs first, in words; "" = nothing."""
-    for name in {**new, **old}:
-        before, now = old.get(name, "not there"), new.get(name, "not there")
-        if before != now:
-            short = len(before) <= SHORT and len(now) <= SHORT
-            return f"{name} was {before}, is {now}" if short else f"other {name}"
-    return ""
 
 
 def _check_shared(file: Path) -> None:
