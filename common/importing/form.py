@@ -17,7 +17,7 @@ class Foreign:
 
     Args:
         file: its path.
-        tensors: by their own names, without the prefix "module." of DDP.
+        tensors: by their own names, without a prefix that all have, as "module." of DDP.
         meta: the plain values beside them, e.g. of mmdetection "mmdet_version".
     """
 
@@ -38,6 +38,7 @@ class Converted:
         classes: how many the model tells; 0 = the config says it.
         base: a packaged config that names the classes, where they are known by their number.
         partial: the tensors are of a part of the model, to start a training run from.
+        check: whether the config still fits the tensors with the user's own keys in it; raises UserError.
     """
 
     config: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Converted:
     classes: int = 0
     base: str = ""
     partial: bool = False
+    check: Callable[[Any], None] = lambda _: None
 
 
 @dataclass(frozen=True)

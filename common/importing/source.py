@@ -1,5 +1,6 @@
 """Reading a checkpoint of another project: tensors and plain values, nothing that runs."""
 
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +14,7 @@ from densedist.common.errors import UserError, one_line
 from densedist.common.importing.form import Foreign
 
 NESTS = ("state_dict", "model", "model_state", "model_state_dict")  # where projects put the tensors
-PREFIX = "module."  # of DDP
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DDP, of torch.compile, of a Lightning module's network
 
 
 def read_foreign(file: str, trust_pickle: bool = False) -> Foreign:
@@ -33,9 +34,11 @@ def read_foreign(file: str, trust_pickle: bool = False) -> Foreign:
         raise UserError(f"{file} holds {type(content).__name__}: want a checkpoint, a dict with tensors")
     nest = next((name for name in NESTS if isinstance(content.get(name), Mapping)), "")
     inner: Mapping[str, Any] = content[nest] if nest else content
-    tensors = {str(name).removeprefix(PREFIX): value for name, value in inner.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{file} holds no tensors")
+    while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     meta = content.get("meta", {}) if nest else {}
     return Foreign(file, tensors, meta if isinstance(meta, Mapping) else {})
 
@@ -46,7 +49,8 @@ def _read(path: Path, trust_pickle: bool) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        with torch.serialization.safe_globals([Namespace]):  # torchvision's scripts keep their arguments in one
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, and reading that can run any program that its author "

@@ -101,6 +101,7 @@ def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base:
     write_atomic(output / FINAL, lambda file: torch.save(content, file))
     own = ["IMPORTS", overrides["IMPORTS"]] if "IMPORTS" in overrides else []  # by the user himself
     cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu", *own], False)
+    converted.check(cfg)
     if converted.classes and (count := len(cfg.DATASETS.CLASSES)) != converted.classes:
         raise UserError(_classes(converted.classes, f"a config with {count}"))
     if converted.partial:

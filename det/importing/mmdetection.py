@@ -18,7 +18,7 @@ from densedist.det.importing.mmdetection_config import Numbers, rcnn_numbers, re
 from densedist.det.importing.mmdetection_meta import STYLES, VERSIONS, check_style, check_version, class_names
 from densedist.det.importing.rcnn import rcnn_config
 from densedist.det.importing.resnet import UNUSED, resnet_rules, shape
-from densedist.det.importing.retinanet import retinanet_config, size_major
+from densedist.det.importing.retinanet import check_anchors, retinanet_config, size_major
 from densedist.det.importing.shapes import RATIOS, Source, with_keys
 
 PARTS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
@@ -84,7 +84,8 @@ def _convert_retinanet(foreign: Foreign, style: str) -> Converted:
     backbone = "build_retinanet_resnet_fpn_plain_p7_backbone"
     numbers = retinanet_numbers(read_model(foreign.meta))
     source = _source(foreign, style, numbers)
-    return Converted(with_keys(retinanet_config(tensors, source, backbone, SIZES), numbers.keys), tensors, left_out)
+    config = with_keys(retinanet_config(tensors, source, backbone, SIZES), numbers.keys)
+    return Converted(config, tensors, left_out, check=check_anchors)
 
 
 def _source(foreign: Foreign, style: str, numbers: Numbers) -> Source:

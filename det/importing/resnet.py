@@ -63,6 +63,23 @@ def resnet_config(tensors: Tensors, stride_in_1x1: bool) -> dict[str, Any]:
     }
 
 
+def check_statistics(tensors: Tensors) -> None:
+    """Refuse a backbone whose norms are no batch norms.
+
+    Args:
+        tensors: by our names.
+
+    Raises:
+        UserError: norms without a running variance, for which Detectron2's FrozenBN would take one of 1.
+    """
+    weight = f"{OURS}stem.conv1.norm.weight"
+    if weight in tensors and weight.replace("weight", "running_var") not in tensors:
+        raise UserError(
+            "norms of its backbone have no statistics, as group norms have none, and how many groups these have is not "
+            "in the file; want a backbone with batch norms"
+        )
+
+
 def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
     """The shape of a tensor by our name.
 

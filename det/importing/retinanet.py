@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.errors import UserError
@@ -45,6 +46,20 @@ def retinanet_config(
         },
     }
     return detector_config(tensors, source, "RetinaNet", ["res3", "res4", "res5"], classes, model)
+
+
+def check_anchors(cfg: CfgNode) -> None:
+    """Refuse anchors that come in another order than size_major has put the tensors in.
+
+    Raises:
+        UserError: other than 3 sizes and 3 ratios at a place.
+    """
+    generator = cfg.MODEL.ANCHOR_GENERATOR
+    if any(len(level) != 3 for level in (*generator.SIZES, *generator.ASPECT_RATIOS)):
+        raise UserError(
+            "a RetinaNet is converted with the anchors of a place in the order of 3 sizes and 3 ratios, so others "
+            "cannot be given: want MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS of 3 each"
+        )
 
 
 def size_major(tensors: Tensors) -> dict[str, Tensor]:

@@ -10,21 +10,33 @@ All this was tried with random weights, and with none of the published files yet
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import file_digest
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.models import detection
 
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form, Tensors
 from densedist.common.importing.renaming import Rule, rename
 from densedist.det.importing.rcnn import rcnn_config
-from densedist.det.importing.resnet import NORM, UNUSED, resnet_rules, shape
-from densedist.det.importing.retinanet import retinanet_config, size_major
+from densedist.det.importing.resnet import NORM, UNUSED, check_statistics, resnet_rules, shape
+from densedist.det.importing.retinanet import check_anchors, retinanet_config, size_major
 from densedist.det.importing.shapes import Source, coco_names
 
 BODY = "backbone.body."
 RETINANET = "head.classification_head.cls_logits.weight"
-VERSION_2 = {"rpn.head.conv.1.0.weight", "head.classification_head.conv.0.1.weight"}  # one of them, and no FrozenBN
+# Of R-CNNs of version 2, which have no FrozenBN; those that train on from one may have lost their counts.
+PYRAMID_NORM = ("backbone.fpn.inner_blocks.0.1.running_var",)
+PUBLISHED = [
+    weights.COCO_V1.url
+    for weights in (
+        detection.FasterRCNN_ResNet50_FPN_Weights,
+        detection.MaskRCNN_ResNet50_FPN_Weights,
+        detection.RetinaNet_ResNet50_FPN_Weights,
+    )
+]
 # Of the ids 0 to 90 of a detector of COCO those that no category has; 0 is the background.
 COCO_OUTPUTS, NO_CATEGORY = 91, (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 EPS = 1e-5  # of Detectron2's FrozenBN
@@ -46,8 +58,8 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
 
     Args:
         options: "eps" of a FrozenBN, which no file has. 0: the published weights of the first versions, and what was
-            trained on from them; 1e-5: what was trained from an ImageNet backbone. "published" is 0 for a detector of
-            the published size. Batch norms that are not frozen have 1e-5.
+            trained on from them; 1e-5: what was trained from an ImageNet backbone. "published" is 0 for a published
+            file itself. Batch norms that are not frozen have 1e-5.
 
     Raises:
         UserError: another architecture, or an epsilon that has to be said.
@@ -58,32 +70,35 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
     retinanet = RETINANET in foreign.tensors
     rules = (_retinanet_rules if retinanet else _rcnn_rules)(foreign.tensors)
     tensors, left_out = rename(foreign.tensors, rules, UNUSED)
-    if _had_no_eps(foreign.tensors, options["eps"]):
+    check_statistics(tensors)
+    if _had_no_eps(foreign, options["eps"]):
         tensors = _with_eps(tensors)
     return (_convert_retinanet if retinanet else _convert_rcnn)(tensors, left_out)
 
 
-def _had_no_eps(tensors: Tensors, choice: str) -> bool:
+def _had_no_eps(foreign: Foreign, choice: str) -> bool:
     """Whether the backbone's batch norms divided by the root of the variance alone.
 
     Raises:
         UserError: nobody has said, and the file is none of the published ones.
     """
-    if VERSION_2 & tensors.keys() or any(name.endswith(".num_batches_tracked") for name in tensors):
+    if any(name in PYRAMID_NORM or name.endswith(".num_batches_tracked") for name in foreign.tensors):
         return False  # not frozen
     if choice != "published":
         return choice == "0"
-    outputs = {
-        "roi_heads.box_predictor.cls_score.bias": COCO_OUTPUTS,
-        RETINANET.replace("weight", "bias"): 9 * COCO_OUTPUTS,
-    }
-    small = f"{BODY}layer3.6.conv1.weight" not in tensors  # a ResNet-50
-    if small and any(name in tensors and len(tensors[name]) == count for name, count in outputs.items()):
+    if _is_published(foreign.file):
         return True
     raise UserError(
-        "the epsilon of its frozen batch norms is not in the file: give --option eps=0 if it was trained on from a "
-        "published detector of COCO, eps=1e-5 if from an ImageNet backbone"
+        "the epsilon of its frozen batch norms is not in the file: give --option eps=0 if it is a published detector "
+        "of COCO or was trained on from one, eps=1e-5 if from an ImageNet backbone"
     )
+
+
+def _is_published(file: str) -> bool:
+    """Whether a file is one of the first published ones, whose names end in the first digits of their SHA-256."""
+    digits = [Path(url).stem.rpartition("-")[2] for url in PUBLISHED]
+    with open(file, "rb") as content:
+        return file_digest(content, "sha256").hexdigest().startswith(tuple(digits))
 
 
 def _convert_rcnn(tensors: Tensors, left_out: Mapping[str, str]) -> Converted:
@@ -118,7 +133,8 @@ def _convert_retinanet(tensors: Tensors, left_out: Mapping[str, str]) -> Convert
                 changed[bias] = torch.zeros_like(tensor[:, 0, 0, 0])
     given, wanted = shape(tensors, "backbone.top_block.p6.weight")[1::-1]
     kind = "build_retinanet_resnet_fpn_p6_of_p5_backbone" if given == wanted else "build_retinanet_resnet_fpn_backbone"
-    return Converted(retinanet_config(changed, _source(outputs, 300), kind, SIZES, norm), changed, left_out)
+    config = retinanet_config(changed, _source(outputs, 300), kind, SIZES, norm)
+    return Converted(config, changed, left_out, check=check_anchors)
 
 
 def _categories(outputs: int) -> list[int]:
@@ -151,7 +167,8 @@ def _with_eps(tensors: Tensors) -> dict[str, Tensor]:
             raise UserError(f"{name} would have a variance of 0, so its epsilon was not 0: give --option eps=1e-5")
         weight = name.removesuffix("running_var") + "weight"
         exact = variance.double()
-        changed[weight] = (tensors[weight].double() * ((exact + EPS) / exact).sqrt()).to(tensors[weight].dtype)
+        kind = torch.promote_types(tensors[weight].dtype, torch.float32)  # half a precision is not rounded twice
+        changed[weight] = (tensors[weight].double() * ((exact + EPS) / exact).sqrt()).to(kind)
     return changed
 
 

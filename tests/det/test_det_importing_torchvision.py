@@ -1,5 +1,6 @@
 """Detectors of torchvision as Detectron2's: the same numbers, and other numbers where a choice is wrong."""
 
+import hashlib
 import re
 from functools import partial
 
@@ -118,9 +119,9 @@ def test_version_2_computes_the_same(tmp_path):
 
 def test_80_of_91_outputs(tmp_path):
     assert [n for n in range(1, 91) if n not in IDS] == list(importer.NO_CATEGORY)
-    assert exact(compare(tmp_path, rcnn(91, masks=True), classes=IDS, eps="published"))
-    assert exact(compare(tmp_path, dense_detector(91), classes=IDS, eps="published"))
-    _, cfg = imported(tmp_path, dense_detector(91).state_dict())
+    assert exact(compare(tmp_path, rcnn(91, masks=True), classes=IDS))
+    assert exact(compare(tmp_path, dense_detector(91), classes=IDS))
+    _, cfg = imported(tmp_path, dense_detector(91).state_dict(), options={"eps": "0"})
     assert cfg.DATASETS.CLASSES == coco_names()
     assert cfg.MODEL.RETINANET.NUM_CLASSES == 80
 
@@ -130,10 +131,37 @@ def test_an_epsilon_that_is_not_0(tmp_path):
     overwrite_eps(model, 1e-5)
     assert exact(compare(tmp_path, model, eps="1e-5"))
     assert max(compare(tmp_path, model).values()) > 1e-3
-    with pytest.raises(UserError, match=r"\d.pth as torchvision: the epsilon of .* give --option eps=0 if it was"):
+    with pytest.raises(UserError, match=r"\d.pth as torchvision: the epsilon of .* give --option eps=0 if it is"):
         compare(tmp_path, model, eps="published")
     stripped = {n: x for n, x in rcnn(5, version=2).state_dict().items() if not n.endswith("num_batches_tracked")}
     assert exact(compare(tmp_path, rcnn(5, version=2), state=stripped, eps="published"))  # never frozen
+
+
+def test_of_91_outputs_the_epsilon_has_to_be_said_but_for_a_published_file(tmp_path, monkeypatch):
+    """What somebody trained on COCO from an ImageNet backbone looks the same."""
+    with pytest.raises(
+        UserError, match="as torchvision: the epsilon of its frozen batch norms is not in the file: give"
+    ):
+        compare(tmp_path / "one", rcnn(91), classes=IDS, eps="published")
+    digits = hashlib.sha256((tmp_path / "one" / "0.pth").read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(importer, "PUBLISHED", [f"https://host/models/name_of_it-{digits}.pth"])
+    assert exact(compare(tmp_path / "two", rcnn(91), classes=IDS, eps="published"))
+
+
+def test_an_epsilon_that_is_said_holds_with_any_heads(tmp_path):
+    """More convolutions of an RPN, or norms of a RetinaNet's head, do not mean that the backbone was never frozen."""
+    body = backbone(FrozenBatchNorm2d, [1, 2, 3, 4], LastLevelMaxPool())
+    more = {"rpn_head": rpn.RPNHead(CHANNELS, 3, conv_depth=2), "box_head": faster_rcnn.TwoMLPHead(CHANNELS * 49, 24)}
+    model = faster_rcnn.FasterRCNN(body, box_predictor=faster_rcnn.FastRCNNPredictor(24, 5), **more)
+    assert exact(compare(tmp_path, as_published(model, 1, FrozenBatchNorm2d)))
+    with pytest.raises(UserError, match="the epsilon of its frozen batch norms is not in the file"):
+        compare(tmp_path, model, eps="published")
+
+
+def test_half_precision_is_not_rounded_twice(tmp_path):
+    model = rcnn(5).bfloat16().double()
+    halved = {name: value.bfloat16() for name, value in model.state_dict().items()}
+    assert max(compare(tmp_path, model, state=halved).values()) < 1e-5
 
 
 def test_the_folded_weights_are_as_good_in_float32(tmp_path):
@@ -203,6 +231,24 @@ def test_older_names(tmp_path, build):
     model.load_state_dict(old)  # they are what torchvision itself still reads
     assert len(old.keys() - model.state_dict().keys()) > 10
     assert exact(compare(tmp_path, model, state=old))
+
+
+def test_another_order_of_a_retinanets_anchors_is_refused(tmp_path):
+    """9 sizes of one ratio are 9 anchors, too, but were put in the order of 3 of each."""
+    keys = [
+        "MODEL.ANCHOR_GENERATOR.SIZES",
+        str([list(range(8, 17))] * 5),
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+        "[[1.0]]",
+    ]
+    words = "of 3 sizes and 3 ratios, .* want MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS of 3 each$"
+    with pytest.raises(UserError, match=words):
+        imported(tmp_path, dense_detector(5).state_dict(), *keys, options={"eps": "0"})
+
+
+def test_a_backbone_with_group_norms_is_refused(tmp_path):
+    with pytest.raises(UserError, match="norms of its backbone have no statistics, as group norms have none"):
+        compare(tmp_path, rcnn(5, norm=partial(nn.GroupNorm, 8)), eps="1e-5")
 
 
 def with_zero_variance(state):

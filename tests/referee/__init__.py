@@ -27,7 +27,7 @@ default, so that Hypothesis shrinks a failure to the one choice that matters, an
 Teachers and sequences of commands have their truth elsewhere:
 
 - authors.py: networks of other authors in the forms in which they hand them on; the truth is what the network itself
-  gives in float64, pixel by pixel.
+  gives in float64, pixel by pixel. det_authors/ the same for detectors, part by part and in whole inference.
 - workshop.py, commands.py: a user's folder that changes between commands in one output folder; the truth is the same
   command in a fresh one. Training has a stand-in that reads all that training reads, and comes to another number for
   every other bit of it.
