@@ -151,7 +151,7 @@ def read_header(path: str) -> Header:
             zero_is_white=tags.get(PHOTOMETRIC) == 0 if tags else (kind, image.mode) == ("PPM", "1"),
             signed=SIGNED in tags.get(SAMPLE_FORMAT, ()) and image.mode == "L" if tags else False,
             alpha=image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
-            pages=_pages(image),  # last, as it goes to another page
+            pages=_whole_pages(image),  # last, as it goes to another page
         )
 
 
@@ -200,6 +200,13 @@ def _white(image: Any) -> int:
         return 255
     arguments = image.tile[0].args
     return arguments[1] if isinstance(arguments, tuple) else 255
+
+
+def _whole_pages(image: Image.Image) -> int:
+    try:
+        return _pages(image)
+    except (EOFError, KeyError, TypeError) as error:  # what Pillow makes of tags that are not there
+        raise ValueError("a page of it cannot be found") from error
 
 
 def _pages(image: Image.Image) -> int:

@@ -5,6 +5,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
@@ -103,6 +104,18 @@ def test_a_file_that_is_cut_is_seen_before_training(tmp_path, name, options):
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     with pytest.raises(DamagedError, match=f"{name} (is damaged: |is no image|cannot be read: )"):
+        check_file(str(file))
+
+
+def test_pages_that_are_cut_off(tmp_path):
+    """Pillow ends in a TypeError about the tags of the second one."""
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(
+        file, np.random.default_rng(0).integers(0, 9, (2, 30, 41), dtype=np.uint8), photometric="minisblack"
+    )
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedError, match=r"a.tif is damaged: a page of it cannot be found"):
         check_file(str(file))
 
 

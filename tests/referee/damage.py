@@ -22,10 +22,15 @@ class Damage:
     Args:
         spoil: of (root, what was handed, seed); whether there was something to spoil.
         lost: whether nothing tells the truth any more, so that it must be refused.
+        of: how the names of forms begin that it is for; "" = of all.
     """
 
     spoil: Callable[[Path, Handed, int], bool]
     lost: bool = True
+    of: str = ""
+
+    def is_for(self, form: str) -> bool:
+        return form.startswith(self.of)
 
 
 def _picture(root: Path, handed: Handed, seed: int) -> Path | None:
@@ -198,30 +203,32 @@ DAMAGES: Mapping[str, Damage] = {
 }
 DET_DAMAGES: Mapping[str, Damage] = {
     **DAMAGES,
-    "JSON: cut": Damage(_cut_json),
-    "JSON: an image that is not there": Damage(_of_first(image_id=987654)),
-    "JSON: a category that is not there": Damage(_of_first(category_id=987654)),
-    "JSON: a box that is no number": Damage(_of_first(bbox=[float("nan"), 1, 5, 5])),
-    "JSON: a box of no width": Damage(_of_first(bbox=[1, 1, 0, 5])),
-    "JSON: a box of less than no width": Damage(_of_first(bbox=[8, 8, -5, 5])),
-    "JSON: a box outside": Damage(_of_first(bbox=[500, 500, 5, 5])),
-    "JSON: a box of three numbers": Damage(_of_first(bbox=[1, 2, 3])),
-    "JSON: boxes in parts of the image": Damage(_json(_relative)),
-    "JSON: height and width swapped": Damage(_json(_axes)),
-    "JSON: two categories of one name": Damage(_json(_twin)),
-    "JSON: iscrowd is 2": Damage(_of_first(iscrowd=2)),
-    "YOLO: a class beyond the names": Damage(_lines(lambda words: ["99", *words[1:]])),
-    "YOLO: a class below 0": Damage(_lines(lambda words: ["-1", *words[1:]])),
-    "YOLO: a class between two": Damage(_lines(lambda words: ["0.5", *words[1:]])),
-    "YOLO: the class's name": Damage(_lines(lambda words: ["road", *words[1:]])),
-    "YOLO: pixels": Damage(_lines(lambda words: [words[0], "20", "20", "11", "9", *words[5:]])),
-    "YOLO: a number is missing": Damage(_lines(lambda words: words[:4])),
-    "YOLO: no number": Damage(_lines(lambda words: [words[0], "nan", *words[2:]])),
-    "YOLO: of no width": Damage(_lines(lambda words: [*words[:3], "0", *words[4:]] if len(words) == 5 else ["99"])),
-    "XML: cut": Damage(_xml(lambda text: text[:-20])),
-    "XML: no corner": Damage(_xml(lambda text: re.sub(r"<xmax>[^<]*</xmax>", "", text))),
-    "XML: a corner that is text": Damage(_xml(lambda text: re.sub(r"<xmin>[^<]*<", "<xmin>left<", text))),
-    "XML: corners swapped": Damage(_xml(lambda text: re.sub(r"xmin>[^<]*</xmin>", "xmin>900</xmin>", text))),
-    "XML: no name": Damage(_xml(lambda text: re.sub(r"<name>[^<]*</name>", "<name></name>", text))),
-    "XML: a file is gone": Damage(_xml_gone),
+    "JSON: cut": Damage(_cut_json, of="COCO"),
+    "JSON: an image that is not there": Damage(_of_first(image_id=987654), of="COCO"),
+    "JSON: a category that is not there": Damage(_of_first(category_id=987654), of="COCO"),
+    "JSON: a box that is no number": Damage(_of_first(bbox=[float("nan"), 1, 5, 5]), of="COCO"),
+    "JSON: a box of no width": Damage(_of_first(bbox=[1, 1, 0, 5]), of="COCO"),
+    "JSON: a box of less than no width": Damage(_of_first(bbox=[8, 8, -5, 5]), of="COCO"),
+    "JSON: a box outside": Damage(_of_first(bbox=[500, 500, 5, 5]), of="COCO"),
+    "JSON: a box of three numbers": Damage(_of_first(bbox=[1, 2, 3]), of="COCO"),
+    "JSON: boxes in parts of the image": Damage(_json(_relative), of="COCO"),
+    "JSON: height and width swapped": Damage(_json(_axes), of="COCO"),
+    "JSON: two categories of one name": Damage(_json(_twin), of="COCO"),
+    "JSON: iscrowd is 2": Damage(_of_first(iscrowd=2), of="COCO"),
+    "YOLO: a class beyond the names": Damage(_lines(lambda words: ["99", *words[1:]]), of="YOLO"),
+    "YOLO: a class below 0": Damage(_lines(lambda words: ["-1", *words[1:]]), of="YOLO"),
+    "YOLO: a class between two": Damage(_lines(lambda words: ["0.5", *words[1:]]), of="YOLO"),
+    "YOLO: the class's name": Damage(_lines(lambda words: ["road", *words[1:]]), of="YOLO"),
+    "YOLO: pixels": Damage(_lines(lambda words: [words[0], "20", "20", "11", "9", *words[5:]]), of="YOLO"),
+    "YOLO: a number is missing": Damage(_lines(lambda words: words[:4]), of="YOLO"),
+    "YOLO: no number": Damage(_lines(lambda words: [words[0], "nan", *words[2:]]), of="YOLO"),
+    "YOLO: of no width": Damage(
+        _lines(lambda words: [*words[:3], "0", *words[4:]] if len(words) == 5 else ["99"]), of="YOLO"
+    ),
+    "XML: cut": Damage(_xml(lambda text: text[:-20]), of="VOC"),
+    "XML: no corner": Damage(_xml(lambda text: re.sub(r"<xmax>[^<]*</xmax>", "", text)), of="VOC"),
+    "XML: a corner that is text": Damage(_xml(lambda text: re.sub(r"<xmin>[^<]*<", "<xmin>left<", text)), of="VOC"),
+    "XML: corners swapped": Damage(_xml(lambda text: re.sub(r"xmin>[^<]*</xmin>", "xmin>900</xmin>", text)), of="VOC"),
+    "XML: no name": Damage(_xml(lambda text: re.sub(r"<name>[^<]*</name>", "<name></name>", text)), of="VOC"),
+    "XML: a file is gone": Damage(_xml_gone, of="VOC"),
 }

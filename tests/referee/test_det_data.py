@@ -5,7 +5,7 @@ from hypothesis import given, seed
 
 from referee.damage import DET_DAMAGES
 from referee.judge_det import PLANTED, look
-from referee.situations import singles, situations, some_singles
+from referee.situations import Situation, singles, situations, some_singles
 from referee.trying import SEED, by_name, count, few, many
 from referee.writers import coco, datumaro_forms, supervised, voc, yolo
 
@@ -19,6 +19,14 @@ def test_the_usual_and_each_choice_alone(name, tally):
     for situation in SINGLES:
         if situation.form == name:
             count(tally, situation, FORMS, look)
+
+
+@pytest.mark.parametrize("name", DET_DAMAGES)
+def test_each_damage_alone(name, tally):
+    for form in FORMS.values():
+        if DET_DAMAGES[name].is_for(form.name):
+            for seed_of_file in (0, 1):
+                count(tally, Situation(form.name, seed_of_file, damage=name), FORMS, look)
 
 
 @few

@@ -267,7 +267,7 @@ FORMS = (
         {
             "mask": ("png", "png, 16 bits", "tif", "bmp", "jpg"),
             "image": ("jpg", "png", "jpg, gray", "JPG in capitals"),
-            "numbering": numbering.NUMBERINGS,
+            "numbering": ("all are named", *numbering.NUMBERINGS[:-1]),
             "stem": tuple(STEMS),
             "junk": JUNK,
         },

@@ -9,7 +9,16 @@ from referee.scenes import IGNORED, World
 
 COLORS = ((10, 20, 30), (200, 0, 0), (0, 180, 90), (70, 70, 240))
 OTHER = (255, 0, 255)  # of what is ignored
-NUMBERINGS = ("from 1", "from 0", "sparse", "spread", "from 255 down", "two numbers a class", "255 is a class")
+NUMBERINGS = (
+    "from 1",
+    "from 0",
+    "sparse",
+    "spread",
+    "from 255 down",
+    "two numbers a class",
+    "255 is a class",
+    "all are named",
+)
 
 
 def numbers(world: World, numbering: str) -> tuple[list[list[int]], int]:
@@ -22,6 +31,7 @@ def numbers(world: World, numbering: str) -> tuple[list[list[int]], int]:
         "spread": ([[round(255 * n / (count - 1))] for n in range(count)], 1),
         "from 255 down": ([[255 - n] for n in range(count)], 0),
         "two numbers a class": ([[n, n + 100] for n in range(count)], 255),
+        "all are named": ([[n + 1] for n in range(count)], 0),  # as ADE20K's 150 classes: no number is refused
         "255 is a class": ([[255], *([n] for n in range(1, count))], 0),
     }[numbering]
 
@@ -55,9 +65,10 @@ def classes(world: World, numbering: str) -> Mapping[str, Any]:
         {"name": name, "ids": ids, "color": list(color)}
         for name, ids, color in zip(world.names, of_classes, COLORS, strict=False)
     ]
+    others = [n for n in range(256) if n not in [i for ids in of_classes for i in ids]]
     used = any((scene.labels == IGNORED).any() for scene in world.scenes)
     return {
         "CLASSES": entries,
-        "IGNORED_IDS": [ignored] if used or numbering != "from 0" else [],
+        "IGNORED_IDS": others if numbering == "all are named" else [ignored] if used or numbering != "from 0" else [],
         "IGNORED_COLORS": [list(OTHER)],
     }
