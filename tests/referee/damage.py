@@ -92,10 +92,11 @@ def _moved(root: Path, handed: Handed, seed: int) -> bool:
     return True
 
 
-def _json(change: Callable[[dict[str, Any]], bool]) -> Callable[[Path, Handed, int], bool]:
-    """A change of the first COCO JSON file; whether there was one."""
+def _json(change: Callable[[dict[str, Any]], bool], every: bool = False) -> Callable[[Path, Handed, int], bool]:
+    """A change of the first COCO JSON file, or of every one; whether there was one."""
 
     def spoil(root: Path, handed: Handed, seed: int) -> bool:
+        done = False
         for file in sorted(root.rglob("*.json")):
             try:
                 content = json.loads(file.read_bytes())
@@ -103,8 +104,10 @@ def _json(change: Callable[[dict[str, Any]], bool]) -> Callable[[Path, Handed, i
                 continue
             if isinstance(content, dict) and content.get("annotations") and change(content):
                 file.write_text(json.dumps(content), encoding="utf-8")
-                return True
-        return False
+                done = True
+                if not every:
+                    break
+        return done
 
     return spoil
 
@@ -211,7 +214,7 @@ DET_DAMAGES: Mapping[str, Damage] = {
     "JSON: a box of less than no width": Damage(_of_first(bbox=[8, 8, -5, 5]), of="COCO"),
     "JSON: a box outside": Damage(_of_first(bbox=[500, 500, 5, 5]), of="COCO"),
     "JSON: a box of three numbers": Damage(_of_first(bbox=[1, 2, 3]), of="COCO"),
-    "JSON: boxes in parts of the image": Damage(_json(_relative), of="COCO"),
+    "JSON: boxes in parts of the image": Damage(_json(_relative, every=True), of="COCO"),
     "JSON: height and width swapped": Damage(_json(_axes), of="COCO"),
     "JSON: two categories of one name": Damage(_json(_twin), of="COCO"),
     "JSON: iscrowd is 2": Damage(_of_first(iscrowd=2), of="COCO"),
