@@ -60,7 +60,7 @@ def _numbered_anew(file: Path, ids: np.ndarray, colors: np.ndarray) -> None:
 
 def _short_palette(file: Path, ids: np.ndarray, colors: np.ndarray) -> None:
     picture = Image.fromarray(ids, "P")
-    picture.putpalette(RANDOM[: ids.max() + 1].tobytes())
+    picture.putpalette(RANDOM[: int(ids.max()) + 1].tobytes())
     picture.save(file, optimize=True)
 
 
