@@ -81,6 +81,8 @@ def _resized(root: Path, handed: Handed, seed: int) -> bool:
 def _gone(root: Path, handed: Handed, seed: int) -> bool:
     if not (file := _picture(root, handed, seed)) or (handed.unnamed and file.is_relative_to(root / handed.unnamed)):
         return False
+    if file.with_stem(file.stem.replace("_labelTrainIds", "_labelIds")) != file:
+        return False  # labelIds, which may lie beside them, take their place
     os.remove(file)
     return True
 
