@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from densedist.common.errors import UserError
+from densedist.det.data.boxes import other_form
 from densedist.det.data.coco import image_file, read_coco
 from densedist.det.data.twins import merge_twins
 from densedist.det.data.written import as_json, categories
@@ -21,7 +22,8 @@ def as_coco(json_files: str | Sequence[str], folders: str | Sequence[str]) -> tu
         folders: of the images, one for each file, or one for all.
 
     Raises:
-        UserError: a file that cannot be read, another number of folders, or files with different categories.
+        UserError: a file that cannot be read, another number of folders, files with different categories, or boxes of
+            one file in another form.
     """
     if isinstance(json_files, str) and isinstance(folders, str):
         return json_files, folders
@@ -39,6 +41,8 @@ def _join(files: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for file, root in zip(files, roots, strict=True):
         coco = read_coco(file)
+        if why := other_form(coco):  # in the other files' company it would not show
+            raise UserError(f"{KEY}: the boxes of {file} are not [x, y, w, h] in pixels: {why}")
         if sorted(coco.names) != sorted(names):
             other = sorted(set(coco.names) ^ set(names))[0]
             raise UserError(

@@ -351,6 +351,18 @@ def test_coco_files_that_cannot_be_joined(tmp_path):
         register_own(config(STUDENT, "DATASETS.COCO_FORMAT", "[['a', [3], 'b']]"))
 
 
+def test_one_of_several_coco_files_whose_boxes_are_parts_of_the_image(tmp_path):
+    """Found by the referee: in the company of the others it did not show."""
+    one = write_coco(tmp_path / "1.json", ["cat"], a=[("cat", 1, 2, 3, 4)], b=[("cat", 9, 8, 7, 6)])
+    two = write_coco(tmp_path / "2.json", ["cat"], c=[("cat", 0.1, 0.2, 0.3, 0.4)])
+    with pytest.raises(UserError) as refused:
+        joined.as_coco([one, two], str(tmp_path))
+    assert str(refused.value) == (
+        f"DATASETS.COCO_FORMAT: the boxes of {two} are not [x, y, w, h] in pixels: all of them lie within the first "
+        "pixel: are they parts of the image's width and height?"
+    )
+
+
 def test_a_data_set_that_a_script_has_registered_is_the_same(tmp_path):
     register_coco_instances("by_hand", {}, "a.json", "images")
     entry = "[['by_hand', '{}', 'images']]"
