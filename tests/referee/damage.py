@@ -178,11 +178,13 @@ def _xml(change: Callable[[str], str]) -> Callable[[Path, Handed, int], bool]:
 
     def spoil(root: Path, handed: Handed, seed: int) -> bool:
         for file in sorted(root.rglob("*.xml")):
+            if any(part.startswith(".") for part in file.relative_to(root).parts):
+                continue
             try:
                 text = file.read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 continue
-            if not file.name.startswith(".") and "<object>" in text and (new := change(text)) != text:
+            if "<object>" in text and (new := change(text)) != text:
                 file.write_text(new, encoding="utf-8")
                 return True
         return False
@@ -191,7 +193,7 @@ def _xml(change: Callable[[str], str]) -> Callable[[Path, Handed, int], bool]:
 
 
 def _xml_gone(root: Path, handed: Handed, seed: int) -> bool:
-    files = [f for f in sorted(root.rglob("*.xml")) if not f.name.startswith((".", "elsewhere"))]
+    files = [f for f in sorted(root.rglob("*.xml")) if "/." not in str(f) and f.stem != "elsewhere"]
     for file in files[:1]:
         file.unlink()
     return bool(files)
