@@ -71,6 +71,7 @@ def sigterm(monkeypatch):
 
 
 BF16 = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]
+RARE = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", "0.5"]
 EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]
 
 
@@ -80,7 +81,7 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
         ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True"]),
         ("seg", [*SEG, *BF16, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
         ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
-        ("det", [*DET, "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.EMA_DECAY", "0.5"]),
+        ("det", [*DET, *RARE, "SOLVER.EMA_DECAY", "0.5"]),
         ("det", RETINANET),
         ("det", [*DET, "MODEL.MASK_ON", "True", *EVERY_LOSS]),
     ],

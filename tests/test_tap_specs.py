@@ -46,13 +46,13 @@ class Keep(nn.Module):
         super().__init__()
         self.taps, self.targets = taps, targets
 
-    def forward(self, student, teacher, targets):
-        self.seen = student, teacher, targets
+    def forward(self, student, teacher, targets, inside=None):
+        self.seen, self.inside = (student, teacher, targets), inside
         return {}
 
 
 def detection(student, teacher, keys, folder, labeled):
-    """Config, specs, taps of both sides and targets for a batch, whose labels may be missing."""
+    """Config, specs, taps of both sides and targets of a batch, whose labels may be missing, and what is no padding."""
     cfg = tiny.config(student, *keys, *tiny.save_teacher(folder, file=teacher))
     model = build_model(cfg).train()
     inputs = tiny.batch() if labeled else [{"image": x["image"]} for x in tiny.batch()]
@@ -67,7 +67,7 @@ def detection(student, teacher, keys, folder, labeled):
     kept = model.distillation.distiller = Keep(both, {name for name in both if specs[0][name].targets})
     with EventStorage():
         model(inputs)
-    return cfg, specs, kept.seen, None
+    return cfg, specs, kept.seen, None, kept.inside
 
 
 def segmentation(student, teacher, keys, folder, labeled):
@@ -88,7 +88,7 @@ def segmentation(student, teacher, keys, folder, labeled):
         name: [torch.rand(x[0].shape[:1] + x[0].shape[2:]) < 0.7] for name, x in both[0].items() if "logit" in name
     }
     known = targets({name for name in both[0] if specs[0][name].targets}, both[0], labels)
-    return cfg, specs, (*both, known), valid
+    return cfg, specs, (*both, known), valid, None
 
 
 def built(cfg, specs):
@@ -105,7 +105,7 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
     side, student, teacher, keys = PAIRS[name]
     torch.manual_seed(0)
     make = detection if side == "det" else segmentation
-    cfg, specs, (ours, theirs, known), valid = make(student, teacher, keys, tmp_path / "teacher", labeled)
+    cfg, specs, (ours, theirs, known), valid, inside = make(student, teacher, keys, tmp_path / "teacher", labeled)
     for tensors, declared in ((ours, specs[0]), (theirs, specs[1])):
         assert set(tensors) == set(specs[0]) & set(specs[1])
         for tap, spec in ((tap, declared[tap]) for tap in tensors):
@@ -124,7 +124,7 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
                 refused.add((loss, tap))
                 continue
             for masks in (None, valid):
-                total = sum(distiller(ours, theirs, masks, known).values())
+                total = sum(distiller(ours, theirs, masks, known, inside).values())
                 assert total.isfinite(), (loss, tap)
                 assert total.requires_grad, (loss, tap)
                 total.backward(retain_graph=True)
