@@ -76,7 +76,7 @@ class Fingerprints:
 
         Args:
             cfg: of task.load_config.
-            only: beginnings of the names of parts; empty = all that a training of cfg reads.
+            only: beginnings of the names of parts; empty = all that training with cfg reads.
         """
         parts: Fingerprint = {"task": self._task.name}
         for key, value in _leaves(cfg):

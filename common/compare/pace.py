@@ -86,7 +86,7 @@ def by_turns(
 
 
 def _turn(steps: Steps, before: int, length: int, clock: Callable[[], float]) -> float:
-    """Seconds of a step, after so many in which the queue comes to what it is in a training."""
+    """Seconds of a step, after so many in which the queue fills as it does while training."""
     steps.begin()
     try:
         for _ in range(before):

@@ -252,7 +252,7 @@ def pace(_: Task, cfgs: Mapping[str, CfgNode]) -> dict[str, float]:
 
 
 def number(cfg: CfgNode) -> float:
-    """What a training comes to."""
+    """Return what training comes to."""
     read = [cfg.DATALOADER.NUM_WORKERS, *_keys(cfg), *_side(cfg, "TRAIN"), *_side(cfg, "TEST")]
     read += [Path(module).read_text() for module in cfg.IMPORTS]
     losses = [name for name in LOSSES if cfg.DISTILL[name].WEIGHT > 0]
