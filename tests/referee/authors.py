@@ -224,7 +224,10 @@ def _onnx(handing: Handing, folder: Path) -> Handed:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, str(folder / "model.onnx"))
-    return Handed(["DISTILL.TEACHER.WEIGHTS", str(folder / "model.onnx"), *_said(handing)], _truth(network, handing))
+    keys = ["DISTILL.TEACHER.WEIGHTS", str(folder / "model.onnx"), *_said(handing)]
+    if handing["mode"] == "dropout":  # which onnxruntime leaves out, whatever its mode
+        handing = Handing(handing.form, handing.seed, _without_mode(handing))
+    return Handed(keys, _truth(network, handing))
 
 
 # Of checkpoints: what the state lies in, and how its names begin.
@@ -246,6 +249,7 @@ def _smp(handing: Handing) -> nn.Module:
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(std=0.1)
                 module.running_var.uniform_(0.5, 2)
+            if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
                 module.weight.uniform_(0.5, 2)
         for parameter in model.segmentation_head.parameters():
             parameter.normal_(std=0.5)
