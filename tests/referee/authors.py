@@ -57,12 +57,12 @@ class Handed:
     """
     Args:
         keys: KEY VALUE of DISTILL.TEACHER that a user gives, as the author's page says.
-        truth: class probabilities (K, H, W) in float64, of a raw image (3, H, W), 0 to 255, RGB; None = this network
-            gives nothing that a teacher could.
+        truth: class probabilities (K, H, W) of a raw image (3, H, W), 0 to 255, RGB, computed in a precision; None =
+            this network gives nothing that a teacher could.
     """
 
     keys: list[str]
-    truth: Callable[[Tensor], Tensor] | None
+    truth: Callable[[Tensor, torch.dtype], Tensor] | None
 
 
 class Network(nn.Module):
@@ -106,17 +106,18 @@ def hand_on(handing: Handing, folder: Path) -> Handed:
     return FORMS[handing.form](handing, folder)
 
 
-def _truth(network: Any, handing: Handing) -> Callable[[Tensor], Tensor] | None:
+def _truth(network: Any, handing: Handing) -> Callable[[Tensor, torch.dtype], Tensor] | None:
     if handing["gives"] not in CAN_TEACH or handing["mode"] != "eval" or int(handing["classes"]) != CLASSES:
         return None
     exact = copy.deepcopy(network).double().eval()
-    logits = exact.logits if isinstance(exact, Network) else exact
     mean, std = (torch.tensor(side, dtype=torch.float64).view(3, 1, 1) for side in PIXELS[handing["pixels"]])
 
     @torch.no_grad()
-    def truth(image: Tensor) -> Tensor:
+    def truth(image: Tensor, precision: torch.dtype) -> Tensor:
         turned = image.flip(0) if handing["channels"] == "BGR" else image
-        return logits(((turned.double() - mean) / std)[None])[0].softmax(0)
+        own = copy.deepcopy(exact).to(precision)
+        logits = own.logits if isinstance(own, Network) else own
+        return logits(((turned.double() - mean) / std)[None].to(precision))[0].double().softmax(0)
 
     return truth
 
