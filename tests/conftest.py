@@ -9,6 +9,8 @@ import torch
 _cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
 
+from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
+
 from densedist.common.benchmark import measure  # noqa: E402
 from densedist.common.data import digits  # noqa: E402
 from densedist.det import backbone  # noqa: E402
@@ -24,6 +26,16 @@ digits.SCENES = {"train": 12, "val": 4, "test": 4}
 def no_pictures(request, monkeypatch):
     """In this process, but for tests marked as drawn."""
     draw_nothing(monkeypatch.setattr, request.node.get_closest_marker("drawn"))
+
+
+@pytest.fixture(autouse=True)
+def no_data_set_is_left():
+    """What a test registers by a name has that name in this process, whatever the next test means by it."""
+    known = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - known:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)
