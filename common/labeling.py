@@ -13,7 +13,27 @@ from densedist.common.distill.classes import read_class_map
 from densedist.common.errors import UserError
 from densedist.common.locks import refuse_files
 from densedist.common.run_files import Weights
-from densedist.common.score_threshold import SCORE, check_score
+
+SCORE = 0.5
+
+
+def check_score(score: float | str, name: str = "--score-threshold") -> float:
+    """The score as a number.
+
+    Args:
+        name: what gave it, for the message.
+
+    Raises:
+        UserError: it is none from 0 to 1.
+    """
+    try:
+        number = float(score)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"{name} is {score}: want a number from 0 to 1")
+    return number
+
 
 logger = logging.getLogger(__name__)
 RECORD = "labels.json"  # written last: what the labels are of

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 from detectron2.config import CfgNode
 from torch import nn
 
-from densedist.common.benchmark.inference import Size, Subject
 from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
-from densedist.common.distill.distillation import Distillation
+from densedist.common.distill.distiller import Distillation
 from densedist.common.importing.form import Form
 from densedist.common.labeling import Labeling
+from densedist.common.profile import Size, Subject
 from densedist.common.randomness import RunPosition
 from densedist.common.run_files import Weights
 

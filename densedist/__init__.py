@@ -8,9 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# In a checkout common, det, seg and configs lie beside this folder; in an installed package, within it.
+# In a checkout these are symbolic links to the folders beside this one; in an installed package, folders.
 if not (Path(__file__).parent / "common").is_dir():
-    __path__.append(str(Path(__file__).parents[1]))
+    raise ImportError(
+        f"{Path(__file__).parent / 'common'} is no folder, as this checkout has no symbolic links: "
+        "`git config core.symlinks true`, then `git checkout -- densedist` (on Windows in Developer Mode)"
+    )
 
 if TYPE_CHECKING:
     from densedist.api import compare, evaluate, export, label, load_student, predict, train, tune
@@ -38,7 +41,7 @@ def require_detectron2() -> None:
         ImportError: Detectron2 is not installed; in one line, with the commands that put it right.
     """
     if find_spec("detectron2") is None:
-        folder = next(path for place in __path__ if (path := Path(place, "packaging", "detectron2")).is_dir())
+        folder = (Path(__file__).parent / "packaging" / "detectron2").resolve()
         raise ImportError(
             "densedist needs Detectron2, which PyPI does not have under that name: "
             f"`pip install {folder}` installs it without a compiler, "

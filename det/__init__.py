@@ -4,14 +4,15 @@ from densedist import require_detectron2
 
 require_detectron2()
 
-from densedist.det.backbone import build_timm_fpn_backbone, build_timm_retinanet_fpn_backbone
 from densedist.det.config import add_distill_config
 from densedist.det.data.registering import register_digits
 from densedist.det.default_trainer import KeepBeside
 from densedist.det.distilling import Distilling
-from densedist.det.pyramid import (
+from densedist.det.modeling.backbone import (
     build_retinanet_resnet_fpn_p6_of_p5_backbone,
     build_retinanet_resnet_fpn_plain_p7_backbone,
+    build_timm_fpn_backbone,
+    build_timm_retinanet_fpn_backbone,
 )
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet

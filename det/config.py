@@ -8,7 +8,7 @@ from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
 from densedist.common.config.keys import STOCK, at_least
 from densedist.common.distill.registry import loss_keys
 from densedist.det.data.samplers import SAMPLERS, is_factors
-from densedist.det.inheriting import PARTS
+from densedist.det.modeling.inheriting import PARTS
 
 
 def _off(value: object, what: str) -> Key:
@@ -23,8 +23,8 @@ DET: Mapping[str, Key] = {
     "DISTILL.TEACHER.CASCADE_STAGES": one_of("first", "mean"),
     # Above 0: DISTILL.TEACHER.CACHE keeps the maps of the teacher's backbone, where these take so many GB at the most.
     "DISTILL.TEACHER.CACHE_MAPS_GB": at_least(0.0, default=0.0),
-    # Parts of the teacher that the student starts from, of neck and head, where shapes agree (det/inheriting.py).
-    # Tensors that MODEL.WEIGHTS has come after it.
+    # Parts of the teacher that the student starts from, of neck and head, where shapes agree: see
+    # det/modeling/inheriting.py. Tensors that MODEL.WEIGHTS has come after it.
     "DISTILL.INHERIT": Key([], lambda parts: set(parts) <= set(PARTS), "any of neck, head"),
     # What is a row of a one-stage detector's logits: anchors (columns = classes), or locations (columns = anchors x
     # classes) as in the DIST authors' code.
@@ -42,12 +42,12 @@ DET: Mapping[str, Key] = {
     # Of RandomSubsetTrainingSampler: the share of images; of those whose names begin with Weighted: [data set, factor].
     "DATALOADER.RANDOM_SUBSET_RATIO": Key(0.0, lambda value: 0 <= value <= 1, "a share, 0 (not set) to 1"),
     "DATASETS.TRAIN_REPEAT_FACTOR": Key([], is_factors, "a list of [data set, factor above 0]"),
-    # Used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (det/backbone.py).
+    # Used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (det/modeling/backbone.py).
     "MODEL.TIMM.NAME": Key("resnet18"),
     "MODEL.TIMM.PRETRAINED": Key(False),
     "MODEL.TIMM.NORM": one_of("BN", "SyncBN", "FrozenBN"),
     "MODEL.TIMM.ARGS": Key(CfgNode(new_allowed=True)),
-    # How data sets of one's own are scored: by COCO's rules, or by Pascal VOC's of a year (det/voc_rules.py).
+    # How data sets of one's own are scored: by COCO's rules, or by Pascal VOC's of a year (det/evaluators.py).
     "TEST.RULES": one_of("own", "voc2007", "voc2012"),
     "TEST.AUG.ENABLED": _off(False, "test-time augmentation"),
     "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from densedist.common.config import check_values
 from densedist.common.config.keys import value_of
 from densedist.common.distill.build import build_distiller, is_on
-from densedist.common.distill.distillation import Distillation
-from densedist.common.distill.distiller import Distiller, beside
-from densedist.common.distill.several import one_by_one
+from densedist.common.distill.distiller import Distillation, Distiller, beside
+from densedist.common.distill.ensemble import one_by_one
 from densedist.common.distill.taps import TapSpecs
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
 from densedist.det.config import GRAMMAR, keys
-from densedist.det.inheriting import KEY, inherit
+from densedist.det.modeling.inheriting import KEY, inherit
 from densedist.det.taps.group import Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher, averaged
 
@@ -61,7 +60,7 @@ class Distilling(nn.Module, ABC):
         """
         Args:
             teacher, distiller: both or none; the latter of the tap specs of both sides.
-            inherited: parts that start from the teacher's (see det/inheriting.py).
+            inherited: parts that start from the teacher's (see det/modeling/inheriting.py).
             unlabeled_weight: a factor on the losses of images without labels.
             student: the arguments of the stock class.
         """

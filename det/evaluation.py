@@ -18,8 +18,7 @@ from densedist.common.modules import eval_mode
 from densedist.common.scored_sets import evaluate_each, metric_of_first, refuse_twins
 from densedist.common.task import Results
 from densedist.det.data.registering import ground_truth
-from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator
-from densedist.det.voc_rules import VocEvaluator, VocRules
+from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator, VocRules
 
 logger = logging.getLogger(__name__)
 OWN = "own"

@@ -5,25 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from torch import nn
 
 from densedist.common.config import load
+from densedist.common.config.imports import NAME
 from densedist.common.distill.build import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
 from densedist.common.errors import UserError
-from densedist.common.foreign import NAME
 from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
-from densedist.det.backbone import TimmBackbone
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data.sets import check_datasets, class_labels, known_classes, own_classes
+from densedist.det.datasets import check_datasets, class_labels, known_classes, own_classes
 from densedist.det.distilling import distilling_class, distilling_classes
-from densedist.det.frozen import check_freeze_at, check_frozen
+from densedist.det.modeling.backbone import TimmBackbone
+from densedist.det.modeling.frozen import check_freeze_at, check_frozen
 
 UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
 MAP = re.compile(r"(p|res)\d+|stem")  # names of a backbone's maps
@@ -179,3 +179,36 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
     refuse_exchanged_classes(names or (), weights.file, weights.key)
     classes = tuple(names or class_labels(cfg))
     return Trained(cfg, load_model(cfg, weights.file, weights.key), classes)
+
+
+def stock_config(cfg: CfgNode) -> CfgNode:
+    """The config of the plain model in Detectron2's own keys, and MODEL.TIMM where its backbone is not Detectron2's."""
+    stock = get_cfg()
+    _take_over(stock, cfg)
+    kind = distilling_class(cfg.MODEL.META_ARCHITECTURE)
+    stock.MODEL.META_ARCHITECTURE = kind.stock.__name__ if kind else cfg.MODEL.META_ARCHITECTURE
+    stock.MODEL.WEIGHTS = ""
+    if not has_stock_backbone(cfg):
+        stock.MODEL.TIMM = without_distillation(cfg).MODEL.TIMM
+    return stock
+
+
+def has_stock_backbone(cfg: CfgNode) -> bool:
+    """Whether the backbone is Detectron2's, and not this suite's or the user's own, which may read MODEL.TIMM."""
+    return BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME).__module__.startswith("detectron2.")
+
+
+def stock_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """The model of stock_config with the weights of a student, in eval mode."""
+    stock = build(stock_config(cfg)).eval()
+    stock.load_state_dict(model.state_dict())
+    return stock
+
+
+def _take_over(stock: CfgNode, cfg: CfgNode) -> None:
+    """Set every key that stock has to the value of cfg."""
+    for key, value in stock.items():
+        if isinstance(value, CfgNode):
+            _take_over(value, cfg[key])
+        else:
+            stock[key] = cfg[key]

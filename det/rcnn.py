@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode
-from densedist.det import box_head
 from densedist.det.cache.boxes import BoxesTeacher, KeptRoIs
 from densedist.det.distilling import Distilling
+from densedist.det.modeling import box_head
 from densedist.det.taps.features import Features
 from densedist.det.taps.group import TapGroup
 from densedist.det.taps.masks import Masks, has_masks, mask_logits

@@ -2,22 +2,20 @@
 
 from densedist.common.task import Task
 from densedist.det.cache.filling import fill_cache
-from densedist.det.data.checks import check_data
-from densedist.det.data.loading import training_batches
-from densedist.det.data.parts import contents, images, set_aside
+from densedist.det.checks import check_data
+from densedist.det.datasets import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
-from densedist.det.export import export
-from densedist.det.frozen import load_weights
 from densedist.det.importing import FORMS
-from densedist.det.labeling import label_images, unlabeled_images, with_labels
-from densedist.det.models import build_trainee, load_config, load_model, read_config
-from densedist.det.pictures import draw_examples
-from densedist.det.predict import predict_images
-from densedist.det.profile import load_subjects
-from densedist.det.quickstart import STUDY
-from densedist.det.stock import stock_model
-from densedist.det.survey import draw_data, survey
-from densedist.det.visualize import visualize
+from densedist.det.inference.export import export
+from densedist.det.inference.labeling import label_images, unlabeled_images, with_labels
+from densedist.det.inference.pictures import draw_data, draw_examples, survey
+from densedist.det.inference.predict import predict_images
+from densedist.det.inference.profile import load_subjects
+from densedist.det.inference.quickstart import STUDY
+from densedist.det.inference.visualize import visualize
+from densedist.det.loader import training_batches
+from densedist.det.modeling.frozen import load_weights
+from densedist.det.models import build_trainee, load_config, load_model, read_config, stock_model
 
 TASK = Task(
     name="det",

@@ -8,11 +8,8 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree
-from tempfile import TemporaryDirectory
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -22,14 +19,6 @@ WINGS = ("common", "det", "seg")
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 MARKED = re.compile(r"(?m)(^```\w+) needs-\w+$")  # what tests/test_docs.py marks is no part of a language's name
 AS_IT_IS = (".md", ".png")
-LAYOUT = TemporaryDirectory(prefix="densedist-site-")  # the installed package's, in which names are those of imports
-
-
-@event_priority(100)  # before mkdocstrings reads its paths
-def on_config(config: MkDocsConfig) -> None:
-    for wing in ("", *WINGS):
-        copytree(ROOT / (wing or "densedist"), Path(LAYOUT.name, "densedist", wing), dirs_exist_ok=True)
-    config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [LAYOUT.name]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -46,10 +35,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{link[1].rstrip('/')}.md" if shown else link[1]
 
     return MARKED.sub(r"\1", LINK.sub(led, markdown))
-
-
-def on_shutdown() -> None:
-    LAYOUT.cleanup()
 
 
 def _linked(pages: set[Path]) -> set[Path]:

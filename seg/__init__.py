@@ -5,7 +5,7 @@ from densedist import require_detectron2
 require_detectron2()
 
 from densedist.seg.config import get_cfg
-from densedist.seg.network import Network, build_network
+from densedist.seg.networks.network import Network, build_network
 from densedist.seg.segmenter import Segmenter
 
 __all__ = ["Network", "Segmenter", "build_network", "get_cfg"]

@@ -13,9 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from densedist.common.cache.arrays import KEY, About, Arrays
+from densedist.common.cache.filling import fill
 from densedist.common.data.headers import read_header
-from densedist.common.distill.cache.arrays import KEY, About, Arrays
-from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
@@ -24,7 +24,7 @@ from densedist.seg.data.reading import Reader, as_sample
 from densedist.seg.data.sides import split_frames
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
-from densedist.seg.places import Grid, is_mirrored, sample_at
+from densedist.seg.networks.places import Grid, is_mirrored, sample_at
 from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
 from densedist.seg.teacher.frozen import Look, Maps, SegTeacher
 

@@ -8,8 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from densedist.common.errors import on_main_process
-from densedist.seg.data.counting import count_pixels
-from densedist.seg.data.reading import Reader
+from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.data.sides import training_frames
 from densedist.seg.labels import Classes
 

@@ -9,28 +9,28 @@ from segmentation_models_pytorch.base import SegmentationModel
 
 from densedist.common.distill.build import build_distiller, is_on
 from densedist.common.distill.checks import check_order
-from densedist.common.distill.distillation import Distillation
+from densedist.common.distill.distiller import Distillation
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.errors import UserError
 from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
-from densedist.seg.architectures import pixels_of
 from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights
 from densedist.seg.config import get_cfg, load_config, without_distillation
 from densedist.seg.data.augmentations import build_augmentations
-from densedist.seg.dense import DenseModel
-from densedist.seg.dist_networks import stock
 from densedist.seg.foreign.forms import SMP
 from densedist.seg.foreign.load import check_format, load_foreign
-from densedist.seg.inference import Inference
 from densedist.seg.labels import Classes
 from densedist.seg.losses import TaskLosses
-from densedist.seg.network import Network, build_network, load_network
+from densedist.seg.networks.architectures import pixels_of
+from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.dist_networks import stock
+from densedist.seg.networks.network import Network, build_network, load_network
+from densedist.seg.networks.taps import tap_specs
+from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.taps import tap_specs
 from densedist.seg.teacher import SegTeacher, load_teacher
 
 

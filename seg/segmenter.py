@@ -7,16 +7,15 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from densedist.common.distill.distillation import Distillation
-from densedist.common.distill.distiller import beside
+from densedist.common.distill.distiller import Distillation, beside
 from densedist.common.distill.taps import Taps
 from densedist.common.distill.unlabeled import scale_gradient
-from densedist.seg.dense import DenseModel
-from densedist.seg.inference import Inference
 from densedist.seg.labels import IGNORE
 from densedist.seg.losses import CrossEntropyLoss, TaskLosses
-from densedist.seg.places import nearest, resize
-from densedist.seg.taps import CLASS_LOGITS, taps, targets
+from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.places import nearest, resize
+from densedist.seg.networks.taps import CLASS_LOGITS, taps, targets
+from densedist.seg.networks.windows import Inference
 from densedist.seg.teacher import SegTeacher
 
 

@@ -2,23 +2,21 @@
 
 from densedist.common.task import Task
 from densedist.seg.cache import fill_cache
+from densedist.seg.checks import check_data
 from densedist.seg.config import load_config, read_config
-from densedist.seg.data.checks import check_data
-from densedist.seg.data.loading import training_batches
-from densedist.seg.data.parts import set_aside
-from densedist.seg.data.sides import contents, images
+from densedist.seg.data.sides import contents, images, set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
-from densedist.seg.export import export
 from densedist.seg.importing import FORMS
-from densedist.seg.labeling import label_images, unlabeled_images, with_labels
+from densedist.seg.inference.export import export
+from densedist.seg.inference.labeling import label_images, unlabeled_images, with_labels
+from densedist.seg.inference.pictures import draw_data, draw_examples, survey
+from densedist.seg.inference.predict import predict_images
+from densedist.seg.inference.profile import load_subjects
+from densedist.seg.inference.quickstart import STUDY
+from densedist.seg.inference.visualize import visualize
+from densedist.seg.loader import training_batches
 from densedist.seg.models import build_trainee, load_model, smp_model
-from densedist.seg.network import load_weights
-from densedist.seg.pictures import draw_examples
-from densedist.seg.predict import predict_images
-from densedist.seg.profile import load_subjects
-from densedist.seg.quickstart import STUDY
-from densedist.seg.survey import draw_data, survey
-from densedist.seg.visualize import visualize
+from densedist.seg.networks.network import load_weights
 
 TASK = Task(
     name="seg",

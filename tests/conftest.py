@@ -11,14 +11,14 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 
 from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
 
-from densedist.common.benchmark import measure  # noqa: E402
+from densedist.common import profile  # noqa: E402
 from densedist.common.data import digits  # noqa: E402
-from densedist.det import backbone  # noqa: E402
+from densedist.det.modeling import backbone  # noqa: E402
 from helpers.drawing import draw_nothing  # noqa: E402
 
 # Everything here is small: threads would only wait for each other.
 torch.set_num_threads(1)
-measure.SECONDS = 0.1
+profile.SECONDS = 0.1
 digits.SCENES = {"train": 12, "val": 4, "test": 4}
 
 

@@ -9,19 +9,19 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from densedist.common.benchmark import loops, losses, step
-from densedist.common.benchmark.measure import report
+from benchmarks import loops, losses, step
+from benchmarks.det import loop as det_loop
+from benchmarks.det import teacher
+from benchmarks.main import main
+from benchmarks.seg import data, eval
+from benchmarks.seg import loop as seg_loop
 from densedist.common.engine.solver import make_optimizer
 from densedist.common.engine.trainer import build_trainer
-from densedist.det.benchmark import loop as det_loop
-from densedist.det.benchmark import teacher
+from densedist.common.profile import report
 from densedist.det.config import without_distillation
-from densedist.seg.benchmark import data, eval
-from densedist.seg.benchmark import loop as seg_loop
 from densedist.seg.models import build_segmenter
-from densedist.seg.network import load_network
+from densedist.seg.networks.network import load_network
 from helpers import scenes
-from helpers.calling import densedist
 from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
 
 
@@ -113,8 +113,8 @@ def test_all_parts_one_below_the_other(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(module, "main", measured(module.__name__.rpartition(".")[2]))
     for task in ("det", "seg"):
         for part in ("step", "loop"):
-            monkeypatch.setattr(f"densedist.{task}.benchmark.{part}.case", lambda device, size: None)
-    densedist("benchmark", "all", "--json", tmp_path / "f.json")
+            monkeypatch.setattr(f"benchmarks.{task}.{part}.case", lambda device, size: None)
+    main(["all", "--json", str(tmp_path / "f.json")])
     printed = capsys.readouterr().out
     names = ["losses", "teacher", "step", "loops", "data", "eval"]
     assert [line.partition("'")[0] for line in printed.splitlines() if "'s table; CPU" in line] == names

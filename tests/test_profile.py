@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from densedist.common.benchmark import inference
+from densedist.common.profile import multiply_adds
 from helpers import scenes, tiny
 from helpers.calling import complaint, densedist
 
@@ -16,7 +16,7 @@ SIDES = {"seg": (scenes, "random images"), "det": (tiny, "images of digits_val, 
 @pytest.fixture
 def profile(monkeypatch):
     def call(*argv):
-        monkeypatch.setattr(inference, "BATCHES", (1, 2))
+        monkeypatch.setattr("densedist.common.profile.BATCHES", (1, 2))
         densedist("profile", *argv)
 
     return call
@@ -78,7 +78,7 @@ def test_half_a_size(tmp_path, capsys):
 
 def test_multiply_adds_by_hand():
     layer = nn.Conv2d(3, 4, 3, padding=1)
-    assert inference.multiply_adds(layer, torch.zeros(1, 3, 5, 6))[0] == 3 * 3 * 3 * 4 * 5 * 6
+    assert multiply_adds(layer, torch.zeros(1, 3, 5, 6))[0] == 3 * 3 * 3 * 4 * 5 * 6
 
 
 def test_nothing_is_called_an_error_or_uncounted_that_is_not(tmp_path, profile, capfd):

@@ -17,7 +17,7 @@ from torch import nn
 from densedist.common.config.trust import REMEDY
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
-from densedist.common.importing.source import read_foreign
+from densedist.common.importing.write import read_foreign
 from densedist.seg.foreign.programs import read_program
 from helpers import bombs, scenes, tiny
 
@@ -97,7 +97,7 @@ def code_in_a_folder_of_transformers(folder, marker):
 
 
 def pickle_in_a_folder_of_smp(folder, marker):
-    from densedist.seg.architectures import read_smp_folder
+    from densedist.seg.networks.architectures import read_smp_folder
 
     arguments = {"_model_class": "Unet", "encoder_name": "resnet18", "classes": 2}
     (folder / "config.json").write_text(json.dumps(arguments))
@@ -107,7 +107,7 @@ def pickle_in_a_folder_of_smp(folder, marker):
 
 def weights_that_timm_loads(folder, marker):
     """Arguments of the architecture go on to timm, which has a name for a file of its own."""
-    from densedist.seg.network import build_network
+    from densedist.seg.networks.network import build_network
 
     file = bombs.checkpoint(folder / "timm.pth", marker)
     words = ["MODEL.ENCODER.NAME", "tu-resnet10t", "MODEL.ARGS.checkpoint_path", str(file)]

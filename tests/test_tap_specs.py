@@ -14,8 +14,8 @@ from densedist.common.distill.registry import LOSSES
 from densedist.common.errors import UserError
 from densedist.seg.labels import Classes
 from densedist.seg.models import build_segmenter
-from densedist.seg.places import nearest
-from densedist.seg.taps import tap_specs, taps, targets
+from densedist.seg.networks.places import nearest
+from densedist.seg.networks.taps import tap_specs, taps, targets
 from helpers import scenes, tiny
 
 RETINANET = (tiny.DIGITS / "retinanet_r10_quarter.yaml", tiny.DIGITS / "retinanet_r10t.yaml")

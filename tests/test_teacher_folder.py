@@ -2,7 +2,7 @@
 
 import pytest
 
-from densedist.common.distill.several import one_by_one
+from densedist.common.distill.ensemble import one_by_one
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR as DET
 from densedist.det.models import read_config as read_det

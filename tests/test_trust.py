@@ -13,7 +13,7 @@ from densedist import api
 from densedist.common.config import load, saved, trust
 from densedist.common.config.keys import COMMON, value_of
 from densedist.common.errors import UserError
-from densedist.common.tune.recipe import Recipe
+from densedist.common.tune.space import Recipe
 from densedist.det.config import DET
 from densedist.seg.config import GRAMMAR, SEG
 from helpers import scenes, tiny

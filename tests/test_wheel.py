@@ -28,7 +28,7 @@ def test_wheel_holds_one_package_with_all_its_files(wheel):
 
     moved = {f"densedist/{path.relative_to(ROOT).as_posix()}" for folder in MOVED for path in files(folder)}
     assert wheel == moved | {path.relative_to(ROOT).as_posix() for path in files("densedist")}
-    assert "densedist/common/losses/dist.py" in wheel
+    assert "densedist/common/losses/dist/loss.py" in wheel
 
 
 def test_command_is_a_function_in_it(wheel):

@@ -1,8 +1,6 @@
-"""This project's own speed: densedist benchmark …"""
+"""This project's own speed: benchmarks/speed.md."""
 
-import sys
-
-from densedist.command import main
+from benchmarks.main import main
 
 if __name__ == "__main__":
-    main(["benchmark", *sys.argv[1:]])
+    main()

@@ -13,18 +13,21 @@ from densedist.common.compare.checks import check_method, check_scores, refuse_s
 from densedist.common.compare.methods import TEACHER, expand, folder_name, has_labels, setting, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
-from densedist.common.compare.picture import draw
 from densedist.common.compare.records import FILES, ITERATIONS, PACES, Numbers, begin_run, refuse_another_run
-from densedist.common.compare.report import Outcomes, equal_time, markdown, results
-from densedist.common.compare.teacher_labels import (
+from densedist.common.compare.report import Outcomes, draw, equal_time, markdown, results
+from densedist.common.compare.teachers import (
+    Scores,
     TeacherLabels,
+    TeacherScores,
     check_labels,
+    draw_teachers,
     labeling_of,
     refuse_other_labels,
     settings_of,
+    teacher_table,
+    teachers,
     write_labels,
 )
-from densedist.common.compare.teachers import Scores, TeacherScores, draw_teachers, teacher_table, teachers
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.data.overlap import overlaps
 from densedist.common.engine.launch import check_gpus

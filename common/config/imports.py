@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 from densedist.common.errors import UserError, one_line
 from densedist.common.files import write_text
@@ -187,3 +188,29 @@ def _remember(codes: set[str]) -> None:
         write_text(_record(), "".join(f"{code}\n" for code in sorted(codes)))
     except OSError as error:  # a cache that cannot be written: the next command asks
         logger.warning(f"{_record()} cannot be written: {error.strerror}")
+
+
+NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def call(name: str, imports: Sequence[str], key: str) -> Any:
+    """What the function of a name "module:function" returns.
+
+    Args:
+        imports: IMPORTS of the config, which has to name its module, or the file: so it is one that the user trusts.
+        key: what names it, for messages.
+
+    Raises:
+        UserError: no such module or function, or one that fails.
+    """
+    module, _, function = name.partition(":")
+    there = imported(module, imports)
+    if there is None:
+        raise UserError(f"{key}: there is no function {name}: name its module, or its .py file, in IMPORTS")
+    found = getattr(there, function, None)
+    if not callable(found):
+        raise UserError(f"{key}: {module} has no function {function}")
+    try:
+        return found()
+    except Exception as error:  # it is somebody's code
+        raise UserError(f"{key}: {name} fails: {one_line(error)}") from error

@@ -1,5 +1,6 @@
 """What Pascal VOC's forms share: a folder of images, and lists that name those of a split."""
 
+import codecs
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -7,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from densedist.common.data.images import SUFFIXES, is_hidden
-from densedist.common.data.text import read_text
 from densedist.common.errors import UserError
 
 IMAGES = "JPEGImages"
@@ -117,3 +117,13 @@ def _image(named: Named, name: str) -> Path | None:
     suffix = Path(name).suffix
     found = named(name.removesuffix(suffix)) if suffix.lower() in SUFFIXES else None
     return found if found and found.suffix == suffix else None
+
+
+def read_text(file: Path) -> str:
+    """A text file in UTF-8, or in UTF-16 where it says so; without a byte order mark.
+
+    Bytes that mean nothing are replaced.
+    """
+    content = file.read_bytes()
+    coding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return content.decode(coding, errors="replace")

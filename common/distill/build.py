@@ -6,9 +6,8 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.distill.classes import ClassMap
-from densedist.common.distill.distiller import Distiller, Term
+from densedist.common.distill.distiller import Distiller, LossWeightSchedule, Term
 from densedist.common.distill.registry import LOSSES, LossSpec
-from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.taps import TapSpec, TapSpecs
 from densedist.common.errors import UserError
 

@@ -1,16 +1,57 @@
 """From the taps of student and teacher to a dict of weighted losses."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from detectron2.config import CfgNode
+from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
-from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.spec import LossSpec
 from densedist.common.distill.taps import UNLABELED, Inside, Taps
+from densedist.common.distill.teacher import Teacher
 from densedist.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class LossWeightSchedule:
+    """A factor on all distillation losses: a linear rise from 0 to 1, then constant or down to 0 at the end.
+
+    Args:
+        warmup: iterations of the rise; 0 = none.
+        decay: "none", "linear" or "cosine".
+        iterations: of the whole run.
+    """
+
+    warmup: int = 0
+    decay: str = "none"
+    iterations: int = 1
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> "LossWeightSchedule":
+        """The schedule of DISTILL.WARMUP_ITERS and DISTILL.DECAY."""
+        return cls(cfg.DISTILL.WARMUP_ITERS, cfg.DISTILL.DECAY, cfg.SOLVER.MAX_ITER)
+
+    def __call__(self, iteration: int) -> float:
+        """The factor, in [0, 1], at an iteration from 0."""
+        if iteration < self.warmup:
+            return iteration / self.warmup
+        done = min((iteration - self.warmup) / max(self.iterations - self.warmup, 1), 1.0)
+        if self.decay == "linear":
+            return 1 - done
+        return (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
+
+    def now(self) -> float:
+        """The factor at the iteration that Detectron2's trainer is at; 1 outside of a run."""
+        return self(get_event_storage().iter) if has_event_storage() else 1.0
+
+    def __str__(self) -> str:
+        rise = f"rising over {self.warmup} iterations" if self.warmup else ""
+        fall = f"{self.decay} decay to 0" if self.decay != "none" else ""
+        return ", ".join(filter(None, (rise, fall)))
 
 
 @dataclass(frozen=True)
@@ -163,3 +204,40 @@ class Distiller(nn.Module):
     def __str__(self) -> str:
         plan = " + ".join(["task", *map(str, self.terms)])
         return f"{plan} (distillation {self.schedule})" if str(self.schedule) else plan
+
+
+T = TypeVar("T", bound=Teacher)
+
+
+class Distillation(nn.Module, Generic[T]):
+    """A part of a student in training; the teacher is in no list of parameters, modules or states.
+
+    Args:
+        teacher: frozen.
+        distiller: the losses, and the adapters that are trained with the student.
+        unlabeled_weight: how much images without labels count, beside 1 for others.
+    """
+
+    def __init__(self, teacher: T, distiller: Distiller, unlabeled_weight: float = 1.0) -> None:
+        super().__init__()
+        self.teacher, self.distiller, self.unlabeled_weight = teacher, distiller, unlabeled_weight
+
+
+def describe(student: nn.Module, distillation: Distillation | None) -> str:
+    """Of a run's plan student, teacher, the parameters of each, and the loss."""
+    lines = [f"  student  {_model(student)}"]
+    if distillation is None:
+        lines += ["  teacher  none: an ordinary training run", "  loss     task"]
+    else:
+        lines += [f"  teacher  {_model(model)}" for model in distillation.teacher.models]
+        lines += [f"  loss     = {distillation.distiller}"]
+    return "\n".join(lines)
+
+
+def _model(model: nn.Module) -> str:
+    parts = [part for part in model.children() if not isinstance(part, Distillation)]
+    names = " + ".join(type(part).__name__ for part in parts)
+    if not any(True for part in parts for _ in part.parameters()):
+        return f"{type(model).__name__}, which does not show its parameters"
+    millions = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
+    return f"{type(model).__name__} ({names}), {millions:.2f} M parameters"

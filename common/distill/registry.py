@@ -9,7 +9,6 @@ from detectron2.config import CfgNode
 
 from densedist.common.config.keys import Key, above, at_least, one_of
 from densedist.common.distill.adapters import Generator
-from densedist.common.distill.global_relation import GlobalRelationLoss
 from densedist.common.distill.spec import LossSpec, one_row_that_does_not_count, one_row_without_a_label, own
 from densedist.common.distill.taps import Kind, TapSpec
 from densedist.common.errors import UserError
@@ -32,6 +31,7 @@ from densedist.common.losses import (
     RKDLoss,
 )
 from densedist.common.losses.box import DISTANCES
+from densedist.common.losses.fgd import GlobalRelationLoss
 from densedist.common.losses.mask import KINDS
 
 __all__ = ["LOSSES", "LossSpec", "loss_keys"]

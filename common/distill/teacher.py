@@ -11,8 +11,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from densedist.common.config.keys import PRECISIONS
-from densedist.common.distill.faster import begin
-from densedist.common.distill.fuse import fuse_batch_norms
+from densedist.common.distill.speed import begin, fuse_batch_norms
 
 M = TypeVar("M", bound=nn.Module)
 

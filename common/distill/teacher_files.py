@@ -9,8 +9,8 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.config.files import find_config
+from densedist.common.config.imports import NAME
 from densedist.common.errors import UserError
-from densedist.common.foreign import NAME
 from densedist.common.run_files import CONFIG, Weights, locate
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from densedist.common.config import saved
 from densedist.common.config.files import read_file
 from densedist.common.data.overlap import overlaps
-from densedist.common.distill.distillation import describe
+from densedist.common.distill.distiller import describe
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
 from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.engine.gradients import in_words

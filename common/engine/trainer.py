@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.config.keys import PRECISIONS
-from densedist.common.data.on_device import on_device
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradients import PREFIX, gradient_shares, in_words, is_look
@@ -171,3 +170,16 @@ def build_trainer(
     precision = PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     return Trainer(model, optimizer, seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS, teacher)
+
+
+def on_device(data: Any, device: torch.device) -> Any:
+    """The samples, or what they are made of, with all tensors on a device.
+
+    Those in the pinned memory of build_loader's batches are copied while the program goes on. What is no tensor, list,
+    tuple or dict, such as Detectron2's Instances, stays where it is.
+    """
+    if isinstance(data, Tensor):
+        return data.to(device, non_blocking=True)
+    if type(data) in (list, tuple):
+        return type(data)(on_device(part, device) for part in data)
+    return {name: on_device(part, device) for name, part in data.items()} if type(data) is dict else data

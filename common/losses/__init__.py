@@ -6,7 +6,7 @@ from densedist.common.losses.box import BoxLoss, ProposalLoss
 from densedist.common.losses.cirkd import CIRKDLoss
 from densedist.common.losses.cross_head import CrossHeadLoss
 from densedist.common.losses.cwd import CWDLoss
-from densedist.common.losses.dist import DISTLoss
+from densedist.common.losses.dist.loss import DISTLoss
 from densedist.common.losses.dkd import DKDLoss
 from densedist.common.losses.fgd import FGDLoss
 from densedist.common.losses.kd import KDLoss

@@ -4,10 +4,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distributed import sum_over_processes
-from densedist.common.losses.box import same_type
+from densedist.common.losses.box import giou_distance, same_type
 from densedist.common.losses.channels import standardize_channels
 from densedist.common.losses.checks import check_feature, check_not_negative, widen
-from densedist.common.losses.giou import giou_distance
 
 EPS = 1e-6  # added to the deviation of a student's channel, as in the authors' code
 

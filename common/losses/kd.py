@@ -12,8 +12,8 @@ from densedist.common.losses.checks import (
     check_positive,
     check_standardized,
     prepare_logits,
+    standardize,
 )
-from densedist.common.losses.standardize import standardize
 
 
 class KDLoss(nn.Module):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from densedist.common.losses.dist import DISTLoss
+from densedist.common.losses.dist.loss import DISTLoss
 from densedist.common.losses.kd import KDLoss
 
 Kind = Literal["dist", "kd"]

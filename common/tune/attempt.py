@@ -17,8 +17,7 @@ from densedist.common.errors import UserError
 from densedist.common.report.history import read_history
 from densedist.common.scored_sets import metric_of_each
 from densedist.common.task import Task
-from densedist.common.tune.recipe import Recipe
-from densedist.common.tune.space import Choice
+from densedist.common.tune.space import Choice, Recipe
 from densedist.common.tune.trials import PLACE, WHY, Going
 
 if TYPE_CHECKING:

@@ -23,10 +23,9 @@ from densedist.common.logging import on_terminal
 from densedist.common.task import Task
 from densedist.common.tune.attempt import Attempt, Train
 from densedist.common.tune.data import Validation
-from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.report import write
 from densedist.common.tune.rows import line, rows
-from densedist.common.tune.space import Space
+from densedist.common.tune.space import Recipe, Space
 from densedist.common.tune.trials import SETTINGS, STUDY, WHY, Going, Trials, check_optuna, known_paces, preparing
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeAlias
 
 from densedist import require_detectron2
-from densedist.command import benchmark, checking, importing, preparing, student, training, tuning
+from densedist.command import data, student, training
 from densedist.command.arguments import Parser
 from densedist.command.chatter import leave_out_chatter
 
@@ -18,16 +18,15 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "train": (training.add_train, training.train),
     "eval": (training.add_eval, training.evaluate),
     "compare": (training.add_compare, training.compare),
-    "tune": (tuning.add_tune, tuning.tune),
+    "tune": (training.add_tune, training.tune),
     "predict": (student.add_predict, student.predict),
     "label": (student.add_label, student.label),
     "visualize": (student.add_visualize, student.visualize),
     "export": (student.add_export, student.export),
-    "check": (checking.add_check, checking.check),
-    "prepare": (preparing.add_prepare, preparing.prepare),
-    "import": (importing.add_import, importing.import_weights),
+    "check": (data.add_check, data.check),
+    "prepare": (data.add_prepare, data.prepare),
+    "import": (student.add_import, student.import_weights),
     "profile": (student.add_profile, student.profile),
-    "benchmark": (benchmark.add_benchmark, benchmark.benchmark),
     "quickstart": (training.add_quickstart, training.quickstart),
 }
 

@@ -1,4 +1,4 @@
-"""The commands about a trained model: predict, label, visualize, export, profile."""
+"""The commands about a trained model: predict, label, visualize, export, profile, import."""
 
 import argparse
 import sys
@@ -87,9 +87,8 @@ def add_visualize(parser: Parser) -> None:
 
 
 def visualize(args: argparse.Namespace) -> None:
-    from densedist.common.engine.beside import locate_beside
     from densedist.common.locks import claimed
-    from densedist.common.run_files import locate
+    from densedist.common.run_files import locate, locate_beside
     from densedist.tasks import task_of
 
     check_count(args.images, "--images")
@@ -144,8 +143,7 @@ def add_profile(parser: Parser) -> None:
 
 
 def profile(args: argparse.Namespace) -> None:
-    from densedist.common.benchmark.inference import measure_and_report
-    from densedist.common.benchmark.measure import best_device
+    from densedist.common.profile import best_device, measure_and_report
     from densedist.common.run_files import locate
     from densedist.tasks import task_of
 
@@ -156,3 +154,35 @@ def profile(args: argparse.Namespace) -> None:
     if len(subjects) == 1:
         print("Without a teacher: none is named by the config, or --teacher is none.")
     measure_and_report(subjects, [(h, w) for h, w in args.size] or [usual], note, device, args.json)
+
+
+def add_import(parser: Parser) -> None:
+    """another project's checkpoint as a teacher: densedist import det|seg FILE --output-dir D [KEY VALUE …]"""
+    parser.epilog = "What is written is named like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
+    add_task(parser)
+    parser.add_argument("--form", default="", metavar="F", help="what the file is; default: as its tensors' names say")
+    text = "what the file does not say, e.g. style=caffe; may be given several times"
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
+    add_config(parser, " whose DATASETS name the classes, which the file does not")
+    add_output(parser, "output/imported")
+    add_overrides(parser, "FILE")
+
+
+def import_weights(args: argparse.Namespace) -> None:
+    from densedist import api
+    from densedist.common.errors import UserError
+
+    files, words = files_and_overrides(args)
+    if len(files) != 1:
+        raise UserError(f"want one FILE, got {len(files)}")
+    record = api.import_weights(
+        files[0],
+        words,
+        form=args.form,
+        config=args.config_file,
+        options=dict(word.partition("=")[::2] for word in args.option),
+        output_dir=args.output_dir,
+        task=args.task,
+    )
+    unused = f", of which {len(record['unused'])} are not used" if record["unused"] else ""
+    print(f"{args.output_dir}: {record['tensors']} tensors of form {record['form']}{unused}; see imported.json there")

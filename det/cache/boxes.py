@@ -15,13 +15,13 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 
-from densedist.common.distill.cache.arrays import KEY, About
+from densedist.common.cache.arrays import KEY, About
 from densedist.common.distill.taps import Taps
 from densedist.common.errors import UserError
-from densedist.det import box_head
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
-from densedist.det.predict import read_input
+from densedist.det.inference.predict import read_input
+from densedist.det.modeling import box_head
 from densedist.det.taps.group import Batch
 from densedist.det.taps.rois import RoIs, Seen, as_ours
 from densedist.det.teacher.detector import DetectorTeacher

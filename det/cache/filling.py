@@ -8,9 +8,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
+from densedist.common.cache.arrays import About, Arrays, size_in_bytes
+from densedist.common.cache.filling import fill
 from densedist.common.distill.build import is_on
-from densedist.common.distill.cache.arrays import About, Arrays, size_in_bytes
-from densedist.common.distill.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee

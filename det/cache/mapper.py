@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import TransformList
 from torch import Tensor
 
-from densedist.common.distill.cache.arrays import Arrays
+from densedist.common.cache.arrays import Arrays
 from densedist.det.data.mapper import Mapper
 
 

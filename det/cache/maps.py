@@ -13,12 +13,12 @@ from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge, Trans
 from torch import Tensor
 from torch.nn import functional as F
 
+from densedist.common.cache.arrays import KEY, About
 from densedist.common.data.headers import read_header
-from densedist.common.distill.cache.arrays import KEY, About
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
-from densedist.det.predict import read_input
+from densedist.det.inference.predict import read_input
 from densedist.det.teacher.detector import DetectorTeacher
 
 FLIPPED = "_flipped"  # of a name: the map of the mirror image

@@ -9,7 +9,7 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.transforms import HFlipTransform
 
 from densedist.common.errors import UserError
-from densedist.det.data.sets import class_mirrors
+from densedist.det.datasets import class_mirrors
 
 
 class Mapper(DatasetMapper):

@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det.data import folder, joined, voc, yolo
+from densedist.det.data import as_coco, voc, yolo
 from densedist.det.data.coco import Coco, Entry, image_file, read_coco
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
@@ -30,7 +30,7 @@ BUILT_IN = frozenset(
 # Keys of DATASETS that name data sets of one's own, [name, where, which] each: what an entry is, and the COCO JSON file
 # and the image folder that it stands for.
 FORMS: Mapping[str, tuple[str, Callable[..., tuple[str, str]]]] = {
-    "COCO_FORMAT": ("[name, JSON file, image folder], of several files with lists of them", joined.as_coco),
+    "COCO_FORMAT": ("[name, JSON file, image folder], of several files with lists of them", as_coco.of_files),
     "YOLO_FORMAT": ("[name, data.yaml, split]", yolo.as_coco),
     "VOC_FORMAT": ("[name, folder, split]", voc.as_coco),
 }
@@ -119,7 +119,7 @@ def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
                     MetadataCatalog.get(name).origin = origin
     for name in map(str, cfg.DATASETS.UNLABELED):
         if (path := whole_name(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
-            _register_anew(path, *folder.as_coco(path))
+            _register_anew(path, *as_coco.of_folder(path))
     _register_parts(cfg)
 
 

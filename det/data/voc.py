@@ -10,7 +10,7 @@ from densedist.common.data.headers import Size
 from densedist.common.data.images import is_hidden
 from densedist.common.data.voc_lists import IMAGES, images_listed
 from densedist.common.errors import UserError
-from densedist.det.data.written import as_json, categories, image_size
+from densedist.det.data.as_coco import as_json, categories, image_size
 
 logger = logging.getLogger(__name__)
 DIFFICULT = {"0": False, "": False, "false": False, "unspecified": False, "1": True, "true": True}

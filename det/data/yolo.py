@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from densedist.common.config.repeated import refuse_repeated_keys
+from densedist.common.config.files import refuse_repeated_keys
 from densedist.common.data.images import images_in
-from densedist.common.data.text import read_text
+from densedist.common.data.voc_lists import read_text
 from densedist.common.errors import UserError
-from densedist.det.data.written import as_json, categories, image_size
+from densedist.det.data.as_coco import as_json, categories, image_size
 from densedist.det.data.yolo_labels import Label, read_labels
 
 logger = logging.getLogger(__name__)

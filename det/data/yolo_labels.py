@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from densedist.common.data.text import read_text
+from densedist.common.data.voc_lists import read_text
 from densedist.common.errors import UserError
 
 logger = logging.getLogger(__name__)

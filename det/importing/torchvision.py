@@ -20,10 +20,8 @@ from torchvision.models import detection
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form, Tensors
 from densedist.common.importing.renaming import Rule, rename
-from densedist.det.importing.rcnn import rcnn_config
-from densedist.det.importing.resnet import NORM, UNUSED, check_statistics, resnet_rules, shape
-from densedist.det.importing.retinanet import check_anchors, retinanet_config, size_major
-from densedist.det.importing.shapes import Source, coco_names
+from densedist.det.importing.heads import check_anchors, rcnn_config, retinanet_config, size_major
+from densedist.det.importing.shapes import NORM, UNUSED, Source, check_statistics, coco_names, resnet_rules, shape
 
 BODY = "backbone.body."
 RETINANET = "head.classification_head.cls_logits.weight"

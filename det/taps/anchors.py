@@ -8,7 +8,7 @@ from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
 
-from densedist.common.distill.several import mean_logits
+from densedist.common.distill.ensemble import mean_logits
 from densedist.common.distill.taps import Inside, Taps, TapSpec, TapSpecs, inside_of
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
-from densedist.det import box_head
+from densedist.det.modeling import box_head
 from densedist.det.taps.boxes import likeliest
 from densedist.det.taps.group import AVERAGED, Batch, TapGroup
 from densedist.det.taps.rois import scaled
@@ -81,7 +81,7 @@ def has_masks(model: Any) -> bool:
 def mask_logits(roi_heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
     """(R, K or 1, M, M) for the given boxes, one Boxes per image."""
     maps = [features[name] for name in roi_heads.mask_in_features]
-    # In float32, as in det/box_head.py.
+    # In float32, as in det/modeling/box_head.py.
     regions = roi_heads.mask_pooler([widen(x) for x in maps], boxes).to(maps[0].dtype)
     return roi_heads.mask_head.layers(regions)
 

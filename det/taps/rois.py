@@ -10,12 +10,12 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from densedist.common.distill.several import mean_logits
+from densedist.common.distill.ensemble import mean_logits
 from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
-from densedist.det import box_head
-from densedist.det.box_head import Predictions
+from densedist.det.modeling import box_head
+from densedist.det.modeling.box_head import Predictions
 from densedist.det.taps.boxes import Likeliest, likeliest, rows
 from densedist.det.taps.group import AVERAGED, Batch, TapGroup
 from densedist.det.teacher.detector import DetectorTeacher

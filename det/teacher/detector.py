@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.classes import ClassMap
-from densedist.common.distill.several import same_kept
+from densedist.common.distill.ensemble import same_kept
 from densedist.common.distill.teacher import Teacher
 
 M = TypeVar("M", bound=nn.Module)
@@ -25,11 +25,11 @@ class DetectorTeacher(Teacher[M]):
         model, flip_channels, precision: see common/distill/teacher.py.
         classes: how its classes become the student's; None = they are the same.
         scale: its images are that many times larger than the student's.
-        stages: of a cascade's class logits, "first" or "mean" (see det/box_head.py).
+        stages: of a cascade's class logits, "first" or "mean" (see det/modeling/box_head.py).
 
     Attributes:
         others: set by averaged(); else empty. The class probabilities of all are averaged.
-        heritage: what the student starts from (see det/inheriting.py); empty once it has.
+        heritage: what the student starts from (see det/modeling/inheriting.py); empty once it has.
     """
 
     model: Any

@@ -8,20 +8,20 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 
 from densedist.common.config import load, trust
+from densedist.common.config.imports import NAME, call
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
-from densedist.common.distill.faster import compile_parts, own_stream
+from densedist.common.distill.speed import compile_parts, own_stream
 from densedist.common.distill.teacher import precision
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
-from densedist.common.foreign import NAME, call
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.data.sets import class_labels, known_classes, own_classes
+from densedist.det.datasets import class_labels, known_classes, own_classes
 from densedist.det.distilling import count_classes
-from densedist.det.inheriting import heritage
+from densedist.det.modeling.inheriting import heritage
 from densedist.det.models import build
 from densedist.det.teacher.detector import DetectorTeacher
 

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from densedist.common.data.label_images import read_label_ids
 from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic
 from densedist.common.logging import on_terminal
 from densedist.seg.data.folders import pairs
 from densedist.seg.data.frames import IMAGES, LABELS
+from densedist.seg.data.label_images import read_label_ids
 
 TREE = "want the folders train and trainannot, val and valannot or test and testannot"
 SPLITS = ("train", "val", "test")

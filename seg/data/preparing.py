@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from densedist.common.data.headers import read_header
 from densedist.common.data.images import DamagedError, check_image
-from densedist.common.data.label_images import read_label_ids
 from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic
 from densedist.common.logging import on_terminal
 from densedist.seg.data.frames import IMAGES, TREE, image_files, label_files
+from densedist.seg.data.label_images import read_label_ids
 from densedist.seg.data.reading import turned
 
 SUFFIX = ".bmp"  # one that OpenCV and Pillow read, and that keeps 8 bits as they are

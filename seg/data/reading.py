@@ -1,5 +1,6 @@
 """From a frame's files to tensors: the image, and what its label means."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -7,12 +8,11 @@ import numpy as np
 import torch
 
 from densedist.common.data.headers import Header, read_header
-from densedist.common.data.label_images import read_label_ids
+from densedist.common.data.images import check_images
 from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
-from densedist.seg.data.color_labels import has_colors, read_colors
 from densedist.seg.data.frames import Frame
-from densedist.seg.data.train_id_labels import read_train_ids
+from densedist.seg.data.label_images import has_colors, read_colors, read_label_ids, read_train_ids
 from densedist.seg.data.transforms import Transform
 from densedist.seg.labels import UNKNOWN, UNNAMED, Classes
 
@@ -99,3 +99,16 @@ def turned(image: Header) -> str | None:
         f"is shown turned (EXIF orientation {image.orientation}), and only you know which way its label was drawn: "
         "turn the pixels, or take the mark out"
     )
+
+
+def count_pixels(read: Reader, frames: Sequence[Frame], source: str) -> np.ndarray:
+    """(n, 256), int64: for each of n frames with labels the pixels of each trainId; those of IGNORE are in the last.
+
+    Args:
+        source: where the frames are named, for messages.
+
+    Raises:
+        UserError: a label that cannot be read.
+    """
+    counts = check_images(frames, lambda frame: np.bincount(read.labels(frame).ravel(), minlength=256), source)
+    return np.stack(counts) if counts else np.zeros((0, 256), np.int64)

@@ -10,7 +10,7 @@ from densedist.common.data import digits
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 from densedist.common.scored_sets import refuse_twins
-from densedist.seg.data import folders, voc
+from densedist.seg.data import folders
 from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
 from densedist.seg.data.written import check_written
 from densedist.seg.labels import Classes
@@ -43,7 +43,7 @@ FORMS: Mapping[str, Form] = {
     "FOLDERS": Form(
         "[name, folder of images, folder of masks]", (3,), lambda where, key, _: folders.pairs(where[0], where[1], key)
     ),
-    "VOC_FORMAT": Form("[name, folder, split], or with a folder of masks behind it", (3, 4), voc.listed),
+    "VOC_FORMAT": Form("[name, folder, split], or with a folder of masks behind it", (3, 4), folders.listed),
     "ADE20K_FORMAT": Form("[name, folder, split]", (3,), _ade20k),
 }
 
@@ -161,3 +161,28 @@ def contents(cfg: CfgNode, side: str) -> list[str | Path]:
         how = {key: value for key, value in frame.items() if key not in ("name", "image", "label")}
         found += [*files, str(sorted(how.items()))]
     return found
+
+
+def set_aside(cfg: CfgNode, share: float) -> list[str]:
+    """Overrides by which the last frames of each split of DATASETS.TRAIN are DATASETS.TEST instead, as slices.
+
+    Args:
+        share: of a split's frames, between 0 and 1; at least one frame.
+
+    Raises:
+        UserError: a split that cannot be found, or of which nothing would be left.
+    """
+    kept, aside = [], []
+    for split in cfg.DATASETS.TRAIN:
+        count = len(split_frames(cfg, split, "DATASETS.TRAIN", need_labels=True))
+        last = max(1, round(count * share))
+        if last >= count:
+            raise UserError(f"--set-aside: {share:g} of the {count} images of {split} leaves none to train on")
+        parts = SPLIT.fullmatch(str(split))
+        assert parts is not None  # else it has no frames
+        other, name, start, _ = parts.groups("")
+        name = f"{other}/{name}" if other else name
+        end = int(start or 0) + count
+        kept.append(f"{name}[{start}:{end - last}]")
+        aside.append(f"{name}[{end - last}:{end}]")
+    return ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]

@@ -1,17 +1,16 @@
 """From a path or a name to a network that somebody else has built."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from detectron2.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 
+from densedist.common.config.imports import call
+from densedist.common.distill.speed import Part
 from densedist.common.errors import UserError
-from densedist.common.foreign import call
 from densedist.seg.foreign import transformers
-from densedist.seg.foreign.function import FunctionModel
 from densedist.seg.foreign.model import ForeignModel
-from densedist.seg.foreign.program import ProgramModel
-from densedist.seg.foreign.programs import read_program
+from densedist.seg.foreign.programs import ProgramModel, read_program
 from densedist.seg.foreign.trial import try_out
 
 
@@ -56,3 +55,35 @@ def check_format(cfg: CfgNode, network: ForeignModel, source: str) -> None:
     """
     if network.channels not in ("", cfg.INPUT.FORMAT):
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}, but {source} wants {network.channels}")
+
+
+TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
+
+
+class FunctionModel(ForeignModel):
+    """Any module behind a normalization.
+
+    Args:
+        model: gives for a batch (N, 3, H, W) logits (N, K, h, w), or these by name: "cls_logits", and if it likes
+            "aux_logits" and "features" (N, C, h, w). Torchvision's names "out" and "aux" stand for the first two.
+        pixel_mean, pixel_std: see DenseModel.
+        stride: what height and width of its images are multiples of.
+    """
+
+    def __init__(self, model: nn.Module, pixel_mean: Sequence[float], pixel_std: Sequence[float], stride: int) -> None:
+        super().__init__(pixel_mean, pixel_std)
+        self.model, self._stride = model, stride
+
+    @property
+    def divisor(self) -> int:
+        return self._stride
+
+    @property
+    def parts(self) -> list[Part]:
+        return [(self, "model")]
+
+    def taps(self, batch: Tensor) -> dict[str, Tensor]:
+        output = self.model(batch)
+        if not isinstance(output, Mapping):
+            return {"cls_logits": output}
+        return {TORCHVISION.get(str(name), str(name)): value for name, value in output.items()}

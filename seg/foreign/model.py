@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from densedist.seg.dense import DenseModel
+from densedist.seg.networks.dense import DenseModel
 
 
 class ForeignModel(DenseModel):

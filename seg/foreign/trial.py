@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densedist.common.errors import UserError, one_line
-from densedist.seg.dense import LOGITS
 from densedist.seg.foreign.model import ForeignModel
+from densedist.seg.networks.dense import LOGITS
 
 logger = logging.getLogger(__name__)
 SMALL = 128  # pixels: the sides of the images that it sees several times, where it takes images of any size

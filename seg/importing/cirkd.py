@@ -9,8 +9,7 @@ from torch import Tensor
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form
 from densedist.common.importing.renaming import Rule, rename
-from densedist.seg.importing.common import CITYSCAPES, converted
-from densedist.seg.importing.resnet import FC, encoder_of
+from densedist.seg.importing.common import CITYSCAPES, FC, converted, encoder_of
 
 # Their images are BGR, and only their mean is taken off.
 PIXELS: Mapping[str, Any] = {

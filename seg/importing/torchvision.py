@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from densedist.common.errors import UserError
 from densedist.common.importing.form import Converted, Foreign, Form
 from densedist.common.importing.renaming import Rule, rename
-from densedist.seg.importing.common import VOC, converted
-from densedist.seg.importing.resnet import FC, encoder_of
+from densedist.seg.importing.common import FC, VOC, converted, encoder_of
 
 RULES: tuple[Rule, ...] = (
     (r"backbone\.(.+)", r"encoder.model.\1"),

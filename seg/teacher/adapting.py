@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densedist.common.distill.classes import ClassMap
-from densedist.common.distill.faster import Part
-from densedist.common.distill.several import mean_logits
-from densedist.seg.dense import LOGITS, DenseModel
-from densedist.seg.places import Grid, resize_at
+from densedist.common.distill.ensemble import mean_logits
+from densedist.common.distill.speed import Part
+from densedist.seg.networks.dense import LOGITS, DenseModel
+from densedist.seg.networks.places import Grid, resize_at
 
 KEPT_MASS = "kept_mass"  # the name of a tap (N, 1, h, w)
 

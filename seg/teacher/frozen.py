@@ -9,8 +9,8 @@ from torch import Tensor
 
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.teacher import Teacher
-from densedist.seg.dense import LOGITS, DenseModel
-from densedist.seg.places import Grid, resize_at
+from densedist.seg.networks.dense import LOGITS, DenseModel
+from densedist.seg.networks.places import Grid, resize_at
 from densedist.seg.teacher.adapting import KEPT_MASS
 
 Maps = dict[str, Tensor]

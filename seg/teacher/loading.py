@@ -7,26 +7,26 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
+from huggingface_hub import snapshot_download
 
 from densedist.common.config import check_values, load, trust
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
-from densedist.common.distill.faster import compile_parts, own_stream
-from densedist.common.distill.several import one_by_one, same_kept
+from densedist.common.distill.ensemble import one_by_one, same_kept
+from densedist.common.distill.speed import compile_parts, own_stream
 from densedist.common.distill.teacher import precision
 from densedist.common.distill.teacher_files import on_hub
-from densedist.common.errors import UserError
+from densedist.common.errors import UserError, one_line
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
-from densedist.seg.architectures import count_classes, read_smp_folder
 from densedist.seg.config import GRAMMAR, get_cfg
-from densedist.seg.dense import DenseModel
 from densedist.seg.foreign.forms import SMP, recognize
 from densedist.seg.foreign.load import check_format, load_foreign
-from densedist.seg.network import Network, load_network
+from densedist.seg.networks.architectures import count_classes, read_smp_folder
+from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
 from densedist.seg.teacher.frozen import SegTeacher
-from densedist.seg.teacher.hub import fetch
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
@@ -173,3 +173,25 @@ def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap
         )
     logger.info(f"{count} classes on both sides; their order is not checked, as {node.WEIGHTS} does not name them")
     return None
+
+
+# All that SMP needs; a pickle beside them is neither fetched nor read.
+FILES = ("config.json", "model.safetensors")
+
+
+def fetch(name: str, key: str) -> str:
+    """The folder in Hugging Face's cache that holds the model "owner/name"; what is there already is not fetched.
+
+    Args:
+        key: what names it, for messages.
+
+    Raises:
+        UserError: there is no such model, or no network.
+    """
+    try:
+        return snapshot_download(name, allow_patterns=list(FILES))
+    except Exception as error:
+        raise UserError(
+            f"{key}: there is no file or folder {name}, and Hugging Face's hub does not give it: {one_line(error)}; "
+            "without a network copy Hugging Face's cache here, or name a folder of SMP's save_pretrained"
+        ) from error

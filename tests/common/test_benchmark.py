@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from densedist.common.benchmark import losses
-from densedist.common.benchmark.measure import busy_core, extra_bytes, medians
+from benchmarks import losses
+from densedist.common.profile import busy_core, extra_bytes, medians
 
 CPU = torch.device("cpu")
 

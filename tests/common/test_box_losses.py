@@ -9,8 +9,8 @@ from torchvision.ops import generalized_box_iou_loss
 
 from densedist.common.distill.adapters import Generator
 from densedist.common.losses import BoxLoss, CrossHeadLoss, MaskLoss, MGDLoss, ProposalLoss
+from densedist.common.losses.box import giou_distance
 from densedist.common.losses.cross_head import align_channels
-from densedist.common.losses.giou import giou_distance
 from helpers import reference
 from helpers.waits import waits
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from densedist.common.distill.cache import filling
-from densedist.common.distill.cache.arrays import PAGE, Arrays, record_of
-from densedist.common.distill.cache.filling import fill
-from densedist.common.distill.cache.sums import append_sums, read_sums
+from densedist.common.cache import filling
+from densedist.common.cache.arrays import PAGE, Arrays, append_sums, read_sums, record_of
+from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.locks import locked

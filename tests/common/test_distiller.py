@@ -9,9 +9,8 @@ from detectron2.utils.events import EventStorage
 
 from densedist.common.config import load
 from densedist.common.distill.build import build_distiller, is_on
-from densedist.common.distill.distiller import TrainingOnly, beside
+from densedist.common.distill.distiller import LossWeightSchedule, TrainingOnly, beside
 from densedist.common.distill.registry import LOSSES, LossSpec
-from densedist.common.distill.schedule import LossWeightSchedule
 from densedist.common.distill.taps import TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss

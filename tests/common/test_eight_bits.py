@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from densedist.common.distill.cache.arrays import Arrays
-from densedist.common.distill.cache.eight_bits import MOVED, moved, pack, size_in_bytes, unpack
-from densedist.common.distill.cache.filling import fill
+from densedist.common.cache.arrays import Arrays
+from densedist.common.cache.eight_bits import MOVED, moved, pack, size_in_bytes, unpack
+from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from test_logit_losses import mask, pair
 
-from densedist.common.benchmark import formulas
-from densedist.common.losses import DISTLoss, RKDLoss, dist_blocks, dist_closed_form, rkd
+from benchmarks import formulas
+from densedist.common.losses import DISTLoss, RKDLoss, rkd
+from densedist.common.losses.dist import blocks, closed_form
 from helpers import reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -29,13 +30,13 @@ IMPLEMENTATIONS = [
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(request, monkeypatch):
     if request.param == "small_blocks":  # several, the last ones smaller
-        monkeypatch.setattr(dist_blocks, "UNDIVIDED", 0)
-        monkeypatch.setattr(dist_blocks, "BLOCK", {"cpu": 256})
+        monkeypatch.setattr(blocks, "UNDIVIDED", 0)
+        monkeypatch.setattr(blocks, "BLOCK", {"cpu": 256})
     kernels = request.param.removeprefix("small_")
-    passes = dist_blocks if kernels == "blocks" else import_module(f"densedist.common.losses.dist_{kernels}")
+    passes = blocks if kernels == "blocks" else import_module(f"densedist.common.losses.dist.{kernels}_backend")
     if request.param == "small_numba":
         monkeypatch.setattr(passes, "CHUNK", 256)
-    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: passes)
+    monkeypatch.setattr(closed_form, "_passes", lambda logits: passes)
 
 
 @pytest.mark.slow  # a minute: the interpreter goes through the kernels number by number
@@ -79,9 +80,9 @@ def test_formula_of_the_benchmark_equals_the_loops(shape):
 
 @pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter: see above")
 def test_triton_counts_with_64_bits_where_an_image_is_that_large(monkeypatch):
-    kernels = import_module("densedist.common.losses.dist_triton")
+    kernels = import_module("densedist.common.losses.dist.triton_backend")
     monkeypatch.setattr(kernels, "_extent", lambda logits: 2**31)
-    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: kernels)
+    monkeypatch.setattr(closed_form, "_passes", lambda logits: kernels)
     compare(*pair((3, 19, 13, 7), torch.float32), mask((3, 19, 13, 7)))
 
 
@@ -210,14 +211,14 @@ class TestDIST:
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("block", [4096, 1 << 30], ids=["blocks", "one block"])
-@pytest.mark.parametrize("kernels", ["dist_blocks", pytest.param("dist_numba", marks=NEEDS_NUMBA)])
+@pytest.mark.parametrize("kernels", ["blocks", pytest.param("numba_backend", marks=NEEDS_NUMBA)])
 def test_number_of_threads_changes_no_bit(kernels, block, activation, monkeypatch):
     """Nor does it matter that the caller infers, or which thread takes which block."""
-    passes = import_module(f"densedist.common.losses.{kernels}")
-    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: passes)
-    monkeypatch.setattr(dist_blocks, "UNDIVIDED", 0)
-    monkeypatch.setattr(dist_blocks, "BLOCK", {"cpu": block})
-    if passes is not dist_blocks:
+    passes = import_module(f"densedist.common.losses.dist.{kernels}")
+    monkeypatch.setattr(closed_form, "_passes", lambda logits: passes)
+    monkeypatch.setattr(blocks, "UNDIVIDED", 0)
+    monkeypatch.setattr(blocks, "BLOCK", {"cpu": block})
+    if passes is not blocks:
         monkeypatch.setattr(passes, "CHUNK", block)
     student, teacher = pair((3, 19, 47, 31), torch.float32)  # so many that PyTorch would share out an operation
     student.requires_grad_()
@@ -239,39 +240,39 @@ def test_number_of_threads_changes_no_bit(kernels, block, activation, monkeypatc
 @pytest.fixture
 def chosen():
     """Which implementation is chosen, anew before and after."""
-    dist_closed_form._kernels.cache_clear()
-    yield lambda logits: dist_closed_form._passes(logits).__name__.rpartition(".")[2]
-    dist_closed_form._kernels.cache_clear()
+    closed_form._kernels.cache_clear()
+    yield lambda logits: closed_form._passes(logits).__name__.rpartition(".")[2]
+    closed_form._kernels.cache_clear()
 
 
 @NEEDS_NUMBA
 def test_numba_is_chosen_on_the_cpu(chosen):
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        assert chosen(torch.zeros(7, 5, dtype=dtype)) == "dist_numba"
-    assert chosen(torch.zeros(7, 5, dtype=torch.float64)) == "dist_blocks"
-    assert chosen(torch.zeros(7, 5000)) == "dist_blocks"
+        assert chosen(torch.zeros(7, 5, dtype=dtype)) == "numba_backend"
+    assert chosen(torch.zeros(7, 5, dtype=torch.float64)) == "blocks"
+    assert chosen(torch.zeros(7, 5000)) == "blocks"
 
 
 def test_blocks_without_numba(chosen, monkeypatch):
-    monkeypatch.setattr(dist_closed_form, "find_spec", lambda name: None)
-    assert chosen(torch.zeros(7, 5)) == "dist_blocks"
+    monkeypatch.setattr(closed_form, "find_spec", lambda name: None)
+    assert chosen(torch.zeros(7, 5)) == "blocks"
     compare(*pair((131, 19), torch.float32))
 
 
 @NEEDS_NUMBA
 def test_blocks_where_numba_cannot_be_imported(chosen, monkeypatch):
-    import_module("densedist.common.losses.dist_numba")
-    for module in ("dist_numba", "dist_kernels", "dist_tiles"):
-        monkeypatch.delitem(sys.modules, f"densedist.common.losses.{module}")
-        monkeypatch.delattr(f"densedist.common.losses.{module}")
-    monkeypatch.setattr(dist_closed_form, "find_spec", lambda name: name)
+    import_module("densedist.common.losses.dist.numba_backend")
+    for module in ("numba_backend", "numba_kernels"):
+        monkeypatch.delitem(sys.modules, f"densedist.common.losses.dist.{module}")
+        monkeypatch.delattr(f"densedist.common.losses.dist.{module}")
+    monkeypatch.setattr(closed_form, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert chosen(torch.zeros(7, 5)) == "dist_blocks"
+    assert chosen(torch.zeros(7, 5)) == "blocks"
 
 
 @NEEDS_NUMBA
 def test_kernels_without_a_folder_to_keep_them_in(monkeypatch):
-    numba, tiles = import_module("numba"), import_module("densedist.common.losses.dist_tiles")
+    numba, tiles = import_module("numba"), import_module("densedist.common.losses.dist.numba_kernels")
 
     def njit(cache=False, **_):
         if cache:
@@ -284,11 +285,11 @@ def test_kernels_without_a_folder_to_keep_them_in(monkeypatch):
 
 @pytest.mark.parametrize("undivided", [0, 1 << 20])
 def test_operations_on_blocks_are_not_shared_out(undivided, monkeypatch):
-    seen, relate, before = [], dist_blocks._relate, torch.get_num_threads()
-    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: dist_blocks)
-    monkeypatch.setattr(dist_blocks, "UNDIVIDED", undivided)
-    monkeypatch.setattr(dist_blocks, "BLOCK", {"cpu": 256})
-    monkeypatch.setattr(dist_blocks, "_relate", lambda *_: seen.append(torch.get_num_threads()) or relate(*_))
+    seen, relate, before = [], blocks._relate, torch.get_num_threads()
+    monkeypatch.setattr(closed_form, "_passes", lambda logits: blocks)
+    monkeypatch.setattr(blocks, "UNDIVIDED", undivided)
+    monkeypatch.setattr(blocks, "BLOCK", {"cpu": 256})
+    monkeypatch.setattr(blocks, "_relate", lambda *_: seen.append(torch.get_num_threads()) or relate(*_))
     torch.set_num_threads(2)
     try:
         student, teacher = pair((131, 19))
@@ -300,8 +301,8 @@ def test_operations_on_blocks_are_not_shared_out(undivided, monkeypatch):
 
 def test_few_numbers_are_not_shared_out(monkeypatch):
     """What the loss needs of a square root of 19 numbers MKL would do in all threads."""
-    seen, finish, before = [], dist_closed_form.finish, torch.get_num_threads()
-    monkeypatch.setattr(dist_closed_form, "finish", lambda *_: seen.append(torch.get_num_threads()) or finish(*_))
+    seen, finish, before = [], closed_form.finish, torch.get_num_threads()
+    monkeypatch.setattr(closed_form, "finish", lambda *_: seen.append(torch.get_num_threads()) or finish(*_))
     torch.set_num_threads(2)
     try:
         DISTLoss()(*pair((7, 5)))
@@ -317,8 +318,8 @@ def test_synced_dist_sends_sums_by_class_and_the_upstream_gradient_only(monkeypa
         sent.append(x.numel())
         return x
 
-    monkeypatch.setattr("densedist.common.losses.dist_terms.sum_over_processes", send)
-    monkeypatch.setattr("densedist.common.losses.dist_closed_form.sum_over_processes", send)
+    monkeypatch.setattr("densedist.common.losses.dist.terms.sum_over_processes", send)
+    monkeypatch.setattr("densedist.common.losses.dist.closed_form.sum_over_processes", send)
     student, teacher = pair((3, 19, 13, 7))
     DISTLoss(sync=True)(student.requires_grad_(), teacher).backward()
     assert sent == [2 + 2 * 19, 3 * 19, 1]

@@ -5,10 +5,10 @@ import torch
 from test_distiller import STUDENT, TEACHER, build, maps
 from test_feature_losses import pair
 
-from densedist.common.distill.global_relation import GlobalContext, GlobalRelationLoss
 from densedist.common.distill.taps import TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import FGDLoss
+from densedist.common.losses.fgd import GlobalContext, GlobalRelationLoss
 from helpers import reference
 
 SHAPE = (3, 4, 5, 6)

@@ -10,7 +10,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
-from densedist.common.distill.fuse import fuse_batch_norms
+from densedist.common.distill.speed import fuse_batch_norms
 
 
 def with_statistics(model):

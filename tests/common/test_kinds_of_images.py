@@ -13,9 +13,9 @@ from PIL import Image
 from densedist.common.data import headers
 from densedist.common.data.headers import read_header
 from densedist.common.data.images import DamagedError, check_image, warn_of_transparency
-from densedist.common.data.label_images import read_label_ids
 from densedist.common.data.pixels import read_pixels
 from densedist.common.errors import UserError
+from densedist.seg.data.label_images import read_label_ids
 
 RGB = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (40, 32))
 GRAY = RGB[..., 0].copy()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedist.common.data.label_images import read_label_ids
 from densedist.common.errors import UserError
+from densedist.seg.data.label_images import read_label_ids
 
 IDS = np.array([[0, 1, 2], [3, 1, 0]], np.uint8)
 

@@ -7,10 +7,10 @@ import torch
 from densedist.command.chatter import leave_out_chatter
 from densedist.common.errors import UserError
 from densedist.common.pretrained import PACKAGES, from_package, warn_of_other_pixels
-from densedist.det.backbone import TimmBackbone
+from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.models import build_trainee as build_det
 from densedist.seg.models import build_trainee as build_seg
-from densedist.seg.network import build_network
+from densedist.seg.networks.network import build_network
 from helpers import tiny
 from helpers.scenes import STUDENT, config
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from densedist.common.distill.several import mean_logits
+from densedist.common.distill.ensemble import mean_logits
 
 
 def logits(count=3, scale=3.0, shape=(20, 5)):

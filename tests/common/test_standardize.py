@@ -5,7 +5,7 @@ import torch
 from test_logit_losses import mask, pair
 
 from densedist.common.losses import DISTLoss, KDLoss
-from densedist.common.losses.standardize import standardize
+from densedist.common.losses.checks import standardize
 from helpers import reference
 
 LOSSES = {"kd": (KDLoss, reference.kd), "dist": (DISTLoss, reference.dist)}

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from densedist.common.losses.dist_terms import Relation, Slopes
+from densedist.common.losses.dist.terms import Relation, Slopes
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,7 +21,7 @@ POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8"}
 
 def launches(student, valid, activation, monkeypatch):
     """The kernels that a loss and its gradient start, each with its arguments and constants."""
-    from densedist.common.losses import dist_programs, dist_triton
+    from densedist.common.losses.dist import triton_backend, triton_kernels
 
     started = []
 
@@ -36,9 +36,9 @@ def launches(student, valid, activation, monkeypatch):
     slopes = Slopes(torch.zeros(2, classes), torch.zeros(classes), torch.zeros(classes), torch.zeros(()))
     with monkeypatch.context() as patch:
         for name in ("shift", "sums", "gradient"):
-            patch.setattr(dist_programs, name, Recorder(getattr(dist_programs, name)))
-        dist_triton.sums(student, student, valid, relation)
-        dist_triton.gradient(student, student, valid, relation, slopes)
+            patch.setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name)))
+        triton_backend.sums(student, student, valid, relation)
+        triton_backend.gradient(student, student, valid, relation, slopes)
     return started
 
 
@@ -74,7 +74,7 @@ def test_kernels_leave_room_for_others_and_shuffle_little(
 ):
     from triton import knobs
 
-    from densedist.common.losses.dist_triton import REGISTERS
+    from densedist.common.losses.dist.triton_backend import REGISTERS
 
     student = torch.zeros(shape, dtype=dtype)
     valid = torch.ones(shape[0], *shape[2:], dtype=torch.bool)

@@ -6,8 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from densedist.common.data.text import read_text
-from densedist.common.data.voc_lists import images_listed
+from densedist.common.data.voc_lists import images_listed, read_text
 from densedist.common.errors import UserError
 
 NAMES = ["000", "two words", "a.b", "image 1", unicodedata.normalize("NFC", "Bäume")]

@@ -57,7 +57,7 @@ def test_neck_and_head_of_a_cascade(tmp_path, caplog):
     heads = ["MODEL.ROI_BOX_HEAD.NUM_FC", "1", "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "7"]
     keys = save_teacher(tmp_path, *heads, "MODEL.ROI_BOX_HEAD.FC_DIM", "16")
     plain = build(STUDENT, *keys, *heads)
-    with caplog.at_level(logging.INFO, "densedist.det.inheriting"):
+    with caplog.at_level(logging.INFO, "densedist.det.modeling.inheriting"):
         model = build(STUDENT, *keys, *heads, "DISTILL.INHERIT", "['neck', 'head']")
     theirs, before = model.distillation.teacher.model.state_dict(), plain.state_dict()
     changed = {name for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
@@ -67,7 +67,7 @@ def test_neck_and_head_of_a_cascade(tmp_path, caplog):
     for name in changed:
         there = name.replace("box_head.", "box_head.0.").replace("box_predictor.", "box_predictor.0.")
         torch.testing.assert_close(model.state_dict()[name], theirs[there])
-    neck, head = (r.getMessage() for r in caplog.records if r.name == "densedist.det.inheriting")
+    neck, head = (r.getMessage() for r in caplog.records if r.name == "densedist.det.modeling.inheriting")
     assert "of the neck are the teacher's" in neck
     assert head.endswith(
         "not, for their names or shapes: roi_heads.box_predictor.bbox_pred.weight, "

@@ -7,9 +7,10 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from densedist.common.randomness import RunPosition
-from densedist.det.data import boxes, checks, registering
-from densedist.det.data.loading import training_batches
+from densedist.det import checks
+from densedist.det.data import boxes, registering
 from densedist.det.data.registering import register_own
+from densedist.det.loader import training_batches
 from helpers.coco import CLASSES, change, coco, without
 from helpers.tiny import STUDENT, TEACHER, config
 

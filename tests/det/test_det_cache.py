@@ -9,17 +9,17 @@ from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from densedist.common import fingerprint
-from densedist.common.distill.cache.arrays import Arrays
-from densedist.common.distill.cache.filling import fill
+from densedist.common.cache.arrays import Arrays
+from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.det import samples as pictures
 from densedist.det.cache.boxes import BoxesMapper, KeptRoIs, soft_labels
 from densedist.det.cache.filling import fill_cache, training_mapper
 from densedist.det.cache.settings import settings
-from densedist.det.data.loading import training_batches
+from densedist.det.inference import samples as pictures
+from densedist.det.inference.predict import read_input
+from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
-from densedist.det.predict import read_input
 from densedist.det.taps.group import Batch
 from densedist.det.taps.rois import Seen, live_class_logits
 from helpers.calling import densedist

@@ -13,8 +13,7 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
 from densedist.common.run_files import locate
 from densedist.det import add_distill_config
-from densedist.det.models import load_trained, read_config
-from densedist.det.stock import stock_config
+from densedist.det.models import load_trained, read_config, stock_config
 from helpers.calling import densedist
 from helpers.tiny import DIGITS, STUDENT, batch, save_teacher
 

@@ -5,11 +5,11 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from densedist.common.distill.cache.arrays import Arrays
+from densedist.common.cache.arrays import Arrays
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det.cache.filling import fill_cache
-from densedist.det.data.loading import training_batches
+from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
 from densedist.det.taps.features import Features, shared_levels
 from densedist.det.taps.group import Batch

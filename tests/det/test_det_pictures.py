@@ -13,17 +13,17 @@ from detectron2.engine import DefaultPredictor
 from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
-from densedist.common.distill.distillation import Distillation
+from densedist.common.distill.distiller import Distillation
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
+from densedist.det.inference.pictures import draw_examples
+from densedist.det.inference.predict import read_input
+from densedist.det.inference.samples import test_samples as samples_of_split
+from densedist.det.inference.visualize import relations_of
 from densedist.det.models import build, load_trained
-from densedist.det.pictures import draw_examples
-from densedist.det.predict import read_input
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
-from densedist.det.samples import test_samples as samples_of_split
 from densedist.det.teacher.detector import DetectorTeacher
-from densedist.det.visualize import relations_of
 from helpers.calling import complaint, densedist
 from helpers.tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
 
@@ -96,9 +96,11 @@ def test_split_with_truth_and_teacher(runs, tmp_path):
 def test_pictures_of_test_sets_with_files_of_the_same_name(runs, tmp_path, monkeypatch):
     """And of one that is named as the overview is; what they show does not matter here."""
     drawn = []
-    monkeypatch.setattr("densedist.det.visualize.picture", lambda view, classes, file: drawn.append(file.stem))
-    monkeypatch.setattr("densedist.det.visualize.overview", lambda *args: None)
-    monkeypatch.setattr("densedist.det.visualize.draw_relations", lambda *args: None)
+    monkeypatch.setattr(
+        "densedist.det.inference.visualize.picture", lambda view, classes, file: drawn.append(file.stem)
+    )
+    monkeypatch.setattr("densedist.det.inference.visualize.overview", lambda *args: None)
+    monkeypatch.setattr("densedist.det.inference.visualize.draw_relations", lambda *args: None)
     options = ["--weights", runs["student"], "--teacher", "none", "--output-dir", tmp_path]
     densedist("visualize", *options, "DATASETS.TEST", "('digits_val', 'digits_test')")
     names = sorted(file.stem for file in digits.images("val").iterdir())
@@ -126,7 +128,7 @@ def test_other_models_beside_it(runs, tmp_path, monkeypatch):
     def see(columns, legend, title, file):
         seen.update(columns=columns, title=title)
 
-    monkeypatch.setattr("densedist.det.pictures.draw_overview", see)
+    monkeypatch.setattr("densedist.det.inference.pictures.draw_overview", see)
     options = ["--weights", runs["student"], "--output-dir", tmp_path, "--images", 1]
     beside = ["--beside", f"same={runs['student']}", "--beside", f"large={runs['teacher']}"]
     densedist("visualize", *options, *beside, "DATASETS.TEST", "('digits_test',)")

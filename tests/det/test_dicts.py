@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from densedist.common.errors import UserError
-from densedist.det.data import checks
-from densedist.det.data.loading import training_batches
+from densedist.det import checks
+from densedist.det.loader import training_batches
 from helpers.coco import CLASSES
 from helpers.tiny import STUDENT, TEACHER, config
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import nn
 
 from densedist.common.errors import UserError
-from densedist.det.data import registering, sets
+from densedist.det import datasets
+from densedist.det.data import registering
 from densedist.det.evaluation import check_rules, evaluate, is_scored, metric
 from helpers.coco import change, coco
 from helpers.tiny import STUDENT, config
@@ -186,9 +187,9 @@ def test_rules_that_cannot_be_followed_are_refused(data, rules, wanted):
 
 @pytest.mark.parametrize("side", ["TRAIN", "TEST"])
 def test_data_sets_whose_package_is_not_here_are_refused_by_every_command(monkeypatch, side):
-    monkeypatch.setattr(sets, "find_spec", lambda package: None)
+    monkeypatch.setattr(datasets, "find_spec", lambda package: None)
     cfg = config(STUDENT, f"DATASETS.{side}", "('lvis_v1_val',)", "MODEL.ROI_HEADS.NUM_CLASSES", "1203")
-    check = sets.test_dataset if side == "TEST" else sets.check_datasets
+    check = datasets.test_dataset if side == "TEST" else datasets.check_datasets
     with pytest.raises(UserError) as refused:
         check(cfg)
     assert str(refused.value) == (

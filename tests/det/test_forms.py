@@ -15,7 +15,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 
 from densedist.common.errors import UserError
 from densedist.common.run_files import locate
-from densedist.det.data import folder, joined, voc, yolo
+from densedist.det.data import as_coco, voc, yolo
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import register_own
 from densedist.det.models import load_trained
@@ -261,11 +261,11 @@ def test_voc_annotations_as_others_write_them(tmp_path, coding, caplog):
 
 def test_a_folder_of_images(tmp_path):
     write_yolo(tmp_path)
-    made, root = folder.as_coco(str(tmp_path / "images"))
+    made, root = as_coco.of_folder(str(tmp_path / "images"))
     assert root == str(tmp_path / "images")
     assert [i["file_name"] for i in read_coco(made).images] == ["train/a.jpg", "train/b.jpg", "train/c.jpg"]
     with pytest.raises(UserError, match="labels has no image"):
-        folder.as_coco(str(tmp_path / "labels"))
+        as_coco.of_folder(str(tmp_path / "labels"))
 
 
 def forms(tmp_path, name):
@@ -335,16 +335,16 @@ def test_several_coco_files_are_one_data_set(tmp_path):
         }
         assert seen == {"a": [(0, [1, 2, 3, 4])], "b": [(1, [5, 6, 7, 8])], "c": [(0, [9, 8, 7, 6])]}
     assert MetadataCatalog.get("joined").thing_classes == ["cat", "dog"]
-    apart = joined.as_coco([one, two], [str(tmp_path / "x"), str(tmp_path / "y")])[0]
+    apart = as_coco.of_files([one, two], [str(tmp_path / "x"), str(tmp_path / "y")])[0]
     assert [Path(i["file_name"]).parent.name for i in read_coco(apart).images] == ["x", "x", "y", "y"]
 
 
 def test_coco_files_that_cannot_be_joined(tmp_path):
     one, two = (write_coco(tmp_path / f"{n}.json", names) for n, names in enumerate((["cat"], ["cat", "dog"])))
     with pytest.raises(UserError, match=r"1\.json and .*0\.json have different categories, first dog: an object that"):
-        joined.as_coco([one, two], "images")
+        as_coco.of_files([one, two], "images")
     with pytest.raises(UserError, match=r"COCO_FORMAT: 2 JSON files, but 1 folders: want one for each, or one for all"):
-        joined.as_coco([one, two], ["images"])
+        as_coco.of_files([one, two], ["images"])
     with pytest.raises(
         UserError, match=r"COCO_FORMAT: \['a', \[3\], 'b'\] is not \[name, JSON file, image folder\], of"
     ):
@@ -356,7 +356,7 @@ def test_one_of_several_coco_files_whose_boxes_are_parts_of_the_image(tmp_path):
     one = write_coco(tmp_path / "1.json", ["cat"], a=[("cat", 1, 2, 3, 4)], b=[("cat", 9, 8, 7, 6)])
     two = write_coco(tmp_path / "2.json", ["cat"], c=[("cat", 0.1, 0.2, 0.3, 0.4)])
     with pytest.raises(UserError) as refused:
-        joined.as_coco([one, two], str(tmp_path))
+        as_coco.of_files([one, two], str(tmp_path))
     assert str(refused.value) == (
         f"DATASETS.COCO_FORMAT: the boxes of {two} are not [x, y, w, h] in pixels: all of them lie within the first "
         "pixel: are they parts of the image's width and height?"

@@ -7,11 +7,11 @@ import timm
 import torch
 from detectron2.checkpoint.catalog import ModelCatalog
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import load
 from densedist.common.errors import UserError
+from densedist.common.profile import as_if_trained
 from densedist.det.config import GRAMMAR
-from densedist.det.frozen import load_weights
+from densedist.det.modeling.frozen import load_weights
 from densedist.det.models import build, build_trainee
 from helpers.tiny import CONFIGS, DIGITS, STUDENT, TEACHER, config
 

@@ -7,11 +7,11 @@ from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.utils.events import EventStorage
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import saved
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
 from densedist.common.modules import record
+from densedist.common.profile import as_if_trained
 from densedist.det.config import without_distillation
 from densedist.det.retinanet import DistillRetinaNet
 from densedist.det.taps.anchors import live_class_maps

@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from densedist.common.errors import UserError
 from densedist.common.losses import BoxLoss
 from densedist.common.modules import record
-from densedist.det import box_head
+from densedist.det.modeling import box_head
 from helpers.tiny import STUDENT, batch, config, save_teacher
 
 BOX = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.BOX.WEIGHT", "2.0"]

@@ -4,9 +4,9 @@ import pytest
 
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.det.data import checks
-from densedist.det.data.loading import training_batches
+from densedist.det import checks
 from densedist.det.data.registering import register_own
+from densedist.det.loader import training_batches
 from helpers.tiny import STUDENT, config
 
 NEEDS = {

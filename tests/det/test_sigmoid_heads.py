@@ -7,7 +7,7 @@ from detectron2.utils.events import EventStorage
 
 from densedist.common.errors import UserError
 from densedist.common.modules import record
-from densedist.det import box_head
+from densedist.det.modeling import box_head
 from densedist.det.rcnn import DistillRCNN
 from helpers import reference
 from helpers.tiny import STUDENT, batch, config, save_teacher

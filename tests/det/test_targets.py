@@ -11,7 +11,7 @@ from densedist.common.errors import UserError
 from densedist.common.losses import FGDLoss
 from densedist.common.modules import record
 from densedist.det.config import without_distillation
-from densedist.det.taps.objects import object_scales
+from densedist.det.taps.features import object_scales
 from helpers import reference
 from helpers.tiny import DIGITS, STUDENT, batch, config, inside, save_teacher
 

@@ -10,7 +10,7 @@ import yaml
 from densedist.common.config import saved
 from densedist.common.errors import UserError
 from densedist.common.run_files import Weights
-from densedist.det.data.sets import check_datasets, own_classes
+from densedist.det.datasets import check_datasets, own_classes
 from densedist.det.models import load_trained
 from densedist.det.teacher.loading import load_teacher_model
 from helpers.tiny import STUDENT, config, save_teacher

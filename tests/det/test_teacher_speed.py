@@ -8,8 +8,8 @@ from detectron2.utils.events import EventStorage
 
 from densedist.common.engine.checkpoint import SafeCheckpointer
 from densedist.common.modules import record
-from densedist.det import box_head
 from densedist.det.config import without_distillation
+from densedist.det.modeling import box_head
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import feature_taps
 from densedist.det.taps.group import Batch

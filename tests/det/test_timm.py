@@ -8,14 +8,13 @@ from detectron2.utils.events import EventStorage
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import saved
 from densedist.common.engine import batch_norm
 from densedist.common.errors import UserError
+from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
-from densedist.det.backbone import TimmBackbone
-from densedist.det.models import build_trainee, load_model, load_trained
-from densedist.det.stock import stock_config, stock_model
+from densedist.det.modeling.backbone import TimmBackbone
+from densedist.det.models import build_trainee, load_model, load_trained, stock_config, stock_model
 from helpers.processes import run_processes
 from helpers.tiny import DIGITS, STUDENT, batch, config, save_teacher
 

@@ -11,7 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from densedist.common.errors import UserError
-from densedist.det.data import checks, joined, registering
+from densedist.det import checks
+from densedist.det.data import as_coco, registering
 from densedist.det.data.coco import image_file, read_coco
 from densedist.det.data.registering import register_own
 from helpers.coco import CLASSES
@@ -70,12 +71,12 @@ def test_files_that_share_images_share_objects(tmp_path):
     counts = [int(n) for n in np.diff(np.flatnonzero(np.diff(bits.ravel("F"), prepend=2, append=2)))]
     content["annotations"][0]["segmentation"] = {"size": [48, 64], "counts": [0, *counts]}
     one = write(tmp_path, content)
-    coco = read_coco(joined.as_coco([one, one], str(tmp_path))[0])
+    coco = read_coco(as_coco.of_files([one, one], str(tmp_path))[0])
     assert [a["bbox"] for a in coco.annotations] == BOXES[:2]
     assert (coco_mask.decode(coco.annotations[0]["segmentation"]) == bits).all()
     del content["annotations"]
     bare = [write(tmp_path, content, name) for name in ("b.json", "c.json")]
-    assert not read_coco(joined.as_coco(bare, str(tmp_path))[0]).has_labels
+    assert not read_coco(as_coco.of_files(bare, str(tmp_path))[0]).has_labels
 
 
 def test_what_a_script_has_registered_is_not_joined(tmp_path):

@@ -13,8 +13,8 @@ from densedist.common.data import digits
 from densedist.common.losses import DISTLoss
 from densedist.common.modules import record
 from densedist.common.randomness import RunPosition
-from densedist.det import box_head
-from densedist.det.data.loading import training_batches
+from densedist.det.loader import training_batches
+from densedist.det.modeling import box_head
 from densedist.det.models import build_trainee
 from helpers.calling import densedist
 from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher

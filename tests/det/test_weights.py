@@ -9,11 +9,11 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.distill.checks import check_trained
 from densedist.common.engine.checkpoint import SafeCheckpointer, refuse_pickle
 from densedist.common.engine.train import evaluate
 from densedist.common.errors import UserError
+from densedist.common.profile import as_if_trained
 from densedist.det.models import load_config
 from densedist.det.task import TASK
 from helpers.calling import densedist

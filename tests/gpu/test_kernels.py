@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss, dist_closed_form
+from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.common.losses.dist import closed_form
 from helpers.gpu import DEVICE, MARKS, needs_memory
 
 pytestmark = MARKS
@@ -92,8 +93,8 @@ def test_dist_is_the_same_again():
 
 
 def test_triton_has_them():
-    passes = dist_closed_form._passes(torch.zeros(7, 5, device=DEVICE))
-    assert passes.__name__.endswith("dist_triton")
+    passes = closed_form._passes(torch.zeros(7, 5, device=DEVICE))
+    assert passes.__name__.endswith("triton_backend")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -63,11 +63,11 @@ def command(*argv, cwd=None):
 
 def _command(argv, cwd, pipe):
     from densedist.command import main
-    from densedist.common.benchmark import measure
+    from densedist.common import profile
 
     draw_nothing()
     torch.set_num_threads(1)
-    measure.SECONDS = 0.1
+    profile.SECONDS = 0.1
     if cwd is not None:
         os.chdir(cwd)
     out, err, code = io.StringIO(), io.StringIO(), 0

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import torch
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import load, saved
+from densedist.common.profile import as_if_trained
 from densedist.seg.config import GRAMMAR
-from densedist.seg.network import build_network
+from densedist.seg.networks.network import build_network
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "seg"
 STUDENT = CONFIGS / "digits" / "pspnet_r10_quarter.yaml"

@@ -7,8 +7,8 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import load, saved
+from densedist.common.profile import as_if_trained
 from densedist.det.config import GRAMMAR
 from helpers.calling import densedist
 

@@ -3,7 +3,7 @@
 import torch
 import transformers as hf  # loads each model when it is asked for
 
-from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.profile import as_if_trained
 
 NAMES = ["background"] + [str(number) for number in range(10)]
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]

@@ -17,8 +17,8 @@ from densedist.common.config.keys import value_of
 from densedist.common.errors import UserError
 from densedist.common.importing.write import import_checkpoint
 from densedist.common.run_files import locate
+from densedist.det.inference.predict import predict, read_input
 from densedist.det.models import Trained, load_trained
-from densedist.det.predict import predict, read_input
 from densedist.det.taps.rois import live_class_logits
 from densedist.det.task import TASK
 from densedist.det.teacher.loading import load_teacher

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from densedist.common.distill.cache.arrays import Arrays
-from densedist.common.distill.cache.filling import fill
+from densedist.common.cache.arrays import Arrays
+from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, CachedTeacher, fill_cache, open_cache
-from densedist.seg.data.loading import training_batches
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
+from densedist.seg.loader import training_batches
 from densedist.seg.models import build_trainee
-from densedist.seg.network import build_network
+from densedist.seg.networks.network import build_network
 from helpers.calling import densedist
 from helpers.processes import run_processes
 from helpers.scenes import SMALL, STUDENT, config, save_teacher
@@ -263,7 +263,7 @@ def test_a_full_disk_and_a_file_in_the_way_are_one_line(teacher_keys, tmp_path, 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("densedist.common.distill.cache.filling.os.posix_fallocate", full)
+    monkeypatch.setattr("densedist.common.cache.filling.os.posix_fallocate", full)
     kept = tmp_path / "kept"
     assert "no room for" in refusal(config(STUDENT, *keys(teacher_keys, kept)))
     monkeypatch.undo()

@@ -12,12 +12,12 @@ from PIL import Image
 from densedist.common.data import digits
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.seg.data.checks import check_data
+from densedist.seg.checks import check_data
 from densedist.seg.data.frames import frames
-from densedist.seg.data.loading import training_batches
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.loader import training_batches
 from helpers.scenes import CONFIGS, STUDENT, config, write_tree
 
 ROAD = {"name": "road", "ids": [7], "color": [128, 64, 128]}

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from densedist.common.errors import UserError
+from densedist.seg.checks import check_data
 from densedist.seg.config import read_config
-from densedist.seg.data.checks import check_data
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import SIDES, split_frames, training_frames, unlabeled_frames
 from densedist.seg.labels import IGNORE, Classes

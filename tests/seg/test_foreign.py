@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import EfficientNetImageProcessor, MobileViTImageProcessor
 
 from densedist.common.config import load
-from densedist.common.distill.distillation import describe
+from densedist.common.distill.distiller import describe
 from densedist.common.errors import UserError
 from densedist.common.export import describe_onnx
 from densedist.seg.config import GRAMMAR

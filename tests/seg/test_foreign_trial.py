@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from densedist.common.errors import UserError
-from densedist.seg.foreign.function import FunctionModel
-from densedist.seg.foreign.load import load_foreign
-from densedist.seg.foreign.program import Program, ProgramModel
+from densedist.seg.foreign.load import FunctionModel, load_foreign
+from densedist.seg.foreign.programs import Program, ProgramModel
 from densedist.seg.foreign.trial import try_out
 from helpers.scenes import STUDENT, config
 

@@ -7,9 +7,9 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.distill.teacher_files import on_hub, with_teacher
 from densedist.common.errors import UserError
+from densedist.common.profile import as_if_trained
 from densedist.seg.config import get_cfg
 from densedist.seg.models import build_segmenter
 from densedist.seg.teacher import load_teacher

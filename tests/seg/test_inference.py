@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from densedist.common.errors import UserError
-from densedist.seg.inference import Inference
 from densedist.seg.models import wrap
-from densedist.seg.network import build_network
+from densedist.seg.networks.network import build_network
+from densedist.seg.networks.windows import Inference
 from helpers.scenes import STUDENT, config
 
 

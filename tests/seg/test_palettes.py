@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from densedist.common.errors import UserError
-from densedist.seg.data.checks import check_data
+from densedist.seg.checks import check_data
 from helpers.scenes import STUDENT, config
 
 COLORS = [[0, 0, 0], [128, 64, 128], [220, 40, 40], [40, 220, 40]]

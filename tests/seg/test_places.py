@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from densedist.common.distill.build import build_distiller
-from densedist.common.distill.distillation import Distillation
-from densedist.seg.inference import Inference
-from densedist.seg.network import Network
-from densedist.seg.places import Grid, resize, resize_at
+from densedist.common.distill.distiller import Distillation
+from densedist.seg.inference.visualize import relations_of
+from densedist.seg.networks.network import Network
+from densedist.seg.networks.places import Grid, resize, resize_at
+from densedist.seg.networks.taps import tap_specs
+from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.taps import tap_specs
 from densedist.seg.teacher import SegTeacher
-from densedist.seg.visualize import relations_of
 from helpers.scenes import STUDENT, batch, config
 
 SIZES = [(168, 232), (97, 130), (64, 96)]
@@ -128,7 +128,7 @@ def test_relations_are_those_of_the_same_places(monkeypatch):
     cfg = config(STUDENT)
     model = Segmenter(network(8, 9), Inference()).eval()
     image = batch(1, size=(168, 232))[0]["image"]
-    monkeypatch.setattr("densedist.seg.visualize.Reader", lambda *_: lambda frame: {"image": frame})
+    monkeypatch.setattr("densedist.seg.inference.visualize.Reader", lambda *_: lambda frame: {"image": frame})
     relations = relations_of(cfg, model, SegTeacher(network(32, 9)), [image])
     np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-5)
     np.testing.assert_allclose(relations.intra[:2], 1, atol=1e-5)

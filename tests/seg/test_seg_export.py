@@ -12,12 +12,12 @@ import segmentation_models_pytorch as smp
 import torch
 from timm.layers import Conv2dSame
 
-from densedist.common.benchmark.measure import as_if_trained
+from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
-from densedist.seg.deployed import Deployed, with_settled_padding
-from densedist.seg.export import traced
+from densedist.seg.inference.deployed import Deployed, with_settled_padding
+from densedist.seg.inference.export import traced
 from densedist.seg.models import load_trained
-from densedist.seg.network import build_network
+from densedist.seg.networks.network import build_network
 from helpers.calling import complaint, densedist
 from helpers.scenes import CONFIGS, STUDENT, config, save_teacher
 
@@ -118,7 +118,7 @@ def test_comparison_is_written(exported):
 
 
 def test_what_differs_ends_with_1(run_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("densedist.seg.verification.LOGITS", -1.0)
+    monkeypatch.setattr("densedist.seg.inference.export.LOGITS", -1.0)
     with pytest.raises(SystemExit) as stop:
         densedist("export", "--weights", run_folder, "--format", "weights", "--images", "1", "--output-dir", tmp_path)
     assert stop.value.code == 1

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from densedist.common.errors import UserError
+from densedist.seg.checks import check_data
 from densedist.seg.config import read_config
-from densedist.seg.data.checks import check_data
 from densedist.seg.data.preparing import prepare
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames as frames_to_test

@@ -10,21 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from densedist.common.benchmark.measure import as_if_trained
 from densedist.common.config import saved
 from densedist.common.data import digits
-from densedist.common.distill.distillation import Distillation
+from densedist.common.distill.distiller import Distillation
 from densedist.common.errors import UserError
+from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.sides import test_frames as frames_of_split
-from densedist.seg.drawing import colorize, differing, mark, wrong
-from densedist.seg.inference import Inference
-from densedist.seg.labels import IGNORE, Classes
-from densedist.seg.models import load_trained
-from densedist.seg.network import build_network
-from densedist.seg.palette import (
+from densedist.seg.drawing import (
     KINDS,
     NEITHER,
     NOTHING,
@@ -32,14 +27,22 @@ from densedist.seg.palette import (
     TEACHER_RIGHT,
     UNCLEAR,
     WRONG,
+    colorize,
+    differing,
     ignored_color,
     kind_colors,
+    mark,
+    wrong,
 )
-from densedist.seg.pictures import View, draw_examples, overview
-from densedist.seg.predict import refuse_whole
+from densedist.seg.inference.pictures import View, draw_examples, overview
+from densedist.seg.inference.predict import refuse_whole
+from densedist.seg.inference.visualize import relations_of
+from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.models import load_trained
+from densedist.seg.networks.network import build_network
+from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import predict
 from densedist.seg.teacher import SegTeacher
-from densedist.seg.visualize import relations_of
 from helpers.calling import complaint, densedist
 from helpers.scenes import STUDENT, TEACHER, config, save_teacher
 
@@ -138,7 +141,7 @@ def test_ignored_pixels_look_like_no_class():
 )
 def test_legend_names_each_color_that_occurs(monkeypatch, truth, taught, more):
     drawn = []
-    monkeypatch.setattr("densedist.seg.pictures.draw_overview", lambda _, legend, *__: drawn.extend(legend))
+    monkeypatch.setattr("densedist.seg.inference.pictures.draw_overview", lambda _, legend, *__: drawn.extend(legend))
     classes = Classes.of(config("seg/data/camvid.yaml"))
     seen = np.array([[0, 1]])
     view = View("a", np.zeros((1, 2, 3), np.uint8), truth and np.array(truth), seen if taught else None, seen)
@@ -173,7 +176,7 @@ def test_split_with_truth_and_teacher(runs, tmp_path):
 
 def test_other_models_beside_it(runs, tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("densedist.seg.pictures.draw_overview", lambda columns, *_: seen.extend(columns))
+    monkeypatch.setattr("densedist.seg.inference.pictures.draw_overview", lambda columns, *_: seen.extend(columns))
     options = ["--weights", runs["student"], "--output-dir", tmp_path / "out", "--images", 1]
     beside = ["--beside", f"same={runs['student']}", "--beside", f"large={runs['teacher']}"]
     densedist("visualize", *options, *beside, "DATASETS.TEST", "['test']")
@@ -241,7 +244,7 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
 
 def test_an_image_too_large_to_be_seen_at_once_is_refused_in_one_line(monkeypatch):
     trained = SimpleNamespace(classes=range(3), model=SimpleNamespace(inference=Inference()))
-    monkeypatch.setattr("densedist.seg.predict.memory", lambda: 16e9)
+    monkeypatch.setattr("densedist.seg.inference.predict.memory", lambda: 16e9)
     with pytest.raises(UserError) as refused:
         refuse_whole(trained, (20000, 20000), "ortho.png")
     assert str(refused.value) == (

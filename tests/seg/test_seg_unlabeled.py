@@ -9,9 +9,9 @@ from densedist.common.errors import UserError
 from densedist.common.losses import DISTLoss
 from densedist.common.modules import record
 from densedist.common.randomness import RunPosition
-from densedist.seg.data.loading import training_batches
+from densedist.seg.loader import training_batches
 from densedist.seg.models import build_segmenter, build_trainee
-from densedist.seg.network import load_network
+from densedist.seg.networks.network import load_network
 from helpers.calling import densedist
 from helpers.scenes import SMALL, STUDENT, batch, config, save_teacher
 

@@ -10,10 +10,10 @@ import segmentation_models_pytorch as smp
 import torch
 
 from densedist.common.errors import UserError
-from densedist.seg.architectures import read_smp_folder
-from densedist.seg.deployed import Deployed
+from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import wrap
-from densedist.seg.network import build_network
+from densedist.seg.networks.architectures import read_smp_folder
+from densedist.seg.networks.network import build_network
 from helpers.calling import densedist
 from helpers.scenes import CONFIGS, batch, config, save_teacher
 

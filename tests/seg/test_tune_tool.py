@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from matplotlib.image import imread
 
-from densedist import studies
+from densedist import api
 from densedist.common.engine.hooks import RunEnded
 from densedist.common.engine.train import train
 from densedist.common.report.history import read_history
@@ -20,7 +20,7 @@ from helpers.scenes import SMALL, STUDENT, save_teacher
 def test_two_trials_and_the_final_training(tmp_path, capsys, monkeypatch):
     out, keys = tmp_path / "out", [*SMALL, *save_teacher(tmp_path / "teacher"), "TEST.EVAL_PERIOD", "500"]
     # Else 28 steps would tell.
-    monkeypatch.setattr(studies, "Search", partial(Search, pace=lambda task, cfgs: dict.fromkeys(cfgs, 1.0)))
+    monkeypatch.setattr(api, "Search", partial(Search, pace=lambda task, cfgs: dict.fromkeys(cfgs, 1.0)))
     options = ["--methods", "dist@TAU=1..8;DECAY=none,linear", "--budget", "4", "--trials", "2", "--output-dir", out]
     densedist("tune", "seg", STUDENT, *options, *keys, "SOLVER.MAX_ITER", "1000")
     found = json.loads((out / "trials.json").read_text())

@@ -7,9 +7,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from densedist.common.data.on_device import on_device
-from densedist.common.engine.trainer import Trainer
-from densedist.common.losses import dist_blocks, dist_closed_form
+from densedist.common.engine.trainer import Trainer, on_device
+from densedist.common.losses.dist import blocks, closed_form
 from densedist.seg.models import build_segmenter
 from helpers.scenes import STUDENT, batch, config, save_teacher
 from helpers.waits import waits
@@ -21,7 +20,7 @@ ON = [x for name in ALL for x in (f"DISTILL.{name}.WEIGHT", "1.0")]
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """Losses as there: in PyTorch, not in Numba."""
-    monkeypatch.setattr(dist_closed_form, "_passes", lambda logits: dist_blocks)
+    monkeypatch.setattr(closed_form, "_passes", lambda logits: blocks)
 
 
 def segmenter(folder, *overrides):

@@ -1,0 +1,153 @@
+"""A teacher that sees each batch, made faster: its parts compiled, and on a stream of the GPU beside the student."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import Conv2d as Detectron2Conv2d
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.layers.batch_norm import NaiveSyncBatchNorm
+from timm.models import resnet as timm_resnet
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.models import resnet
+
+from densedist.common.errors import UserError
+
+KEY = "DISTILL.TEACHER"
+Maps = dict[str, Tensor]
+Part = tuple[nn.Module, str]  # a module within another, and its name there
+
+
+def compile_parts(cfg: CfgNode, parts: Sequence[Part]) -> None:
+    """Put what torch.compile makes of the parts in their place, if DISTILL.TEACHER.COMPILE says so; the values are the
+    same to rounding.
+
+    Raises:
+        UserError: there is no part, or the teacher does not run in training.
+    """
+    if not cfg.DISTILL.TEACHER.COMPILE:
+        return
+    _check_runs(cfg, "COMPILE")
+    if not parts:
+        raise UserError(f"{KEY}.COMPILE: it is not known how to compile such a teacher: set it to False")
+    for owner, name in parts:
+        setattr(owner, name, torch.compile(getattr(owner, name)))
+
+
+def own_stream(cfg: CfgNode) -> torch.cuda.Stream | None:
+    """The stream that DISTILL.TEACHER.STREAM asks for.
+
+    Raises:
+        UserError: without a GPU, or the teacher does not run in training.
+    """
+    if not cfg.DISTILL.TEACHER.STREAM:
+        return None
+    _check_runs(cfg, "STREAM")
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type != "cuda":
+        raise UserError(f"{KEY}.STREAM needs a GPU, and MODEL.DEVICE is {device}: set it to False")
+    return torch.cuda.Stream(device)
+
+
+def begin(run: Callable[[], Maps], stream: torch.cuda.Stream | None) -> Callable[[], Maps]:
+    """What gives the result of run, which starts now on a stream, or without one when it is asked for."""
+    if stream is None:
+        return run
+    stream.wait_stream(torch.cuda.current_stream(stream.device))  # the images may still be on their way
+    with torch.cuda.stream(stream):
+        maps = run()
+    return partial(_join, maps, stream)
+
+
+def _join(maps: Maps, stream: torch.cuda.Stream) -> Maps:
+    """The maps, for the current stream to use."""
+    current = torch.cuda.current_stream(stream.device)
+    current.wait_stream(stream)
+    for x in maps.values():
+        x.record_stream(current)  # their memory is not the teacher's again before it has used them
+    return maps
+
+
+def _check_runs(cfg: CfgNode, key: str) -> None:
+    if cfg.DISTILL.TEACHER.CACHE:
+        raise UserError(f"{KEY}.{key}: with CACHE the teacher does not see the batches: set it to False")
+
+
+# Looked for by exact type: subclasses may do more; timm's, for one, also activate.
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
+# They run conv1, bn1 (and so on) one after the other.
+RESNETS = (resnet.ResNet, timm_resnet.ResNet)
+BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, timm_resnet.BasicBlock, timm_resnet.Bottleneck)
+
+
+def fuse_batch_norms(model: nn.Module) -> None:
+    """Fuse in place what is certain to be a convolution with a batch norm after it.
+
+    That is within Detectron2's convolutions, among neighbors in an nn.Sequential, and in torchvision's and timm's
+    ResNets. In eval mode the model gives what it gave before, up to rounding: the new weights are computed in
+    float64 and rounded once. It can be trained no more.
+    """
+    pairs = list(_pairs(model))
+    uses = Counter(conv for conv, *_ in pairs)
+    for conv, holder, name in pairs:
+        if uses[conv] == 1:  # else one of several norms, each for another call of it
+            _fuse(conv, getattr(holder, name))
+            setattr(holder, name, None if holder is conv else nn.Identity())
+
+
+def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
+    """Each convolution, the module that holds the norm after it, and the norm's name there."""
+    for module in model.modules():
+        if isinstance(module, Detectron2Conv2d):
+            if _is_own(module) and _fusible(module.norm):
+                yield module, module, "norm"
+            continue
+        for first, second in _neighbors(module):
+            conv = getattr(module, first, None)
+            if type(conv) is nn.Conv2d and _is_own(conv) and _fusible(getattr(module, second, None)):
+                yield conv, module, second
+
+
+def _neighbors(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of children of which the second is called with what the first gives, and nothing else is."""
+    if type(module).forward is nn.Sequential.forward:
+        return list(pairwise(name for name, _ in module.named_children()))
+    stages = "1" if isinstance(module, RESNETS) else "123" if isinstance(module, BLOCKS) else ""
+    return [(f"conv{stage}", f"bn{stage}") for stage in stages]
+
+
+def _is_own(conv: nn.Conv2d) -> bool:
+    """Whether its weight is a parameter: weight_norm and spectral_norm make it anew, of others, in every call."""
+    return "weight" in dict(conv.named_parameters(recurse=False))
+
+
+def _fusible(norm: nn.Module | None) -> bool:
+    # Without running statistics it takes those of the batch.
+    return type(norm) in NORMS and getattr(norm, "running_mean", None) is not None
+
+
+@torch.no_grad()
+def _fuse(conv: nn.Conv2d, norm: _BatchNorm) -> None:
+    """Detectron2's frozen norm is no _BatchNorm, but has all that is read of one."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(),
+        _double(conv.bias),
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        _double(norm.weight),
+        _double(norm.bias),
+    )
+    conv.weight.copy_(weight)
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+
+
+def _double(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.double()

@@ -1,0 +1,1 @@
+"""DIST: the loss, and the ways in which it is computed."""

@@ -1,0 +1,209 @@
+"""The kernels of triton_backend. All begin with the same arguments:
+
+student, teacher: the logits, and the steps from an image, a class, a place to the next.
+keep: a byte for each place of each image, not 0 = the row counts; None = all count.
+places: of an image; blocks: tiles of an image; tiles: of all images.
+scale: 1 / tau.
+C: classes; CLASSES: a power of two from C on; PLACES: of a tile, a power of two.
+FAR: the values of an image lie further apart than 32 bits count.
+"""
+
+import triton
+import triton.language as tl
+
+# Sizes change from call to call. Of a step that it knows to be 1 Triton would make more than is good: it deals out a
+# tile in the order of memory, and with classes spread over a warp each sum over them is shuffled together.
+jit = triton.jit(
+    do_not_specialize=[
+        *("s_image", "s_class", "s_place", "t_image", "t_class", "t_place", "o_image", "o_class", "o_place"),
+        *("places", "blocks", "tiles", "rows", "step"),
+    ]
+)
+
+
+@jit
+def shift(
+    student, s_image, s_class, s_place,
+    teacher, t_image, t_class, t_place,
+    keep, places, blocks, tiles, scale, eps,
+    out, rows, step,
+    C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
+):  # fmt: skip
+    """The mean (2, C) of those of rows 0, step, 2·step … that count; if none does, of the rows after them, and so on.
+
+    In float64, as the mean of one number again and again must be that number.
+    """
+    row = tl.arange(0, PLACES).to(tl.int64) * step
+    counts = row < rows
+    if keep is not None:
+        start = 0
+        counts = counts & (tl.load(keep + row, counts, 0) != 0)
+        while (tl.max(counts.to(tl.int32), 0) == 0) & (start < step):
+            start += 1
+            row += 1
+            counts = row < rows
+            counts = counts & (tl.load(keep + row, counts, 0) != 0)
+    index = tl.arange(0, CLASSES)
+    inside = (index < C)[:, None]
+    read = inside & counts[None, :]
+    image, place = row // places, row % places
+    p = _probabilities(
+        student + image[None, :] * s_image + place[None, :] * s_place + index.to(tl.int64)[:, None] * s_class,
+        read, inside, scale, SOFTMAX,
+    )  # fmt: skip
+    q = _probabilities(
+        teacher + image[None, :] * t_image + place[None, :] * t_place + index.to(tl.int64)[:, None] * t_class,
+        read, inside, scale, SOFTMAX,
+    )  # fmt: skip
+    number = tl.maximum(tl.sum(counts.to(tl.int32), 0), 1)
+    tl.store(out + index, tl.sum(tl.where(read, p, 0).to(tl.float64), 1) / number, index < C)
+    tl.store(out + C + index, tl.sum(tl.where(read, q, 0).to(tl.float64), 1) / number, index < C)
+
+
+@jit
+def sums(
+    student, s_image, s_class, s_place,
+    teacher, t_image, t_class, t_place,
+    keep, places, blocks, tiles, scale, eps,
+    shift, partial,
+    C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
+):  # fmt: skip
+    """Each program's share of Sums.of: a row of partial, Σp, Σq, Σp², Σq², Σpq by class, then count, correlation."""
+    index = tl.arange(0, CLASSES)
+    shift_p = tl.load(shift + index, index < C, 0)[:, None]
+    shift_q = tl.load(shift + C + index, index < C, 0)[:, None]
+    sum_p = tl.zeros([CLASSES, PLACES], tl.float32)
+    sum_q, sum_pp, sum_qq, sum_pq = sum_p, sum_p, sum_p, sum_p
+    number = tl.zeros([PLACES], tl.float32)
+    correlation = number
+    tile, end = _share(tiles)
+    while tile < end:
+        counts, p, q, a, b = _rows(
+            student, s_image, s_class, s_place, teacher, t_image, t_class, t_place,
+            keep, places, tile // blocks, tile % blocks, scale, C, CLASSES, PLACES, SOFTMAX, FAR,
+        )  # fmt: skip
+        lengths = tl.sqrt(tl.sum(a * a, 0)) * tl.sqrt(tl.sum(b * b, 0))
+        correlation += tl.where(counts, tl.sum(a * b, 0) / (lengths + eps), 0)
+        number += counts.to(tl.float32)
+        p = tl.where(counts[None, :], p - shift_p, 0)
+        q = tl.where(counts[None, :], q - shift_q, 0)
+        sum_p += p
+        sum_q += q
+        sum_pp += p * p
+        sum_qq += q * q
+        sum_pq += p * q
+        tile += 1
+
+    row = partial + tl.program_id(0) * (5 * C + 2)
+    tl.store(row + index, tl.sum(sum_p, 1), index < C)
+    tl.store(row + C + index, tl.sum(sum_q, 1), index < C)
+    tl.store(row + 2 * C + index, tl.sum(sum_pp, 1), index < C)
+    tl.store(row + 3 * C + index, tl.sum(sum_qq, 1), index < C)
+    tl.store(row + 4 * C + index, tl.sum(sum_pq, 1), index < C)
+    tl.store(row + 5 * C, tl.sum(number, 0))
+    tl.store(row + 5 * C + 1, tl.sum(correlation, 0))
+
+
+@jit
+def gradient(
+    student, s_image, s_class, s_place,
+    teacher, t_image, t_class, t_place,
+    keep, places, blocks, tiles, scale, eps,
+    slopes, row, out, o_image, o_class, o_place, tiny,
+    C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
+):  # fmt: skip
+    """The gradient of Slopes; slopes is (4, C): the means of p and q, own, other."""
+    index = tl.arange(0, CLASSES)
+    inside = (index < C)[:, None]
+    mean_p = tl.load(slopes + index, index < C, 0)[:, None]
+    mean_q = tl.load(slopes + C + index, index < C, 0)[:, None]
+    own = tl.load(slopes + 2 * C + index, index < C, 0)[:, None]
+    other = tl.load(slopes + 3 * C + index, index < C, 0)[:, None]
+    row = tl.load(row)
+    tile, end = _share(tiles)
+    while tile < end:
+        counts, p, q, a, b = _rows(
+            student, s_image, s_class, s_place, teacher, t_image, t_class, t_place,
+            keep, places, tile // blocks, tile % blocks, scale, C, CLASSES, PLACES, SOFTMAX, FAR,
+        )  # fmt: skip
+        length_a, length_b = tl.sqrt(tl.sum(a * a, 0)), tl.sqrt(tl.sum(b * b, 0))
+        product = length_a * length_b + eps
+        to_b = row / product
+        to_a = -to_b * (tl.sum(a * b, 0) / product) * (length_b / tl.maximum(length_a, tiny))
+        slope = own * (p - mean_p) + other * (q - mean_q) + to_a[None, :] * a + to_b[None, :] * b
+        slope *= p
+        # For the softmax minus p Σ(p·slope), for the sigmoid times 1 - p.
+        slope = slope - p * tl.sum(slope, 0)[None, :] if SOFTMAX else slope * (1 - p)
+        slope = tl.where(counts[None, :], slope, 0)
+        image, block = tile // blocks, tile % blocks
+        exists = (block * PLACES + tl.arange(0, PLACES) < places)[None, :]
+        tl.store(out + _at(image, block, index, o_image, o_class, o_place, PLACES, FAR), slope, inside & exists)
+        tile += 1
+
+
+@triton.jit
+def _share(tiles):
+    """This program's first tile, and where its tiles end: next to each other, as parts of a sector of memory are."""
+    share = tl.cdiv(tiles, tl.num_programs(0))
+    first = tl.program_id(0) * share
+    return first, tl.minimum(first + share, tiles)
+
+
+@triton.jit
+def _rows(
+    student, s_image, s_class, s_place,
+    teacher, t_image, t_class, t_place,
+    keep, places, image, block, scale,
+    C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
+):  # fmt: skip
+    """Of a tile: which places count, the probabilities p and q, and these centered."""
+    index = tl.arange(0, CLASSES)
+    inside = (index < C)[:, None]
+    counts = _counts(keep, image, block, places, PLACES)
+    read = inside & counts[None, :]
+    ours = student + _at(image, block, index, s_image, s_class, s_place, PLACES, FAR)
+    theirs = teacher + _at(image, block, index, t_image, t_class, t_place, PLACES, FAR)
+    p = _probabilities(ours, read, inside, scale, SOFTMAX)
+    q = _probabilities(theirs, read, inside, scale, SOFTMAX)
+    return counts, p, q, _centered(p, inside, C, SOFTMAX), _centered(q, inside, C, SOFTMAX)
+
+
+@triton.jit
+def _counts(keep, image, block, places, PLACES: tl.constexpr):
+    """Which of a tile's places count, (PLACES,)."""
+    place = block * PLACES + tl.arange(0, PLACES)
+    counts = place < places
+    if keep is not None:
+        counts = counts & (tl.load(keep + image.to(tl.int64) * places + place, counts, 0) != 0)
+    return counts
+
+
+@triton.jit
+def _at(image, block, index, by_image, by_class, by_place, PLACES: tl.constexpr, FAR: tl.constexpr):
+    """Where the values (CLASSES, PLACES) of a tile lie. From its first on 32 bits count, unless they are FAR."""
+    first = image.to(tl.int64) * by_image + (block * PLACES).to(tl.int64) * by_place
+    lane = tl.arange(0, PLACES)
+    if FAR:
+        index, lane = index.to(tl.int64), lane.to(tl.int64)
+    return first + (index[:, None] * by_class + lane[None, :] * by_place)
+
+
+@triton.jit
+def _probabilities(pointers, read, inside, scale, SOFTMAX: tl.constexpr):
+    """(CLASSES, PLACES) in float32, 0 beyond the C classes; logits that are not read are taken for 0."""
+    z = tl.load(pointers, read, 0).to(tl.float32) * scale
+    if SOFTMAX:
+        z = tl.where(inside, z, -float("inf"))
+        powers = tl.exp(z - tl.max(z, 0)[None, :])
+        total = tl.sum(powers, 0)
+        return powers * tl.div_rn(tl.full(total.shape, 1, tl.float32), total)[None, :]
+    return tl.where(inside, tl.sigmoid(z), 0)
+
+
+@triton.jit
+def _centered(p, inside, C: tl.constexpr, SOFTMAX: tl.constexpr):
+    """p minus the mean of its row; exactly 0 where the row is constant, however its values were rounded."""
+    if SOFTMAX:
+        return tl.where(inside, p - 1 / C, 0)
+    below = tl.where(inside, p - tl.max(p, 0)[None, :], 0)
+    return tl.where(inside, below - (tl.sum(below, 0) / C)[None, :], 0)

@@ -1,0 +1,246 @@
+"""What a model costs whoever runs it, teacher and student side by side: time, memory, multiply-adds."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from detectron2.utils.analysis import FlopCountAnalysis
+from tabulate import tabulate
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from densedist.common.logging import quiet
+
+BATCHES = (1, 4, 16)  # images at a time
+Size = tuple[int, int]  # height, width
+
+
+# Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
+NO_PRODUCTS = {
+    f"aten::{name}{end}"
+    for name in ("ceil", "dropout", "feature_dropout", "hardswish", "hardsigmoid", "hardtanh", "pad", "silu")
+    for end in ("", "_")
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in eval mode.
+
+    Args:
+        name: "teacher" or "student".
+        batch: what the model takes for so many images of a size, on its device.
+    """
+
+    name: str
+    model: nn.Module
+    batch: Callable[[Size, int], Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of a model at a size.
+
+    Args:
+        parameters: how many.
+        multiply_adds: for one image, in the convolutions and matrix products that fvcore counts.
+        not_counted: operators whose work is not in multiply_adds, but for elementwise ones and copies.
+        seconds: for a batch of so many images, the median.
+        memory: bytes of weights and, at the worst moment of one image, of all other tensors.
+    """
+
+    name: str
+    size: Size
+    parameters: int
+    multiply_adds: int
+    not_counted: list[str]
+    seconds: dict[int, float]
+    memory: int
+
+
+def measure_and_report(
+    subjects: Sequence[Subject], sizes: Sequence[Size], note: str, device: torch.device, file: Path | None
+) -> None:
+    """Measure and print; write everything to file as JSON.
+
+    Args:
+        subjects: the student; before it its teacher, if there is one.
+        note: what images they are.
+    """
+    with quiet():
+        results = [measured for size in sizes for measured in measure(subjects, size, device)]
+    report(f"Inference of {note}", table(results), [asdict(result) for result in results], device, file)
+    left_out = sorted({name for result in results for name in result.not_counted})
+    names = "".join(f", {name}" for name in left_out)
+    print(f"Multiply-adds leave out elementwise operations, copies, normalization{names}.")
+    for size in sizes if len(subjects) > 1 else []:
+        teacher, student = (r for r in results if r.size == size)
+        ratio = teacher.seconds[1] / student.seconds[1]
+        print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher: what distillation bought.")
+
+
+@torch.no_grad()
+def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> list[Result]:
+    """All models, taking turns."""
+    steps: dict[tuple[str, int], Step] = {
+        (subject.name, count): partial(subject.model, subject.batch(size, count))
+        for count in BATCHES
+        for subject in subjects
+    }
+    seconds = medians({f"{name} {count}": step for (name, count), step in steps.items()}, device)
+    results = []
+    for subject in subjects:
+        work, not_counted = multiply_adds(subject.model, subject.batch(size, 1))
+        weights = [*subject.model.parameters(), *subject.model.buffers()]
+        memory = sum(w.numel() * w.element_size() for w in weights) + extra_bytes(steps[subject.name, 1], device)
+        parameters = sum(p.numel() for p in subject.model.parameters())
+        times = {count: seconds[f"{subject.name} {count}"] for count in BATCHES}
+        results.append(Result(subject.name, size, parameters, work, not_counted, times, memory))
+    return results
+
+
+def multiply_adds(model: nn.Module, batch: Any) -> tuple[int, list[str]]:
+    """Of a forward, and the operators that are not counted."""
+    analysis = FlopCountAnalysis(model, (batch,))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    return int(analysis.total()), sorted(set(analysis.unsupported_ops()) - NO_PRODUCTS)
+
+
+def table(results: Sequence[Result]) -> list[dict[str, str]]:
+    """A line for each figure at each size, a column for each model, and teacher divided by student."""
+    figures: Mapping[str, Callable[[Result], float]] = {
+        "parameters, M": lambda r: r.parameters / 1e6,
+        "multiply-adds, G": lambda r: r.multiply_adds / 1e9,
+        "latency of one image, ms": lambda r: 1e3 * r.seconds[1],
+        **{f"images / s, {n} at a time": partial(_throughput, count=n) for n in BATCHES},
+        "peak memory of one image, MB": lambda r: r.memory / 1e6,
+    }
+    lines = []
+    for size in dict.fromkeys(result.size for result in results):
+        for figure, value in figures.items():
+            values = {r.name: value(r) for r in results if r.size == size}
+            line = {"size": _text(size), "": figure} | {name: f"{v:.4g}" for name, v in values.items()}
+            if len(values) > 1:
+                line["teacher / student"] = f"{values['teacher'] / values['student']:.2f}"
+            lines.append(line)
+    return lines
+
+
+def _throughput(result: Result, count: int) -> float:
+    return count / result.seconds[count]
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+M = TypeVar("M", bound=nn.Module)
+Step = Callable[[], object]
+SECONDS = 10.0  # about how long all steps of a comparison are measured
+
+
+def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]:
+    """Median seconds of each step, after one call to warm up.
+
+    The steps take turns, so that what else the machine does meets all of them alike: 3 to 100 times each.
+    """
+    warm_up = sum(_seconds(step, device) for step in steps.values())
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(min(100, max(3, int(SECONDS / warm_up)))):
+        for name, step in steps.items():
+            times[name].append(_seconds(step, device))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def extra_bytes(step: Step, device: torch.device) -> int:
+    """How many more bytes of tensors exist at the step's worst moment than before it.
+
+    On a GPU what PyTorch's allocator counts; on the CPU the profiler's record of all allocations, which
+    has those of the calling thread only: the step is made to run in one.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls it an error that there is no GPU
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+            step()
+    finally:
+        torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(file))
+        events = json.loads(file.read_text())["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
+    return max(accumulate(change for _, change in changes), default=0)
+
+
+@contextmanager
+def busy_core() -> Iterator[subprocess.Popen]:
+    """Another process that does nothing but use a core."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _seconds(step: Step, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def report(
+    title: str,
+    table: Sequence[Mapping[str, str]],
+    results: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    file: Path | None,
+) -> None:
+    """Print a table, a line for each mapping; write all results to file as JSON.
+
+    Args:
+        results: the figures behind the table, times in seconds.
+        device: where they were measured.
+    """
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{title}; {where}, torch {torch.__version__}")
+    print(tabulate(table, headers="keys", tablefmt="pipe", disable_numparse=True))
+    if file:
+        file.write_text(json.dumps({"device": where, "torch": torch.__version__, "results": results}, indent=2) + "\n")
+
+
+def as_if_trained(model: M) -> M:
+    """The model, with vectors that are constant at first (biases, norms and their statistics) changed a little."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for vector in (*model.parameters(), *model.buffers()):
+            if vector.dim() == 1 and vector.is_floating_point():
+                vector += 0.01 * torch.rand(vector.shape, generator=generator).to(vector.device)
+    return model

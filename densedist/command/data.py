@@ -1,0 +1,66 @@
+"""The commands about data: check, prepare."""
+
+import argparse
+from pathlib import Path
+
+from densedist.command.arguments import Parser, add_config, add_output, add_overrides, add_task, overrides
+
+PICTURES = 10
+
+
+def add_check(parser: Parser) -> None:
+    """whether data is read as you mean it: densedist check det|seg --config-file F [KEY VALUE …]"""
+    parser.epilog = f"Writes data.png, {PICTURES} images with their labels. What is wrong ends in one line."
+    add_task(parser)
+    add_config(parser, " of a student or teacher on this data")
+    add_output(parser, "output/check")
+    add_overrides(parser)
+
+
+def check(args: argparse.Namespace) -> None:
+    from densedist.common.data.overlap import overlaps
+    from densedist.common.data.survey import classes_table, images_table
+    from densedist.common.errors import UserError
+    from densedist.tasks import task_named
+
+    task = task_named(args.task)
+    cfg = task.load_config(args.config_file, overrides(args))
+    task.check_data(cfg)
+    sides = [side for side in ("TRAIN", "UNLABELED", "TEST") if cfg.DATASETS[side]]
+    if not sides:
+        raise UserError("DATASETS.TRAIN, UNLABELED and TEST are empty: name the data")
+    surveys = [task.survey(cfg, side) for side in sides]
+    file = args.output_dir / "data.png"
+    task.draw_data(cfg, sides[0], PICTURES, file)
+    shared = overlaps(cfg, task.images)
+    print(images_table(surveys), classes_table(surveys), *shared, f"{file}: what it looks like", sep="\n\n")
+
+
+def add_prepare(parser: Parser) -> None:
+    """a data set written anew: densedist prepare seg|camvid FOLDER --output-dir D"""
+    parser.epilog = "Then train with DATASETS.ROOT D."
+    form = "seg: Cityscapes' form, the same pixels uncompressed; camvid: SegNet's folders, for configs/seg/camvid"
+    parser.add_argument("form", choices=["seg", "camvid"], help=form)
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set as it is")
+    add_output(parser, "output/prepared")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    from densedist.common.locks import claimed
+
+    output = Path(args.output_dir)
+    with claimed(output, "--output-dir"):
+        wrote = _prepare(args.form, args.source, output)
+    print(f"{output}: {wrote}; train with DATASETS.ROOT {output}")
+
+
+def _prepare(form: str, source: Path, output: Path) -> str:
+    """Write the data set; what was written, in words."""
+    if form == "camvid":
+        from densedist.seg.data.camvid import prepare_camvid
+
+        return f"{prepare_camvid(source, output)} frames"
+    from densedist.seg.data import preparing
+
+    count, there = preparing.prepare(source, output)
+    return f"{count} files" + (f", {there} of which were there" if there else "")

@@ -1,1 +1,0 @@
-"""Measurements of the detection side's speed (see common/benchmark)."""

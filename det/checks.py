@@ -1,0 +1,167 @@
+"""A look at the data sets of a config before training, by one process for all."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+
+from densedist.common.data.flip_pairs import warn_of_sides
+from densedist.common.data.headers import Header
+from densedist.common.data.images import check_image, check_images, warn_of_transparency
+from densedist.common.errors import UserError, on_main_process
+from densedist.det import datasets
+from densedist.det.data import registering
+from densedist.det.data.boxes import bad_boxes, other_form
+from densedist.det.data.coco import Coco, Entry, image_file
+from densedist.det.data.dicts import read_dicts
+from densedist.det.data.masks import are_damaged, beside_boxes
+from densedist.det.data.samplers import check_sampler
+from densedist.det.evaluation import check_rules
+
+logger = logging.getLogger(__name__)
+WITHOUT_MASKS = "or set MODEL.MASK_ON to False"
+
+
+def check_data(cfg: CfgNode, *sides: str) -> None:
+    """Make sure that annotations and files of DATASETS.TRAIN, UNLABELED and TEST, or of the given sides, are sound.
+
+    Of the data sets that Detectron2 registers itself the annotations are only counted: a few boxes of COCO have no
+    area, and Detectron2 leaves them out. A class without an object is a warning.
+
+    Raises:
+        UserError: what is wrong first; DATASETS.DROP_BAD_BOXES lets bad boxes pass, DATALOADER.CHECK_FILES False
+            damaged files.
+    """
+    on_main_process(lambda: _check(cfg, sides or ("TRAIN", "UNLABELED", "TEST")))
+
+
+def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
+    datasets.class_mirrors(cfg)
+    if cfg.DATASETS.TRAIN and "TRAIN" in sides and cfg.INPUT.RANDOM_FLIP == "horizontal":
+        warn_of_sides(cfg.INPUT.FLIP_PAIRS, datasets.known_classes(cfg) or [], "INPUT.RANDOM_FLIP", "none")
+    for side in sides:
+        if side == "TEST":
+            check_rules(cfg)
+        if side == "TRAIN" and cfg.DATASETS.TRAIN:
+            check_sampler(cfg)
+        counts: Counter[str] = Counter()
+        names: list[str] = []
+        for name in cfg.DATASETS[side]:
+            source = f"DATASETS.{side}: data set {name}"
+            root, coco = MetadataCatalog.get(name).get("image_root") or "", registering.ground_truth(name)
+            judged = True
+            if coco is None:
+                classes = datasets.class_names([name]) or datasets.class_labels(cfg)
+                with_masks = cfg.MODEL.MASK_ON and name not in registering.BUILT_IN
+                root, (coco, judged) = "", read_dicts(name, classes, source, side, with_masks)
+            if not coco.images:
+                raise UserError(f"{source} is empty: {coco.source} names no image")
+            _check_listings(coco, source, name)
+            if side == "TRAIN" and not coco.has_labels:
+                raise UserError(f"{source}: {coco.source} has no annotations: name it in DATASETS.UNLABELED")
+            if side != "UNLABELED" and coco.has_labels and judged:  # what is left is Detectron2's
+                _check_labels(cfg, coco, f"DATASETS.{side}", name)
+                known = {category["id"]: category["name"] for category in coco.categories}
+                counts.update(known.get(a["category_id"], "") for a in coco.objects)
+                names = names or coco.names
+            if cfg.DATALOADER.CHECK_FILES:
+                # Detectron2 takes names as they are.
+                place = image_file if MetadataCatalog.get(name).get("normalized") else os.path.join
+                images = [i | {"file_name": place(root, i["file_name"])} for i in coco.images]
+                headers = check_images(images, _check_image, source)
+                files = [image["file_name"] for image in images]
+                warn_of_transparency(dict(zip(files, headers, strict=True)), source)
+        if bare := [name for name in names if not counts[name]]:
+            logger.warning(f"DATASETS.{side}: no object of {', '.join(bare)}")
+
+
+def _check_listings(coco: Coco, source: str, name: str) -> None:
+    """A data set that a script has registered is read by Detectron2, which takes each listing for an image."""
+    if coco.twins and not MetadataCatalog.get(name).get("normalized"):
+        raise UserError(
+            f"{source}: {coco.source} lists {coco.twins} images more than once, so that the objects of one listing are "
+            "background in another: name it in DATASETS.COCO_FORMAT, where they are joined"
+        )
+
+
+def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
+    source, built_in = f"{side}: data set {name}", name in registering.BUILT_IN
+    if not built_in and (why := other_form(coco)):
+        raise UserError(f"{source}: the boxes of {coco.source} are not [x, y, w, h] in pixels: {why}")
+    if bad := bad_boxes(coco):
+        message = (
+            f"{source}: {len(bad)} boxes of {coco.source} are not finite, of no area or outside of their image, first "
+            f"annotation {bad[0]['given']} with {bad[0]['bbox']}"
+        )
+        if not built_in and not cfg.DATASETS.DROP_BAD_BOXES:
+            raise UserError(f"{message}; correct them, or set DATASETS.DROP_BAD_BOXES to True to train without them")
+        logger.warning(message)
+    if side == "DATASETS.TRAIN" and len(coco.objects) == len(bad):
+        raise UserError(f"{source}: {coco.source} has nothing to learn from: add annotations of objects (iscrowd 0)")
+    if cfg.MODEL.MASK_ON:
+        _check_masks(coco, source, built_in)
+        if side == "DATASETS.TRAIN":
+            _check_mask_format(cfg, coco, source)
+    counted = MetadataCatalog.get(name).get("class_image_count")
+    if side == "DATASETS.TRAIN" and cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and not counted:
+        raise UserError(
+            f"{source}: MODEL.ROI_BOX_HEAD.USE_FED_LOSS needs to know how many images each class is in: set it to "
+            "False, or register the data set in a file of IMPORTS, with class_image_count in its metadata"
+        )
+    if cfg.MODEL.KEYPOINT_ON:
+        _check_keypoints(cfg, coco, source, MetadataCatalog.get(name))
+
+
+def _check_masks(coco: Coco, source: str, built_in: bool) -> None:
+    annotations = coco.annotations if built_in else map(_with_whole_mask, coco.annotations)
+    if strange := [a for a in annotations if "unreadable" in a]:
+        raise UserError(
+            f"{source}: the segmentation of {len(strange)} annotations of {coco.source} cannot be read, first "
+            f"annotation {strange[0]['given']}, which {strange[0]['unreadable']}; correct them, {WITHOUT_MASKS}"
+        )
+    if bare := [a["given"] for a in coco.objects if not a.get("segmentation")]:
+        raise UserError(
+            f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation {bare[0]}; "
+            f"add them, {WITHOUT_MASKS}"
+        )
+    if not built_in and (why := beside_boxes(coco.objects)):
+        raise UserError(f"{source}: the polygons of {coco.source} are not those of its boxes: {why}")
+
+
+def _with_whole_mask(annotation: Entry) -> Entry:
+    lengths = annotation.get("segmentation")
+    damaged = isinstance(lengths, dict) and are_damaged(lengths)
+    return annotation | {"unreadable": "has damaged run lengths"} if damaged else annotation
+
+
+def _check_mask_format(cfg: CfgNode, coco: Coco, source: str) -> None:
+    lengths = [a["given"] for a in coco.objects if isinstance(a["segmentation"], dict)]
+    if lengths and cfg.INPUT.MASK_FORMAT == "polygon":
+        raise UserError(
+            f"{source}: INPUT.MASK_FORMAT is polygon, but {len(lengths)} annotations of {coco.source} have run lengths "
+            f"(RLE), first annotation {lengths[0]}: set it to bitmask, {WITHOUT_MASKS}"
+        )
+
+
+def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> None:
+    without = "set MODEL.KEYPOINT_ON to False"
+    if not (meta.get("keypoint_names") and meta.get("keypoint_flip_map") is not None):
+        raise UserError(
+            f"{source}: MODEL.KEYPOINT_ON is True, but nothing names its keypoints: {without}, or register it in a "
+            "file of IMPORTS, with keypoint_names and keypoint_flip_map in its metadata"
+        )
+    count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    if not any(a.get("keypoints") for a in coco.objects):
+        raise UserError(f"{source}: no annotation of {coco.source} has keypoints: {without}")
+    wrong = [a for a in coco.objects if a.get("keypoints") and len(a["keypoints"]) != 3 * count]
+    if wrong or len(meta.keypoint_names) != count:
+        seen = len(wrong[0]["keypoints"]) / 3 if wrong else len(meta.keypoint_names)
+        raise UserError(f"{source}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but it has {seen:g} keypoints")
+
+
+def _check_image(image: dict[str, Any]) -> Header:
+    return check_image(image["file_name"], (image["height"], image["width"]), "in the annotations")

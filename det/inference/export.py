@@ -1,0 +1,269 @@
+"""A trained detector in the forms that others run: stock Detectron2's, ONNX, TorchScript."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401  # brings the operators of a loaded TorchScript
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
+from detectron2.export import TracingAdapter
+from detectron2.modeling import build_model
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from densedist.common.data.images import find_images
+from densedist.common.errors import UserError, one_line
+from densedist.common.export import (
+    DESCRIPTION,
+    OPSET,
+    Description,
+    Figure,
+    describe_onnx,
+    needing_images,
+    onnx_runner,
+    report,
+    write_description,
+)
+from densedist.common.logging import quiet
+from densedist.common.run_files import Weights
+from densedist.det.config import add_distill_config
+from densedist.det.data.mapper import Mapper
+from densedist.det.datasets import test_dataset
+from densedist.det.evaluation import average_precision
+from densedist.det.models import Trained, has_stock_backbone, load_trained, stock_config, stock_model
+
+# Pixels; of 1; of a hundred. Float32 rounds otherwise in another order of the same sums.
+BOXES, SCORES, AP = 0.05, 1e-3, 0.01
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Of one image: boxes (R, 4) as x0, y0, x1, y1 in its pixels, scores (R,), class numbers (R,)."""
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+# uint8 (3, H, W) -> Detections
+Run = Callable[[Tensor], Detections]
+
+
+@torch.no_grad()
+def compare(trained: Trained, run: Run, samples: Sequence[dict], dataset: str) -> list[Figure]:
+    """
+    Args:
+        run: what was exported.
+        samples: {"image": uint8 (3, H, W), "height", "width", "image_id"} of Detectron2's mapper.
+        dataset: the name of the data set that the samples are of, empty if they have no annotations.
+
+    Returns:
+        how many images have another number of detections; the largest difference of a box and of a score; with
+        annotations both APs in percent and their difference.
+    """
+    ours = [in_pytorch(trained, sample["image"]) for sample in samples]
+    theirs = [run(sample["image"]) for sample in samples]
+    pairs = list(zip(ours, theirs, strict=True))
+    distances = [_distance(a, b) for a, b in pairs]
+    figures = [
+        Figure("detections", sum(len(d.boxes) for d in ours)),
+        Figure("images with another number of detections", sum(len(a.boxes) != len(b.boxes) for a, b in pairs), 0),
+        Figure("largest difference of a box, px", max(box for box, _ in distances), BOXES),
+        Figure("largest difference of a score", max(score for _, score in distances), SCORES),
+    ]
+    if dataset:
+        before, after = (_average_precision(trained.cfg, dataset, samples, x) for x in (ours, theirs))
+        # Not a number where nothing is found or nothing is there: the same in both.
+        same = math.isnan(before) and math.isnan(after)
+        figures += [Figure("AP in PyTorch", before), Figure("AP", after)]
+        figures += [Figure("difference of AP", 0.0 if same else abs(before - after), AP)]
+    return figures
+
+
+@torch.no_grad()
+def in_pytorch(trained: Trained, image: Tensor) -> Detections:
+    """What the model itself finds in a uint8 (3, H, W) image."""
+    found = trained.model([{"image": image}])[0]["instances"]
+    return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes)
+
+
+def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
+    """Of boxes, and of scores, between each detection and the nearest one of its class on the other side."""
+    if not len(ours.boxes) or not len(theirs.boxes):
+        return (0.0, 0.0) if len(ours.boxes) == len(theirs.boxes) else (math.inf, math.inf)
+    boxes = (ours.boxes[:, None] - theirs.boxes[None]).abs().amax(2)
+    boxes[ours.classes[:, None] != theirs.classes[None]] = math.inf
+    scores = (ours.scores[:, None] - theirs.scores[None]).abs()
+    worst_box = worst_score = 0.0
+    for side in (1, 0):
+        nearest = boxes.min(side)
+        worst_box = max(worst_box, float(nearest.values.max()))
+        worst_score = max(worst_score, float(scores.gather(side, nearest.indices.unsqueeze(side)).max()))
+    return worst_box, worst_score
+
+
+def _average_precision(cfg: CfgNode, dataset: str, samples: Sequence[dict], detections: Sequence[Detections]) -> float:
+    """COCO AP in percent on these images alone."""
+    outputs = []
+    for sample, found in zip(samples, detections, strict=True):
+        instances = Instances(tuple(sample["image"].shape[1:]))
+        instances.pred_boxes, instances.scores = Boxes(found.boxes), found.scores
+        instances.pred_classes = found.classes
+        outputs.append({"instances": detector_postprocess(instances, sample["height"], sample["width"])})
+    return average_precision(cfg, dataset, samples, outputs)
+
+
+OUTPUTS = ("boxes", "scores", "classes")
+
+
+def export(
+    weights: Weights,
+    overrides: Sequence[str],
+    formats: Sequence[str],
+    output: Path,
+    images: int,
+    folder: Path | None,
+) -> dict[str, Any]:
+    """Write the plain student in the given formats to output, and compare each with PyTorch.
+
+    Args:
+        weights, overrides: see load_trained.
+        formats: of common.export.FORMATS.
+        images: how many of the first data set of DATASETS.TEST, or of folder where it is given, are compared.
+
+    Returns:
+        what export.json holds; its "failures" are empty if all is well.
+
+    Raises:
+        UserError: wrong files, no image to compare on, or a model that cannot be exported.
+    """
+    # What is traced on a GPU keeps its number.
+    trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
+    with needing_images():
+        dataset = "" if folder else test_dataset(trained.cfg)
+    samples = _samples(trained.cfg, dataset, folder, images)
+    output.mkdir(parents=True, exist_ok=True)
+    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
+    figures: dict[str, list[Figure]] = {}
+    for name in formats:
+        with quiet():
+            figures[name] = compare(trained, write[name](trained, output, samples[0]["image"]), samples, dataset)
+    return report(output, _describe(trained), figures, len(samples))
+
+
+def _samples(cfg: CfgNode, dataset: str, folder: Path | None, count: int) -> list[dict]:
+    if folder:
+        dicts: list[dict] = [{"file_name": str(file)} for file in find_images([str(folder)], count).values()]
+    else:
+        dicts = DatasetCatalog.get(dataset)[:count]
+    mapper = Mapper(cfg, is_train=False)
+    return [mapper(d) for d in dicts]
+
+
+def _describe(trained: Trained) -> Description:
+    """What is true of every format."""
+    cfg = trained.cfg
+    return {
+        "task": "detection",
+        "architecture": stock_config(cfg).MODEL.META_ARCHITECTURE,
+        "classes": list(trained.classes),
+        "channels": cfg.INPUT.FORMAT,
+        "pixel_range": [0, 255],
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        "shortest_side": cfg.INPUT.MIN_SIZE_TEST,
+        "longest_side_at_most": cfg.INPUT.MAX_SIZE_TEST,
+        "normalization": "inside",
+    }
+
+
+def _describe_graph(trained: Trained) -> Description:
+    found = "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all"
+    return _describe(trained) | {
+        "exported": found,
+        "input": "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
+        "output": "boxes: float32 (R, 4), x0, y0, x1, y1 in the input's pixels; scores: float32 (R,); "
+        "classes: int64 (R,)",
+    }
+
+
+def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
+    """{"model": state dict}, and the config that builds the model in stock Detectron2."""
+    folder = output / "weights"
+    folder.mkdir(exist_ok=True)
+    file, config = folder / "model.pth", folder / "config.yaml"
+    torch.save({"model": stock_model(trained.model, trained.cfg).state_dict()}, file)
+    config.write_text(stock_config(trained.cfg).dump())
+    needs = "Detectron2"
+    if not has_stock_backbone(trained.cfg):
+        needs += ", and of dense-dist its backbones: from densedist import det; det.add_distill_config(cfg) first"
+    if trained.cfg.IMPORTS:
+        needs += f"; import {', '.join(Path(name).name for name in trained.cfg.IMPORTS)}"
+    own = {"needs": needs, "files": "model.pth: for MODEL.WEIGHTS; config.yaml"}
+    write_description(folder, _describe(trained) | own)
+    cfg = get_cfg()
+    if not has_stock_backbone(trained.cfg):
+        add_distill_config(cfg)
+    cfg.merge_from_file(str(config))
+    model = build_model(cfg).eval()
+    DetectionCheckpointer(model).load(str(file))
+    return lambda image: in_pytorch(Trained(cfg, model, trained.classes), image)
+
+
+def _write_onnx(trained: Trained, output: Path, image: Tensor) -> Run:
+    file = output / "model.onnx"
+    adapter = _adapter(trained, image)
+    sizes = {"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
+    try:
+        torch.onnx.export(
+            adapter,
+            adapter.flattened_inputs,
+            str(file),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamic_axes=sizes,
+            dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
+        )
+    except Exception as error:  # PyTorch's own kinds are many
+        raise _refusal(trained, "onnx", error) from error
+    describe_onnx(file, _describe_graph(trained))
+    run = onnx_runner(file)
+    return lambda image: Detections(*run(image))
+
+
+def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
+    file = output / "model.ts"
+    adapter = _adapter(trained, image)
+    try:
+        traced: Any = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+    except Exception as error:
+        raise _refusal(trained, "torch", error) from error
+    torch.jit.save(traced, str(file), {DESCRIPTION: json.dumps(_describe_graph(trained))})
+    run = torch.jit.load(str(file))
+    return lambda image: Detections(*run(image))
+
+
+def _adapter(trained: Trained, image: Tensor) -> TracingAdapter:
+    """From an image to OUTPUTS, as PyTorch's tracing takes it."""
+    model: Any = stock_model(trained.model, trained.cfg).requires_grad_(False)
+    return TracingAdapter(model, [{"image": image}], _infer)
+
+
+def _infer(model: Any, inputs: list[dict]) -> tuple[Tensor, Tensor, Tensor]:
+    found = model.forward(inputs)[0]["instances"]
+    return found.pred_boxes.tensor, found.scores, found.pred_classes
+
+
+def _refusal(trained: Trained, name: str, error: Exception) -> UserError:
+    return UserError(
+        f"--format {name}: PyTorch cannot export this {stock_config(trained.cfg).MODEL.META_ARCHITECTURE} "
+        f"({one_line(error)}); Faster R-CNN, Cascade R-CNN and RetinaNet work, and --format weights for every model"
+    )

@@ -1,0 +1,178 @@
+"""Labels that detectors write for any images: a COCO data set that a student trains on as on any other."""
+
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import Tensor
+from tqdm import tqdm
+
+from densedist.common.errors import UserError
+from densedist.common.files import write_text
+from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names, numbers_of_student, warn_of_bare
+from densedist.common.logging import on_terminal
+from densedist.det.datasets import class_labels, with_only
+from densedist.det.drawing import match, on_crowds
+from densedist.det.inference.predict import predict, read_input
+from densedist.det.inference.samples import test_samples
+from densedist.det.models import Trained, load_trained
+
+ANNOTATIONS = "annotations.json"
+LEAST = 0.05  # of a box that one of several teachers gives, or that a threshold is chosen among
+
+
+def label_images(labeling: Labeling) -> None:
+    """Write annotations.json, in COCO form with the images where they lie, and what is known of it.
+
+    Of one teacher masks are written too, as RLE (INPUT.MASK_FORMAT bitmask); boxes of several are fused.
+
+    Raises:
+        UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
+            files, no objects to choose by.
+    """
+    lowest = LEAST if labeling.score is None else min(LEAST, labeling.score)
+    words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
+    teachers = [load_trained(weights, [*words, *labeling.overrides]) for weights in labeling.teachers]
+    names = teachers[0].classes
+    check_same_names([teacher.classes for teacher in teachers])
+    written = names if labeling.student is None else class_labels(labeling.student)
+    numbers = numbers_of_student(labeling, written, names)
+    if labeling.only_check:
+        return
+    labeling.begin()
+    start = time.perf_counter()
+    least = _chosen(teachers) if labeling.score is None else np.full(len(written), labeling.score)
+    warn_of_bare(written, least)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, file in enumerate(tqdm(labeling.images.values(), "labeling", disable=not on_terminal()), 1):
+        found = _found(teachers, file)
+        found.pred_classes = torch.as_tensor(numbers)[found.pred_classes]
+        found = found[found.pred_classes >= 0]
+        found = found[found.scores >= torch.as_tensor(least)[found.pred_classes]]
+        height, width = found.image_size
+        images.append({"id": number, "file_name": str(file.resolve()), "height": height, "width": width})
+        annotations += [_annotation(box) for box in instances_to_coco_json(found, number)]
+    annotations = [{"id": number} | annotation for number, annotation in enumerate(annotations, 1)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(written, 1)]
+    content = {"images": images, "categories": categories, "annotations": annotations}
+    write_text(labeling.output / ANNOTATIONS, json.dumps(content) + "\n")
+    counts = np.bincount([a["category_id"] - 1 for a in annotations], minlength=len(written)).tolist()
+    record = labeling.record(written, least.tolist(), time.perf_counter() - start, counts)
+    write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
+    print(f"{len(annotations)} objects in {len(images)} images; train on {shlex.join(_words([], [], labeling.output))}")
+
+
+def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
+    """The overrides that train cfg on the labels in a folder, too."""
+    return _words(cfg.DATASETS.COCO_FORMAT, cfg.DATASETS.TRAIN, folder)
+
+
+def _words(known: Sequence[Any], trained_on: Sequence[str], folder: Path) -> list[str]:
+    name = str(folder)
+    entry = [name, str(folder / ANNOTATIONS), str(folder)]
+    return ["DATASETS.COCO_FORMAT", str([*known, entry]), "DATASETS.TRAIN", str((*trained_on, name))]
+
+
+def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
+    """The images of DATASETS.UNLABELED, by name.
+
+    Raises:
+        UserError: a data set that is not there.
+    """
+    names = with_only(cfg, "UNLABELED").DATASETS.UNLABELED
+    files = [entry["file_name"] for name in names for entry in DatasetCatalog.get(name)]
+    return {file: Path(file) for file in files}
+
+
+def _found(teachers: Sequence[Trained], file: Path) -> Instances:
+    seen = [predict(teacher.model, read_input(teacher.cfg, file)[0]) for teacher in teachers]
+    return seen[0] if len(seen) == 1 else fuse(seen)
+
+
+def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
+    """From which score on the boxes of each class are best, on DATASETS.TEST; those on crowds are no errors."""
+    cfg = with_only(teachers[0].cfg, "TEST")
+    trust, any_truth = Trust(len(teachers[0].classes)), False
+    for sample in tqdm(test_samples(cfg, None), "choosing thresholds", disable=not on_terminal()):
+        if sample.objects is None:
+            continue
+        found = _found(teachers, sample.file)
+        right, _ = match(found, sample.objects)
+        counted = right | ~on_crowds(found, sample.crowds)
+        found, right = found[counted], right[counted]
+        truth = sample.objects.gt_classes.numpy()
+        any_truth |= len(truth) > 0
+        trust.add(found.pred_classes.numpy(), found.scores.numpy(), right.numpy(), truth)
+    if not any_truth:
+        raise UserError("--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has")
+    return trust.thresholds()
+
+
+def _annotation(box: dict[str, Any]) -> dict[str, Any]:
+    """Of COCO's results, whose categories count from 0 here."""
+    x, y, width, height = box["bbox"]
+    mask = {"segmentation": box["segmentation"]} if "segmentation" in box else {}
+    return {
+        "image_id": box["image_id"],
+        "category_id": box["category_id"] + 1,
+        "bbox": [x, y, width, height],
+        "area": width * height,
+        "iscrowd": 0,
+        "score": box["score"],
+    } | mask
+
+
+IOU = 0.55  # the paper's
+
+
+def fuse(found: Sequence[Instances]) -> Instances:
+    """Boxes of one class that overlap by more than IOU become one, its place the mean of theirs weighted by score.
+
+    Its score is the mean of theirs, times the share of the detectors that found it: one that few have seen counts for
+    less. A box that joins moves the fused one, so higher scores come first.
+
+    Args:
+        found: of each detector on the same image: pred_boxes, scores in [0, 1], pred_classes.
+
+    Returns:
+        the same fields, highest scores first; masks are left out.
+    """
+    boxes = torch.cat([of_one.pred_boxes.tensor for of_one in found]).double()
+    scores = torch.cat([of_one.scores for of_one in found]).double()
+    classes = torch.cat([of_one.pred_classes for of_one in found])
+    fused: list[Tensor] = []
+    members: list[list[int]] = []
+    for number in scores.argsort(descending=True, stable=True).tolist():
+        joined = _nearest(boxes[number], fused, [int(classes[of[0]]) == int(classes[number]) for of in members])
+        if joined is None:
+            members.append([])
+            fused.append(boxes[number])
+            joined = len(members) - 1
+        members[joined].append(number)
+        weights = scores[members[joined]]
+        fused[joined] = (boxes[members[joined]] * weights[:, None]).sum(0) / weights.sum()
+    kept = [scores[of].mean() * min(len(of), len(found)) / len(found) for of in members]
+    result = Instances(found[0].image_size)
+    result.pred_boxes = Boxes(torch.stack(fused).float() if fused else boxes.new_zeros(0, 4).float())
+    result.scores = torch.stack(kept).float() if kept else scores.float()
+    result.pred_classes = classes[[of[0] for of in members]]
+    return result[result.scores.argsort(descending=True, stable=True)]
+
+
+def _nearest(box: Tensor, fused: Sequence[Tensor], same_class: Sequence[bool]) -> int | None:
+    """The fused box that a box joins."""
+    if not any(same_class):
+        return None
+    overlaps = pairwise_iou(Boxes(torch.stack(list(fused))), Boxes(box[None]))[:, 0]
+    overlap, best = overlaps.where(torch.tensor(same_class), 0.0).max(0)
+    return int(best) if overlap > IOU else None

@@ -1,0 +1,184 @@
+"""What a student, its teacher and the annotations see in the same images, side by side."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Instances
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from torch import nn
+
+from densedist.common.data.survey import Survey
+from densedist.common.labeling import SCORE
+from densedist.common.modules import eval_mode
+from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, draw_side_by_side
+from densedist.common.task import Trainee
+from densedist.det.datasets import class_labels
+from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
+from densedist.det.inference.predict import predict, read_input
+from densedist.det.inference.samples import Sample, spread_samples
+from densedist.det.models import Trained
+from densedist.det.teacher.detector import DetectorTeacher
+
+
+@dataclass(frozen=True)
+class View:
+    """An image (H, W, 3), RGB, its objects if they are known, and what teacher, if there is one, more models by name
+    and the student see."""
+
+    name: str
+    image: np.ndarray
+    objects: Instances | None
+    teacher: Instances | None
+    student: Instances
+    rule: str  # which of their boxes these are
+    others: Mapping[str, Instances] = field(default_factory=dict)
+
+
+def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
+    """Draw what teacher and student see in TEST.EXAMPLES images, spread over DATASETS.TEST, for models in memory.
+
+    Args:
+        trainee: in any mode, which it keeps.
+        file: the PNG to write.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    teacher = trainee.distillation.teacher if trainee.distillation else None
+    samples = spread_samples(cfg, cfg.TEST.EXAMPLES)
+    overview(views(cfg, trainee.model, teacher, samples), class_labels(cfg), file)
+
+
+def views(
+    cfg: CfgNode,
+    model: nn.Module,
+    teacher: DetectorTeacher | None,
+    samples: Sequence[Sample],
+    score: float | None = None,
+    beside: Mapping[str, Trained] | None = None,
+) -> list[View]:
+    """What the models see in the samples; the teacher in the student's image, as when it is distilled.
+
+    Args:
+        score: boxes below are left out. None: below what suits each model, that is where its F1 over all samples is
+            best (a distilled student's scores, say, can be right and low); SCORE where the truth is not known.
+        beside: more models by name, each with images of its own size.
+    """
+    read = [read_input(cfg, sample.file) for sample in samples]
+    inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
+    with eval_mode(model):
+        student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
+    why = "" if score is not None or None in objects else ", where F1 is best on these images"
+    seen: Sequence[Instances | None] = [None] * len(samples)
+    scores: dict[str, float] = {}
+    if teacher is not None:
+        theirs = teacher.in_float32()
+        turned = [ours | {"image": teacher.own_images([ours["image"]])[0]} for ours in inputs]
+        told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
+        who = f"the first of {len(teacher.models)} teachers" if teacher.others else "teacher"
+        seen, scores[who] = _sure(told, objects, score)
+    others: dict[str, list[Instances]] = {}
+    for name, other in (beside or {}).items():
+        told = [predict(other.model, read_input(other.cfg, sample.file)[0]) for sample in samples]
+        others[name], scores[name] = _sure(told, objects, score)
+    each = ", ".join(f"{value:.2f} ({name})" for name, value in {**scores, "student": least}.items())
+    rule = f"boxes with score {each if scores else f'{least:.2f}'} or more{why}"
+    return [
+        View(sample.name, image, sample.objects, theirs, ours, rule, {name: found[i] for name, found in others.items()})
+        for i, (sample, (_, image), theirs, ours) in enumerate(zip(samples, read, seen, student, strict=True))
+    ]
+
+
+def _sure(
+    found: list[Instances], objects: Sequence[Instances | None], score: float | None
+) -> tuple[list[Instances], float]:
+    """The predictions that are drawn, and the least score of them."""
+    known = [o for o in objects if o is not None]
+    if score is None and len(known) == len(found):
+        score = best_score(found, known)
+    least = SCORE if score is None else score
+    return [image[image.scores >= least] for image in found], least
+
+
+def overview(seen: Sequence[View], names: Sequence[str], file: Path) -> None:
+    """Draw truth, teacher and student, as far as they are there, of one or more images, each in a column."""
+    draw_overview([_panels(view, names) for view in seen], _legend(seen[0]), _title(seen[0]), file)
+
+
+def picture(view: View, names: Sequence[str], file: Path) -> None:
+    """Draw truth, teacher and student, as far as they are there, of one image."""
+    draw_side_by_side([_panels(view, names)], _legend(view), _title(view), file)
+
+
+def truth(cfg: CfgNode, sample: Sample, names: Sequence[str]) -> list[Panel]:
+    """An image and its objects, as far as they are known."""
+    _, image = read_input(cfg, sample.file)
+    marks = [] if sample.objects is None else [labeled(sample.objects, names)]
+    return [_panel(image, sample.name, "", marks)]
+
+
+def _panels(view: View, names: Sequence[str]) -> list[Panel]:
+    result = [Panel(view.image, "image")]
+    reference = view.objects
+    if view.objects is not None:
+        result = [_panel(view.image, "truth", "", [labeled(view.objects, names)])]
+    if view.teacher is not None:
+        result.append(_judged(view.image, "teacher", view.teacher, reference, names))
+        reference = _as_objects(view.teacher) if reference is None else reference
+    models = {**view.others, "student": view.student}
+    return [*result, *(_judged(view.image, name, found, reference, names) for name, found in models.items())]
+
+
+def _judged(image: np.ndarray, name: str, found: Instances, objects: Instances | None, names: Sequence[str]) -> Panel:
+    if objects is None:
+        return _panel(image, name, "", [predicted(found, names)])
+    marks, counts = judged(found, objects, names)
+    return _panel(image, name, counts, marks)
+
+
+def _panel(image: np.ndarray, name: str, note: str, marks: Sequence[Marks]) -> Panel:
+    def over(axis: Axes) -> None:
+        for mark in marks:
+            mark.draw(axis)
+
+    return Panel(image, name, note, over)
+
+
+def _as_objects(found: Instances) -> Instances:
+    return Instances(found.image_size, gt_boxes=found.pred_boxes, gt_classes=found.pred_classes)
+
+
+def _title(view: View) -> str:
+    if view.objects is None and view.teacher is not None:
+        return f"{view.rule}; the student's judged by the teacher's"
+    return view.rule
+
+
+def _legend(view: View) -> list[Patch]:
+    return legend() if view.objects is not None or view.teacher is not None else []
+
+
+def survey(cfg: CfgNode, side: str) -> Survey:
+    """Of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered; crowds are no objects."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    counts: Counter[int] = Counter()
+    labeled = 0
+    for name in cfg.DATASETS[side]:
+        for entry in DatasetCatalog.get(name):
+            sizes[entry["height"], entry["width"]] += 1
+            objects = [a["category_id"] for a in entry.get("annotations", []) if not a.get("iscrowd")]
+            labeled += "annotations" in entry and bool(MetadataCatalog.get(name).get("thing_classes"))
+            counts.update(objects)
+    return Survey(side, sizes, labeled, {name: counts[n] for n, name in enumerate(class_labels(cfg))}, "objects")
+
+
+def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
+    """Draw images, spread over a side of DATASETS, with their objects."""
+    names = class_labels(cfg)
+    draw_in_lines([truth(cfg, s, names) for s in spread_samples(cfg, count, side)], [], f"DATASETS.{side}", file)

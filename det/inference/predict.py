@@ -1,0 +1,106 @@
+"""A trained detector on images, one by one as Detectron2's DefaultPredictor has it, in boxes and pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.detection_utils import read_image
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+from torch import nn
+from tqdm import tqdm
+
+from densedist.common.data.images import find_images
+from densedist.common.errors import UserError
+from densedist.common.labeling import SCORE, check_score
+from densedist.common.logging import on_terminal
+from densedist.common.run_files import Weights
+from densedist.det.drawing import draw_instances
+from densedist.det.models import load_trained
+
+
+def predict_images(
+    weights: Weights, overrides: Sequence[str], images: Sequence[str], output: Path, score: float | None
+) -> list[dict[str, Any]]:
+    """Write one PNG for each image and predictions.json.
+
+    Args:
+        images: files and folders.
+        score: boxes below are left out; None = SCORE.
+
+    Returns:
+        what predictions.json holds: see entries.
+
+    Raises:
+        UserError: a wrong image, wrong weights, or a score out of range.
+    """
+    files = find_images(images)
+    score = check_score(SCORE if score is None else score)
+    thresholds = [
+        word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
+    ]
+    trained = load_trained(weights, [*thresholds, *overrides])
+    results: list[dict[str, Any]] = []
+    for number, (name, file) in enumerate(tqdm(files.items(), "predicting", disable=not on_terminal())):
+        sample, image = read_input(trained.cfg, file)
+        found = predict(trained.model, sample)
+        picture = output / f"{name}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(picture), draw_instances(image, found, trained.classes)[..., ::-1])
+        results += entries(found, number, file, trained.classes)
+    (output / "predictions.json").write_text(json.dumps(results) + "\n")
+    print(f"{len(results)} objects in {len(files)} images: {output}")
+    return results
+
+
+def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Predictions on one image as COCO's results, with names.
+
+    Returns:
+        {"image_id": number, "file_name", "category_id": from 0 in the order of the classes, "category_name",
+        "bbox": [x, y, width, height] in pixels of the file, "score"}, with masks "segmentation" (RLE).
+    """
+    names_too = {"file_name": str(file)}
+    boxes = instances_to_coco_json(found, number)
+    return [names_too | box | {"category_name": names[box["category_id"]]} for box in boxes]
+
+
+def read_input(
+    cfg: CfgNode, file: str | Path, sides: tuple[int, int] | None = None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """A Detectron2 sample {"image", "height", "width"}, and the image in RGB as it lies there.
+
+    Args:
+        sides: what the sample's shorter side is, and its longer one at the most; None = INPUT.*_SIZE_TEST.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    try:
+        rgb = read_image(str(file), "RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
+    size, most = sides or (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    image = rgb if cfg.INPUT.FORMAT == "RGB" else rgb[..., ::-1]
+    image = ResizeShortestEdge([size, size], most).get_transform(image).apply_image(image)
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return {"image": tensor, "height": rgb.shape[0], "width": rgb.shape[1]}, rgb
+
+
+@torch.no_grad()
+def predict(model: nn.Module, sample: dict[str, Any]) -> Instances:
+    """What a model in eval mode sees in a sample, on the CPU, in pixels of the original image.
+
+    Raises:
+        UserError: the model predicts no instances.
+    """
+    output = model([sample])[0]
+    if "instances" not in output:
+        raise UserError(f"MODEL.META_ARCHITECTURE: {type(model).__name__} predicts no boxes")
+    return output["instances"].to("cpu")

@@ -1,0 +1,1 @@
+"""Parts of detectors that Detectron2 has not, or not so."""

@@ -1,1 +1,0 @@
-"""Measurements of the segmentation side's speed (see common/benchmark)."""

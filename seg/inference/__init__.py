@@ -1,0 +1,1 @@
+"""What is done with a trained segmentation model: predictions, labels, pictures, exported files, its cost."""

@@ -1,0 +1,238 @@
+"""A trained segmentation model in the forms that others run: SMP's own, ONNX, torch.export."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from detectron2.config import CfgNode
+from huggingface_hub import ModelCard
+from segmentation_models_pytorch.base import SegmentationModel
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from densedist.common.data.images import find_images
+from densedist.common.errors import UserError, one_line
+from densedist.common.export import (
+    DESCRIPTION,
+    OPSET,
+    Description,
+    Figure,
+    describe_onnx,
+    needing_images,
+    onnx_runner,
+    report,
+    write_description,
+)
+from densedist.common.logging import quiet
+from densedist.common.run_files import Weights
+from densedist.seg.data.frames import bare_frames
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames
+from densedist.seg.evaluation import confusion_matrix, scores
+from densedist.seg.inference.deployed import Deployed, with_settled_padding, without_adaptive_pools
+from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.models import Trained, load_trained, smp_network
+from densedist.seg.networks.dist_networks import stock
+from densedist.seg.networks.network import Network
+
+# Of the largest logit, and of a hundred: float32 rounds otherwise in another order of the same sums.
+LOGITS, MIOU = 1e-4, 0.01
+# uint8 (N, 3, H, W) -> logits (N, classes, H, W)
+Run = Callable[[Tensor], Tensor]
+
+
+@torch.no_grad()
+def compare(trained: Trained, run: Run, samples: Sequence[dict]) -> list[Figure]:
+    """
+    Args:
+        run: what was exported.
+        samples: {"image": uint8 (3, H, W)}, with "sem_seg", trainIds (H, W), where they have labels.
+
+    Returns:
+        the largest difference of a logit, relative to the largest logit; the pixels, in percent, whose class
+        differs; where there are labels, both mIoUs in percent and their difference.
+    """
+    count = len(trained.classes)
+    difference = largest = 0.0
+    differing = pixels = 0
+    counts = torch.zeros(2, count, count, dtype=torch.int64)
+    for sample in samples:
+        ours, theirs = trained.model.logits(sample["image"]), run(sample["image"][None])[0]
+        if ours.shape != theirs.shape:
+            raise ValueError(f"run: got logits {tuple(theirs.shape)}, want {tuple(ours.shape)}")
+        difference = max(difference, float((ours - theirs).abs().max()))
+        largest = max(largest, float(ours.abs().max()))
+        classes = ours.argmax(0), theirs.argmax(0)
+        differing, pixels = differing + int((classes[0] != classes[1]).sum()), pixels + classes[0].numel()
+        truth = sample.get("sem_seg", torch.full_like(classes[0], IGNORE))
+        counts += torch.stack([confusion_matrix(truth, prediction, count) for prediction in classes])
+    figures = [
+        Figure("largest logit", largest),
+        Figure("largest difference of a logit / largest logit", difference / largest, LOGITS),
+        Figure("pixels of another class, %", 100 * differing / pixels),
+    ]
+    if counts.any():
+        before, after = (scores(confusion, trained.classes.names)["mIoU"] for confusion in counts)
+        figures += [Figure("mIoU in PyTorch", before), Figure("mIoU", after)]
+        figures += [Figure("difference of mIoU", abs(before - after), MIOU)]
+    return figures
+
+
+def export(
+    weights: Weights,
+    overrides: Sequence[str],
+    formats: Sequence[str],
+    output: Path,
+    images: int,
+    folder: Path | None,
+) -> dict[str, Any]:
+    """Write the plain student in the given formats to output, and compare each with PyTorch.
+
+    Args:
+        weights, overrides: see load_trained.
+        formats: of common.export.FORMATS.
+        images: how many of DATASETS.TEST, or of folder where it is given, are compared.
+
+    Returns:
+        what export.json holds; its "failures" are empty if all is well.
+
+    Raises:
+        UserError: wrong files, no image to compare on, or a model that cannot be exported.
+    """
+    # What is traced on a GPU may keep its number.
+    trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
+    smp_network(trained.model)  # nothing else can be written
+    samples = _samples(trained.cfg, folder, images)
+    output.mkdir(parents=True, exist_ok=True)
+    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
+    figures: dict[str, list[Figure]] = {}
+    for name in formats:
+        with quiet():
+            figures[name] = compare(trained, write[name](trained, output, samples), samples)
+    return report(output, _describe(trained), figures, len(samples))
+
+
+def _samples(cfg: CfgNode, folder: Path | None, count: int) -> list[dict]:
+    if folder:
+        frames = bare_frames(find_images([str(folder)], count))
+    else:
+        with needing_images():
+            frames = test_frames(cfg)
+            if not frames:
+                raise UserError("DATASETS.TEST is empty: name a split")
+    reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
+    return [reader(frame) for frame in frames[:count]]
+
+
+def _describe(trained: Trained) -> Description:
+    """What is true of every format."""
+    cfg = trained.cfg
+    return {
+        "task": "segmentation",
+        "architecture": type(trained.model.network.smp).__name__,
+        "classes": trained.classes.names,
+        "channels": cfg.INPUT.FORMAT,
+        "pixel_range": [0, 255],
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+    }
+
+
+def _describe_graph(trained: Trained) -> Description:
+    """With normalization and resizing inside."""
+    return _describe(trained) | {
+        "normalization": "inside the graph",
+        "input": "images: uint8 (N, 3, H, W), any N, H and W",
+        "output": "logits: float32 (N, classes, H, W), at the images' size",
+    }
+
+
+def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
+    """SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
+    network, folder = smp_network(trained.model), output / "weights"
+    plain = stock(network.smp)
+    plain.save_pretrained(folder)
+    read: Callable[..., SegmentationModel] = type(plain).from_pretrained
+    factor = _reduction(network, samples[0]["image"])
+    if factor > 1 and "upsampling" in inspect.signature(type(plain)).parameters:
+        read(str(folder), upsampling=factor).save_pretrained(folder)
+        factor = 1  # as users of stock SMP expect it
+    _license_is_the_users(folder / "README.md")
+    again = read(str(folder)).eval()
+    torch.save(again.state_dict(), folder / "model.pth")
+    loader = "smp" if hasattr(smp, type(plain).__name__) else f"{type(plain).__module__}.{type(plain).__name__}"
+    size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
+    own = {
+        "normalization": "not inside: give (pixel - pixel_mean) / pixel_std",
+        "input": f"float32 (N, 3, H, W), H and W multiples of {network.divisor}",
+        "output": f"logits: float32 (N, classes, h, w), at {size}",
+        "files": f"model.pth: state dict; config.json, model.safetensors: folder for {loader}.from_pretrained",
+    }
+    write_description(folder, _describe(trained) | own)
+    return Deployed(Network(again, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
+
+
+def _license_is_the_users(file: Path) -> None:
+    """SMP's card would put the weights under SMP's own license, MIT."""
+    card = ModelCard.load(file)
+    card.data.license = "unknown"
+    card.save(file)
+
+
+@torch.no_grad()
+def _reduction(network: Network, image: Tensor) -> float:
+    """How many times smaller than the batch the network's logits are; a whole number, or 1 where it is none."""
+    batch = network.preprocess([image])
+    height, width = network(batch)["cls_logits"].shape[2:]
+    return batch.shape[2] // height if batch.shape[2] % height == 0 == batch.shape[3] % width else 1
+
+
+def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
+    file = output / "model.onnx"
+    program = traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
+    written = torch.onnx.export(
+        program, input_names=["images"], output_names=["logits"], opset_version=OPSET, external_data=False
+    )
+    assert written is not None
+    written.save(str(file))
+    describe_onnx(file, _describe_graph(trained))
+    run = onnx_runner(file)
+    return lambda images: run(images)[0]
+
+
+def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
+    file = output / "model.pt2"
+    program = traced(_deployed(trained), samples[0]["image"])
+    torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(_describe_graph(trained))})
+    return torch.export.load(file).module()
+
+
+def _deployed(trained: Trained) -> Deployed:
+    # A copy, as exporters want weights in the usual order of channels.
+    network = deepcopy(smp_network(trained.model)).to(memory_format=torch.contiguous_format)
+    return with_settled_padding(Deployed(network)).eval().requires_grad_(False)
+
+
+def traced(model: Deployed, image: Tensor) -> ExportedProgram:
+    """With batch, height and width left open.
+
+    Raises:
+        UserError: PyTorch cannot follow this architecture.
+    """
+    # No two sides alike, and none of 1, which tracing would take for fixed.
+    height, width = image.shape[1:]
+    example = image.new_zeros(2, 3, height, width + model.divisor * (height == width))
+    sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
+    except Exception as error:  # PyTorch's own kinds are many
+        name = type(model.smp).__name__
+        raise UserError(
+            f"MODEL.ARCHITECTURE: PyTorch cannot export {name} for images of any size ({one_line(error)}); "
+            "--format weights works for every architecture, all formats for DeepLabV3, PSPNet, FPN and Unet"
+        ) from error

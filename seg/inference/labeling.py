@@ -1,0 +1,162 @@
+"""Labels that teachers write for any images: a split in Cityscapes' form that a student trains on as on any other."""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+from tqdm import tqdm
+
+from densedist.common.data.headers import read_header
+from densedist.common.data.images import unique_names
+from densedist.common.errors import UserError
+from densedist.common.files import write_text
+from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names, numbers_of_student, warn_of_bare
+from densedist.common.logging import on_terminal
+from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames
+from densedist.seg.data.reading import Reader
+from densedist.seg.data.sides import test_frames, unlabeled_frames
+from densedist.seg.data.written import IGNORED_ID, LABEL_IDS
+from densedist.seg.drawing import to_rgb, write
+from densedist.seg.inference.predict import refuse_whole
+from densedist.seg.labels import IGNORE, UNKNOWN, Classes
+from densedist.seg.models import Trained, load_trained
+
+SPLIT, CITY = "train", "images"
+
+
+def label_images(labeling: Labeling) -> None:
+    """Write leftImg8bit/train and gtFine/train in the output folder, and what is known of them.
+
+    A pixel has the class of the highest mean probability over the teachers; where that is below the score, or the
+    student does not have the class, its labelId is the first of DATASETS.IGNORED_IDS, or one that is free. The images
+    beside it are links to PNG files, and copies in PNG of all others.
+
+    Raises:
+        UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
+            files, no labels to choose by.
+    """
+    teachers = [load_trained(weights, labeling.overrides) for weights in labeling.teachers]
+    classes = teachers[0].classes
+    check_same_names([teacher.classes.names for teacher in teachers])
+    written_by = teachers[0].cfg if labeling.student is None else labeling.student
+    written, unknown = Classes.of(written_by), _ignored(written_by)[0]
+    numbers = numbers_of_student(labeling, written.names, classes.names)
+    if labeling.only_check:
+        return
+    labeling.begin()
+    start = time.perf_counter()
+    count, output = len(written), labeling.output
+    least = _chosen(teachers) if labeling.score is None else np.full(count, labeling.score)
+    warn_of_bare(written.names, least)
+    ids_and_none, least_and_none = np.append(written.label_ids, np.uint8(unknown)), np.append(least, np.inf)
+    pixels = np.zeros(count + 1, np.int64)
+    flat = [name.replace("/", "_") for name in labeling.images]
+    files = dict(zip(unique_names(flat), labeling.images.values(), strict=True))
+    for frame in tqdm(bare_frames(files), "labeling", disable=not on_terminal()):
+        labels, scores = _labels(teachers, frame, numbers, count)
+        sure = scores >= least_and_none[labels]
+        label_ids = np.where(sure, ids_and_none[labels], np.uint8(unknown))
+        write(output / LABELS / SPLIT / CITY / f"{frame['name']}_{LABELS}_labelIds.png", label_ids)
+        _keep(frame, teachers[0], output / IMAGES / SPLIT / CITY / f"{frame['name']}_{IMAGES}.png")
+        pixels += np.bincount(np.where(sure, labels, count).ravel(), minlength=count + 1)
+    *counts, unsure = (pixels / pixels.sum()).tolist()
+    record = labeling.record(written.names, least.tolist(), time.perf_counter() - start, counts)
+    ids = {name: int(i) for name, i, share in zip(written.names, written.label_ids, counts, strict=True) if share}
+    record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown}
+    write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
+    train_on = shlex.join(_words(teachers[0].cfg, [], output))
+    print(f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored; train on {train_on}")
+
+
+def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
+    """The overrides that train cfg on the labels in a folder, too."""
+    return _words(cfg, cfg.DATASETS.TRAIN, folder)
+
+
+def _words(cfg: CfgNode, trained_on: Sequence[str], folder: Path) -> list[str]:
+    words = ["DATASETS.TRAIN", str([*trained_on, str(folder / SPLIT)])]
+    return words if cfg.DATASETS.IGNORED_IDS else [*words, "DATASETS.IGNORED_IDS", str(_ignored(cfg))]
+
+
+def _ignored(cfg: CfgNode) -> list[int]:
+    """The labelIds that do not count; where the config has none, one that is free.
+
+    Raises:
+        UserError: none is.
+    """
+    free = (Classes.of(cfg).train_ids == UNKNOWN).nonzero()[0].tolist()
+    if not (ids := list(cfg.DATASETS.IGNORED_IDS) or free[-1:]):
+        raise UserError("DATASETS.CLASSES names all labelIds from 0 to 255: leave one for pixels without a label")
+    return ids
+
+
+def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
+    """The images of DATASETS.UNLABELED, by name."""
+    return {frame["name"]: Path(frame["image"]) for frame in unlabeled_frames(cfg)}
+
+
+def _labels(
+    teachers: Sequence[Trained], frame: Frame, numbers: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (H, W), uint8, of a frame, and the mean probability of each.
+
+    Args:
+        numbers: for each of the teachers' classes that of the labels, below 0 where these do not have it.
+        count: of the labels' classes; one more has all probability that is of none.
+    """
+    parts = [_joined(rows, numbers, count).max(0) for rows in _probabilities(teachers, frame)]
+    scores, labels = ([part[n].cpu().numpy() for part in parts] for n in (0, 1))
+    return np.concatenate(labels).astype(np.uint8), np.concatenate(scores)
+
+
+def _joined(probabilities: Tensor, numbers: np.ndarray, count: int) -> Tensor:
+    """Of the teachers' classes (K, n, W) those of the labels, each the sum of those that it is made of."""
+    if numbers.tolist() == list(range(count)):
+        return probabilities
+    groups = torch.as_tensor(np.where(numbers < 0, count, numbers), device=probabilities.device)
+    return probabilities.new_zeros(count + 1, *probabilities.shape[1:]).index_add(0, groups, probabilities)
+
+
+def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor]:
+    """The teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole."""
+    images = [Reader(one.classes, one.cfg.INPUT.FORMAT)(frame | {"label": None})["image"] for one in teachers]
+    for one, image in zip(teachers, images, strict=True):
+        refuse_whole(one, image.shape[1:], frame["image"])
+    if len(teachers) == 1:
+        yield from teachers[0].model.rows(images[0])
+        return
+    total: Any = sum(torch.cat(list(one.model.rows(image)), 1) for one, image in zip(teachers, images, strict=True))
+    yield total / len(teachers)
+
+
+def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
+    """From which probability on each class is best told, on the labeled frames of DATASETS.TEST."""
+    first = teachers[0]
+    frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
+    if not frames:
+        raise UserError("--choose-thresholds: DATASETS.TEST has no labels to choose by: name data that has")
+    read, trust = Reader(first.classes, first.cfg.INPUT.FORMAT), Trust(len(first.classes))
+    for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
+        truth = read(frame)["sem_seg"].numpy()
+        labels, scores = _labels(teachers, frame, np.arange(len(first.classes)), len(first.classes))
+        counts = truth != IGNORE
+        trust.add(labels[counts], scores[counts], (labels == truth)[counts], truth[counts])
+    return trust.thresholds()
+
+
+def _keep(frame: Frame, teacher: Trained, place: Path) -> None:
+    """The image beside its labels."""
+    source, place = Path(frame["image"]).resolve(), place.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix.lower() == ".png" and read_header(str(source)).orientation == 1:
+        place.symlink_to(source)
+        return
+    image = Reader(teacher.classes, teacher.cfg.INPUT.FORMAT)(frame)["image"]
+    write(place, to_rgb(image, teacher.cfg.INPUT.FORMAT))

@@ -1,0 +1,59 @@
+"""What every segmentation network is here, whoever built it: raw images in, taps out."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+
+from densedist.common.distill.speed import Part
+
+LOGITS = ("cls_logits", "aux_logits")  # the names of the taps that are class logits
+
+
+class DenseModel(nn.Module):
+    """A network behind its own normalization; a subclass gives taps for a normalized batch.
+
+    Args:
+        pixel_mean, pixel_std: of each channel, for pixels of 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+    # Whether corner places of its maps lie on corner pixels (SMP), or centers of places in the middle of equal parts.
+    align_corners = True
+    own_precision = False  # whether it keeps the one that it has
+    feature_channels: int | None = None  # of "features"; None = it gives none
+    gives_aux = False  # "aux_logits"
+    says_pixels = False  # whether its file says mean, deviation and stride, so that no key does
+    class_count = 0  # of the classes that it tells, where that has been seen
+    names: tuple[str, ...] = ()  # of its classes, where it knows them itself
+
+    def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    @property
+    def divisor(self) -> int:
+        """What height and width of a batch are multiples of."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> list[Part]:
+        """What may be compiled; nothing where that is not known."""
+        return []
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What its weights do not say of which network it is."""
+        return ()
+
+    def preprocess(self, images: Sequence[Tensor]) -> Tensor:
+        """Raw images (3, H, W), 0 to 255, normalized and padded with 0, bottom and right, to one batch.
+
+        Height and width of the batch are those of the largest image, made multiples of the divisor.
+        """
+        normalized = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
+        batch = ImageList.from_tensors(normalized, self.divisor).tensor
+        return batch.contiguous(memory_format=torch.channels_last)
