@@ -1,6 +1,7 @@
 """No form of file runs its author's program unless the user trusts it: a bomb for each, which does go off without care.
 
-Programs of torch.export: tests/seg/test_exported.py. IMPORTS: tests/test_imports.py. Who trusts: tests/test_trust.py.
+Programs of torch.export: tests/seg/foreign/test_exported.py. IMPORTS: tests/common/config/test_imports.py.
+Who trusts: tests/common/config/test_trust.py.
 """
 
 import json

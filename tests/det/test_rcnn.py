@@ -21,20 +21,7 @@ from densedist.det.distilling import count_classes
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import shared_levels
 from densedist.det.taps.rois import live_class_logits
-from helpers.tiny import CONFIGS, STRIDES, STUDENT, batch, config, inside, save_teacher
-
-BOX_ONLY = ("MODEL.MASK_ON", "False")
-HEADS = {
-    "faster": (),
-    "cascade": ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"),
-}
-C4 = [
-    *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
-    *("MODEL.RPN.IN_FEATURES", "['res4']", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
-    *("MODEL.ANCHOR_GENERATOR.SIZES", "[[16, 32]]", "MODEL.RESNETS.NORM", "BN"),
-    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
-    *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", *BOX_ONLY),
-]
+from helpers.tiny import C4, CONFIGS, HEADS, STRIDES, STUDENT, batch, config, inside, save_teacher
 
 
 @pytest.fixture(scope="module")

@@ -7,37 +7,22 @@ from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.utils.events import EventStorage
 
-from densedist.common.config import saved
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss
 from densedist.common.modules import record
-from densedist.common.profile import as_if_trained
 from densedist.det.config import without_distillation
 from densedist.det.retinanet import DistillRetinaNet
 from densedist.det.taps.anchors import live_class_maps
 from densedist.det.taps.features import shared_levels
 from densedist.det.taps.grid import different_grids
 from helpers import tiny
-from helpers.tiny import DIGITS, STRIDES, batch, config, inside
-
-STUDENT, TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
-
-
-def save_teacher(folder, *overrides):
-    cfg = config(TEACHER, *overrides)
-    torch.manual_seed(1)
-    model = as_if_trained(build_model(cfg))
-    torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
-    folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(saved(cfg))
-    torch.save({"model": model.state_dict()}, folder / "w.pth")
-    file, weights = str(folder / "config.yaml"), str(folder / "w.pth")
-    return ["DISTILL.TEACHER.CONFIG_FILE", file, "DISTILL.TEACHER.WEIGHTS", weights]
+from helpers.tiny import RETINANET as STUDENT
+from helpers.tiny import STRIDES, batch, config, inside, save_retinanet
 
 
 @pytest.fixture(scope="module")
 def teacher_keys(tmp_path_factory):
-    return save_teacher(tmp_path_factory.mktemp("teacher"))
+    return save_retinanet(tmp_path_factory.mktemp("teacher"))
 
 
 def build(*overrides):
@@ -96,7 +81,7 @@ def test_students_weights_load_in_a_stock_retinanet(teacher_keys):
 
 
 def test_teacher_gives_its_own_logits_in_another_pixel_format(tmp_path):
-    keys = save_teacher(tmp_path, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[100.0, 120.0, 140.0]")
+    keys = save_retinanet(tmp_path, "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[100.0, 120.0, 140.0]")
     teacher = DistillRetinaNet.load_teacher(config(STUDENT, *keys))
     alone, inputs = teacher.model, batch()
     maps = live_class_maps(teacher, [x["image"] for x in inputs])
@@ -160,7 +145,7 @@ def test_mimic_on_all_shared_levels(teacher_keys):
     ],
 )
 def test_pairs_that_do_not_fit(tmp_path, overrides, teacher, message):
-    keys = save_teacher(tmp_path / "t", *teacher)
+    keys = save_retinanet(tmp_path / "t", *teacher)
     with pytest.raises(UserError) as error:
         build(*keys, *overrides)
     assert message in str(error.value)
@@ -168,7 +153,7 @@ def test_pairs_that_do_not_fit(tmp_path, overrides, teacher, message):
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
 def test_anchors_that_differ_by_rounding_only(tmp_path, precision):
-    keys = save_teacher(tmp_path / "t", "MODEL.ANCHOR_GENERATOR.SIZES", "[[16.0003, 21.9996], [30, 42]]")
+    keys = save_retinanet(tmp_path / "t", "MODEL.ANCHOR_GENERATOR.SIZES", "[[16.0003, 21.9996], [30, 42]]")
     build(*keys, "DISTILL.TEACHER.PRECISION", precision)
 
 
@@ -202,7 +187,7 @@ def test_anchors_are_compared_with_those_of_a_teacher_on_a_gpu(teacher_keys):
 
 
 def test_two_stage_teacher_has_no_class_logits_of_anchors(tmp_path):
-    keys = tiny.save_teacher(tmp_path)
+    keys = tiny.save_retinanet(tmp_path)
     why = r"DISTILL.DIST needs cls_logits, .* \(the teacher is a GeneralizedRCNN, no RetinaNet\): .*DIST.WEIGHT to 0"
     with pytest.raises(UserError, match=why):
         build(*keys)

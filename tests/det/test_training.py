@@ -169,7 +169,7 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
 
 
 def test_two_processes_under_torchrun(tmp_path, teacher_keys):
-    """Those that --num-gpus starts train segmentation in tests/seg/test_seg_training.py."""
+    """Those that --num-gpus starts train segmentation in tests/seg/test_training.py."""
     overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "REHEARSAL", "True"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     argv = [*launcher, ROOT / "tools/train_det.py", "--config-file", STUDENT, *overrides]

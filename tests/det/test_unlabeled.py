@@ -6,8 +6,6 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from test_retinanet import STUDENT as RETINANET
-from test_retinanet import save_teacher as save_retinanet
 
 from densedist.common.data import digits
 from densedist.common.losses import DISTLoss
@@ -17,7 +15,7 @@ from densedist.det.loader import training_batches
 from densedist.det.modeling import box_head
 from densedist.det.models import build_trainee
 from helpers.calling import densedist
-from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, RETINANET, SMALL, STUDENT, batch, config, save_retinanet, save_teacher
 
 BOX = ["DISTILL.BOX.WEIGHT", "1.0"]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]

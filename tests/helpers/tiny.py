@@ -16,9 +16,23 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = CONFIGS / "det" / "digits"
 STUDENT = DIGITS / "faster_rcnn_r10_quarter.yaml"
 TEACHER = DIGITS / "cascade_mask_rcnn_r10t.yaml"
+RETINANET, RETINANET_TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 SMALL = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
 SMALL += ["REHEARSAL", "False", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
 SMALL += ["TEST.EXAMPLES", "0"]
+
+BOX_ONLY = ("MODEL.MASK_ON", "False")
+HEADS = {
+    "faster": (),
+    "cascade": ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"),
+}
+C4 = [
+    *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
+    *("MODEL.RPN.IN_FEATURES", "['res4']", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
+    *("MODEL.ANCHOR_GENERATOR.SIZES", "[[16, 32]]", "MODEL.RESNETS.NORM", "BN"),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", *BOX_ONLY),
+]
 
 
 def defaults():
@@ -47,6 +61,18 @@ def save_teacher(folder, *overrides, file=TEACHER):
         "DISTILL.TEACHER.WEIGHTS",
         str(folder / "weights.pth"),
     ]
+
+
+def save_retinanet(folder, *overrides):
+    cfg = config(RETINANET_TEACHER, *overrides)
+    torch.manual_seed(1)
+    model = as_if_trained(build_model(cfg))
+    torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(saved(cfg))
+    torch.save({"model": model.state_dict()}, folder / "w.pth")
+    file, weights = str(folder / "config.yaml"), str(folder / "w.pth")
+    return ["DISTILL.TEACHER.CONFIG_FILE", file, "DISTILL.TEACHER.WEIGHTS", weights]
 
 
 def teach(output, teacher, student, dense=False):

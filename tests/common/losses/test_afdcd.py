@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from test_distiller import build, config, maps
-from test_feature_losses import pair
 
 from densedist.common.distill.adapters import Generator
 from densedist.common.errors import UserError
 from densedist.common.losses import AFDCDLoss
 from helpers import reference
+from helpers.distillers import build, config, maps
+from helpers.tensors import features_of_both as pair
 
 SMALL = {"contrast": 1.0, "reconstruction": 0.5, "tau": 2.0, "groups": 3, "patch": 2, "pool": 1}
 KEYS = ("DISTILL.AFDCD.WEIGHT", "2.0", "DISTILL.AFDCD.GROUPS", "4")

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from test_distiller import STUDENT, TEACHER, build, maps
-from test_feature_losses import pair
 
 from densedist.common.distill.taps import TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import FGDLoss
 from densedist.common.losses.fgd import GlobalContext, GlobalRelationLoss
 from helpers import reference
+from helpers.distillers import STUDENT, TEACHER, build, maps
+from helpers.tensors import features_of_both as pair
 
 SHAPE = (3, 4, 5, 6)
 WITH_BOXES = {name: side["features"].channels for name, side in (("student", STUDENT), ("teacher", TEACHER))}

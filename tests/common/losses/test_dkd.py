@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from test_logit_losses import mask, pair
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.distill.distiller import Distiller, Term, among
@@ -12,6 +11,8 @@ from densedist.common.distill.registry import LOSSES
 from densedist.common.losses import DKDLoss, KDLoss
 from helpers import reference
 from helpers.processes import run_processes
+from helpers.tensors import logits_of_both as pair
+from helpers.tensors import mask
 
 SHAPES = [(7, 5), (2, 4, 3, 5)]
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import scenes
 
 pytestmark = pytest.mark.slow  # each starts three processes that import everything
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 TOOL = [sys.executable, ROOT / "tools" / "train_seg.py", "--config-file", scenes.STUDENT, "--num-gpus", "2"]
 ENDLESS = [*scenes.SMALL, "DATASETS.TEST", "['test']", "SOLVER.MAX_ITER", "1000000", "SOLVER.CHECKPOINT_PERIOD", "2"]
 

@@ -5,6 +5,8 @@ import torch
 
 from densedist.common.losses import DISTLoss, KDLoss
 from helpers import reference
+from helpers.tensors import logits_of_both as pair
+from helpers.tensors import mask
 
 SHAPES = [(7, 5), (2, 4, 3, 5)]
 LOSSES = {"dist": (DISTLoss, reference.dist), "kd": (KDLoss, reference.kd)}
@@ -13,16 +15,6 @@ LOSSES = {"dist": (DISTLoss, reference.dist), "kd": (KDLoss, reference.kd)}
 @pytest.fixture(params=LOSSES)
 def loss_and_reference(request):
     return LOSSES[request.param]
-
-
-def pair(shape, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(2 * torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
-
-
-def mask(shape, seed=1):
-    rows = shape[:1] + shape[2:]
-    return torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -7,42 +7,18 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from densedist.common.config import load
-from densedist.common.distill.build import build_distiller, is_on
+from densedist.common.distill.build import is_on
 from densedist.common.distill.distiller import LossWeightSchedule, TrainingOnly, beside
 from densedist.common.distill.registry import LOSSES, LossSpec
 from densedist.common.distill.taps import TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
-from densedist.det.config import GRAMMAR
+from helpers.distillers import LOGITS, STUDENT, TEACHER, build, config, maps
 
 KNOWN = set(LOSSES)
-LOGITS = TapSpec("rows", (4,), "softmax")
 LABELED = replace(LOGITS, targets="classes")
 SOME_LABELS = ["DATASETS.TRAIN", "('digits_train',)"]
-
-
-def specs(*channels):
-    samples = TapSpec("samples", channels)
-    return {"cls_logits": LOGITS, "features": TapSpec("maps", channels), "images": samples, "cells": samples}
-
-
-STUDENT, TEACHER = specs(4, 6), specs(8, 8)
 AUXILIARY = {"aux_logits": TapSpec("rows", (4,), "softmax", "cls_logits", 0.4)}
-
-
-def config(*overrides):
-    return load(GRAMMAR, "", ["DISTILL.DIST.WEIGHT", "0.0", *map(str, overrides)])
-
-
-def build(*overrides, student=STUDENT, teacher=TEACHER):
-    torch.manual_seed(0)
-    return build_distiller(config(*overrides), student, teacher)
-
-
-def maps(channels, seed):
-    torch.manual_seed(seed)
-    return [torch.randn(2, c, 5, 4) for c in channels]
 
 
 def test_any_set_of_losses_together_in_the_order_of_the_plan():

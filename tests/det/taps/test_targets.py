@@ -5,7 +5,6 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
-from test_rcnn import C4, HEADS
 
 from densedist.common.errors import UserError
 from densedist.common.losses import FGDLoss
@@ -13,7 +12,7 @@ from densedist.common.modules import record
 from densedist.det.config import without_distillation
 from densedist.det.taps.features import object_scales
 from helpers import reference
-from helpers.tiny import DIGITS, STUDENT, batch, config, inside, save_teacher
+from helpers.tiny import C4, DIGITS, HEADS, STUDENT, batch, config, inside, save_teacher
 
 LABELED = ["DISTILL.DIST.WEIGHT", "0.0", "DATASETS.TRAIN", "('digits_train',)"]
 DKD = [*LABELED, "DISTILL.DKD.WEIGHT", "1.0"]

@@ -1,8 +1,6 @@
 """With sync=True the relations on two processes are those of one process on all rows or samples."""
 
 import torch
-from test_feature_losses import pair as features
-from test_logit_losses import mask, pair
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -10,6 +8,9 @@ from densedist.common.distill.distiller import Distiller, Term
 from densedist.common.distill.registry import LOSSES
 from densedist.common.losses import CIRKDLoss, DISTLoss, KDLoss, RKDLoss
 from helpers.processes import run_processes
+from helpers.tensors import features_of_both as features
+from helpers.tensors import logits_of_both as pair
+from helpers.tensors import mask
 
 
 def compare(rank, count):

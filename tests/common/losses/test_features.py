@@ -7,15 +7,10 @@ import torch
 
 from densedist.common.losses import AttentiveMimicLoss, CIRKDLoss, CWDLoss, MimicLoss, PKDLoss, RKDLoss
 from helpers import reference
+from helpers.tensors import features_of_both as pair
 
 MAPS = {"mimic": MimicLoss(), "cwd": CWDLoss(), "pkd": PKDLoss(), "attention": AttentiveMimicLoss()}
 MAPS |= {"cirkd": CIRKDLoss()}
-
-
-def pair(shape, other=None, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    student = torch.randn(shape, generator=generator, dtype=dtype)
-    return student, torch.randn(other or shape, generator=generator, dtype=dtype)
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from test_logit_losses import mask, pair
 
 from densedist.common.losses import DISTLoss, KDLoss
 from densedist.common.losses.checks import standardize
 from helpers import reference
+from helpers.tensors import logits_of_both as pair
+from helpers.tensors import mask
 
 LOSSES = {"kd": (KDLoss, reference.kd), "dist": (DISTLoss, reference.dist)}
 SHAPES = [(7, 5), (2, 4, 3, 5)]

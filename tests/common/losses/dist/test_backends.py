@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from test_logit_losses import mask, pair
+from helpers.tensors import logits_of_both as pair, mask
 
 from benchmarks import formulas
 from densedist.common.losses import DISTLoss, RKDLoss, rkd
