@@ -24,13 +24,13 @@ class Weights:
     Args:
         file: a checkpoint, or a folder of SMP's save_pretrained.
         config: the config that says what they are.
-        own: whether the user named that config himself, and so trusts it (common/config/trust.py).
+        trusted: the user named that config; False for one that was found with the weights (common/config/trust.py).
         key: what names the weights, for messages.
     """
 
     file: str
     config: str
-    own: bool
+    trusted: bool
     key: str = "--weights"
 
 

@@ -22,7 +22,7 @@ Results = Mapping[str, Any]
 
 
 class ReadConfig(Protocol):
-    def __call__(self, file: str, overrides: Sequence[str], own: bool = True, /) -> CfgNode: ...
+    def __call__(self, file: str, overrides: Sequence[str], trusted: bool = True, /) -> CfgNode: ...
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Task:
     Args:
         name: "det" or "seg".
         metric: of (cfg), what the best checkpoint is chosen by, e.g. "bbox/AP".
-        read_config: of (config file, overrides, own), with keys and values checked; its data need not be there. own
-            says whether the user named the file himself (see common.config.load).
+        read_config: of (config file, overrides, trusted), with keys and values checked; its data need not be there.
+            trusted is False for a file that the user did not name (see common.config.load).
         load_config: the same with its data sets looked up, frozen: the config of a run.
         images: the image files of DATASETS.TRAIN, UNLABELED or TEST of (cfg of load_config, that word).
         contents: all that training and scores depend on in these data, in order, of (the same): files, whose content

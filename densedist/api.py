@@ -63,7 +63,7 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
     """
     found, words = for_evaluation(weights, config, as_words(overrides))
     side = task_named(task) if task else task_of(found.config)
-    cfg = side.load_config(found.config, words, found.own)
+    cfg = side.load_config(found.config, words, found.trusted)
     engine.evaluate(cfg, side, found.file, found.key)
     return _results(cfg)
 
@@ -135,7 +135,7 @@ def label(
     if images:
         files: Mapping[str, Path] = find_images([str(image) for image in images])
     else:
-        files = side.unlabeled_images(side.read_config(found[0].config, words, found[0].own))
+        files = side.unlabeled_images(side.read_config(found[0].config, words, found[0].trusted))
     if not files:
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
@@ -216,7 +216,7 @@ def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -
         UserError: wrong weights.
     """
     found, side = _find(weights, config)
-    cfg = side.read_config(found.config, as_words(overrides), found.own)
+    cfg = side.read_config(found.config, as_words(overrides), found.trusted)
     return side.plain(side.load_model(cfg, found.file, found.key), cfg)
 
 
@@ -229,7 +229,7 @@ def for_evaluation(weights: str, config: str, words: Sequence[str]) -> tuple[Wei
         return Weights(weights, config, True), list(words)
     found = locate(weights, config)
     own_folder = ["OUTPUT_DIR", str(Path(found.file).parent / "evaluation")]
-    return found, [*(() if found.own else own_folder), *words]
+    return found, [*(() if found.trusted else own_folder), *words]
 
 
 def _find(weights: str, config: str) -> tuple[Weights, Task]:

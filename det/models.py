@@ -10,7 +10,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from torch import nn
 
 from densedist.common.config import load
-from densedist.common.config.imports import NAME
+from densedist.common.config.functions import NAME
 from densedist.common.distill.build import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
@@ -29,18 +29,18 @@ UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
 MAP = re.compile(r"(p|res)\d+|stem")  # names of a backbone's maps
 
 
-def read_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
     """The full config of a run, its keys checked; the data sets need not be there.
 
     Args:
-        own: see common.config.load.
+        trusted: see common.config.load.
 
     Raises:
         UserError: whatever is wrong with it.
     """
     if not config_file:
         raise UserError("--config-file is missing: name a config, e.g. det/digits/faster_rcnn_r10_quarter.yaml")
-    cfg = load(GRAMMAR, config_file, overrides, own=own)
+    cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
     name_files(cfg.DISTILL.TEACHER)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
@@ -64,13 +64,13 @@ def read_config(config_file: str, overrides: Sequence[str], own: bool = True) ->
     return cfg
 
 
-def load_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+def load_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
     """The full config of a run, its keys and data sets checked, frozen.
 
     Raises:
         UserError: whatever is wrong with it.
     """
-    cfg = read_config(config_file, overrides, own)
+    cfg = read_config(config_file, overrides, trusted)
     cfg.DATASETS.CLASSES = check_datasets(cfg)
     cfg.freeze()
     return cfg
@@ -174,7 +174,7 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
     Raises:
         UserError: files that are wrong, or do not belong together.
     """
-    cfg = without_distillation(read_config(weights.config, overrides, weights.own))
+    cfg = without_distillation(read_config(weights.config, overrides, weights.trusted))
     names = own_classes(cfg) or known_classes(cfg)  # that a script has registered, at last
     refuse_exchanged_classes(names or (), weights.file, weights.key)
     classes = tuple(names or class_labels(cfg))

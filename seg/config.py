@@ -153,18 +153,18 @@ def get_cfg() -> CfgNode:
     return GRAMMAR.config()
 
 
-def read_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
     """The full config of a run, its keys, values and classes checked.
 
     Args:
-        own: see common.config.load.
+        trusted: see common.config.load.
 
     Raises:
         UserError: whatever is wrong with it.
     """
     if not config_file:
         raise UserError("--config-file is missing: name a config, e.g. seg/digits/pspnet_r10_quarter.yaml")
-    cfg = load(GRAMMAR, config_file, overrides, own=own)
+    cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
     name_files(cfg.DISTILL.TEACHER)
     classes = Classes.of(cfg)
     mirrored_classes(cfg.INPUT.FLIP_PAIRS, classes.names)
@@ -201,9 +201,9 @@ def _check_losses(cfg: CfgNode) -> None:
         raise UserError("MODEL.CLASS_BALANCE counts the labels of DATASETS.TRAIN, which is empty: set it to none")
 
 
-def load_config(config_file: str, overrides: Sequence[str], own: bool = True) -> CfgNode:
+def load_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
     """read_config, frozen: the config of a run."""
-    cfg = read_config(config_file, overrides, own)
+    cfg = read_config(config_file, overrides, trusted)
     cfg.freeze()
     return cfg
 

@@ -168,6 +168,6 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
     Raises:
         UserError: files that are wrong, or do not belong together.
     """
-    cfg = without_distillation(load_config(weights.config, overrides, weights.own))
+    cfg = without_distillation(load_config(weights.config, overrides, weights.trusted))
     refuse_exchanged_classes(names_of(cfg.DATASETS), weights.file, weights.key)
     return Trained(cfg, load_model(cfg, weights.file, weights.key), Classes.of(cfg))

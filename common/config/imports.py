@@ -1,9 +1,8 @@
-"""IMPORTS: code of one's own that a config asks for, and whose config may ask.
+"""Import the modules and .py files that a config names under IMPORTS, if the user trusts them.
 
-Importing a file runs it. So a config may do that where the user has named the config, or the file, on his own command
-line; what ran then is written down in his cache, by its place and its content. A config that only lies beside weights,
-is a _BASE_, or belongs to a teacher, may ask for what is written down there, for anything else with --trust-imports
-alone.
+Importing a file runs it. A config may ask for that where the user has named the config, or the file, on the command
+line; what ran then is recorded in the user's cache, by path and content. A config that was found with weights, is a
+_BASE_, or belongs to a teacher may ask for what is recorded there; anything else needs --trust-imports.
 """
 
 import hashlib
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
 
 from densedist.common.errors import UserError, one_line
 from densedist.common.files import write_text
@@ -50,7 +48,7 @@ def import_all(names: Sequence[str], source: str, trusted: bool) -> None:
 
     Args:
         source: what names them, for messages.
-        trusted: whether the user himself does, or says that he trusts the source.
+        trusted: the user named the source, or gave --trust-imports.
 
     Raises:
         UserError: a module that is not there, does not import, or is not to be trusted.
@@ -188,29 +186,3 @@ def _remember(codes: set[str]) -> None:
         write_text(_record(), "".join(f"{code}\n" for code in sorted(codes)))
     except OSError as error:  # a cache that cannot be written: the next command asks
         logger.warning(f"{_record()} cannot be written: {error.strerror}")
-
-
-NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-def call(name: str, imports: Sequence[str], key: str) -> Any:
-    """What the function of a name "module:function" returns.
-
-    Args:
-        imports: IMPORTS of the config, which has to name its module, or the file: so it is one that the user trusts.
-        key: what names it, for messages.
-
-    Raises:
-        UserError: no such module or function, or one that fails.
-    """
-    module, _, function = name.partition(":")
-    there = imported(module, imports)
-    if there is None:
-        raise UserError(f"{key}: there is no function {name}: name its module, or its .py file, in IMPORTS")
-    found = getattr(there, function, None)
-    if not callable(found):
-        raise UserError(f"{key}: {module} has no function {function}")
-    try:
-        return found()
-    except Exception as error:  # it is somebody's code
-        raise UserError(f"{key}: {name} fails: {one_line(error)}") from error

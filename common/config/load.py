@@ -52,7 +52,7 @@ class Grammar:
 
 
 def load(
-    grammar: Grammar, config_file: str, overrides: Sequence[str] = (), key: str = "--config-file", own: bool = True
+    grammar: Grammar, config_file: str, overrides: Sequence[str] = (), key: str = "--config-file", trusted: bool = True
 ) -> CfgNode:
     """The config of a file and KEY VALUE overrides, its keys and values checked.
 
@@ -61,7 +61,8 @@ def load(
     Args:
         config_file: see find_config; empty = the defaults.
         key: what names the file, for messages.
-        own: whether the user named the file, and so trusts it (common/config/trust.py), but not its _BASE_.
+        trusted: True for a file that the user names, whose IMPORTS and keys of trust then hold; False for one that
+            was found, as with weights or for a teacher. A _BASE_ is never trusted (common/config/trust.py).
 
     Raises:
         UserError: a missing or unreadable file, an unknown key, a wrong type, a value out of range, a key without
@@ -72,16 +73,16 @@ def load(
     pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
     path = find_config(config_file, key) if config_file else ""
     loaded, itself = (read_file(path), read_alone(path)) if path else ({}, {})
-    if own:
+    if trusted:
         trust.refuse_in_file(itself, path)
     from_itself = "IMPORTS" in itself or "IMPORTS" not in loaded
-    _import(loaded, path if from_itself else f"a _BASE_ of {path}", dict(pairs), own and from_itself)
+    _import(loaded, path if from_itself else f"a _BASE_ of {path}", dict(pairs), trusted and from_itself)
     cfg = grammar.config()
     if path:
         if (version := loaded.setdefault("VERSION", cfg.VERSION)) != cfg.VERSION:
             raise UserError(f"{path}: VERSION {version} is too old: want {cfg.VERSION}")
         merge(cfg, loaded, path)
-        trust.take_back(cfg, itself if own else {}, path)
+        trust.take_back(cfg, itself if trusted else {}, path)
     for name, value in pairs:
         with _refusing_in_one_line(cfg, "the command line"):
             _allow_new(cfg, name)
@@ -117,14 +118,14 @@ def saved(cfg: CfgNode) -> str:
     return cfg.dump()
 
 
-def _import(loaded: Mapping[str, Any], source: str, overrides: Mapping[str, str], own: bool) -> None:
+def _import(loaded: Mapping[str, Any], source: str, overrides: Mapping[str, str], trusted: bool) -> None:
     """Import what the command line names, else what the file does.
 
     Args:
         source: the file that has the IMPORTS, for messages.
-        own: whether the user named that very file.
+        trusted: the user named that file, not one that has it as its _BASE_.
     """
-    trusted, names = own or overrides.get(trust.IMPORTS) == "True", loaded.get("IMPORTS", [])
+    trusted, names = trusted or overrides.get(trust.IMPORTS) == "True", loaded.get("IMPORTS", [])
     if "IMPORTS" in overrides:
         trusted, source = True, "the command line"
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.config.files import find_config
-from densedist.common.config.imports import NAME
+from densedist.common.config.functions import NAME
 from densedist.common.errors import UserError
 from densedist.common.run_files import CONFIG, Weights, locate
 

@@ -44,7 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from densedist.api import for_evaluation
 
     found, words = for_evaluation(args.weights, args.config_file, overrides(args))
-    run = partial(_evaluate_in_process, own=found.own, weights=found.file, key="--weights")
+    run = partial(_evaluate_in_process, trusted=found.trusted, weights=found.file, key="--weights")
     _in_processes(args, partial(run, args.task, found.config, words))
 
 
@@ -70,13 +70,13 @@ def _train_in_process(name: str, config: str, words: Sequence[str], resume: bool
 
 
 def _evaluate_in_process(
-    name: str, config: str, words: Sequence[str], own: bool = True, weights: str = "", key: str = "MODEL.WEIGHTS"
+    name: str, config: str, words: Sequence[str], trusted: bool = True, weights: str = "", key: str = "MODEL.WEIGHTS"
 ) -> None:
     from densedist.common.engine.train import evaluate
     from densedist.tasks import task_named
 
     task = task_named(name)
-    cfg = task.load_config(config, words, own)
+    cfg = task.load_config(config, words, trusted)
     evaluate(cfg, task, weights or cfg.MODEL.WEIGHTS, key)
 
 

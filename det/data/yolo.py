@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from densedist.common.config.files import refuse_repeated_keys
+from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.data.images import images_in
 from densedist.common.data.voc_lists import read_text
 from densedist.common.errors import UserError

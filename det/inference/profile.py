@@ -31,7 +31,7 @@ def load_subjects(
     Raises:
         UserError: files that are missing or wrong.
     """
-    cfg = read_config(weights.config, overrides, weights.own)
+    cfg = read_config(weights.config, overrides, weights.trusted)
     sides = {"student": weights}
     if found := locate_teacher(cfg.DISTILL.TEACHER, teacher):
         sides = {"teacher": found} | sides

@@ -56,7 +56,7 @@ def visualize(
     trained = load_trained(weights, overrides)
     cfg, model = trained.cfg, trained.model
     samples = folder_samples(folder, images) if folder else test_samples(with_only(cfg, "TEST"), images)
-    run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
+    run = with_teacher(read_config(weights.config, overrides, weights.trusted), teacher)
     kind = distilling_class(type(model).__name__)
     taught = kind.load_teachers(run) if kind and run is not None else None
     others = load_beside(

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 
 from densedist.common.config import load, trust
-from densedist.common.config.imports import NAME, call
+from densedist.common.config.functions import NAME, call
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.speed import compile_parts, own_stream
@@ -99,7 +99,7 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
     node = student_cfg.DISTILL.TEACHER
     # Where it runs and whom to trust is not for the teacher's author to say.
     words = ["MODEL.DEVICE", student_cfg.MODEL.DEVICE, *trust.words(student_cfg)]
-    cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", own=False)
+    cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", trusted=False)
     if node.FORMAT:
         cfg.INPUT.FORMAT = node.FORMAT
     called = bool(NAME.fullmatch(node.WEIGHTS))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
 
-from densedist.common.config.imports import NAME
+from densedist.common.config.functions import NAME
 from densedist.seg.foreign.transformers import is_transformers
 
 SMP = "smp"

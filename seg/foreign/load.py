@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from densedist.common.config.imports import call
+from densedist.common.config.functions import call
 from densedist.common.distill.speed import Part
 from densedist.common.errors import UserError
 from densedist.seg.foreign import transformers

@@ -31,7 +31,7 @@ def load_subjects(
     Raises:
         UserError: files that are missing or wrong.
     """
-    cfg = load_config(weights.config, overrides, weights.own)
+    cfg = load_config(weights.config, overrides, weights.trusted)
     sides = {"student": weights}
     if found := _teacher_files(cfg, teacher, weights):
         sides = {"teacher": found} | sides
@@ -53,7 +53,7 @@ def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None
             f"--teacher: {weights} is a teacher of the form {form}, which is not measured: give --teacher none"
         )
     if (Path(weights) / "config.json").is_file() and (given or not cfg.DISTILL.TEACHER.CONFIG_FILE):
-        return Weights(weights, student.config, student.own, "--teacher")
+        return Weights(weights, student.config, student.trusted, "--teacher")
     return locate_teacher(cfg.DISTILL.TEACHER, given)
 
 

@@ -53,7 +53,7 @@ def visualize(
     trained = load_trained(weights, overrides)
     cfg, model, classes = trained.cfg, trained.model, trained.classes
     frames = bare_frames(find_images([folder], images)) if folder else first_frames(cfg, images)
-    run = with_teacher(read_config(weights.config, overrides, weights.own), teacher)
+    run = with_teacher(read_config(weights.config, overrides, weights.trusted), teacher)
     taught = load_teacher(run) if run is not None else None
     others = load_beside(
         beside, lambda other: load_trained(other, overrides), lambda other: other.classes.names, classes.names

@@ -121,7 +121,7 @@ def _config(student_cfg: CfgNode) -> CfgNode:
     if node.CONFIG_FILE:
         # Where it runs and whom to trust is not for the teacher's author to say.
         words = ["MODEL.DEVICE", student_cfg.MODEL.DEVICE, *trust.words(student_cfg)]
-        cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", own=False)
+        cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", trusted=False)
     else:
         cfg = get_cfg()
         cfg.MODEL.DEVICE, cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.DEVICE, student_cfg.MODEL.TRUST_PICKLE

@@ -35,7 +35,7 @@ LENGTH = ["SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "(60, 80)", "DATASETS.TEST",
 PACE = {"none": 0.1, "labels": 0.1, "kd": 0.15, "dist": 0.2, "dist+labels": 0.2}
 
 
-def load_config(file, words, own=True):
+def load_config(file, words, trusted=True):
     """A config that names a teacher, as c.yaml would."""
     return load(GRAMMAR, "", [*LENGTH, *(TEACHER if file == "c.yaml" else []), *words])
 

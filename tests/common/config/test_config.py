@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from densedist.common.config import CONFIGS, MODEL_ZOO, load, saved
-from densedist.common.config.files import refuse_repeated_keys
+from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR
 

@@ -194,7 +194,7 @@ def test_what_the_user_named_once_may_be_asked_for_by_a_run(from_elsewhere, tmp_
 
     load(GRAMMAR, "", ["IMPORTS", f"['{from_elsewhere / 'trap.py'}']"])
     assert (tmp_path / "sprung").read_text() == "x"
-    load(GRAMMAR, str(from_elsewhere / "config.yaml"), own=False)
+    load(GRAMMAR, str(from_elsewhere / "config.yaml"), trusted=False)
     assert complaint(capsys, "predict", "--weights", from_elsewhere) == "no image is named: give files or folders"
 
 

@@ -140,7 +140,7 @@ def test_a_config_that_the_user_names_trusts(side, seen, capsys):
 
 
 def test_what_does_not_hold_is_said(side, capsys, caplog):
-    load(side_grammar(side), str(side.run / "config.yaml"), own=False)
+    load(side_grammar(side), str(side.run / "config.yaml"), trusted=False)
     said = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert said == [
         f"{name} of {side.run / 'config.yaml'} does not hold: only the command line, or a config that is named there, "

@@ -91,4 +91,4 @@ def test_a_trained_detector_has_the_names_of_its_own_config(student, teacher, tm
     """A student's data set of that name may be looked up by now."""
     keys = teacher("DATASETS.CLASSES", [f"d{name}" for name in DIGITS])
     student(*keys)
-    assert load_trained(Weights(keys[3], keys[1], own=False)).classes[0] == "d0"
+    assert load_trained(Weights(keys[3], keys[1], trusted=False)).classes[0] == "d0"
