@@ -13,7 +13,7 @@ from densedist.common.data.images import find_images
 from densedist.common.engine import train as engine
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
-from densedist.common.importing.write import import_checkpoint
+from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.locks import claimed
 from densedist.common.run_files import Weights, locate

@@ -8,7 +8,8 @@ from detectron2.data.build import _train_loader_from_config, filter_images_with_
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Sampler
 
-from densedist.common.data.loader import Batches, build_loader, labeled_and_unlabeled
+from densedist.common.data.loader import Batches, build_loader
+from densedist.common.distill.unlabeled import labeled_and_unlabeled
 from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.filling import training_mapper
 from densedist.det.data.boxes import drop_bad_boxes

@@ -15,7 +15,6 @@ from detectron2.data import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from densedist.common.distill.build import is_on
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition, seeded
 
@@ -83,7 +82,7 @@ def build_loader(
 
 
 def first_batch(batches: Batches) -> list[Sample]:
-    """What comes first of build_loader's or labeled_and_unlabeled's, made in this process: no worker is started."""
+    """What comes first of build_loader's or Joined, made in this process: no worker is started."""
     if isinstance(batches, Joined):
         return [sample for loader in batches.loaders for sample in first_batch(loader)]
     assert isinstance(batches, DataLoader)
@@ -100,28 +99,6 @@ class Joined:
     def __iter__(self) -> Iterator[list[Sample]]:
         for batches in zip(*self.loaders, strict=True):
             yield [sample for batch in batches for sample in batch]
-
-
-def labeled_and_unlabeled(
-    cfg: CfgNode, labeled: Callable[[int], Batches], unlabeled: Callable[[int], Batches]
-) -> Batches:
-    """The training batches of DATASETS.TRAIN and DATASETS.UNLABELED.
-
-    Args:
-        labeled, unlabeled: make a loader of that many images per batch, over all processes.
-
-    Raises:
-        UserError: no data at all, or images without labels and nothing to learn from them.
-    """
-    count = cfg.SOLVER.IMS_PER_BATCH
-    if not cfg.DATASETS.UNLABELED:
-        if not cfg.DATASETS.TRAIN:
-            raise UserError("DATASETS.TRAIN is empty: name the training data")
-        return labeled(count)
-    if not is_on(cfg.DISTILL):
-        raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
-    extra = cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count
-    return Joined(labeled(count), unlabeled(extra)) if cfg.DATASETS.TRAIN else unlabeled(extra)
 
 
 class _Seeded(Dataset):

@@ -8,7 +8,6 @@ from torch import Tensor
 
 LOOKS = 4  # in a run, about
 APART = 20  # iterations between two looks, at least
-PREFIX = "gradient/"  # of the shares among the logged numbers
 SMALLEST = 2.0**-8  # scale of a loss
 
 

@@ -16,8 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from densedist.common.config.keys import PRECISIONS
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
-from densedist.common.engine.gradients import PREFIX, gradient_shares, in_words, is_look
+from densedist.common.engine.gradients import gradient_shares, in_words, is_look
 from densedist.common.errors import UserError, one_line
+from densedist.common.report.history import GRADIENT
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Trainer(SimpleTrainer):
         """Log each loss's share of the gradient, of this process's batch."""
         if shares := gradient_shares(losses, list(self.model.parameters()), self.scaler.get_scale()):
             logger.info(f"iteration {self.iter}: {in_words(shares)}")
-            logged = {f"{PREFIX}{name}": share for name, share in shares.items()}
+            logged = {f"{GRADIENT}{name}": share for name, share in shares.items()}
             self.storage.put_scalars(**logged, smoothing_hint=False)
 
     def after_train(self) -> None:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+GRADIENT = "gradient/"  # begins the name of a loss's share of the gradient
+
 
 class Point(NamedTuple):
     """A number after so many iterations, and seconds spent in training steps."""

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
-from densedist.common.engine.gradients import PREFIX
-from densedist.common.report.history import History
+from densedist.common.report.history import GRADIENT, History
 
 COLORS = ("#2563eb", "#93c5fd")
 SHARES = "gradient on shared parameters, percent"  # see common/engine/gradients.py
@@ -24,7 +23,7 @@ def draw_curves(history: History, metric: str, file: Path) -> None:
         metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
     """
     losses = sorted(name for name in history if name.startswith("loss"))
-    shares = sorted(name for name in history if name.startswith(PREFIX))
+    shares = sorted(name for name in history if name.startswith(GRADIENT))
     panels = {
         "losses": ["total_loss", *losses],
         SHARES: shares,

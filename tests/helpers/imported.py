@@ -6,7 +6,7 @@ import torch
 from detectron2.structures import Boxes
 from torch import nn
 
-from densedist.common.importing.write import import_checkpoint
+from densedist.common.import_checkpoint import import_checkpoint
 from densedist.det.models import build, read_config
 from densedist.det.task import TASK
 

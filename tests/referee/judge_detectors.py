@@ -15,7 +15,7 @@ from torch import Tensor
 
 from densedist.common.config.keys import value_of
 from densedist.common.errors import UserError
-from densedist.common.importing.write import import_checkpoint
+from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.run_files import locate
 from densedist.det.inference.predict import predict, read_input
 from densedist.det.models import Trained, load_trained

@@ -7,8 +7,8 @@ import torch
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
+from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.importing.form import Foreign
-from densedist.common.importing.write import import_checkpoint
 from densedist.common.run_files import locate
 from densedist.det.importing import mmdetection
 from densedist.det.importing.mmdetection_config import rcnn_numbers, read_model

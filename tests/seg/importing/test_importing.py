@@ -10,7 +10,7 @@ import yaml
 from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
 
 from densedist.common.errors import UserError
-from densedist.common.importing.write import import_checkpoint
+from densedist.common.import_checkpoint import import_checkpoint
 from densedist.seg.config import read_config
 from densedist.seg.networks.network import load_network
 from densedist.seg.task import TASK
