@@ -13,13 +13,14 @@ from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header
 from densedist.common.data.images import check_image, check_images, warn_of_transparency
 from densedist.common.errors import UserError, on_main_process
-from densedist.det import datasets
 from densedist.det.data import registering
 from densedist.det.data.boxes import bad_boxes, other_form
+from densedist.det.data.classes import class_mirrors, class_names, known_classes
 from densedist.det.data.coco import Coco, Entry, image_file
 from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import are_damaged, beside_boxes
 from densedist.det.data.samplers import check_sampler
+from densedist.det.datasets import class_labels
 from densedist.det.evaluation import check_rules
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,9 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
 
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
-    datasets.class_mirrors(cfg)
+    class_mirrors(cfg)
     if cfg.DATASETS.TRAIN and "TRAIN" in sides and cfg.INPUT.RANDOM_FLIP == "horizontal":
-        warn_of_sides(cfg.INPUT.FLIP_PAIRS, datasets.known_classes(cfg) or [], "INPUT.RANDOM_FLIP", "none")
+        warn_of_sides(cfg.INPUT.FLIP_PAIRS, known_classes(cfg) or [], "INPUT.RANDOM_FLIP", "none")
     for side in sides:
         if side == "TEST":
             check_rules(cfg)
@@ -55,7 +56,7 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             root, coco = MetadataCatalog.get(name).get("image_root") or "", registering.ground_truth(name)
             judged = True
             if coco is None:
-                classes = datasets.class_names([name]) or datasets.class_labels(cfg)
+                classes = class_names(name) or class_labels(cfg)
                 with_masks = cfg.MODEL.MASK_ON and name not in registering.BUILT_IN
                 root, (coco, judged) = "", read_dicts(name, classes, source, side, with_masks)
             if not coco.images:

@@ -1,4 +1,4 @@
-"""The data sets that a config names: that they are there, agree with the model and each other, and their classes."""
+"""The data sets of DATASETS.TRAIN, UNLABELED and TEST: checked against the model and each other, listed, divided."""
 
 import difflib
 import hashlib
@@ -12,21 +12,18 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.data import digits
-from densedist.common.data.flip_pairs import mirrored_classes
 from densedist.common.errors import UserError
+from densedist.det.data.classes import class_names, known_classes
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import (
     PART,
-    classes_of_files,
     ground_truth,
-    is_built_in,
     own_names,
     register_own,
-    whole_name,
 )
 from densedist.det.distilling import count_classes
 
-# By the rules of a data set, the package that reads or scores it and need not be here.
+# The package that reads or scores a data set of these rules; it may be missing.
 PACKAGES: Mapping[str, str] = {"lvis": "lvis", "cityscapes_instance": "cityscapesscripts"}
 
 
@@ -47,19 +44,8 @@ def check_datasets(cfg: CfgNode) -> list[str]:
     return _check_same_categories(cfg)
 
 
-def test_dataset(cfg: CfgNode) -> str:
-    """The first data set of DATASETS.TEST; those of training may be gone.
-
-    Raises:
-        UserError: there is none, or its files are not there.
-    """
-    if not cfg.DATASETS.TEST:
-        raise UserError("DATASETS.TEST is empty: name a data set")
-    return with_only(cfg, "TEST").DATASETS.TEST[0]
-
-
 def with_only(cfg: CfgNode, side: str) -> CfgNode:
-    """A copy of cfg with the data sets of DATASETS.TRAIN, UNLABELED or TEST only, checked.
+    """Return a copy of cfg with the data sets of one of DATASETS.TRAIN, UNLABELED and TEST only, checked.
 
     Raises:
         UserError: as check_datasets.
@@ -72,110 +58,32 @@ def with_only(cfg: CfgNode, side: str) -> CfgNode:
     return alone
 
 
-def _check_same_categories(cfg: CfgNode) -> list[str]:
-    """The names of the classes.
-
-    Training names the outputs by their numbers; another order in the test set would score them as wrong.
-    """
-    datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    known = [(f"data set {name}", names) for name in datasets if (names := class_names([name])) is not None]
-    if cfg.DATASETS.CLASSES:
-        count, key = count_classes(cfg)
-        if len(cfg.DATASETS.CLASSES) != count:
-            raise UserError(f"{key} is {count}, but DATASETS.CLASSES has {len(cfg.DATASETS.CLASSES)} names")
-        known.insert(0, ("DATASETS.CLASSES", list(cfg.DATASETS.CLASSES)))
-    for name, names in known[1:]:
-        for number, (one, other) in enumerate(zip(known[0][1], names, strict=True)):
-            if one != other:
-                raise UserError(
-                    f"DATASETS: category {number}, by the order of ids, is {one} in {known[0][0]}, {other} "
-                    f"in {name}: give both the same categories with the same ids"
-                )
-    return known[0][1] if known else []
-
-
-def _check_dataset(name: str, key: str, known: Sequence[str], num_classes: int, classes_key: str) -> None:
-    if name not in DatasetCatalog:
-        near = difflib.get_close_matches(str(name), known, n=3)
-        hint = (
-            f"did you mean {' or '.join(near)}?"
-            if near
-            else "name it in DATASETS.COCO_FORMAT, YOLO_FORMAT or VOC_FORMAT"
-        )
-        raise UserError(f"{key}: there is no data set {name}; {hint}")
-    if name.startswith("digits_"):
-        digits.ensure()
-    meta = MetadataCatalog.get(name)
-    if (package := PACKAGES.get(meta.get("evaluator_type"))) and find_spec(package) is None:
-        raise UserError(f"{key}: data set {name} needs the package {package}: install it, or take another data set")
-    hint = "" if name.startswith("digits_") else " (built-in data sets lie under $DETECTRON2_DATASETS, or ./datasets)"
-    if (json_file := meta.get("json_file")) and not Path(json_file).is_file():
-        raise UserError(f"{key}: data set {name} has no annotation file {json_file}{hint}")
-    if (image_root := meta.get("image_root")) and not Path(image_root).is_dir():
-        raise UserError(f"{key}: data set {name} has no image folder {image_root}{hint}")
-    names = class_names([name])
-    if not names and key == "DATASETS.UNLABELED":
-        return
-    if names is not None and len(names) != num_classes:
-        raise UserError(f"{classes_key} is {num_classes}, but data set {name} has {len(names)} classes")
-
-
-def own_classes(cfg: CfgNode) -> list[str] | None:
-    """Return the class names that a config says by itself, in the order of their numbers; None if it does not.
-
-    It may be that of a model trained elsewhere: a data set that is registered here under the name of its own may be
-    another one.
-    """
-    if cfg.DATASETS.CLASSES or not cfg.DATASETS.TRAIN:
-        return list(cfg.DATASETS.CLASSES) or None
-    name = whole_name(str(cfg.DATASETS.TRAIN[0]))
-    return class_names([name]) if is_built_in(name) else classes_of_files(cfg, name)
-
-
-def known_classes(cfg: CfgNode) -> list[str] | None:
-    """The class names of the config's model, in the order of their numbers; None if they are unknown."""
-    return list(cfg.DATASETS.CLASSES) or class_names(cfg.DATASETS.TRAIN)
-
-
-def class_mirrors(cfg: CfgNode) -> list[int] | None:
-    """mirrored_classes of INPUT.FLIP_PAIRS.
+def test_dataset(cfg: CfgNode) -> str:
+    """Return the first data set of DATASETS.TEST; those of training may be gone.
 
     Raises:
-        UserError: as mirrored_classes; the names of the classes are unknown, or images are mirrored top to bottom.
+        UserError: there is none, or its files are not there.
     """
-    if not (pairs := cfg.INPUT.FLIP_PAIRS):
-        return None
-    if cfg.INPUT.RANDOM_FLIP == "vertical":
-        raise UserError("INPUT.FLIP_PAIRS is for images mirrored left to right: set INPUT.RANDOM_FLIP to horizontal")
-    if (names := known_classes(cfg)) is None:
-        raise UserError("INPUT.FLIP_PAIRS: the names of the classes are unknown: give them in DATASETS.CLASSES")
-    return mirrored_classes(pairs, names)
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name a data set")
+    return with_only(cfg, "TEST").DATASETS.TEST[0]
 
 
 def class_labels(cfg: CfgNode) -> tuple[str, ...]:
-    """A name for each class of the config's model: "class 3" where it is unknown."""
+    """Return a name for each class of the config's model: "class 3" where it is unknown."""
     return tuple(known_classes(cfg) or [f"class {n}" for n in range(count_classes(cfg)[0])])
 
 
-def class_names(datasets: Sequence[str]) -> list[str] | None:
-    """The class names of the first data set, in the order of the contiguous ids; None if it is unknown."""
-    if not datasets or datasets[0] not in DatasetCatalog:
-        return None
-    meta = MetadataCatalog.get(datasets[0])
-    if names := meta.get("thing_classes"):
-        return list(names)
-    if not (json_file := meta.get("json_file")) or not Path(json_file).is_file():
-        return None
-    return read_coco(json_file).names
-
-
 def images(cfg: CfgNode, side: str) -> set[str]:
-    """The files of the images of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered."""
+    """Return the image files of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered."""
     return {d["file_name"] for name in cfg.DATASETS[side] for d in DatasetCatalog.get(name)}
 
 
 def contents(cfg: CfgNode, side: str) -> list[str | Path]:
-    """The annotations and images of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered, in order."""
+    """List all that training and scores depend on in DATASETS.TRAIN, UNLABELED or TEST: annotations, then images.
+
+    The data sets are registered. A path stands for what is in the file.
+    """
     found: list[str | Path] = []
     for name in cfg.DATASETS[side]:
         meta = MetadataCatalog.get(name)
@@ -192,23 +100,8 @@ def contents(cfg: CfgNode, side: str) -> list[str | Path]:
     return found
 
 
-def _digest(entries: Iterable[Any]) -> str:
-    """Of plain data, one after another: all in one text would be as large as the annotation file."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(json.dumps(entry, default=_plain).encode())
-    return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """What a script of one's own may put into a data set: arrays, and run lengths as bytes."""
-    if isinstance(value, bytes):
-        return value.hex()
-    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
-
-
 def set_aside(cfg: CfgNode, share: float) -> list[str]:
-    """Overrides by which the last images of each data set of DATASETS.TRAIN are DATASETS.TEST instead, as parts.
+    """Return overrides that move the last images of each data set of DATASETS.TRAIN to DATASETS.TEST, as parts.
 
     Args:
         cfg: with its data sets looked up.
@@ -232,3 +125,66 @@ def set_aside(cfg: CfgNode, share: float) -> list[str]:
         kept.append(f"{whole}[{start}:{end - last}]")
         aside.append(f"{whole}[{end - last}:{end}]")
     return ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]
+
+
+def _check_dataset(name: str, key: str, known: Sequence[str], num_classes: int, classes_key: str) -> None:
+    if name not in DatasetCatalog:
+        near = difflib.get_close_matches(str(name), known, n=3)
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "name it in DATASETS.COCO_FORMAT, YOLO_FORMAT or VOC_FORMAT"
+        )
+        raise UserError(f"{key}: there is no data set {name}; {hint}")
+    if name.startswith("digits_"):
+        digits.ensure()
+    meta = MetadataCatalog.get(name)
+    if (package := PACKAGES.get(meta.get("evaluator_type"))) and find_spec(package) is None:
+        raise UserError(f"{key}: data set {name} needs the package {package}: install it, or take another data set")
+    hint = "" if name.startswith("digits_") else " (built-in data sets lie under $DETECTRON2_DATASETS, or ./datasets)"
+    if (json_file := meta.get("json_file")) and not Path(json_file).is_file():
+        raise UserError(f"{key}: data set {name} has no annotation file {json_file}{hint}")
+    if (image_root := meta.get("image_root")) and not Path(image_root).is_dir():
+        raise UserError(f"{key}: data set {name} has no image folder {image_root}{hint}")
+    names = class_names(name)
+    if not names and key == "DATASETS.UNLABELED":
+        return
+    if names is not None and len(names) != num_classes:
+        raise UserError(f"{classes_key} is {num_classes}, but data set {name} has {len(names)} classes")
+
+
+def _check_same_categories(cfg: CfgNode) -> list[str]:
+    """Return the names of the classes, which all data sets must share.
+
+    Training names the outputs by their numbers; another order in the test set would score them as wrong.
+    """
+    datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    known = [(f"data set {name}", names) for name in datasets if (names := class_names(name)) is not None]
+    if cfg.DATASETS.CLASSES:
+        count, key = count_classes(cfg)
+        if len(cfg.DATASETS.CLASSES) != count:
+            raise UserError(f"{key} is {count}, but DATASETS.CLASSES has {len(cfg.DATASETS.CLASSES)} names")
+        known.insert(0, ("DATASETS.CLASSES", list(cfg.DATASETS.CLASSES)))
+    for name, names in known[1:]:
+        for number, (one, other) in enumerate(zip(known[0][1], names, strict=True)):
+            if one != other:
+                raise UserError(
+                    f"DATASETS: category {number}, by the order of ids, is {one} in {known[0][0]}, {other} "
+                    f"in {name}: give both the same categories with the same ids"
+                )
+    return known[0][1] if known else []
+
+
+def _digest(entries: Iterable[Any]) -> str:
+    """Hash plain data one entry after another: all in one text would be as large as the annotation file."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(json.dumps(entry, default=_plain).encode())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Convert for JSON what a script may put into a data set: arrays, and run lengths as bytes."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__

@@ -20,7 +20,8 @@ from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.datasets import check_datasets, class_labels, known_classes, own_classes
+from densedist.det.data.classes import declared_classes, known_classes
+from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import distilling_class, distilling_classes
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.modeling.frozen import check_freeze_at, check_frozen
@@ -175,7 +176,7 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
         UserError: files that are wrong, or do not belong together.
     """
     cfg = without_distillation(read_config(weights.config, overrides, weights.trusted))
-    names = own_classes(cfg) or known_classes(cfg)  # that a script has registered, at last
+    names = declared_classes(cfg) or known_classes(cfg)  # that a script has registered, at last
     refuse_exchanged_classes(names or (), weights.file, weights.key)
     classes = tuple(names or class_labels(cfg))
     return Trained(cfg, load_model(cfg, weights.file, weights.key), classes)

@@ -20,7 +20,7 @@ from densedist.common.distill.taps import Taps
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
-from densedist.det.inference.predict import read_input
+from densedist.det.data.reading import read_input
 from densedist.det.modeling import box_head
 from densedist.det.taps.group import Batch
 from densedist.det.taps.rois import RoIs, Seen, as_ours

@@ -16,7 +16,7 @@ from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
 from densedist.det.cache.boxes import BoxesMapper, BoxesSight
 from densedist.det.cache.maps import MapsMapper, MapsSight
-from densedist.det.data.mapper import Mapper
+from densedist.det.data.reading import Mapper
 
 
 def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:

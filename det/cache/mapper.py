@@ -9,7 +9,7 @@ from detectron2.data.transforms import TransformList
 from torch import Tensor
 
 from densedist.common.cache.arrays import Arrays
-from densedist.det.data.mapper import Mapper
+from densedist.det.data.reading import Mapper
 
 
 class CachedMapper(Mapper):

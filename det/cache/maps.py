@@ -18,7 +18,7 @@ from densedist.common.data.headers import read_header
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
-from densedist.det.inference.predict import read_input
+from densedist.det.data.reading import read_input
 from densedist.det.teacher.detector import DetectorTeacher
 
 FLIPPED = "_flipped"  # of a name: the map of the mirror image

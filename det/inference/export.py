@@ -34,7 +34,7 @@ from densedist.common.export import (
 from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
 from densedist.det.config import add_distill_config
-from densedist.det.data.mapper import Mapper
+from densedist.det.data.reading import Mapper
 from densedist.det.datasets import test_dataset
 from densedist.det.evaluation import average_precision
 from densedist.det.models import Trained, has_stock_backbone, load_trained, stock_config, stock_model

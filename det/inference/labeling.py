@@ -20,9 +20,10 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
+from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
-from densedist.det.inference.predict import predict, read_input
+from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import test_samples
 from densedist.det.models import Trained, load_trained
 

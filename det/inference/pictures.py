@@ -18,9 +18,10 @@ from densedist.common.labeling import SCORE
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, draw_side_by_side
 from densedist.common.task import Trainee
+from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
 from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
-from densedist.det.inference.predict import predict, read_input
+from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import Sample, spread_samples
 from densedist.det.models import Trained
 from densedist.det.teacher.detector import DetectorTeacher

@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
-from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from torch import nn
@@ -21,6 +17,7 @@ from densedist.common.errors import UserError
 from densedist.common.labeling import SCORE, check_score
 from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
+from densedist.det.data.reading import read_input
 from densedist.det.drawing import draw_instances
 from densedist.det.models import load_trained
 
@@ -69,28 +66,6 @@ def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> 
     names_too = {"file_name": str(file)}
     boxes = instances_to_coco_json(found, number)
     return [names_too | box | {"category_name": names[box["category_id"]]} for box in boxes]
-
-
-def read_input(
-    cfg: CfgNode, file: str | Path, sides: tuple[int, int] | None = None
-) -> tuple[dict[str, Any], np.ndarray]:
-    """A Detectron2 sample {"image", "height", "width"}, and the image in RGB as it lies there.
-
-    Args:
-        sides: what the sample's shorter side is, and its longer one at the most; None = INPUT.*_SIZE_TEST.
-
-    Raises:
-        UserError: the image cannot be read.
-    """
-    try:
-        rgb = read_image(str(file), "RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
-    size, most = sides or (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    image = rgb if cfg.INPUT.FORMAT == "RGB" else rgb[..., ::-1]
-    image = ResizeShortestEdge([size, size], most).get_transform(image).apply_image(image)
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return {"image": tensor, "height": rgb.shape[0], "width": rgb.shape[1]}, rgb
 
 
 @torch.no_grad()

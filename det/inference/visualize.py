@@ -14,10 +14,10 @@ from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.labeling import check_score
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights, load_beside
+from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
 from densedist.det.inference.pictures import overview, picture, views
-from densedist.det.inference.predict import read_input
 from densedist.det.inference.samples import Sample, folder_samples, test_samples
 from densedist.det.models import load_trained, read_config
 from densedist.det.teacher.detector import DetectorTeacher

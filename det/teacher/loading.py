@@ -19,7 +19,8 @@ from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.datasets import class_labels, known_classes, own_classes
+from densedist.det.data.classes import declared_classes, known_classes
+from densedist.det.datasets import class_labels
 from densedist.det.distilling import count_classes
 from densedist.det.modeling.inheriting import heritage
 from densedist.det.models import build
@@ -138,7 +139,7 @@ def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap 
     """
     (count, key), node = count_classes(student), student.DISTILL.TEACHER
     theirs_count: int = getattr(model, "num_classes", 0) or model.roi_heads.num_classes
-    ours, theirs = known_classes(student), None if teacher is None else own_classes(teacher)
+    ours, theirs = known_classes(student), None if teacher is None else declared_classes(teacher)
     refuse_exchanged_classes(theirs or (), node.WEIGHTS, KEY)
     if node.CLASSES or node.MISSING_CLASSES == "leave_out":
         names = theirs or [str(number) for number in range(theirs_count)]

@@ -17,7 +17,8 @@ from densedist.common.config.keys import value_of
 from densedist.common.errors import UserError
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.run_files import locate
-from densedist.det.inference.predict import predict, read_input
+from densedist.det.data.reading import read_input
+from densedist.det.inference.predict import predict
 from densedist.det.models import Trained, load_trained
 from densedist.det.taps.rois import live_class_logits
 from densedist.det.task import TASK

@@ -16,8 +16,8 @@ from densedist.common.randomness import RunPosition
 from densedist.det.cache.boxes import BoxesMapper, KeptRoIs, soft_labels
 from densedist.det.cache.filling import fill_cache, training_mapper
 from densedist.det.cache.settings import settings
+from densedist.det.data.reading import read_input
 from densedist.det.inference import samples as pictures
-from densedist.det.inference.predict import read_input
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
 from densedist.det.taps.group import Batch

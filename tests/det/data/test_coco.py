@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det import checks, datasets
-from densedist.det.data import registering
+from densedist.det import checks
+from densedist.det.data import classes, registering
 from densedist.det.data.boxes import other_form
 from densedist.det.data.coco import forget, read_coco
 from densedist.det.data.masks import UnreadableError, are_damaged, readable
@@ -406,7 +406,7 @@ def test_a_corrected_file_is_seen_in_the_same_process(data, tmp_path):
     (tmp_path / "data_0" / "a.json").write_text(json.dumps(content))
     registering.register_own(cfg)
     DatasetCatalog.get("data_0")
-    assert datasets.class_names(["data_0"])[0] == "zero"
+    assert classes.class_names("data_0")[0] == "zero"
 
 
 def by_hand(cfg, **more):

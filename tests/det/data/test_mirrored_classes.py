@@ -13,7 +13,7 @@ from densedist.common.errors import UserError
 from densedist.common.randomness import seeded
 from densedist.det.cache.boxes import _mirrored
 from densedist.det.checks import check_data
-from densedist.det.data.mapper import Mapper
+from densedist.det.data.reading import Mapper
 from densedist.det.data.registering import register_own
 from helpers.tiny import STUDENT, config
 

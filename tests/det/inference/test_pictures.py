@@ -16,8 +16,8 @@ from densedist.common.data import digits
 from densedist.common.distill.distiller import Distillation
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
+from densedist.det.data.reading import read_input
 from densedist.det.inference.pictures import draw_examples
-from densedist.det.inference.predict import read_input
 from densedist.det.inference.samples import test_samples as samples_of_split
 from densedist.det.inference.visualize import relations_of
 from densedist.det.models import build, load_trained

@@ -10,7 +10,8 @@ import yaml
 from densedist.common.config import saved
 from densedist.common.errors import UserError
 from densedist.common.run_files import Weights
-from densedist.det.datasets import check_datasets, own_classes
+from densedist.det.data.classes import declared_classes
+from densedist.det.datasets import check_datasets
 from densedist.det.models import load_trained
 from densedist.det.teacher.loading import load_teacher_model
 from helpers.tiny import STUDENT, config, save_teacher
@@ -73,10 +74,10 @@ def test_files_that_its_config_names_say_its_classes(student, teacher, tmp_path)
 
 
 def test_a_name_that_is_always_the_same_data_set_says_its_classes():
-    assert own_classes(config(STUDENT, "DATASETS.TRAIN", "('digits_train[:5]',)")) == list(DIGITS)
-    assert own_classes(config(STUDENT, "DATASETS.TRAIN", "('coco_2017_train',)"))[:2] == ["person", "bicycle"]
-    assert own_classes(config(STUDENT, "DATASETS.TRAIN", "('cityscapes_fine_instance_seg_train',)"))[0] == "person"
-    assert own_classes(config(STUDENT, "DATASETS.TRAIN", "()")) is None
+    assert declared_classes(config(STUDENT, "DATASETS.TRAIN", "('digits_train[:5]',)")) == list(DIGITS)
+    assert declared_classes(config(STUDENT, "DATASETS.TRAIN", "('coco_2017_train',)"))[:2] == ["person", "bicycle"]
+    assert declared_classes(config(STUDENT, "DATASETS.TRAIN", "('cityscapes_fine_instance_seg_train',)"))[0] == "person"
+    assert declared_classes(config(STUDENT, "DATASETS.TRAIN", "()")) is None
 
 
 def test_weights_beside_a_config_of_another_order_are_refused(student, teacher, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from densedist.det.data.mapper import Mapper
+from densedist.det.data.reading import Mapper
 from helpers.tiny import TEACHER, config
 
 CROPPED = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.SIZE", "[0.5, 0.5]", "INPUT.MIN_SIZE_TRAIN", "(48,)"]

@@ -1,15 +1,18 @@
-"""From a dataset dict to a training sample."""
+"""From a dataset dict, or any image file, to a sample of Detectron2."""
 
 from copy import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
-from detectron2.data.detection_utils import SizeMismatchError
-from detectron2.data.transforms import HFlipTransform
+from detectron2.data.detection_utils import SizeMismatchError, read_image
+from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge
 
 from densedist.common.errors import UserError
-from densedist.det.datasets import class_mirrors
+from densedist.det.data.classes import class_mirrors
 
 
 class Mapper(DatasetMapper):
@@ -52,3 +55,26 @@ class Mapper(DatasetMapper):
         mapper = self if has_objects else copy(self)
         mapper.recompute_boxes &= has_objects
         super(Mapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
+
+
+def read_input(
+    cfg: CfgNode, file: str | Path, sides: tuple[int, int] | None = None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Read an image file as a Detectron2 sample {"image", "height", "width"}, and in RGB (H, W, 3) at its own size.
+
+    Args:
+        sides: length of the sample's shorter side, and the most that its longer one may have, in pixels; None =
+            INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    try:
+        rgb = read_image(str(file), "RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
+    size, most = sides or (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    image = rgb if cfg.INPUT.FORMAT == "RGB" else rgb[..., ::-1]
+    image = ResizeShortestEdge([size, size], most).get_transform(image).apply_image(image)
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return {"image": tensor, "height": rgb.shape[0], "width": rgb.shape[1]}, rgb
