@@ -4,9 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from densedist.common.distill.registry import LOSSES
+from densedist.seg.task import TASK
 from helpers.calling import densedist
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +87,19 @@ def test_python(mark, text, folder, monkeypatch):
         assert shortened != text
         text = shortened
     exec(compile(text, "page", "exec"), {"__name__": "page", "SHORT": SHORT})
+
+
+def test_the_segmentation_config_of_the_readme(tmp_path, monkeypatch):
+    ((_, text),) = blocks("README.md", "yaml")
+    for split in ("train", "val"):
+        for folder, shape in (("photos", (64, 64, 3)), ("masks", (64, 64))):
+            (tmp_path / folder / split).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / folder / split / "1.png"), np.zeros(shape, np.uint8))
+    (tmp_path / "config.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    cfg = TASK.load_config("config.yaml", ["DISTILL.TEACHER.WEIGHTS", ""])
+    TASK.check_data(cfg)
+    assert cfg.MODEL.ARCHITECTURE == "PSPNet"
 
 
 @pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))])
