@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 # The later ones use what the first one trains.
-RUN = ("start.md", "losses.md", "new_loss.md")
+RUN = ("start.md", "compare.md", "tune.md", "labels.md", "new_loss.md")
 SHORT = {"SOLVER.MAX_ITER": 2, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0, "TEST.EVAL_PERIOD": 0}
 SHORT |= {"TEST.EXAMPLES": 0, "REHEARSAL": False}
 LESS = {
