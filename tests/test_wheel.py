@@ -1,5 +1,6 @@
 """What `pip install` puts on a user's machine."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -36,3 +37,23 @@ def test_command_is_a_function_in_it(wheel):
     module, _, name = project["scripts"]["densedist"].partition(":")
     assert f"{module.replace('.', '/')}/__init__.py" in wheel
     assert name == "main"
+
+
+def test_a_checkout_without_symbolic_links_says_what_to_do(tmp_path):
+    """As Git makes it on Windows: a link is a file that holds where it leads."""
+    package = tmp_path / "densedist"
+    package.mkdir()
+    shutil.copy(ROOT / "densedist" / "__init__.py", package)
+    for name in MOVED:
+        (package / name).write_text(f"../{name}")
+    done = subprocess.run([sys.executable, "-c", "import densedist"], cwd=tmp_path, capture_output=True, text=True)
+    line = done.stderr.strip().splitlines()[-1]
+    assert line == (
+        f"ImportError: {package / 'common'} is no folder, as this checkout has no symbolic links: `git config "
+        "core.symlinks true`, then `git checkout -- densedist` (on Windows in Developer Mode)"
+    )
+
+
+def test_the_folders_of_a_checkout_are_linked_into_the_package():
+    assert {path.name for path in (ROOT / "densedist").iterdir() if path.is_symlink()} == set(MOVED)
+    assert all((ROOT / "densedist" / name).resolve() == ROOT / name for name in MOVED)
