@@ -17,9 +17,9 @@ from densedist.det.data.classes import class_names, known_classes
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import (
     PART,
+    declared_names,
     ground_truth,
-    own_names,
-    register_own,
+    register_declared,
 )
 from densedist.det.distilling import count_classes
 
@@ -37,10 +37,10 @@ def check_datasets(cfg: CfgNode) -> list[str]:
         UserError: an unknown name, a missing annotation file or image folder, a wrong class count, categories
             that differ between training and test.
     """
-    register_own(cfg)
+    register_declared(cfg)
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
-            _check_dataset(name, f"DATASETS.{key}", [*DatasetCatalog.list(), *own_names(cfg)], *count_classes(cfg))
+            _check_dataset(name, f"DATASETS.{key}", [*DatasetCatalog.list(), *declared_names(cfg)], *count_classes(cfg))
     return _check_same_categories(cfg)
 
 

@@ -14,6 +14,7 @@ from densedist.common.config.functions import NAME
 from densedist.common.distill.build import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
+from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
 from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
@@ -24,14 +25,14 @@ from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import distilling_class, distilling_classes
 from densedist.det.modeling.backbone import TimmBackbone
-from densedist.det.modeling.frozen import check_freeze_at, check_frozen
+from densedist.det.modeling.frozen import check_filled, check_freeze_at, check_frozen
 
 UNKNOWN = re.compile(r"No object named '(.*)' found in '(.*)' registry!")
 MAP = re.compile(r"(p|res)\d+|stem")  # names of a backbone's maps
 
 
 def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
-    """The full config of a run, its keys checked; the data sets need not be there.
+    """Read the config of a run and check its keys; the data sets need not be there.
 
     Args:
         trusted: see common.config.load.
@@ -66,7 +67,7 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
 
 
 def load_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
-    """The full config of a run, its keys and data sets checked, frozen.
+    """Read the config of a run, check its keys, look its data sets up, and freeze it.
 
     Raises:
         UserError: whatever is wrong with it.
@@ -78,7 +79,7 @@ def load_config(config_file: str, overrides: Sequence[str], trusted: bool = True
 
 
 def build_trainee(cfg: CfgNode) -> Trainee:
-    """The student of cfg, with its teacher if it has one.
+    """Build the student of a config, with its teacher if it has one.
 
     Raises:
         UserError: a name under MODEL that is registered nowhere, a map that the backbone has not, or frozen parts that
@@ -101,32 +102,8 @@ def build_trainee(cfg: CfgNode) -> Trainee:
     )
 
 
-def _notes(cfg: CfgNode) -> dict[str, str]:
-    """Of the plan what is not the same in every run."""
-    if not (is_on(cfg.DISTILL) and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED):
-        return {}
-    weight = cfg.DISTILL.UNLABELED_WEIGHT
-    return {"no label": f"the losses of distillation once more, on images without labels, times {weight}: added up"}
-
-
-def _start(cfg: CfgNode, model: nn.Module) -> str:
-    timm = cfg.MODEL.TIMM
-    pretrained = timm.PRETRAINED and any(isinstance(part, TimmBackbone) for part in model.modules())
-    inherited = cfg.DISTILL.INHERIT if is_on(cfg.DISTILL) else []
-    parts = [f"{timm.NAME} as timm has it pretrained" if pretrained else "", *(f"the teacher's {x}" for x in inherited)]
-    return ", ".join(filter(None, parts))
-
-
-def _check_pixels(cfg: CfgNode, model: nn.Module) -> None:
-    """Warn where timm's weights were trained on images that are normalized otherwise."""
-    for part in model.modules():
-        if isinstance(part, TimmBackbone) and cfg.MODEL.TIMM.PRETRAINED:
-            name = f"{cfg.MODEL.TIMM.NAME} as timm has it pretrained"
-            warn_of_other_pixels(cfg, getattr(part.model, "pretrained_cfg", None) or {}, name)
-
-
 def build(cfg: CfgNode) -> nn.Module:
-    """Detectron2's build_model.
+    """Build a model with Detectron2's build_model.
 
     Raises:
         UserError: a name under MODEL that is registered nowhere, or a map that the backbone has not.
@@ -150,7 +127,7 @@ def build(cfg: CfgNode) -> nn.Module:
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
-    """The detector of cfg without a teacher, with trained weights, in eval mode.
+    """Build the detector of a config without a teacher, with trained weights, in eval mode.
 
     Raises:
         UserError: weights that are missing, unreadable, or do not fit.
@@ -158,6 +135,20 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
     model = build(without_distillation(cfg)).eval()
     load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
     return model
+
+
+def load_weights(student: nn.Module, weights: str, key: str, trust_pickle: bool) -> None:
+    """Start a student from weights, which have to fill what is frozen.
+
+    Args:
+        weights: a checkpoint; empty = the student stays as it is.
+        key: what names the weights, for messages.
+        trust_pickle: MODEL.TRUST_PICKLE.
+
+    Raises:
+        UserError: weights that are missing, unreadable or untrusted, or that fill frozen parts in part.
+    """
+    check_filled(student, set(load_checkpoint(student, weights, key, trust_pickle)), f"{key}: {weights}")
 
 
 @dataclass(frozen=True)
@@ -170,7 +161,7 @@ class Trained:
 
 
 def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
-    """A trained detector from its checkpoint and its config; no data set is needed.
+    """Load a trained detector from its checkpoint and its config; no data set is needed.
 
     Raises:
         UserError: files that are wrong, or do not belong together.
@@ -182,8 +173,15 @@ def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
     return Trained(cfg, load_model(cfg, weights.file, weights.key), classes)
 
 
+def plain_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """Build the model of stock_config with the weights of a student, in eval mode."""
+    stock = build(stock_config(cfg)).eval()
+    stock.load_state_dict(model.state_dict())
+    return stock
+
+
 def stock_config(cfg: CfgNode) -> CfgNode:
-    """The config of the plain model in Detectron2's own keys, and MODEL.TIMM where its backbone is not Detectron2's."""
+    """Return the config of the plain model: Detectron2's keys, and MODEL.TIMM where another backbone reads it."""
     stock = get_cfg()
     _take_over(stock, cfg)
     kind = distilling_class(cfg.MODEL.META_ARCHITECTURE)
@@ -195,15 +193,32 @@ def stock_config(cfg: CfgNode) -> CfgNode:
 
 
 def has_stock_backbone(cfg: CfgNode) -> bool:
-    """Whether the backbone is Detectron2's, and not this suite's or the user's own, which may read MODEL.TIMM."""
+    """Return whether the backbone is Detectron2's; that of densedist or of the user may read MODEL.TIMM."""
     return BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME).__module__.startswith("detectron2.")
 
 
-def stock_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """The model of stock_config with the weights of a student, in eval mode."""
-    stock = build(stock_config(cfg)).eval()
-    stock.load_state_dict(model.state_dict())
-    return stock
+def _notes(cfg: CfgNode) -> dict[str, str]:
+    """Return the notes of the plan that not every run has, by a word each."""
+    if not (is_on(cfg.DISTILL) and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED):
+        return {}
+    weight = cfg.DISTILL.UNLABELED_WEIGHT
+    return {"no label": f"the losses of distillation once more, on images without labels, times {weight}: added up"}
+
+
+def _start(cfg: CfgNode, model: nn.Module) -> str:
+    timm = cfg.MODEL.TIMM
+    pretrained = timm.PRETRAINED and any(isinstance(part, TimmBackbone) for part in model.modules())
+    inherited = cfg.DISTILL.INHERIT if is_on(cfg.DISTILL) else []
+    parts = [f"{timm.NAME} as timm has it pretrained" if pretrained else "", *(f"the teacher's {x}" for x in inherited)]
+    return ", ".join(filter(None, parts))
+
+
+def _check_pixels(cfg: CfgNode, model: nn.Module) -> None:
+    """Warn where timm's weights were trained on images that are normalized otherwise."""
+    for part in model.modules():
+        if isinstance(part, TimmBackbone) and cfg.MODEL.TIMM.PRETRAINED:
+            name = f"{cfg.MODEL.TIMM.NAME} as timm has it pretrained"
+            warn_of_other_pixels(cfg, getattr(part.model, "pretrained_cfg", None) or {}, name)
 
 
 def _take_over(stock: CfgNode, cfg: CfgNode) -> None:

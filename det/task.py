@@ -14,8 +14,7 @@ from densedist.det.inference.profile import load_subjects
 from densedist.det.inference.quickstart import STUDY
 from densedist.det.inference.visualize import visualize
 from densedist.det.loader import training_batches
-from densedist.det.modeling.frozen import load_weights
-from densedist.det.models import build_trainee, load_config, load_model, read_config, stock_model
+from densedist.det.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
 
 TASK = Task(
     name="det",
@@ -31,7 +30,7 @@ TASK = Task(
     build=build_trainee,
     load_model=load_model,
     load_weights=load_weights,
-    plain=stock_model,
+    plain=plain_model,
     prepare=fill_cache,
     training_batches=training_batches,
     evaluate=evaluate,

@@ -21,8 +21,8 @@ from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader, as_sample
-from densedist.seg.data.sides import split_frames
 from densedist.seg.data.transforms import TrainingTransform
+from densedist.seg.datasets import split_frames
 from densedist.seg.labels import Classes
 from densedist.seg.networks.places import Grid, is_mirrored, sample_at
 from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS

@@ -23,7 +23,7 @@ from densedist.seg.data.frames import Frame
 from densedist.seg.data.label_images import has_colors, occurring, read_colors, read_label, read_train_ids
 from densedist.seg.data.palettes import refuse_renumbered
 from densedist.seg.data.reading import turned
-from densedist.seg.data.sides import SIDES
+from densedist.seg.datasets import SIDES
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
 from densedist.seg.losses import check_kept
 

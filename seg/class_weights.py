@@ -9,7 +9,7 @@ from detectron2.utils import comm
 
 from densedist.common.errors import on_main_process
 from densedist.seg.data.reading import Reader, count_pixels
-from densedist.seg.data.sides import training_frames
+from densedist.seg.datasets import training_frames
 from densedist.seg.labels import Classes
 
 logger = logging.getLogger(__name__)

@@ -1,23 +1,17 @@
 """The keys of a segmentation config: Detectron2's names and grammar, SMP's models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from densedist.common.config import COMMON, Grammar, Key, at_least, every, load, one_of
+from densedist.common.config import COMMON, Grammar, Key, at_least, every, one_of
 from densedist.common.config.keys import above
-from densedist.common.data.flip_pairs import mirrored_classes
 from densedist.common.distill.registry import loss_keys
-from densedist.common.distill.teacher_files import name_files
-from densedist.common.errors import UserError
 from densedist.seg.class_weights import BALANCES
-from densedist.seg.data.augmentations import check_augmentations
 from densedist.seg.data.frames import KINDS
 from densedist.seg.foreign.forms import FORMS
-from densedist.seg.labels import Classes
-from densedist.seg.losses import LOSSES, switched_on
 
 
 def _numbers(*default: float) -> Key:
@@ -151,61 +145,6 @@ GRAMMAR = Grammar(_base, keys)
 def get_cfg() -> CfgNode:
     """A config with every key that segmentation knows and its default."""
     return GRAMMAR.config()
-
-
-def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
-    """The full config of a run, its keys, values and classes checked.
-
-    Args:
-        trusted: see common.config.load.
-
-    Raises:
-        UserError: whatever is wrong with it.
-    """
-    if not config_file:
-        raise UserError("--config-file is missing: name a config, e.g. seg/digits/pspnet_r10_quarter.yaml")
-    cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
-    name_files(cfg.DISTILL.TEACHER)
-    classes = Classes.of(cfg)
-    mirrored_classes(cfg.INPUT.FLIP_PAIRS, classes.names)
-    if len(classes) == 1:
-        raise UserError("DATASETS.CLASSES has one class: name the background too, as a class of its own")
-    if cfg.MODEL.CLASS_WEIGHTS and len(cfg.MODEL.CLASS_WEIGHTS) != len(classes):
-        raise UserError(
-            f"MODEL.CLASS_WEIGHTS has {len(cfg.MODEL.CLASS_WEIGHTS)} numbers: want {len(classes)}, one for each class"
-        )
-    _check_losses(cfg)
-    check_augmentations(cfg)
-    return cfg
-
-
-def _check_losses(cfg: CfgNode) -> None:
-    """That MODEL.LOSS has a loss, and one that takes the weights of classes where there are any."""
-    used, node = switched_on(cfg), cfg.MODEL
-    if not used:
-        raise UserError(f"MODEL.LOSS: every WEIGHT is 0: give one of {', '.join(LOSSES)} a weight above 0")
-    if node.CLASS_BALANCE == "none" and not node.CLASS_WEIGHTS:
-        return
-    key = "MODEL.CLASS_WEIGHTS" if node.CLASS_WEIGHTS else "MODEL.CLASS_BALANCE"
-    if not any(LOSSES[name].weighs_classes for name in used):
-        takers = ", ".join(name for name, loss in LOSSES.items() if loss.weighs_classes)
-        empty = "[]" if node.CLASS_WEIGHTS else "none"
-        raise UserError(f"{key}: no loss of MODEL.LOSS that is on takes it (of {takers}): set it to {empty}")
-    if node.CLASS_WEIGHTS and not any(node.CLASS_WEIGHTS):
-        raise UserError("MODEL.CLASS_WEIGHTS are all 0: nothing would be learned from labels")
-    if node.CLASS_BALANCE != "none" and node.CLASS_WEIGHTS:
-        raise UserError(
-            "MODEL.CLASS_WEIGHTS and MODEL.CLASS_BALANCE are both given: set the former to [], or the latter to none"
-        )
-    if node.CLASS_BALANCE != "none" and not cfg.DATASETS.TRAIN:
-        raise UserError("MODEL.CLASS_BALANCE counts the labels of DATASETS.TRAIN, which is empty: set it to none")
-
-
-def load_config(config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
-    """read_config, frozen: the config of a run."""
-    cfg = read_config(config_file, overrides, trusted)
-    cfg.freeze()
-    return cfg
 
 
 def without_distillation(cfg: CfgNode) -> CfgNode:

@@ -16,7 +16,7 @@ from densedist.common.modules import eval_mode
 from densedist.common.scored_sets import evaluate_each, metric_of_first
 from densedist.common.task import Results
 from densedist.seg.data.frames import Frame
-from densedist.seg.data.sides import test_sets
+from densedist.seg.datasets import test_sets
 from densedist.seg.drawing import draw_confusion, overlay, to_rgb, write
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.loader import test_loader

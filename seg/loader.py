@@ -15,8 +15,8 @@ from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import training_frames, unlabeled_frames
 from densedist.seg.data.transforms import training_transform
+from densedist.seg.datasets import training_frames, unlabeled_frames
 from densedist.seg.labels import Classes
 
 

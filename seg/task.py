@@ -3,8 +3,7 @@
 from densedist.common.task import Task
 from densedist.seg.cache import fill_cache
 from densedist.seg.checks import check_data
-from densedist.seg.config import load_config, read_config
-from densedist.seg.data.sides import contents, images, set_aside
+from densedist.seg.datasets import contents, images, set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.importing import FORMS
 from densedist.seg.inference.export import export
@@ -15,8 +14,7 @@ from densedist.seg.inference.profile import load_subjects
 from densedist.seg.inference.quickstart import STUDY
 from densedist.seg.inference.visualize import visualize
 from densedist.seg.loader import training_batches
-from densedist.seg.models import build_trainee, load_model, smp_model
-from densedist.seg.networks.network import load_weights
+from densedist.seg.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
 
 TASK = Task(
     name="seg",
@@ -32,7 +30,7 @@ TASK = Task(
     build=build_trainee,
     load_model=load_model,
     load_weights=load_weights,
-    plain=smp_model,
+    plain=plain_model,
     prepare=fill_cache,
     training_batches=training_batches,
     evaluate=evaluate,

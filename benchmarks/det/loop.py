@@ -8,7 +8,7 @@ from benchmarks.det.models import config, random_model, random_sample
 from benchmarks.loops import Case, trainer_step
 from densedist.common.engine.solver import make_optimizer
 from densedist.common.engine.trainer import build_trainer
-from densedist.det.models import stock_config, stock_model
+from densedist.det.models import plain_model, stock_config
 
 SIZE = (128, 192)
 STUDENT = "faster_rcnn_r50.yaml"
@@ -24,7 +24,7 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
     # Random weights stay where they are.
     cfg = config(STUDENT, device, "SOLVER.BASE_LR", "1e-6", "SOLVER.BASE_LR_END", "0.0")
     ours = random_model(cfg).train()
-    theirs = stock_model(ours, cfg).train()
+    theirs = plain_model(ours, cfg).train()
     batch = [random_sample(size, seed) for seed in range(2)]
     optimizer = build_optimizer(stock_config(cfg), theirs)
     return Case(

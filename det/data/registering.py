@@ -1,4 +1,4 @@
-"""Data sets by name: Detectron2's own, the digits scenes, those of one's own in any of FORMS, folders, and parts."""
+"""Data sets by name: Detectron2's, the digits scenes, those that a config declares in FORMATS, folders, and parts."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,8 +17,9 @@ from densedist.det.data import as_coco, voc, yolo
 from densedist.det.data.coco import Coco, Entry, image_file, read_coco
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
+PART = re.compile(r"(.+)\[(\d*):(\d*)\]")  # a data set and where a part of it starts and stops: vehicles_train[:100]
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
-# The data sets that Detectron2 registers itself.
+# The data sets that Detectron2 registers itself; no public name lists them (DatasetCatalog has those of scripts).
 BUILT_IN = frozenset(
     [
         *(name for splits in _SPLITS for group in splits.values() for name in group),
@@ -26,17 +27,13 @@ BUILT_IN = frozenset(
         *(key.format(task="instance_seg") for key in builtin._RAW_CITYSCAPES_SPLITS),
     ]
 )
-
-# Keys of DATASETS that name data sets of one's own, [name, where, which] each: what an entry is, and the COCO JSON file
-# and the image folder that it stands for.
-FORMS: Mapping[str, tuple[str, Callable[..., tuple[str, str]]]] = {
+# Keys of DATASETS by which a config declares data sets, [name, where, which] each: what an entry is, and a function
+# that gives the COCO JSON file and the image folder of one.
+FORMATS: Mapping[str, tuple[str, Callable[..., tuple[str, str]]]] = {
     "COCO_FORMAT": ("[name, JSON file, image folder], of several files with lists of them", as_coco.of_files),
     "YOLO_FORMAT": ("[name, data.yaml, split]", yolo.as_coco),
     "VOC_FORMAT": ("[name, folder, split]", voc.as_coco),
 }
-
-# A part of a data set, as in vehicles_train[:100].
-PART = re.compile(r"(.+)\[(\d*):(\d*)\]")
 
 
 def register_digits() -> None:
@@ -48,6 +45,93 @@ def register_digits() -> None:
             MetadataCatalog.get(name).set(thing_classes=list(digits.CLASSES))
 
 
+def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
+    """Register the data sets of FORMATS that the config uses, folders of images in UNLABELED, and parts of data sets.
+
+    Args:
+        may_be_gone: accept files that cannot be read: the config is that of a model trained elsewhere.
+
+    Raises:
+        UserError: an entry of another form, a name that is another data set already, files that do not have the form,
+            or a part of a data set that is not in COCO form.
+    """
+    used = {whole_name(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
+    named: dict[str, str] = {}
+    for key, (what, files_of) in FORMATS.items():
+        may_be_lists = (False, *[key == "COCO_FORMAT"] * 2)
+        for entry in cfg.DATASETS[key]:
+            if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(map(_is_named, entry, may_be_lists))):
+                raise UserError(f"DATASETS.{key}: {entry} is not {what}")
+            name, origin = entry[0], (key, *(where if isinstance(where, str) else tuple(where) for where in entry[1:]))
+            taken = name in DatasetCatalog and not _is_from(name, origin)
+            if taken or named.setdefault(name, str(origin)) != str(origin):
+                raise UserError(f"DATASETS.{key}: {name} is the name of another data set")
+            # Those of a side that is not looked at may be gone; one file is not read here.
+            if name in used or (key == "COCO_FORMAT" and all(isinstance(where, str) for where in entry)):
+                with suppress(UserError) if may_be_gone else nullcontext():
+                    _register_anew(name, *files_of(*entry[1:]))
+                    MetadataCatalog.get(name).origin = origin
+    for name in map(str, cfg.DATASETS.UNLABELED):
+        if (path := whole_name(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
+            _register_anew(path, *as_coco.of_folder(path))
+    _register_parts(cfg)
+
+
+def ground_truth(name: str) -> Coco | None:
+    """Return the ground truth of a data set in COCO form; None for another form, and for those of BUILT_IN.
+
+    Raises:
+        UserError: as read_coco.
+    """
+    meta = MetadataCatalog.get(name)
+    if name in BUILT_IN or meta.get("evaluator_type") != "coco" or not (json_file := meta.get("json_file")):
+        return None
+    return read_coco(json_file).part(*meta.get("part", (None, None)))
+
+
+def classes_of_files(cfg: CfgNode, name: str) -> list[str] | None:
+    """Return the classes of a data set of FORMATS by the files that the config names, whatever is registered.
+
+    None where no entry has that name, or its files are gone.
+    """
+    for key, (_, files_of) in FORMATS.items():
+        for entry in cfg.DATASETS[key]:
+            if isinstance(entry, (list, tuple)) and len(entry) == 3 and entry[0] == name:
+                with suppress(UserError):
+                    return read_coco(files_of(*entry[1:])[0]).names
+    return None
+
+
+def declared_names(cfg: CfgNode) -> list[str]:
+    """List the names that a config declares in FORMATS, used or not."""
+    return [entry[0] for key in FORMATS for entry in cfg.DATASETS[key]]
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether a name is always that of the same data set: one of Detectron2's own, or of the digits."""
+    return name in BUILT_IN or name in (f"digits_{split}" for split in digits.SPLITS)
+
+
+def whole_name(name: str) -> str:
+    """Return the name of a data set without its part: vehicles_train of vehicles_train[:100]."""
+    found = PART.fullmatch(name)
+    return found[1] if found else name
+
+
+def _is_named(where: Any, may_be_list: bool) -> bool:
+    """Return whether it is text, or a list of text."""
+    return isinstance(where, str) or (
+        may_be_list and isinstance(where, (list, tuple)) and all(isinstance(x, str) for x in where)
+    )
+
+
+def _is_from(name: str, origin: tuple) -> bool:
+    """Return whether a registered data set is what an entry declares; one in COCO form may be a script's work."""
+    meta = MetadataCatalog.get(name)
+    given = ("COCO_FORMAT", meta.get("json_file"), meta.get("image_root"))
+    return meta.get("origin", given) == origin
+
+
 def _register(name: str, json_file: str, image_root: str, part: Part = (None, None)) -> None:
     DatasetCatalog.register(name, lambda: _load(name, json_file, image_root, part))
     meta = MetadataCatalog.get(name)
@@ -55,7 +139,7 @@ def _register(name: str, json_file: str, image_root: str, part: Part = (None, No
 
 
 def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
-    """Detectron2's dataset dicts, in the order of the images' ids."""
+    """Load Detectron2's dataset dicts, in the order of the images' ids."""
     if name.startswith("digits_"):
         digits.ensure()
     coco = read_coco(json_file).part(*part)
@@ -79,98 +163,11 @@ def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
     return list(dicts.values())
 
 
-def ground_truth(name: str) -> Coco | None:
-    """That of a data set in COCO form; None of another form, and of those that Detectron2 knows by itself.
-
-    Raises:
-        UserError: as read_coco.
-    """
-    meta = MetadataCatalog.get(name)
-    if name in BUILT_IN or meta.get("evaluator_type") != "coco" or not (json_file := meta.get("json_file")):
-        return None
-    return read_coco(json_file).part(*meta.get("part", (None, None)))
-
-
-def register_own(cfg: CfgNode, may_be_gone: bool = False) -> None:
-    """Register the data sets of FORMS that the config uses, folders of images in UNLABELED, and parts that are named.
-
-    Args:
-        may_be_gone: files that cannot be read are no mistake: the config is that of a model trained elsewhere.
-
-    Raises:
-        UserError: an entry of another form, a name that is another data set already, files that do not have the form,
-            or a part of a data set that is not in COCO form.
-    """
-    used = {whole_name(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
-    named: dict[str, str] = {}
-    for key, (what, files_of) in FORMS.items():
-        may_be_lists = (False, *[key == "COCO_FORMAT"] * 2)
-        for entry in cfg.DATASETS[key]:
-            if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(map(_is_named, entry, may_be_lists))):
-                raise UserError(f"DATASETS.{key}: {entry} is not {what}")
-            name, origin = entry[0], (key, *(where if isinstance(where, str) else tuple(where) for where in entry[1:]))
-            taken = name in DatasetCatalog and not _is_from(name, origin)
-            if taken or named.setdefault(name, str(origin)) != str(origin):
-                raise UserError(f"DATASETS.{key}: {name} is the name of another data set")
-            # Those of a side that is not looked at may be gone; one file is not read here.
-            if name in used or (key == "COCO_FORMAT" and all(isinstance(where, str) for where in entry)):
-                with suppress(UserError) if may_be_gone else nullcontext():
-                    _register_anew(name, *files_of(*entry[1:]))
-                    MetadataCatalog.get(name).origin = origin
-    for name in map(str, cfg.DATASETS.UNLABELED):
-        if (path := whole_name(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
-            _register_anew(path, *as_coco.of_folder(path))
-    _register_parts(cfg)
-
-
-def classes_of_files(cfg: CfgNode, name: str) -> list[str] | None:
-    """Return the classes of a data set of FORMS by the files that the config names, whatever is registered by its name.
-
-    None where no entry has that name, or its files are gone.
-    """
-    for key, (_, files_of) in FORMS.items():
-        for entry in cfg.DATASETS[key]:
-            if isinstance(entry, (list, tuple)) and len(entry) == 3 and entry[0] == name:
-                with suppress(UserError):
-                    return read_coco(files_of(*entry[1:])[0]).names
-    return None
-
-
-def is_built_in(name: str) -> bool:
-    """Return whether a name is always that of the same data set: one of Detectron2's own, or of the digits."""
-    return name in BUILT_IN or name in (f"digits_{split}" for split in digits.SPLITS)
-
-
-def own_names(cfg: CfgNode) -> list[str]:
-    """The names that entries of FORMS give, used or not."""
-    return [entry[0] for key in FORMS for entry in cfg.DATASETS[key]]
-
-
-def _is_named(where: Any, may_be_list: bool) -> bool:
-    """Whether it is text, or a list of text."""
-    return isinstance(where, str) or (
-        may_be_list and isinstance(where, (list, tuple)) and all(isinstance(x, str) for x in where)
-    )
-
-
-def _is_from(name: str, origin: tuple) -> bool:
-    """Whether a registered data set is what an entry of FORMS says; one in COCO form may be the work of a script."""
-    meta = MetadataCatalog.get(name)
-    given = ("COCO_FORMAT", meta.get("json_file"), meta.get("image_root"))
-    return meta.get("origin", given) == origin
-
-
 def _register_anew(name: str, json_file: str, image_root: str) -> None:
-    """What is known of a data set may have changed with its files."""
+    """Register a data set; what was known of it may have changed with its files."""
     if name in DatasetCatalog:
         _forget(name)
     _register(name, json_file, image_root)
-
-
-def whole_name(name: str) -> str:
-    """Return the name of which data set it is, or is a part."""
-    found = PART.fullmatch(name)
-    return found[1] if found else name
 
 
 def _register_parts(cfg: CfgNode) -> None:
@@ -189,6 +186,6 @@ def _register_parts(cfg: CfgNode) -> None:
 
 
 def _forget(name: str) -> None:
-    """What is known of a data set may have changed with its file."""
+    """Forget a data set, as what is known of it may have changed with its file."""
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)

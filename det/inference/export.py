@@ -37,7 +37,7 @@ from densedist.det.config import add_distill_config
 from densedist.det.data.reading import Mapper
 from densedist.det.datasets import test_dataset
 from densedist.det.evaluation import average_precision
-from densedist.det.models import Trained, has_stock_backbone, load_trained, stock_config, stock_model
+from densedist.det.models import Trained, has_stock_backbone, load_trained, plain_model, stock_config
 
 # Pixels; of 1; of a hundred. Float32 rounds otherwise in another order of the same sums.
 BOXES, SCORES, AP = 0.05, 1e-3, 0.01
@@ -199,7 +199,7 @@ def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
     folder = output / "weights"
     folder.mkdir(exist_ok=True)
     file, config = folder / "model.pth", folder / "config.yaml"
-    torch.save({"model": stock_model(trained.model, trained.cfg).state_dict()}, file)
+    torch.save({"model": plain_model(trained.model, trained.cfg).state_dict()}, file)
     config.write_text(stock_config(trained.cfg).dump())
     needs = "Detectron2"
     if not has_stock_backbone(trained.cfg):
@@ -253,7 +253,7 @@ def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
 
 def _adapter(trained: Trained, image: Tensor) -> TracingAdapter:
     """From an image to OUTPUTS, as PyTorch's tracing takes it."""
-    model: Any = stock_model(trained.model, trained.cfg).requires_grad_(False)
+    model: Any = plain_model(trained.model, trained.cfg).requires_grad_(False)
     return TracingAdapter(model, [{"image": image}], _infer)
 
 

@@ -1,14 +1,13 @@
 """Frozen parts of a student, which training leaves as they are: they have to come from somewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
 
-STOCK_FREEZE_AT = 2  # Detectron2's default, which says nothing of what a user wants
+STOCK_FREEZE_AT = 2  # Detectron2's default: the user may not have asked for it
 REMEDY = (
     "name weights to start from, or train all of it (MODEL.BACKBONE.FREEZE_AT 0, and MODEL.RESNETS.NORM or "
     "MODEL.TIMM.NORM BN)"
@@ -29,20 +28,23 @@ def check_frozen(model: nn.Module) -> None:
             )
 
 
-def load_weights(model: nn.Module, weights: str, key: str, trust_pickle: bool) -> None:
-    """Let a student start from weights (see densedist.common.engine.checkpoint), which fill what is frozen.
+def check_filled(model: nn.Module, unfilled: Collection[str], source: str) -> None:
+    """Make sure that weights which were loaded fill what is frozen, each part of the model as a whole or not at all.
+
+    Args:
+        unfilled: the names of the tensors that the weights do not have.
+        source: names the weights, for messages.
 
     Raises:
-        UserError: weights that cannot be used, or that fill frozen parts in part.
+        UserError: naming the part that would stay, wholly or in part, as it was initialized.
     """
-    unfilled = set(load_checkpoint(model, weights, key, trust_pickle))
     for name, part in model.named_children():
         frozen = _frozen(part, f"{name}.")
         if not (lacking := [tensor for tensor in frozen if tensor in unfilled]):
             continue
         if len(lacking) < len(frozen) or _is_initial(frozen):  # else its author has filled all of it
             raise UserError(
-                f"{key}: {weights} does not fill {len(lacking)} of {len(frozen)} frozen tensors of the {name}, first "
+                f"{source} does not fill {len(lacking)} of {len(frozen)} frozen tensors of the {name}, first "
                 f"{lacking[0]}, and they would stay as they were initialized: {REMEDY}"
             )
 
@@ -64,16 +66,16 @@ def check_freeze_at(cfg: CfgNode, model: nn.Module) -> None:
 
 
 def _frozen(part: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """Return by name what training leaves as it is; of a frozen batch norm these are buffers."""
+    """Return by name the tensors that training leaves as they are; of a frozen batch norm these are buffers."""
     parameters = {prefix + name: p for name, p in part.named_parameters() if not p.requires_grad}
     affine = {prefix + name: b for name, b in part.named_buffers() if name.endswith((".weight", ".bias"))}
     return parameters | affine
 
 
 def _is_initial(frozen: Mapping[str, Tensor]) -> bool:
-    """Whether frozen tensors are as they were initialized.
+    """Return whether frozen tensors are as they were initialized.
 
-    Biases and norms that are all constant (0, 1) are; so are then the convolutions, whose numbers do not show it.
+    Biases and norms show it: they start as constants (0, 1). The convolutions beside them are then initial, too.
     """
     vectors: Sequence[Tensor] = [v for v in frozen.values() if v.dim() == 1 and len(v) > 1]
     return all(bool((v == v[0]).all()) for v in vectors)

@@ -32,7 +32,7 @@ from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import test_frames
+from densedist.seg.datasets import test_frames
 from densedist.seg.evaluation import confusion_matrix, scores
 from densedist.seg.inference.deployed import Deployed, with_settled_padding, without_adaptive_pools
 from densedist.seg.labels import IGNORE, Classes

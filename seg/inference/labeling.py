@@ -21,8 +21,7 @@ from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names,
 from densedist.common.logging import on_terminal
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import test_frames, unlabeled_frames
-from densedist.seg.data.written import IGNORED_ID, LABEL_IDS
+from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb, write
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes

@@ -19,7 +19,7 @@ from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, 
 from densedist.common.task import Trainee
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader, count_pixels
-from densedist.seg.data.sides import SIDES, test_frames
+from densedist.seg.datasets import SIDES, test_frames
 from densedist.seg.drawing import (
     NEITHER,
     STUDENT_RIGHT,

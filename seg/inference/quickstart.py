@@ -12,10 +12,10 @@ from densedist.common.report.panels import show
 from densedist.common.report.plots import draw_bars
 from densedist.common.run_files import CONFIG
 from densedist.common.task import Study
-from densedist.seg.config import load_config
 from densedist.seg.data.frames import Frame, frames
 from densedist.seg.drawing import class_legend, colorize
 from densedist.seg.labels import Classes
+from densedist.seg.models import load_config
 
 SHOWN = ("teacher", "student alone", "student, DIST")
 

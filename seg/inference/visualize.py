@@ -11,13 +11,12 @@ from densedist.common.data.images import find_images, unique_names
 from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights, load_beside
-from densedist.seg.config import read_config
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.inference.pictures import first_frames, overview, picture, views
 from densedist.seg.inference.predict import refuse_score
 from densedist.seg.labels import Classes
-from densedist.seg.models import load_trained
+from densedist.seg.models import load_trained, read_config
 from densedist.seg.segmenter import Segmenter
 from densedist.seg.teacher import SegTeacher, load_teacher
 

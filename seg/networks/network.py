@@ -1,6 +1,5 @@
 """SMP models as distillation needs them: own normalization, raw logits, a dense auxiliary head."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +10,12 @@ from torch import Tensor, nn
 
 from densedist.common.distill.speed import Part
 from densedist.common.engine.checkpoint import load_complete
-from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
 from densedist.common.modules import record
 from densedist.seg.foreign.forms import SMP
 from densedist.seg.labels import Classes
 from densedist.seg.networks.architectures import build_smp, count_classes, divisor, read_smp_folder
 from densedist.seg.networks.dense import DenseModel
-
-logger = logging.getLogger(__name__)
 
 
 class FCNHead(nn.Sequential):
@@ -124,36 +120,6 @@ def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
     parts = {} if network.aux_head is None else {"aux_head": network.aux_head}
     load_complete(network.smp, weights, key, cfg.MODEL.TRUST_PICKLE, **parts)
     return network
-
-
-def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickle: bool) -> None:
-    """Start a student from weights: what a checkpoint has of it, or all of a folder of SMP's save_pretrained.
-
-    Args:
-        weights: a checkpoint, or such a folder; empty = the student stays as it is.
-        key: what names the weights, for messages.
-        trust_pickle: MODEL.TRUST_PICKLE.
-
-    Raises:
-        UserError: weights that are missing, unreadable, untrusted, or of another architecture or other classes.
-    """
-    if not (weights and Path(weights).is_dir()):
-        load_checkpoint(student, weights, key, trust_pickle)
-        return
-    model = read_smp_folder(weights, key)
-    kind, wanted_kind = (type(side).__name__ for side in (model, student))
-    if kind != wanted_kind:
-        raise UserError(f"{key}: {weights} holds {kind}, MODEL.ARCHITECTURE is {wanted_kind}")
-    if (theirs := count_classes(model)) != (ours := count_classes(student)):
-        raise UserError(f"{key}: {weights} has {theirs} classes, DATASETS.CLASSES {ours}")
-    given, wanted = ({name: x.shape for name, x in side.state_dict().items()} for side in (model, student))
-    if wrong := [name for name in {**wanted, **given} if given.get(name) != wanted.get(name)]:
-        raise UserError(
-            f"{key}: {weights} holds another {kind}: {len(wrong)} tensors are missing or of another "
-            f"shape, first {wrong[0]}; take MODEL.ENCODER and MODEL.ARGS from its config.json"
-        )
-    student.load_state_dict(model.state_dict())
-    logger.info(f"{key}: all weights of {weights}")
 
 
 def _wrap(model: SegmentationModel, cfg: CfgNode) -> Network:

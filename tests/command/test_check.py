@@ -9,7 +9,7 @@ from densedist.common.data import digits
 from densedist.common.report import panels
 from densedist.common.report.panels import Panel
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import training_frames
+from densedist.seg.datasets import training_frames
 from densedist.seg.labels import IGNORE, Classes
 from helpers import scenes, tiny
 from helpers.calling import complaint, densedist

@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog
 from densedist.common.randomness import RunPosition
 from densedist.det import checks
 from densedist.det.data import boxes, registering
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import register_declared
 from densedist.det.loader import training_batches
 from helpers.coco import CLASSES, change, coco, without
 from helpers.tiny import STUDENT, TEACHER, config
@@ -149,7 +149,7 @@ def test_box_that_sticks_out_is_no_mistake(box, bad):
 def test_bad_boxes_are_dropped_where_the_config_says_so(data):
     """The image that has no other box goes too, as Detectron2 does with images without objects."""
     cfg = config(STUDENT, *data(change("annotations", 1, bbox=[5, 5, 0, 9])), "DATASETS.DROP_BAD_BOXES", "True")
-    register_own(cfg)
+    register_declared(cfg)
     checks.check_data(cfg, "TRAIN")
     batches = iter(training_batches(cfg)(RunPosition(0)))
     samples = [sample for _ in range(2) for sample in next(batches)]
@@ -160,7 +160,7 @@ def test_bad_boxes_are_dropped_where_the_config_says_so(data):
 def test_crowds_stay_when_bad_boxes_are_dropped(data):
     crowd = {"bbox": [0, 0, 0, 0], "iscrowd": 1}
     cfg = config(STUDENT, *data(change("annotations", 0, **crowd)))
-    register_own(cfg)
+    register_declared(cfg)
     dicts = DatasetCatalog.get("data_0")
     assert boxes.drop_bad_boxes(dicts) == dicts
 
@@ -168,7 +168,7 @@ def test_crowds_stay_when_bad_boxes_are_dropped(data):
 def test_boxes_of_the_data_sets_that_detectron2_knows_are_only_counted(data, monkeypatch, caplog):
     """coco_2017_train has a few boxes of no area; stock configs work unchanged."""
     cfg = config(STUDENT, *data(change("annotations", 1, bbox=[5, 5, 0, 9])))
-    register_own(cfg)
+    register_declared(cfg)
     assert "coco_2017_train" in registering.BUILT_IN
     monkeypatch.setattr(registering, "BUILT_IN", {"data_0"})
     checks.check_data(cfg, "TRAIN")
@@ -180,5 +180,5 @@ def test_files_are_not_looked_at_where_the_config_says_so(data, tmp_path):
     keys = data(coco())
     (tmp_path / "data_0" / "1.png").unlink()
     cfg = config(STUDENT, *keys, "DATALOADER.CHECK_FILES", "False")
-    register_own(cfg)
+    register_declared(cfg)
     checks.check_data(cfg, "TRAIN")

@@ -71,7 +71,7 @@ def bare(*keys):
 def score(data, tmp_path):
     def call(content, model, *overrides):
         cfg = config(STUDENT, *data(content, "TEST"), "OUTPUT_DIR", tmp_path / "out", *overrides)
-        registering.register_own(cfg)
+        registering.register_declared(cfg)
         return evaluate(cfg, model)["bbox"]
 
     return call
@@ -102,7 +102,7 @@ def test_finding_no_masks_is_a_score_of_0(data, tmp_path):
         annotation["segmentation"] = [[5, 5, 25, 5, 25, 25]]
     keys = [*data(content, "TEST"), "MODEL.MASK_ON", "True", "OUTPUT_DIR", tmp_path / "out"]
     cfg = config(STUDENT, *keys)
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     found = evaluate(cfg, NONE)
     assert (found["bbox"]["AP"], found["segm"]["AP"]) == (0, 0)
 
@@ -115,7 +115,7 @@ def test_results_have_the_ids_of_the_file(score, tmp_path):
 
 def test_a_corrected_file_is_scored(data, tmp_path):
     cfg = config(STUDENT, *data(coco(), "TEST"), "OUTPUT_DIR", tmp_path / "out")
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     assert evaluate(cfg, ALL)["bbox"]["AP"] == pytest.approx(100, abs=0.01)
     (tmp_path / "data_0" / "a.json").write_text(json.dumps(coco((40, 20, 20, 20))))
     assert evaluate(cfg, ALL)["bbox"]["AP"] == 0
@@ -123,7 +123,7 @@ def test_a_corrected_file_is_scored(data, tmp_path):
 
 def test_data_sets_of_another_form_are_converted_anew(data, tmp_path):
     cfg = config(STUDENT, *data(coco(), "TEST"), "OUTPUT_DIR", tmp_path / "out")
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     dicts = DatasetCatalog.get("data_0")
     DatasetCatalog.remove("data_0")
     MetadataCatalog.remove("data_0")
@@ -137,7 +137,7 @@ def test_data_sets_of_another_form_are_converted_anew(data, tmp_path):
 
 def test_only_the_first_images_count_where_it_is_asked(data, tmp_path):
     cfg = config(STUDENT, *data(coco(), "TEST"), "OUTPUT_DIR", tmp_path / "out")
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     assert evaluate(cfg, HALF, most=1)["bbox"]["AP"] == pytest.approx(100, abs=0.01)
 
 
@@ -149,7 +149,7 @@ def two(data, content):
 
 def test_two_test_sets_have_their_own_scores_and_the_first_chooses_the_best(data, tmp_path):
     cfg = config(STUDENT, *two(data, coco((40, 20, 20, 20))), "OUTPUT_DIR", tmp_path / "out")
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     found = evaluate(cfg, ALL)
     assert found["data_0"]["bbox"]["AP"] == pytest.approx(100, abs=0.01)
     assert found["data_1"]["bbox"]["AP"] == 0
@@ -164,7 +164,7 @@ NO_LABELS = {kind: entries for kind, entries in coco().items() if kind != "annot
 @pytest.mark.parametrize("content", [coco() | {"annotations": []}, NO_LABELS])
 def test_test_sets_without_labels_are_seen(data, content):
     cfg = config(STUDENT, *two(data, content))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     assert not is_scored(cfg)
 
 
@@ -177,7 +177,7 @@ def test_test_sets_without_labels_are_seen(data, content):
 )
 def test_rules_that_cannot_be_followed_are_refused(data, rules, wanted):
     cfg = config(STUDENT, *data(coco(), "TEST"))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     MetadataCatalog.remove("data_0")
     MetadataCatalog.get("data_0").set(evaluator_type=rules)
     with pytest.raises(UserError) as refused:
@@ -199,7 +199,7 @@ def test_data_sets_whose_package_is_not_here_are_refused_by_every_command(monkey
 
 def test_ids_that_only_our_reader_counts(data):
     cfg = config(STUDENT, *data(texts(), "TEST"))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     check_rules(cfg)
     del MetadataCatalog.get("data_0").normalized
     with pytest.raises(UserError, match=r"no whole numbers, as pycocotools needs them: name it in"):

@@ -149,7 +149,7 @@ def test_keypoints_are_scored_as_they_are_given(data, tmp_path, keys, model, wan
     overrides = [*data(posed(*keys), "TEST"), "DATASETS.TRAIN", "('data_0',)", "OUTPUT_DIR", tmp_path / "out"]
     keys = ["MODEL.KEYPOINT_ON", "True", "TEST.KEYPOINT_OKS_SIGMAS", "[0.05, 0.05]"]
     cfg = config(STUDENT, *overrides, *keys)
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     MetadataCatalog.get("data_0").set(keypoint_names=["a", "b"], keypoint_flip_map=[("a", "b")])
     found = evaluate(cfg, model)
     assert found["keypoints"]["AP"] == pytest.approx(wanted, abs=0.01)
@@ -168,7 +168,7 @@ def test_export_is_compared_by_coco_rules_on_pascal_voc(voc, tmp_path):
 def test_export_on_data_without_annotations(data, tmp_path):
     content = {kind: entries for kind, entries in coco().items() if kind != "annotations"}
     cfg = config(STUDENT, *data(content, "TEST"))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     samples = DatasetCatalog.get("data_0")
     assert math.isnan(average_precision(cfg, "data_0", samples, Sees(1, (5, 5, 25, 25))(samples)))
 

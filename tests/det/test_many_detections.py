@@ -55,7 +55,7 @@ class Finds(nn.Module):
 
 def scored(data, tmp_path, content, model, *keys):
     cfg = config(STUDENT, *data(content, "TEST"), "OUTPUT_DIR", tmp_path / "out", *keys)
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     return evaluate(cfg, model)
 
 
@@ -106,7 +106,7 @@ def test_ids_of_any_kind_are_scored(data, tmp_path, ids):
     content["annotations"] = [{"id": 0, "image_id": ids[1], "category_id": ids[1], "bbox": [5, 5, 20, 20]}]
     keys = data(content, "TEST")
     cfg = config(STUDENT, *keys, "OUTPUT_DIR", tmp_path / "out")
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     (name,) = cfg.DATASETS.TEST
     found = next(d["annotations"][0] for d in DatasetCatalog.get(name) if d["annotations"])
     names = MetadataCatalog.get(name).thing_classes

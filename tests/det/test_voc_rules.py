@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from densedist.common.errors import UserError
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import register_declared
 from densedist.det.evaluation import check_rules, evaluate
 from helpers.tiny import STUDENT, config
 
@@ -76,7 +76,7 @@ def cfg_of(tmp_path, rules, test="('scored_by_voc',)", *more):
         STUDENT, "DATASETS.VOC_FORMAT", str([["scored_by_voc", str(tmp_path / "voc"), "test"]]), "DATASETS.TEST", test,
         "TEST.RULES", rules, "OUTPUT_DIR", tmp_path / "out", *more,
     )  # fmt: skip
-    register_own(cfg)
+    register_declared(cfg)
     return cfg
 
 

@@ -9,9 +9,8 @@ import torch
 
 from densedist.common.errors import UserError
 from densedist.seg.class_weights import class_weights, inverse_log, median_frequency
-from densedist.seg.config import read_config
 from densedist.seg.data.frames import frames
-from densedist.seg.models import build_trainee
+from densedist.seg.models import build_trainee, read_config
 from helpers.processes import run_processes
 from helpers.scenes import STUDENT, config, write_tree
 

@@ -12,9 +12,8 @@ from densedist.common.distill.taps import per_cell, per_class, per_image
 from densedist.common.errors import UserError
 from densedist.common.losses import CIRKDLoss, CWDLoss, DISTLoss, KDLoss, MimicLoss, RKDLoss
 from densedist.common.profile import as_if_trained
-from densedist.seg.config import read_config
 from densedist.seg.labels import IGNORE
-from densedist.seg.models import build_segmenter
+from densedist.seg.models import build_segmenter, read_config
 from densedist.seg.networks.network import load_network
 from densedist.seg.networks.places import nearest, resize
 from densedist.seg.teacher import load_teacher

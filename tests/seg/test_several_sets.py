@@ -9,8 +9,8 @@ from densedist.common.data import digits
 from densedist.common.engine.train import evaluate, train
 from densedist.common.errors import UserError
 from densedist.seg.checks import check_data
-from densedist.seg.config import load_config
 from densedist.seg.evaluation import is_scored, metric
+from densedist.seg.models import load_config
 from densedist.seg.task import TASK
 from helpers.scenes import SMALL, STUDENT, config
 

@@ -14,8 +14,7 @@ import torch
 from densedist.common.data import digits
 from densedist.common.engine.solver import build_schedule
 from densedist.common.engine.train import evaluate
-from densedist.seg.config import load_config
-from densedist.seg.models import build_segmenter
+from densedist.seg.models import build_segmenter, load_config
 from densedist.seg.task import TASK
 from densedist.tasks import task_of
 from helpers.calling import densedist

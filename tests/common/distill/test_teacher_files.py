@@ -7,7 +7,7 @@ from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR as DET
 from densedist.det.models import read_config as read_det
 from densedist.seg.config import GRAMMAR as SEG
-from densedist.seg.config import read_config as read_seg
+from densedist.seg.models import read_config as read_seg
 from helpers import scenes, tiny
 
 TASKS = {"det": (read_det, DET, tiny), "seg": (read_seg, SEG, scenes)}

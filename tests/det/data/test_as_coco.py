@@ -17,7 +17,7 @@ from densedist.common.errors import UserError
 from densedist.common.run_files import locate
 from densedist.det.data import as_coco, voc, yolo
 from densedist.det.data.coco import read_coco
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import register_declared
 from densedist.det.models import load_trained
 from helpers.calling import complaint, densedist
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
@@ -281,12 +281,12 @@ def forms(tmp_path, name):
 
 def test_only_what_is_used_is_read(tmp_path):
     cfg = config(STUDENT, *forms(tmp_path, "looked_at"))  # there is no data set in VOC's form
-    register_own(cfg)
+    register_declared(cfg)
     assert len(DatasetCatalog.get("looked_at")) == 3
     assert [len(d["annotations"]) for d in DatasetCatalog.get("looked_at[:2]")] == [2, 1]
     assert len(DatasetCatalog.get(cfg.DATASETS.UNLABELED[0])) == 2
     assert MetadataCatalog.get("looked_at").thing_classes == CLASSES
-    register_own(cfg)  # again
+    register_declared(cfg)  # again
 
 
 def test_a_run_on_them(tmp_path):
@@ -328,7 +328,7 @@ def test_several_coco_files_are_one_data_set(tmp_path):
     entry = ["joined", [one, two], str(tmp_path)]
     cfg = config(STUDENT, "DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TRAIN", "('joined',)")
     for _ in range(2):  # again
-        register_own(cfg)
+        register_declared(cfg)
         seen = {
             os.path.relpath(d["file_name"], tmp_path): [(a["category_id"], a["bbox"]) for a in d["annotations"]]
             for d in DatasetCatalog.get("joined")
@@ -348,7 +348,7 @@ def test_coco_files_that_cannot_be_joined(tmp_path):
     with pytest.raises(
         UserError, match=r"COCO_FORMAT: \['a', \[3\], 'b'\] is not \[name, JSON file, image folder\], of"
     ):
-        register_own(config(STUDENT, "DATASETS.COCO_FORMAT", "[['a', [3], 'b']]"))
+        register_declared(config(STUDENT, "DATASETS.COCO_FORMAT", "[['a', [3], 'b']]"))
 
 
 def test_one_of_several_coco_files_whose_boxes_are_parts_of_the_image(tmp_path):
@@ -366,9 +366,9 @@ def test_one_of_several_coco_files_whose_boxes_are_parts_of_the_image(tmp_path):
 def test_a_data_set_that_a_script_has_registered_is_the_same(tmp_path):
     register_coco_instances("by_hand", {}, "a.json", "images")
     entry = "[['by_hand', '{}', 'images']]"
-    register_own(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("a.json")))
+    register_declared(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("a.json")))
     with pytest.raises(UserError, match="by_hand is the name of another data set"):
-        register_own(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("b.json")))
+        register_declared(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("b.json")))
 
 
 def test_entries_that_are_none(tmp_path, capsys):

@@ -130,7 +130,7 @@ def test_without_masks_nobody_looks_at_segmentations(data):
     content["annotations"][0]["segmentation"] = [[]]
     content["annotations"][1]["segmentation"] = [[1.0, 2.0, 3.0, 4.0]]
     cfg = config(STUDENT, *data(content))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     checks.check_data(cfg, "TRAIN")
     assert [len(d["annotations"]) for d in DatasetCatalog.get("data_0")] == [1, 1]
 
@@ -289,7 +289,7 @@ def test_a_crowd_without_a_mask_has_its_box(read):
 
 def test_run_lengths_fit_bit_masks(data):
     cfg = config(TEACHER, *data(with_segmentation(LENGTHS)), "INPUT.MASK_FORMAT", "bitmask")
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     checks.check_data(cfg, "TRAIN")
 
 
@@ -377,7 +377,7 @@ def test_boxes_in_their_own_form(read):
 
 def test_a_class_without_objects_is_a_warning(data, caplog):
     cfg = config(STUDENT, *data(coco()))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     with caplog.at_level(logging.WARNING):
         checks.check_data(cfg, "TRAIN")
     assert "DATASETS.TRAIN: no object of 0, 3, 4, 5, 6, 7, 8, 9" in caplog.text
@@ -387,7 +387,7 @@ def test_data_sets_registered_by_hand_are_checked(data, tmp_path):
     """By a function of the user's, in Detectron2's own form."""
     keys = data(scattered("corners"))
     cfg = config(STUDENT, *keys)
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     dicts = DatasetCatalog.get("data_0")
     DatasetCatalog.remove("data_0")
     MetadataCatalog.remove("data_0")
@@ -400,18 +400,18 @@ def test_data_sets_registered_by_hand_are_checked(data, tmp_path):
 def test_a_corrected_file_is_seen_in_the_same_process(data, tmp_path):
     content = coco()
     cfg = config(STUDENT, *data(content))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     DatasetCatalog.get("data_0")
     content["categories"][0]["name"] = "zero"
     (tmp_path / "data_0" / "a.json").write_text(json.dumps(content))
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     DatasetCatalog.get("data_0")
     assert classes.class_names("data_0")[0] == "zero"
 
 
 def by_hand(cfg, **more):
     """The data set registered as a function of dicts, whose files lie where they say, not below image_root again."""
-    registering.register_own(cfg)
+    registering.register_declared(cfg)
     root = MetadataCatalog.get("data_0").image_root
     dicts = [d | {"file_name": os.path.relpath(d["file_name"])} for d in DatasetCatalog.get("data_0")]
     DatasetCatalog.remove("data_0")

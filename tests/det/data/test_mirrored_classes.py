@@ -14,7 +14,7 @@ from densedist.common.randomness import seeded
 from densedist.det.cache.boxes import _mirrored
 from densedist.det.checks import check_data
 from densedist.det.data.reading import Mapper
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import register_declared
 from helpers.tiny import STUDENT, config
 
 CLASSES = ["left hand", "right hand", "ball"]
@@ -54,7 +54,7 @@ def classes_by_side(mapper, dataset_dict):
 
 def test_objects_of_mirror_images(hands):
     cfg = config(STUDENT, *hands, "INPUT.FLIP_PAIRS", "[['left hand', 'right hand']]")
-    register_own(cfg)
+    register_declared(cfg)
     (of_image,) = DatasetCatalog.get("hands")
     assert classes_by_side(Mapper(cfg), of_image) == {True: ([0, 2], None), False: ([2, 1], [1, 0, 2])}
     assert [a["category_id"] for a in of_image["annotations"]] == [0, 2]
@@ -71,7 +71,7 @@ def test_kept_logits_of_mirror_images():
 
 def test_sides_without_pairs_are_a_warning_and_wrong_pairs_are_refused(hands, caplog):
     cfg = config(STUDENT, *hands)
-    register_own(cfg)
+    register_declared(cfg)
     with caplog.at_level(logging.WARNING):
         check_data(cfg)
     assert "pair(s) of classes differ in left and right alone, first left hand and right hand: name them" in caplog.text

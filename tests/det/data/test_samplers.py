@@ -5,7 +5,7 @@ import pytest
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det import checks
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import register_declared
 from densedist.det.loader import training_batches
 from helpers.tiny import STUDENT, config
 
@@ -28,7 +28,7 @@ def test_a_sampler_with_its_key_and_without(name):
     assert str(refused.value).startswith(f"DATALOADER.SAMPLER_TRAIN is {name}, which needs {key}: set it to ")
     assert str(refused.value).endswith(", or take TrainingSampler")
     cfg = config(STUDENT, *train, *both, key, value)
-    register_own(cfg)
+    register_declared(cfg)
     checks.check_data(cfg, "TRAIN")
     batches = iter(training_batches(cfg)(RunPosition(0)))
     seen = {sample["image_id"] for _ in range(12) for sample in next(batches)}

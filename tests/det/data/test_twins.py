@@ -14,7 +14,7 @@ from densedist.common.errors import UserError
 from densedist.det import checks
 from densedist.det.data import as_coco, registering
 from densedist.det.data.coco import image_file, read_coco
-from densedist.det.data.registering import register_own
+from densedist.det.data.registering import register_declared
 from helpers.coco import CLASSES
 from helpers.tiny import STUDENT, config
 
@@ -113,7 +113,7 @@ def test_names_of_files(tmp_path, written, there):
     assert image_file(str(tmp_path), written) == os.path.join(tmp_path, there)
     entry = ["names", write(tmp_path, listed(written)), str(tmp_path)]
     cfg = config(STUDENT, "DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TRAIN", "('names',)")
-    register_own(cfg)
+    register_declared(cfg)
     assert [d["file_name"] for d in DatasetCatalog.get("names")] == [os.path.join(tmp_path, there)]
     if "gone" in written:
         with pytest.raises(UserError, match=r"first .*s\\gone\.png does not exist"):

@@ -14,7 +14,7 @@ from densedist.common.errors import UserError
 from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
 from densedist.det.modeling.backbone import TimmBackbone
-from densedist.det.models import build_trainee, load_model, load_trained, stock_config, stock_model
+from densedist.det.models import build_trainee, load_model, load_trained, plain_model, stock_config
 from helpers.processes import run_processes
 from helpers.tiny import DIGITS, STUDENT, batch, config, save_teacher
 
@@ -219,7 +219,7 @@ def test_weights_of_timm_are_not_asked_for_where_a_checkpoint_has_all(downloads,
     cfg.freeze()
     load_model(cfg, str(tmp_path / "w.pth"), "--weights")  # eval
     trained = load_trained(locate(str(tmp_path / "w.pth"), str(tmp_path / "config.yaml")))  # predict, export, profile
-    stock_model(trained.model, cfg)  # examples.png
+    plain_model(trained.model, cfg)  # examples.png
     assert not stock_config(cfg).MODEL.TIMM.PRETRAINED
     teacher = save_teacher(tmp_path / "teacher")
     content = (tmp_path / "teacher" / "config.yaml").read_text()

@@ -11,8 +11,7 @@ from densedist.common.config import load
 from densedist.common.errors import UserError
 from densedist.common.profile import as_if_trained
 from densedist.det.config import GRAMMAR
-from densedist.det.modeling.frozen import load_weights
-from densedist.det.models import build, build_trainee
+from densedist.det.models import build, build_trainee, load_weights
 from helpers.tiny import CONFIGS, DIGITS, STUDENT, TEACHER, config
 
 RESNET = [

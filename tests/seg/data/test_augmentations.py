@@ -7,12 +7,11 @@ import torch
 
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.seg.config import read_config
 from densedist.seg.data.augmentations import STRAIGHT, build_augmentations
 from densedist.seg.data.transforms import GRID, training_transform
 from densedist.seg.labels import IGNORE
 from densedist.seg.loader import training_batches
-from densedist.seg.models import build_trainee
+from densedist.seg.models import build_trainee, read_config
 from helpers.scenes import SMALL, STUDENT, save_teacher
 
 SIZE = (48, 56)

@@ -7,7 +7,7 @@ import pytest
 from densedist.common.config import load
 from densedist.seg.config import GRAMMAR
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import training_frames
+from densedist.seg.datasets import training_frames
 from densedist.seg.labels import IGNORE, Classes
 from helpers.calling import complaint, densedist
 from helpers.scenes import CONFIGS

@@ -10,10 +10,10 @@ from PIL import Image
 
 from densedist.common.errors import UserError
 from densedist.seg.checks import check_data
-from densedist.seg.config import read_config
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import SIDES, split_frames, training_frames, unlabeled_frames
+from densedist.seg.datasets import SIDES, split_frames, training_frames, unlabeled_frames
 from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.models import read_config
 from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, STUDENT, config, save_teacher
 

@@ -9,12 +9,12 @@ from PIL import Image
 
 from densedist.common.errors import UserError
 from densedist.seg.checks import check_data
-from densedist.seg.config import read_config
 from densedist.seg.data.preparing import prepare
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import test_frames as frames_to_test
-from densedist.seg.data.sides import training_frames, unlabeled_frames
+from densedist.seg.datasets import test_frames as frames_to_test
+from densedist.seg.datasets import training_frames, unlabeled_frames
 from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.models import read_config
 from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, write_tree
 

@@ -7,9 +7,9 @@ import torch
 from densedist.common.errors import UserError
 from densedist.seg.cache import CachedReader
 from densedist.seg.checks import check_data
-from densedist.seg.config import read_config
 from densedist.seg.data.transforms import TrainingTransform, training_transform
 from densedist.seg.labels import IGNORE
+from densedist.seg.models import read_config
 from densedist.seg.networks.places import Grid, sample_at
 from densedist.seg.networks.windows import Inference
 from helpers.scenes import STUDENT, config, write_tree

@@ -11,7 +11,7 @@ from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
 
 from densedist.common.errors import UserError
 from densedist.common.import_checkpoint import import_checkpoint
-from densedist.seg.config import read_config
+from densedist.seg.models import read_config
 from densedist.seg.networks.network import load_network
 from densedist.seg.task import TASK
 from helpers.calling import densedist

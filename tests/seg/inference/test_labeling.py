@@ -12,7 +12,7 @@ from densedist.common.errors import UserError
 from densedist.common.labeling import Labeling
 from densedist.common.run_files import Weights
 from densedist.seg.data.frames import frames
-from densedist.seg.data.sides import training_frames
+from densedist.seg.datasets import training_frames
 from densedist.seg.inference.labeling import label_images
 from densedist.seg.models import load_trained
 from helpers.calling import complaint

@@ -7,7 +7,7 @@ import torch
 
 from densedist.common.run_files import locate
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import test_frames as frames_to_test
+from densedist.seg.datasets import test_frames as frames_to_test
 from densedist.seg.evaluation import Evaluator
 from densedist.seg.inference.predict import predict_images
 from densedist.seg.labels import Classes

@@ -18,7 +18,7 @@ from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.seg.data.reading import Reader
-from densedist.seg.data.sides import test_frames as frames_of_split
+from densedist.seg.datasets import test_frames as frames_of_split
 from densedist.seg.drawing import (
     KINDS,
     NEITHER,

@@ -9,10 +9,9 @@ import torch.distributed as dist
 
 from densedist.common.errors import UserError
 from densedist.seg.checks import check_data
-from densedist.seg.config import read_config
 from densedist.seg.labels import IGNORE
 from densedist.seg.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, OHEMLoss, TaskLosses, check_kept
-from densedist.seg.models import build_segmenter, build_trainee
+from densedist.seg.models import build_segmenter, build_trainee, read_config
 from helpers.processes import run_processes
 from helpers.scenes import STUDENT, batch, config
 

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from densedist.common.errors import UserError
+from densedist.seg.models import load_weights
 from densedist.seg.networks.architectures import ARCHITECTURES, read_smp_folder
-from densedist.seg.networks.network import build_network, load_network, load_weights
+from densedist.seg.networks.network import build_network, load_network
 from densedist.seg.networks.places import nearest, resize
 from helpers.scenes import CONFIGS, STUDENT, TEACHER, config
 

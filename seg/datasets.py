@@ -1,0 +1,219 @@
+"""The data sets of DATASETS.TRAIN, UNLABELED and TEST: frames in Cityscapes' form, in one of FORMATS or a folder."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from densedist.common.data import digits
+from densedist.common.data.images import unique_names
+from densedist.common.errors import UserError
+from densedist.common.labeling import RECORD
+from densedist.common.scored_sets import refuse_twins
+from densedist.seg.data import folders
+from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
+from densedist.seg.labels import IGNORE, UNKNOWN, Classes
+
+# In the record of labels that a teacher wrote: the labelId of each class that occurs, and that of pixels without one.
+LABEL_IDS, IGNORED_ID = "label_ids", "ignored_id"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A key of DATASETS by which a config declares data sets.
+
+    Args:
+        what: an entry, in words.
+        sizes: how many words an entry may have, its name included.
+        frames: lists the frames, of (the words behind the name, the key for messages, whether labels must be there).
+    """
+
+    what: str
+    sizes: Sequence[int]
+    frames: Callable[[Sequence[str], str, bool], list[Frame]]
+
+
+def _ade20k(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
+    folder, split = where
+    images, masks = Path(folder, "images", split), Path(folder, "annotations", split)
+    if need_labels or masks.expanduser().is_dir():
+        return folders.pairs(str(images), str(masks), key)
+    return folders.alone(str(images), key)
+
+
+FORMATS: Mapping[str, Format] = {
+    "FOLDERS": Format(
+        "[name, folder of images, folder of masks]", (3,), lambda where, key, _: folders.pairs(where[0], where[1], key)
+    ),
+    "VOC_FORMAT": Format("[name, folder, split], or with a folder of masks behind it", (3, 4), folders.listed),
+    "ADE20K_FORMAT": Format("[name, folder, split]", (3,), _ade20k),
+}
+
+
+def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_bare: bool = False) -> list[Frame]:
+    """List the frames of a split of DATASETS.ROOT, of a data set that a key of FORMATS declares, or of a folder.
+
+    Args:
+        split: its name, or a part of it, as in "train[:100]".
+        key: the config key that names the split, for messages.
+        need_labels: see frames().
+        may_be_bare: the split may be the path of a folder of images without labels.
+
+    Raises:
+        UserError: see frames() and FORMATS; an entry of another form, or two of one name.
+    """
+    declared = _declared(cfg)
+    parts = SPLIT.fullmatch(str(split))
+    other, name, start, stop = parts.groups() if parts else (None, "", None, None)
+    part = slice(int(start) if start else None, int(stop) if stop else None)
+    whole = Path(other or "", name)
+    if other is None and name in declared:
+        if _is_split(cfg, None, name):
+            raise UserError(f"{declared[name][0]}: {name} is a split of DATASETS.ROOT, too: give it another name")
+        named_by, format, where = declared[name]
+        found = format.frames(where, f"{named_by}, {name}", need_labels)[part]
+    elif may_be_bare and name and whole.expanduser().is_dir() and not _is_split(cfg, other, name):
+        found = folders.alone(str(whole), key)[part]
+    elif declared and not (other or cfg.DATASETS.ROOT):
+        raise UserError(f"{key}: there is no data set {split}: want one of {', '.join(declared)}, or set DATASETS.ROOT")
+    else:
+        if need_labels:
+            _check_record(whole.parent if other else Path(cfg.DATASETS.ROOT), Classes.of(cfg), key)
+        return frames(cfg.DATASETS.ROOT, split, key, need_labels, cfg.DATASETS.LABELS)
+    if not found:
+        raise UserError(f"{key}: {split} has no image")
+    return found
+
+
+def training_frames(cfg: CfgNode) -> list[Frame]:
+    """List the frames of DATASETS.TRAIN, all with labels."""
+    return _all_frames(cfg, "TRAIN", need_labels=True)
+
+
+def unlabeled_frames(cfg: CfgNode) -> list[Frame]:
+    """List the frames of DATASETS.UNLABELED, without the labels that some may have."""
+    return [frame | {"label": None} for frame in _all_frames(cfg, "UNLABELED", need_labels=False)]
+
+
+def test_frames(cfg: CfgNode) -> list[Frame]:
+    """List the frames of DATASETS.TEST, with labels where the split has them."""
+    return [frame for split in test_sets(cfg).values() for frame in split]
+
+
+def test_sets(cfg: CfgNode) -> dict[str, list[Frame]]:
+    """List the frames of each split of DATASETS.TEST, by its name.
+
+    Raises:
+        UserError: a split that is named twice.
+    """
+    refuse_twins(cfg.DATASETS.TEST)
+    return dict(zip(cfg.DATASETS.TEST, _by_split(cfg, "TEST", need_labels=False), strict=True))
+
+
+SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
+    "TRAIN": training_frames,
+    "UNLABELED": unlabeled_frames,
+    "TEST": test_frames,
+}
+
+
+def images(cfg: CfgNode, side: str) -> set[str]:
+    """Return the image files of DATASETS.TRAIN, UNLABELED or TEST."""
+    return {frame["image"] for frame in SIDES[side](cfg)}
+
+
+def contents(cfg: CfgNode, side: str) -> list[str | Path]:
+    """List all that training and scores depend on in DATASETS.TRAIN, UNLABELED or TEST, in order.
+
+    A path stands for what is in the file; how labels are read stands as text.
+    """
+    found: list[str | Path] = []
+    for frame in SIDES[side](cfg):
+        files = [Path(frame[kind]) if frame[kind] else "" for kind in ("image", "label")]
+        how = {key: value for key, value in frame.items() if key not in ("name", "image", "label")}
+        found += [*files, str(sorted(how.items()))]
+    return found
+
+
+def set_aside(cfg: CfgNode, share: float) -> list[str]:
+    """Return overrides that move the last frames of each split of DATASETS.TRAIN to DATASETS.TEST, as slices.
+
+    Args:
+        share: of a split's frames, between 0 and 1; at least one frame.
+
+    Raises:
+        UserError: a split that cannot be found, or of which nothing would be left.
+    """
+    kept, aside = [], []
+    for split in cfg.DATASETS.TRAIN:
+        count = len(split_frames(cfg, split, "DATASETS.TRAIN", need_labels=True))
+        last = max(1, round(count * share))
+        if last >= count:
+            raise UserError(f"--set-aside: {share:g} of the {count} images of {split} leaves none to train on")
+        parts = SPLIT.fullmatch(str(split))
+        assert parts is not None  # else it has no frames
+        other, name, start, _ = parts.groups("")
+        name = f"{other}/{name}" if other else name
+        end = int(start or 0) + count
+        kept.append(f"{name}[{start}:{end - last}]")
+        aside.append(f"{name}[{end - last}:{end}]")
+    return ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]
+
+
+def _all_frames(cfg: CfgNode, side: str, need_labels: bool) -> list[Frame]:
+    return [frame for split in _by_split(cfg, side, need_labels) for frame in split]
+
+
+def _by_split(cfg: CfgNode, side: str, need_labels: bool) -> list[list[Frame]]:
+    key, bare = f"DATASETS.{side}", side == "UNLABELED"
+    splits = [split_frames(cfg, split, key, need_labels, bare) for split in cfg.DATASETS[side]]
+    # Two cities or splits may have files of the same name, and each frame has files of its own written by its name.
+    names = iter(unique_names([frame["name"] for split in splits for frame in split]))
+    return [[frame | {"name": next(names)} for frame in split] for split in splits]
+
+
+def _declared(cfg: CfgNode) -> dict[str, tuple[str, Format, Sequence[str]]]:
+    """Return for each data set that FORMATS declare the key that names it, its format, and where it is."""
+    declared: dict[str, tuple[str, Format, Sequence[str]]] = {}
+    for name, form in FORMATS.items():
+        key = f"DATASETS.{name}"
+        for entry in cfg.DATASETS[name]:
+            words = isinstance(entry, (list, tuple)) and all(isinstance(word, str) for word in entry)
+            if not (words and len(entry) in form.sizes):
+                raise UserError(f"{key}: {entry} is not {form.what}")
+            if entry[0] in declared:
+                raise UserError(f"{key}: two are named {entry[0]}: give each its own name")
+            declared[entry[0]] = key, form, entry[1:]
+    return declared
+
+
+def _is_split(cfg: CfgNode, other: str | None, name: str) -> bool:
+    root = other or cfg.DATASETS.ROOT
+    folder = digits.ensure() if root == "digits" else Path(root).expanduser()
+    return bool(root) and (folder / IMAGES / name).is_dir()
+
+
+def _check_record(folder: Path, classes: Classes, key: str) -> None:
+    """Make sure that labelIds which a teacher wrote mean the same in its record and in the config.
+
+    Args:
+        folder: in Cityscapes' form.
+        key: the config key that names it, for messages.
+
+    Raises:
+        UserError: a labelId stands for another class.
+    """
+    file = folder / RECORD
+    record = json.loads(file.read_text()) if file.is_file() else {}
+    meant = record.get(LABEL_IDS, {}) | ({"ignored": record[IGNORED_ID]} if IGNORED_ID in record else {})
+    for name, label_id in meant.items():
+        number = int(classes.train_ids[label_id])
+        # What the config does not name is refused where it is read.
+        if number not in (IGNORE, UNKNOWN) and classes.names[number] != name:
+            raise UserError(
+                f"{key}: labelId {label_id} in {folder} is {name}, as {file} says, but {classes.names[number]} by "
+                "DATASETS.CLASSES and IGNORED_IDS: let the teacher's config have the names and ids of this one, and "
+                "write the labels anew"
+            )
