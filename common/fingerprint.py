@@ -21,6 +21,7 @@ from torch import nn
 
 from densedist.common.config import trust
 from densedist.common.config.files import read_file
+from densedist.common.config.former_keys import current_parts
 from densedist.common.data.images import THREADS
 from densedist.common.distill.build import is_on
 from densedist.common.distill.registry import LOSSES
@@ -49,7 +50,6 @@ NO_NUMBER: Mapping[str, str] = {
     "TEST.EVAL_PERIOD": "how often one looks: each step has random numbers of its own",
     "TEST.EXAMPLES": "what is drawn",
     "TEST.SAVE_LABEL_IDS": "what is written",
-    "TEST.SAVE_OVERLAYS": "what is written",
     "VIS_PERIOD": "what is drawn",
     "TRACKERS": "who is told",
     # Where the data lie; what they hold is a part of its own.
@@ -120,7 +120,7 @@ class Fingerprints:
         """What a config file says with those that it is based on, and the code that it asks for."""
         if not Path(file).is_file():
             return [file]
-        said = {key: value for key, value in read_file(file).items() if key != "OUTPUT_DIR"}
+        said = {key: value for key, value in read_file(file, as_written=True).items() if key != "OUTPUT_DIR"}
         code = [x for module in said.pop("IMPORTS", []) for x in _code(str(module))]
         return [json.dumps(said, sort_keys=True, default=str), *code]
 
@@ -175,7 +175,7 @@ def of_model(model: nn.Module, **more: object) -> Fingerprint:
 
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
     """What has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07"."""
-    found = []
+    found, then = [], current_parts(then)
     for name in dict.fromkeys([*now, *then]):
         old, new = then.get(name, ""), now.get(name, "")
         if isinstance(old, dict) and isinstance(new, dict):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from detectron2.config import CfgNode, get_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
-from densedist.common.config.keys import STOCK, at_least
+from densedist.common.config.former_keys import FORMER
+from densedist.common.config.keys import STOCK
 from densedist.common.distill.registry import loss_keys
 from densedist.det.data.samplers import SAMPLERS, is_factors
 from densedist.det.modeling.inheriting import PARTS
@@ -21,8 +22,8 @@ DET: Mapping[str, Key] = {
     "TASK": one_of("det"),
     # Of a cascade teacher: stage 1 only as in the paper, or the logarithm of the stages' mean probabilities.
     "DISTILL.TEACHER.CASCADE_STAGES": one_of("first", "mean"),
-    # Above 0: DISTILL.TEACHER.CACHE keeps the maps of the teacher's backbone, where these take so many GB at the most.
-    "DISTILL.TEACHER.CACHE_MAPS_GB": at_least(0.0, default=0.0),
+    # DISTILL.TEACHER.CACHE keeps the maps of the teacher's backbone, not a two-stage teacher's boxes.
+    "DISTILL.TEACHER.CACHE_MAPS": Key(False),
     # Parts of the teacher that the student starts from, of neck and head, where shapes agree: see
     # det/modeling/inheriting.py. Tensors that MODEL.WEIGHTS has come after it.
     "DISTILL.INHERIT": Key([], lambda parts: set(parts) <= set(PARTS), "any of neck, head"),
@@ -67,6 +68,8 @@ GRAMMAR = Grammar(get_cfg, keys)
 def add_distill_config(cfg: CfgNode) -> None:
     """Add the suite's keys to a stock Detectron2 config, in place; every default leaves stock behavior."""
     add_keys(cfg, keys())
+    for name in FORMER:  # Detectron2's merge_from_file ignores them with a warning, as in an old run's config.yaml
+        cfg.register_deprecated_key(name)
 
 
 def without_distillation(cfg: CfgNode) -> CfgNode:

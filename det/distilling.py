@@ -87,7 +87,7 @@ class Distilling(nn.Module, ABC):
             return student
         node = cfg.DISTILL.TEACHER
         teacher = cls.load_teachers(cfg)
-        boxes_only = bool(node.CACHE) and not node.CACHE_MAPS_GB
+        boxes_only = bool(node.CACHE) and not node.CACHE_MAPS
 
         def make(ours: TapSpecs, theirs: TapSpecs, lacking: dict[str, str]) -> Distiller:
             return build_distiller(cfg, ours, theirs, logits_only=boxes_only, classes=teacher.classes, lacking=lacking)

@@ -11,7 +11,7 @@ from densedist.common.config.keys import above
 from densedist.common.distill.registry import loss_keys
 from densedist.seg.class_weights import BALANCES
 from densedist.seg.data.frames import KINDS
-from densedist.seg.foreign.forms import FORMS
+from densedist.seg.foreign.kinds import KINDS as MODEL_KINDS
 
 
 def _numbers(*default: float) -> Key:
@@ -47,7 +47,7 @@ SEG: Mapping[str, Key] = {
     "MODEL.WEIGHTS": Key(""),  # to start from, or to evaluate: a checkpoint, or a folder of SMP's save_pretrained
     "MODEL.ARCHITECTURE": Key("DeepLabV3"),  # any of SMP's
     # smp: the keys below say what it is. Others are not trained here, but teach, label and are evaluated (seg/foreign).
-    "MODEL.FORM": one_of(*FORMS),
+    "MODEL.KIND": one_of(*MODEL_KINDS),
     "MODEL.STRIDE": at_least(1, default=32),  # of a program or function: height and width of its images are multiples
     "MODEL.ENCODER.NAME": Key("resnet18"),  # any of SMP's; "tu-…" is any of timm's
     "MODEL.ENCODER.WEIGHTS": Key(""),  # e.g. imagenet; empty = random
@@ -112,9 +112,8 @@ SEG: Mapping[str, Key] = {
     # Part of a window that the next one covers again, at least.
     "TEST.WINDOW_OVERLAP": Key(0.5, lambda overlap: 0 <= overlap < 1, "a number from 0 to below 1"),
     "TEST.SAVE_LABEL_IDS": Key(False),  # predictions as labelIds PNG, as Cityscapes' server takes them
-    "TEST.SAVE_OVERLAYS": Key(False),  # predictions as colors over the image
     # What the teacher is; auto: as its config or its file says. The keys after it say what neither does.
-    "DISTILL.TEACHER.FORM": one_of("auto", *FORMS),
+    "DISTILL.TEACHER.KIND": one_of("auto", *MODEL_KINDS),
     "DISTILL.TEACHER.PIXEL_MEAN": Key([], lambda values: len(values) in (0, 3), "three numbers"),
     "DISTILL.TEACHER.PIXEL_STD": Key([], lambda values: len(values) in (0, 3), "three numbers"),
     "DISTILL.TEACHER.STRIDE": at_least(0, default=0, words="0 (not said) or more"),

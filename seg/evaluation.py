@@ -17,7 +17,7 @@ from densedist.common.scored_sets import evaluate_each, metric_of_first
 from densedist.common.task import Results
 from densedist.seg.data.frames import Frame
 from densedist.seg.datasets import test_sets
-from densedist.seg.drawing import draw_confusion, overlay, to_rgb, write
+from densedist.seg.drawing import draw_confusion, write
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.loader import test_loader
 from densedist.seg.segmenter import Segmenter
@@ -70,16 +70,12 @@ class Evaluator(DatasetEvaluator):
 
     Args:
         classes: the data set's.
-        channels: channel order of the images, "RGB" or "BGR".
-        output: folder for confusion.png, labelIds/*.png and overlays/*.png.
-        save_label_ids, save_overlays: whether to write those.
+        output: folder for confusion.png and labelIds/*.png.
+        save_label_ids: whether to write the latter.
     """
 
-    def __init__(
-        self, classes: Classes, channels: str, output: Path, save_label_ids: bool = False, save_overlays: bool = False
-    ) -> None:
-        self.classes, self.channels, self.output = classes, channels, output
-        self.save_label_ids, self.save_overlays = save_label_ids, save_overlays
+    def __init__(self, classes: Classes, output: Path, save_label_ids: bool = False) -> None:
+        self.classes, self.output, self.save_label_ids = classes, output, save_label_ids
         self.reset()
 
     def reset(self) -> None:
@@ -102,9 +98,6 @@ class Evaluator(DatasetEvaluator):
         if self.save_label_ids:
             label_ids = self.classes.label_ids[prediction]
             write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
-        if self.save_overlays:
-            drawn = overlay(to_rgb(sample["image"], self.channels), prediction, self.classes.colors)
-            write(self.output / "overlays" / f"{sample['name']}.png", drawn)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
@@ -142,7 +135,7 @@ def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]
     if len(cfg.DATASETS.TEST) > 1:  # each has a folder of its own, even one that is named by a path
         output /= name.replace("/", "_")
         logger.info(f"results on {name}")
-    evaluator = Evaluator(Classes.of(cfg), cfg.INPUT.FORMAT, output, cfg.TEST.SAVE_LABEL_IDS, cfg.TEST.SAVE_OVERLAYS)
+    evaluator = Evaluator(Classes.of(cfg), output, cfg.TEST.SAVE_LABEL_IDS)
     with eval_mode(model):
         return inference_on_dataset(model, test_loader(cfg, frames), evaluator) or {}
 

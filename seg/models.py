@@ -26,7 +26,7 @@ from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights
 from densedist.seg.config import GRAMMAR, get_cfg, without_distillation
 from densedist.seg.data.augmentations import build_augmentations, check_augmentations
-from densedist.seg.foreign.forms import SMP
+from densedist.seg.foreign.kinds import SMP
 from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.labels import Classes
 from densedist.seg.losses import LOSSES, TaskLosses, switched_on
@@ -128,7 +128,7 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
     """Build the student of a config without distillation, with trained weights, in eval mode.
 
     Args:
-        weights: a checkpoint, or a folder of SMP's save_pretrained; or what MODEL.FORM says.
+        weights: a checkpoint, or a folder of SMP's save_pretrained; or what MODEL.KIND says.
         key: what names the weights, for messages.
 
     Raises:
@@ -138,7 +138,7 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
         raise UserError(f"{key} is empty: give the trained model's weights")
     plain = without_distillation(cfg)
     network: DenseModel
-    if plain.MODEL.FORM == SMP:
+    if plain.MODEL.KIND == SMP:
         network = load_network(plain, weights, key)
     else:
         network = load_foreign(plain, weights, key, plain.INPUT.CROP_SIZE)
@@ -213,7 +213,7 @@ def smp_network(model: Segmenter) -> Network:
     """
     if not isinstance(model.network, Network):
         raise UserError(
-            "MODEL.FORM is not smp: such a model teaches, labels and is evaluated, but is not trained or exported"
+            "MODEL.KIND is not smp: such a model teaches, labels and is evaluated, but is not trained or exported"
         )
     return model.network
 

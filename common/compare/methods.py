@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from detectron2.config import CfgNode
 
+from densedist.common.config.former_keys import current_pairs, current_words
 from densedist.common.config.keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.distill.teacher_files import keys_of_another
@@ -193,17 +194,16 @@ def switches(
             if not unlabeled:
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
-        for key, values in pairs(part):
-            if key == SCORE_THRESHOLD and name == LABELS:
-                continue  # of the labels, not of the training on them
-            words += [] if key == TEACHER else [full_key(name, key), ",".join(values)]
+        own = {TEACHER, SCORE_THRESHOLD} if name == LABELS else {TEACHER}  # of the files and labels, not of the config
+        keys = [(full_key(name, key), ",".join(values)) for key, values in pairs(part) if key not in own]
+        words += [word for pair in current_pairs(keys, f"--methods: {part}") for word in pair]
     if folder := setting(method, TEACHER):
         found = locate(folder, key=f"--methods: {TEACHER}")
         more = keys_of_another(teacher or CfgNode(), found)
         words += [word for key, value in more.items() for word in (f"DISTILL.TEACHER.{key}", str(value))]
     ones = [word for loss in LOSSES if loss in on for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
     zeros = [word for loss in LOSSES if loss not in on for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
-    return [*ones, *overrides, *zeros, *words]
+    return [*ones, *current_words(overrides, "the command line"), *zeros, *words]
 
 
 def full_key(name: str, key: str) -> str:

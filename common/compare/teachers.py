@@ -209,8 +209,8 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fing
         raise UserError(f"--methods: {method}: {key}.MORE: one teacher writes labels; several do by densedist label")
     teacher = Weights(node.WEIGHTS, find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE"), False, f"{key}.WEIGHTS")
     said = [word for name, own in STANDS_FOR.items() if node.get(name) for word in (own, str(node[name]))]
-    if node.get("FORM", "auto") != "auto":
-        said += ["MODEL.FORM", node.FORM]
+    if node.get("KIND", "auto") != "auto":
+        said += ["MODEL.KIND", node.KIND]
     return Labeling(
         [teacher],
         [*own_words(cfg), *said],

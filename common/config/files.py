@@ -9,6 +9,7 @@ from typing import IO
 import yaml
 from detectron2.config import CfgNode
 
+from densedist.common.config.former_keys import current_text
 from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.errors import UserError
 
@@ -26,7 +27,7 @@ class _Reader(CfgNode):
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
-        """The text, with the path of a _BASE_ that is a name (see find_config) and no file beside this one."""
+        """Read the text; a _BASE_ that names a config (see find_config), and no file here, becomes its path."""
 
         def resolve(line: re.Match) -> str:
             name = line[1]
@@ -67,13 +68,25 @@ def absolute(names: list, folder: Path) -> list:
     return [str((folder / name).absolute()) if str(name).endswith(".py") else name for name in names]
 
 
-def read_file(config_file: str) -> dict:
-    """What a file and its _BASE_ chain say, checked no further; paths in IMPORTS are absolute.
+class _CurrentKeys(_Reader):
+    """Gives former keys their present names, in each file of the _BASE_ chain: a file's key wins over its base's."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        with super()._open_cfg(filename) as file:
+            return io.StringIO(current_text(file.read(), filename))
+
+
+def read_file(config_file: str, as_written: bool = False) -> dict:
+    """Read a file and its _BASE_ chain, checked no further; paths in IMPORTS are made absolute.
+
+    Args:
+        as_written: keep former names of keys (common/config/former_keys.py).
 
     Raises:
-        UserError: no such file, or one that is no plain YAML.
+        UserError: no such file, one that is no plain YAML, or one with a key's former and present name.
     """
-    return _Reader.load_yaml_with_base(config_file)
+    return (_Reader if as_written else _CurrentKeys).load_yaml_with_base(config_file)
 
 
 def read_alone(config_file: str) -> dict:

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.config import trust
 from densedist.common.config.files import absolute, find_config, read_alone, read_file
+from densedist.common.config.former_keys import current_pairs
 from densedist.common.config.imports import import_all
 from densedist.common.config.keys import Key, add_keys, check_values, value_of
 from densedist.common.errors import UserError
@@ -70,7 +71,7 @@ def load(
     """
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
-    pairs = list(zip(overrides[::2], overrides[1::2], strict=True))
+    pairs = current_pairs(list(zip(overrides[::2], overrides[1::2], strict=True)), "the command line")
     path = find_config(config_file, key) if config_file else ""
     loaded, itself = (read_file(path), read_alone(path)) if path else ({}, {})
     if trusted:

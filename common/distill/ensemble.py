@@ -18,7 +18,7 @@ from densedist.common.losses.checks import Activation, widen
 
 TEACHER = "DISTILL.TEACHER"
 # What holds for all of them together.
-SHARED = ("PRECISION", "CACHE", "CACHE_MAPS_GB", "CACHE_BITS", "COMPILE", "STREAM", "KEPT_MASS", "MORE")
+SHARED = ("PRECISION", "CACHE", "CACHE_MAPS", "CACHE_BITS", "COMPILE", "STREAM", "KEPT_MASS", "MORE")
 
 
 def one_by_one(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:

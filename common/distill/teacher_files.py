@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.pth)(?<!\.pt2)(?<!\.onnx)(?<!\.torchscript)")
 # Keys of DISTILL.TEACHER that say what its files do not, and their defaults.
 SAYS_MORE: Mapping[str, Any] = {
-    "FORM": "auto",
+    "KIND": "auto",
     "FORMAT": "",
     "PIXEL_MEAN": [],
     "PIXEL_STD": [],

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.compare.methods import RANGE, full_key, has_labels, joined, pairs, parts, switches
 from densedist.common.config import find_config, trust
+from densedist.common.config.former_keys import current_pairs
 from densedist.common.config.keys import value_of
 from densedist.common.engine.solver import stretched
 from densedist.common.errors import UserError
@@ -86,6 +87,10 @@ class Space:
             for part in joint:
                 for key, values in pairs(part):
                     full = full_key(part.partition("@")[0], key)
+                    current = [x for value in values for x in current_pairs([(full, value)], f"--methods: {part}")]
+                    if not current:
+                        continue  # a key that was removed
+                    full, values = current[0][0], [value for _, value in current]
                     if full in keys:
                         raise UserError(f"--methods: {name} has {full} twice: give it all values at once")
                     keys[full] = _values(f"{name}: {key}={','.join(values)}", values, value_of(cfg, full))

@@ -1,5 +1,6 @@
 """The cache of a run: which kind it is, its files, and that they are filled before training."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from densedist.common.cache.arrays import About, Arrays, size_in_bytes
+from densedist.common.cache.arrays import KEY, Arrays, size_in_bytes
 from densedist.common.cache.filling import fill
 from densedist.common.distill.build import is_on
 from densedist.common.errors import UserError
@@ -18,28 +19,31 @@ from densedist.det.cache.boxes import BoxesMapper, BoxesSight
 from densedist.det.cache.maps import MapsMapper, MapsSight
 from densedist.det.data.reading import Mapper
 
+logger = logging.getLogger(__name__)
+
 
 def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
     """Let the teacher see every training image that its cache lacks; seconds that the cache has taken in all.
 
     Raises:
-        UserError: a cache of another teacher or of other images, maps beyond their budget, or a disk without room.
+        UserError: a cache of another teacher or of other images, or a disk without room.
     """
     node = cfg.DISTILL.TEACHER
     if trainee.distillation is None:
         return 0.0
     if not node.CACHE:
-        if node.CACHE_MAPS_GB:
-            raise UserError("DISTILL.TEACHER.CACHE_MAPS_GB is set, but DISTILL.TEACHER.CACHE is empty: name a folder")
+        if node.CACHE_MAPS:
+            raise UserError("DISTILL.TEACHER.CACHE_MAPS is set, but DISTILL.TEACHER.CACHE is empty: name a folder")
         return 0.0
     teacher: Any = trainee.distillation.teacher
-    sight: Any = (MapsSight if node.CACHE_MAPS_GB else BoxesSight)(cfg, teacher)
+    sight: Any = (MapsSight if node.CACHE_MAPS else BoxesSight)(cfg, teacher)
     order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
     asked = {"the order of channels": order, "DISTILL.TEACHER.PRECISION": teacher.precision, **sight.depends_on}
     made_by = of_model(teacher.model, **asked)
     seconds, files = 0.0, list(_files(cfg))
-    if node.CACHE_MAPS_GB:
-        _check_budget(node.CACHE_MAPS_GB, [sight.about(image) for _, images in files for image in images])
+    if node.CACHE_MAPS:
+        size = size_in_bytes([sight.about(image) for _, images in files for image in images]) / 1e9
+        logger.info(f"{KEY}: the maps of all training images take {size:.3g} GB")
     for file, images in files:
         about, see = (partial(_of_number, function, images) for function in (sight.about, sight))
         seconds += fill(file, images, made_by, about, see)
@@ -50,14 +54,6 @@ def _of_number(function: Callable[[str], Any], images: Sequence[str], number: in
     return function(images[number])
 
 
-def _check_budget(budget: float, about: Sequence[About]) -> None:
-    if (size := size_in_bytes(about) / 1e9) > budget:
-        raise UserError(
-            f"DISTILL.TEACHER.CACHE_MAPS_GB is {budget:g}, but the maps of all training images take {size:.3g} GB: "
-            "raise it, or set it to 0 to keep a two-stage teacher's boxes"
-        )
-
-
 def training_mapper(cfg: CfgNode) -> Mapper:
     """Detectron2's mapper, with what the cache holds where there is one, which fill_cache has filled."""
     node = cfg.DISTILL.TEACHER
@@ -65,13 +61,13 @@ def training_mapper(cfg: CfgNode) -> Mapper:
         return Mapper(cfg, is_train=True)
     files = [(Arrays(file), images) for file, images in _files(cfg)]
     kept = {image: (arrays, number) for arrays, images in files for number, image in enumerate(images)}
-    return MapsMapper(cfg, kept) if node.CACHE_MAPS_GB else BoxesMapper(cfg, kept)
+    return MapsMapper(cfg, kept) if node.CACHE_MAPS else BoxesMapper(cfg, kept)
 
 
 def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[str]]]:
     """A file for each data set that is trained on, and its images."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
-    kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS_GB else "boxes"
+    kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS else "boxes"
     for name in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
         images = list(dict.fromkeys(entry["file_name"] for entry in DatasetCatalog.get(name)))
         yield folder / f"{name.replace('/', '_')}.{kind}", images

@@ -103,7 +103,7 @@ def check_same_size(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the key that says otherwise.
     """
-    node, why = cfg.INPUT, "DISTILL.TEACHER.CACHE_MAPS_GB keeps maps of whole images at one size"
+    node, why = cfg.INPUT, "DISTILL.TEACHER.CACHE_MAPS keeps maps of whole images at one size"
     if len(set(node.MIN_SIZE_TRAIN)) != 1:
         raise UserError(f"{why}, but INPUT.MIN_SIZE_TRAIN is {tuple(node.MIN_SIZE_TRAIN)}: want one size")
     if node.CROP.ENABLED:

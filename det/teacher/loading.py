@@ -76,12 +76,12 @@ def _holder(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None) -> t
             "DISTILL.TEACHER.CACHE keeps what the teacher sees in images of the student's size: set "
             "DISTILL.TEACHER.INPUT_SCALE to 1"
         )
-    if node.CACHE_MAPS_GB:
+    if node.CACHE_MAPS:
         return CachedMaps
     if with_boxes is None:
         raise UserError(
             "DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes, and the anchors of a one-stage detector are no "
-            "such boxes: keep maps, by DISTILL.TEACHER.CACHE_MAPS_GB, or leave it empty"
+            "such boxes: keep maps, by DISTILL.TEACHER.CACHE_MAPS True, or leave it empty"
         )
     return with_boxes
 

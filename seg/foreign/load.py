@@ -15,7 +15,7 @@ from densedist.seg.foreign.trial import try_out
 
 
 def load_foreign(cfg: CfgNode, weights: str, key: str, size: Sequence[int]) -> ForeignModel:
-    """The network of MODEL.FORM, another than SMP's, on MODEL.DEVICE, in eval mode.
+    """The network of MODEL.KIND, another than SMP's, on MODEL.DEVICE, in eval mode.
 
     A folder of transformers and a program of `densedist export` say themselves how images are normalized; of others
     MODEL.PIXEL_MEAN and PIXEL_STD do.
@@ -30,15 +30,15 @@ def load_foreign(cfg: CfgNode, weights: str, key: str, size: Sequence[int]) -> F
     """
     node = cfg.MODEL
     network: ForeignModel
-    if node.FORM == "transformers":
+    if node.KIND == "transformers":
         network = transformers.load(weights, key)
-    elif node.FORM == "function":
+    elif node.KIND == "function":
         model = call(weights, cfg.IMPORTS, key)
         if not isinstance(model, nn.Module):
             raise UserError(f"{key}: {weights} returns {type(model).__name__}: want a torch.nn.Module")
         network = FunctionModel(model, node.PIXEL_MEAN, node.PIXEL_STD, node.STRIDE)
     else:
-        program = read_program(node.FORM, weights, node.DEVICE, node.TRUST_PICKLE, key)
+        program = read_program(node.KIND, weights, node.DEVICE, node.TRUST_PICKLE, key)
         mean, std = ([0.0] * 3, [1.0] * 3) if program.raw else (node.PIXEL_MEAN, node.PIXEL_STD)
         stride = 1 if program.raw and program.description else node.STRIDE  # what we exported pads by itself
         network = ProgramModel(program, mean, std, stride, f"{key}: {weights}")

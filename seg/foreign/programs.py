@@ -1,4 +1,4 @@
-"""The forms of programs: torch.export, TorchScript, ONNX."""
+"""The kinds of programs: torch.export, TorchScript, ONNX."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -151,8 +151,8 @@ READERS: Mapping[str, Callable[[str, str, bool], Program]] = {
 }
 
 
-def read_program(form: str, file: str, device: str, trust: bool, key: str) -> Program:
-    """A program of a form in READERS.
+def read_program(kind: str, file: str, device: str, trust: bool, key: str) -> Program:
+    """A program of a kind in READERS.
 
     Args:
         device: it will be given images there.
@@ -165,11 +165,11 @@ def read_program(form: str, file: str, device: str, trust: bool, key: str) -> Pr
     if not Path(file).is_file():
         raise UserError(f"{key}: there is no file {file}")
     try:
-        return READERS[form](file, device, trust)
+        return READERS[kind](file, device, trust)
     except UserError as error:
         raise UserError(f"{key}: {file}: {error}") from error
     except Exception as error:  # theirs are many
-        raise UserError(f"{key}: {file} is no {form} that can be read here: {one_line(error)}") from error
+        raise UserError(f"{key}: {file} is no {kind} that can be read here: {one_line(error)}") from error
 
 
 def _first(output: Any) -> Any:

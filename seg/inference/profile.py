@@ -12,7 +12,7 @@ from densedist.common.distill.teacher_files import locate_teacher, on_hub
 from densedist.common.errors import UserError
 from densedist.common.profile import Size, Subject
 from densedist.common.run_files import Weights
-from densedist.seg.foreign.forms import SMP, recognize
+from densedist.seg.foreign.kinds import SMP, recognize
 from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import load_config, load_trained, smp_network
 from densedist.seg.teacher.loading import fetch

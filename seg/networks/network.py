@@ -12,7 +12,7 @@ from densedist.common.distill.speed import Part
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.modules import record
-from densedist.seg.foreign.forms import SMP
+from densedist.seg.foreign.kinds import SMP
 from densedist.seg.labels import Classes
 from densedist.seg.networks.architectures import build_smp, count_classes, divisor, read_smp_folder
 from densedist.seg.networks.dense import DenseModel
@@ -87,11 +87,11 @@ def build_network(cfg: CfgNode) -> Network:
     """The network of MODEL.*, on MODEL.DEVICE.
 
     Raises:
-        UserError: what SMP cannot build, or encoder weights that cannot be fetched; or MODEL.FORM is not SMP's.
+        UserError: what SMP cannot build, or encoder weights that cannot be fetched; or MODEL.KIND is not SMP's.
     """
-    if cfg.MODEL.FORM != SMP:
+    if cfg.MODEL.KIND != SMP:
         raise UserError(
-            f"MODEL.FORM is {cfg.MODEL.FORM}: such a model can teach, but a student is SMP's: set it to {SMP}"
+            f"MODEL.KIND is {cfg.MODEL.KIND}: such a model can teach, but a student is SMP's: set it to {SMP}"
         )
     return _wrap(build_smp(cfg), cfg)
 

@@ -20,7 +20,7 @@ from densedist.common.errors import UserError, one_line
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.seg.config import GRAMMAR, get_cfg
-from densedist.seg.foreign.forms import SMP, recognize
+from densedist.seg.foreign.kinds import SMP, recognize
 from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.networks.architectures import count_classes, read_smp_folder
 from densedist.seg.networks.dense import DenseModel
@@ -87,7 +87,7 @@ def _one(student_cfg: CfgNode) -> _One:
     names, order = names_of(cfg.DATASETS), cfg.INPUT.FORMAT
     refuse_exchanged_classes(names, node.WEIGHTS, KEY)
     network: DenseModel
-    if cfg.MODEL.FORM != SMP:
+    if cfg.MODEL.KIND != SMP:
         network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
         if network.says_pixels and (given := [name for name in ("PIXEL_MEAN", "PIXEL_STD", "STRIDE") if node[name]]):
             raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} says that itself: leave the key empty")
@@ -126,10 +126,10 @@ def _config(student_cfg: CfgNode) -> CfgNode:
         cfg = get_cfg()
         cfg.MODEL.DEVICE, cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.DEVICE, student_cfg.MODEL.TRUST_PICKLE
         cfg.IMPORTS = list(student_cfg.IMPORTS)
-    if node.FORM != "auto":
-        cfg.MODEL.FORM = node.FORM
-    elif cfg.MODEL.FORM == SMP:
-        cfg.MODEL.FORM = recognize(node.WEIGHTS)
+    if node.KIND != "auto":
+        cfg.MODEL.KIND = node.KIND
+    elif cfg.MODEL.KIND == SMP:
+        cfg.MODEL.KIND = recognize(node.WEIGHTS)
     for name, key in BESIDE.items():
         if node[name]:
             cfg.merge_from_list([key, node[name]])

@@ -154,7 +154,7 @@ def _torch_export(handing: Handing, folder: Path) -> Handed:
 def _torchscript(handing: Handing, folder: Path) -> Handed:
     network = _network(handing)
     torch.jit.trace(network, _example(handing), check_trace=False).save(str(folder / "model.pt"))
-    trust = ["MODEL.TRUST_PICKLE", "True", "DISTILL.TEACHER.FORM", "torchscript"]
+    trust = ["MODEL.TRUST_PICKLE", "True", "DISTILL.TEACHER.KIND", "torchscript"]
     keys = ["DISTILL.TEACHER.WEIGHTS", str(folder / "model.pt"), *trust, *_said(handing)]
     return Handed(keys, _truth(network, handing))
 

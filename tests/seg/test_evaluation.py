@@ -9,6 +9,7 @@ import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import labels as LABELS
 
+from densedist.seg.drawing import overlay
 from densedist.seg.evaluation import Evaluator, confusion_matrix, scores
 from densedist.seg.labels import Classes
 from helpers.scenes import CONFIGS, config
@@ -87,22 +88,25 @@ def test_perfect_prediction_scores_100_whatever_is_ignored():
     assert scores(confusion_matrix(truth, guess, 19), CITYSCAPES.names)["mIoU"] == 100
 
 
-def test_evaluator_writes_predictions_as_label_ids_and_overlays(tmp_path):
-    evaluator = Evaluator(CITYSCAPES, "BGR", tmp_path, save_label_ids=True, save_overlays=True)
+def test_evaluator_writes_predictions_as_label_ids(tmp_path):
+    evaluator = Evaluator(CITYSCAPES, tmp_path, save_label_ids=True)
     truth = torch.tensor([[0, 1], [18, 255]])
     image = torch.full((3, 2, 2), 100, dtype=torch.uint8)
     prediction = torch.nn.functional.one_hot(torch.tensor([[0, 1], [18, 2]]), 19).permute(2, 0, 1)
     evaluator.process([{"name": "x", "image": image, "sem_seg": truth}], [{"sem_seg": prediction}])
     written = cv2.imread(str(tmp_path / "labelIds/x_pred_labelIds.png"), cv2.IMREAD_UNCHANGED)
     assert written.tolist() == [[7, 8], [33, 11]]
-    road = cv2.imread(str(tmp_path / "overlays/x.png"))[0, 0, ::-1]
-    assert road.tolist() == [round(0.4 * 100 + 0.6 * c) for c in (128, 64, 128)]
     assert evaluator.evaluate()["sem_seg"]["mIoU"] == 100
     assert (tmp_path / "confusion.png").stat().st_size > 0
 
 
+def test_an_overlay_has_the_colors_of_the_classes_over_the_image():
+    road = overlay(np.full((1, 1, 3), 100, np.uint8), np.zeros((1, 1), np.int64), CITYSCAPES.colors)[0, 0]
+    assert road.tolist() == [round(0.4 * 100 + 0.6 * c) for c in (128, 64, 128)]
+
+
 def test_images_without_labels_are_predicted_and_not_scored(tmp_path):
-    evaluator = Evaluator(CITYSCAPES, "RGB", tmp_path, save_label_ids=True)
+    evaluator = Evaluator(CITYSCAPES, tmp_path, save_label_ids=True)
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
     evaluator.process([{"name": "x", "image": image}], [{"sem_seg": torch.rand(19, 2, 2)}])
     assert evaluator.evaluate() == {}

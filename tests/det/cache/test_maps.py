@@ -33,7 +33,7 @@ def pair(request, tmp_path_factory):
 
 
 def loaded(pair, cache, *more):
-    kept = ["DISTILL.TEACHER.CACHE", str(cache), "DISTILL.TEACHER.CACHE_MAPS_GB", "1.0"] if cache else []
+    kept = ["DISTILL.TEACHER.CACHE", str(cache), "DISTILL.TEACHER.CACHE_MAPS", "True"] if cache else []
     return load_config(str(pair[0]), [*SMALL, *TRAIN, *pair[1], *kept, *map(str, more)])
 
 
@@ -79,8 +79,8 @@ def test_a_run_goes_on_bit_for_bit(pair, tmp_path):
         kept = [
             "DISTILL.TEACHER.CACHE",
             tmp_path / "kept",
-            "DISTILL.TEACHER.CACHE_MAPS_GB",
-            "1",
+            "DISTILL.TEACHER.CACHE_MAPS",
+            "True",
             "SOLVER.MAX_ITER",
             "3",
         ]
@@ -100,10 +100,6 @@ def test_a_run_goes_on_bit_for_bit(pair, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ["DISTILL.TEACHER.CACHE_MAPS_GB", "1e-6"],
-            "DISTILL.TEACHER.CACHE_MAPS_GB is 1e-06, but the maps of all train",
-        ),
         (["INPUT.MIN_SIZE_TRAIN", "(96, 128)"], "one size, but INPUT.MIN_SIZE_TRAIN is (96, 128): want one size"),
         (["INPUT.CROP.ENABLED", "True"], "whole images at one size: set INPUT.CROP.ENABLED to False"),
         (["INPUT.RANDOM_FLIP", "vertical"], "INPUT.RANDOM_FLIP is vertical: want none or horizontal"),
@@ -117,13 +113,13 @@ def test_what_cannot_be_kept_is_refused(pair, tmp_path, words, said):
 
 
 def test_maps_without_a_folder_are_refused(pair):
-    cfg = loaded(pair, "", "DISTILL.TEACHER.CACHE_MAPS_GB", 1)
-    with pytest.raises(UserError, match=r"CACHE_MAPS_GB is set, but DISTILL.TEACHER.CACHE is empty: name a folder"):
+    cfg = loaded(pair, "", "DISTILL.TEACHER.CACHE_MAPS", True)
+    with pytest.raises(UserError, match=r"CACHE_MAPS is set, but DISTILL.TEACHER.CACHE is empty: name a folder"):
         fill_cache(cfg, build_trainee(cfg))
 
 
 def test_a_loader_of_ones_own_is_told(pair, tmp_path):
-    words = [*pair[1], "DISTILL.TEACHER.CACHE", tmp_path, "DISTILL.TEACHER.CACHE_MAPS_GB", 1]
+    words = [*pair[1], "DISTILL.TEACHER.CACHE", tmp_path, "DISTILL.TEACHER.CACHE_MAPS", True]
     model = build_model(config(pair[0], *words))
     with pytest.raises(UserError, match="in a script of your own leave it empty"):
         model.distillation.teacher.maps([{"image": torch.zeros(3, 64, 64)}])

@@ -23,7 +23,7 @@ from helpers import transformers
 from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, STUDENT, batch, config, save_teacher
 
-WEIGHTS, FORM = "DISTILL.TEACHER.WEIGHTS", "DISTILL.TEACHER.FORM"
+WEIGHTS, FORM = "DISTILL.TEACHER.WEIGHTS", "DISTILL.TEACHER.KIND"
 IMAGES = [sample["image"] for sample in batch()]
 NORMALIZED = {"mean": [100.0, 110.0, 120.0], "std": [50.0, 60.0, 70.0]}
 PIXELS = [
@@ -178,7 +178,7 @@ def test_foreign_model_is_evaluated_and_labels_by_a_config(tmp_path, capsys):
     densedist("label", "seg", *words, *SMALL, "DATASETS.UNLABELED", "['val[:2]']")
     assert len(list((tmp_path / "labels" / "gtFine").rglob("*_labelIds.png"))) == 2
     told = complaint(capsys, "train", "seg", "--config-file", file, *SMALL)
-    assert "MODEL.FORM is transformers: such a model can teach, but a student is SMP's: set it to smp" in told
+    assert "MODEL.KIND is transformers: such a model can teach, but a student is SMP's: set it to smp" in told
 
 
 @torch.no_grad()
@@ -337,7 +337,7 @@ def test_labels_without_a_name_are_no_names(tmp_path):
 
 def test_classes_in_another_order_are_no_such_config(tmp_path, caplog):
     """Of a model that is evaluated or labels."""
-    key, form = "--weights", ["MODEL.FORM", "transformers"]
+    key, form = "--weights", ["MODEL.KIND", "transformers"]
     transformers.write("segformer", tmp_path / "a", names=[*transformers.NAMES[1:], "background"])
     with pytest.raises(UserError) as error:
         load_model(config(STUDENT, *form), str(tmp_path / "a"), key)

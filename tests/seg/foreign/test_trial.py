@@ -132,7 +132,7 @@ def of(model, example, **options):
 def test_a_program_for_one_image_of_one_size_sees_a_batch_image_by_image(dtype, tmp_path):
     """As torch.onnx.export makes them by default. Its images are given in the type that it wants."""
     torch.export.save(of(Net().eval().to(dtype), torch.zeros(1, 3, *SIZE, dtype=dtype)), tmp_path / "a.pt2")
-    cfg = config(STUDENT, "MODEL.FORM", "torch_export", "MODEL.STRIDE", "8")
+    cfg = config(STUDENT, "MODEL.KIND", "torch_export", "MODEL.STRIDE", "8")
     network = load_foreign(cfg, str(tmp_path / "a.pt2"), "--weights", SIZE)
     batch = network.preprocess(pixels(3))
     wanted = Net().eval()(batch)
@@ -156,7 +156,7 @@ def test_programs_of_other_inputs_are_refused(example, message, tmp_path):
     program = of(Any(), example, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     torch.export.save(program, tmp_path / "a.pt2")
     with pytest.raises(UserError) as refused:
-        load_foreign(config(STUDENT, "MODEL.FORM", "torch_export"), str(tmp_path / "a.pt2"), "--weights", SIZE)
+        load_foreign(config(STUDENT, "MODEL.KIND", "torch_export"), str(tmp_path / "a.pt2"), "--weights", SIZE)
     assert str(refused.value) == f"--weights: {tmp_path}/a.pt2: {message}"
 
 

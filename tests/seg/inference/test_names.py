@@ -36,13 +36,13 @@ def test_frames_of_two_towns_and_splits(cfg):
     assert [frame["name"] for frame in frames_to_test(cfg)] == [first, second]
 
 
-def test_each_frame_has_its_labels_and_its_overlay(cfg, tmp_path):
+def test_each_frame_has_its_predicted_labels(cfg, tmp_path):
     read = Reader(Classes.of(cfg), "RGB")
-    evaluator = Evaluator(Classes.of(cfg), "RGB", tmp_path, save_label_ids=True, save_overlays=True)
+    evaluator = Evaluator(Classes.of(cfg), tmp_path, save_label_ids=True)
     for frame in frames_to_test(cfg):
         sample = read(frame)
         evaluator.process([sample], [{"sem_seg": torch.zeros(2, sample["height"], sample["width"])}])
-    assert len(list((tmp_path / "labelIds").iterdir())) == len(list((tmp_path / "overlays").iterdir())) == 5
+    assert len(list((tmp_path / "labelIds").iterdir())) == 5
 
 
 def test_predictions_of_what_was_predicted_before(cfg, tmp_path):

@@ -1,4 +1,4 @@
-"""What a segmentation network can be, by name and by the look of its file."""
+"""The kinds of segmentation networks: MODEL.KIND names one, or the file shows it."""
 
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
@@ -7,18 +7,18 @@ from densedist.common.config.functions import NAME
 from densedist.seg.foreign.transformers import is_transformers
 
 SMP = "smp"
-FORMS = (SMP, "transformers", "torch_export", "torchscript", "onnx", "function")  # what MODEL.FORM may be
+KINDS = (SMP, "transformers", "torch_export", "torchscript", "onnx", "function")
 SUFFIXES = {".pt2": "torch_export", ".onnx": "onnx", ".torchscript": "torchscript"}
 
 
 def recognize(weights: str) -> str:
-    """The form of a path or of a name "module:function"; SMP's for all that has no sign of another."""
+    """Return the kind of a path or of a name "module:function"; SMP for all that has no sign of another."""
     if NAME.fullmatch(weights):
         return "function"
     if is_transformers(weights):
         return "transformers"
-    if form := SUFFIXES.get(Path(weights).suffix):
-        return form
+    if kind := SUFFIXES.get(Path(weights).suffix):
+        return kind
     return "torchscript" if _is_torchscript(Path(weights)) else SMP
 
 
