@@ -46,7 +46,6 @@ class Labeling:
 
     Args:
         teachers: one, or several whose predictions are fused.
-        overrides: KEY VALUE … for the config of each.
         images: files by name.
         output: a folder that is not there, or empty.
         score: predictions below are left out, in [0, 1]; None = each class has its own, where F1 on DATASETS.TEST of
@@ -57,7 +56,6 @@ class Labeling:
     """
 
     teachers: Sequence[Weights]
-    overrides: Sequence[str]
     images: Mapping[str, Path]
     output: Path
     score: float | None = SCORE

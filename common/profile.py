@@ -22,11 +22,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from densedist.common.logging import quiet
+from densedist.common.task import Size, Subject, Subjects
 
 BATCHES = (1, 4, 16)  # images at a time
-Size = tuple[int, int]  # height, width
-
-
 # Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
 NO_PRODUCTS = {
     f"aten::{name}{end}"
@@ -36,22 +34,8 @@ NO_PRODUCTS = {
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model in eval mode.
-
-    Args:
-        name: "teacher" or "student".
-        batch: what the model takes for so many images of a size, on its device.
-    """
-
-    name: str
-    model: nn.Module
-    batch: Callable[[Size, int], Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Of a model at a size.
+class Cost:
+    """The cost of a model at a size.
 
     Args:
         parameters: how many.
@@ -70,29 +54,28 @@ class Result:
     memory: int
 
 
-def measure_and_report(
-    subjects: Sequence[Subject], sizes: Sequence[Size], note: str, device: torch.device, file: Path | None
-) -> None:
+def measure_and_report(subjects: Subjects, sizes: Sequence[Size], device: torch.device, file: Path | None) -> None:
     """Measure and print; write everything to file as JSON.
 
     Args:
-        subjects: the student; before it its teacher, if there is one.
-        note: what images they are.
+        sizes: of the images; empty = the usual one.
+        device: where the models are.
     """
+    sizes = sizes or [subjects.size]
     with quiet():
-        results = [measured for size in sizes for measured in measure(subjects, size, device)]
-    report(f"Inference of {note}", table(results), [asdict(result) for result in results], device, file)
+        results = [measured for size in sizes for measured in measure(subjects.models, size, device)]
+    report(f"Inference of {subjects.note}", table(results), [asdict(result) for result in results], device, file)
     left_out = sorted({name for result in results for name in result.not_counted})
     names = "".join(f", {name}" for name in left_out)
     print(f"Multiply-adds leave out elementwise operations, copies, normalization{names}.")
-    for size in sizes if len(subjects) > 1 else []:
+    for size in sizes if len(subjects.models) > 1 else []:
         teacher, student = (r for r in results if r.size == size)
         ratio = teacher.seconds[1] / student.seconds[1]
         print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher: what distillation bought.")
 
 
 @torch.no_grad()
-def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> list[Result]:
+def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> list[Cost]:
     """All models, taking turns."""
     steps: dict[tuple[str, int], Step] = {
         (subject.name, count): partial(subject.model, subject.batch(size, count))
@@ -107,7 +90,7 @@ def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> li
         memory = sum(w.numel() * w.element_size() for w in weights) + extra_bytes(steps[subject.name, 1], device)
         parameters = sum(p.numel() for p in subject.model.parameters())
         times = {count: seconds[f"{subject.name} {count}"] for count in BATCHES}
-        results.append(Result(subject.name, size, parameters, work, not_counted, times, memory))
+        results.append(Cost(subject.name, size, parameters, work, not_counted, times, memory))
     return results
 
 
@@ -118,9 +101,9 @@ def multiply_adds(model: nn.Module, batch: Any) -> tuple[int, list[str]]:
     return int(analysis.total()), sorted(set(analysis.unsupported_ops()) - NO_PRODUCTS)
 
 
-def table(results: Sequence[Result]) -> list[dict[str, str]]:
+def table(results: Sequence[Cost]) -> list[dict[str, str]]:
     """A line for each figure at each size, a column for each model, and teacher divided by student."""
-    figures: Mapping[str, Callable[[Result], float]] = {
+    figures: Mapping[str, Callable[[Cost], float]] = {
         "parameters, M": lambda r: r.parameters / 1e6,
         "multiply-adds, G": lambda r: r.multiply_adds / 1e9,
         "latency of one image, ms": lambda r: 1e3 * r.seconds[1],
@@ -138,7 +121,7 @@ def table(results: Sequence[Result]) -> list[dict[str, str]]:
     return lines
 
 
-def _throughput(result: Result, count: int) -> float:
+def _throughput(result: Cost, count: int) -> float:
     return count / result.seconds[count]
 
 

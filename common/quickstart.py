@@ -32,7 +32,7 @@ class Row:
 
 def run(task: Task, output: Path, seed: int) -> list[Row]:
     """Train and test the six models one after another; table, results.json and picture go to output."""
-    study = task.study
+    chosen = task.demonstration
     folders = {name: output / folder for name, folder in FOLDERS.items()}
     learn = (
         *("DISTILL.TEACHER.CONFIG_FILE", str(folders[TEACHER] / CONFIG)),
@@ -41,21 +41,21 @@ def run(task: Task, output: Path, seed: int) -> list[Row]:
 
     def train_row(name: str, config: str, *overrides: str) -> Row:
         print(f"\n=== {list(FOLDERS).index(name) + 1} of {len(FOLDERS)}: {name}", flush=True)
-        return _train(task, name, folders[name], config, ["SEED", str(seed), *study.test, *overrides])
+        return _train(task, name, folders[name], config, ["SEED", str(seed), *chosen.test, *overrides])
 
-    teacher = train_row(TEACHER, study.teacher)
-    alone = train_row(ALONE, study.student)
-    kd = train_row(KD, study.student, *learn, *study.kd)
-    dist = train_row(DIST, study.student, *learn, *study.dist)
+    teacher = train_row(TEACHER, chosen.teacher)
+    alone = train_row(ALONE, chosen.student)
+    kd = train_row(KD, chosen.student, *learn, *chosen.kd)
+    dist = train_row(DIST, chosen.student, *learn, *chosen.dist)
     # More iterations of the same schedule, until the clock shows what the distilled run took.
     longer = round(alone.iterations * dist.training_seconds / alone.training_seconds)
-    same_time = train_row(SAME_TIME, study.student, "SOLVER.MAX_ITER", str(longer))
-    unlabeled = train_row(UNLABELED, study.student, *learn, *study.dist, *study.unlabeled)
+    same_time = train_row(SAME_TIME, chosen.student, "SOLVER.MAX_ITER", str(longer))
+    unlabeled = train_row(UNLABELED, chosen.student, *learn, *chosen.dist, *chosen.unlabeled)
 
     rows = [teacher, alone, same_time, kd, dist, unlabeled]
     print("\n" + table(rows))
     (output / "results.json").write_text(json.dumps({"seed": seed, "rows": [asdict(r) for r in rows]}, indent=2) + "\n")
-    study.draw({row.name: row.metrics for row in rows}, folders, output / "quickstart.png")
+    chosen.draw({row.name: row.metrics for row in rows}, folders, output / "quickstart.png")
     print(f"\nwritten: {output / 'results.json'}, {output / 'quickstart.png'}")
     return rows
 
@@ -73,7 +73,7 @@ def _train(task: Task, name: str, output: Path, config: str, overrides: list[str
     return Row(
         name=name,
         parameters=sum(parameter.numel() for parameter in student.parameters()),
-        metrics={metric: results[metric] for metric in task.study.metrics},
+        metrics={metric: results[metric] for metric in task.demonstration.metrics},
         iterations=last.iteration,
         seconds_per_iteration=last.seconds / last.iteration,
         training_seconds=last.seconds,

@@ -1,7 +1,7 @@
 """What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,12 +26,18 @@ class Weights:
         config: the config that says what they are.
         trusted: the user named that config; False for one that was found with the weights (common/config/trust.py).
         key: what names the weights, for messages.
+        overrides: KEY VALUE … for the config.
     """
 
     file: str
     config: str
     trusted: bool
     key: str = "--weights"
+    overrides: Sequence[str] = ()
+
+    def under(self, *overrides: str) -> "Weights":
+        """Return the same with overrides that have the last word."""
+        return replace(self, overrides=[*self.overrides, *overrides])
 
 
 def config_beside(weights: str) -> Path | None:

@@ -1,9 +1,10 @@
 """A task, detection or segmentation, as the engine, the studies and the commands see it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from detectron2.config import CfgNode
 from torch import nn
@@ -11,32 +12,29 @@ from torch import nn
 from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
 from densedist.common.distill.distiller import Distillation
+from densedist.common.errors import UserError
 from densedist.common.importing.form import Form
 from densedist.common.labeling import Labeling
-from densedist.common.profile import Size, Subject
 from densedist.common.randomness import RunPosition
 from densedist.common.run_files import Weights
 
 # {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
 Results = Mapping[str, Any]
-
-
-class ReadConfig(Protocol):
-    def __call__(self, file: str, overrides: Sequence[str], trusted: bool = True, /) -> CfgNode: ...
+Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
 class Trainee:
-    """What is trained.
+    """A model to train.
 
     Args:
         model: gives a dict of scalar losses for a batch in training, predictions in evaluation.
         student: the part of model that users get: it starts from MODEL.WEIGHTS and is a checkpoint's "model".
         distillation: part of the model; None = trained without a teacher.
-        beside: what a checkpoint keeps beside the student, by name.
+        beside: what a checkpoint keeps in addition to the student, by name.
         unused_parameters: the model may have parameters that no loss depends on; a rehearsal finds out.
-        start: what the student starts from beside MODEL.WEIGHTS, for the plan; "" = random weights.
-        notes: what else the plan says, by a word each.
+        start: what the student starts from in addition to MODEL.WEIGHTS, for the plan; "" = random weights.
+        notes: more lines of the plan, by their first word.
     """
 
     model: nn.Module
@@ -48,9 +46,127 @@ class Trainee:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
+class TrainingTask(ABC):
+    """What the engine asks of a task, to train a student and to evaluate it.
+
+    All methods raise UserError for what is wrong with what the user gave. A cfg is one of Task.load_config; a side of
+    DATASETS is TRAIN, UNLABELED or TEST.
+    """
+
+    name: str  # "det" or "seg"
+
+    @abstractmethod
+    def check_data(self, cfg: CfgNode, *sides: str) -> None:
+        """Read the data of some sides of DATASETS, by default of all, and refuse what cannot be used."""
+
+    @abstractmethod
+    def images(self, cfg: CfgNode, side: str) -> set[str]:
+        """Return the image files of a side of DATASETS."""
+
+    @abstractmethod
+    def build(self, cfg: CfgNode) -> Trainee:
+        """Build the student, with what DISTILL adds to its training."""
+
+    @abstractmethod
+    def load_weights(self, student: Any, weights: str, key: str, trust_pickle: bool) -> None:
+        """Let a student start from weights.
+
+        Args:
+            student: of a Trainee.
+            weights: MODEL.WEIGHTS.
+            key: what names the weights, for messages.
+            trust_pickle: MODEL.TRUST_PICKLE.
+        """
+
+    @abstractmethod
+    def prepare(self, cfg: CfgNode, trainee: Trainee) -> float:
+        """Make what training reads from disk and no run has made yet, as a teacher's cache; all processes call it.
+
+        Returns:
+            the seconds that making it has taken, by whichever run.
+        """
+
+    @abstractmethod
+    def training_batches(self, cfg: CfgNode) -> Callable[[RunPosition], Batches]:
+        """Return a function that gives the endless batches of this process from a position on."""
+
+    @abstractmethod
+    def metric(self, cfg: CfgNode) -> str:
+        """Return the name in the log of the metric that the best checkpoint is chosen by, e.g. "bbox/AP"."""
+
+    @abstractmethod
+    def evaluate(self, cfg: CfgNode, model: Any, most: int | None = None) -> Results:
+        """Score a model on DATASETS.TEST.
+
+        Args:
+            model: of a Trainee, or of load_model.
+            most: how many images of each data set, from the first; None = all.
+
+        Returns:
+            scores in percent; empty on all processes but the main one.
+        """
+
+    @abstractmethod
+    def draw_examples(self, cfg: CfgNode, trainee: Trainee, file: Path) -> None:
+        """Draw truth, teacher and student for TEST.EXAMPLES test images to a PNG."""
+
+    @abstractmethod
+    def load_model(self, cfg: CfgNode, weights: str, key: str) -> nn.Module:
+        """Build the student without distillation and load trained weights.
+
+        Args:
+            key: what names the weights, for messages.
+
+        Returns:
+            the model in eval mode.
+        """
+
+
 @dataclass(frozen=True)
-class Study:
-    """The small study of the quickstart: files among the packaged configs, and KEY VALUE overrides.
+class ImageSource:
+    """The images that a trained model is looked at with.
+
+    Args:
+        count: how many, from the first.
+        folder: where they lie; None = DATASETS.TEST.
+    """
+
+    count: int
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in eval mode, whose cost is measured.
+
+    Args:
+        name: "teacher" or "student".
+        batch: what the model takes for so many images of a size, on its device.
+    """
+
+    name: str
+    model: nn.Module
+    batch: Callable[[Size, int], Any]
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What a profile measures.
+
+    Args:
+        models: the student; before it its teacher, if there is one.
+        size: the usual one of an image.
+        note: what the images are.
+    """
+
+    models: Sequence[Subject]
+    size: Size
+    note: str
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the quickstart trains: files among the packaged configs, and KEY VALUE overrides.
 
     Args:
         teacher, student: config files.
@@ -71,79 +187,147 @@ class Study:
     draw: Callable[[Mapping[str, Mapping[str, float]], Mapping[str, Path], Path], None]
 
 
-@dataclass(frozen=True)
-class Task:
-    """What the engine, the studies and the commands ask of a task; det and seg each have one instance, TASK.
+class Task(TrainingTask):
+    """What the studies and the commands ask of a task besides; det and seg each have one instance, TASK."""
 
-    All functions raise UserError for what is wrong with what the user gave.
+    forms: Sequence[Form]  # of other projects' checkpoints, that can be imported
+    demonstration: Demonstration
+
+    # configs
+
+    @abstractmethod
+    def read_config(self, config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
+        """Read a config and check its keys and values; its data need not be there.
+
+        Args:
+            config_file: a path or a name (see common.config.find_config).
+            overrides: KEY VALUE …
+            trusted: whether the user named the file (see common.config.load).
+        """
+
+    @abstractmethod
+    def load_config(self, config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
+        """Read a config, look its data sets up and freeze it: the config of a run. Takes what read_config takes."""
+
+    # data
+
+    @abstractmethod
+    def contents(self, cfg: CfgNode, side: str) -> list[str | Path]:
+        """Return all that a run depends on in the data of a side: files, whose content counts, and text, in order."""
+
+    @abstractmethod
+    def set_aside(self, cfg: CfgNode, share: float) -> list[str]:
+        """Return the overrides that make the last share of each data set of DATASETS.TRAIN to DATASETS.TEST."""
+
+    @abstractmethod
+    def is_scored(self, cfg: CfgNode) -> bool:
+        """Return whether each data set of DATASETS.TEST has labels to score by."""
+
+    @abstractmethod
+    def survey(self, cfg: CfgNode, side: str) -> Survey:
+        """Count the images, their sizes and the labels of a side."""
+
+    @abstractmethod
+    def draw_data(self, cfg: CfgNode, side: str, count: int, file: Path) -> None:
+        """Draw so many images of a side with their labels to a PNG."""
+
+    # labels that a teacher writes
+
+    @abstractmethod
+    def label(self, labeling: Labeling) -> None:
+        """Write what teachers see in images as a data set to train on."""
+
+    @abstractmethod
+    def unlabeled_images(self, cfg: CfgNode) -> Mapping[str, Path]:
+        """Return the image files of DATASETS.UNLABELED by name; cfg may be one of read_config."""
+
+    @abstractmethod
+    def with_labels(self, cfg: CfgNode, folder: Path) -> list[str]:
+        """Return the overrides by which a run trains on the labels in an output folder of label(), too."""
+
+    # a trained student
+
+    @abstractmethod
+    def plain(self, model: Any, cfg: CfgNode) -> nn.Module:
+        """Return a model of load_model as stock Detectron2 or SMP would build it."""
+
+    @abstractmethod
+    def predict(
+        self, student: Weights, images: Sequence[str], output: Path, score: float | None
+    ) -> list[dict[str, Any]]:
+        """Write a picture of each image, and predictions.json.
+
+        Args:
+            images: files and folders.
+            score: boxes below are left out, in [0, 1]; None = the default.
+
+        Returns:
+            what predictions.json holds.
+        """
+
+    @abstractmethod
+    def visualize(
+        self,
+        student: Weights,
+        teacher: str,
+        others: Mapping[str, Weights],
+        source: ImageSource,
+        output: Path,
+        score: float | None,
+    ) -> int:
+        """Draw truth, teacher and student side by side, and the relations among classes that DIST preserves.
+
+        Args:
+            teacher: its weights, or "none"; empty = the one that the config names.
+            others: more models of the same classes, by name.
+            score: boxes below are not drawn, in [0, 1]; None: where F1 is best.
+
+        Returns:
+            how many images there were.
+        """
+
+    @abstractmethod
+    def export(self, student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
+        """Write the student in other forms, and compare each with PyTorch.
+
+        Args:
+            formats: of common.export.FORMATS.
+            source: the images to compare on.
+
+        Returns:
+            what export.json holds.
+        """
+
+    @abstractmethod
+    def profile(self, student: Weights, teacher: str, device: str) -> Subjects:
+        """Load what a profile measures to a device; for teacher see visualize."""
+
+
+def refuse_twins(names: Sequence[str]) -> None:
+    """Refuse a data set that DATASETS.TEST names twice.
+
+    Raises:
+        UserError: naming it.
+    """
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise UserError(f"DATASETS.TEST: data set {twice[0]} is named twice: name it once")
+
+
+def evaluate_each(names: Sequence[str], evaluate: Callable[[str], Results]) -> Results:
+    """Return the results of the only data set; of several, or none, by name."""
+    results = {name: evaluate(name) for name in names}
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+def metric_of_first(names: Sequence[str], metric: str) -> str:
+    """Return a metric's name in the log: "bbox/AP", after the first data set's name if there are several."""
+    return f"{names[0]}/{metric}" if len(names) > 1 else metric
+
+
+def metric_of_each(names: Sequence[str], metric: str) -> list[str]:
+    """Return the names in the log of each data set's metric.
 
     Args:
-        name: "det" or "seg".
-        metric: of (cfg), what the best checkpoint is chosen by, e.g. "bbox/AP".
-        read_config: of (config file, overrides, trusted), with keys and values checked; its data need not be there.
-            trusted is False for a file that the user did not name (see common.config.load).
-        load_config: the same with its data sets looked up, frozen: the config of a run.
-        images: the image files of DATASETS.TRAIN, UNLABELED or TEST of (cfg of load_config, that word).
-        contents: all that training and scores depend on in these data, in order, of (the same): files, whose content
-            counts, and text.
-        set_aside: overrides that take the last share of each data set of DATASETS.TRAIN out of training and make it
-            DATASETS.TEST, of (cfg of load_config, share).
-        check_data: look at the data of DATASETS.TRAIN, UNLABELED and TEST of (cfg), or of the sides that follow it.
-        survey: what (cfg of load_config, TRAIN, UNLABELED or TEST) holds.
-        draw_data: draw images with their labels, of (cfg, that word, how many, PNG file).
-        build: the student of (cfg) with what DISTILL adds to its training.
-        load_model: the student of (cfg, weights, key) without distillation, with trained weights, in eval mode; key
-            names the weights in messages.
-        load_weights: let a student start from (student, MODEL.WEIGHTS, the key's name, MODEL.TRUST_PICKLE).
-        plain: of (a model of load_model, cfg) what stock Detectron2 or SMP would build.
-        prepare: make what the training of (cfg, trainee) finds on disk, and nobody else has made yet; the seconds that
-            this has taken, by whichever run. All processes call it.
-        training_batches: of (cfg), which has the data sets looked up, a function that gives endless batches for this
-            process from a position on.
-        evaluate: scores in percent of (cfg, model) on DATASETS.TEST, or on the first images of it, as many as a third
-            argument says; empty on all processes but the main one.
-        is_scored: whether each part of DATASETS.TEST of (cfg) has labels to score by.
-        draw_examples: draw TEST.EXAMPLES test images of (cfg, trainee, PNG file), with truth, teacher and student.
-        predict: write a picture of each image and predictions.json, of (weights, overrides, images, output folder,
-            least score); what is in the latter.
-        label: write labels of images, as several teachers see them.
-        unlabeled_images: the files of DATASETS.UNLABELED of (cfg, whose data sets need not be looked up), by name.
-        with_labels: the overrides that train (cfg) on the labels in (an output folder of label), too.
-        visualize: draw truth, teacher and student of (weights, overrides, teacher, folder of images or None for the
-            test data, how many, output folder, least score, weights of more models by name); how many there were.
-        export: write the student in other forms and compare each with PyTorch, of (weights, overrides, formats, output
-            folder, how many images to compare on, their folder or None for the test data); what export.json holds.
-        profile: teacher, if there is one, and student of (weights, overrides, teacher, device); the usual size of an
-            image; what the images are.
-        forms: of other projects' checkpoints, that can be imported.
-        study: the quickstart's.
+        metric: that of the first one (see metric_of_first).
     """
-
-    name: str
-    metric: Callable[[CfgNode], str]
-    read_config: ReadConfig
-    load_config: ReadConfig
-    images: Callable[[CfgNode, str], set[str]]
-    contents: Callable[[CfgNode, str], list[str | Path]]
-    set_aside: Callable[[CfgNode, float], list[str]]
-    check_data: Callable[..., None]
-    survey: Callable[[CfgNode, str], Survey]
-    draw_data: Callable[[CfgNode, str, int, Path], None]
-    build: Callable[[CfgNode], Trainee]
-    load_model: Callable[[CfgNode, str, str], nn.Module]
-    load_weights: Callable[[Any, str, str, bool], None]
-    plain: Callable[[Any, CfgNode], nn.Module]
-    prepare: Callable[[CfgNode, Trainee], float]
-    training_batches: Callable[[CfgNode], Callable[[RunPosition], Batches]]
-    evaluate: Callable[..., Results]
-    is_scored: Callable[[CfgNode], bool]
-    draw_examples: Callable[[CfgNode, Trainee, Path], None]
-    predict: Callable[[Weights, Sequence[str], Sequence[str], Path, float | None], list[dict[str, Any]]]
-    label: Callable[[Labeling], None]
-    unlabeled_images: Callable[[CfgNode], Mapping[str, Path]]
-    with_labels: Callable[[CfgNode, Path], list[str]]
-    visualize: Callable[[Weights, Sequence[str], str, str | None, int, Path, float | None, Mapping[str, Weights]], int]
-    export: Callable[[Weights, Sequence[str], Sequence[str], Path, int, Path | None], dict[str, Any]]
-    profile: Callable[[Weights, Sequence[str], str, str], tuple[list[Subject], Size, str]]
-    forms: Sequence[Form]
-    study: Study
+    return [metric] if len(names) < 2 else [f"{name}/{metric.removeprefix(f'{names[0]}/')}" for name in names]

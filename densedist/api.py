@@ -17,7 +17,7 @@ from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.locks import claimed
 from densedist.common.run_files import Weights, locate
-from densedist.common.task import Task
+from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
 from densedist.overrides import Overrides, as_words
@@ -61,9 +61,9 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
     Raises:
         UserError: something in the config, the data or the weights.
     """
-    found, words = for_evaluation(weights, config, as_words(overrides))
+    found = for_evaluation(weights, config, as_words(overrides))
     side = task_named(task) if task else task_of(found.config)
-    cfg = side.load_config(found.config, words, found.trusted)
+    cfg = side.load_config(found.config, found.overrides, found.trusted)
     engine.evaluate(cfg, side, found.file, found.key)
     return _results(cfg)
 
@@ -91,10 +91,10 @@ def predict(
     Raises:
         UserError: an image that cannot be used, or wrong weights.
     """
-    found, side = _find(weights, config)
+    found, side = _find(weights, config, overrides)
     output, files = Path(output_dir), [str(image) for image in images]
     with claimed(output, "--output-dir"):
-        return side.predict(found, as_words(overrides), files, output, score_threshold)
+        return side.predict(found, files, output, score_threshold)
 
 
 def label(
@@ -127,20 +127,20 @@ def label(
     """
     if choose_thresholds and score_threshold is not None:
         raise UserError("--choose-thresholds takes the place of --score-threshold: give one of them")
-    found = [locate(of_one, config) for of_one in weights]
-    side, words = task_named(task) if task else task_of(found[0].config), as_words(overrides)
+    found = [locate(of_one, config).under(*as_words(overrides)) for of_one in weights]
+    side = task_named(task) if task else task_of(found[0].config)
     for of_one in found:
         if (other := task_of(of_one.config)).name != side.name:
             raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {side.name}")
     if images:
         files: Mapping[str, Path] = find_images([str(image) for image in images])
     else:
-        files = side.unlabeled_images(side.read_config(found[0].config, words, found[0].trusted))
+        files = side.unlabeled_images(side.read_config(found[0].config, found[0].overrides, found[0].trusted))
     if not files:
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     with claimed(Path(output_dir), "--output-dir"):
-        side.label(Labeling(found, words, files, Path(output_dir), score))
+        side.label(Labeling(found, files, Path(output_dir), score))
     return json.loads(Path(output_dir, RECORD).read_text())
 
 
@@ -199,11 +199,11 @@ def export(
         UserError: wrong weights, no images, or a model that cannot be exported.
     """
     chosen = check_formats(formats)
-    found, side = _find(weights, config)
+    found, side = _find(weights, config, overrides)
     output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
-    folder = Path(image_folder) if image_folder else None
+    source = ImageSource(images, Path(image_folder) if image_folder else None)
     with claimed(output, "--output-dir"):
-        return side.export(found, as_words(overrides), chosen, output, images, folder)
+        return side.export(found, chosen, source, output)
 
 
 def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:
@@ -215,25 +215,25 @@ def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -
     Raises:
         UserError: wrong weights.
     """
-    found, side = _find(weights, config)
-    cfg = side.read_config(found.config, as_words(overrides), found.trusted)
+    found, side = _find(weights, config, overrides)
+    cfg = side.read_config(found.config, found.overrides, found.trusted)
     return side.plain(side.load_model(cfg, found.file, found.key), cfg)
 
 
-def for_evaluation(weights: str, config: str, words: Sequence[str]) -> tuple[Weights, list[str]]:
-    """The weights to evaluate, a checkpoint of Detectron2's catalog among them, and the overrides.
+def for_evaluation(weights: str, config: str, words: Sequence[str]) -> Weights:
+    """Find the weights to evaluate, which may be a checkpoint of Detectron2's catalog.
 
-    With the config of a run its results go to a folder of their own: the run's has those of the training.
+    With the config of a run the results go to a folder of their own: the run's has those of the training.
     """
     if config and not Path(weights).is_dir():
-        return Weights(weights, config, True), list(words)
+        return Weights(weights, config, True, overrides=words)
     found = locate(weights, config)
     own_folder = ["OUTPUT_DIR", str(Path(found.file).parent / "evaluation")]
-    return found, [*(() if found.trusted else own_folder), *words]
+    return found.under(*(() if found.trusted else own_folder), *words)
 
 
-def _find(weights: str, config: str) -> tuple[Weights, Task]:
-    found = locate(weights, config)
+def _find(weights: str, config: str, overrides: Overrides) -> tuple[Weights, Task]:
+    found = locate(weights, config).under(*as_words(overrides))
     return found, task_of(found.config)
 
 

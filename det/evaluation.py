@@ -15,8 +15,7 @@ from torch import nn
 
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
-from densedist.common.scored_sets import evaluate_each, metric_of_first, refuse_twins
-from densedist.common.task import Results
+from densedist.common.task import Results, evaluate_each, metric_of_first, refuse_twins
 from densedist.det.data.registering import ground_truth
 from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator, VocRules
 

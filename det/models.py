@@ -160,13 +160,13 @@ class Trained:
     classes: tuple[str, ...]
 
 
-def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
+def load_trained(weights: Weights) -> Trained:
     """Load a trained detector from its checkpoint and its config; no data set is needed.
 
     Raises:
         UserError: files that are wrong, or do not belong together.
     """
-    cfg = without_distillation(read_config(weights.config, overrides, weights.trusted))
+    cfg = without_distillation(read_config(weights.config, weights.overrides, weights.trusted))
     names = declared_classes(cfg) or known_classes(cfg)  # that a script has registered, at last
     refuse_exchanged_classes(names or (), weights.file, weights.key)
     classes = tuple(names or class_labels(cfg))

@@ -11,7 +11,7 @@ from densedist.common.data import digits
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 from densedist.common.labeling import RECORD
-from densedist.common.scored_sets import refuse_twins
+from densedist.common.task import refuse_twins
 from densedist.seg.data import folders
 from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes

@@ -13,8 +13,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from densedist.common.modules import eval_mode
-from densedist.common.scored_sets import evaluate_each, metric_of_first
-from densedist.common.task import Results
+from densedist.common.task import Results, evaluate_each, metric_of_first
 from densedist.seg.data.frames import Frame
 from densedist.seg.datasets import test_sets
 from densedist.seg.drawing import draw_confusion, write

@@ -189,18 +189,18 @@ class Trained:
     classes: Classes
 
 
-def load_trained(weights: Weights, overrides: Sequence[str] = ()) -> Trained:
+def load_trained(weights: Weights) -> Trained:
     """Load a trained model from its weights and its config; no data set is needed.
 
     Raises:
         UserError: files that are wrong, or do not belong together.
     """
-    cfg = without_distillation(load_config(weights.config, overrides, weights.trusted))
+    cfg = without_distillation(load_config(weights.config, weights.overrides, weights.trusted))
     refuse_exchanged_classes(names_of(cfg.DATASETS), weights.file, weights.key)
     return Trained(cfg, load_model(cfg, weights.file, weights.key), Classes.of(cfg))
 
 
-def plain_model(model: Segmenter, _: CfgNode) -> SegmentationModel:
+def plain_model(model: Segmenter, cfg: CfgNode) -> SegmentationModel:
     """Return the SMP model itself, as SMP would build it: without normalization, padding and losses."""
     return stock(smp_network(model).smp)
 

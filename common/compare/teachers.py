@@ -212,8 +212,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fing
     if node.get("KIND", "auto") != "auto":
         said += ["MODEL.KIND", node.KIND]
     return Labeling(
-        [teacher],
-        [*own_words(cfg), *said],
+        [teacher.under(*own_words(cfg), *said)],
         task.unlabeled_images(cfg),
         output / folder_name("@".join([LABELS, *settings])),
         score,

@@ -52,8 +52,7 @@ from densedist.common.randomness import RunPosition
 from densedist.common.report.page import write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
 from densedist.common.run_files import BEST, CONFIG, config_beside
-from densedist.common.scored_sets import metric_of_each
-from densedist.common.task import Results, Task
+from densedist.common.task import Results, Task, metric_of_each
 
 logger = logging.getLogger(__name__)
 

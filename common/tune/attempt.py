@@ -15,8 +15,7 @@ from densedist.common.compare.outcome import outcome
 from densedist.common.engine.hooks import RunEnded
 from densedist.common.errors import UserError
 from densedist.common.report.history import read_history
-from densedist.common.scored_sets import metric_of_each
-from densedist.common.task import Task
+from densedist.common.task import Task, metric_of_each
 from densedist.common.tune.space import Choice, Recipe
 from densedist.common.tune.trials import PLACE, WHY, Going
 

@@ -89,18 +89,19 @@ def add_visualize(parser: Parser) -> None:
 def visualize(args: argparse.Namespace) -> None:
     from densedist.common.locks import claimed
     from densedist.common.run_files import locate, locate_beside
+    from densedist.common.task import ImageSource
     from densedist.tasks import task_of
 
     check_count(args.images, "--images")
     folders, words = files_and_overrides(args)
     if len(folders) > 1:
         Parser().error(f"FOLDER: want one folder of images, not {' '.join(folders)}")
-    found = locate(args.weights, args.config_file)
-    folder = folders[0] if folders else None
-    draw = task_of(found.config).visualize
-    beside = locate_beside(args.beside)
+    student = locate(args.weights, args.config_file).under(*words)
+    others = {name: weights.under(*words) for name, weights in locate_beside(args.beside).items()}
+    source = ImageSource(args.images, Path(folders[0]) if folders else None)
+    task = task_of(student.config)
     with claimed(args.output_dir, "--output-dir"):
-        draw(found, words, args.teacher, folder, args.images, args.output_dir, args.score_threshold, beside)
+        task.visualize(student, args.teacher, others, source, args.output_dir, args.score_threshold)
 
 
 def add_export(parser: Parser) -> None:
@@ -149,11 +150,11 @@ def profile(args: argparse.Namespace) -> None:
 
     for side in (side for size in args.size for side in size):
         check_count(side, "--size")
-    found, device = locate(args.weights, args.config_file), best_device()
-    subjects, usual, note = task_of(found.config).profile(found, overrides(args), args.teacher, device.type)
-    if len(subjects) == 1:
+    student, device = locate(args.weights, args.config_file).under(*overrides(args)), best_device()
+    subjects = task_of(student.config).profile(student, args.teacher, device.type)
+    if len(subjects.models) == 1:
         print("Without a teacher: none is named by the config, or --teacher is none.")
-    measure_and_report(subjects, [(h, w) for h, w in args.size] or [usual], note, device, args.json)
+    measure_and_report(subjects, [(h, w) for h, w in args.size], device, args.json)
 
 
 def add_import(parser: Parser) -> None:

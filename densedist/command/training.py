@@ -43,9 +43,9 @@ def add_eval(parser: Parser) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from densedist.api import for_evaluation
 
-    found, words = for_evaluation(args.weights, args.config_file, overrides(args))
+    found = for_evaluation(args.weights, args.config_file, overrides(args))
     run = partial(_evaluate_in_process, trusted=found.trusted, weights=found.file, key="--weights")
-    _in_processes(args, partial(run, args.task, found.config, words))
+    _in_processes(args, partial(run, args.task, found.config, found.overrides))
 
 
 def _add_processes(parser: Parser) -> None:

@@ -33,6 +33,7 @@ from densedist.common.export import (
 )
 from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
+from densedist.common.task import ImageSource
 from densedist.det.config import add_distill_config
 from densedist.det.data.reading import Mapper
 from densedist.det.datasets import test_dataset
@@ -123,20 +124,12 @@ def _average_precision(cfg: CfgNode, dataset: str, samples: Sequence[dict], dete
 OUTPUTS = ("boxes", "scores", "classes")
 
 
-def export(
-    weights: Weights,
-    overrides: Sequence[str],
-    formats: Sequence[str],
-    output: Path,
-    images: int,
-    folder: Path | None,
-) -> dict[str, Any]:
+def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
     """Write the plain student in the given formats to output, and compare each with PyTorch.
 
     Args:
-        weights, overrides: see load_trained.
         formats: of common.export.FORMATS.
-        images: how many of the first data set of DATASETS.TEST, or of folder where it is given, are compared.
+        source: the images to compare on; of DATASETS.TEST the first data set.
 
     Returns:
         what export.json holds; its "failures" are empty if all is well.
@@ -145,10 +138,10 @@ def export(
         UserError: wrong files, no image to compare on, or a model that cannot be exported.
     """
     # What is traced on a GPU keeps its number.
-    trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
+    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
     with needing_images():
-        dataset = "" if folder else test_dataset(trained.cfg)
-    samples = _samples(trained.cfg, dataset, folder, images)
+        dataset = "" if source.folder else test_dataset(trained.cfg)
+    samples = _samples(trained.cfg, dataset, source)
     output.mkdir(parents=True, exist_ok=True)
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
     figures: dict[str, list[Figure]] = {}
@@ -158,11 +151,12 @@ def export(
     return report(output, _describe(trained), figures, len(samples))
 
 
-def _samples(cfg: CfgNode, dataset: str, folder: Path | None, count: int) -> list[dict]:
-    if folder:
-        dicts: list[dict] = [{"file_name": str(file)} for file in find_images([str(folder)], count).values()]
+def _samples(cfg: CfgNode, dataset: str, source: ImageSource) -> list[dict]:
+    if source.folder:
+        files = find_images([str(source.folder)], source.count).values()
+        dicts: list[dict] = [{"file_name": str(file)} for file in files]
     else:
-        dicts = DatasetCatalog.get(dataset)[:count]
+        dicts = DatasetCatalog.get(dataset)[: source.count]
     mapper = Mapper(cfg, is_train=False)
     return [mapper(d) for d in dicts]
 

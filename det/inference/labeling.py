@@ -4,6 +4,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def label_images(labeling: Labeling) -> None:
     """
     lowest = LEAST if labeling.score is None else min(LEAST, labeling.score)
     words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
-    teachers = [load_trained(weights, [*words, *labeling.overrides]) for weights in labeling.teachers]
+    teachers = [load_trained(replace(weights, overrides=[*words, *weights.overrides])) for weights in labeling.teachers]
     names = teachers[0].classes
     check_same_names([teacher.classes for teacher in teachers])
     written = names if labeling.student is None else class_labels(labeling.student)

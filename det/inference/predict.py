@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,7 @@ from densedist.det.drawing import draw_instances
 from densedist.det.models import load_trained
 
 
-def predict_images(
-    weights: Weights, overrides: Sequence[str], images: Sequence[str], output: Path, score: float | None
-) -> list[dict[str, Any]]:
+def predict_images(student: Weights, images: Sequence[str], output: Path, score: float | None) -> list[dict[str, Any]]:
     """Write one PNG for each image and predictions.json.
 
     Args:
@@ -42,7 +41,7 @@ def predict_images(
     thresholds = [
         word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
     ]
-    trained = load_trained(weights, [*thresholds, *overrides])
+    trained = load_trained(replace(student, overrides=[*thresholds, *student.overrides]))
     results: list[dict[str, Any]] = []
     for number, (name, file) in enumerate(tqdm(files.items(), "predicting", disable=not on_terminal())):
         sample, image = read_input(trained.cfg, file)

@@ -13,35 +13,33 @@ from torch import Tensor
 
 from densedist.common.distill.teacher_files import locate_teacher
 from densedist.common.errors import UserError
-from densedist.common.profile import BATCHES, Size, Subject
+from densedist.common.profile import BATCHES
 from densedist.common.run_files import Weights
+from densedist.common.task import Size, Subject, Subjects
 from densedist.det.datasets import test_dataset
 from densedist.det.models import load_trained, read_config
 
 
-def load_subjects(
-    weights: Weights, overrides: Sequence[str], teacher: str, device: str
-) -> tuple[list[Subject], Size, str]:
+def load_subjects(student: Weights, teacher: str, device: str) -> Subjects:
     """The teacher, if there is one, and the student; the size of a 4:3 test image; what the images are.
 
     Args:
-        weights, overrides: see load_trained.
         teacher: its weights, or "none"; empty = those of the config.
 
     Raises:
         UserError: files that are missing or wrong.
     """
-    cfg = read_config(weights.config, overrides, weights.trusted)
-    sides = {"student": weights}
+    cfg = read_config(student.config, student.overrides, student.trusted)
+    sides = {"student": student}
     if found := locate_teacher(cfg.DISTILL.TEACHER, teacher):
         sides = {"teacher": found} | sides
     pictures, note = _pictures(cfg)
     subjects = []
     for name, files in sides.items():
-        trained = load_trained(files, [*(overrides if name == "student" else []), "MODEL.DEVICE", device])
+        trained = load_trained(files.under("MODEL.DEVICE", device))
         subjects.append(Subject(name, trained.model, partial(_batch, pictures, trained.cfg.INPUT.FORMAT)))
     short = cfg.INPUT.MIN_SIZE_TEST
-    return subjects, (short, min(short * 4 // 3, cfg.INPUT.MAX_SIZE_TEST)), note
+    return Subjects(subjects, (short, min(short * 4 // 3, cfg.INPUT.MAX_SIZE_TEST)), note)
 
 
 def _pictures(cfg: CfgNode) -> tuple[list[str], str]:

@@ -15,7 +15,7 @@ from densedist.common.data import digits
 from densedist.common.labeling import SCORE
 from densedist.common.report.panels import show
 from densedist.common.report.plots import draw_bars
-from densedist.common.task import Study
+from densedist.common.task import Demonstration
 from densedist.det.drawing import judged
 
 SHOWN = ("teacher", "student alone", "student, DIST")
@@ -65,7 +65,7 @@ def _instances(entries: Sequence[dict]) -> tuple[Boxes, torch.Tensor]:
     return Boxes(BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)), classes
 
 
-STUDY = Study(
+DEMONSTRATION = Demonstration(
     teacher="det/digits/cascade_mask_rcnn_r10t.yaml",
     student="det/digits/faster_rcnn_r10_quarter.yaml",
     # Chosen on digits_val, each among the values that the README lists.

@@ -14,6 +14,7 @@ from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.labeling import check_score
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights, load_beside
+from densedist.common.task import ImageSource
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.distilling import Distilling, distilling_class
@@ -27,23 +28,19 @@ OVERVIEW = 6  # images in overview.png
 
 
 def visualize(
-    weights: Weights,
-    overrides: Sequence[str],
+    student: Weights,
     teacher: str,
-    folder: str | None,
-    images: int,
+    others: Mapping[str, Weights],
+    source: ImageSource,
     output: Path,
     score: float | None,
-    beside: Mapping[str, Weights],
 ) -> int:
     """Write one PNG for each image, overview.png and relations.png.
 
     Args:
         teacher: its weights, or "none"; empty = the one that the config names.
-        folder: of images; None = DATASETS.TEST.
-        images: how many, from the first.
         score: boxes below are not drawn; None: where F1 is best.
-        beside: more models by name, of the same classes.
+        others: more models by name, of the same classes.
 
     Returns:
         the number of images.
@@ -53,16 +50,18 @@ def visualize(
     """
     if score is not None:
         check_score(score)
-    trained = load_trained(weights, overrides)
+    trained = load_trained(student)
     cfg, model = trained.cfg, trained.model
-    samples = folder_samples(folder, images) if folder else test_samples(with_only(cfg, "TEST"), images)
-    run = with_teacher(read_config(weights.config, overrides, weights.trusted), teacher)
+    samples = (
+        folder_samples(str(source.folder), source.count)
+        if source.folder
+        else test_samples(with_only(cfg, "TEST"), source.count)
+    )
+    run = with_teacher(read_config(student.config, student.overrides, student.trusted), teacher)
     kind = distilling_class(type(model).__name__)
     taught = kind.load_teachers(run) if kind and run is not None else None
-    others = load_beside(
-        beside, lambda other: load_trained(other, overrides), lambda other: other.classes, trained.classes
-    )
-    seen = views(cfg, model, taught, samples, score, others)
+    known = load_beside(others, load_trained, lambda other: other.classes, trained.classes)
+    seen = views(cfg, model, taught, samples, score, known)
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):
         picture(view, trained.classes, output / f"{name}.png")

@@ -30,6 +30,7 @@ from densedist.common.export import (
 )
 from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
+from densedist.common.task import ImageSource
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames
@@ -83,20 +84,12 @@ def compare(trained: Trained, run: Run, samples: Sequence[dict]) -> list[Figure]
     return figures
 
 
-def export(
-    weights: Weights,
-    overrides: Sequence[str],
-    formats: Sequence[str],
-    output: Path,
-    images: int,
-    folder: Path | None,
-) -> dict[str, Any]:
+def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
     """Write the plain student in the given formats to output, and compare each with PyTorch.
 
     Args:
-        weights, overrides: see load_trained.
         formats: of common.export.FORMATS.
-        images: how many of DATASETS.TEST, or of folder where it is given, are compared.
+        source: the images to compare on.
 
     Returns:
         what export.json holds; its "failures" are empty if all is well.
@@ -105,9 +98,9 @@ def export(
         UserError: wrong files, no image to compare on, or a model that cannot be exported.
     """
     # What is traced on a GPU may keep its number.
-    trained = load_trained(weights, [*overrides, "MODEL.DEVICE", "cpu"])
+    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
     smp_network(trained.model)  # nothing else can be written
-    samples = _samples(trained.cfg, folder, images)
+    samples = _samples(trained.cfg, source)
     output.mkdir(parents=True, exist_ok=True)
     write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
     figures: dict[str, list[Figure]] = {}
@@ -117,16 +110,16 @@ def export(
     return report(output, _describe(trained), figures, len(samples))
 
 
-def _samples(cfg: CfgNode, folder: Path | None, count: int) -> list[dict]:
-    if folder:
-        frames = bare_frames(find_images([str(folder)], count))
+def _samples(cfg: CfgNode, source: ImageSource) -> list[dict]:
+    if source.folder:
+        frames = bare_frames(find_images([str(source.folder)], source.count))
     else:
         with needing_images():
             frames = test_frames(cfg)
             if not frames:
                 raise UserError("DATASETS.TEST is empty: name a split")
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
-    return [reader(frame) for frame in frames[:count]]
+    return [reader(frame) for frame in frames[: source.count]]
 
 
 def _describe(trained: Trained) -> Description:

@@ -41,7 +41,7 @@ def label_images(labeling: Labeling) -> None:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
             files, no labels to choose by.
     """
-    teachers = [load_trained(weights, labeling.overrides) for weights in labeling.teachers]
+    teachers = [load_trained(weights) for weights in labeling.teachers]
     classes = teachers[0].classes
     check_same_names([teacher.classes.names for teacher in teachers])
     written_by = teachers[0].cfg if labeling.student is None else labeling.student

@@ -21,9 +21,7 @@ from densedist.seg.models import Trained, load_trained
 from densedist.seg.segmenter import predict
 
 
-def predict_images(
-    weights: Weights, overrides: Sequence[str], images: Sequence[str], output: Path, score: float | None
-) -> list[dict[str, Any]]:
+def predict_images(student: Weights, images: Sequence[str], output: Path, score: float | None) -> list[dict[str, Any]]:
     """Write what the model makes of each image.
 
     NAME.png is the image under the colors of legend.png, labelIds/NAME.png holds labelIds, both of the image's
@@ -43,7 +41,7 @@ def predict_images(
     found = find_images(images)
     others = ["legend", *(f"labelIds/{name}" for name in found)]  # which images of an earlier output are named like
     files = dict(zip(unique_names(list(found), others), found.values(), strict=True))
-    trained = load_trained(weights, overrides)
+    trained = load_trained(student)
     classes, channels = trained.classes, trained.cfg.INPUT.FORMAT
     read, results = Reader(classes, channels), []
     for frame in tqdm(bare_frames(files), "predicting", disable=not on_terminal()):

@@ -1,6 +1,6 @@
 """A segmentation model and its teacher as common/profile.py measures them."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,36 +10,33 @@ from torch import Tensor
 
 from densedist.common.distill.teacher_files import locate_teacher, on_hub
 from densedist.common.errors import UserError
-from densedist.common.profile import Size, Subject
 from densedist.common.run_files import Weights
+from densedist.common.task import Size, Subject, Subjects
 from densedist.seg.foreign.kinds import SMP, recognize
 from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import load_config, load_trained, smp_network
 from densedist.seg.teacher.loading import fetch
 
 
-def load_subjects(
-    weights: Weights, overrides: Sequence[str], teacher: str, device: str
-) -> tuple[list[Subject], Size, str]:
+def load_subjects(student: Weights, teacher: str, device: str) -> Subjects:
     """The teacher, if there is one, and the student; the size of a training crop; what the images are.
 
     Args:
-        weights, overrides: see load_trained.
         teacher: its weights, or "none"; empty = those of the config.
 
     Raises:
         UserError: files that are missing or wrong.
     """
-    cfg = load_config(weights.config, overrides, weights.trusted)
-    sides = {"student": weights}
-    if found := _teacher_files(cfg, teacher, weights):
+    cfg = load_config(student.config, student.overrides, student.trusted)
+    sides = {"student": student}
+    if found := _teacher_files(cfg, teacher, student):
         sides = {"teacher": found} | sides
     subjects = []
     for name, files in sides.items():
-        trained = load_trained(files, [*(overrides if name == "student" else []), "MODEL.DEVICE", device])
+        trained = load_trained(files.under("MODEL.DEVICE", device))
         subjects.append(Subject(name, Deployed(smp_network(trained.model)).eval(), partial(_batch, device)))
     height, width = cfg.INPUT.CROP_SIZE
-    return subjects, (height, width), "random images; logits of their size"
+    return Subjects(subjects, (height, width), "random images; logits of their size")
 
 
 def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None:
@@ -52,7 +49,7 @@ def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None
             f"--teacher: {weights} is a teacher of the form {form}, which is not measured: give --teacher none"
         )
     if (Path(weights) / "config.json").is_file() and (given or not cfg.DISTILL.TEACHER.CONFIG_FILE):
-        return Weights(weights, student.config, student.trusted, "--teacher")
+        return replace(student, file=weights, key="--teacher", overrides=())
     return locate_teacher(cfg.DISTILL.TEACHER, given)
 
 

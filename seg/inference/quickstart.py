@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from densedist.common.report.panels import show
 from densedist.common.report.plots import draw_bars
 from densedist.common.run_files import CONFIG
-from densedist.common.task import Study
+from densedist.common.task import Demonstration
 from densedist.seg.data.frames import Frame, frames
 from densedist.seg.drawing import class_legend, colorize
 from densedist.seg.labels import Classes
@@ -56,7 +56,7 @@ def _colors(label_image: str, classes: Classes) -> np.ndarray:
     return colorize(classes.train_ids[label_ids], classes.colors)
 
 
-STUDY = Study(
+DEMONSTRATION = Demonstration(
     teacher="seg/digits/deeplabv3_r18.yaml",
     student="seg/digits/pspnet_r10_quarter.yaml",
     # Chosen on val, each among the values that the README lists.

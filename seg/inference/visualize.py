@@ -11,6 +11,7 @@ from densedist.common.data.images import find_images, unique_names
 from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights, load_beside
+from densedist.common.task import ImageSource
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.inference.pictures import first_frames, overview, picture, views
@@ -24,23 +25,19 @@ OVERVIEW = 6  # images in overview.png
 
 
 def visualize(
-    weights: Weights,
-    overrides: Sequence[str],
+    student: Weights,
     teacher: str,
-    folder: str | None,
-    images: int,
+    others: Mapping[str, Weights],
+    source: ImageSource,
     output: Path,
     score: float | None,
-    beside: Mapping[str, Weights],
 ) -> int:
     """Write one PNG for each image, overview.png and relations.png.
 
     Args:
         teacher: its weights, or "none"; empty = the one that the config names.
-        folder: of images; None = DATASETS.TEST.
-        images: how many, from the first.
         score: None: it is for detectors.
-        beside: more models by name, of the same classes.
+        others: more models by name, of the same classes.
 
     Returns:
         the number of images.
@@ -49,15 +46,17 @@ def visualize(
         UserError: wrong weights, data or images, or other classes beside it.
     """
     refuse_score(score)
-    trained = load_trained(weights, overrides)
+    trained = load_trained(student)
     cfg, model, classes = trained.cfg, trained.model, trained.classes
-    frames = bare_frames(find_images([folder], images)) if folder else first_frames(cfg, images)
-    run = with_teacher(read_config(weights.config, overrides, weights.trusted), teacher)
-    taught = load_teacher(run) if run is not None else None
-    others = load_beside(
-        beside, lambda other: load_trained(other, overrides), lambda other: other.classes.names, classes.names
+    frames = (
+        bare_frames(find_images([str(source.folder)], source.count))
+        if source.folder
+        else first_frames(cfg, source.count)
     )
-    seen = views(cfg, model, taught, frames, others)
+    run = with_teacher(read_config(student.config, student.overrides, student.trusted), teacher)
+    taught = load_teacher(run) if run is not None else None
+    known = load_beside(others, load_trained, lambda other: other.classes.names, classes.names)
+    seen = views(cfg, model, taught, frames, known)
     names = unique_names([view.name for view in seen], taken=("overview", "relations"))
     for name, view in zip(names, seen, strict=True):
         picture(view, classes, output / f"{name}.png")

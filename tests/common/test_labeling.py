@@ -42,12 +42,12 @@ def test_class_that_is_never_right_is_not_trusted():
 def test_files_of_a_folder_are_safe(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError, match=r"--output-dir: .* has files: name a folder that is empty or not there"):
-        Labeling([], [], {}, tmp_path).begin()
+        Labeling([], {}, tmp_path).begin()
     with pytest.raises(UserError, match=r"--output-dir: cannot write to .*/a/b"):
-        Labeling([], [], {}, tmp_path / "a" / "b").begin()
+        Labeling([], {}, tmp_path / "a" / "b").begin()
     with pytest.raises(UserError, match=r"--score-threshold is 1.5: want a number from 0 to 1"):
-        Labeling([], [], {}, tmp_path / "b", 1.5).begin()
-    Labeling([], [], {}, tmp_path / "b").begin()
+        Labeling([], {}, tmp_path / "b", 1.5).begin()
+    Labeling([], {}, tmp_path / "b").begin()
     assert (tmp_path / "b").is_dir()
 
 

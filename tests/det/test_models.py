@@ -34,7 +34,8 @@ def test_names_of_the_data_set_where_the_config_has_none(run):
 
 
 def test_unknown_names_are_numbers(run):
-    assert load_trained(locate(str(run)), ["DATASETS.CLASSES", "[]", "DATASETS.TRAIN", "()"]).classes[3] == "class 3"
+    without_names = locate(str(run)).under("DATASETS.CLASSES", "[]", "DATASETS.TRAIN", "()")
+    assert load_trained(without_names).classes[3] == "class 3"
 
 
 def test_what_is_missing_is_named(run):

@@ -66,9 +66,9 @@ def judge(handing: Handing) -> str:
 
 def _take(handed: Handed, output: Path) -> Trained:
     if handed.config:
-        return load_trained(locate(str(handed.file)), ["MODEL.DEVICE", "cpu"])
+        return load_trained(locate(str(handed.file)).under("MODEL.DEVICE", "cpu"))
     import_checkpoint(TASK, str(handed.file), output, "", handed.options, handed.words)
-    return load_trained(locate(str(output)), ["MODEL.DEVICE", "cpu"])
+    return load_trained(locate(str(output)).under("MODEL.DEVICE", "cpu"))
 
 
 def _same_parts(trained: Trained, truth: Truth, rgb: Tensor) -> None:

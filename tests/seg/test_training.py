@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from densedist.tasks import task_of
 from helpers.calling import densedist
 from helpers.processes import command
 from helpers.scenes import CONFIGS, SMALL, STUDENT, TEACHER, batch, config, save_teacher, write_tree
+from helpers.tasks import with_methods
 
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "DATASETS.TEST", "['test']"]
 
@@ -122,7 +122,7 @@ def test_learning_rate_follows_the_protocol():
 
 def test_best_checkpoint_is_kept_across_a_resume(tmp_path, monkeypatch):
     scores = iter([30.0, 10.0, 20.0, 25.0])
-    fake = replace(TASK, evaluate=lambda cfg, model: {"sem_seg": {"mIoU": next(scores)}})
+    fake = with_methods(TASK, evaluate=lambda cfg, model: {"sem_seg": {"mIoU": next(scores)}})
     monkeypatch.setattr("densedist.seg.task.TASK", fake)
     keys = ["TEST.EVAL_PERIOD", "2", "SOLVER.CHECKPOINT_PERIOD", "1"]
 

@@ -328,7 +328,7 @@ def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
     keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", "DISTILL.TEACHER.FORMAT", "RGB"]
     cfg, found = load_config("c.yaml", keys), Fingerprints(TASK, tmp_path / "files.json")
     task = labeling([])
-    words = labeling_of(task, cfg, "labels", tmp_path, found).overrides
+    words = labeling_of(task, cfg, "labels", tmp_path, found).teachers[0].overrides
     assert words[-2:] == ["INPUT.FORMAT", "RGB"]
     for keys, said in (
         (["DISTILL.TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty: who writes labels needs a config"),
@@ -579,7 +579,7 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
     for _ in range(2):
         Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
     own = ["MODEL.DEVICE", "cpu", "TRUST_IMPORTS", "False", "MODEL.TRUST_PICKLE", "False"]
-    assert [(w.teachers[0].file, w.images, w.overrides) for w in written] == [
+    assert [(w.teachers[0].file, w.images, w.teachers[0].overrides) for w in written] == [
         ("teacher.pth", {"rest": Path("rest")}, own)
     ]
     labels = str(tmp_path / "out" / "teacher_labels" / "labels")

@@ -2,7 +2,6 @@
 
 import random
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from densedist.seg.task import TASK as SEG
 from helpers import scenes, tiny
 from helpers.calling import complaint, densedist
 from helpers.killing import differences
+from helpers.tasks import with_methods
 
 ON = ["TEST.EXAMPLES", "1", "REHEARSAL", "True", "DATASETS.TEST", "['test']", "SOLVER.MAX_ITER", "2"]
 SCENES = ["train", "seg", "--config-file", scenes.STUDENT, *scenes.SMALL, *ON]
@@ -125,7 +125,7 @@ def broken(*_):
 def test_whatever_fails_names_its_keys(part, wanted):
     cfg, task, trainee, batches = seg()
     with pytest.raises(UserError) as refused:
-        rehearse(cfg, replace(task, **{part: broken}), trainee, batches)
+        rehearse(cfg, with_methods(task, **{part: broken}), trainee, batches)
     at = f"test_rehearsal.py:{broken.__code__.co_firstlineno + 1}"
     assert str(refused.value).startswith(wanted.format(at=at))
     assert str(refused.value).endswith(END)
@@ -175,7 +175,7 @@ def test_only_one_image_is_evaluated_and_drawn(monkeypatch):
 
 def test_without_test_data_only_the_step_is_rehearsed():
     cfg, task, trainee, batches = seg("DATASETS.TEST", "[]")
-    rehearse(cfg, replace(task, evaluate=broken, draw_examples=broken), trainee, batches)
+    rehearse(cfg, with_methods(task, evaluate=broken, draw_examples=broken), trainee, batches)
 
 
 def test_the_engine_asks_the_config(monkeypatch, tmp_path):

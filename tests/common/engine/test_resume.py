@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ from helpers import scenes, tiny
 from helpers.calling import densedist
 from helpers.killing import differences
 from helpers.processes import run_processes
+from helpers.tasks import with_methods
 
 SEG = ["--config-file", scenes.STUDENT, *scenes.SMALL, "DATASETS.TEST", "['test']"]
 DET = ["--config-file", tiny.STUDENT, *tiny.SMALL, "DATASETS.TEST", "('digits_test',)"]
@@ -125,7 +125,7 @@ def test_sigterm_while_it_evaluates_ends_at_once_and_the_evaluation_is_repeated(
             os.kill(os.getpid(), signal.SIGTERM)
         return {"sem_seg": {"mIoU": 50.0}}
 
-    monkeypatch.setattr("densedist.seg.task.TASK", replace(TASK, evaluate=evaluate))
+    monkeypatch.setattr("densedist.seg.task.TASK", with_methods(TASK, evaluate=evaluate))
     keys = [*SEG, "TEST.EVAL_PERIOD", "3"]
     with pytest.raises(SystemExit) as stop:
         train(tmp_path, keys)
@@ -142,7 +142,7 @@ def test_best_is_chosen_by_the_metric_that_the_config_has_now(tmp_path, monkeypa
     def evaluate(cfg, model, most=None):
         return {"val": {"sem_seg": {"mIoU": 50.0}}, "test": {"sem_seg": {"mIoU": 30.0}}}
 
-    task = replace(TASK, evaluate=evaluate, metric=lambda cfg: f"{cfg.DATASETS.TEST[0]}/sem_seg/mIoU")
+    task = with_methods(TASK, evaluate=evaluate, metric=lambda cfg: f"{cfg.DATASETS.TEST[0]}/sem_seg/mIoU")
     monkeypatch.setattr("densedist.seg.task.TASK", task)
     keys = [*SEG, "TEST.EXAMPLES", "0"]
     train(tmp_path, [*keys, "DATASETS.TEST", "['val', 'test']"])
@@ -273,7 +273,7 @@ def test_full_disk_anywhere_else_is_one_line_too(message, monkeypatch):
     def full(cfg, model):
         raise OSError(errno.ENOSPC, "No space left on device", "inference/confusion.png")
 
-    monkeypatch.setattr("densedist.seg.task.TASK", replace(TASK, evaluate=full))
+    monkeypatch.setattr("densedist.seg.task.TASK", with_methods(TASK, evaluate=full))
     assert message(SEG) == "error: [Errno 28] No space left on device: 'inference/confusion.png'"
 
 

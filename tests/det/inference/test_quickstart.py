@@ -7,6 +7,7 @@ import pytest
 
 from densedist.common.quickstart import run
 from densedist.det.task import TASK
+from helpers.tasks import with_methods
 from helpers.tiny import SMALL
 
 SHORT = ["SOLVER.MAX_ITER", "2", *SMALL]
@@ -14,7 +15,9 @@ SHORT = ["SOLVER.MAX_ITER", "2", *SMALL]
 
 @pytest.mark.drawn
 def test_quickstart_trains_six_models_and_draws_them(tmp_path):
-    rows = run(replace(TASK, study=replace(TASK.study, test=(*TASK.study.test, *SHORT))), tmp_path, seed=5)
+    chosen = TASK.demonstration
+    chosen = replace(chosen, test=(*chosen.test, *SHORT))
+    rows = run(with_methods(TASK, demonstration=chosen), tmp_path, seed=5)
     names = ["teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"]
     names.append("student, DIST, with unlabeled images")
     assert [row.name for row in rows] == names

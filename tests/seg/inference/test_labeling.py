@@ -157,7 +157,7 @@ def student(data, *classes, ignored="[0]"):
 def labeled(files, images, output, cfg, **more):
     """The labels of an image that a teacher writes for a student."""
     given = Weights(files[0], files[0].replace("weights.pth", "config.yaml"), True)
-    label_images(Labeling([given], [], {"a": images / "a.png"}, output, 0.0, student=cfg, **more))
+    label_images(Labeling([given], {"a": images / "a.png"}, output, 0.0, student=cfg, **more))
     return cv2.imread(str(output / "gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
 
 

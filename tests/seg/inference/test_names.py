@@ -53,7 +53,7 @@ def test_predictions_of_what_was_predicted_before(cfg, tmp_path):
     (folder / "labelIds").mkdir(parents=True)
     for name in ("x", "labelIds/x", "legend"):
         shutil.copy(frames_to_test(cfg)[0]["image"], folder / f"{name}.png")
-    found = predict_images(locate(str(run)), [], [str(folder)], output, None)
+    found = predict_images(locate(str(run)), [str(folder)], output, None)
     assert len(found) == 3
     written = {str(file.relative_to(output)) for file in output.rglob("*.png")}
     labels = {"labelIds/x.png", "labelIds/legend-2.png", "labelIds/labelIds/x-2.png"}

@@ -8,12 +8,15 @@ import pytest
 from densedist.common.quickstart import run, table
 from densedist.seg.task import TASK
 from helpers.scenes import SMALL
+from helpers.tasks import with_methods
 
 
 @pytest.mark.drawn
 def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     short = ("SOLVER.MAX_ITER", "3", *SMALL)
-    rows = run(replace(TASK, study=replace(TASK.study, test=(*TASK.study.test, *short))), tmp_path, seed=5)
+    chosen = TASK.demonstration
+    chosen = replace(chosen, test=(*chosen.test, *short))
+    rows = run(with_methods(TASK, demonstration=chosen), tmp_path, seed=5)
     assert [row.name for row in rows] == [
         *("teacher", "student alone", "student alone, same time", "student, KD", "student, DIST"),
         "student, DIST, with unlabeled images",
