@@ -25,6 +25,7 @@ from densedist.det.evaluation import check_rules
 
 logger = logging.getLogger(__name__)
 WITHOUT_MASKS = "or set MODEL.MASK_ON to False"
+COCO_KEYPOINTS = 17
 
 
 def check_data(cfg: CfgNode, *sides: str) -> None:
@@ -158,6 +159,12 @@ def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> N
     count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     if not any(a.get("keypoints") for a in coco.objects):
         raise UserError(f"{source}: no annotation of {coco.source} has keypoints: {without}")
+    given = len(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    if cfg.DATASETS.TEST and (given or COCO_KEYPOINTS) != count:
+        raise UserError(
+            f"{source}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but TEST.KEYPOINT_OKS_SIGMAS has {given} "
+            f"numbers (0 stands for COCO's {COCO_KEYPOINTS}): give it one for each keypoint"
+        )
     wrong = [a for a in coco.objects if a.get("keypoints") and len(a["keypoints"]) != 3 * count]
     if wrong or len(meta.keypoint_names) != count:
         seen = len(wrong[0]["keypoints"]) / 3 if wrong else len(meta.keypoint_names)

@@ -2,13 +2,11 @@
 
 import logging
 import math
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
-from detectron2.data.build import _test_loader_from_config
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from torch import nn
@@ -17,7 +15,8 @@ from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.task import Results, evaluate_each, metric_of_first, refuse_twins
 from densedist.det.data.registering import ground_truth
-from densedist.det.evaluators import CityscapesEvaluator, CocoEvaluator, LvisEvaluator, VocEvaluator, VocRules
+from densedist.det.evaluators import CityscapesEvaluator, VocEvaluator, VocRules, coco_evaluator, lvis_evaluator
+from densedist.det.loader import test_dicts, test_loader
 
 logger = logging.getLogger(__name__)
 OWN = "own"
@@ -37,19 +36,18 @@ def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results
 
 
 def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Results:
-    parts = _test_loader_from_config(cfg, name)
-    dicts = parts["dataset"][:most]
-    loader = build_detection_test_loader(dicts, mapper=parts["mapper"], num_workers=parts["num_workers"])
+    dicts = test_dicts(cfg, name)[:most]
     images = None if most is None else [d["image_id"] for d in dicts]
     with eval_mode(model):
-        results = inference_on_dataset(model, loader, _evaluator(cfg, name, images)) or {}
+        results = inference_on_dataset(model, test_loader(cfg, dicts), _evaluator(cfg, name, images)) or {}
     if comm.is_main_process():
         logger.info(f"results on {name}, in csv format:")
         print_csv_format(results)
     return results
 
 
-def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> DatasetEvaluator:
+def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> DatasetEvaluator | None:
+    """Build the evaluator of a data set's rules; None where these cannot score some images alone."""
     # Each has a folder of its own, as all write files of the same names.
     output = f"{cfg.OUTPUT_DIR}/inference" + (f"/{name}" if len(cfg.DATASETS.TEST) > 1 else "")
     rules = _rules(name)
@@ -58,10 +56,10 @@ def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> Dataset
     if rules == "pascal_voc":
         return VocEvaluator(name)
     if rules == "cityscapes_instance":
-        return CityscapesEvaluator(name, whole=images is None)
+        return CityscapesEvaluator(name) if images is None else None
     if rules == "lvis":
-        return LvisEvaluator(cfg, name, output)
-    return CocoEvaluator(cfg, name, output, images)
+        return lvis_evaluator(cfg, name, output)
+    return coco_evaluator(cfg, name, output, images)
 
 
 def metric(cfg: CfgNode) -> str:
@@ -127,9 +125,7 @@ def average_precision(cfg: CfgNode, name: str, samples: Sequence[dict], outputs:
         samples: of Detectron2's mapper.
         outputs: {"instances": …} for each, in pixels of its file.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        evaluator = CocoEvaluator(cfg, name, folder, [sample["image_id"] for sample in samples], ("bbox",))
-        evaluator.reset()
-        evaluator.process(list(samples), list(outputs))
-        results = evaluator.evaluate()
+    evaluator = coco_evaluator(cfg, name, None, [sample["image_id"] for sample in samples], ("bbox",))
+    evaluator.process(samples, outputs)
+    results = evaluator.evaluate()
     return results["bbox"]["AP"] if results else math.nan

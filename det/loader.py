@@ -1,12 +1,17 @@
-"""Batches of Detectron2's training samples, in the order that the seed decides."""
+"""Batches of Detectron2's training samples, in the order that the seed decides, and the test images one by one."""
 
 from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetMapper,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.build import _train_loader_from_config, filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import TrainingSampler
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from densedist.common.data.loader import Batches, build_loader
 from densedist.common.distill.unlabeled import labeled_and_unlabeled
@@ -17,7 +22,7 @@ from densedist.det.data.coco import forget
 
 
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
-    """Endless batches of Detectron2's training samples, divided among the processes, from a position on.
+    """Return a function that gives the endless batches of this process from a position on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED, whose samples have no "instances". The data sets are read here, once.
@@ -34,7 +39,8 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
 
     def from_position(position: RunPosition) -> Batches:
         def labeled(images: int) -> Batches:
-            with seeded(position.seed):  # Detectron2 seeds its samplers from NumPy's random numbers
+            # Detectron2 has no public function from a config to a sampler alone, and seeds its samplers from NumPy.
+            with seeded(position.seed):
                 sampler = _train_loader_from_config(cfg, dataset=dicts)["sampler"]
             return batches(dicts, sampler, position, images, "SOLVER.IMS_PER_BATCH")
 
@@ -47,8 +53,21 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     return from_position
 
 
+def test_dicts(cfg: CfgNode, name: str) -> list[dict]:
+    """Load the dataset dicts of a data set of DATASETS.TEST, with its proposals where the model takes some."""
+    files = cfg.DATASETS.PROPOSAL_FILES_TEST
+    proposals = [files[list(cfg.DATASETS.TEST).index(name)]] if cfg.MODEL.LOAD_PROPOSALS else None
+    return get_detection_dataset_dicts([name], filter_empty=False, proposal_files=proposals)
+
+
+def test_loader(cfg: CfgNode, dicts: Sequence[dict]) -> DataLoader:
+    """Return a loader of the test images of dataset dicts one by one, each on one of the processes."""
+    mapper = DatasetMapper(cfg, is_train=False)
+    return build_detection_test_loader(list(dicts), mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
 def _labeled_dicts(cfg: CfgNode) -> list[dict]:
-    """DATASETS.TRAIN as Detectron2 loads it; without bad boxes where DATASETS.DROP_BAD_BOXES says so."""
+    """Load DATASETS.TRAIN as Detectron2 does; without bad boxes where DATASETS.DROP_BAD_BOXES says so."""
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
     proposals = cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
     filtered = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
@@ -59,6 +78,6 @@ def _labeled_dicts(cfg: CfgNode) -> list[dict]:
 
 
 def _bare_dicts(cfg: CfgNode) -> list[dict]:
-    """DATASETS.UNLABELED, whose annotations, of whichever classes, nobody looks at."""
+    """Load DATASETS.UNLABELED without annotations, whatever their classes."""
     dicts = [d for name in cfg.DATASETS.UNLABELED for d in DatasetCatalog.get(name)]
     return [{name: value for name, value in d.items() if name != "annotations"} for d in dicts]

@@ -21,7 +21,7 @@ from densedist.seg.labels import Classes
 
 
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
-    """Endless batches of augmented samples, divided among the processes, from a position on.
+    """Return a function that gives the endless batches of this process from a position on.
 
     SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
     DATASETS.UNLABELED.
@@ -48,6 +48,6 @@ def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:
 
 
 def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:
-    """The frames one by one, each to one of the processes."""
+    """Return a loader of the samples of frames one by one, each on one of the processes."""
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     return build_detection_test_loader(list(dataset), mapper=reader, num_workers=cfg.DATALOADER.NUM_WORKERS)

@@ -16,7 +16,7 @@ from densedist.det.data.classes import class_mirrors
 
 
 class Mapper(DatasetMapper):
-    """Detectron2's, with an image that cannot be read said in one line, and classes swapped in mirror images.
+    """Detectron2's, which refuses an image that cannot be read in one line and swaps classes in mirror images.
 
     A sample whose classes are swapped, as INPUT.FLIP_PAIRS says, has "class_order": for each class the number of
     what its mirror image shows.
@@ -42,9 +42,10 @@ class Mapper(DatasetMapper):
             raise UserError(f"{dataset_dict['file_name']} cannot be read as its data set says: {reason}") from error
 
     def _transform_annotations(self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]) -> None:
-        """Classes are swapped in a mirror image.
+        """Swap classes in a mirror image.
 
-        In a crop boxes are made anew of their masks, which an image without objects does not have.
+        In a crop boxes are computed from their masks, which an image without objects does not have. Detectron2 has no
+        public place between the transforms and the annotations.
         """
         flips = sum(isinstance(one, HFlipTransform) for one in transforms.transforms)
         if self.mirrored_classes is not None and flips % 2:

@@ -18,38 +18,38 @@ from densedist.common.losses.checks import Activation, widen
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of R boxes: class logits (R, K+1), background last, or with sigmoids (R, K); and deltas (R, 4) or (R, 4·K)."""
+    """Class logits (R, K+1) of R boxes, background last, or with sigmoids (R, K); and deltas (R, 4) or (R, 4·K)."""
 
     logits: Tensor
     deltas: Tensor
 
 
 def check(roi_heads: nn.Module) -> None:
-    """Raises UserError for RoI heads whose box classifier is not known here."""
+    """Refuse RoI heads whose box classifier is not known here (UserError)."""
     if not isinstance(roi_heads, (StandardROIHeads, Res5ROIHeads)):
         kind = type(roi_heads).__name__
         raise UserError(f"MODEL.ROI_HEADS.NAME: {kind} is no StandardROIHeads, CascadeROIHeads or Res5ROIHeads")
 
 
 def pooler(roi_heads: ROIHeads) -> nn.Module:
-    """The module called with (features, boxes) once for each box prediction."""
+    """Return the module that is called with (features, boxes) once for each box prediction."""
     return roi_heads.pooler if isinstance(roi_heads, Res5ROIHeads) else roi_heads.box_pooler
 
 
 def predictors(roi_heads: ROIHeads) -> list[Any]:
-    """The modules that return (class logits (R, K+1), box deltas), one per stage."""
+    """Return the modules that give (class logits (R, K+1), box deltas), one per stage."""
     if isinstance(roi_heads, CascadeROIHeads):
         return list(roi_heads.box_predictor)
     return [roi_heads.box_predictor]
 
 
 def pooled_channels(roi_heads: ROIHeads, backbone: Backbone) -> int:
-    """Channels of pooled features."""
+    """Return how many channels pooled features have."""
     return backbone.output_shape()[_in_features(roi_heads)[0]].channels
 
 
 def pooled(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
-    """Pooled features (R, C, size, size) of the given boxes (one Boxes per image, R in all)."""
+    """Pool the features (R, C, size, size) of boxes (one Boxes per image, R in all)."""
     maps = [features[name] for name in _in_features(roi_heads)]
     # In float32: the pooler gives boxes the maps' precision, and half of it knows whole pixels only.
     return pooler(roi_heads)([widen(x) for x in maps], boxes).to(maps[0].dtype)
@@ -60,22 +60,22 @@ def _in_features(roi_heads: ROIHeads) -> list[str]:
 
 
 def activation(roi_heads: ROIHeads) -> Activation:
-    """Of the class logits: a sigmoid for each class where MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE trains them so."""
+    """Return what class logits go through: sigmoids where MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE trains them so."""
     return "sigmoid" if all(getattr(p, "use_sigmoid_ce", False) for p in predictors(roi_heads)) else "softmax"
 
 
 def columns(roi_heads: ROIHeads, scores: Tensor) -> Tensor:
-    """Of a predictor's scores (R, K+1) those that are trained: with sigmoids not the last, of the background."""
+    """Return those of a predictor's scores (R, K+1) that are trained: with sigmoids all but the last (background)."""
     return scores[:, :-1] if activation(roi_heads) == "sigmoid" else scores
 
 
 def cls_logits(roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], stages: str) -> Tensor:
-    """Class logits of the given boxes (one Boxes per image, R in all): see predict."""
+    """Return class logits of boxes (one Boxes per image, R in all): see predict."""
     return predict(roi_heads, pooled(roi_heads, features, boxes), stages).logits
 
 
 def predict(roi_heads: ROIHeads, regions: Tensor, stages: str) -> Predictions:
-    """What the box head says of pooled features (R, C, size, size); of a cascade with the deltas of stage 1.
+    """Run the box head on pooled features (R, C, size, size); the deltas of a cascade are those of stage 1.
 
     Args:
         stages: of a cascade, "first": class logits of stage 1 alone; "mean": the logarithm of the mean of the stages'
@@ -103,7 +103,7 @@ def _mean(logits: list[Tensor], kind: Activation) -> Tensor:
 
 
 def of_class(values: Tensor, classes: Tensor) -> Tensor:
-    """Of deltas or boxes (R, 4·K) those (R, 4) of a class for each row; class-agnostic ones (R, 4) are of every class.
+    """Select from deltas or boxes (R, 4·K) those (R, 4) of a class for each row; class-agnostic ones (R, 4) stay.
 
     Args:
         classes: (R,), 0 to K-1.
@@ -114,7 +114,7 @@ def of_class(values: Tensor, classes: Tensor) -> Tensor:
 
 
 def classes_of(roi_heads: ROIHeads, stage: int, boxes: list[Boxes], labels: Sequence[Instances | None]) -> Tensor:
-    """The classes that a head's own matcher gives boxes (one Boxes per image, R in all): (R,), int64.
+    """Return the classes that a head's own matcher gives boxes (one Boxes per image, R in all): (R,), int64.
 
     K, of the background, where no object is; UNLABELED in images without labels, and where the matcher ignores a box.
 
@@ -139,7 +139,7 @@ def classes_of(roi_heads: ROIHeads, stage: int, boxes: list[Boxes], labels: Sequ
 def refine(
     roi_heads: CascadeROIHeads, features: dict[str, Tensor], boxes: list[Boxes], sizes: list[tuple[int, int]]
 ) -> Tensor:
-    """Where a cascade's last stage puts the boxes (one Boxes per image, R in all): (R, 4).
+    """Return where a cascade's last stage puts the boxes (one Boxes per image, R in all): (R, 4).
 
     Args:
         sizes: height and width of each image; boxes are clipped to it between the stages.
@@ -147,8 +147,15 @@ def refine(
     maps = [widen(features[name]) for name in roi_heads.box_in_features]
     dtype = next(iter(features.values())).dtype
     for stage, predictor in enumerate(predictors(roi_heads)):
-        proposals = roi_heads._create_proposals_from_boxes([b.tensor for b in boxes], sizes)
+        proposals = [_clipped(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)]
         regions = roi_heads.box_pooler(maps, [p.proposal_boxes for p in proposals]).to(dtype)
         scores, deltas = predictor(roi_heads.box_head[stage](regions))
         boxes = [Boxes(b) for b in predictor.predict_boxes((scores, deltas.float()), proposals)]
     return torch.cat([b.tensor for b in boxes])
+
+
+def _clipped(boxes: Boxes, size: tuple[int, int]) -> Instances:
+    """Return proposals inside an image of that height and width, through which no gradient passes."""
+    inside = Boxes(boxes.tensor.detach())
+    inside.clip(size)
+    return Instances(size, proposal_boxes=inside)

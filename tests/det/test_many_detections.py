@@ -13,7 +13,7 @@ from torch import nn
 
 from densedist.det.data import registering
 from densedist.det.evaluation import evaluate
-from densedist.det.evaluators import CocoEvaluator, most_detections
+from densedist.det.evaluators import coco_evaluator, most_detections
 from helpers.coco import CLASSES, coco
 from helpers.tiny import STUDENT, config
 
@@ -158,7 +158,7 @@ def test_crowds_of_dicts_without_a_mask(tmp_path):
     model = Finds(SEEN, masks=True)
     model.boxes, model.scores = torch.tensor(SEEN), torch.tensor([0.2, 0.9, 0.8])
     (tmp_path / "out").mkdir()
-    evaluator = CocoEvaluator(config(STUDENT, *MASKS), "crowded", str(tmp_path / "out"))
+    evaluator = coco_evaluator(config(STUDENT, *MASKS), "crowded", str(tmp_path / "out"))
     evaluator.reset()
     evaluator.process(dicts, model(dicts))
     assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
