@@ -31,6 +31,15 @@ def test_same_scenes_every_time(fresh_cache, monkeypatch):
     assert len(first) == 2 * sum(digits.SCENES.values()) + len(digits.SPLITS)
 
 
+def test_digits_are_those_that_the_benchmarks_were_made_of():
+    """As scikit-learn's load_digits gives them."""
+    with np.load(digits.HANDWRITTEN) as data:
+        images, classes = data["images"], data["classes"]
+    assert (images.shape, images.max(), images.sum()) == ((1797, 8, 8), 16, 561718)
+    assert np.bincount(classes).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert classes[:10].tolist() == list(range(10))
+
+
 def test_made_only_once(fresh_cache, monkeypatch):
     digits.ensure()
     monkeypatch.setattr(digits, "_make", lambda folder: pytest.fail("made again"))
