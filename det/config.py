@@ -1,4 +1,4 @@
-"""The keys that this suite adds to a Detectron2 config, and what of Detectron2's own is checked."""
+"""The keys of a detection config: those that this suite adds to Detectron2's, and Detectron2's own that it uses."""
 
 from collections.abc import Mapping
 
@@ -12,53 +12,134 @@ from densedist.det.data.samplers import SAMPLERS, is_factors
 from densedist.det.modeling.inheriting import PARTS
 
 
+def _stock(meaning: str) -> Key:
+    """Return a key that Detectron2 has, whose values it or the model checks."""
+    return Key(STOCK, meaning=meaning)
+
+
 def _off(value: object, what: str) -> Key:
-    """A key that Detectron2's own tools obey and nothing here would."""
+    """Return a key that Detectron2's own tools obey and nothing here would."""
     words = f"{value}, for nothing here does {what}; Detectron2's own tools/train_net.py does"
-    return Key(STOCK, lambda given: given == value, words)
+    return Key(STOCK, lambda given: given == value, words, meaning=f"Not supported here: {what}.")
 
 
-DET: Mapping[str, Key] = {
-    "TASK": one_of("det"),
-    # Of a cascade teacher: stage 1 only as in the paper, or the logarithm of the stages' mean probabilities.
-    "DISTILL.TEACHER.CASCADE_STAGES": one_of("first", "mean"),
-    # DISTILL.TEACHER.CACHE keeps the maps of the teacher's backbone, not a two-stage teacher's boxes.
-    "DISTILL.TEACHER.CACHE_MAPS": Key(False),
-    # Parts of the teacher that the student starts from, of neck and head, where shapes agree: see
-    # det/modeling/inheriting.py. Tensors that MODEL.WEIGHTS has come after it.
-    "DISTILL.INHERIT": Key([], lambda parts: set(parts) <= set(PARTS), "any of neck, head"),
-    # What is a row of a one-stage detector's logits: anchors (columns = classes), or locations (columns = anchors x
-    # classes) as in the DIST authors' code.
-    "DISTILL.DENSE_ROWS": one_of("anchors", "locations"),
-    # Data sets of one's own (det/data/registering.py), lists of these:
-    "DATASETS.COCO_FORMAT": Key([]),  # [name, JSON file, image folder], or lists of files and of folders
-    "DATASETS.YOLO_FORMAT": Key([]),  # [name, data.yaml, split]
-    "DATASETS.VOC_FORMAT": Key([]),  # [name, folder, split]
-    # Their names, by number. Empty: those of the data sets; the config.yaml of a run has them.
-    "DATASETS.CLASSES": Key([]),
-    # Train without the boxes of no area or outside of their image, which are otherwise refused.
-    "DATASETS.DROP_BAD_BOXES": Key(False),
-    "INPUT.FORMAT": Key(STOCK, lambda value: value in ("BGR", "RGB"), "BGR or RGB"),
-    "DATALOADER.SAMPLER_TRAIN": Key(STOCK, lambda value: value in SAMPLERS, ", ".join(SAMPLERS)),
-    # Of RandomSubsetTrainingSampler: the share of images; of those whose names begin with Weighted: [data set, factor].
-    "DATALOADER.RANDOM_SUBSET_RATIO": Key(0.0, lambda value: 0 <= value <= 1, "a share, 0 (not set) to 1"),
-    "DATASETS.TRAIN_REPEAT_FACTOR": Key([], is_factors, "a list of [data set, factor above 0]"),
-    # Used by MODEL.BACKBONE.NAME build_timm_fpn_backbone (det/modeling/backbone.py).
-    "MODEL.TIMM.NAME": Key("resnet18"),
-    "MODEL.TIMM.PRETRAINED": Key(False),
-    "MODEL.TIMM.NORM": one_of("BN", "SyncBN", "FrozenBN"),
-    "MODEL.TIMM.ARGS": Key(CfgNode(new_allowed=True)),
-    # How data sets of one's own are scored: by COCO's rules, or by Pascal VOC's of a year (det/evaluators.py).
-    "TEST.RULES": one_of("own", "voc2007", "voc2012"),
+RUN: Mapping[str, Key] = {
+    "TASK": one_of("det", meaning="The task that a config is for."),
+    "SEED": _stock("Seed of all random numbers; below 0: another one each time."),
+    "CUDNN_BENCHMARK": _stock("Let cuDNN try which convolution is fastest; not deterministic."),
+}
+
+MODEL: Mapping[str, Key] = {
+    "MODEL.META_ARCHITECTURE": _stock("DistillRCNN or DistillRetinaNet; any other of Detectron2's is not distilled."),
+    "MODEL.WEIGHTS": _stock("Checkpoint to start from, or to evaluate."),
+    "MODEL.DEVICE": _stock("cuda, cuda:0 or cpu; cuda becomes cpu where there is no GPU."),
+    "MODEL.PIXEL_MEAN": _stock("Mean of each channel in the order of INPUT.FORMAT, for pixels of 0 to 255."),
+    "MODEL.PIXEL_STD": _stock("Deviation of each channel, 1 or more."),
+    "MODEL.MASK_ON": _stock("Train and predict masks."),
+    "MODEL.KEYPOINT_ON": _stock("Train and predict keypoints."),
+    "MODEL.BACKBONE.NAME": _stock(
+        "Detectron2's backbones, or build_timm_fpn_backbone, build_timm_retinanet_fpn_backbone."
+    ),
+    "MODEL.BACKBONE.FREEZE_AT": _stock("Stages that stay as MODEL.WEIGHTS has them."),
+    "MODEL.TIMM.NAME": Key("resnet18", meaning="The model of a timm backbone."),
+    "MODEL.TIMM.PRETRAINED": Key(False, meaning="Start from timm's weights: of an installed package, or a download."),
+    "MODEL.TIMM.NORM": one_of("BN", "SyncBN", "FrozenBN", meaning="Normalization of a timm backbone."),
+    "MODEL.TIMM.ARGS": Key(
+        CfgNode(new_allowed=True), meaning="More arguments of the timm model, as {channels: [16, 32, 64, 128]}."
+    ),
+    "MODEL.FPN.IN_FEATURES": _stock("Maps of the backbone that the pyramid is built on, as res2 to res5."),
+    "MODEL.FPN.OUT_CHANNELS": _stock("Channels of the pyramid's maps."),
+    "MODEL.ANCHOR_GENERATOR.SIZES": _stock("Sizes of anchors for each map; a teacher's anchors have to be the same."),
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": _stock("Ratios of height to width of anchors."),
+    "MODEL.PROPOSAL_GENERATOR.NAME": _stock("RPN; PrecomputedProposals has no distillation without labels."),
+    "MODEL.LOAD_PROPOSALS": _stock("Read proposals from DATASETS.PROPOSAL_FILES_TRAIN and _TEST."),
+    "MODEL.ROI_HEADS.NUM_CLASSES": _stock("Number of classes of a two-stage detector, without background."),
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": _stock("Classify RoIs by sigmoids; the background is not distilled then."),
+    "MODEL.RETINANET.NUM_CLASSES": _stock("Number of classes of a RetinaNet."),
+}
+
+DATA: Mapping[str, Key] = {
+    "INPUT.FORMAT": Key(
+        STOCK, lambda value: value in ("BGR", "RGB"), "BGR or RGB", meaning="Channel order of the student's images."
+    ),
+    "INPUT.MIN_SIZE_TRAIN": _stock("Length of the shortest edge of training images, or several to draw from."),
+    "INPUT.MAX_SIZE_TRAIN": _stock("Longest edge of a training image at most."),
+    "INPUT.MIN_SIZE_TEST": _stock("Length of the shortest edge of test images."),
+    "INPUT.MAX_SIZE_TEST": _stock("Longest edge of a test image at most."),
+    "INPUT.RANDOM_FLIP": _stock("horizontal, vertical or none."),
+    "INPUT.CROP.ENABLED": _stock("Train on crops."),
+    "INPUT.MASK_FORMAT": _stock("polygon or bitmask."),
+    "DATASETS.TRAIN": _stock("Names of data sets with labels; a part is named like a slice: mine_train[:100]."),
+    "DATASETS.TEST": _stock("Names of data sets that are evaluated."),
+    "DATASETS.COCO_FORMAT": Key(
+        [], meaning="Your data sets in COCO's format: [name, JSON file, image folder], or lists of files and folders."
+    ),
+    "DATASETS.YOLO_FORMAT": Key([], meaning="Your data sets in YOLO's format: [name, data.yaml, split]."),
+    "DATASETS.VOC_FORMAT": Key([], meaning="Your data sets in Pascal VOC's format: [name, folder, split]."),
+    "DATASETS.CLASSES": Key([], meaning="Names of the classes, by number; empty = those of the data sets."),
+    "DATASETS.DROP_BAD_BOXES": Key(
+        False, meaning="Train without boxes that have no area or lie outside of their image; else they are refused."
+    ),
+    "DATASETS.PROPOSAL_FILES_TRAIN": _stock("Proposals for each data set of TRAIN."),
+    "DATASETS.PROPOSAL_FILES_TEST": _stock("Proposals for each data set of TEST."),
+    "DATASETS.TRAIN_REPEAT_FACTOR": Key(
+        [],
+        is_factors,
+        "a list of [data set, factor above 0]",
+        meaning="How often a data set is drawn by the samplers whose names begin with Weighted.",
+    ),
+    "DATALOADER.SAMPLER_TRAIN": Key(
+        STOCK, lambda value: value in SAMPLERS, ", ".join(SAMPLERS), meaning="How training images are drawn."
+    ),
+    "DATALOADER.RANDOM_SUBSET_RATIO": Key(
+        0.0,
+        lambda value: 0 <= value <= 1,
+        "a share, 0 (not set) to 1",
+        meaning="Share of the images that RandomSubsetTrainingSampler draws from.",
+    ),
+    "DATALOADER.REPEAT_THRESHOLD": _stock("Frequency below which RepeatFactorTrainingSampler repeats a class."),
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS": _stock("Train without images that have no object."),
+    "DATALOADER.ASPECT_RATIO_GROUPING": _stock("Make batches of images of like aspect ratio."),
+}
+
+TEST: Mapping[str, Key] = {
+    "TEST.RULES": one_of(
+        "own", "voc2007", "voc2012", meaning="How your data sets are scored: own = COCO's rules, or Pascal VOC's."
+    ),
+    "TEST.DETECTIONS_PER_IMAGE": _stock("Detections of an image at most."),
+    "TEST.KEYPOINT_OKS_SIGMAS": _stock("COCO's sigmas of your own keypoints."),
     "TEST.AUG.ENABLED": _off(False, "test-time augmentation"),
     "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),
     "TEST.EXPECTED_RESULTS": _off([], "a check of results"),
     "SOLVER.REFERENCE_WORLD_SIZE": _off(0, "scaling with the number of processes"),
 }
 
+TEACHER: Mapping[str, Key] = {
+    "DISTILL.TEACHER.CASCADE_STAGES": one_of(
+        "first", "mean", meaning="Class logits of a cascade: of stage 1 as in the paper, or of the stages' mean."
+    ),
+    "DISTILL.TEACHER.CACHE_MAPS": Key(
+        False, meaning="Keep the maps of the teacher's backbone in CACHE, not a two-stage teacher's boxes."
+    ),
+    "DISTILL.INHERIT": Key(
+        [],
+        lambda parts: set(parts) <= set(PARTS),
+        "any of neck, head",
+        meaning="Parts that the student starts with from the teacher, where shapes agree; MODEL.WEIGHTS come after.",
+    ),
+    "DISTILL.DENSE_ROWS": one_of(
+        "anchors",
+        "locations",
+        meaning="Rows of a one-stage detector's logits: anchors (columns are classes), or locations (columns are "
+        "anchors x classes) as in the DIST authors' code.",
+    ),
+}
+
+DET: Mapping[str, Key] = {**RUN, **MODEL, **DATA, **TEST, **TEACHER}
+
 
 def keys() -> dict[str, Key]:
-    """All keys that are added to Detectron2's or checked, with those of the losses that there are now."""
+    """Return all keys that are added to Detectron2's, checked or documented, with those of the registered losses."""
     return {**COMMON, **loss_keys(), **DET}
 
 
@@ -73,7 +154,7 @@ def add_distill_config(cfg: CfgNode) -> None:
 
 
 def without_distillation(cfg: CfgNode) -> CfgNode:
-    """A copy of cfg that builds the plain student for weights to come: no teacher, nothing asked of the network."""
+    """Return a copy of a config that builds the plain student, to fill with weights: no teacher, no download."""
     plain = cfg.clone()
     plain.defrost()
     plain.DISTILL.TEACHER.CONFIG_FILE = plain.DISTILL.TEACHER.WEIGHTS = ""

@@ -5,7 +5,8 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from torch.nn.parallel import DistributedDataParallel
 
-from densedist.common.config.keys import COMMON, STOCK, value_of
+from densedist.common.config.keys import STOCK, value_of
+from densedist.common.config.shared_keys import COMMON
 from densedist.common.errors import UserError
 from densedist.det.config import DET
 from densedist.det.distilling import distilling_class

@@ -14,15 +14,19 @@ from densedist.seg.data.frames import KINDS
 from densedist.seg.foreign.kinds import KINDS as MODEL_KINDS
 
 
-def _numbers(*default: float) -> Key:
-    return Key(list(default), lambda values: len(values) == len(default), "three numbers")
+def _numbers(*default: float, meaning: str) -> Key:
+    return Key(list(default), lambda values: len(values) == len(default), "three numbers", meaning=meaning)
 
 
-def _size(default: list[int], words: str, may_be_empty: bool = False) -> Key:
+def _numbers_or_none(meaning: str) -> Key:
+    return Key([], lambda values: len(values) in (0, 3), "three numbers", meaning=meaning)
+
+
+def _size(default: list[int], words: str, meaning: str, may_be_empty: bool = False) -> Key:
     def allowed(value: list[int]) -> bool:
         return (may_be_empty and not value) or (len(value) == 2 and min(value) >= 1)
 
-    return Key(default, allowed, words)
+    return Key(default, allowed, words, meaning=meaning)
 
 
 def _is_jitter(values: list[Any]) -> bool:
@@ -33,100 +37,174 @@ def _is_weight(value: Any) -> bool:
     return isinstance(value, (int, float)) and value >= 0
 
 
-def _weight(default: float) -> Key:
-    return at_least(0, default, "0 (off) or more")
+def _weight(default: float, meaning: str) -> Key:
+    return at_least(0, default, "0 (off) or more", meaning)
 
 
-SCALES = every(above(0, 1.0), [1.0], "numbers above 0")
+def _scales(meaning: str) -> Key:
+    return every(above(0, 1.0), [1.0], "numbers above 0", meaning)
 
-SEG: Mapping[str, Key] = {
-    "TASK": one_of("seg"),
-    "SEED": Key(-1),  # below 0: another one each time
-    "CUDNN_BENCHMARK": Key(False),
-    "MODEL.DEVICE": Key("cuda"),
-    "MODEL.WEIGHTS": Key(""),  # to start from, or to evaluate: a checkpoint, or a folder of SMP's save_pretrained
-    "MODEL.ARCHITECTURE": Key("DeepLabV3"),  # any of SMP's
-    # smp: the keys below say what it is. Others are not trained here, but teach, label and are evaluated (seg/foreign).
-    "MODEL.KIND": one_of(*MODEL_KINDS),
-    "MODEL.STRIDE": at_least(1, default=32),  # of a program or function: height and width of its images are multiples
-    "MODEL.ENCODER.NAME": Key("resnet18"),  # any of SMP's; "tu-…" is any of timm's
-    "MODEL.ENCODER.WEIGHTS": Key(""),  # e.g. imagenet; empty = random
-    "MODEL.ENCODER.DEPTH": at_least(1, default=5),
-    # 8 or 16 = dilated; 0 = what the architecture does by default
-    "MODEL.ENCODER.OUTPUT_STRIDE": Key(
-        0, lambda stride: stride in (0, 8, 16, 32), "8, 16 or 32, or 0 for the architecture's own"
+
+RUN: Mapping[str, Key] = {
+    "TASK": one_of("seg", meaning="The task that a config is for."),
+    "SEED": Key(-1, meaning="Seed of all random numbers; below 0: another one each time."),
+    "CUDNN_BENCHMARK": Key(False, meaning="Let cuDNN try which convolution is fastest; not deterministic."),
+}
+
+MODEL: Mapping[str, Key] = {
+    "MODEL.DEVICE": Key("cuda", meaning="cuda, cuda:0 or cpu; cuda becomes cpu where there is no GPU."),
+    "MODEL.WEIGHTS": Key("", meaning="To start from, or to evaluate: a checkpoint, or a folder of save_pretrained."),
+    "MODEL.ARCHITECTURE": Key("DeepLabV3", meaning="Any architecture of SMP."),
+    "MODEL.KIND": one_of(
+        *MODEL_KINDS,
+        meaning="What the model is. Only smp, which the other keys here describe, is trained; the others teach, label "
+        "and are evaluated.",
     ),
-    "MODEL.ARGS": Key(CfgNode(new_allowed=True)),  # more arguments of the architecture, e.g. decoder_channels
-    "MODEL.AUX_HEAD.ENABLED": Key(False),  # an FCN head on the last stage but one
-    "MODEL.AUX_HEAD.LOSS_WEIGHT": at_least(0, default=0.4),
-    # What is learned from labels: the sum of these, each times its WEIGHT, of the auxiliary head, too (seg/losses).
-    "MODEL.LOSS.CROSS_ENTROPY.WEIGHT": _weight(1.0),
-    "MODEL.LOSS.OHEM.WEIGHT": _weight(0.0),  # cross entropy of the hard pixels alone
-    # Hard is where the probability of a pixel's class is below it; of each image at least so many pixels, on average.
-    "MODEL.LOSS.OHEM.THRESHOLD": Key(0.7, lambda p: 0 < p <= 1, "a probability: above 0, 1 at most"),
-    "MODEL.LOSS.OHEM.MIN_KEPT": at_least(1, default=100_000),
-    "MODEL.LOSS.FOCAL.WEIGHT": _weight(0.0),
-    "MODEL.LOSS.FOCAL.GAMMA": at_least(0, default=2.0),
-    "MODEL.LOSS.DICE.WEIGHT": _weight(0.0),
-    "MODEL.LOSS.LOVASZ.WEIGHT": _weight(0.0),
-    # One for each class, of cross entropy, also of the hard pixels or focal; empty = all 1.
-    "MODEL.CLASS_WEIGHTS": Key([], lambda values: all(map(_is_weight, values)), "numbers of 0 or more"),
-    "MODEL.CLASS_BALANCE": one_of("none", *BALANCES),  # or these weights from the labels (seg/class_weights.py)
-    "MODEL.SYNC_BN": Key(True),  # batch norm over the batch of all processes
-    # In the order of INPUT.FORMAT, for pixels of 0 to 255. The default is that of SMP's ImageNet encoders.
-    "MODEL.PIXEL_MEAN": _numbers(123.675, 116.28, 103.53),
-    "MODEL.PIXEL_STD": _numbers(58.395, 57.12, 57.375),
-    "INPUT.FORMAT": one_of("RGB", "BGR"),
-    "INPUT.SCALES": SCALES,  # a training image is resized by one of them, drawn at random
-    "INPUT.CROP_SIZE": _size([512, 1024], "[height, width]"),  # of a training sample
-    "INPUT.RANDOM_FLIP": Key("horizontal", lambda flip: flip in ("none", "horizontal"), "none or horizontal"),
-    # Of brightness, contrast, saturation and hue, as torchvision's ColorJitter has them; empty = none.
+    "MODEL.STRIDE": at_least(
+        1, default=32, meaning="A program's or function's images have multiples of it as height and width."
+    ),
+    "MODEL.ENCODER.NAME": Key("resnet18", meaning="Any encoder of SMP; tu-NAME is any of timm's."),
+    "MODEL.ENCODER.WEIGHTS": Key("", meaning="Weights that the encoder starts from, as imagenet; empty = random."),
+    "MODEL.ENCODER.DEPTH": at_least(1, default=5, meaning="Stages of the encoder."),
+    "MODEL.ENCODER.OUTPUT_STRIDE": Key(
+        0,
+        lambda stride: stride in (0, 8, 16, 32),
+        "8, 16 or 32, or 0 for the architecture's own",
+        meaning="Stride of the encoder's last map; 8 and 16 are dilated.",
+    ),
+    "MODEL.ARGS": Key(
+        CfgNode(new_allowed=True), meaning="More arguments of the architecture, as {decoder_channels: 128}."
+    ),
+    "MODEL.AUX_HEAD.ENABLED": Key(False, meaning="Add an FCN head on the last stage but one, for training."),
+    "MODEL.AUX_HEAD.LOSS_WEIGHT": at_least(0, default=0.4, meaning="Weight of the auxiliary head's losses."),
+    "MODEL.SYNC_BN": Key(True, meaning="Compute batch norm over the batch of all processes."),
+    "MODEL.PIXEL_MEAN": _numbers(
+        123.675,
+        116.28,
+        103.53,
+        meaning="Mean of each channel in the order of INPUT.FORMAT, for pixels of 0 to 255; the default is ImageNet's.",
+    ),
+    "MODEL.PIXEL_STD": _numbers(58.395, 57.12, 57.375, meaning="Deviation of each channel, 1 or more."),
+}
+
+LOSS: Mapping[str, Key] = {
+    "MODEL.LOSS.CROSS_ENTROPY.WEIGHT": _weight(1.0, "Weight of the cross entropy with the labels."),
+    "MODEL.LOSS.OHEM.WEIGHT": _weight(0.0, "Weight of the cross entropy of hard pixels alone."),
+    "MODEL.LOSS.OHEM.THRESHOLD": Key(
+        0.7,
+        lambda p: 0 < p <= 1,
+        "a probability: above 0, 1 at most",
+        meaning="A pixel is hard where the probability of its class is below this.",
+    ),
+    "MODEL.LOSS.OHEM.MIN_KEPT": at_least(1, default=100_000, meaning="Pixels of an image that count at least."),
+    "MODEL.LOSS.FOCAL.WEIGHT": _weight(0.0, "Weight of the focal loss."),
+    "MODEL.LOSS.FOCAL.GAMMA": at_least(0, default=2.0, meaning="Exponent of the focal loss; 0 is cross entropy."),
+    "MODEL.LOSS.DICE.WEIGHT": _weight(0.0, "Weight of the Dice loss."),
+    "MODEL.LOSS.LOVASZ.WEIGHT": _weight(0.0, "Weight of the Lovász softmax loss."),
+    "MODEL.CLASS_WEIGHTS": Key(
+        [],
+        lambda values: all(map(_is_weight, values)),
+        "numbers of 0 or more",
+        meaning="Weight of each class in CROSS_ENTROPY, OHEM and FOCAL; empty = all 1.",
+    ),
+    "MODEL.CLASS_BALANCE": one_of(
+        "none", *BALANCES, meaning="Compute these weights from how often each class occurs in the labels."
+    ),
+}
+
+DATA: Mapping[str, Key] = {
+    "INPUT.FORMAT": one_of("RGB", "BGR", meaning="Channel order of the student's images."),
+    "INPUT.SCALES": _scales("Factors by one of which, drawn at random, a training image is resized."),
+    "INPUT.CROP_SIZE": _size([512, 1024], "[height, width]", "Size of a training sample."),
+    "INPUT.RANDOM_FLIP": Key(
+        "horizontal",
+        lambda flip: flip in ("none", "horizontal"),
+        "none or horizontal",
+        meaning="Mirror half of the training images.",
+    ),
     "INPUT.COLOR_JITTER": Key(
         [],
         lambda values: not values or _is_jitter(values),
         "[brightness, contrast, saturation, hue], each 0 or more, the last one 0.5 at most; or []",
+        meaning="Ranges of torchvision's ColorJitter; empty = none.",
     ),
-    # Transforms of albumentations, [{HorizontalFlip: {p: 0.5}}, {OneOf: {transforms: [{…}, …], p: 1.0}}, …], of the
-    # cropped image (seg/data/augmentations.py).
-    "INPUT.ALBUMENTATIONS": Key([]),
-    "DATASETS.ROOT": Key(""),  # a folder in Cityscapes' form, or "digits"
-    # Folders of leftImg8bit. A part of one is named like a slice: train[:100]
-    "DATASETS.TRAIN": Key(["train"]),
-    "DATASETS.TEST": Key(["val"]),
-    # {name, ids: [labelId, …], color: [r, g, b]}, in the order of the trainIds
-    "DATASETS.CLASSES": Key([]),
-    "DATASETS.IGNORED_IDS": Key([]),  # the other labelIds that may occur
-    "DATASETS.LABELS": one_of(*KINDS),  # which label images of ROOT are read: *_gtFine_labelIds.png, …
-    # Data sets of one's own, to be named beside the splits of ROOT. A mask has labelIds, the indices of a palette, or
-    # the colors of CLASSES.
-    "DATASETS.FOLDERS": Key([]),  # [name, folder of images, folder of masks] each
-    "DATASETS.VOC_FORMAT": Key([]),  # [name, VOCdevkit/VOC2012, split] each, perhaps with a folder of masks
-    "DATASETS.ADE20K_FORMAT": Key([]),  # [name, ADEChallengeData2016, training or validation] each
-    "DATASETS.IGNORED_COLORS": Key([]),  # the other colors that may occur in these, [r, g, b] each
-    "DATALOADER.NUM_WORKERS": at_least(0, default=4),
-    "TEST.EVAL_PERIOD": at_least(0, default=0),
-    "TEST.SCALES": SCALES,  # probabilities are averaged over the image at these scales
-    "TEST.FLIP": Key(False),  # and over the image and its mirror image
-    # Height and width of a sliding window; empty = the whole image at once.
-    "TEST.WINDOW_SIZE": _size([], "[height, width], or [] for the whole image", may_be_empty=True),
-    # Part of a window that the next one covers again, at least.
-    "TEST.WINDOW_OVERLAP": Key(0.5, lambda overlap: 0 <= overlap < 1, "a number from 0 to below 1"),
-    "TEST.SAVE_LABEL_IDS": Key(False),  # predictions as labelIds PNG, as Cityscapes' server takes them
-    # What the teacher is; auto: as its config or its file says. The keys after it say what neither does.
-    "DISTILL.TEACHER.KIND": one_of("auto", *MODEL_KINDS),
-    "DISTILL.TEACHER.PIXEL_MEAN": Key([], lambda values: len(values) in (0, 3), "three numbers"),
-    "DISTILL.TEACHER.PIXEL_STD": Key([], lambda values: len(values) in (0, 3), "three numbers"),
-    "DISTILL.TEACHER.STRIDE": at_least(0, default=0, words="0 (not said) or more"),
-    # A pixel teaches only where the teacher gives its classes with a counterpart this much of its probability.
-    "DISTILL.TEACHER.KEPT_MASS": Key(0.5, lambda mass: 0 <= mass <= 1, "a number from 0 to 1"),
-    # Of each logit in DISTILL.TEACHER.CACHE: float16, or 8, which move no class probability by more than 0.01.
-    "DISTILL.TEACHER.CACHE_BITS": Key(16, lambda bits: bits in (8, 16), "8 or 16"),
-    "DISTILL.IGNORED_PIXELS": Key(True),  # distill also on pixels that the label ignores, as the authors do
+    "INPUT.ALBUMENTATIONS": Key(
+        [], meaning="Transforms of albumentations on the cropped image, [{HorizontalFlip: {p: 0.5}}, …]."
+    ),
+    "DATASETS.ROOT": Key("", meaning='Folder in Cityscapes\' layout, or "digits".'),
+    "DATASETS.TRAIN": Key(
+        ["train"], meaning="Splits of ROOT, or names of data sets; a part is named like a slice: train[:100]."
+    ),
+    "DATASETS.TEST": Key(["val"], meaning="Splits or data sets that are evaluated."),
+    "DATASETS.CLASSES": Key(
+        [],
+        meaning="[{name: …, ids: [labelId, …], color: [r, g, b]}, …] in the order of the numbers that are predicted.",
+    ),
+    "DATASETS.IGNORED_IDS": Key([], meaning="The other labelIds that may occur; such pixels have no label."),
+    "DATASETS.LABELS": one_of(*KINDS, meaning="Which label images of ROOT are read, by the end of their names."),
+    "DATASETS.FOLDERS": Key(
+        [],
+        meaning="Your data sets, [name, folder of images, folder of masks] each; a mask has labelIds, the indices of a "
+        "palette, or the colors of CLASSES.",
+    ),
+    "DATASETS.VOC_FORMAT": Key(
+        [], meaning="Data sets in Pascal VOC's format: [name, VOCdevkit/VOC2012, split], perhaps a folder of masks."
+    ),
+    "DATASETS.ADE20K_FORMAT": Key(
+        [], meaning="Data sets in ADE20K's format: [name, ADEChallengeData2016, training or validation]."
+    ),
+    "DATASETS.IGNORED_COLORS": Key([], meaning="The other colors, [r, g, b], that may occur in masks."),
+    "DATALOADER.NUM_WORKERS": at_least(0, default=4, meaning="Processes that read images, for each training process."),
 }
+
+TEST: Mapping[str, Key] = {
+    "TEST.EVAL_PERIOD": at_least(0, default=0, meaning="Iterations between evaluations; 0 = only at the end."),
+    "TEST.SCALES": _scales("Scales of the image over which probabilities are averaged."),
+    "TEST.FLIP": Key(False, meaning="Average also over the mirror image."),
+    "TEST.WINDOW_SIZE": _size(
+        [],
+        "[height, width], or [] for the whole image",
+        "Predict in sliding windows of this size; empty = the whole image at once.",
+        may_be_empty=True,
+    ),
+    "TEST.WINDOW_OVERLAP": Key(
+        0.5,
+        lambda overlap: 0 <= overlap < 1,
+        "a number from 0 to below 1",
+        meaning="Share of a window that the next one covers again, at least.",
+    ),
+    "TEST.SAVE_LABEL_IDS": Key(False, meaning="Write predictions as labelIds PNG, as Cityscapes' server takes them."),
+}
+
+TEACHER: Mapping[str, Key] = {
+    "DISTILL.TEACHER.KIND": one_of("auto", *MODEL_KINDS, meaning="What the teacher is; auto: as its files show."),
+    "DISTILL.TEACHER.PIXEL_MEAN": _numbers_or_none("MODEL.PIXEL_MEAN of a teacher without a config."),
+    "DISTILL.TEACHER.PIXEL_STD": _numbers_or_none("MODEL.PIXEL_STD of a teacher without a config."),
+    "DISTILL.TEACHER.STRIDE": at_least(
+        0, default=0, words="0 (not said) or more", meaning="MODEL.STRIDE of a teacher without a config."
+    ),
+    "DISTILL.TEACHER.KEPT_MASS": Key(
+        0.5,
+        lambda mass: 0 <= mass <= 1,
+        "a number from 0 to 1",
+        meaning="A pixel teaches where the classes that both know have this much of the teacher's probability.",
+    ),
+    "DISTILL.TEACHER.CACHE_BITS": Key(
+        16,
+        lambda bits: bits in (8, 16),
+        "8 or 16",
+        meaning="Bits of a logit in CACHE; 8 moves no class probability by more than 0.01.",
+    ),
+    "DISTILL.IGNORED_PIXELS": Key(
+        True, meaning="Distill also on pixels that the label ignores, as the DIST authors do."
+    ),
+}
+
+SEG: Mapping[str, Key] = {**RUN, **MODEL, **LOSS, **DATA, **TEST, **TEACHER}
 
 
 def keys() -> dict[str, Key]:
-    """All keys but SOLVER's that are only Detectron2's, with those of the losses that there are now."""
+    """Return all keys, with those of the registered losses."""
     return {**COMMON, **loss_keys(), **SEG}
 
 
@@ -142,12 +220,12 @@ GRAMMAR = Grammar(_base, keys)
 
 
 def get_cfg() -> CfgNode:
-    """A config with every key that segmentation knows and its default."""
+    """Return a config with every key and its default."""
     return GRAMMAR.config()
 
 
 def without_distillation(cfg: CfgNode) -> CfgNode:
-    """A copy of cfg that builds the plain student: no teacher, no auxiliary head."""
+    """Return a copy of a config that builds the plain student: no teacher, no auxiliary head."""
     plain = cfg.clone()
     plain.defrost()
     plain.DISTILL.TEACHER.CONFIG_FILE = plain.DISTILL.TEACHER.WEIGHTS = ""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from detectron2.config import CfgNode
 
 from densedist.common.config.former_keys import current_pairs, current_words
-from densedist.common.config.keys import COMMON
+from densedist.common.config.shared_keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.distill.teacher_files import keys_of_another
 from densedist.common.errors import UserError

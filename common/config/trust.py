@@ -11,7 +11,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from densedist.common.config.keys import COMMON, value_of
+from densedist.common.config.keys import value_of
+from densedist.common.config.shared_keys import COMMON
 from densedist.common.errors import UserError
 
 logger = logging.getLogger(__name__)

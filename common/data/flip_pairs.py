@@ -9,7 +9,7 @@ from densedist.common.errors import UserError
 
 logger = logging.getLogger(__name__)
 KEY = "INPUT.FLIP_PAIRS"
-FORM = "pairs of names of classes, [['left hand', 'right hand'], …]"
+WANTED = "pairs of names of classes, [['left hand', 'right hand'], …]"
 
 
 def is_pairs(value: Any) -> bool:

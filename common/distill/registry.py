@@ -74,12 +74,19 @@ def _generator_of_groups(keys: CfgNode, _: Kind, student: int, teacher: int) -> 
     return Generator(student, teacher, keys.MASKED)
 
 
-def _hidden(default: float) -> Key:
-    """The share of places that a generator does not see."""
-    return Key(default, lambda share: 0 <= share < 1, "0 to below 1")
+def _hidden(default: float, meaning: str) -> Key:
+    return Key(default, lambda share: 0 <= share < 1, "0 to below 1", meaning=meaning)
 
 
-TAU = "a temperature above 0"
+def _tau(default: float = 1.0, of: str = "logits are") -> Key:
+    return above(0, default, "a temperature above 0", f"Temperature: {of} divided by it.")
+
+
+def _part(default: float, of: str) -> Key:
+    return at_least(0.0, default, meaning=f"Weight of the {of}.")
+
+
+STANDARDIZE = Key(False, meaning="Standardize the logits of each row first (logit standardization, Sun et al., 2024).")
 BOXES = {"giou": "boxes", "smooth_l1": "deltas"}  # by the distance
 CLASS_LOGITS: dict[str, Any] = {
     "tap": "cls_logits",
@@ -95,7 +102,12 @@ LOSSES: dict[str, LossSpec] = {
         lambda keys, tap, sync: DISTLoss(
             keys.BETA, keys.GAMMA, keys.TAU, tap.activation or "softmax", sync=sync, standardize=keys.STANDARDIZE
         ),
-        keys={"BETA": at_least(0.0, 1.0), "GAMMA": at_least(0.0, 1.0), "TAU": above(0, 1.0, TAU), "STANDARDIZE": False},
+        keys={
+            "BETA": _part(1.0, "inter-class relation, across the classes of a row"),
+            "GAMMA": _part(1.0, "intra-class relation, across the rows for each class"),
+            "TAU": _tau(),
+            "STANDARDIZE": STANDARDIZE,
+        },
         weight=1.0,
         unfit=_dist,
         described=lambda keys: "standardized" * keys.STANDARDIZE,
@@ -103,113 +115,128 @@ LOSSES: dict[str, LossSpec] = {
     ),
     "KD": LossSpec(
         lambda keys, tap, sync: KDLoss(keys.TAU, tap.activation or "softmax", sync, keys.STANDARDIZE),
-        keys={"TAU": above(0, 1.0, TAU), "STANDARDIZE": False},
+        keys={"TAU": _tau(), "STANDARDIZE": STANDARDIZE},
         unfit=_kd,
         described=lambda keys: "standardized" * keys.STANDARDIZE,
         **CLASS_LOGITS,
     ),
-    # ALPHA, BETA: of the target and of the other classes; the authors' for detectors
     "DKD": LossSpec(
         lambda keys, _, sync: DKDLoss(keys.ALPHA, keys.BETA, keys.TAU, sync),
-        keys={"ALPHA": at_least(0.0, 1.0), "BETA": at_least(0.0, 0.25), "TAU": above(0, 1.0, TAU)},
+        keys={
+            "ALPHA": _part(1.0, "label's class against all others"),
+            "BETA": _part(0.25, "other classes among themselves; the default is the authors' for detectors"),
+            "TAU": _tau(),
+        },
         targets="classes",
         unfit=_dkd,
         **CLASS_LOGITS | {"empty": one_row_without_a_label},
     ),
     # The authors of DIST + mimic adapt always.
     "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always", padding=True),
-    # SAMPLES: images, cells (of a 4x4 grid), rois (two-stage detectors), classes (segmentation)
     "RKD": LossSpec(
         lambda keys, _, sync: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
         lambda keys: keys.SAMPLES,
-        {"DISTANCE": at_least(0.0, 25.0), "ANGLE": at_least(0.0, 50.0), "SAMPLES": "images"},
+        {
+            "DISTANCE": _part(25.0, "distances"),
+            "ANGLE": _part(50.0, "angles"),
+            "SAMPLES": Key(
+                "images",
+                meaning="What is related: images, cells (of a 4x4 grid), rois (two-stage), classes (segmentation).",
+            ),
+        },
         kinds=("samples",),
         adapt="never",
         empty=own,
     ),
-    # PLACES: at most that many of an image, each the mean of a square
     "CIRKD": LossSpec(
         lambda keys, _, sync: CIRKDLoss(keys.TAU, keys.PLACES, sync),
         "features",
-        {"TAU": above(0, 0.1, TAU), "PLACES": at_least(1, 512)},
+        {
+            "TAU": _tau(0.1, "similarities are"),
+            "PLACES": at_least(1, 512, meaning="Places of an image at most, each the mean of a square."),
+        },
         adapt="never",
         padding=True,
     ),
-    # TAP: features, or class logits as maps
     "CWD": LossSpec(
         lambda keys, *_: CWDLoss(keys.TAU),
         lambda keys: keys.TAP,
-        {"TAU": above(0, 4.0, TAU), "TAP": "features"},
+        {"TAU": _tau(4.0, "maps are"), "TAP": Key("features", meaning="features, or cls_logits as maps.")},
         auxiliary=False,
         padding=True,
     ),
     "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features", padding=True),
     "ATTENTION": LossSpec(
-        lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": above(0, 0.5, TAU)}, padding=True
+        lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": _tau(0.5, "attention is")}, padding=True
     ),
-    # Of the objects, of the background, of the attention, of the global relation: the authors' for one-stage detectors
+    # The authors' weights for one-stage detectors.
     "FGD": LossSpec(
         lambda keys, *_: FGDLoss(keys.ALPHA, keys.BETA, keys.GAMMA, keys.TAU),
         "features",
         {
-            "ALPHA": at_least(0.0, 1e-3),
-            "BETA": at_least(0.0, 5e-4),
-            "GAMMA": at_least(0.0, 5e-4),
-            "LAMBDA": at_least(0.0, 5e-6),
-            "TAU": above(0, 0.5, TAU),
+            "ALPHA": _part(1e-3, "features in objects"),
+            "BETA": _part(5e-4, "features in the background"),
+            "GAMMA": _part(5e-4, "attention"),
+            "LAMBDA": _part(5e-6, "global relation"),
+            "TAU": _tau(0.5, "attention is"),
         },
         targets="objects",
         learned=lambda keys, channels: GlobalRelationLoss(channels, keys.LAMBDA),
         padding=True,
     ),
-    # The masked share of the paper: 0.65 for one-stage detectors, 0.45 for two-stage ones.
     "MGD": LossSpec(
         lambda *_: MGDLoss(),
         "features",
-        {"MASKED": _hidden(0.5)},
+        {"MASKED": _hidden(0.5, "Share of places hidden from the generator; paper: 0.65 one-stage, 0.45 two-stage.")},
         adapt="always",
         adapter=lambda keys, _, student, teacher: Generator(student, teacher, keys.MASKED),
         padding=True,
     ),
-    # Of the contrast, of the squared error; PATCH and POOL in places: the authors' for segmentation
+    # The authors' values for segmentation.
     "AFDCD": LossSpec(
         lambda keys, *_: AFDCDLoss(keys.CONTRAST, keys.RECONSTRUCTION, keys.TAU, keys.GROUPS, keys.PATCH, keys.POOL),
         "features",
         {
-            "CONTRAST": at_least(0.0, 1e-3),
-            "RECONSTRUCTION": at_least(0.0, 4e-5),
-            "TAU": above(0, 0.07, TAU),
-            "GROUPS": at_least(2, 16),
-            "PATCH": at_least(1, 4),
-            "POOL": at_least(1, 4),
-            "MASKED": _hidden(0.75),
+            "CONTRAST": _part(1e-3, "contrast between groups of channels"),
+            "RECONSTRUCTION": _part(4e-5, "squared error"),
+            "TAU": _tau(0.07, "distances are"),
+            "GROUPS": at_least(2, 16, meaning="Groups of channels; a divisor of the teacher's channels."),
+            "PATCH": at_least(1, 4, meaning="Side of a patch, in pooled places."),
+            "POOL": at_least(1, 4, meaning="Side of the squares that are pooled by their maximum."),
+            "MASKED": _hidden(0.75, "Share of places that the generator does not see."),
         },
         adapt="always",
         adapter=_generator_of_groups,
         padding=True,
     ),
-    # STAGES: of a cascade teacher, where its first stage puts an RoI, or its last
     "BOX": LossSpec(
         lambda keys, _, sync: BoxLoss(keys.DISTANCE, keys.BETA, sync),
         lambda keys: ("refined_" if keys.STAGES == "refined" else "") + BOXES[keys.DISTANCE],
-        {"DISTANCE": one_of(*DISTANCES), "BETA": at_least(0.0, 0.0), "STAGES": one_of("first", "refined")},
+        {
+            "DISTANCE": one_of(*DISTANCES, meaning="GIoU of boxes in pixels, or smooth L1 of regression targets."),
+            "BETA": at_least(0.0, 0.0, meaning="Where smooth_l1 turns from quadratic to linear; 0 is L1."),
+            "STAGES": one_of(
+                "first", "refined", meaning="Boxes of a cascade teacher: after its first stage or its last."
+            ),
+        },
         kinds=("boxes",),
         adapt="never",
         empty=one_row_that_does_not_count,
     ),
-    # BOX: the weight of the boxes beside objectness
     "RPN": LossSpec(
         lambda keys, _, sync: ProposalLoss(keys.BOX, sync),
         "proposals",
-        {"BOX": at_least(0.0, 1.0)},
+        {"BOX": _part(1.0, "boxes; that of objectness is 1")},
         kinds=("proposals",),
         adapt="never",
     ),
-    # POSITION: of a one-stage head, the number of the student's convolutions before the teacher's take over
     "CROSSKD": LossSpec(
         lambda keys, _, sync: CrossHeadLoss(keys.BOX, sync),
         lambda keys: f"crossed_{keys.POSITION}",
-        {"POSITION": at_least(1, 3), "BOX": at_least(0.0, 1.0)},
+        {
+            "POSITION": at_least(1, 3, meaning="Convolutions of the student's head before the teacher's take over."),
+            "BOX": _part(1.0, "boxes; that of classes is 1"),
+        },
         kinds=("crossed",),
         targets="anchors",
         adapt="never",
@@ -217,7 +244,7 @@ LOSSES: dict[str, LossSpec] = {
     "MASK": LossSpec(
         lambda keys, _, sync: MaskLoss(keys.KIND, keys.TAU, sync),
         "masks",
-        {"KIND": one_of(*KINDS), "TAU": above(0, 1.0, TAU)},
+        {"KIND": one_of(*KINDS, meaning="Compare correlations of masks, or each pixel."), "TAU": _tau()},
         kinds=("masks",),
         adapt="never",
         empty=one_row_that_does_not_count,
@@ -227,10 +254,10 @@ LOSSES: dict[str, LossSpec] = {
 
 
 def loss_keys() -> dict[str, Key]:
-    """DISTILL.* of all losses that there are now."""
+    """Return the keys DISTILL.* of all losses in the registry."""
     keys = {}
     for name, spec in LOSSES.items():
-        keys[f"DISTILL.{name}.WEIGHT"] = at_least(0, spec.weight, words="0 (off) or more")
+        keys[f"DISTILL.{name}.WEIGHT"] = at_least(0, spec.weight, "0 (off) or more", f"Weight of the loss {name}.")
         for key, value in spec.keys.items():
             keys[f"DISTILL.{name}.{key}"] = value if isinstance(value, Key) else Key(value)
     return keys

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from densedist.common.config.keys import PRECISIONS
+from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.distill.speed import begin, fuse_batch_norms
 
 M = TypeVar("M", bound=nn.Module)

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from densedist.common.config.keys import PRECISIONS
+from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.data.loader import Batches, first_batch, images_per_process
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradients import gradient_shares

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from densedist.common.config.keys import PRECISIONS
+from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradients import gradient_shares, in_words, is_look

@@ -11,7 +11,8 @@ import yaml
 
 from densedist import api
 from densedist.common.config import load, saved, trust
-from densedist.common.config.keys import COMMON, value_of
+from densedist.common.config.keys import value_of
+from densedist.common.config.shared_keys import COMMON
 from densedist.common.errors import UserError
 from densedist.common.tune.space import Recipe
 from densedist.det.config import DET

@@ -1,0 +1,163 @@
+"""The keys that detection and segmentation share, apart from those of the losses (common/distill/registry.py)."""
+
+from collections.abc import Mapping
+
+import torch
+from detectron2.config import CfgNode
+
+from densedist.common.config.keys import STOCK, Key, above, at_least, one_of
+from densedist.common.data.flip_pairs import WANTED, is_pairs
+
+SCHEDULES = ("WarmupPolyLR", "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def _stock(meaning: str) -> Key:
+    """Return a key that Detectron2 has and whose values it checks."""
+    return Key(STOCK, meaning=meaning)
+
+
+RUN: Mapping[str, Key] = {
+    "VERSION": _stock("Version of Detectron2's keys that a config is written for; older ones are refused."),
+    "IMPORTS": Key(
+        [],
+        lambda names: all(isinstance(name, str) for name in names),
+        "names of modules or .py files",
+        meaning="Modules, or paths of .py files, that are imported before the config is read: your own losses, "
+        "backbones or meta-architectures.",
+    ),
+    "TRUST_IMPORTS": Key(
+        False, trust=True, meaning="Import also what configs from elsewhere name; --trust-imports sets it."
+    ),
+    "OUTPUT_DIR": _stock("Folder of the run: config, log, metrics, checkpoints and results."),
+    "REHEARSAL": Key(
+        True, meaning="Try a step, an evaluation and a drawing before the run, to find early what cannot work."
+    ),
+    "TRACKERS": Key(
+        [],
+        lambda names: set(names) <= {"wandb", "mlflow"},
+        "any of wandb, mlflow",
+        meaning="Experiment trackers that get the metrics, too.",
+    ),
+}
+
+SOLVER: Mapping[str, Key] = {
+    "SOLVER.MAX_ITER": at_least(1, meaning="Training iterations."),
+    "SOLVER.IMS_PER_BATCH": at_least(1, meaning="Labeled images of a batch, over all processes."),
+    "SOLVER.UNLABELED_IMS_PER_BATCH": at_least(
+        0, default=0, meaning="Images of DATASETS.UNLABELED that each batch has besides; 0 = as many as IMS_PER_BATCH."
+    ),
+    "SOLVER.ACCUMULATION_STEPS": at_least(
+        1, default=1, meaning="Parts in which a batch is computed; their gradients are averaged. Saves memory."
+    ),
+    "SOLVER.OPTIMIZER": one_of("SGD", "AdamW", meaning="The optimizer."),
+    "SOLVER.BASE_LR": above(0, STOCK, meaning="Learning rate after the warm-up."),
+    "SOLVER.BASE_LR_END": at_least(0.0, meaning="Learning rate at the end of WarmupCosineLR."),
+    "SOLVER.LR_SCHEDULER_NAME": Key(
+        STOCK, lambda name: name in SCHEDULES, ", ".join(SCHEDULES), meaning="How the learning rate falls."
+    ),
+    "SOLVER.POLY_LR_POWER": at_least(0.0, default=0.9, meaning="Exponent of WarmupPolyLR."),
+    "SOLVER.STEPS": _stock("Iterations at which WarmupMultiStepLR multiplies the learning rate by GAMMA."),
+    "SOLVER.GAMMA": _stock("Factor on the learning rate at each of STEPS."),
+    "SOLVER.NUM_DECAYS": _stock("Number of falls of WarmupStepWithFixedGammaLR."),
+    "SOLVER.RESCALE_INTERVAL": _stock("Whether the multi-step schedules scale with the batch, as in Detectron2."),
+    "SOLVER.WARMUP_ITERS": at_least(0, meaning="Iterations of the warm-up of the learning rate."),
+    "SOLVER.WARMUP_FACTOR": _stock("Learning rate at the first iteration, as a share of BASE_LR."),
+    "SOLVER.WARMUP_METHOD": _stock("linear or constant warm-up."),
+    "SOLVER.MOMENTUM": _stock("Momentum of SGD."),
+    "SOLVER.NESTEROV": _stock("Nesterov momentum."),
+    "SOLVER.WEIGHT_DECAY": _stock("Weight decay."),
+    "SOLVER.WEIGHT_DECAY_NORM": _stock("Weight decay of normalization layers."),
+    "SOLVER.WEIGHT_DECAY_BIAS": _stock("Weight decay of biases; None = WEIGHT_DECAY."),
+    "SOLVER.BIAS_LR_FACTOR": _stock("Factor on the learning rate of biases."),
+    "SOLVER.CLIP_GRADIENTS.ENABLED": _stock("Clip gradients."),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": _stock("value, norm or full_model: what is clipped."),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _stock("Largest value or norm."),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": _stock("Order of the norm."),
+    "SOLVER.AMP.ENABLED": _stock("Train in mixed precision."),
+    "SOLVER.AMP.PRECISION": one_of("float16", "bfloat16", meaning="The lower precision where AMP.ENABLED is True."),
+    "SOLVER.EMA_DECAY": Key(
+        0.0,
+        lambda value: 0 <= value < 1,
+        "0 (off) to below 1",
+        meaning="Above 0: an exponential moving average of the weights is evaluated and saved as the student.",
+    ),
+    "SOLVER.MAX_SKIPPED_STEPS": at_least(
+        0, default=0, meaning="Steps that may be skipped because a loss is not finite; one more ends the run."
+    ),
+    "SOLVER.CHECKPOINT_PERIOD": at_least(1, meaning="Iterations between checkpoints."),
+    "SOLVER.CHECKPOINTS_KEPT": at_least(0, default=3, meaning="Numbered checkpoints that are kept; 0 = all."),
+}
+
+DATA: Mapping[str, Key] = {
+    "INPUT.FLIP_PAIRS": Key(
+        [], is_pairs, WANTED, meaning="Classes that are swapped where an image is mirrored, as left and right hand."
+    ),
+    "DATASETS.UNLABELED": Key(
+        [], meaning="Data sets that are only distilled; their labels, if there are any, are not read."
+    ),
+    "DATALOADER.NUM_WORKERS": at_least(0, meaning="Processes that read images, for each training process."),
+    "DATALOADER.CHECK_FILES": Key(True, meaning="Look at the header of every image file before training."),
+    "TEST.EVAL_PERIOD": at_least(0, meaning="Iterations between evaluations; 0 = only at the end."),
+    "TEST.EXAMPLES": at_least(0, default=4, meaning="Test images that report.html shows; 0 = none."),
+    "MODEL.TRUST_PICKLE": Key(
+        False, trust=True, meaning="Load pickles, TorchScript and torch.export programs, which can run any code."
+    ),
+}
+
+TEACHER: Mapping[str, Key] = {
+    "DISTILL.TEACHER.CONFIG_FILE": Key(
+        "", meaning="The teacher's config: a path, a name among the packaged configs, or in Detectron2's model zoo."
+    ),
+    "DISTILL.TEACHER.WEIGHTS": Key(
+        "", meaning="Its weights: a checkpoint, the OUTPUT_DIR of a finished run, or what docs/teachers.md lists."
+    ),
+    "DISTILL.TEACHER.PRECISION": one_of("auto", *PRECISIONS, meaning="Its precision; auto: float16 on a GPU."),
+    "DISTILL.TEACHER.FORMAT": Key(
+        "",
+        lambda order: order in ("", "RGB", "BGR"),
+        "RGB or BGR",
+        meaning="Channel order that it was trained with, where no config says it.",
+    ),
+    "DISTILL.TEACHER.INPUT_SCALE": above(0, 1.0, meaning="Its images are resized by this factor in each direction."),
+    "DISTILL.TEACHER.CLASSES": Key(
+        CfgNode(new_allowed=True),
+        meaning="{student's class: [teacher's classes]} where names differ; a program's classes are numbers.",
+    ),
+    "DISTILL.TEACHER.MISSING_CLASSES": one_of(
+        "refuse", "leave_out", meaning="What to do about classes of the student that the teacher does not have."
+    ),
+    "DISTILL.TEACHER.MORE": Key(
+        [],
+        lambda nodes: all(isinstance(n, dict) for n in nodes),
+        "groups of keys, as TEACHER",
+        meaning="More teachers, [{CONFIG_FILE: …, WEIGHTS: …}, …]: their class probabilities are averaged.",
+    ),
+    "DISTILL.TEACHER.CACHE": Key(
+        "", meaning="Folder where the teacher's output for each training image is kept, to compute it once."
+    ),
+    "DISTILL.TEACHER.COMPILE": Key(False, meaning="Compile the teacher by torch.compile; the first steps are slow."),
+    "DISTILL.TEACHER.STREAM": Key(
+        False, meaning="Run the teacher on a CUDA stream of its own, at the same time as the student."
+    ),
+    "DISTILL.UNLABELED_WEIGHT": above(
+        0,
+        1.0,
+        meaning="Factor for images without labels: in detection on their losses, in segmentation on their gradient.",
+    ),
+    "DISTILL.SYNC": Key(False, meaning="Compute relations and means over the batch of all processes."),
+    "DISTILL.WARMUP_ITERS": at_least(
+        0,
+        default=0,
+        words="0 (none) or more",
+        meaning="Iterations over which a factor on all distillation losses rises from 0 to 1.",
+    ),
+    "DISTILL.DECAY": one_of(
+        "none",
+        "linear",
+        "cosine",
+        meaning="How a factor on all distillation losses falls from 1 to 0 by the end of the run.",
+    ),
+}
+
+COMMON: Mapping[str, Key] = {**RUN, **SOLVER, **DATA, **TEACHER}
