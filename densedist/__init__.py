@@ -4,6 +4,7 @@ For notebooks and scripts: train, evaluate, predict, label, compare, tune, expor
 name does the same from a shell. Nothing heavy is imported before it is asked for.
 """
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,18 +29,21 @@ def __getattr__(name: str) -> Any:
 
         return UserError
     if name in __all__:
-        require_detectron2()
+        check_installation()
         from densedist import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def require_detectron2() -> None:
-    """
+def check_installation() -> None:
+    """Refuse a machine on which nothing would run.
+
     Raises:
-        ImportError: Detectron2 is not installed; in one line, with the commands that put it right.
+        ImportError: it is Windows, or has no Detectron2; in one line, which says what helps.
     """
+    if sys.platform == "win32":
+        raise ImportError("densedist runs on Linux and macOS: on Windows, install it under WSL (`wsl --install`)")
     if find_spec("detectron2") is None:
         folder = (Path(__file__).parent / "packaging" / "detectron2").resolve()
         raise ImportError(

@@ -1,8 +1,8 @@
 """Detection on Detectron2. Importing it registers the students, the backbones and the digits data."""
 
-from densedist import require_detectron2
+from densedist import check_installation
 
-require_detectron2()
+check_installation()
 
 from densedist.det.config import add_distill_config
 from densedist.det.data.registering import register_digits

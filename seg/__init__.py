@@ -1,8 +1,8 @@
 """Segmentation on segmentation-models-pytorch (SMP)."""
 
-from densedist import require_detectron2
+from densedist import check_installation
 
-require_detectron2()
+check_installation()
 
 from densedist.seg.config import get_cfg
 from densedist.seg.networks.network import Network, build_network

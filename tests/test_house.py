@@ -156,3 +156,8 @@ def test_missing_detectron2_is_one_line_with_the_commands_that_help(monkeypatch,
     assert f"`pip install {folder}` installs it without a compiler" in message
     with pytest.raises(ImportError, match="facebookresearch/detectron2` compiles it"):
         densedist.train  # noqa: B018
+
+
+def test_windows_is_one_line_that_says_what_helps(monkeypatch, capsys):
+    monkeypatch.setattr(densedist.sys, "platform", "win32")
+    assert complaint(capsys, "check", "seg").startswith("densedist runs on Linux and macOS: on Windows, ")

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 VERSION = 3  # of the record and the file
 PAUSE = 1.0  # seconds between two looks at what another process does
 PATIENCE = 60.0  # seconds
+BLOCK = 2**24  # bytes written at a time where a disk cannot be asked for room
 FLUSHED = 64  # arrays are on the disk before it is noted that they are, so many images at a time
 
 
@@ -159,7 +160,11 @@ def _reserve(file: Path, size: int) -> None:
     """A file of zeros that has its place on the disk: a write to a mapped one must not find the disk full."""
     try:
         with file.open("wb") as opened:
-            os.posix_fallocate(opened.fileno(), 0, max(size, 1))
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(opened.fileno(), 0, max(size, 1))
+            else:  # macOS
+                for start in range(0, max(size, 1), BLOCK):
+                    opened.write(bytes(min(BLOCK, max(size, 1) - start)))
     except OSError as error:
         file.unlink(missing_ok=True)
         raise UserError(f"{KEY}: no room for {size / 2**20:.0f} MB in {file.parent}: {error.strerror}") from error

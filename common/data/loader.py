@@ -143,6 +143,8 @@ def _as_it_is(batch: list[Sample]) -> list[Sample]:
 
 def _outlive_sigterm(_: int) -> None:
     """A scheduler signals every process; the worker is still needed for the step that ends in a checkpoint."""
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

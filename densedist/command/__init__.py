@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from densedist import require_detectron2
+from densedist import check_installation
 from densedist.command import data, student, training
 from densedist.command.arguments import Parser
 from densedist.command.chatter import leave_out_chatter
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(words[1:])
     leave_out_chatter()
     try:
-        require_detectron2()
+        check_installation()
     except ImportError as error:
         parser.error(str(error))
     from densedist.common.engine.launch import guarded

@@ -1,5 +1,6 @@
 """A cache is read whole, of the teacher that was asked so, or not at all; on a disk that machines share, too."""
 
+import os
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -83,6 +84,15 @@ def test_a_record_that_is_damaged_or_old_is_refused(tmp_path, text):
     record_of(kept).write_text(text)
     said = "is of another version of densedist" if text.endswith("}") else "is damaged"
     assert said in refusal(lambda: make(tmp_path))
+
+
+def test_a_disk_that_cannot_be_asked_for_room_is_written_to(tmp_path, monkeypatch):
+    """As macOS has it."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(filling, "BLOCK", 1000)
+    for size in (0, 999, 1000, 2500):
+        filling._reserve(tmp_path / "a", size)
+        assert (tmp_path / "a").read_bytes() == bytes(max(size, 1))
 
 
 def test_an_entry_that_was_cut_off_does_not_shift_others(tmp_path):
