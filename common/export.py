@@ -1,4 +1,4 @@
-"""What an export says of itself, whether its files give what PyTorch gives, and ONNX files."""
+"""Exports of trained models: each format is written, described, and compared with PyTorch; ONNX files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,25 +6,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from detectron2.config import CfgNode
 from tabulate import tabulate
 from torch import Tensor
 
 from densedist.common.errors import UserError
+from densedist.common.logging import quiet
 
 FORMATS = ("weights", "onnx", "torch")
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 OPSET = 18  # from 16 on RoIAlign is Detectron2's
 DESCRIPTION = "model.json"  # its name in weights/ and within the torch format
-# What the user reads of a model: input, output, classes, …
-Description = dict[str, Any]
+Description = dict[str, Any]  # what the user reads of a model: input, output, classes, …
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number from the comparison of an exported file with PyTorch, and the most that it may be, if anything."""
+    """A number from the comparison of an export with PyTorch, and the most that it may be; None = anything."""
 
     name: str
     value: float
@@ -36,7 +38,7 @@ class Figure:
 
 
 def check_formats(chosen: Sequence[str]) -> list[str]:
-    """The chosen formats, in the order of FORMATS.
+    """Return the chosen formats, in the order of FORMATS.
 
     Raises:
         UserError: an unknown one, or one whose packages are missing.
@@ -48,22 +50,84 @@ def check_formats(chosen: Sequence[str]) -> list[str]:
     return [name for name in FORMATS if name in chosen]
 
 
-def write_description(folder: Path, description: Description) -> None:
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-
-
-def report(
-    output: Path, description: Description, figures: Mapping[str, Sequence[Figure]], images: int
+def export_each(
+    formats: Sequence[str],
+    write: Callable[[str], Run],
+    compare: Callable[[Run], Sequence[Figure]],
+    description: Description,
+    output: Path,
+    images: int,
 ) -> dict[str, Any]:
-    """Print how each format compares with PyTorch, and write it to export.json.
+    """Write a model in each format, compare it with PyTorch, print how well they agree, and write export.json.
 
     Args:
-        figures: those of each format.
-        images: on how many images.
+        formats: any of FORMATS.
+        write: writes a format to output, and gives what runs the files.
+        compare: compares that with PyTorch.
+        images: how many it compares on.
 
     Returns:
         what export.json holds; "failures" is empty where everything is as it should be.
     """
+    output.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Sequence[Figure]] = {}
+    for name in formats:
+        with quiet():
+            figures[name] = compare(write(name))
+    return _report(output, description, figures, images)
+
+
+def describe(task: str, architecture: str, classes: Sequence[str], cfg: CfgNode) -> Description:
+    """Describe what is the same in every format of an export."""
+    return {
+        "task": task,
+        "architecture": architecture,
+        "classes": list(classes),
+        "channels": cfg.INPUT.FORMAT,
+        "pixel_range": [0, 255],
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+    }
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write model.json to the folder of an export."""
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+@contextmanager
+def needing_images() -> Iterator[None]:
+    """Add to a UserError about the data set in the block what else an export can be compared on."""
+    try:
+        yield
+    except UserError as error:
+        hint = "or name a folder of images to compare the export on with --image-folder"
+        raise UserError(f"{error}; {hint}") from error
+
+
+def describe_onnx(file: Path, description: Description) -> None:
+    """Write the description to the file's metadata_props: text as it is, all else as JSON."""
+    import onnx
+
+    model = onnx.load(str(file))
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in description.items()}
+    onnx.helper.set_model_props(model, texts)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(file))
+
+
+def onnx_runner(file: Path) -> Callable[[Tensor], list[Tensor]]:
+    """Load the model in a file as a function of its one input, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda tensor: [torch.from_numpy(array) for array in session.run(None, {name: tensor.numpy()})]
+
+
+def _report(
+    output: Path, description: Description, figures: Mapping[str, Sequence[Figure]], images: int
+) -> dict[str, Any]:
     failures = [
         f"{name}: {figure.name} is {figure.value:.3g}, more than {figure.limit:g}"
         for name, all_figures in figures.items()
@@ -90,16 +154,6 @@ def report(
     return saved
 
 
-@contextmanager
-def needing_images() -> Iterator[None]:
-    """Adds to a UserError about the data set what else an export can be compared on."""
-    try:
-        yield
-    except UserError as error:
-        hint = "or name a folder of images to compare the export on with --image-folder"
-        raise UserError(f"{error}; {hint}") from error
-
-
 def _check_packages() -> None:
     """Make sure that ONNX files can be written and run.
 
@@ -114,23 +168,3 @@ def _check_packages() -> None:
                 f"--format onnx: the package {name} is missing: install it by pip install 'dense-dist[export]', "
                 "or leave out onnx"
             ) from error
-
-
-def describe_onnx(file: Path, description: Description) -> None:
-    """Write the description to the file's metadata_props: text as it is, all else as JSON."""
-    import onnx
-
-    model = onnx.load(str(file))
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in description.items()}
-    onnx.helper.set_model_props(model, texts)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(file))
-
-
-def onnx_runner(file: Path) -> Callable[[Tensor], list[Tensor]]:
-    """The model in the file as a function of its one input, on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda tensor: [torch.from_numpy(array) for array in session.run(None, {name: tensor.numpy()})]

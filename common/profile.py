@@ -22,9 +22,11 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from densedist.common.logging import quiet
+from densedist.common.run_files import Weights
 from densedist.common.task import Size, Subject, Subjects
 
 BATCHES = (1, 4, 16)  # images at a time
+Images = Callable[[Size, int], Any]  # see Subject.batch
 # Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
 NO_PRODUCTS = {
     f"aten::{name}{end}"
@@ -72,6 +74,24 @@ def measure_and_report(subjects: Subjects, sizes: Sequence[Size], device: torch.
         teacher, student = (r for r in results if r.size == size)
         ratio = teacher.seconds[1] / student.seconds[1]
         print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher: what distillation bought.")
+
+
+def load_subjects(
+    student: Weights, teacher: Weights | None, device: str, prepare: Callable[[Weights], tuple[nn.Module, Images]]
+) -> list[Subject]:
+    """Load a student, and before it its teacher if there is one, to a device.
+
+    Args:
+        prepare: of a model's files the model in eval mode, and what makes its batches.
+    """
+    sides = {"teacher": teacher, "student": student}
+    return [Subject(name, *prepare(files.under("MODEL.DEVICE", device))) for name, files in sides.items() if files]
+
+
+def random_images(size: Size, count: int) -> torch.Tensor:
+    """Return so many raw images of noise (N, 3, H, W), uint8, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from densedist.det.inference.export import export
 from densedist.det.inference.labeling import label_images, unlabeled_images, with_labels
 from densedist.det.inference.pictures import draw_data, draw_examples, survey
 from densedist.det.inference.predict import predict_images
-from densedist.det.inference.profile import load_subjects
+from densedist.det.inference.profile import profile
 from densedist.det.inference.quickstart import DEMONSTRATION
 from densedist.det.inference.visualize import visualize
 from densedist.det.loader import training_batches
@@ -47,7 +47,7 @@ class DetectionTask(Task):
     with_labels = staticmethod(with_labels)
     visualize = staticmethod(visualize)
     export = staticmethod(export)
-    profile = staticmethod(load_subjects)
+    profile = staticmethod(profile)
 
 
 TASK = DetectionTask()

@@ -26,12 +26,11 @@ from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights
 from densedist.seg.config import GRAMMAR, get_cfg, without_distillation
 from densedist.seg.data.augmentations import build_augmentations, check_augmentations
-from densedist.seg.foreign.kinds import SMP
 from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.labels import Classes
 from densedist.seg.losses import LOSSES, TaskLosses, switched_on
 from densedist.seg.networks.architectures import count_classes, pixels_of, read_smp_folder
-from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.dense import SMP, DenseModel
 from densedist.seg.networks.dist_networks import stock
 from densedist.seg.networks.network import Network, build_network, load_network
 from densedist.seg.networks.taps import tap_specs

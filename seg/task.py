@@ -10,7 +10,7 @@ from densedist.seg.inference.export import export
 from densedist.seg.inference.labeling import label_images, unlabeled_images, with_labels
 from densedist.seg.inference.pictures import draw_data, draw_examples, survey
 from densedist.seg.inference.predict import predict_images
-from densedist.seg.inference.profile import load_subjects
+from densedist.seg.inference.profile import profile
 from densedist.seg.inference.quickstart import DEMONSTRATION
 from densedist.seg.inference.visualize import visualize
 from densedist.seg.loader import training_batches
@@ -47,7 +47,7 @@ class SegmentationTask(Task):
     with_labels = staticmethod(with_labels)
     visualize = staticmethod(visualize)
     export = staticmethod(export)
-    profile = staticmethod(load_subjects)
+    profile = staticmethod(profile)
 
 
 TASK = SegmentationTask()

@@ -1,4 +1,4 @@
-"""A trained detector in the forms that others run: stock Detectron2's, ONNX, TorchScript."""
+"""Exports of a trained detector: weights for stock Detectron2, ONNX, TorchScript."""
 
 import json
 import math
@@ -25,13 +25,13 @@ from densedist.common.export import (
     OPSET,
     Description,
     Figure,
+    describe,
     describe_onnx,
+    export_each,
     needing_images,
     onnx_runner,
-    report,
     write_description,
 )
-from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource
 from densedist.det.config import add_distill_config
@@ -40,13 +40,15 @@ from densedist.det.datasets import test_dataset
 from densedist.det.evaluation import average_precision
 from densedist.det.models import Trained, has_stock_backbone, load_trained, plain_model, stock_config
 
-# Pixels; of 1; of a hundred. Float32 rounds otherwise in another order of the same sums.
+# The most that an export may differ from PyTorch, in pixels, in scores of 0 to 1 and in percent: float32 rounds
+# otherwise in another order of the same sums.
 BOXES, SCORES, AP = 0.05, 1e-3, 0.01
+OUTPUTS = ("boxes", "scores", "classes")
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Of one image: boxes (R, 4) as x0, y0, x1, y1 in its pixels, scores (R,), class numbers (R,)."""
+    """Detections in an image: boxes (R, 4) as x0, y0, x1, y1 in its pixels, scores (R,), class numbers (R,)."""
 
     boxes: Tensor
     scores: Tensor
@@ -57,11 +59,30 @@ class Detections:
 Run = Callable[[Tensor], Detections]
 
 
+def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
+    """Export the plain student; of DATASETS.TEST the first data set is compared on."""
+    # On the CPU, as a trace from a GPU keeps the GPU's number.
+    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
+    with needing_images():
+        dataset = "" if source.folder else test_dataset(trained.cfg)
+    samples = _samples(trained.cfg, dataset, source)
+    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
+    return export_each(
+        formats,
+        lambda name: write[name](trained, output, samples[0]["image"]),
+        lambda run: compare(trained, run, samples, dataset),
+        _describe(trained),
+        output,
+        len(samples),
+    )
+
+
 @torch.no_grad()
 def compare(trained: Trained, run: Run, samples: Sequence[dict], dataset: str) -> list[Figure]:
-    """
+    """Compare what an export finds in images with what the model itself finds.
+
     Args:
-        run: what was exported.
+        run: runs the export.
         samples: {"image": uint8 (3, H, W), "height", "width", "image_id"} of Detectron2's mapper.
         dataset: the name of the data set that the samples are of, empty if they have no annotations.
 
@@ -90,13 +111,13 @@ def compare(trained: Trained, run: Run, samples: Sequence[dict], dataset: str) -
 
 @torch.no_grad()
 def in_pytorch(trained: Trained, image: Tensor) -> Detections:
-    """What the model itself finds in a uint8 (3, H, W) image."""
+    """Run the model itself on an image (3, H, W), uint8."""
     found = trained.model([{"image": image}])[0]["instances"]
     return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes)
 
 
 def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
-    """Of boxes, and of scores, between each detection and the nearest one of its class on the other side."""
+    """Return how far boxes and scores lie, at most, from those of the nearest detection of the same class."""
     if not len(ours.boxes) or not len(theirs.boxes):
         return (0.0, 0.0) if len(ours.boxes) == len(theirs.boxes) else (math.inf, math.inf)
     boxes = (ours.boxes[:, None] - theirs.boxes[None]).abs().amax(2)
@@ -111,7 +132,7 @@ def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
 
 
 def _average_precision(cfg: CfgNode, dataset: str, samples: Sequence[dict], detections: Sequence[Detections]) -> float:
-    """COCO AP in percent on these images alone."""
+    """Return COCO's AP in percent on these images alone."""
     outputs = []
     for sample, found in zip(samples, detections, strict=True):
         instances = Instances(tuple(sample["image"].shape[1:]))
@@ -119,36 +140,6 @@ def _average_precision(cfg: CfgNode, dataset: str, samples: Sequence[dict], dete
         instances.pred_classes = found.classes
         outputs.append({"instances": detector_postprocess(instances, sample["height"], sample["width"])})
     return average_precision(cfg, dataset, samples, outputs)
-
-
-OUTPUTS = ("boxes", "scores", "classes")
-
-
-def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
-    """Write the plain student in the given formats to output, and compare each with PyTorch.
-
-    Args:
-        formats: of common.export.FORMATS.
-        source: the images to compare on; of DATASETS.TEST the first data set.
-
-    Returns:
-        what export.json holds; its "failures" are empty if all is well.
-
-    Raises:
-        UserError: wrong files, no image to compare on, or a model that cannot be exported.
-    """
-    # What is traced on a GPU keeps its number.
-    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    with needing_images():
-        dataset = "" if source.folder else test_dataset(trained.cfg)
-    samples = _samples(trained.cfg, dataset, source)
-    output.mkdir(parents=True, exist_ok=True)
-    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
-    figures: dict[str, list[Figure]] = {}
-    for name in formats:
-        with quiet():
-            figures[name] = compare(trained, write[name](trained, output, samples[0]["image"]), samples, dataset)
-    return report(output, _describe(trained), figures, len(samples))
 
 
 def _samples(cfg: CfgNode, dataset: str, source: ImageSource) -> list[dict]:
@@ -162,16 +153,8 @@ def _samples(cfg: CfgNode, dataset: str, source: ImageSource) -> list[dict]:
 
 
 def _describe(trained: Trained) -> Description:
-    """What is true of every format."""
     cfg = trained.cfg
-    return {
-        "task": "detection",
-        "architecture": stock_config(cfg).MODEL.META_ARCHITECTURE,
-        "classes": list(trained.classes),
-        "channels": cfg.INPUT.FORMAT,
-        "pixel_range": [0, 255],
-        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
-        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+    return describe("detection", stock_config(cfg).MODEL.META_ARCHITECTURE, trained.classes, cfg) | {
         "shortest_side": cfg.INPUT.MIN_SIZE_TEST,
         "longest_side_at_most": cfg.INPUT.MAX_SIZE_TEST,
         "normalization": "inside",
@@ -189,7 +172,7 @@ def _describe_graph(trained: Trained) -> Description:
 
 
 def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
-    """{"model": state dict}, and the config that builds the model in stock Detectron2."""
+    """Write {"model": state dict}, and the config that builds the model in stock Detectron2."""
     folder = output / "weights"
     folder.mkdir(exist_ok=True)
     file, config = folder / "model.pth", folder / "config.yaml"
@@ -246,7 +229,7 @@ def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
 
 
 def _adapter(trained: Trained, image: Tensor) -> TracingAdapter:
-    """From an image to OUTPUTS, as PyTorch's tracing takes it."""
+    """Build a module from an image to OUTPUTS that PyTorch can trace."""
     model: Any = plain_model(trained.model, trained.cfg).requires_grad_(False)
     return TracingAdapter(model, [{"image": image}], _infer)
 

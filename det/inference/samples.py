@@ -1,4 +1,4 @@
-"""Images to look at: of DATASETS.TEST with their objects, or of a folder."""
+"""Images to look at: those of a data set with their objects, or those of a folder."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from detectron2.structures import BoxMode, Instances
 
 from densedist.common.data.images import evenly, find_images
 from densedist.common.errors import UserError
+from densedist.common.task import ImageSource
+from densedist.det.datasets import with_only
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Sample:
     """An image file and its objects (gt_boxes, gt_classes, in pixels of the file); None = they are not known.
 
     Args:
-        crowds: of objects that nobody told apart.
+        crowds: groups of objects that are not annotated one by one.
     """
 
     name: str
@@ -29,7 +31,7 @@ class Sample:
 
 
 def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
-    """The first images of DATASETS.TEST, or all, with their objects but for crowds.
+    """List the first images of DATASETS.TEST, or all, with their objects.
 
     Raises:
         UserError: DATASETS.TEST is empty.
@@ -41,18 +43,21 @@ def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
 
 
 def spread_samples(cfg: CfgNode, count: int, side: str = "TEST") -> list[Sample]:
-    """So many images, spread over DATASETS.TEST or another side, with their objects but for crowds."""
+    """List so many images, spread evenly over DATASETS.TEST or another side, with their objects."""
     entries = [entry for name in cfg.DATASETS[side] for entry in DatasetCatalog.get(name)]
     return [_sample(entry) for entry in evenly(entries, count)]
 
 
-def folder_samples(folder: str, count: int) -> list[Sample]:
-    """The first images of a folder.
+def samples_of(cfg: CfgNode, source: ImageSource) -> list[Sample]:
+    """List the first images of a folder, or of DATASETS.TEST with their objects; its data sets are looked up.
 
     Raises:
         UserError: there are none, or one cannot be used.
     """
-    return [Sample(name, file, None) for name, file in find_images([folder], count).items()]
+    if source.folder:
+        found = find_images([str(source.folder)], source.count)
+        return [Sample(name, file, None) for name, file in found.items()]
+    return test_samples(with_only(cfg, "TEST"), source.count)
 
 
 def _sample(entry: dict) -> Sample:

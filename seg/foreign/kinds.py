@@ -5,8 +5,8 @@ from zipfile import ZipFile, is_zipfile
 
 from densedist.common.config.functions import NAME
 from densedist.seg.foreign.transformers import is_transformers
+from densedist.seg.networks.dense import SMP
 
-SMP = "smp"
 KINDS = (SMP, "transformers", "torch_export", "torchscript", "onnx", "function")
 SUFFIXES = {".pt2": "torch_export", ".onnx": "onnx", ".torchscript": "torchscript"}
 

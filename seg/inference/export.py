@@ -1,4 +1,4 @@
-"""A trained segmentation model in the forms that others run: SMP's own, ONNX, torch.export."""
+"""Exports of a trained segmentation model: SMP's own folder, ONNX, torch.export."""
 
 import inspect
 import json
@@ -22,13 +22,13 @@ from densedist.common.export import (
     OPSET,
     Description,
     Figure,
+    describe,
     describe_onnx,
+    export_each,
     needing_images,
     onnx_runner,
-    report,
     write_description,
 )
-from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource
 from densedist.seg.data.frames import bare_frames
@@ -41,17 +41,36 @@ from densedist.seg.models import Trained, load_trained, smp_network
 from densedist.seg.networks.dist_networks import stock
 from densedist.seg.networks.network import Network
 
-# Of the largest logit, and of a hundred: float32 rounds otherwise in another order of the same sums.
+# The most that an export may differ from PyTorch, as a part of the largest logit and in percent: float32 rounds
+# otherwise in another order of the same sums.
 LOGITS, MIOU = 1e-4, 0.01
 # uint8 (N, 3, H, W) -> logits (N, classes, H, W)
 Run = Callable[[Tensor], Tensor]
 
 
+def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
+    """Export the plain student; a model that SMP does not build is refused."""
+    # On the CPU, as a trace from a GPU may keep the GPU's number.
+    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
+    smp_network(trained.model)
+    samples = _samples(trained.cfg, source)
+    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
+    return export_each(
+        formats,
+        lambda name: write[name](trained, output, samples),
+        lambda run: compare(trained, run, samples),
+        _describe(trained),
+        output,
+        len(samples),
+    )
+
+
 @torch.no_grad()
 def compare(trained: Trained, run: Run, samples: Sequence[dict]) -> list[Figure]:
-    """
+    """Compare the logits of an export for images with those of the model itself.
+
     Args:
-        run: what was exported.
+        run: runs the export.
         samples: {"image": uint8 (3, H, W)}, with "sem_seg", trainIds (H, W), where they have labels.
 
     Returns:
@@ -84,30 +103,24 @@ def compare(trained: Trained, run: Run, samples: Sequence[dict]) -> list[Figure]
     return figures
 
 
-def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
-    """Write the plain student in the given formats to output, and compare each with PyTorch.
-
-    Args:
-        formats: of common.export.FORMATS.
-        source: the images to compare on.
-
-    Returns:
-        what export.json holds; its "failures" are empty if all is well.
+def traced(model: Deployed, image: Tensor) -> ExportedProgram:
+    """Trace a model, with batch, height and width left open.
 
     Raises:
-        UserError: wrong files, no image to compare on, or a model that cannot be exported.
+        UserError: PyTorch cannot follow this architecture.
     """
-    # What is traced on a GPU may keep its number.
-    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    smp_network(trained.model)  # nothing else can be written
-    samples = _samples(trained.cfg, source)
-    output.mkdir(parents=True, exist_ok=True)
-    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
-    figures: dict[str, list[Figure]] = {}
-    for name in formats:
-        with quiet():
-            figures[name] = compare(trained, write[name](trained, output, samples), samples)
-    return report(output, _describe(trained), figures, len(samples))
+    # No two sides alike, and none of 1, which tracing would take for fixed.
+    height, width = image.shape[1:]
+    example = image.new_zeros(2, 3, height, width + model.divisor * (height == width))
+    sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
+    except Exception as error:  # PyTorch's own kinds are many
+        name = type(model.smp).__name__
+        raise UserError(
+            f"MODEL.ARCHITECTURE: PyTorch cannot export {name} for images of any size ({one_line(error)}); "
+            "--format weights works for every architecture, all formats for DeepLabV3, PSPNet, FPN and Unet"
+        ) from error
 
 
 def _samples(cfg: CfgNode, source: ImageSource) -> list[dict]:
@@ -123,21 +136,12 @@ def _samples(cfg: CfgNode, source: ImageSource) -> list[dict]:
 
 
 def _describe(trained: Trained) -> Description:
-    """What is true of every format."""
-    cfg = trained.cfg
-    return {
-        "task": "segmentation",
-        "architecture": type(trained.model.network.smp).__name__,
-        "classes": trained.classes.names,
-        "channels": cfg.INPUT.FORMAT,
-        "pixel_range": [0, 255],
-        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
-        "pixel_std": list(cfg.MODEL.PIXEL_STD),
-    }
+    architecture = type(trained.model.network.smp).__name__
+    return describe("segmentation", architecture, trained.classes.names, trained.cfg)
 
 
 def _describe_graph(trained: Trained) -> Description:
-    """With normalization and resizing inside."""
+    """Describe a graph, which has normalization and resizing inside."""
     return _describe(trained) | {
         "normalization": "inside the graph",
         "input": "images: uint8 (N, 3, H, W), any N, H and W",
@@ -146,7 +150,7 @@ def _describe_graph(trained: Trained) -> Description:
 
 
 def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
-    """SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
+    """Write SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
     network, folder = smp_network(trained.model), output / "weights"
     plain = stock(network.smp)
     plain.save_pretrained(folder)
@@ -171,7 +175,7 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
 
 
 def _license_is_the_users(file: Path) -> None:
-    """SMP's card would put the weights under SMP's own license, MIT."""
+    """Take SMP's license, MIT, off the card: the weights are the user's."""
     card = ModelCard.load(file)
     card.data.license = "unknown"
     card.save(file)
@@ -179,7 +183,7 @@ def _license_is_the_users(file: Path) -> None:
 
 @torch.no_grad()
 def _reduction(network: Network, image: Tensor) -> float:
-    """How many times smaller than the batch the network's logits are; a whole number, or 1 where it is none."""
+    """Return how many times smaller than the batch the logits are; 1 where that is no whole number."""
     batch = network.preprocess([image])
     height, width = network(batch)["cls_logits"].shape[2:]
     return batch.shape[2] // height if batch.shape[2] % height == 0 == batch.shape[3] % width else 1
@@ -209,23 +213,3 @@ def _deployed(trained: Trained) -> Deployed:
     # A copy, as exporters want weights in the usual order of channels.
     network = deepcopy(smp_network(trained.model)).to(memory_format=torch.contiguous_format)
     return with_settled_padding(Deployed(network)).eval().requires_grad_(False)
-
-
-def traced(model: Deployed, image: Tensor) -> ExportedProgram:
-    """With batch, height and width left open.
-
-    Raises:
-        UserError: PyTorch cannot follow this architecture.
-    """
-    # No two sides alike, and none of 1, which tracing would take for fixed.
-    height, width = image.shape[1:]
-    example = image.new_zeros(2, 3, height, width + model.divisor * (height == width))
-    sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    try:
-        return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
-    except Exception as error:  # PyTorch's own kinds are many
-        name = type(model.smp).__name__
-        raise UserError(
-            f"MODEL.ARCHITECTURE: PyTorch cannot export {name} for images of any size ({one_line(error)}); "
-            "--format weights works for every architecture, all formats for DeepLabV3, PSPNet, FPN and Unet"
-        ) from error

@@ -11,13 +11,13 @@ from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
 from densedist.common.data.headers import read_header
-from densedist.common.data.images import evenly
+from densedist.common.data.images import evenly, find_images
 from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, draw_side_by_side
-from densedist.common.task import Trainee
-from densedist.seg.data.frames import Frame
+from densedist.common.task import ImageSource, Trainee
+from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import SIDES, test_frames
 from densedist.seg.drawing import (
@@ -71,15 +71,17 @@ def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
     overview(views(cfg, model, teacher, frames), Classes.of(cfg), file)
 
 
-def first_frames(cfg: CfgNode, count: int) -> list[Frame]:
-    """The first frames of DATASETS.TEST.
+def frames_of(cfg: CfgNode, source: ImageSource) -> list[Frame]:
+    """List the first frames of a folder of images, or of DATASETS.TEST with their labels.
 
     Raises:
-        UserError: DATASETS.TEST is empty.
+        UserError: there are none, or one cannot be used.
     """
+    if source.folder:
+        return bare_frames(find_images([str(source.folder)], source.count))
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: name a split, or a folder of images")
-    return test_frames(cfg)[:count]
+    return test_frames(cfg)[: source.count]
 
 
 def views(

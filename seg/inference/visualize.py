@@ -7,21 +7,18 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from densedist.common.data.images import find_images, unique_names
-from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.report.relations import Relations, draw_relations
-from densedist.common.run_files import Weights, load_beside
+from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource
-from densedist.seg.data.frames import Frame, bare_frames
+from densedist.common.visualize import RELATIONS, draw_gallery, load_together
+from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
-from densedist.seg.inference.pictures import first_frames, overview, picture, views
+from densedist.seg.inference.pictures import frames_of, overview, picture, views
 from densedist.seg.inference.predict import refuse_score
 from densedist.seg.labels import Classes
 from densedist.seg.models import load_trained, read_config
 from densedist.seg.segmenter import Segmenter
 from densedist.seg.teacher import SegTeacher, load_teacher
-
-OVERVIEW = 6  # images in overview.png
 
 
 def visualize(
@@ -32,46 +29,36 @@ def visualize(
     output: Path,
     score: float | None,
 ) -> int:
-    """Write one PNG for each image, overview.png and relations.png.
-
-    Args:
-        teacher: its weights, or "none"; empty = the one that the config names.
-        score: None: it is for detectors.
-        others: more models by name, of the same classes.
-
-    Returns:
-        the number of images.
-
-    Raises:
-        UserError: wrong weights, data or images, or other classes beside it.
-    """
+    """Draw truth, teacher, student and where they differ, and the relations among classes."""
     refuse_score(score)
-    trained = load_trained(student)
-    cfg, model, classes = trained.cfg, trained.model, trained.classes
-    frames = (
-        bare_frames(find_images([str(source.folder)], source.count))
-        if source.folder
-        else first_frames(cfg, source.count)
+    trained, taught, known = load_together(
+        student,
+        teacher,
+        others,
+        load_trained,
+        lambda one: one.classes.names,
+        read_config,
+        lambda _, cfg: load_teacher(cfg),
     )
-    run = with_teacher(read_config(student.config, student.overrides, student.trusted), teacher)
-    taught = load_teacher(run) if run is not None else None
-    known = load_beside(others, load_trained, lambda other: other.classes.names, classes.names)
+    cfg, model, classes = trained.cfg, trained.model, trained.classes
+    frames = frames_of(cfg, source)
     seen = views(cfg, model, taught, frames, known)
-    names = unique_names([view.name for view in seen], taken=("overview", "relations"))
-    for name, view in zip(names, seen, strict=True):
-        picture(view, classes, output / f"{name}.png")
-    overview(seen[:OVERVIEW], classes, output / "overview.png")
+    draw_gallery(
+        seen,
+        lambda view, file: picture(view, classes, file),
+        lambda first, file: overview(first, classes, file),
+        output,
+    )
     relations = relations_of(cfg, model, taught, frames)
-    draw_relations(relations, classes.names, "pixels", output / "relations.png", taught is not None)
-    print(f"{len(seen)} images: {output}")
+    draw_relations(relations, classes.names, "pixels", output / RELATIONS, taught is not None)
     return len(seen)
 
 
 @torch.no_grad()
 def relations_of(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, frames: Sequence[Frame]) -> Relations:
-    """Relations over the frames at DISTILL.DIST.TAU: rows are the pixels of the student's logits, columns classes.
+    """Measure the relations among classes over frames, at DISTILL.DIST.TAU.
 
-    The teacher's logits are those at the places of the student's.
+    Rows are the pixels of the student's logits, where the teacher's are resampled; columns are classes.
 
     Args:
         model: the student, in eval mode.
@@ -88,5 +75,5 @@ def relations_of(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, fra
 
 
 def _rows(logits: Tensor) -> Tensor:
-    """(N, K, h, w) -> (N·h·w, K)."""
+    """Rearrange logits (N, K, h, w) to (N·h·w, K)."""
     return logits.movedim(1, -1).flatten(0, -2)

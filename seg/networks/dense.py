@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from densedist.common.distill.speed import Part
 
+SMP = "smp"  # MODEL.KIND of a network that SMP builds
 LOGITS = ("cls_logits", "aux_logits")  # the names of the taps that are class logits
 
 

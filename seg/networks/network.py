@@ -12,10 +12,9 @@ from densedist.common.distill.speed import Part
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.modules import record
-from densedist.seg.foreign.kinds import SMP
 from densedist.seg.labels import Classes
 from densedist.seg.networks.architectures import build_smp, count_classes, divisor, read_smp_folder
-from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.dense import SMP, DenseModel
 
 
 class FCNHead(nn.Sequential):

@@ -20,10 +20,10 @@ from densedist.common.errors import UserError, one_line
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.seg.config import GRAMMAR, get_cfg
-from densedist.seg.foreign.kinds import SMP, recognize
+from densedist.seg.foreign.kinds import recognize
 from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.networks.architectures import count_classes, read_smp_folder
-from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.dense import SMP, DenseModel
 from densedist.seg.networks.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
 from densedist.seg.teacher.frozen import SegTeacher

@@ -1,0 +1,68 @@
+"""Pictures of a trained student beside its teacher, other models and the truth, as both tasks draw them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from detectron2.config import CfgNode
+
+from densedist.common.data.images import unique_names
+from densedist.common.distill.teacher_files import with_teacher
+from densedist.common.run_files import Weights, load_beside
+
+OVERVIEW = 6  # images in overview.png
+RELATIONS = "relations.png"  # see common/report/relations.py
+
+
+class Named(Protocol):
+    """A picture to be, with the name of its image."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Trained = TypeVar("Trained")
+Teacher = TypeVar("Teacher")
+View = TypeVar("View", bound=Named)
+
+
+def load_together(
+    student: Weights,
+    teacher: str,
+    others: Mapping[str, Weights],
+    load_trained: Callable[[Weights], Trained],
+    class_names: Callable[[Trained], Sequence[str]],
+    read_config: Callable[[str, Sequence[str], bool], CfgNode],
+    load_teacher: Callable[[Trained, CfgNode], Teacher | None],
+) -> tuple[Trained, Teacher | None, dict[str, Trained]]:
+    """Load a student, its teacher if there is one, and other models of the same classes by name.
+
+    Args:
+        teacher: its weights, or "none"; empty = the one that the student's config names.
+        load_teacher: of (the student, the config of its run, which names the teacher).
+
+    Raises:
+        UserError: wrong weights, or other classes.
+    """
+    trained = load_trained(student)
+    cfg = with_teacher(read_config(student.config, student.overrides, student.trusted), teacher)
+    taught = None if cfg is None else load_teacher(trained, cfg)
+    return trained, taught, load_beside(others, load_trained, class_names, class_names(trained))
+
+
+def draw_gallery(
+    views: Sequence[View],
+    draw: Callable[[View, Path], None],
+    draw_overview: Callable[[Sequence[View], Path], None],
+    output: Path,
+) -> None:
+    """Write one PNG for each image and overview.png, which shows the first few, and say how many there are.
+
+    Args:
+        draw, draw_overview: draw one image, or several, to a file.
+    """
+    names = unique_names([view.name for view in views], taken=("overview", Path(RELATIONS).stem))
+    for name, view in zip(names, views, strict=True):
+        draw(view, output / f"{name}.png")
+    draw_overview(views[:OVERVIEW], output / "overview.png")
+    print(f"{len(views)} images: {output}")
