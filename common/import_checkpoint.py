@@ -1,4 +1,4 @@
-"""The import of a checkpoint: read, converted, tried, and written as the OUTPUT_DIR of a run."""
+"""Import a checkpoint: read, convert, try, and write it as the OUTPUT_DIR of a run."""
 
 import json
 from argparse import Namespace
@@ -16,7 +16,7 @@ from densedist.common.config import find_config, read_file, trust
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
 from densedist.common.files import write_atomic, write_text
-from densedist.common.importing.form import Converted, Foreign, Form, choose
+from densedist.common.importing.importer import Converted, Foreign, Importer, choose
 from densedist.common.locks import claimed, refuse_files
 from densedist.common.run_files import CONFIG, FINAL
 from densedist.common.task import Task
@@ -28,7 +28,7 @@ def import_checkpoint(
     task: Task,
     file: str,
     output: Path,
-    form: str = "",
+    source: str = "",
     options: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     base: str = "",
@@ -36,27 +36,27 @@ def import_checkpoint(
     """Write config.yaml, model_final.pth and imported.json in output, which is then named like a run's OUTPUT_DIR.
 
     Args:
-        form: a name among task.forms; empty = the one that recognizes the file.
-        options: of the form.
-        overrides: KEY VALUE … that go into the config, but for whom the user trusts, which holds for this call alone.
-        base: a config whose DATASETS are the teacher's, too; empty = as the number of classes says.
+        source: of one of task.importers; empty = the one that recognizes the file.
+        options: of that importer.
+        overrides: KEY VALUE … that go into the config; keys of trust hold for this call alone.
+        base: a config whose DATASETS the teacher has, too; empty = as its number of classes says.
 
     Returns:
-        what imported.json holds.
+        the content of imported.json.
 
     Raises:
-        UserError: a file that is unreadable, of another form or architecture; a folder that has files.
+        UserError: a file that is unreadable, of another source or architecture; a folder that has files.
     """
     with claimed(output, "--output-dir"):
         refuse_files(output, "--output-dir")
-        return _import(task, file, output, form, options, overrides, base)
+        return _import(task, file, output, source, options, overrides, base)
 
 
 def _import(
     task: Task,
     file: str,
     output: Path,
-    form: str,
+    source: str,
     options: Mapping[str, str] | None,
     overrides: Sequence[str],
     base: str,
@@ -66,7 +66,7 @@ def _import(
     given = dict(zip(overrides[::2], overrides[1::2], strict=True))
     trusted = {key: given.pop(key, "False").lower() == "true" for key in trust.KEYS}
     foreign = read_foreign(file, trusted[trust.PICKLE])
-    chosen = choose(task.forms, foreign, form)
+    chosen = choose(task.importers, foreign, source)
     converted = _convert(chosen, foreign, options or {})
     try:
         _write(task, converted, given, base, output)
@@ -79,16 +79,16 @@ def _import(
     return record
 
 
-def _convert(form: Form, foreign: Foreign, options: Mapping[str, str]) -> Converted:
+def _convert(importer: Importer, foreign: Foreign, options: Mapping[str, str]) -> Converted:
     for name, value in options.items():
-        if name not in form.options:
-            raise UserError(f"--option: {form.name} has no {name}; want {', '.join(form.options) or 'none'}")
-        if value not in form.options[name]:
-            raise UserError(f"--option: {name} is {value}: want {' or '.join(form.options[name])}")
+        if name not in importer.options:
+            raise UserError(f"--option: {importer.source} has no {name}; want {', '.join(importer.options) or 'none'}")
+        if value not in importer.options[name]:
+            raise UserError(f"--option: {name} is {value}: want {' or '.join(importer.options[name])}")
     try:
-        return form.convert(foreign, {name: values[0] for name, values in form.options.items()} | dict(options))
+        return importer.convert(foreign, {name: values[0] for name, values in importer.options.items()} | dict(options))
     except UserError as error:
-        raise UserError(f"{foreign.file} as {form.name}: {error}") from error
+        raise UserError(f"{foreign.file} as {importer.source}: {error}") from error
 
 
 def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base: str, output: Path) -> None:
@@ -101,8 +101,8 @@ def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base:
     write_text(output / CONFIG, yaml.safe_dump(config, sort_keys=False))
     content = {"model": dict(converted.tensors), **{name: dict(part) for name, part in converted.beside.items()}}
     write_atomic(output / FINAL, lambda file: torch.save(content, file))
-    own = ["IMPORTS", overrides["IMPORTS"]] if "IMPORTS" in overrides else []  # by the user himself
-    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu", *own], False)
+    imports = ["IMPORTS", overrides["IMPORTS"]] if "IMPORTS" in overrides else []  # the user names them
+    cfg = task.read_config(str(output / CONFIG), ["MODEL.DEVICE", "cpu", *imports], False)
     converted.check(cfg)
     if converted.classes and (count := len(cfg.DATASETS.CLASSES)) != converted.classes:
         raise UserError(_classes(converted.classes, f"a config with {count}"))
@@ -113,7 +113,8 @@ def _write(task: Task, converted: Converted, overrides: Mapping[str, str], base:
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if left := sorted(name for name, tensor in converted.tensors.items() if wanted.get(name) != tensor.shape):
         raise UserError(
-            f"the model that the config builds has {len(left)} of its tensors not, or in another shape, first {left[0]}"
+            f"{len(left)} tensors of the file are missing in the model that the config builds, or have another shape, "
+            f"first {left[0]}"
         )
 
 
@@ -122,7 +123,7 @@ def _classes(count: int, instead: str) -> str:
 
 
 def _with(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
-    """The config with these keys in it."""
+    """Return the config with these keys in it."""
     changed: dict[str, Any] = json.loads(json.dumps(config))
     for key, value in overrides.items():
         node = changed
@@ -133,13 +134,13 @@ def _with(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, 
     return changed
 
 
-def _record(form: Form, foreign: Foreign, converted: Converted) -> dict[str, Any]:
+def _record(importer: Importer, foreign: Foreign, converted: Converted) -> dict[str, Any]:
     with Path(foreign.file).open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
     return {
         "file": str(Path(foreign.file).resolve()),
         "sha256": digest,
-        "form": form.name,
+        "source": importer.source,
         "tensors": len(foreign.tensors),
         "partial": converted.partial,
         "unused": dict(converted.unused),
@@ -151,10 +152,10 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # of DDP, of torch.compile, of a
 
 
 def read_foreign(file: str, trust_pickle: bool = False) -> Foreign:
-    """The tensors and plain values of a file of torch.save, or of safetensors.
+    """Read the tensors and plain values of a file of torch.save, or of safetensors.
 
     Args:
-        trust_pickle: read what needs code of its author's, too, which can do anything.
+        trust_pickle: also read what needs its author's code, which can do anything.
 
     Raises:
         UserError: no such file, one that is no checkpoint, or one that needs trust.

@@ -13,7 +13,7 @@ from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
 from densedist.common.distill.distiller import Distillation
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Form
+from densedist.common.importing.importer import Importer
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
 from densedist.common.run_files import Weights
@@ -190,7 +190,7 @@ class Demonstration:
 class Task(TrainingTask):
     """What the studies and the commands ask of a task besides; det and seg each have one instance, TASK."""
 
-    forms: Sequence[Form]  # of other projects' checkpoints, that can be imported
+    importers: Sequence[Importer]  # of other projects' checkpoints, that can be imported
     demonstration: Demonstration
 
     # configs

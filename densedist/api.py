@@ -1,6 +1,7 @@
 """What the commands do, as functions of plain values that give plain data or a plain model."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
 from densedist.overrides import Overrides, as_words
 from densedist.tasks import task_named, task_of
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["compare", "evaluate", "export", "import_weights", "label", "load_student", "predict", "train", "tune"]
 
@@ -149,29 +152,39 @@ def import_weights(
     overrides: Overrides = (),
     *,
     task: str,
+    source: str = "",
     form: str = "",
     config: str = "",
     options: Mapping[str, str] | None = None,
     output_dir: str | Path = "output/imported",
 ) -> dict[str, Any]:
-    """Write another project's checkpoint in Detectron2's or SMP's own form, with a config.
+    """Write another project's checkpoint as Detectron2's or SMP's, with a config.
 
     Args:
         file: of torch.save or safetensors.
         overrides: go into the config; MODEL.TRUST_PICKLE lets a file be read that holds more than tensors.
         task: "det" or "seg".
-        form: what the file is; default: as its tensors' names say.
+        source: the project that the file comes from; default: as its tensors' names say.
+        form: the former name of source.
         config: whose DATASETS name the classes, which the file does not.
         options: more of that, e.g. {"style": "caffe"}.
         output_dir: a new folder, which is then named like the OUTPUT_DIR of a run.
 
     Returns:
-        what imported.json there holds: the file and its hash, the form, which tensors are not used, and why.
+        what imported.json there holds: the file and its hash, the source, which tensors are not used, and why.
 
     Raises:
-        UserError: a file that is unreadable, of another form or architecture; a folder that has files.
+        UserError: a file that is unreadable, of another source or architecture; a folder that has files.
     """
-    return import_checkpoint(task_named(task), file, Path(output_dir), form, options, as_words(overrides), config)
+    if form:
+        logger.warning("--form (form= in Python) is called --source (source=) now")
+        if source and source != form:
+            raise UserError(
+                f"--form is {form}, which is called --source now, and --source {source}: keep --source alone"
+            )
+    return import_checkpoint(
+        task_named(task), file, Path(output_dir), source or form, options, as_words(overrides), config
+    )
 
 
 def export(

@@ -5,7 +5,7 @@ from densedist.det.cache.filling import fill_cache
 from densedist.det.checks import check_data
 from densedist.det.datasets import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
-from densedist.det.importing import FORMS
+from densedist.det.importing import IMPORTERS
 from densedist.det.inference.export import export
 from densedist.det.inference.labeling import label_images, unlabeled_images, with_labels
 from densedist.det.inference.pictures import draw_data, draw_examples, survey
@@ -21,7 +21,7 @@ class DetectionTask(Task):
     """The functions of det that common.task.Task asks for; docstrings stand there."""
 
     name = "det"
-    forms = FORMS
+    importers = IMPORTERS
     demonstration = DEMONSTRATION
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)

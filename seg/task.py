@@ -5,7 +5,7 @@ from densedist.seg.cache import fill_cache
 from densedist.seg.checks import check_data
 from densedist.seg.datasets import contents, images, set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
-from densedist.seg.importing import FORMS
+from densedist.seg.importing import IMPORTERS
 from densedist.seg.inference.export import export
 from densedist.seg.inference.labeling import label_images, unlabeled_images, with_labels
 from densedist.seg.inference.pictures import draw_data, draw_examples, survey
@@ -21,7 +21,7 @@ class SegmentationTask(Task):
     """The functions of seg that common.task.Task asks for; docstrings stand there."""
 
     name = "seg"
-    forms = FORMS
+    importers = IMPORTERS
     demonstration = DEMONSTRATION
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)

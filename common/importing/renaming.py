@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Tensors
+from densedist.common.importing.importer import Tensors
 
 # (pattern of the whole name, our name as of re.Match.expand), the first that fits counts.
 Rule = tuple[str, str]

@@ -161,7 +161,9 @@ def add_import(parser: Parser) -> None:
     """another project's checkpoint as a teacher: densedist import det|seg FILE --output-dir D [KEY VALUE …]"""
     parser.epilog = "What is written is named like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
     add_task(parser)
-    parser.add_argument("--form", default="", metavar="F", help="what the file is; default: as its tensors' names say")
+    text = "project that the file comes from; default: as its tensors' names say"
+    parser.add_argument("--source", default="", metavar="S", help=text)
+    parser.add_argument("--form", default="", help=argparse.SUPPRESS)  # its former name
     text = "what the file does not say, e.g. style=caffe; may be given several times"
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
     add_config(parser, " whose DATASETS name the classes, which the file does not")
@@ -179,6 +181,7 @@ def import_weights(args: argparse.Namespace) -> None:
     record = api.import_weights(
         files[0],
         words,
+        source=args.source,
         form=args.form,
         config=args.config_file,
         options=dict(word.partition("=")[::2] for word in args.option),
@@ -186,4 +189,4 @@ def import_weights(args: argparse.Namespace) -> None:
         task=args.task,
     )
     unused = f", of which {len(record['unused'])} are not used" if record["unused"] else ""
-    print(f"{args.output_dir}: {record['tensors']} tensors of form {record['form']}{unused}; see imported.json there")
+    print(f"{args.output_dir}: {record['tensors']} tensors of {record['source']}{unused}; see imported.json there")

@@ -1,6 +1,6 @@
 """Detectors of other projects, as Detectron2 has them."""
 
-from densedist.common.importing.form import Form
+from densedist.common.importing.importer import Importer
 from densedist.det.importing import mmdetection, torchvision
 
-FORMS: tuple[Form, ...] = (mmdetection.FORM, torchvision.FORM)
+IMPORTERS: tuple[Importer, ...] = (mmdetection.IMPORTER, torchvision.IMPORTER)

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Tensors
+from densedist.common.importing.importer import Tensors
 from densedist.det.importing.shapes import Source, detector_config, norm_of, numbers, shape
 
 BOX, PREDICTOR, MASK, RPN = (

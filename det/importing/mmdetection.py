@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Converted, Foreign, Form
+from densedist.common.importing.importer import Converted, Foreign, Importer
 from densedist.common.importing.renaming import Rule, rename
 from densedist.det.importing.heads import check_anchors, rcnn_config, retinanet_config, size_major
 from densedist.det.importing.mmdetection_config import Numbers, rcnn_numbers, read_model, retinanet_numbers
@@ -237,4 +237,4 @@ def _retinanet_rules() -> list[Rule]:
     return rules
 
 
-FORM = Form("mmdetection", recognizes, convert, {"style": tuple(STYLES), "version": VERSIONS})
+IMPORTER = Importer("mmdetection", recognizes, convert, {"style": tuple(STYLES), "version": VERSIONS})

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Tensors
+from densedist.common.importing.importer import Tensors
 from densedist.common.importing.renaming import Rule, depth_of
 
 # Height over width of the anchors, in all of these projects by default.

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.models import detection
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Converted, Foreign, Form, Tensors
+from densedist.common.importing.importer import Converted, Foreign, Importer, Tensors
 from densedist.common.importing.renaming import Rule, rename
 from densedist.det.importing.heads import check_anchors, rcnn_config, retinanet_config, size_major
 from densedist.det.importing.shapes import NORM, UNUSED, Source, check_statistics, coco_names, resnet_rules, shape
@@ -219,4 +219,4 @@ def _retinanet_rules(tensors: Tensors) -> list[Rule]:
     return rules
 
 
-FORM = Form("torchvision", recognizes, convert, {"eps": ("published", "0", "1e-5")})
+IMPORTER = Importer("torchvision", recognizes, convert, {"eps": ("published", "0", "1e-5")})

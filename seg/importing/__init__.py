@@ -2,4 +2,4 @@
 
 from densedist.seg.importing import cirkd, torchvision
 
-FORMS = (cirkd.FORM, cirkd.BACKBONE_FORM, torchvision.FORM)
+IMPORTERS = (cirkd.IMPORTER, cirkd.BACKBONE_IMPORTER, torchvision.IMPORTER)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Converted, Foreign, Form
+from densedist.common.importing.importer import Converted, Foreign, Importer
 from densedist.common.importing.renaming import Rule, rename
 from densedist.seg.importing.common import CITYSCAPES, FC, converted, encoder_of
 
@@ -105,5 +105,5 @@ def recognizes_backbone(foreign: Foreign) -> bool:
     return {"conv3.weight", "layer4.1.bn2.weight"} <= set(foreign.tensors)
 
 
-BACKBONE_FORM = Form("cirkd_backbone", recognizes_backbone, convert_backbone)
-FORM = Form("cirkd", recognizes, convert)
+BACKBONE_IMPORTER = Importer("cirkd_backbone", recognizes_backbone, convert_backbone)
+IMPORTER = Importer("cirkd", recognizes, convert)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Converted, Tensors
+from densedist.common.importing.importer import Converted, Tensors
 from densedist.common.importing.renaming import depth_of
 
 # By the number of classes, the packaged config that names them, of the data that such checkpoints are trained on.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from densedist.common.errors import UserError
-from densedist.common.importing.form import Converted, Foreign, Form
+from densedist.common.importing.importer import Converted, Foreign, Importer
 from densedist.common.importing.renaming import Rule, rename
 from densedist.seg.importing.common import FC, VOC, converted, encoder_of
 
@@ -45,4 +45,4 @@ def recognizes(foreign: Foreign) -> bool:
     return {"backbone.conv1.weight", "classifier.4.weight"} <= set(foreign.tensors)
 
 
-FORM = Form("torchvision", recognizes, convert)
+IMPORTER = Importer("torchvision", recognizes, convert)

@@ -8,7 +8,7 @@ import torch
 from densedist.common.data import digits
 from densedist.common.errors import UserError
 from densedist.common.import_checkpoint import import_checkpoint
-from densedist.common.importing.form import Foreign
+from densedist.common.importing.importer import Foreign
 from densedist.common.run_files import locate
 from densedist.det.importing import mmdetection
 from densedist.det.importing.mmdetection_config import rcnn_numbers, read_model
@@ -299,7 +299,7 @@ def test_the_command_and_a_student(tmp_path, capsys):
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "a" / "linear.pth")
     said = complaint(capsys, "import", "det", tmp_path / "a" / "linear.pth", "--output-dir", tmp_path / "none")
     assert "is of no form that is known (its first tensor is weight)" in said
-    said = complaint(capsys, "import", "det", tmp_path / "a" / "linear.pth", "--form", "mmdetection")
+    said = complaint(capsys, "import", "det", tmp_path / "a" / "linear.pth", "--source", "mmdetection")
     assert "have no place here, first weight" in said
     theirs = trained(kind="mask", style="caffe", classes=10).float()
     torch.save({"state_dict": theirs.state_dict(), "meta": {"CLASSES": digits.CLASSES}}, tmp_path / "theirs.pth")

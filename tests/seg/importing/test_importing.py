@@ -9,6 +9,7 @@ import torch
 import yaml
 from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
 
+from densedist import api
 from densedist.common.errors import UserError
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.seg.models import read_config
@@ -57,7 +58,7 @@ def test_networks_of_the_dist_authors(tmp_path, net):
     model = randomize(Net(head, width, **more))
     file = save(model, tmp_path / "citys_best_model.pth")
     record = import_checkpoint(TASK, file, tmp_path / "out")
-    assert record["form"] == "cirkd"
+    assert record["source"] == "cirkd"
     assert record["unused"] == {}
     network = imported(tmp_path / "out")
     raw = images()
@@ -92,7 +93,7 @@ def test_smps_own_networks_are_others(tmp_path):
 def test_torchvisions_deeplabv3(tmp_path):
     model = randomize(deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True))
     record = import_checkpoint(TASK, save(model, tmp_path / "w.pth"), tmp_path / "out")
-    assert record["form"] == "torchvision"
+    assert record["source"] == "torchvision"
     seen = {}
     model.classifier.register_forward_hook(lambda *call: seen.update(logits=call[2]))  # before it is upsampled
     model.aux_classifier.register_forward_hook(lambda *call: seen.update(aux=call[2]))
@@ -113,7 +114,7 @@ def test_backbone_to_start_from(tmp_path):
     file = save(resnet, tmp_path / "resnet18-imagenet.pth")
     record = import_checkpoint(TASK, file, tmp_path / "out")
     import_checkpoint(TASK, file, tmp_path / "voc", base="seg/data/voc.yaml")  # for any number of classes
-    assert (record["form"], record["partial"]) == ("cirkd_backbone", True)
+    assert (record["source"], record["partial"]) == ("cirkd_backbone", True)
     file = str(tmp_path / "out" / "model_final.pth")
     cfg = read_config(str(STUDENTS), [*CPU, "DATASETS.ROOT", "digits"])
     student = TASK.build(cfg).student
@@ -132,7 +133,7 @@ def test_imported_teacher_teaches(tmp_path, capsys):
     model = randomize(Net(DeepLabHead, 8, classes=11))
     file, out = save(model, tmp_path / "w.pth"), tmp_path / "teacher"
     densedist("import", "seg", file, "--config-file", STUDENT, "--output-dir", out, *CPU)
-    assert f"{out}: {len(model.state_dict())} tensors of form cirkd" in capsys.readouterr().out
+    assert f"{out}: {len(model.state_dict())} tensors of cirkd" in capsys.readouterr().out
     method = ["DISTILL.TEACHER.CONFIG_FILE", out / "config.yaml", "DISTILL.TEACHER.WEIGHTS", out / "model_final.pth"]
     words = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "['test[:2]']", *method]
     densedist("train", "seg", "--config-file", STUDENT, "OUTPUT_DIR", tmp_path / "run", *words)
@@ -172,7 +173,7 @@ def test_record_says_where_it_came_from(tmp_path):
             "the file has 7 classes, and nothing that names them: name with --config-file",
         ),
         (lambda t: None, {"base": "seg/data/voc.yaml"}, "the file has 19 classes, and a config with 21: name with"),
-        (lambda t: None, {"form": "mmseg"}, "--form: there is no mmseg; want cirkd, cirkd_backbone, torchvision"),
+        (lambda t: None, {"source": "mmseg"}, "--source: there is no mmseg; want cirkd, cirkd_backbone, torchvision"),
         (lambda t: None, {"options": {"style": "caffe"}}, "--option: cirkd has no style; want none"),
         (lambda t: None, {"overrides": ["MODEL.ARGSS.x", "1"]}, "MODEL.ARGSS"),
         (lambda t: None, {"overrides": ["SEED"]}, "overrides come as KEY VALUE pairs, but SEED has no partner"),
@@ -185,6 +186,17 @@ def test_what_is_refused(tmp_path, change, words, wanted):
     with pytest.raises(UserError, match=wanted):
         import_checkpoint(TASK, str(tmp_path / "w.pth"), tmp_path / "out", **words)
     assert not (tmp_path / "out").exists()
+
+
+def test_form_is_the_former_name_of_source(tmp_path, caplog):
+    file = save(Net(PSPHead, 8), tmp_path / "w.pth")
+    assert api.import_weights(file, task="seg", form="cirkd", output_dir=tmp_path / "out")["source"] == "cirkd"
+    assert "--form (form= in Python) is called --source (source=) now" in caplog.text
+    with pytest.raises(UserError) as refused:
+        api.import_weights(file, task="seg", form="cirkd", source="torchvision", output_dir=tmp_path / "other")
+    assert str(refused.value) == (
+        "--form is cirkd, which is called --source now, and --source torchvision: keep --source alone"
+    )
 
 
 def test_trust_is_for_one_file_and_not_for_its_config(tmp_path):
@@ -205,7 +217,7 @@ def test_files_that_are_no_such_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"w.pth (cannot be read as a checkpoint|holds more than tensors)"):
         import_checkpoint(TASK, str(file), tmp_path / "out")
     torch.save({"state_dict": {"a": torch.zeros(1)}}, file)
-    with pytest.raises(UserError, match=r"is of no form that is known .its first tensor is a.: say which with --form"):
+    with pytest.raises(UserError, match=r"is of no known source .its first tensor is a.: name one with --source"):
         import_checkpoint(TASK, str(file), tmp_path / "out")
     save(fcn_resnet50(weights=None, weights_backbone=None), file)
     with pytest.raises(UserError, match="as torchvision: its head is not of DeepLabV3"):
