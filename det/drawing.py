@@ -79,6 +79,12 @@ class Marks:
             axis.text(x, y, text, fontsize=7, va="bottom", bbox=label, clip_on=True)
 
 
+def draw_marks(marks: Sequence[Marks], axis: Axes) -> None:
+    """Draw marks on an axis that shows their image."""
+    for mark in marks:
+        mark.draw(axis)
+
+
 def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[list[Marks], str]:
     """Marks of right and wrong predictions and of missed objects, and their numbers in words."""
     right, hit = match(found, objects)

@@ -1,6 +1,6 @@
 """Pictures side by side, with one title and one legend."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +12,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from densedist.common.report.plots import draw_bars
+
 HEIGHT = 2.4  # inches of a panel in an overview
+SIDE = 2.0  # inches of a panel below bars
 ACROSS = 5  # images side by side where there are many
 
 
@@ -71,11 +74,43 @@ def draw_in_lines(columns: Sequence[Sequence[Panel]], legend: Sequence[Artist], 
     draw_side_by_side([line for group in groups for line in zip(*group, strict=True)], legend, title, file)
 
 
+def draw_with_bars(
+    models: Mapping[str, Mapping[str, float]],
+    lines: Mapping[str, Sequence[Panel]],
+    file: Path,
+    title: str = "",
+    legend: Sequence[Artist] = (),
+) -> None:
+    """Draw metrics as bars, and below them lines of panels, equally many in each, named on the left.
+
+    Args:
+        models: metrics of each model in percent, as draw_bars takes them.
+        title: stands above the panels.
+        legend: the entries, labeled, below them.
+        file: the PNG to write.
+    """
+    across, bars, below = len(next(iter(lines.values()))), 1.2 * SIDE, SIDE * len(lines)
+    figure = Figure(figsize=(SIDE * across, bars + below), layout="constrained")
+    rows = figure.add_gridspec(2, 1, height_ratios=[bars, below])
+    upper, lower = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
+    draw_bars(upper.subplots(), models)
+    lower.suptitle(title)
+    if legend:
+        style = {"ncols": len(legend), "handlelength": 1, "columnspacing": 1}
+        lower.legend(handles=list(legend), loc="outside lower center", **style)
+    grid = lower.subplots(len(lines), across, squeeze=False)
+    for axes, (name, panels) in zip(grid, lines.items(), strict=True):
+        for axis, panel in zip(axes, panels, strict=True):
+            show(axis, panel.picture, panel.over)
+        axes[0].set_ylabel(name)
+    figure.savefig(file, dpi=75)
+
+
 @contextmanager
 def _canvas(
     lines: Sequence[Sequence[Panel]], height: float, legend: Sequence[Artist], title: str, file: Path
 ) -> Iterator[list[list[tuple[Axes, Panel]]]]:
-    """Axes that show the panels, each of that height in inches; they become the file when the block ends."""
+    """Give axes that show the panels, each of that height in inches; they become the file when the block ends."""
     shapes = [panel.picture.shape[:2] for panel in lines[0]]
     widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
     columns = _columns(legend, sum(widths))
@@ -95,7 +130,7 @@ def _canvas(
 
 
 def _columns(legend: Sequence[Artist], width: float) -> int:
-    """As many columns as the entries of a legend, filled from top to bottom, have room for in a width in inches."""
+    """Return how many columns of legend entries, filled from top to bottom, fit into a width in inches."""
     needed = [0.5 + 0.085 * len(str(entry.get_label())) for entry in legend]
     fitting = (n for n in range(len(needed), 1, -1) if sum(map(max, np.array_split(needed, n))) <= width)
     return next(fitting, 1)

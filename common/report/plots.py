@@ -62,7 +62,7 @@ def _panel(axis: Axes, title: str, names: Sequence[str], history: History) -> No
 
 
 def draw_bars(axis: Axes, models: Mapping[str, Mapping[str, float]]) -> None:
-    """Horizontal bars: for each model by name up to two metrics by name, in percent."""
+    """Draw for each model by name up to two metrics by name, in percent, as horizontal bars."""
     places = np.arange(len(models))
     metrics = list(next(iter(models.values())))[: len(COLORS)]
     height = 0.8 / len(metrics)

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Instances
-from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
@@ -20,7 +20,7 @@ from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, 
 from densedist.common.task import Trainee
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
-from densedist.det.drawing import Marks, best_score, judged, labeled, legend, predicted
+from densedist.det.drawing import Marks, best_score, draw_marks, judged, labeled, legend, predicted
 from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import Sample, spread_samples
 from densedist.det.models import Trained
@@ -144,11 +144,7 @@ def _judged(image: np.ndarray, name: str, found: Instances, objects: Instances |
 
 
 def _panel(image: np.ndarray, name: str, note: str, marks: Sequence[Marks]) -> Panel:
-    def over(axis: Axes) -> None:
-        for mark in marks:
-            mark.draw(axis)
-
-    return Panel(image, name, note, over)
+    return Panel(image, name, note, partial(draw_marks, marks))
 
 
 def _as_objects(found: Instances) -> Instances:
