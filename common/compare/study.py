@@ -46,16 +46,22 @@ class Plan:
     """What a comparison needs, as far as it is known before anything is written.
 
     Args:
-        settings: of a run of each method with the seed 0.
+        cfgs, settings: of a run of each method with the seed 0.
         labelings: of methods that train on their teacher's labels, the config and what is labeled.
         found: what files hold.
     """
 
     methods: Sequence[str]
+    cfgs: Mapping[str, CfgNode]
     settings: Mapping[str, Fingerprint]
     labelings: Mapping[str, tuple[CfgNode, Labeling]]
     of_teachers: TeacherScores
     found: Fingerprints
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The iterations of a run of each method, if they are not of equal time."""
+        return {method: cfg.SOLVER.MAX_ITER for method, cfg in self.cfgs.items()}
 
     def of_run(self, method: str, seed: int, length: int | None) -> Fingerprint:
         """The settings of a run; length is its iterations, None where they are not known yet."""
@@ -106,7 +112,7 @@ class Study:
         """
         refuse_seed(self.overrides)
         check_gpus(self.jobs, "--jobs")
-        cfg = self._load([])  # imports what it names, losses among them
+        cfg = self._without_method  # imports what it names, losses among them
         methods = expand(self.methods)
         check_scores(self.task, cfg)
         for method in methods:
@@ -129,19 +135,21 @@ class Study:
             words = [*self._switches(method, self.overrides), "DATASETS.UNLABELED", str(list(self.unlabeled))]
             own = self.task.load_config(self.config, words)
             labelings[method] = own, labeling_of(self.task, own, method, self.output / "teacher_labels", found)
-        settings = {}
+        cfgs, settings = {}, {}
         for method in methods:
-            settings[method] = found.of(self._load(self._words(method, 0)))
+            # Once more, as the checks of another method may have looked up other data of the same names.
+            cfgs[method] = self._load(self._words(method, 0))
+            settings[method] = found.of(cfgs[method])
             if method in labelings:
                 settings[method] |= settings_of(labelings[method][1])
         of_teachers = TeacherScores(self.task, cfg, teachers(methods), self.output, found)
-        return Plan(methods, settings, labelings, of_teachers, found)
+        return Plan(methods, cfgs, settings, labelings, of_teachers, found)
 
     def _refuse_others(self, plan: Plan) -> None:
         """Make sure that all that the folder holds is of this comparison."""
-        lengths = {} if self.equal_time else {method: self._length(method) for method in plan.methods}
         for method, seed in self._runs(plan):
-            refuse_another_run(self._folder(method, seed), plan.of_run(method, seed, lengths.get(method)))
+            length = None if self.equal_time else plan.lengths[method]
+            refuse_another_run(self._folder(method, seed), plan.of_run(method, seed, length))
         if self.equal_time:
             Numbers(self.output / PACES, "seconds").refuse_unknown(plan.methods)
         plan.of_teachers.refuse_others()
@@ -152,17 +160,16 @@ class Study:
         """Make sure that what is missing has the data and the teachers that it needs."""
         for _, labeling in plan.labelings.values():
             check_labels(self.task, labeling)
-        runs = [run for run in self._runs(plan) if not holds_run(self._folder(*run))]
-        cfgs = [self._load(self._words(method, 0)) for method in dict.fromkeys(method for method, _ in runs)]
-        for cfg in {str(cfg.DATASETS): cfg for cfg in cfgs}.values():
-            self.task.check_data(cfg)
+        missing = [method for method, seed in self._runs(plan) if not holds_run(self._folder(method, seed))]
+        for method in {str(plan.cfgs[method].DATASETS): method for method in missing}.values():
+            self.task.check_data(self._load(self._words(method, 0)))
 
     def _run(self, plan: Plan) -> dict[str, Any]:
         labels = {m: write_labels(self.task, *labeling) for m, labeling in plan.labelings.items()}
         paces = self._paces(plan, labels) if self.equal_time else {}
         slowest = max(paces.values(), default=1.0)
-        longer = {method: slowest / pace for method, pace in paces.items()}
-        lengths = {method: self._length(method, longer.get(method, 1.0)) for method in plan.methods}
+        longer = {method: stretched(plan.cfgs[method].SOLVER, slowest / pace) for method, pace in paces.items()}
+        lengths = {method: int(longer[method][1]) for method in longer} or plan.lengths
         runs = {run: plan.of_run(*run, lengths[run[0]]) for run in self._runs(plan)}
         for run, settings in runs.items():
             refuse_another_run(self._folder(*run), settings)
@@ -172,7 +179,7 @@ class Study:
         missing = [run for run in runs if outcome(self._folder(*run), lengths[run[0]]) is None]
         for run in missing:
             begin_run(self._folder(*run), runs[run])
-        words = {(m, seed): self._words(m, seed, labels.get(m), longer.get(m, 1.0)) for m, seed in missing}
+        words = {(m, seed): [*self._words(m, seed, labels.get(m)), *longer.get(m, [])] for m, seed in missing}
         train_all(
             self.train, self.task, [Run(self.config, str(self._folder(*run)), words[run]) for run in missing], self.jobs
         )
@@ -190,16 +197,12 @@ class Study:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
     def _switches(self, method: str, overrides: Sequence[str]) -> list[str]:
-        return switches(method, self.unlabeled, overrides, self._teacher)
+        return switches(method, self.unlabeled, overrides, self._without_method.DISTILL.TEACHER)
 
     @cached_property
-    def _teacher(self) -> CfgNode:
-        """DISTILL.TEACHER of the student's config, which each method's begins with."""
-        return self._load([]).DISTILL.TEACHER
-
-    def _length(self, method: str, longer: float = 1.0) -> int:
-        """The iterations of a method's runs."""
-        return self._load(self._words(method, 0, None, longer)).SOLVER.MAX_ITER
+    def _without_method(self) -> CfgNode:
+        """The student's config, which each method's begins with."""
+        return self._load([])
 
     def _paces(self, plan: Plan, labels: Mapping[str, TeacherLabels]) -> dict[str, float]:
         """Seconds an iteration of each method: those that are known, and the others measured."""
@@ -213,14 +216,12 @@ class Study:
             paces |= {method: scale * taken[method] for method in missing}
         return paces
 
-    def _words(self, method: str, seed: int, labels: TeacherLabels | None = None, longer: float = 1.0) -> list[str]:
+    def _words(self, method: str, seed: int, labels: TeacherLabels | None = None) -> list[str]:
         words = self._switches(method, ["SEED", str(seed), *self.overrides])
         words += labels.words if labels else []  # they add to what the overrides say
         if (folder := setting(method, TEACHER)) and (cache := self._load(words).DISTILL.TEACHER.CACHE):
             words += ["DISTILL.TEACHER.CACHE", str(Path(cache) / folder_name(folder))]  # one is of one teacher
-        if longer == 1:
-            return words
-        return [*words, *stretched(self._load(words).SOLVER, longer)]
+        return words
 
     def _folder(self, method: str, seed: int) -> Path:
         return self.output / folder_name(method) / f"seed{seed}"
