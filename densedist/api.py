@@ -117,7 +117,7 @@ def label(
         weights: of each teacher; see evaluate.
         config: of all teachers; default: the config.yaml beside each.
         images: files and folders; default: those of DATASETS.UNLABELED of the first teacher's config.
-        output_dir: a new folder, for a COCO data set or for a split in Cityscapes' form, and labels.json.
+        output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, and labels.json.
         score_threshold: predictions below are left out, in [0, 1]; default 0.5.
         choose_thresholds: instead one for each class, where F1 on DATASETS.TEST of the first teacher is best.
         task: "det" or "seg"; default: as the configs say.

@@ -108,13 +108,13 @@ def set_aside(cfg: CfgNode, share: float) -> list[str]:
         share: of a data set's images, in the order of their ids, between 0 and 1; at least one image.
 
     Raises:
-        UserError: a data set that is not in COCO form, or of which nothing would be left.
+        UserError: a data set that is not in COCO format, or of which nothing would be left.
     """
     kept, aside = [], []
     for name in cfg.DATASETS.TRAIN:
         meta = MetadataCatalog.get(name)
         if meta.get("evaluator_type") != "coco" or not meta.get("json_file"):
-            raise UserError(f"--set-aside: data set {name} is not in COCO form: name data to choose on by --val")
+            raise UserError(f"--set-aside: data set {name} is not in COCO format: name data to choose on by --val")
         count = len(read_coco(meta.json_file).part(*meta.get("part", (None, None))).images)
         last = max(1, round(count * share))
         if last >= count:

@@ -200,7 +200,7 @@ class VocEvaluator(PascalVOCDetectionEvaluator):
     """Detectron2's, on annotations that are read anew; a class without objects counts 0, whatever is found of it.
 
     Args:
-        name: a data set in VOC's form.
+        name: a data set in VOC's format.
     """
 
     def __init__(self, name: str) -> None:
@@ -220,7 +220,7 @@ class VocEvaluator(PascalVOCDetectionEvaluator):
 
 
 class VocRules(VocEvaluator):
-    """VOC's rules for a data set in COCO form: its crowds are difficult objects, its boxes whole pixels.
+    """VOC's rules for a data set in COCO format: its crowds are difficult objects, its boxes whole pixels.
 
     Args:
         name: the data set.

@@ -131,7 +131,7 @@ DATA: Mapping[str, Key] = {
     "INPUT.ALBUMENTATIONS": Key(
         [], meaning="Transforms of albumentations on the cropped image, [{HorizontalFlip: {p: 0.5}}, …]."
     ),
-    "DATASETS.ROOT": Key("", meaning='Folder in Cityscapes\' layout, or "digits".'),
+    "DATASETS.ROOT": Key("", meaning='Folder in Cityscapes\' format, or "digits".'),
     "DATASETS.TRAIN": Key(
         ["train"], meaning="Splits of ROOT, or names of data sets; a part is named like a slice: train[:100]."
     ),

@@ -1,4 +1,4 @@
-"""The data sets of DATASETS.TRAIN, UNLABELED and TEST: frames in Cityscapes' form, in one of FORMATS or a folder."""
+"""The data sets of DATASETS.TRAIN, UNLABELED and TEST: frames in Cityscapes' format, in one of FORMATS or a folder."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +199,7 @@ def _check_record(folder: Path, classes: Classes, key: str) -> None:
     """Make sure that labelIds which a teacher wrote mean the same in its record and in the config.
 
     Args:
-        folder: in Cityscapes' form.
+        folder: in Cityscapes' format.
         key: the config key that names it, for messages.
 
     Raises:

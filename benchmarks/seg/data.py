@@ -1,5 +1,7 @@
-"""Training samples of Cityscapes' form, beside a loader that resizes the whole image, and beside decoding alone; and of
-files that `densedist prepare` wrote."""
+"""Time training samples of Cityscapes' format against a loader that resizes the whole image, and against decoding alone.
+
+The same for files that `densedist prepare` wrote.
+"""
 
 import tempfile
 from dataclasses import asdict, dataclass

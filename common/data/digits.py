@@ -7,7 +7,7 @@ No two splits share a digit. The scenes are a pure function of SEED and of this 
 
 The data set folder is a Cityscapes tree: images leftImg8bit/{split}/digits/digits_000000_{index:06}_leftImg8bit.png
 (128x128, color) and for each a label image gtFine/…_gtFine_labelIds.png, 0 for background and d + 1 for digit d.
-Beside them lies {split}.json in COCO form: boxes, and the visible part of each digit as a run-length encoded mask.
+Beside them lies {split}.json in COCO format: boxes, and the visible part of each digit as a run-length encoded mask.
 """
 
 import json

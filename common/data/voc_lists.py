@@ -1,4 +1,4 @@
-"""What Pascal VOC's forms share: a folder of images, and lists that name those of a split."""
+"""What Pascal VOC's formats share: a folder of images, and lists that name those of a split."""
 
 import codecs
 import unicodedata

@@ -39,7 +39,7 @@ def check(args: argparse.Namespace) -> None:
 def add_prepare(parser: Parser) -> None:
     """a data set written anew: densedist prepare seg|camvid FOLDER --output-dir D"""
     parser.epilog = "Then train with DATASETS.ROOT D."
-    form = "seg: Cityscapes' form, the same pixels uncompressed; camvid: SegNet's folders, for configs/seg/camvid"
+    form = "seg: Cityscapes' format, the same pixels uncompressed; camvid: SegNet's folders, for configs/seg/camvid"
     parser.add_argument("form", choices=["seg", "camvid"], help=form)
     parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set as it is")
     add_output(parser, "output/prepared")

@@ -1,4 +1,4 @@
-"""Data sets of other forms, several files, or a folder of images, written as one COCO JSON into the user's cache."""
+"""Data sets of other formats, several files, or a folder of images, written as one COCO JSON into the user's cache."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def of_files(json_files: str | Sequence[str], folders: str | Sequence[str]) -> t
 
     Raises:
         UserError: a file that cannot be read, another number of folders, files with different categories, or boxes of
-            one file in another form.
+            one file in another format.
     """
     if isinstance(json_files, str) and isinstance(folders, str):
         return json_files, folders

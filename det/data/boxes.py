@@ -41,7 +41,7 @@ def other_form(coco: Coco) -> str | None:
     if all(max(map(abs, box)) <= BEYOND and max(size) > 2 for box, size in pairs):
         return "all of them lie within the first pixel: are they parts of the image's width and height?"
     outside = sum(_sticks_out(box, size) for box, size in pairs)
-    fitting = [form for form, fits in FORMS.items() if all(fits(box, size) for box, size in pairs)]
+    fitting = [encoding for encoding, fits in ENCODINGS.items() if all(fits(box, size) for box, size in pairs)]
     few = len(pairs) < 5
     if 10 * outside > len(pairs) and fitting and (not few or 2 * outside > len(pairs)):
         return f"{outside} of {len(pairs)} stick out of their image, and none would as {fitting[0]}: are they that?"
@@ -82,8 +82,8 @@ def _as_centers(box: Box, size: Size) -> bool:
     return not _sticks_out((x - w / 2, y - h / 2, w, h), size)
 
 
-# Other forms, and whether a box in that form lies in its image.
-FORMS: Mapping[str, Callable[[Box, Size], bool]] = {
+# Other encodings, and whether a box in that encoding lies in its image.
+ENCODINGS: Mapping[str, Callable[[Box, Size], bool]] = {
     "[x1, y1, x2, y2]": _as_corners,
     "[center x, center y, w, h]": _as_centers,
 }

@@ -1,4 +1,4 @@
-"""Ground truth in COCO form, read once and put into the one form that everything after it sees."""
+"""Ground truth in COCO format, read once and put into the one shape that everything after it sees."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from densedist.det.data.masks import UnreadableError, box_as_mask, readable
 from densedist.det.data.twins import Entry, merge_twins
 
 logger = logging.getLogger(__name__)
-FORM: Mapping[str, tuple[str, ...]] = {
+ENTRIES: Mapping[str, tuple[str, ...]] = {
     "images": ("id", "file_name", "height", "width"),
     "categories": ("id", "name"),
     "annotations": ("image_id", "category_id", "bbox"),
@@ -26,7 +26,7 @@ FORM: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Coco:
-    """Images, categories and annotations, in COCO's form.
+    """Images, categories and annotations, in COCO's format.
 
     Whatever the file had, ids of images and categories are whole numbers, those of annotations count from 1 (for
     pycocotools an object 0 is never found), names are text, every annotation has its area in pixels and an iscrowd of
@@ -66,7 +66,7 @@ class Coco:
 
 
 def read_coco(json_file: str) -> Coco:
-    """The ground truth of a file in COCO form; a file that has not changed is not read again.
+    """The ground truth of a file in COCO format; a file that has not changed is not read again.
 
     Raises:
         UserError: it cannot be read, is no JSON, has no such entries, or they contradict each other.
@@ -103,8 +103,8 @@ def _read(json_file: str, _: int, __: int) -> Coco:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{json_file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{json_file} is no COCO JSON file: want an object with {', '.join(FORM)}")
-    found = {kind: _entries(content, kind, keys, json_file) for kind, keys in FORM.items()}
+        raise UserError(f"{json_file} is no COCO JSON file: want an object with {', '.join(ENTRIES)}")
+    found = {kind: _entries(content, kind, keys, json_file) for kind, keys in ENTRIES.items()}
     images, new_images = _numbered(found["images"], "images", json_file)
     categories, new_categories = _numbered(found["categories"], "categories", json_file)
     categories = [c | {"name": _name(c, json_file)} for c in categories]
@@ -176,7 +176,9 @@ def _name(category: Entry, json_file: str) -> str:
 
 def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], json_file: str) -> list[Entry]:
     _refuse_twins(f"{json_file}: ids of annotations", [i for entry in entries if (i := _id(entry)) is not None])
-    known = {kind: {entry["given"]: entry["id"] for entry in group} for kind, group in zip(FORM, others, strict=False)}
+    known = {
+        kind: {entry["given"]: entry["id"] for entry in group} for kind, group in zip(ENTRIES, others, strict=False)
+    }
     for kind, key in (("images", "image_id"), ("categories", "category_id")):
         if lost := [(n, a) for n, a in enumerate(entries) if _whole(a[key]) not in known[kind]]:
             number, first = lost[0]

@@ -1,4 +1,4 @@
-"""Detectron2's dataset dicts, by whomever they are made, checked and in COCO's form."""
+"""Detectron2's dataset dicts, by whomever they are made, checked and in COCO's format."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from densedist.common.errors import UserError, one_line
 from densedist.det.data.coco import Coco, Entry
 from densedist.det.data.masks import UnreadableError, readable
 
-FORM = "want Detectron2's dataset dicts"
+WANTED = "want Detectron2's dataset dicts"
 
 
 def read_dicts(name: str, classes: Sequence[str], source: str, side: str, with_masks: bool) -> tuple[Coco, bool]:
@@ -60,14 +60,14 @@ def _load(name: str, source: str) -> list[dict]:
     except Exception as error:  # it is the user's function
         raise UserError(f"{source} cannot be loaded: {one_line(error)}") from error
     if strange := [d for d in dicts if not isinstance(d, dict)]:
-        raise UserError(f"{source} holds {type(strange[0]).__name__}: {FORM}")
+        raise UserError(f"{source} holds {type(strange[0]).__name__}: {WANTED}")
     return dicts
 
 
 def _image(d: dict, where: str, number: int) -> Entry:
     for key in ("file_name", "height", "width"):
         if key not in d:
-            raise UserError(f"{where} has no {key}: {FORM}, with file_name, height and width of each image")
+            raise UserError(f"{where} has no {key}: {WANTED}, with file_name, height and width of each image")
     if not isinstance(d["file_name"], (str, os.PathLike)):
         raise UserError(f"{where}: file_name is {d['file_name']!r}: want text")
     if not all(isinstance(d[key], Integral) and d[key] > 0 for key in ("height", "width")):
@@ -87,7 +87,7 @@ def _check_image_ids(dicts: Sequence[dict], source: str) -> None:
 def _annotations(d: dict, where: str) -> Sequence[dict]:
     annotations = d.get("annotations", [])
     if not isinstance(annotations, (list, tuple)) or not all(isinstance(a, dict) for a in annotations):
-        raise UserError(f"{where}: its annotations are no list of dicts: {FORM}")
+        raise UserError(f"{where}: its annotations are no list of dicts: {WANTED}")
     return annotations
 
 
@@ -95,7 +95,7 @@ def _box(annotation: dict, where: str) -> tuple[list[float], bool]:
     """[x, y, w, h] in pixels, and whether it is rotated; empty where it is."""
     for key in ("bbox", "bbox_mode", "category_id"):
         if key not in annotation:
-            raise UserError(f"{where} has no {key}: {FORM}, with bbox, bbox_mode and category_id of each object")
+            raise UserError(f"{where} has no {key}: {WANTED}, with bbox, bbox_mode and category_id of each object")
     try:
         box = [float(value) for value in annotation["bbox"]]
         mode = BoxMode(annotation["bbox_mode"])

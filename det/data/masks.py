@@ -1,4 +1,4 @@
-"""Segmentations of annotations in COCO form: polygons, and run lengths in both of their forms."""
+"""Segmentations of annotations in COCO format: polygons, and run lengths in both of their forms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

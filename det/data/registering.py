@@ -53,7 +53,7 @@ def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
 
     Raises:
         UserError: an entry of another form, a name that is another data set already, files that do not have the form,
-            or a part of a data set that is not in COCO form.
+            or a part of a data set that is not in COCO format.
     """
     used = {whole_name(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
     named: dict[str, str] = {}
@@ -78,7 +78,7 @@ def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
 
 
 def ground_truth(name: str) -> Coco | None:
-    """Return the ground truth of a data set in COCO form; None for another form, and for those of BUILT_IN.
+    """Return the ground truth of a data set in COCO format; None for another format, and for those of BUILT_IN.
 
     Raises:
         UserError: as read_coco.
@@ -126,7 +126,7 @@ def _is_named(where: Any, may_be_list: bool) -> bool:
 
 
 def _is_from(name: str, origin: tuple) -> bool:
-    """Return whether a registered data set is what an entry declares; one in COCO form may be a script's work."""
+    """Return whether a registered data set is what an entry declares; one in COCO format may be a script's work."""
     meta = MetadataCatalog.get(name)
     given = ("COCO_FORMAT", meta.get("json_file"), meta.get("image_root"))
     return meta.get("origin", given) == origin
@@ -178,7 +178,7 @@ def _register_parts(cfg: CfgNode) -> None:
                 continue
             meta = MetadataCatalog.get(found[1])
             if meta.get("evaluator_type") != "coco" or not meta.get("json_file"):
-                raise UserError(f"DATASETS.{key}: {name}: {found[1]} is not in COCO form: name it as a whole")
+                raise UserError(f"DATASETS.{key}: {name}: {found[1]} is not in COCO format: name it as a whole")
             if name in DatasetCatalog:
                 _forget(name)
             start, stop = (int(place) if place else None for place in found.groups()[1:])

@@ -1,4 +1,4 @@
-"""Pascal VOC's form: JPEGImages, Annotations with an XML file each, ImageSets/Main with a list for each split."""
+"""Pascal VOC's format: JPEGImages, Annotations with an XML file each, ImageSets/Main with a list for each split."""
 
 import logging
 from collections import Counter

@@ -1,4 +1,4 @@
-"""YOLO's form: a data.yaml, folders of images, and beside each folder images one of labels, a text file per image."""
+"""YOLO's format: a data.yaml, folders of images, and beside each folder images one of labels, a text file per image."""
 
 import logging
 from collections import Counter

@@ -33,7 +33,7 @@ LEAST = 0.05  # of a box that one of several teachers gives, or that a threshold
 
 
 def label_images(labeling: Labeling) -> None:
-    """Write annotations.json, in COCO form with the images where they lie, and what is known of it.
+    """Write annotations.json, in COCO format with the images where they lie, and what is known of it.
 
     Of one teacher masks are written too, as RLE (INPUT.MASK_FORMAT bitmask); boxes of several are fused.
 

@@ -17,7 +17,7 @@ from densedist.common.errors import UserError, one_line
 from densedist.seg.labels import IGNORE
 
 KEY = "INPUT.ALBUMENTATIONS"
-FORM = "{HorizontalFlip: {p: 0.5}}, a transform of albumentations with its arguments"
+WANTED = "{HorizontalFlip: {p: 0.5}}, a transform of albumentations with its arguments"
 COMPOSITIONS = (A.OneOf, A.RandomOrder, A.Sequential, A.SomeOf)
 # What moves pixels along straight lines, so that places of pixels can be interpolated on a coarse grid.
 STRAIGHT = (
@@ -105,14 +105,14 @@ def build_augmentations(cfg: CfgNode) -> Augmentations | None:
 def _read(entry: Any, fill: tuple[int, ...]) -> Transformed:
     """The transform, or composition, that an entry names with its arguments."""
     if not (isinstance(entry, Mapping) and len(entry) == 1):
-        raise UserError(f"{KEY}: {entry} is not {FORM}")
+        raise UserError(f"{KEY}: {entry} is not {WANTED}")
     ((name, given),) = entry.items()
     found, given = getattr(A, str(name), None), {} if given is None else given
     if not (inspect.isclass(found) and issubclass(found, (A.BasicTransform, *COMPOSITIONS))):
         composed = ", ".join(one.__name__ for one in COMPOSITIONS)
         raise UserError(f"{KEY}: {name} is not a transform of albumentations {A.__version__}, nor one of {composed}")
     if not isinstance(given, Mapping):
-        raise UserError(f"{KEY}: the arguments of {name} are {given}: want {FORM}")
+        raise UserError(f"{KEY}: the arguments of {name} are {given}: want {WANTED}")
     arguments, p = dict(given), given.get("p", 1.0)
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
         raise UserError(f"{KEY}: {name}: p is {p}: want a number from 0 to 1")

@@ -1,4 +1,4 @@
-"""CamVid as the SegNet authors hand it out, in Cityscapes' form at half its size, as configs/seg/camvid reads it."""
+"""CamVid as the SegNet authors hand it out, in Cityscapes' format at half its size, as configs/seg/camvid reads it."""
 
 from pathlib import Path
 

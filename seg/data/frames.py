@@ -1,4 +1,4 @@
-"""Images and labels in Cityscapes' form: which files there are."""
+"""Images and labels in Cityscapes' format: which files there are."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS
     """The frames of a split, sorted by path; labels are those of gtFine, of a split that is not in there of gtCoarse.
 
     Args:
-        root: a folder in Cityscapes' form, or "digits".
+        root: a folder in Cityscapes' format, or "digits".
         split: a folder of leftImg8bit, of another root as in "output/labels/train", or a part of its frames as in
             "train[:100]".
         key: the config key that names the split, for messages.
@@ -84,7 +84,7 @@ def image_files(folder: Path, split: str = "*") -> list[Path]:
 
 
 def label_files(folder: Path) -> list[Path]:
-    """The labels of all splits in a folder in Cityscapes' form, sorted."""
+    """The labels of all splits in a folder in Cityscapes' format, sorted."""
     names = [f"{part}/*/*/*_{part}_{kind}.*" for part in (LABELS, COARSE) for kind in KINDS]
     found = (x for name in names for x in folder.glob(name))
     return sorted(x for x in found if x.suffix in LABEL_SUFFIXES and not is_hidden(x.relative_to(folder)))

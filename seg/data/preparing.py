@@ -1,4 +1,4 @@
-"""A copy of a data set in Cityscapes' form that decodes in no time: the same pixels, uncompressed."""
+"""A copy of a data set in Cityscapes' format that decodes in no time: the same pixels, uncompressed."""
 
 import io
 import shutil
@@ -30,7 +30,7 @@ def prepare(source: Path, output: Path) -> tuple[int, int]:
     What an earlier call has written and what has not changed since stays.
 
     Args:
-        source: a folder in Cityscapes' form; of labels those of labelIds and labelTrainIds.
+        source: a folder in Cityscapes' format; of labels those of labelIds and labelTrainIds.
         output: another one; becomes DATASETS.ROOT.
 
     Returns:

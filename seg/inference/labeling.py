@@ -1,4 +1,4 @@
-"""Labels that teachers write for any images: a split in Cityscapes' form that a student trains on as on any other."""
+"""Labels that teachers write for any images: a split in Cityscapes' format that a student trains on as on any other."""
 
 import json
 import shlex

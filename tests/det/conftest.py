@@ -1,4 +1,4 @@
-"""Data sets in COCO form, and what a training run on them says."""
+"""Data sets in COCO format, and what a training run on them says."""
 
 import json
 
@@ -13,7 +13,7 @@ from helpers.tiny import SMALL, STUDENT
 
 @pytest.fixture
 def data(tmp_path):
-    """Writes a data set in COCO form and gives the overrides that name it as side."""
+    """Writes a data set in COCO format and gives the overrides that name it as side."""
     names = []
 
     def write(content, side="TRAIN"):

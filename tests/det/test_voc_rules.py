@@ -19,7 +19,7 @@ SIZE = "<size><width>100</width><height>80</height><depth>3</depth></size>"
 
 
 def write(root, count=6):
-    """A folder in VOC's form; returns for each image its boxes and classes."""
+    """A folder in VOC's format; returns for each image its boxes and classes."""
     rng = np.random.default_rng(0)
     for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
         (root / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Ground truth in COCO form, right and wrong."""
+"""Ground truth in COCO format, right and wrong."""
 
 CLASSES = "0123456789"
 

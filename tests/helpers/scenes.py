@@ -64,7 +64,7 @@ def batch(count=2, seed=0, size=(64, 64), classes=11, ignored=0.2):
 
 
 def write_tree(root, split="train", count=2, size=(40, 56), ids=(7, 8, 0), labels=True, seed=0):
-    """A data set in Cityscapes' form, with random labelIds."""
+    """A data set in Cityscapes' format, with random labelIds."""
     rng = np.random.default_rng(seed)
     for kind, suffix, shape in (("leftImg8bit", "leftImg8bit", (*size, 3)), ("gtFine", "gtFine_labelIds", size)):
         if kind == "gtFine" and not labels:

@@ -93,7 +93,9 @@ def test_data_in_another_form_are_refused():
     DatasetCatalog.register("my_scenes", lambda: [])
     cfg = tiny.config(tiny.STUDENT, "DATASETS.TRAIN", "('my_scenes',)")
     try:
-        with pytest.raises(UserError, match="--set-aside: data set my_scenes is not in COCO form: name data to choose"):
+        with pytest.raises(
+            UserError, match="--set-aside: data set my_scenes is not in COCO format: name data to choose"
+        ):
             DET.set_aside(cfg, 0.2)
     finally:
         DatasetCatalog.remove("my_scenes")

@@ -1,4 +1,4 @@
-"""Data as it lies there: YOLO's and Pascal VOC's forms and folders of images, read as the COCO file of the same."""
+"""Data as it lies there: YOLO's and Pascal VOC's formats and folders of images, read as the COCO file of the same."""
 
 import json
 import os
@@ -269,7 +269,7 @@ def test_a_folder_of_images(tmp_path):
 
 
 def forms(tmp_path, name):
-    """Keys that train on YOLO's form with a folder of images beside it, and test on VOC's."""
+    """Keys that train on YOLO's format with a folder of images beside it, and test on VOC's."""
     write_yolo(tmp_path / "yolo")
     return [
         *("DATASETS.YOLO_FORMAT", f"[['{name}', '{tmp_path / 'yolo' / 'data.yaml'}', 'train']]"),
@@ -280,7 +280,7 @@ def forms(tmp_path, name):
 
 
 def test_only_what_is_used_is_read(tmp_path):
-    cfg = config(STUDENT, *forms(tmp_path, "looked_at"))  # there is no data set in VOC's form
+    cfg = config(STUDENT, *forms(tmp_path, "looked_at"))  # there is no data set in VOC's format
     register_declared(cfg)
     assert len(DatasetCatalog.get("looked_at")) == 3
     assert [len(d["annotations"]) for d in DatasetCatalog.get("looked_at[:2]")] == [2, 1]

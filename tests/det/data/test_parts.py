@@ -46,7 +46,7 @@ def test_scores_are_those_of_pycocotools_on_these_images(tmp_path):
 def test_what_has_no_such_part():
     with pytest.raises(UserError, match=r"there is no data set digits_vall\[:2\]; did you mean digits_val"):
         loaded("DATASETS.TRAIN", "('digits_vall[:2]',)")
-    with pytest.raises(UserError, match=r"DATASETS.TEST: voc_2007_val\[:2\]: voc_2007_val is not in COCO form"):
+    with pytest.raises(UserError, match=r"DATASETS.TEST: voc_2007_val\[:2\]: voc_2007_val is not in COCO format"):
         loaded("DATASETS.TEST", "('voc_2007_val[:2]',)")
 
 

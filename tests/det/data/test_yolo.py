@@ -1,4 +1,4 @@
-"""YOLO's form as Ultralytics reads it, and labels that mean something else than boxes and polygons."""
+"""YOLO's format as Ultralytics reads it, and labels that mean something else than boxes and polygons."""
 
 import cv2
 import numpy as np

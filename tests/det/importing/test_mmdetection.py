@@ -298,7 +298,7 @@ def test_the_command_and_a_student(tmp_path, capsys):
     (tmp_path / "a").mkdir()
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "a" / "linear.pth")
     said = complaint(capsys, "import", "det", tmp_path / "a" / "linear.pth", "--output-dir", tmp_path / "none")
-    assert "is of no form that is known (its first tensor is weight)" in said
+    assert "is of no known source (its first tensor is weight)" in said
     said = complaint(capsys, "import", "det", tmp_path / "a" / "linear.pth", "--source", "mmdetection")
     assert "have no place here, first weight" in said
     theirs = trained(kind="mask", style="caffe", classes=10).float()

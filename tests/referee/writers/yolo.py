@@ -1,4 +1,4 @@
-"""YOLO's form as it is written by hand, after Ultralytics' docs, by Roboflow and by CVAT."""
+"""YOLO's format as it is written by hand, after Ultralytics' docs, by Roboflow and by CVAT."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""densedist prepare camvid: SegNet's folders in Cityscapes' form, at half their size."""
+"""densedist prepare camvid: SegNet's folders in Cityscapes' format, at half their size."""
 
 import cv2
 import numpy as np

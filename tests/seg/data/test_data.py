@@ -1,4 +1,4 @@
-"""Reading Cityscapes' form: what is found, what is read, how it is augmented, what is refused."""
+"""Reading Cityscapes' format: what is found, what is read, how it is augmented, what is refused."""
 
 import re
 from itertools import chain, islice
