@@ -16,6 +16,7 @@ from densedist.common.errors import UserError
 from densedist.common.importing.importer import Importer
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
+from densedist.common.report.panels import Gallery
 from densedist.common.run_files import Weights
 
 # {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
@@ -107,8 +108,20 @@ class TrainingTask(ABC):
         """
 
     @abstractmethod
-    def draw_examples(self, cfg: CfgNode, trainee: Trainee, file: Path) -> None:
-        """Draw truth, teacher and student for TEST.EXAMPLES test images to a PNG."""
+    def draw_examples(
+        self,
+        cfg: CfgNode,
+        trainee: Trainee,
+        file: Path,
+        beside: Mapping[str, Weights] | None = None,
+        called: str = "student",
+    ) -> Gallery:
+        """Draw truth, teacher and student for TEST.EXAMPLES test images to a PNG, and return these pictures.
+
+        Args:
+            beside: another trained model by name, which is drawn, too.
+            called: the student's name.
+        """
 
     @abstractmethod
     def load_model(self, cfg: CfgNode, weights: str, key: str) -> nn.Module:

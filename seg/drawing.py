@@ -1,8 +1,6 @@
 """Segmentations and their errors as pictures."""
 
-import itertools
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from densedist.seg.labels import IGNORE
 
+TINT = 0.25  # opacity of colors that are not stressed
 ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
 
 
@@ -46,30 +45,23 @@ def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: 
 
 
 def wrong(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """WRONG or NOTHING for trainIds (H, W); NOTHING where the truth is IGNORE."""
-    return np.where((prediction != truth) & (truth != IGNORE), WRONG, NOTHING)
+    """Return bool (H, W): trainIds that are not the truth's; False where the truth is IGNORE."""
+    return (prediction != truth) & (truth != IGNORE)
 
 
-def differing(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
-    """Where student and teacher differ: who is right, NEITHER, or UNCLEAR where the truth is not known; else NOTHING.
+def stress(image: np.ndarray, labels: np.ndarray, where: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Return trainIds (H, W) in full color where bool (H, W) says so, elsewhere as a tint of the pale gray image.
 
-    All are trainIds (H, W).
+    So right and wrong need no colors of their own, which would be those of classes, too.
+
+    Args:
+        image: RGB (H, W, 3) of uint8.
+        colors: (K, 3) uint8 of the classes.
     """
-    differ = student != teacher
-    if truth is None:
-        return np.where(differ, UNCLEAR, NOTHING)
-    who = np.select(
-        [truth == IGNORE, student == truth, teacher == truth], [UNCLEAR, STUDENT_RIGHT, TEACHER_RIGHT], NEITHER
-    )
-    return np.where(differ, who, NOTHING)
-
-
-def mark(image: np.ndarray, kinds: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Kinds of pixels (H, W) over an RGB image (H, W, 3) of uint8 that is turned pale gray; colors: see kind_colors."""
-    gray = image.mean(2, keepdims=True).repeat(3, 2) * 0.45 + 140
-    marked = kinds > NOTHING
-    gray[marked] = colors[kinds[marked] - 1]
-    return gray.round().astype(np.uint8)
+    gray = image.mean(2, keepdims=True).repeat(3, 2) * 0.35 + 160
+    drawn = overlay(gray.round().astype(np.uint8), labels, colors, TINT)
+    drawn[where] = colorize(labels, colors)[where]
+    return drawn
 
 
 def legend_entry(label: str, color: Sequence[int]) -> Patch:
@@ -82,11 +74,6 @@ def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False
     """Entries of a legend for K classes, and for ignored pixels where there are any; colors (K, 3) uint8."""
     entries = [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
     return [*entries, legend_entry("ignored", ignored_color(colors))] if ignored else entries
-
-
-def kind_legend(kinds: Sequence[int], colors: np.ndarray) -> list[Patch]:
-    """Entries of a legend for kinds of KINDS; colors: see kind_colors."""
-    return [legend_entry(KINDS[kind][0], colors[kind - 1].tolist()) for kind in kinds]
 
 
 def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:
@@ -120,38 +107,13 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> N
 
 Color = tuple[int, ...]
 
-# Kinds of pixels, with label and, where no class looks like it, color.
-NOTHING, WRONG, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR = range(6)
-KINDS = {
-    WRONG: ("wrong", (220, 38, 38)),
-    STUDENT_RIGHT: ("differ: student right", (37, 99, 235)),
-    TEACHER_RIGHT: ("differ: teacher right", (249, 115, 22)),
-    NEITHER: ("differ: both wrong", (147, 51, 234)),
-    UNCLEAR: ("differ: unclear", (14, 165, 160)),
-}
 FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions
 NEUTRAL = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
-STEPS = itertools.product((0, 51, 102, 153, 204, 255), repeat=3)
-# No green, which would say right.
-VIVID = [(r, g, b) for r, g, b in STEPS if max(r, g, b) - min(r, g, b) >= 153 and g <= max(r, b)]
 
 
 def ignored_color(colors: np.ndarray) -> Color:
     """(r, g, b) of pixels that do not count: black, or white or gray where a class is nearly that; colors (K, 3)."""
     return _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
-
-
-def kind_colors(colors: np.ndarray) -> np.ndarray:
-    """(5, 3) uint8: the color of each of KINDS in their order, apart from classes and one another; colors (K, 3)."""
-    return np.array(_kind_colors(tuple(map(tuple, colors.tolist()))), np.uint8)
-
-
-@lru_cache
-def _kind_colors(classes: tuple[Color, ...]) -> list[Color]:
-    chosen: list[Color] = []
-    for _, color in KINDS.values():
-        chosen.append(_apart(color, VIVID, [*classes, *NEUTRAL, *chosen]))
-    return chosen
 
 
 def _apart(wanted: Color, others: Sequence[Color], taken: Sequence[Sequence[int]]) -> Color:

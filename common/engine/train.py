@@ -49,7 +49,7 @@ from densedist.common.files import write_text
 from densedist.common.fingerprint import changed_keys
 from densedist.common.logging import LogFile, on_terminal, setup_logs
 from densedist.common.randomness import RunPosition
-from densedist.common.report.page import write_report
+from densedist.common.report.run import Facts, write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
 from densedist.common.run_files import BEST, CONFIG, config_beside
 from densedist.common.task import Results, Task, metric_of_each
@@ -145,12 +145,15 @@ def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float],
         return results
 
     def draw_and_report() -> None:
-        output, picture = Path(cfg.OUTPUT_DIR), None
+        output, gallery = Path(cfg.OUTPUT_DIR), None
         if cfg.TEST.EXAMPLES and cfg.DATASETS.TEST:
-            picture = output / "examples.png"
             with as_users_get_it():
-                task.draw_examples(cfg, trainee, picture)
-        write_report(output, plan, metric, _machine(cfg), picture)
+                gallery = task.draw_examples(cfg, trainee, output / "examples.png")
+        size, taught = sum(p.numel() for p in student.parameters()), None
+        if teacher is not None:
+            taught = sum(p.numel() for other in teacher.models for p in other.parameters())
+        facts = Facts(plan, metric, _machine(cfg), comm.get_world_size(), trainer.seed, size, taught)
+        write_report(output, facts, gallery)
 
     with exact(), Preemption(trainer.device) as preemption:
         trainer.register_hooks([Clock(once), hooks.IterationTimer(), SeedEachStep()])

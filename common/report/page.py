@@ -1,80 +1,150 @@
-"""The page that a run leaves: report.html, with everything in it."""
+"""A page of one file: a verdict, scores, pictures, classes, curves, time, and how to repeat what it shows."""
 
 import base64
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from matplotlib.artist import Artist
+from matplotlib.colors import to_hex
+from matplotlib.patches import Patch
 
 from densedist.common.files import write_text
-from densedist.common.report.history import Point, read_history
-from densedist.common.report.plots import draw_curves
+from densedist.common.report.panels import Gallery, Panel, encode
+from densedist.common.report.repeat import without_folders
 
-GROUPS = {"bbox": "boxes", "segm": "masks"}  # of metrics; of others the group is not said
+MANY = 16  # classes beyond are folded
 
 
-def write_report(folder: Path, plan: str, metric: str, machine: str, examples: Path | None = None) -> None:
-    """Draw folder/curves.png and write folder/report.html, from what the run wrote there.
+@dataclass(frozen=True)
+class Table:
+    """Cells in words.
 
     Args:
-        folder: OUTPUT_DIR with config.yaml, metrics.json and results.json.
-        plan: what was to be done.
-        metric: which one the curve shows.
-        machine: on what it was done.
-        examples: a PNG of test images.
+        head: the names of the columns, all but the first of numbers.
+        note: said below it.
     """
-    history = read_history(folder)
-    clock = history.get("train_seconds")
-    if not clock:  # it ended before anything was written
-        return
-    drawn = folder / "curves.png"
-    draw_curves(history, metric, drawn)
-    results = json.loads((folder / "results.json").read_text())
-    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
-    text = page.render(
-        title=folder.resolve().name,
-        iterations=clock[-1].iteration,
-        seconds=clock[-1].seconds,
-        machine=machine,
-        plan=plan,
-        results=[(in_words(name), value) for name, value in _flat(results)],
-        best=_best(history.get(metric, ()), metric),
-        curves=_inline(drawn),
-        examples=_inline(examples) if examples else None,
-        config=(folder / "config.yaml").read_text(),
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class with its score in percent before and after, None where it is undefined or there is none, and the gain."""
+
+    name: str
+    before: float | None
+    after: float | None
+    gain: float | None = None
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Scores class by class.
+
+    Args:
+        metric: in words.
+        before, after: whose scores these are; before is "" where there is one model alone.
+        note: said below them.
+    """
+
+    metric: str
+    before: str
+    after: str
+    rows: Sequence[ClassScore]
+    note: str = ""
+
+    @property
+    def ordered(self) -> list[ClassScore]:
+        """By gain, the highest first, or by the score; what is undefined comes last."""
+
+        def key(row: ClassScore) -> tuple[bool, float]:
+            value = row.gain if self.before else row.after
+            return value is None, -(value or 0.0)
+
+        return sorted(self.rows, key=key)
+
+    @property
+    def reach(self) -> float:
+        """The longest bar, in points."""
+        lengths = [abs(row.gain) for row in self.rows if row.gain is not None] if self.before else [100.0]
+        return max([1.0, *lengths])
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that a page holds; a part that is empty is left out.
+
+    Args:
+        title: its heading.
+        subtitle: what was done, in a line.
+        verdict: the result, in a sentence.
+        notes: what else has to be said of it, a sentence each.
+        curves: SVG by title.
+        costs: time, and what it was spent on.
+        command: a line for a shell; the only part that keeps the paths of the machine.
+        again: another line that does the same, from the files of the folder.
+        facts: seed, versions and machine, by name.
+        texts: plan, config …, folded, by title.
+    """
+
+    title: str
+    subtitle: str
+    verdict: str
+    notes: Sequence[str] = ()
+    scores: Table | None = None
+    gallery: Gallery | None = None
+    classes: Classes | None = None
+    curves: Mapping[str, str] = field(default_factory=dict)
+    costs: Table | None = None
+    command: str = ""
+    again: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_page(page: Page, file: Path) -> None:
+    """Write a page that needs no other file and no network."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else without_folders(str(value)),
     )
-    write_text(folder / "report.html", text)
+    environment.filters |= {
+        "number": _number,
+        "signed": _signed,
+        "image": _image,
+        "color": _color,
+        "whole": Markup.escape,
+    }
+    text = environment.get_template("page.html").render(page=page, many=MANY)
+    write_text(file, text)
 
 
-def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """("bbox/AP", "40.1") of {"bbox": {"AP": 40.1}}; "-" where a number is undefined."""
-    for name, value in results.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        else:
-            yield prefix + name, "-" if value is None else f"{value:.1f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
-def in_words(name: str) -> str:
-    """ "IoU, road" of "sem_seg/IoU-road"; "AP of boxes, car" of "bbox/AP-car", also behind a data set's name."""
-    *groups, last = name.split("/")
-    score, _, of_class = last.partition("-")
-    group = groups[-1] if groups else ""
-    what = f"{score} of {GROUPS[group]}" if GROUPS.get(group) else score
-    return ", ".join(filter(None, [*groups[:-1], what, of_class]))
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+z.1f}"
 
 
-def _best(points: Sequence[Point], metric: str) -> str:
-    """Where the metric was highest."""
-    finite = [point for point in points if math.isfinite(point.value)]
-    if not finite:
+def _image(panel: Panel) -> Markup:
+    return Markup("data:image/jpeg;base64,") + Markup(base64.b64encode(encode(panel)).decode())
+
+
+def _color(entry: Artist) -> str:
+    """Return CSS for the swatch of an entry of a legend."""
+    if not isinstance(entry, Patch):
         return ""
-    best = max(finite, key=lambda point: point.value)
-    return f"the highest {in_words(metric)} is {best.value:.1f}, after {best.iteration} iterations"
-
-
-def _inline(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    if not entry.get_fill():
+        style = "dashed" if entry.get_linestyle() in ("--", "dashed") else "solid"
+        return f"border: 2px {style} {to_hex(entry.get_edgecolor())}"
+    return f"background: {to_hex(entry.get_facecolor())}"

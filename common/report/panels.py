@@ -3,20 +3,27 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
 from math import ceil
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from densedist.common.report.plots import draw_bars
 
 HEIGHT = 2.4  # inches of a panel in an overview
 SIDE = 2.0  # inches of a panel below bars
 ACROSS = 5  # images side by side where there are many
+CANDIDATES = 4  # for each picture of an overview so many images are looked at, where two models can differ
+WIDTH, DPI = 3.0, 180  # inches of a panel by itself, and pixels an inch: what is written on it is read on a phone
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,50 @@ class Panel:
     name: str
     note: str = ""
     over: Callable[[Axes], None] | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of several images.
+
+    Args:
+        names: of the images.
+        columns: the panels of each image, with the same names in all.
+        legend: labeled entries.
+        title: which images these are, and what is marked.
+    """
+
+    names: Sequence[str]
+    columns: Sequence[Sequence[Panel]]
+    legend: Sequence[Artist]
+    title: str
+
+
+def furthest(items: Sequence[T], difference: Callable[[T], float], count: int, names: str) -> tuple[list[T], str]:
+    """Return those items in which two models differ most, the most first, and which images these are, in words.
+
+    Args:
+        difference: between the two, in one item.
+        names: of the two, e.g. "teacher and student".
+    """
+    chosen = sorted(items, key=lambda item: -difference(item))[:count]
+    return chosen, f"the {len(chosen)} of {len(items)} test images in which {names} differ most"
+
+
+def encode(panel: Panel) -> bytes:
+    """Return a panel as a JPEG for a page, which says its name and note itself."""
+    high, wide = panel.picture.shape[:2]
+    pixels = round(WIDTH * DPI), max(round(WIDTH * DPI * high / wide), 1)
+    file = BytesIO()
+    style = {"quality": 88, "subsampling": 0}
+    if panel.over is None:
+        smooth = Image.Resampling.LANCZOS if wide > pixels[0] else Image.Resampling.NEAREST
+        Image.fromarray(panel.picture).resize(pixels, smooth).save(file, "JPEG", **style)
+    else:
+        figure = Figure(figsize=(WIDTH, pixels[1] / DPI))
+        show(figure.add_axes((0, 0, 1, 1), aspect="auto"), panel.picture, panel.over)
+        figure.savefig(file, dpi=DPI, format="jpeg", pil_kwargs=style)
+    return file.getvalue()
 
 
 def draw_overview(columns: Sequence[Sequence[Panel]], legend: Sequence[Artist], title: str, file: Path) -> None:

@@ -1,8 +1,11 @@
 """Plots: what a run did against its iterations, and metrics of several models as bars."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,6 +25,40 @@ def draw_curves(history: History, metric: str, file: Path) -> None:
     Args:
         metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
     """
+    panels = _panels(history, metric)
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+        _panel(axis, title, names, history)
+    figure.savefig(file, dpi=90)
+
+
+def curves(history: History, metric: str) -> dict[str, str]:
+    """Return the same by title, as SVG for a page.
+
+    Args:
+        metric: see draw_curves.
+    """
+
+    def drawing(title: str, names: Sequence[str]) -> Callable[[Axes], None]:
+        return lambda axis: _panel(axis, title, names, history, titled=False)
+
+    return {title: svg(drawing(title, names)) for title, names in _panels(history, metric).items()}
+
+
+def svg(draw: Callable[[Axes], None]) -> str:
+    """Return what draw() puts on an axis as an SVG element in the colors of the page around it, wide as its place."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
+        figure, file = Figure(figsize=(4.6, 3)), StringIO()
+        draw(figure.add_axes((0.13, 0.16, 0.86, 0.8)))  # a layout that is computed takes most of the time
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", text))
+    return text[max(text.find("<svg"), 0) :].replace("#000000", "currentColor")
+
+
+def _panels(history: History, metric: str) -> dict[str, list[str]]:
+    """Return the names of the series by title of the panel."""
     losses = sorted(name for name in history if name.startswith("loss"))
     shares = sorted(name for name in history if name.startswith(GRADIENT))
     panels = {
@@ -30,22 +67,17 @@ def draw_curves(history: History, metric: str, file: Path) -> None:
         "learning rate": ["lr"],
         PERCENT.format(metric): [metric],
     }
-    panels = {title: [name for name in names if name in history] for title, names in panels.items()}
-    panels = {title: names for title, names in panels.items() if names}
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)
-    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
-        _panel(axis, title, names, history)
-    figure.savefig(file, dpi=90)
+    there = {title: [name for name in names if name in history] for title, names in panels.items()}
+    return {title: names for title, names in there.items() if names}
 
 
-def _panel(axis: Axes, title: str, names: Sequence[str], history: History) -> None:
+def _panel(axis: Axes, title: str, names: Sequence[str], history: History, titled: bool = True) -> None:
     for name in names:
         points = history[name]
         marker = "o" if len(points) < 20 else None
         axis.plot([p.iteration for p in points], [p.value for p in points], label=name, marker=marker, markersize=3)
     if len(names) > 1:
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, framealpha=0)
     if title == SHARES:
         axis.set_ylim(0, 100)
     elif len(names) > 1:
@@ -55,7 +87,8 @@ def _panel(axis: Axes, title: str, names: Sequence[str], history: History) -> No
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if title == PERCENT.format(names[0]):
         axis.set_ylim(bottom=0)  # or a tenth of a point would look like a rise
-    axis.set_title(title)
+    if titled:
+        axis.set_title(title)
     axis.set_xlabel("iterations")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)

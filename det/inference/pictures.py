@@ -16,14 +16,23 @@ from torch import nn
 from densedist.common.data.survey import Survey
 from densedist.common.labeling import SCORE
 from densedist.common.modules import eval_mode
-from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, draw_side_by_side
+from densedist.common.report.panels import (
+    CANDIDATES,
+    Gallery,
+    Panel,
+    draw_in_lines,
+    draw_overview,
+    draw_side_by_side,
+    furthest,
+)
+from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
-from densedist.det.drawing import Marks, best_score, draw_marks, judged, labeled, legend, predicted
+from densedist.det.drawing import Marks, best_score, draw_marks, judged, labeled, legend, match, predicted
 from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import Sample, spread_samples
-from densedist.det.models import Trained
+from densedist.det.models import Trained, load_trained
 from densedist.det.teacher.detector import DetectorTeacher
 
 
@@ -39,21 +48,59 @@ class View:
     student: Instances
     rule: str  # which of their boxes these are
     others: Mapping[str, Instances] = field(default_factory=dict)
+    called: str = "student"
+
+    @property
+    def models(self) -> dict[str, Instances]:
+        """What the models see by name, the student last."""
+        taught = {} if self.teacher is None else {"teacher": self.teacher}
+        return {**taught, **self.others, self.called: self.student}
 
 
-def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
-    """Draw what teacher and student see in TEST.EXAMPLES images, spread over DATASETS.TEST, for models in memory.
+def draw_examples(
+    cfg: CfgNode,
+    trainee: Trainee,
+    file: Path,
+    beside: Mapping[str, Weights] | None = None,
+    called: str = "student",
+) -> Gallery:
+    """Draw what the student and its teacher see in TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
+
+    Where there are two models, these are images in which the first and the student differ most; else they are spread.
 
     Args:
         trainee: in any mode, which it keeps.
         file: the PNG to write.
+        beside: another trained model by name.
+        called: the student's name.
+
+    Returns:
+        the same pictures.
 
     Raises:
         UserError: an image cannot be read.
     """
     teacher = trainee.distillation.teacher if trainee.distillation else None
-    samples = spread_samples(cfg, cfg.TEST.EXAMPLES)
-    overview(views(cfg, trainee.model, teacher, samples), class_labels(cfg), file)
+    device = "MODEL.DEVICE", cfg.MODEL.DEVICE
+    others = {name: load_trained(weights.under(*device)) for name, weights in (beside or {}).items()}
+    two = teacher is not None or bool(others)
+    samples = spread_samples(cfg, cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
+    seen = views(cfg, trainee.model, teacher, samples, None, others, called)
+    which = f"{len(seen)} test images"
+    if two:
+        names = f"{next(iter(seen[0].models))} and {called}"
+        seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, names)
+    classes = class_labels(cfg)
+    overview(seen, classes, file)
+    panels = [_panels(view, classes) for view in seen]
+    return Gallery([view.name for view in seen], panels, _legend(seen[0]), f"{which}; {_title(seen[0])}")
+
+
+def _apart(view: View) -> float:
+    """Return the number of boxes of the first model and of the student that the other one does not have."""
+    first, *_, last = view.models.values()
+    right, hit = match(last, _as_objects(first))
+    return float((~right).sum() + (~hit).sum())
 
 
 def views(
@@ -63,6 +110,7 @@ def views(
     samples: Sequence[Sample],
     score: float | None = None,
     beside: Mapping[str, Trained] | None = None,
+    called: str = "student",
 ) -> list[View]:
     """What the models see in the samples; the teacher in the student's image, as when it is distilled.
 
@@ -70,6 +118,7 @@ def views(
         score: boxes below are left out. None: below what suits each model, that is where its F1 over all samples is
             best (a distilled student's scores, say, can be right and low); SCORE where the truth is not known.
         beside: more models by name, each with images of its own size.
+        called: the student's name.
     """
     read = [read_input(cfg, sample.file) for sample in samples]
     inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
@@ -88,10 +137,12 @@ def views(
     for name, other in (beside or {}).items():
         told = [predict(other.model, read_input(other.cfg, sample.file)[0]) for sample in samples]
         others[name], scores[name] = _sure(told, objects, score)
-    each = ", ".join(f"{value:.2f} ({name})" for name, value in {**scores, "student": least}.items())
+    each = ", ".join(f"{value:.2f} ({name})" for name, value in {**scores, called: least}.items())
     rule = f"boxes with score {each if scores else f'{least:.2f}'} or more{why}"
     return [
-        View(sample.name, image, sample.objects, theirs, ours, rule, {name: found[i] for name, found in others.items()})
+        View(
+            sample.name, image, sample.objects, theirs, ours, rule, {n: found[i] for n, found in others.items()}, called
+        )
         for i, (sample, (_, image), theirs, ours) in enumerate(zip(samples, read, seen, student, strict=True))
     ]
 
@@ -132,7 +183,7 @@ def _panels(view: View, names: Sequence[str]) -> list[Panel]:
     if view.teacher is not None:
         result.append(_judged(view.image, "teacher", view.teacher, reference, names))
         reference = _as_objects(view.teacher) if reference is None else reference
-    models = {**view.others, "student": view.student}
+    models = {**view.others, view.called: view.student}
     return [*result, *(_judged(view.image, name, found, reference, names) for name, found in models.items())]
 
 

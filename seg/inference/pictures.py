@@ -15,29 +15,30 @@ from densedist.common.data.images import evenly, find_images
 from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
-from densedist.common.report.panels import Panel, draw_in_lines, draw_overview, draw_side_by_side
+from densedist.common.report.panels import (
+    CANDIDATES,
+    Gallery,
+    Panel,
+    draw_in_lines,
+    draw_overview,
+    draw_side_by_side,
+    furthest,
+)
+from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource, Trainee
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import SIDES, test_frames
 from densedist.seg.drawing import (
-    NEITHER,
-    STUDENT_RIGHT,
-    TEACHER_RIGHT,
-    UNCLEAR,
-    WRONG,
     class_legend,
     colorize,
-    differing,
-    kind_colors,
-    kind_legend,
-    mark,
     overlay,
+    stress,
     to_rgb,
     wrong,
 )
 from densedist.seg.labels import IGNORE, Classes
-from densedist.seg.models import Trained
+from densedist.seg.models import Trained, load_trained
 from densedist.seg.segmenter import Segmenter, predict
 from densedist.seg.teacher import SegTeacher
 
@@ -53,22 +54,64 @@ class View:
     teacher: np.ndarray | None
     student: np.ndarray
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    called: str = "student"
+
+    @property
+    def models(self) -> dict[str, np.ndarray]:
+        """What the models see by name, the student last."""
+        taught = {} if self.teacher is None else {"teacher": self.teacher}
+        return {**taught, **self.others, self.called: self.student}
 
 
-def draw_examples(cfg: CfgNode, trainee: Trainee, file: Path) -> None:
-    """Draw what teacher and student make of TEST.EXAMPLES images, spread over DATASETS.TEST, for models in memory.
+def draw_examples(
+    cfg: CfgNode,
+    trainee: Trainee,
+    file: Path,
+    beside: Mapping[str, Weights] | None = None,
+    called: str = "student",
+) -> Gallery:
+    """Draw what the student and its teacher make of TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
+
+    Where there are two models, these are images in which the first and the student differ most; else they are spread.
 
     Args:
         trainee: in any mode, which it keeps.
         file: the PNG to write.
+        beside: another trained model by name.
+        called: the student's name.
+
+    Returns:
+        the same pictures.
 
     Raises:
         UserError: an image or a label cannot be read.
     """
     teacher: Any = trainee.distillation.teacher if trainee.distillation else None
     model: Any = trainee.model
-    frames = evenly(test_frames(cfg), cfg.TEST.EXAMPLES)
-    overview(views(cfg, model, teacher, frames), Classes.of(cfg), file)
+    device = "MODEL.DEVICE", cfg.MODEL.DEVICE
+    others = {name: load_trained(weights.under(*device)) for name, weights in (beside or {}).items()}
+    two = teacher is not None or bool(others)
+    frames = evenly(test_frames(cfg), cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
+    seen = [replace(view, called=called) for view in views(cfg, model, teacher, frames, others)]
+    which = f"{len(seen)} test images"
+    if two:
+        seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, " and ".join(_two(seen[0])))
+    classes = Classes.of(cfg)
+    overview(seen, classes, file)
+    title = "; ".join(filter(None, [which, _title(seen[0])]))
+    return Gallery([v.name for v in seen], [_panels(v, classes) for v in seen], _legend(seen, classes), title)
+
+
+def _two(view: View) -> tuple[str, str]:
+    """Return the names of the first model and of the student."""
+    return next(iter(view.models)), view.called
+
+
+def _apart(view: View) -> float:
+    """Return the share of pixels, ignored ones left out, that the first model and the student tell otherwise."""
+    first, last = (view.models[name] for name in _two(view))
+    differ = first != last
+    return float(differ.mean() if view.truth is None else (differ & (view.truth != IGNORE)).mean())
 
 
 def frames_of(cfg: CfgNode, source: ImageSource) -> list[Frame]:
@@ -120,53 +163,52 @@ def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Se
 
 
 def overview(seen: Sequence[View], classes: Classes, file: Path) -> None:
-    """Draw image, truth, teacher, student and errors, as far as they are there, of one or more images in columns."""
-    columns = [[*_segmentations(view, classes), *_differences(view, classes)] for view in seen]
-    draw_overview(columns, _legend(seen, classes), "", file)
+    """Draw image, truth, teacher and student, as far as they are there, of one or more images in columns."""
+    draw_overview([_panels(view, classes) for view in seen], _legend(seen, classes), _title(seen[0]), file)
 
 
 def picture(view: View, classes: Classes, file: Path) -> None:
-    """Draw image, truth, teacher and student, and below them where they differ, as far as they are there."""
-    lines = [_segmentations(view, classes)]
-    if differences := _differences(view, classes):
+    """Draw image, truth, teacher and student in plain colors, and below them, as an overview does, what is wrong."""
+    labels = {} if view.truth is None else {"truth": view.truth}
+    plain = [Panel(colorize(x, classes.colors), name) for name, x in {**labels, **view.models}.items()]
+    image = Panel(view.image, "image")
+    lines = [[image, *plain]]
+    if _title(view):
         blank = Panel(np.full_like(view.image, 255), "")
-        lines.append([*[blank] * (len(lines[0]) - len(differences)), *differences])
-    draw_side_by_side(lines, _legend([view], classes), "", file)
+        marked = [_predicted_panel(view, name, classes) for name in view.models]
+        lines.append([*[blank] * (len(lines[0]) - len(marked)), *marked])
+    draw_side_by_side(lines, _legend([view], classes), _title(view), file)
 
 
-def _segmentations(view: View, classes: Classes) -> list[Panel]:
-    labels = {"truth": view.truth, "teacher": view.teacher, **view.others, "student": view.student}
-    drawn = [Panel(colorize(x, classes.colors), name) for name, x in labels.items() if x is not None]
-    return [Panel(view.image, "image"), *drawn]
+def _panels(view: View, classes: Classes) -> list[Panel]:
+    truth = [] if view.truth is None else [Panel(overlay(view.image, view.truth, classes.colors), "truth")]
+    return [Panel(view.image, "image"), *truth, *(_predicted_panel(view, name, classes) for name in view.models)]
 
 
-def _differences(view: View, classes: Classes) -> list[Panel]:
-    colors, result = kind_colors(classes.colors), []
+def _predicted_panel(view: View, name: str, classes: Classes) -> Panel:
+    """What a model sees, in full color where it is wrong; without truth where it differs from the teacher."""
+    prediction = view.models[name]
+    if view.truth is not None:
+        where, counted, verb = wrong(prediction, view.truth), int((view.truth != IGNORE).sum()), "wrong"
+    elif view.teacher is not None and name != "teacher":
+        where, counted, verb = prediction != view.teacher, prediction.size, "differ from the teacher"
+    else:
+        return Panel(overlay(view.image, prediction, classes.colors), name)
+    note = f"{np.count_nonzero(where) / max(counted, 1):.1%} {verb}"
+    return Panel(stress(view.image, prediction, where, classes.colors), name, note)
 
-    def panel(kinds: np.ndarray, name: str, verb: str, of: int) -> Panel:
-        return Panel(mark(view.image, kinds, colors), name, f"{np.count_nonzero(kinds) / max(of, 1):.1%} {verb}")
 
-    if view.teacher is not None:
-        kinds = differing(view.student, view.teacher, view.truth)
-        result.append(panel(kinds, "teacher/student", "differ", kinds.size))
-    labeled = 0 if view.truth is None else int((view.truth != IGNORE).sum())
-    for name, prediction in {"teacher": view.teacher, **view.others, "student": view.student}.items():
-        if view.truth is not None and prediction is not None:
-            result.append(panel(wrong(prediction, view.truth), f"{name}'s errors", "wrong", labeled))
-    return result
+def _title(view: View) -> str:
+    """What is stressed."""
+    if view.truth is not None:
+        return "full colors: pixels that a model gets wrong"
+    return "" if view.teacher is None else "full colors: pixels in which a model differs from the teacher"
 
 
 def _legend(seen: Sequence[View], classes: Classes) -> list[Patch]:
-    """The classes, ignored pixels where there are any, and the kinds that there can be."""
+    """The classes, and ignored pixels where there are any."""
     ignored = any(view.truth is not None and bool((view.truth == IGNORE).any()) for view in seen)
-    labeled, taught = seen[0].truth is not None, seen[0].teacher is not None
-    kinds = [WRONG] if labeled else []
-    if taught and labeled:
-        kinds += [STUDENT_RIGHT, TEACHER_RIGHT, NEITHER]
-    if taught and (ignored or not labeled):
-        kinds.append(UNCLEAR)
-    entries = class_legend(classes.names, classes.colors, ignored)
-    return [*entries, *kind_legend(kinds, kind_colors(classes.colors))]
+    return class_legend(classes.names, classes.colors, ignored)
 
 
 IGNORED = "(ignored)"

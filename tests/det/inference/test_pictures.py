@@ -200,9 +200,26 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
     model.train()
     distillation = Distillation(DetectorTeacher(double, True, torch.bfloat16), None)
     cfg.TEST.EXAMPLES = 2
-    draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
+    gallery = draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
     assert model.training
+    assert gallery.title.startswith("the 2 of 4 test images in which teacher and student differ most; boxes with score")
+    assert [[panel.name for panel in panels] for panels in gallery.columns] == [["truth", "teacher", "student"]] * 2
     assert (tmp_path / "examples.png").stat().st_size > 10_000
+
+
+def test_before_and_after_are_images_in_which_the_two_differ_most(runs, tmp_path):
+    cfg = config(STUDENT)
+    cfg.TEST.EXAMPLES = 1
+    model = load_trained(locate(str(runs["student"]))).model
+    before = {"none": locate(str(runs["teacher"]))}
+    gallery = draw_examples(cfg, Trainee(model, model), tmp_path / "a.png", before, "dist")
+    (panels,) = gallery.columns
+    assert [panel.name for panel in panels] == ["truth", "none", "dist"]
+    cfg.TEST.EXAMPLES = 4
+    chosen = draw_examples(cfg, Trainee(model, model), tmp_path / "a.png", before, "dist").names
+    assert chosen[0] == gallery.names[0]
+    assert len(set(chosen)) == 4
+    assert re.search(r"\(none\), .* \(dist\) or more", gallery.title)
 
 
 def test_rows_of_relations(tmp_path):

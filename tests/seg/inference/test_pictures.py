@@ -19,22 +19,8 @@ from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames as frames_of_split
-from densedist.seg.drawing import (
-    KINDS,
-    NEITHER,
-    NOTHING,
-    STUDENT_RIGHT,
-    TEACHER_RIGHT,
-    UNCLEAR,
-    WRONG,
-    colorize,
-    differing,
-    ignored_color,
-    kind_colors,
-    mark,
-    wrong,
-)
-from densedist.seg.inference.pictures import View, draw_examples, overview
+from densedist.seg.drawing import colorize, ignored_color, overlay, stress, wrong
+from densedist.seg.inference.pictures import View, _panels, draw_examples, overview
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.inference.visualize import relations_of
 from densedist.seg.labels import IGNORE, Classes
@@ -83,43 +69,32 @@ def images(tmp_path):
 def test_errors_by_hand():
     truth = np.array([[0, 1, 2, IGNORE]])
     prediction = np.array([[0, 2, 2, 1]])
-    assert wrong(prediction, truth).tolist() == [[NOTHING, WRONG, NOTHING, NOTHING]]
+    assert wrong(prediction, truth).tolist() == [[False, True, False, False]]
 
 
-def test_differences_by_hand():
-    student, teacher = np.array([[0, 1, 1, 1, 2, 0]]), np.array([[0, 0, 0, 0, 1, 1]])
-    truth = np.array([[1, 1, 0, 2, IGNORE, 0]])
-    kinds = differing(student, teacher, truth).tolist()
-    assert kinds == [[NOTHING, STUDENT_RIGHT, TEACHER_RIGHT, NEITHER, UNCLEAR, STUDENT_RIGHT]]
-    assert differing(student, teacher, None).tolist() == [[NOTHING, *[UNCLEAR] * 5]]
-
-
-def test_marked_pixels_have_their_color_others_are_gray():
-    image = np.random.default_rng(0).integers(0, 256, (1, 2, 3)).astype(np.uint8)
-    drawn = mark(image, np.array([[NOTHING, NEITHER]]), np.arange(15, dtype=np.uint8).reshape(5, 3))
-    assert len(set(drawn[0, 0].tolist())) == 1
-    assert drawn[0, 1].tolist() == [9, 10, 11]
-
-
-def lab(colors):
-    """Of sRGB in 0 to 255 by the formulas of CIE 15 and IEC 61966-2-1, white D65."""
-    rgb = np.asarray(colors, np.float64) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
-    f = xyz / [0.9505, 1, 1.089]
-    f = np.where(f > (6 / 29) ** 3, np.cbrt(f), f / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+def test_stressed_pixels_have_the_color_of_their_class_others_a_tint_of_it():
+    image = np.random.default_rng(0).integers(0, 256, (2, 2, 3)).astype(np.uint8)
+    labels, where = np.array([[0, 1], [1, 0]]), np.array([[True, True], [False, False]])
+    colors = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)
+    drawn = stress(image, labels, where, colors)
+    np.testing.assert_array_equal(drawn[0], colors)
+    gray = (image.mean(2, keepdims=True) * 0.35 + 160).round()
+    np.testing.assert_allclose(drawn[1], (0.75 * gray + 0.25 * colors[labels])[1], atol=1)
 
 
 @pytest.mark.parametrize("data", ["cityscapes", "camvid", "digits", "idd_lite", "voc"])
-def test_kinds_of_pixels_look_like_no_class_and_unlike_one_another(data):
-    colors = Classes.of(config(f"seg/data/{data}.yaml")).colors
-    kinds = kind_colors(colors)
-    assert kinds.shape == (len(KINDS), 3)
-    taken = np.concatenate([colors, kinds])
-    distance = np.linalg.norm(lab(kinds)[:, None] - lab(taken), axis=2)
-    distance[np.arange(5), len(colors) + np.arange(5)] = np.inf
-    assert distance.min() > 28
+def test_a_color_means_one_thing(data):
+    """A panel has the colors of the classes, of ignored pixels, and pale ones; errors have none of their own."""
+    classes = Classes.of(config(f"seg/data/{data}.yaml"))
+    count = len(classes.names)
+    truth, seen = np.arange(count)[None].copy(), np.arange(count)[None, ::-1].copy()
+    truth[0, 0] = IGNORE
+    view = View("a", np.zeros((1, count, 3), np.uint8), truth, truth * 0, seen)
+    _, _, *predicted = _panels(view, classes)
+    for panel, labels in zip(predicted, (truth * 0, seen), strict=True):
+        where = wrong(labels, truth)
+        np.testing.assert_array_equal(panel.picture[where], classes.colors[labels][where])
+        assert panel.picture[~where].min(initial=255) > 100
 
 
 def test_ignored_pixels_look_like_no_class():
@@ -131,22 +106,38 @@ def test_ignored_pixels_look_like_no_class():
 
 
 @pytest.mark.parametrize(
-    ("truth", "taught", "more"),
+    ("truth", "taught", "more", "title"),
     [
-        ([[0, 1]], True, ["wrong", "differ: student right", "differ: teacher right", "differ: both wrong"]),
-        ([[0, IGNORE]], False, ["ignored", "wrong"]),
-        (None, True, ["differ: unclear"]),
-        (None, False, []),
+        ([[0, 1]], True, [], "full colors: pixels that a model gets wrong"),
+        ([[0, IGNORE]], False, ["ignored"], "full colors: pixels that a model gets wrong"),
+        (None, True, [], "full colors: pixels in which a model differs from the teacher"),
+        (None, False, [], ""),
     ],
 )
-def test_legend_names_each_color_that_occurs(monkeypatch, truth, taught, more):
+def test_legend_names_each_color_that_occurs_and_the_title_what_is_stressed(monkeypatch, truth, taught, more, title):
     drawn = []
-    monkeypatch.setattr("densedist.seg.inference.pictures.draw_overview", lambda _, legend, *__: drawn.extend(legend))
+    monkeypatch.setattr("densedist.seg.inference.pictures.draw_overview", lambda *given: drawn.extend(given))
     classes = Classes.of(config("seg/data/camvid.yaml"))
     seen = np.array([[0, 1]])
     view = View("a", np.zeros((1, 2, 3), np.uint8), truth and np.array(truth), seen if taught else None, seen)
     overview([view], classes, "unused.png")
-    assert [entry.get_label() for entry in drawn] == [*classes.names, *more]
+    columns, legend, said, _ = drawn
+    assert [entry.get_label() for entry in legend] == [*classes.names, *more]
+    assert said == title
+    assert len(columns[0]) <= 4
+
+
+def test_what_a_model_tells_otherwise_than_its_teacher_without_truth():
+    classes = Classes.of(config("seg/data/camvid.yaml"))
+    image, teacher, student = np.zeros((1, 4, 3), np.uint8), np.array([[0, 1, 2, 3]]), np.array([[0, 1, 2, 4]])
+    panels = _panels(View("a", image, None, teacher, student), classes)
+    assert [(panel.name, panel.note) for panel in panels] == [
+        ("image", ""),
+        ("teacher", ""),
+        ("student", "25.0% differ from the teacher"),
+    ]
+    assert panels[2].picture[0, 3].tolist() == classes.colors[4].tolist()
+    np.testing.assert_array_equal(panels[1].picture, overlay(image, teacher, classes.colors))
 
 
 def test_predictions(runs, images, tmp_path):
@@ -182,10 +173,10 @@ def test_other_models_beside_it(runs, tmp_path, monkeypatch, capsys):
     densedist("visualize", *options, *beside, "DATASETS.TEST", "['test']")
     (panels,) = seen
     names = ["teacher", "same", "large", "student"]
-    assert [panel.name for panel in panels[:6]] == ["image", "truth", *names]
-    assert [panel.name for panel in panels[6:]] == ["teacher/student", *(f"{name}'s errors" for name in names)]
-    for first, second in ((2, 4), (3, 5), (7, 9), (8, 10)):
+    assert [panel.name for panel in panels] == ["image", "truth", *names]
+    for first, second in ((2, 4), (3, 5)):
         np.testing.assert_array_equal(panels[first].picture, panels[second].picture)
+        assert panels[first].note == panels[second].note != ""
     other = tmp_path / "other"
     shutil.copytree(runs["student"], other)
     text = (other / "config.yaml").read_text()
@@ -237,9 +228,31 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
     model.train()
     distillation = Distillation(SegTeacher(double, True, torch.bfloat16), None)
     cfg.TEST.EXAMPLES = 2
-    draw_examples(cfg, Trainee(model, model.network.smp, distillation), tmp_path / "examples.png")
+    gallery = draw_examples(cfg, Trainee(model, model.network.smp, distillation), tmp_path / "examples.png")
     assert model.training
+    assert gallery.title.startswith("the 2 of 4 test images in which teacher and student differ most; ")
+    assert [[panel.name for panel in panels] for panels in gallery.columns] == [
+        ["image", "truth", "teacher", "student"]
+    ] * 2
     assert (tmp_path / "examples.png").stat().st_size > 10_000
+
+
+def test_before_and_after_are_images_in_which_the_two_differ_most(runs, tmp_path):
+    cfg = config(STUDENT)
+    cfg.TEST.EXAMPLES = 1
+    model = load_trained(locate(str(runs["student"]))).model
+    before = {"none": locate(str(runs["teacher"]))}
+    gallery = draw_examples(cfg, Trainee(model, model), tmp_path / "a.png", before, "dist")
+    (panels,) = gallery.columns
+    assert [panel.name for panel in panels] == ["image", "truth", "none", "dist"]
+    other = load_trained(before["none"]).model
+    read = Reader(Classes.of(cfg), "RGB")
+    differ = {}
+    for frame in frames_of_split(cfg):
+        sample = read(frame)
+        counts = sample["sem_seg"].numpy() != IGNORE
+        differ[frame["name"]] = ((predict(model, sample["image"]) != predict(other, sample["image"])) & counts).mean()
+    assert differ[gallery.names[0]] == max(differ.values()) > 0
 
 
 def test_an_image_too_large_to_be_seen_at_once_is_refused_in_one_line(monkeypatch):

@@ -1,0 +1,42 @@
+"""How to repeat a run: its command and versions, without the places of this machine."""
+
+import platform
+import re
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("dense-dist", "torch", "torchvision", "detectron2", "segmentation-models-pytorch", "timm", "numpy")
+SCRIPTS = ("train_det.py", "train_seg.py", "quickstart.py", "compare.py")  # of tools/
+FOLDERS = re.compile(r"(?<![\w.~…/\\)\]-])(?:[A-Za-z]:[\\/]|~?/)(?:[^\s/\\'\",;:()\[\]{}<>]+[\\/])*(?=[^\s/\\<>])")
+
+
+def command() -> str:
+    """Return the command of this process as a shell takes it; "" where it was not one of DenseDIST's."""
+    program, *words = sys.argv or [""]
+    path = Path(program)
+    if path.name == "densedist" or path.parts[-2:] == ("densedist", "__main__.py"):
+        return shlex.join(["densedist", *words])
+    if path.name in SCRIPTS:
+        return shlex.join(["python", program, *words])
+    return ""
+
+
+def versions() -> str:
+    """Return the versions of Python and of the packages that decide about numbers."""
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def without_folders(text: str) -> str:
+    """Return a text whose absolute paths have lost their folders: "…/student.pth" for "/home/me/runs/student.pth"."""
+    for place in (Path.cwd(), Path.home()):
+        if len(place.parts) > 1:
+            text = re.sub(rf"{re.escape(str(place))}(?![\w.-])", "…", text)
+    return re.sub(r"…/(?:[^\s/'\",;:()\[\]{}<>]+/)+", "…/", FOLDERS.sub("…/", text))

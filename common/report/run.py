@@ -1,0 +1,178 @@
+"""The page of a run: report.html and curves.png, with the student beside its teacher."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from densedist.common.report.history import History, read_history
+from densedist.common.report.page import Classes, ClassScore, Page, Table, write_page
+from densedist.common.report.panels import Gallery
+from densedist.common.report.plots import curves, draw_curves
+from densedist.common.report.repeat import command, versions
+from densedist.common.report.scores import Scores, by_class, defined, flatten, in_words, overall
+from densedist.common.report.teacher import TeacherRun, look_up
+from densedist.common.run_files import CONFIG
+
+AS_GOOD = 0.05  # points below which two scores are the same in print
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the files of a run do not say.
+
+    Args:
+        plan: what was to be done.
+        metric: by which the best checkpoint is chosen, e.g. "bbox/AP".
+        machine: on what it was done.
+        processes: at a time.
+        seed: of the run.
+        parameters: of the student.
+        of_teacher: parameters of all that teach, 0 where they cannot be counted; None = there is no teacher.
+    """
+
+    plan: str
+    metric: str
+    machine: str
+    processes: int = 1
+    seed: int = 0
+    parameters: int = 0
+    of_teacher: int | None = None
+
+
+def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> None:
+    """Draw folder/curves.png and write folder/report.html, from what the run wrote there; nothing is evaluated.
+
+    Args:
+        folder: OUTPUT_DIR with config.yaml, metrics.json and results.json.
+        gallery: pictures of test images.
+    """
+    history = read_history(folder)
+    clock = history.get("train_seconds")
+    if not clock:  # it ended before anything was written
+        return
+    draw_curves(history, facts.metric, folder / "curves.png")
+    text = (folder / CONFIG).read_text()
+    config = yaml.safe_load(text)
+    scores = flatten(json.loads((folder / "results.json").read_text()))
+    teacher = None if facts.of_teacher is None else look_up(config, facts.metric)
+    page = Page(
+        title=folder.resolve().name,
+        subtitle=f"{clock[-1].iteration} iterations, {clock[-1].seconds:.0f} s in training steps; {facts.machine}",
+        verdict=_verdict(scores, facts, teacher),
+        notes=_notes(history, scores, facts, teacher),
+        scores=_scores(scores, teacher),
+        gallery=gallery,
+        classes=_classes(scores, facts.metric, teacher),
+        curves=curves(history, facts.metric),
+        costs=_costs(history, facts, teacher),
+        command=command(),
+        again=f"densedist train {config.get('TASK', 'det')} --config-file {CONFIG} OUTPUT_DIR ANOTHER",
+        facts={"seed": str(facts.seed), "versions": versions(), "machine": facts.machine},
+        texts={"The plan": facts.plan, "All keys of the config": text},
+    )
+    write_page(page, folder / "report.html")
+
+
+def _who(teacher: TeacherRun | None) -> str:
+    """The teacher of others is no student while it is trained itself."""
+    return "model" if teacher is None else "student"
+
+
+def _verdict(scores: Scores, facts: Facts, teacher: TeacherRun | None) -> str:
+    value, name = scores.get(facts.metric), in_words(facts.metric)
+    if not scores:
+        return "Nothing was evaluated: DATASETS.TEST is empty, or has no labels."
+    if value is None:
+        return f"The {name} is undefined on these test data."
+    said = f"The {_who(teacher)} reaches {name} {value:.1f}"
+    if teacher is None:
+        return f"{said}."
+    above = teacher.scores.get(facts.metric)
+    if above is None:
+        return f"{said}; what its teacher scores on these data is not known."
+    apart = f"{abs(value - above):.1f} points {'below' if value < above else 'above'} its teacher's {above:.1f}"
+    if abs(value - above) < AS_GOOD:
+        apart = f"as much as its teacher ({above:.1f})"
+    smaller = ""
+    if facts.parameters and facts.of_teacher:
+        smaller = f", with {100 * facts.parameters / facts.of_teacher:.2g} % of the teacher's parameters"
+    return f"{said}, {apart}{smaller}."
+
+
+def _notes(history: History, scores: Scores, facts: Facts, teacher: TeacherRun | None) -> list[str]:
+    notes = []
+    if teacher is not None and scores:
+        known = "The teacher's scores are" if teacher.scores else "The teacher's scores are not known:"
+        notes.append(f"{known} {teacher.note}.")
+        notes.append(
+            "One run does not say what the teacher added: densedist compare trains the same student without it, too, "
+            "with several seeds."
+        )
+    points = [point for point in history.get(facts.metric, ()) if defined(point.value) is not None]
+    if len(points) > 1:
+        best = max(points, key=lambda point: point.value)
+        name = in_words(facts.metric)
+        notes.append(f"The highest {name} on the way is {best.value:.1f}, after {best.iteration} iterations.")
+    elif points:
+        notes.append("There was one evaluation: with TEST.EVAL_PERIOD N there is one every N iterations, and a curve.")
+    return notes
+
+
+def _scores(scores: Scores, teacher: TeacherRun | None) -> Table | None:
+    if not scores:
+        return None
+    ours = overall(scores)
+    if teacher is None:
+        return Table(["", "model"], [[in_words(name), _number(value)] for name, value in ours.items()])
+    rows = []
+    for name, value in ours.items():
+        other = teacher.scores.get(name)
+        known = _number(other) if teacher.scores else "not known"
+        rows.append([in_words(name), known, _number(value), _difference(value, other)])
+    return Table(["", "teacher", "student", "difference"], rows)
+
+
+def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Classes:
+    theirs = by_class(teacher.scores, metric) if teacher else {}
+    rows = []
+    for name, value in by_class(scores, metric).items():
+        other = theirs.get(name)
+        rows.append(ClassScore(name, other, value, None if value is None or other is None else value - other))
+    note = "Differences from the teacher, the largest first." if theirs else ""
+    return Classes(in_words(metric.replace("/m", "/")), "teacher" if theirs else "", _who(teacher), rows, note)
+
+
+def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:
+    clock = history["train_seconds"][-1]
+    rows = [[_who(teacher), _millions(facts.parameters), *_time(clock.iteration, clock.seconds)]]
+    if teacher is not None:
+        parameters = _millions(facts.of_teacher or 0)
+        rows.insert(0, ["teacher, trained once", parameters, *_time(teacher.iterations, teacher.seconds)])
+        if once := history.get("once_seconds"):
+            rows.append(["the teacher's cache, filled once", "", "", f"{once[-1].value:.0f} s", ""])
+    hours = facts.processes * clock.seconds / 3600
+    note = f"This run took {hours:.2g} hours of one device ({facts.processes} at a time) in training steps"
+    note += ", the teacher's forward passes included." if teacher else "."
+    if teacher is not None and not teacher.iterations:
+        note += f" What the teacher's own training took is not known: {teacher.note}."
+    return Table(["", "parameters", "iterations", "seconds in steps", "s / iteration"], rows, note)
+
+
+def _time(iterations: int, seconds: float) -> list[str]:
+    if not iterations:
+        return ["not known"] * 3
+    return [str(iterations), f"{seconds:.0f} s", f"{seconds / iterations:.3g}"]
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:.2f} M" if parameters else "not known"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _difference(value: float | None, other: float | None) -> str:
+    return "" if value is None or other is None else f"{value - other:+z.1f}"

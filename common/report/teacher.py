@@ -1,0 +1,85 @@
+"""A teacher's scores and what its training took, from the folder of the run that it comes from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from densedist.common.report.history import History, read_history
+from densedist.common.report.scores import Scores, flatten, last_scores, scores_at
+from densedist.common.run_files import BEST, FINAL, config_beside
+
+COUNTED = ("ROOT", "LABELS", "CLASSES", "IGNORED_IDS", "IGNORED_COLORS")  # keys of DATASETS that scores depend on
+PLACES = ("FOLDERS", "COCO_FORMAT", "YOLO_FORMAT", "VOC_FORMAT", "ADE20K_FORMAT")  # lists of [name, …] of data sets
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """What is known of a teacher.
+
+    Args:
+        scores: on the student's test data; empty = not known.
+        note: where the scores are from, or why they are not known.
+        iterations: of its own training; 0 = not known.
+        seconds: that its own training steps took.
+    """
+
+    scores: Scores = field(default_factory=dict)
+    note: str = ""
+    iterations: int = 0
+    seconds: float = 0.0
+
+
+def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
+    """Find what a teacher's own run says of it; nothing is evaluated.
+
+    Args:
+        config: the student's, as in its config.yaml.
+        metric: that by which the best checkpoint is chosen, e.g. "bbox/AP".
+    """
+    weights = config.get("DISTILL", {}).get("TEACHER", {}).get("WEIGHTS", "")
+    own = config_beside(weights)
+    if own is None:
+        return TeacherRun(note="no run lies beside its weights")
+    history, folder = read_history(own.parent), f"its run {own.parent.resolve().name}"
+    clock = history.get("train_seconds")
+    steps, seconds = (clock[-1].iteration, clock[-1].seconds) if clock else (0, 0.0)
+    # A file that is no run's final one is not what results.json is of.
+    name = FINAL if Path(weights).is_dir() else Path(weights).name
+    if differing := _other_data(config, yaml.safe_load(own.read_text()) or {}):
+        return TeacherRun({}, f"{folder} was evaluated on other data (DATASETS.{differing})", steps, seconds)
+    scores, source = _scores(own.parent, history, name, metric)
+    note = f"from {source} of {folder}" if scores else f"{folder} does not say what {name} scores"
+    return TeacherRun(scores, note, steps, seconds)
+
+
+def _scores(folder: Path, history: History, weights: str, metric: str) -> tuple[Scores, str]:
+    """Return the scores of a checkpoint of a run, and the file that has them."""
+    points = [point for point in history.get(metric, ()) if point.value == point.value]
+    if weights == BEST and points:
+        return scores_at(history, max(points, key=lambda point: point.value).iteration), "metrics.json"
+    if weights != FINAL:
+        return {}, ""
+    file = folder / "results.json"
+    scores = flatten(json.loads(file.read_text())) if file.is_file() else {}
+    # After training `densedist eval` may have written the scores of other weights or data there.
+    trained = last_scores(history)
+    return (trained, "metrics.json") if trained and trained != scores else (scores, "results.json")
+
+
+def _other_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Return the first key of DATASETS by which two configs are tested on different data; "" if there is none."""
+    student, teacher = ({"TEST": [], **config.get("DATASETS", {})} for config in (ours, theirs))
+    if not student["TEST"] or list(student["TEST"]) != list(teacher["TEST"]):
+        return "TEST"
+    tested = {str(name).partition("[")[0] for name in student["TEST"]}
+    for key in (*COUNTED, *PLACES):
+        mine, other = (node.get(key, []) for node in (student, teacher))
+        if key in PLACES:
+            mine, other = ([entry for entry in entries if entry[0] in tested] for entries in (mine, other))
+        if mine != other:
+            return key
+    return ""

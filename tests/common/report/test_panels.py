@@ -1,0 +1,25 @@
+"""Panels by themselves, and which images are shown."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densedist.common.report.panels import Panel, encode, furthest
+
+
+@pytest.mark.drawn
+@pytest.mark.parametrize("over", [None, lambda axis: axis.text(0, 0, "cat", fontsize=7)])
+@pytest.mark.parametrize("size", [(10, 20), (1000, 2000)])
+def test_panel_of_a_page_is_as_wide_whatever_the_image(over, size):
+    panel = Panel(np.full((*size, 3), (250, 10, 10), np.uint8), "student", "", over)
+    with Image.open(BytesIO(encode(panel))) as image:
+        assert (image.format, image.size) == ("JPEG", (540, 270))
+        np.testing.assert_allclose(np.asarray(image)[150, 300], (250, 10, 10), atol=6)
+
+
+def test_images_in_which_two_differ_most_come_first():
+    chosen, words = furthest(["a", "b", "c", "d"], {"a": 1, "b": 3, "c": 3, "d": 0}.get, 3, "teacher and student")
+    assert chosen == ["b", "c", "a"]
+    assert words == "the 3 of 4 test images in which teacher and student differ most"

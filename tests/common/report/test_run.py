@@ -1,0 +1,206 @@
+"""The page that a run leaves, report.html, and curves.png."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from matplotlib.patches import Patch
+
+from densedist.common.report.panels import Gallery, Panel
+from densedist.common.report.run import Facts, write_report
+from helpers.reading import shown
+
+pytestmark = pytest.mark.drawn(curves=True)
+METRIC = "sem_seg/mIoU"
+TAUGHT = Facts("teacher  <none>", METRIC, "torch 2, CPU", parameters=1_000_000, of_teacher=5_000_000)
+ALONE = Facts("plan", METRIC, "torch 2, CPU", parameters=1_000_000)
+
+
+def write_run(folder, scores, *config, **numbers):
+    folder.mkdir()
+    numbers = {"lr": 0.1, "total_loss": 3.0, "loss_ce": 1.0, "loss_dist": 2.0, **numbers}
+    lines = [{"iteration": i, "train_seconds": 0.5 * (i + 1), **numbers} for i in (19, 39)]
+    lines.append(
+        {"iteration": 40, **{f"sem_seg/{name}": float("nan") if v is None else v for name, v in scores.items()}}
+    )
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "results.json").write_text(json.dumps({"sem_seg": scores} if scores else {}))
+    head = ["TASK: seg", "SEED: 7", "DATASETS: {TRAIN: [train], TEST: [val], ROOT: digits}"]
+    (folder / "config.yaml").write_text("\n".join([*head, *config]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    scores = {"mIoU": 70.04, "pACC": 90.0, "IoU-car": 80.0, "IoU-sky": 60.0}
+    folder = write_run(tmp_path / "teacher", scores)
+    for name in ("model_final", "model_best", "model_0000019"):
+        (folder / f"{name}.pth").touch()
+    return folder
+
+
+@pytest.fixture
+def student(tmp_path, teacher):
+    scores = {"mIoU": 61.25, "pACC": 91.0, "IoU-sky": 42.5, "IoU-car": 80.04, "IoU-<bus>": None}
+    own = f"DISTILL: {{TEACHER: {{WEIGHTS: {teacher}/model_final.pth}}}}"
+    return write_run(tmp_path / "student", scores, own, "OUTPUT_DIR: a<b")
+
+
+def page_of(folder, facts, gallery=None):
+    write_report(folder, facts, gallery)
+    return (folder / "report.html").read_text()
+
+
+def test_student_beside_its_teacher(student, teacher):
+    page = shown(page_of(student, TAUGHT))
+    assert "The student reaches mIoU 61.2, 8.8 points below its teacher's 70.0, with 20 % of the teacher's" in page
+    assert "The teacher's scores are from results.json of its run teacher." in page
+    assert "| mIoU | 70.0 | 61.2 | -8.8 |" in page
+    assert "| pACC | 90.0 | 91.0 | +1.0 |" in page
+    assert page.index("| car | 80.0 | 80.0 | +0.0 |") < page.index("| sky | 60.0 | 42.5 | -17.5 |")
+    assert page.index("| sky |") < page.index("| <bus> | - | - |")
+    assert "| teacher, trained once | 5.00 M | 40 | 20 s | 0.5 |" in page
+    assert "| student | 1.00 M | 40 | 20 s | 0.5 |" in page
+
+
+def test_numbers_are_those_of_the_results(student):
+    page = shown(page_of(student, TAUGHT))
+    for name, value in json.loads((student / "results.json").read_text())["sem_seg"].items():
+        (row,) = re.findall(rf"\| {re.escape(name.removeprefix('IoU-'))} \|.*", page)
+        assert row.split(" | ")[2] == ("-" if value is None else f"{value:.1f}")
+
+
+def test_model_without_a_teacher_is_no_student(student):
+    page = shown(page_of(student, ALONE))
+    assert "The model reaches mIoU 61.2." in page
+    assert "teacher" not in page.partition("All keys")[0]
+    assert "student" not in page.partition("Scores")[2].partition("All keys")[0]
+    assert "| car | 80.0 |" in page
+
+
+def test_run_without_test_data(tmp_path):
+    page = shown(page_of(write_run(tmp_path / "run", {}), TAUGHT))
+    assert "Nothing was evaluated: DATASETS.TEST is empty, or has no labels." in page
+    assert "Scores, in percent" not in page
+    assert "Class by class" not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("other data", "its run teacher was evaluated on other data (DATASETS.TEST)"),
+        ("other classes", "its run teacher was evaluated on other data (DATASETS.CLASSES)"),
+        ("gone", "no run lies beside its weights"),
+        ("on the way", "its run teacher does not say what model_0000019.pth scores"),
+    ],
+)
+def test_why_the_score_of_a_teacher_is_not_known(student, teacher, change, why):
+    config = teacher / "config.yaml"
+    if change == "other data":
+        config.write_text(config.read_text().replace("[val]", "[test]"))
+    elif change == "other classes":
+        config.write_text(config.read_text().replace("ROOT:", "CLASSES: [{name: sky}], ROOT:"))
+    elif change == "gone":
+        config.unlink()
+    else:
+        own = student / "config.yaml"
+        own.write_text(own.read_text().replace("model_final", "model_0000019"))
+    page = shown(page_of(student, TAUGHT))
+    assert "reaches mIoU 61.2; what its teacher scores on these data is not known." in page
+    assert f"The teacher's scores are not known: {why}." in page
+    assert "| mIoU | not known | 61.2 |" in page
+
+
+def test_best_checkpoint_of_a_teacher(student, teacher):
+    lines = (teacher / "metrics.json").read_text().splitlines()
+    best = json.dumps({"iteration": 19, "sem_seg/mIoU": 72.0, "sem_seg/IoU-car": 81.0})
+    (teacher / "metrics.json").write_text("\n".join([lines[0], best, *lines[1:]]) + "\n")
+    own = student / "config.yaml"
+    own.write_text(own.read_text().replace("model_final", "model_best"))
+    page = shown(page_of(student, TAUGHT))
+    assert "from metrics.json of its run teacher" in page
+    assert "| mIoU | 72.0 | 61.2 | -10.8 |" in page
+    assert "| car | 81.0 | 80.0 | -1.0 |" in page
+
+
+def test_results_of_a_later_evaluation_are_not_the_teachers_at_its_end(student, teacher):
+    (teacher / "results.json").write_text(json.dumps({"sem_seg": {"mIoU": 1.0}}))
+    page = shown(page_of(student, TAUGHT))
+    assert "from metrics.json of its run teacher" in page
+    assert "| mIoU | 70.0 | 61.2 | -8.8 |" in page
+
+
+def test_page_needs_nothing_else(student):
+    panels = [Panel(np.full((4, 6, 3), 9, np.uint8), name, "9.0 % wrong") for name in ("teacher", "student")]
+    legend = [Patch(facecolor="#123456", label="c<r")]
+    page = page_of(student, TAUGHT, Gallery(["one"], [panels], legend, "full colors: wrong"))
+    assert page.count('src="data:image/jpeg;base64,') == 2
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert "url(" not in page.replace("url(#", "")
+    assert page.count("<svg") == 3
+    assert "prefers-color-scheme: dark" in page
+    text = shown(page)
+    assert "teacher 9.0 % wrong" in text
+    assert "background: #123456" in page
+    assert "c<r" in text
+    assert "OUTPUT_DIR: a<b" in text
+    assert "teacher  <none>" in text
+
+
+def test_paths_of_the_machine_are_in_the_command_alone(student, monkeypatch):
+    command = ["/opt/bin/densedist", "train", "seg", "--config-file", str(student / "my config.yaml")]
+    monkeypatch.setattr(sys, "argv", command)
+    page = shown(page_of(student, Facts(f"  teacher  {student}/x.pth", METRIC, "CPU", of_teacher=0)))
+    assert f"densedist train seg --config-file '{student}/my config.yaml'" in page
+    rest = page.replace(str(student / "my config.yaml"), "")
+    assert not [
+        place for place in (student.parent, student.parent.parent, Path.home(), Path.cwd()) if str(place) in rest
+    ]
+    assert "…/x.pth" in page
+    assert "densedist train seg --config-file config.yaml OUTPUT_DIR ANOTHER" in page
+
+
+def test_seed_and_versions(student):
+    page = shown(page_of(student, Facts("", METRIC, "CPU", seed=7)))
+    assert "| seed | 7 |" in page
+    assert re.search(r"\| versions \| Python 3\.\d+\.\d+, .*torch \d", page)
+
+
+def test_hours_of_all_devices_and_the_cache(tmp_path):
+    run = write_run(tmp_path / "run", {"mIoU": 1.0}, train_seconds=1800.0, once_seconds=12.0)
+    page = shown(page_of(run, Facts("", METRIC, "CPU", processes=4, of_teacher=0)))
+    assert "This run took 2 hours of one device (4 at a time) in training steps" in page
+    assert "| the teacher's cache, filled once |" in page
+    assert "What the teacher's own training took is not known: no run lies beside its weights." in page
+
+
+def test_ten_evaluations_take_less_than_a_second(tmp_path):
+    run = write_run(tmp_path / "run", {"mIoU": 1.0, **{f"IoU-{n}": 1.0 for n in range(150)}})
+    lines = [{"iteration": 4 * n, "sem_seg/mIoU": 1.0 * n} for n in range(9)]
+    with (run / "metrics.json").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    write_report(run, ALONE)
+    start = time.process_time()
+    write_report(run, ALONE)
+    assert time.process_time() - start < 1
+
+
+def test_curves_of_what_was_written(student):
+    write_report(student, TAUGHT)
+    _, width, _ = imread(student / "curves.png").shape
+    (student / "metrics.json").write_text((student / "metrics.json").read_text().rpartition('{"iteration": 40')[0])
+    page = page_of(student, TAUGHT)
+    assert imread(student / "curves.png").shape[1] == round(width * 2 / 3)  # no panel without an evaluation
+    assert page.count("<svg") == 2
+    assert "Pictures" not in page
+
+
+def test_run_of_a_few_iterations_has_no_curves(student):
+    (student / "metrics.json").unlink()
+    write_report(student, TAUGHT)
+    assert not (student / "report.html").exists()
