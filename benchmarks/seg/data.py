@@ -1,4 +1,4 @@
-"""Time training samples of Cityscapes' format against a loader that resizes the whole image, and against decoding alone.
+"""Time training samples of Cityscapes' format, a loader that resizes the whole image, and decoding alone.
 
 The same for files that `densedist prepare` wrote.
 """
