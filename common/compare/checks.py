@@ -1,4 +1,4 @@
-"""What has to be in order before several methods are trained on one student."""
+"""Refuse, before several methods are trained, what cannot be compared."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from densedist.common.task import Task
 
 
 def refuse_seed(overrides: Sequence[str]) -> None:
-    """Make sure that all runs have the seeds of --seeds.
+    """Refuse overrides that have a SEED: all runs would have the same.
 
     Raises:
         UserError: the overrides have a SEED, by which all seeds would be one.
@@ -21,7 +21,7 @@ def refuse_seed(overrides: Sequence[str]) -> None:
 
 
 def check_scores(task: Task, cfg: CfgNode, key: str = "DATASETS.TEST") -> None:
-    """Make sure that DATASETS.TEST has labels to compare by.
+    """Refuse a config whose DATASETS.TEST has no labels to compare by.
 
     Args:
         key: what names the data, for messages.
@@ -38,7 +38,7 @@ def check_scores(task: Task, cfg: CfgNode, key: str = "DATASETS.TEST") -> None:
 
 
 def check_method(task: Task, cfg: CfgNode, method: str) -> None:
-    """Make sure that the student of cfg, a method's config, can be built and learns from a teacher if it should.
+    """Refuse a method whose student cannot be built or learns nothing from a teacher.
 
     Raises:
         UserError: a method without a teacher or a loss, a teacher that is not there, a loss on a tap that this pair

@@ -27,8 +27,7 @@ LONGEST = 180  # letters of a folder's name
 
 
 def methods() -> Mapping[str, tuple[str, ...]]:
-    """The loss that each method switches on, and further overrides; "+" joins them. Losses of one's own are among them
-    (see IMPORTS)."""
+    """Return, by method, the loss that it switches on and further overrides; losses of IMPORTS are among them."""
     return {
         NONE: ("",),
         **{loss.lower(): (loss,) for loss in LOSSES},
@@ -40,7 +39,7 @@ def methods() -> Mapping[str, tuple[str, ...]]:
 
 
 def expand(words: Sequence[str]) -> list[str]:
-    """The methods of a list that was joined by commas, each with one value for each of its keys.
+    """Split words at commas into methods, with one value for each key.
 
     A part of a method may have keys, with one or more values each: "dist@TAU=1,2;WEIGHT=0.1,1+unlabeled" stands for
     four methods, the first of which is "dist@TAU=1;WEIGHT=0.1+unlabeled".
@@ -53,7 +52,7 @@ def expand(words: Sequence[str]) -> list[str]:
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """The methods of a list that was joined by commas: a word that is no method goes on with the values before it.
+    """Put together the methods that were split at commas: a word that is no method is one more value of the last.
 
     So does the path of one more TEACHER, which may begin as a method does.
     """
@@ -71,26 +70,26 @@ def joined(words: Sequence[str]) -> list[str]:
 
 
 def parts(method: str) -> list[str]:
-    """What "+" joins in a method."""
+    """Split a method at "+"."""
     return _split(method, "+")
 
 
 def folder_name(text: str) -> str:
-    """A name for the folder of a method or teacher, that no other one has."""
+    """Return a folder's name for a method or teacher that no other one has."""
     name = quote(text, safe="@+=;,:()[] ")
     # An exclamation mark is always quoted.
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}!{sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """text.split(mark), but the path of a TEACHER that is there stays whole: folders of methods have marks in them."""
+    """Split text at a mark, but not inside the path of a TEACHER that exists: folders of methods have such marks."""
     inside = _paths(text)
     cuts = [place for place, character in enumerate(text) if character == mark and place not in inside]
     return [text[start + 1 : stop] for start, stop in pairwise([-1, *cuts, len(text)])]
 
 
 def _paths(text: str) -> set[int]:
-    """The places of the paths behind TEACHER=, each as long as it can be and still be there."""
+    """Return the indices of characters in paths behind TEACHER=, each the longest that exists."""
     inside: set[int] = set()
     for key in TEACHERS.finditer(text):
         start = key.end()
@@ -104,18 +103,18 @@ def _paths(text: str) -> set[int]:
 
 
 def _path(text: str, start: int) -> str:
-    """What begins there, as long as it can be and still be a path that is there; else up to the next mark."""
+    """Return the longest path from an index on that exists; else the text up to the next mark."""
     ends = [mark.start() for mark in MARKS.finditer(text, start)] + [len(text)]
     return text[start : next((end for end in reversed(ends) if os.path.exists(text[start:end])), ends[0])]
 
 
 def has_labels(method: str) -> bool:
-    """Whether a method trains on labels of its teacher."""
+    """Return whether a method trains on labels of its teacher."""
     return any(part.partition("@")[0] == LABELS for part in parts(method))
 
 
 def setting(method: str, key: str) -> str:
-    """What a method of expand() has for TEACHER or SCORE_THRESHOLD, in whichever part; "" for nothing.
+    """Return a method's TEACHER or SCORE_THRESHOLD, in whichever part; "" if it has none.
 
     Raises:
         UserError: two parts disagree.
@@ -127,7 +126,7 @@ def setting(method: str, key: str) -> str:
 
 
 def without(method: str, key: str) -> str:
-    """The method without a key in any part."""
+    """Return the method without a key in any part."""
     left = []
     for part in parts(method):
         kept = ";".join(f"{k}={','.join(values)}" for k, values in pairs(part) if k != key)
@@ -136,7 +135,7 @@ def without(method: str, key: str) -> str:
 
 
 def _settled(part: str) -> list[str]:
-    """A part of a method with each combination of the values of its keys."""
+    """Return a part of a method once for each combination of its keys' values."""
     name, _, settings = part.partition("@")
     if not settings:
         return [part]
@@ -147,7 +146,7 @@ def _settled(part: str) -> list[str]:
 
 
 def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
-    """The keys of a part, and the values of each.
+    """Yield the keys of a part with their values.
 
     Raises:
         UserError: a key without a value.
@@ -164,7 +163,7 @@ def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
 def switches(
     method: str, unlabeled: Sequence[str], overrides: Sequence[str] = (), teacher: CfgNode | None = None
 ) -> list[str]:
-    """The overrides that train with a method, e.g. "dist@TAU=4+mimic", and switch all other losses off.
+    """Return the overrides that train with a method, as "dist@TAU=4+mimic", and switch all other losses off.
 
     What the overrides say of a loss holds where a method has that loss; a key after @ has the last word.
 
@@ -207,7 +206,7 @@ def switches(
 
 
 def full_key(name: str, key: str) -> str:
-    """The whole name of a key that a part of a method has."""
+    """Return the whole name of a key in a part of a method."""
     loss = "DIST" if name in ("inter", "intra") else name.upper()
     of_loss, shared = f"DISTILL.{loss}.{key}", f"DISTILL.{key}"
     if of_loss in loss_keys():

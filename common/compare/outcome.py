@@ -43,7 +43,7 @@ class Outcome:
 
 
 def outcome(folder: Path, iterations: int) -> Outcome | None:
-    """Of a run that was to take so many iterations; None if it has not come to its end."""
+    """Read the outcome of a run of so many iterations; None if it has not ended."""
     history = read_history(folder)
     if not history or not (folder / "results.json").is_file():
         return None
@@ -70,7 +70,7 @@ def _defined(value: float | None) -> float | None:
 
 
 def _first_metrics(results: Mapping[str, Any]) -> list[str]:
-    """The first metric's name, as "bbox/AP"; with several test sets that of each, as "NAME/bbox/AP"."""
+    """Return the name of the first metric, as "bbox/AP"; with several test sets one for each, "NAME/bbox/AP"."""
     groups = [(name, scores) for name, scores in results.items() if scores]
     if not groups:
         return []
@@ -96,12 +96,12 @@ class Gain:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Return whether the interval leaves 0 out."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 def gain(values: Values, over: Values) -> Gain | None:
-    """The gain, None without a seed that both have."""
+    """Compute the paired gain; None without a seed that both have."""
     seeds = sorted(set(values) & set(over))
     if not seeds:
         return None
@@ -116,5 +116,5 @@ def gain(values: Values, over: Values) -> Gain | None:
 
 
 def spread(values: Values) -> float | None:
-    """Standard deviation (n - 1); None below two seeds."""
+    """Compute the standard deviation (n - 1); None for fewer than two seeds."""
     return statistics.stdev(values.values()) if len(values) > 1 else None

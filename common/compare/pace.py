@@ -40,7 +40,7 @@ class Steps(Protocol):
 
 
 def seconds_per_iteration(task: Task, cfgs: Mapping[str, CfgNode]) -> dict[str, float]:
-    """Seconds of a training step of each method, its data included.
+    """Measure the seconds of a training step of each method, its data loading included.
 
     Each takes turns with the first one, two models in memory at a time, and its median time over the first one's in
     the same turn is what counts.
@@ -70,7 +70,7 @@ def seconds_per_iteration(task: Task, cfgs: Mapping[str, CfgNode]) -> dict[str, 
 def by_turns(
     first: Steps, second: Steps | None, workers: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[tuple[float, float]]:
-    """Seconds of a step of two methods, again and again; each begins every second turn.
+    """Measure a step of two methods alternately; each goes first every second time.
 
     Args:
         second: None = the first one alone, twice as often.
@@ -86,7 +86,7 @@ def by_turns(
 
 
 def _turn(steps: Steps, before: int, length: int, clock: Callable[[], float]) -> float:
-    """Seconds of a step, after so many in which the queue fills as it does while training."""
+    """Measure the seconds of a step, after steps that fill the loader's queue as it is while training."""
     steps.begin()
     try:
         for _ in range(before):
@@ -133,7 +133,7 @@ class _TrainerSteps:
 
 @contextmanager
 def _ready(task: Task, cfg: CfgNode) -> Iterator[Steps]:
-    """The steps of a method, the first of which have been taken."""
+    """Yield the steps of a method, after its first ones."""
     task.check_data(cfg)
     trainee = task.build(cfg)
     task.prepare(cfg, trainee)

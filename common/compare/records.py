@@ -15,7 +15,7 @@ PACES, SCORES, FILES = "seconds_per_iteration.json", "teachers.json", "files.jso
 
 
 def refuse_another_run(folder: Path, now: Fingerprint) -> None:
-    """Make sure that a folder's run is the one that is wanted, or that there is none.
+    """Refuse a folder that holds a run of other settings.
 
     Args:
         now: without ITERATIONS where these are not known yet.
@@ -32,7 +32,7 @@ def refuse_another_run(folder: Path, now: Fingerprint) -> None:
 
 
 def begin_run(folder: Path, settings: Fingerprint) -> None:
-    """From now on a folder's run is of these settings."""
+    """Record the settings of a folder's run."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SETTINGS, json.dumps(settings, indent=1) + "\n")
 
@@ -49,7 +49,7 @@ class Numbers:
         self._entries: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
 
     def refuse_others(self, now: Mapping[str, Fingerprint]) -> None:
-        """Make sure that what is known of these names is of these settings.
+        """Refuse numbers of these names that are of other settings.
 
         Raises:
             UserError: it is not, or does not say.
@@ -59,7 +59,7 @@ class Numbers:
                 refuse_another(f"{self._file}: {name}", self._settings(name), settings)
 
     def refuse_unknown(self, names: Sequence[str]) -> None:
-        """Make sure that what is known of these names says by what settings.
+        """Refuse numbers of these names that have no settings.
 
         Raises:
             UserError: it does not.
@@ -69,13 +69,13 @@ class Numbers:
                 refuse_another(f"{self._file}: {name}", None, {})
 
     def known(self, now: Mapping[str, Fingerprint]) -> dict[str, Any]:
-        """What is known of these names with these settings."""
+        """Return the numbers known for these names with these settings."""
         known = {name: self._settings(name) for name in now if name in self._entries}
         fits = [name for name, then in known.items() if then is not None and not differences(then, now[name])]
         return {name: self._entries[name][self._what] for name in fits}
 
     def keep(self, numbers: Mapping[str, Any], settings: Mapping[str, Fingerprint]) -> None:
-        """Write numbers beside those that there are."""
+        """Write numbers, and keep those that are there already."""
         self._entries |= {name: {self._what: numbers[name], "settings": settings[name]} for name in numbers}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_text(self._file, json.dumps(self._entries, indent=1) + "\n")

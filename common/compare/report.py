@@ -23,25 +23,25 @@ PERCENT = f"{100 * CONFIDENCE:.0f} %"
 
 
 def values(outcomes: Mapping[int, Outcome], other: str = "") -> Values:
-    """The metric in percent by seed, of another test set if it is named; undefined ones are left out."""
+    """Return the metric in percent by seed, of a test set if one is named; undefined ones are left out."""
     numbers = {seed: o.others.get(other) if other else o.value for seed, o in outcomes.items()}
     return {seed: number for seed, number in numbers.items() if number is not None}
 
 
 def others(outcomes: Outcomes) -> list[str]:
-    """The names of further test sets."""
+    """Return the names of further test sets."""
     return list(dict.fromkeys(name for of_seeds in outcomes.values() for o in of_seeds.values() for name in o.others))
 
 
 def metric(outcomes: Outcomes) -> str:
-    """Its name, with that of the test set if there are several; "" before the first run has ended."""
+    """Return the metric's name, with the test set's if there are several; "" before the first run has ended."""
     full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
     *test_set, _, name = ["", *full.rsplit("/", 2)]
     return f"{name} {''.join(test_set)}".strip()
 
 
 def results(outcomes: Outcomes) -> dict[str, Any]:
-    """All numbers, as results.json holds them."""
+    """Return all numbers as results.json holds them."""
     methods = {}
     for method, of_seeds in outcomes.items():
         methods[method] = {
@@ -63,7 +63,7 @@ def _summary(method: str, outcomes: Outcomes, other: str = "") -> dict[str, Any]
 
 
 def equal_time(outcomes: Outcomes) -> str:
-    """The rule of methods that are to take equally long, and by how much they did not."""
+    """Return the report's line on equal time, and by how much the methods missed it."""
     rule = "At equal time in training steps: cheaper methods have more iterations."
     seconds = {m: statistics.mean(o.seconds for o in of_seeds.values()) for m, of_seeds in outcomes.items() if of_seeds}
     ordered = sorted(seconds, key=lambda method: seconds[method])
@@ -75,7 +75,7 @@ def equal_time(outcomes: Outcomes) -> str:
 
 
 def markdown(outcomes: Outcomes, rule: str) -> str:
-    """The table with what can be said of it.
+    """Return the table, and what can be concluded from it.
 
     Args:
         rule: by what the methods are made equal, for the first line.
@@ -117,7 +117,7 @@ def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
 
 
 def _has_once(outcomes: Outcomes) -> bool:
-    """Whether a method has taken time before its first step."""
+    """Return whether a method has taken time before its first step."""
     return any(outcome.once for of_seeds in outcomes.values() for outcome in of_seeds.values())
 
 
@@ -129,7 +129,8 @@ def _mean(numbers: Values) -> str:
 
 
 def verdicts(outcomes: Outcomes) -> list[str]:
-    """What the numbers allow to say: of each method over none, on each test set, and of the best over the next."""
+    """Return what the numbers allow to conclude: of each method over none, on each test set, and of the best over the
+    next."""
     lines = [
         f"{method}{test_set and f' on {test_set}'}: {_words(over_none, NONE)}"
         for method, test_set in product(outcomes, ["", *others(outcomes)])
@@ -157,7 +158,7 @@ def _words(difference: Gain, other: str) -> str:
 
 
 def interval(difference: Gain) -> str:
-    """As "[+1.2, +3.4]"; empty with one seed."""
+    """Return an interval as "[+1.2, +3.4]"; empty with one seed."""
     return "" if difference.interval is None else "[{:+z.1f}, {:+z.1f}]".format(*difference.interval)
 
 

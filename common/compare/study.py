@@ -60,11 +60,11 @@ class Plan:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """The iterations of a run of each method, if they are not of equal time."""
+        """Return the iterations of a run of each method; empty for equal time."""
         return {method: cfg.SOLVER.MAX_ITER for method, cfg in self.cfgs.items()}
 
     def of_run(self, method: str, seed: int, length: int | None) -> Fingerprint:
-        """The settings of a run; length is its iterations, None where they are not known yet."""
+        """Return the settings of a run; length is its iterations, None where they are not known yet."""
         settings = self.settings[method] | {"SEED": str(seed)}
         return settings if length is None else settings | {ITERATIONS: str(length)}
 
@@ -201,11 +201,11 @@ class Study:
 
     @cached_property
     def _without_method(self) -> CfgNode:
-        """The student's config, which each method's begins with."""
+        """Load the student's config, which each method's begins with."""
         return self._load([])
 
     def _paces(self, plan: Plan, labels: Mapping[str, TeacherLabels]) -> dict[str, float]:
-        """Seconds an iteration of each method: those that are known, and the others measured."""
+        """Return the seconds an iteration of each method takes: as known, or measured."""
         paces = Numbers(self.output / PACES, "seconds").known(plan.settings)
         if missing := [method for method in plan.methods if method not in paces]:
             # Beside one whose pace is known, so that both are of the same minutes.
@@ -227,7 +227,7 @@ class Study:
         return self.output / folder_name(method) / f"seed{seed}"
 
     def _shared(self) -> list[str]:
-        """Which test images are among those of training, those without labels included."""
+        """Return which test images are also among the training images, unlabeled ones included."""
         words = ["DATASETS.UNLABELED", str(list(self.unlabeled))] if self.unlabeled else []
         return overlaps(self._load(words), self.task.images)
 

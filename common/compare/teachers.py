@@ -34,12 +34,12 @@ Scores = Mapping[str, float | None]
 
 
 def own_words(cfg: CfgNode) -> list[str]:
-    """The overrides that let a teacher's config run where the student's cfg does, and be trusted as far."""
+    """Return the overrides that run a teacher's config where the student runs, with the same trust."""
     return ["MODEL.DEVICE", cfg.MODEL.DEVICE, *trust.words(cfg)]
 
 
 def teachers(methods: Sequence[str]) -> list[str]:
-    """The folders of the teachers that methods name."""
+    """Return the folders of the teachers that methods name."""
     return list(dict.fromkeys(folder for method in methods if (folder := setting(method, TEACHER))))
 
 
@@ -76,7 +76,7 @@ class TeacherScores:
         }
 
     def refuse_others(self) -> None:
-        """Make sure that known scores are of these teachers and data.
+        """Refuse known scores that are of other teachers or data.
 
         Raises:
             UserError: one is not, or does not say.
@@ -84,7 +84,7 @@ class TeacherScores:
         self._file.refuse_others(self._settings)
 
     def evaluate(self) -> Scores:
-        """The first metric in percent of each, None where it is undefined."""
+        """Evaluate each teacher: its first metric in percent, None where undefined."""
         known = self._file.known(self._settings)
         for folder, own in self._cfgs.items():
             if folder not in known:
@@ -95,7 +95,7 @@ class TeacherScores:
 
 
 def _first(results: Mapping[str, Any]) -> float | None:
-    """The first metric of the first data set that has one."""
+    """Return the first metric of the first data set that has one."""
     for value in results.values():
         if isinstance(value, Mapping):
             if value:
@@ -106,7 +106,7 @@ def _first(results: Mapping[str, Any]) -> float | None:
 
 
 def teacher_table(outcomes: Outcomes, of_teachers: Scores) -> str:
-    """Each teacher with its score, and each method's gain over none with it, weak teachers first."""
+    """Return a table of teachers, weak ones first, with their scores and each method's gain with them."""
     gains = {key: _words(found) for key, found in _gains(outcomes)}
     recipes = list(dict.fromkeys(recipe for recipe, _ in gains))
     rows = [
@@ -149,7 +149,7 @@ def draw_teachers(outcomes: Outcomes, of_teachers: Scores, file: Path) -> None:
 
 
 def _gains(outcomes: Outcomes) -> Iterator[tuple[tuple[str, str], Gain]]:
-    """By method without its teacher, and teacher."""
+    """Yield each gain by method, without its teacher, and teacher."""
     none = values(outcomes.get(NONE, {}))
     for method, of_seeds in outcomes.items():
         if (folder := setting(method, TEACHER)) and (found := gain(values(of_seeds), none)):
@@ -191,7 +191,7 @@ class TeacherLabels:
 
 
 def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fingerprints) -> Labeling:
-    """What a method's teacher is to label.
+    """Return the labeling that a method's teacher has to do.
 
     Args:
         cfg: the method's config, whose DATASETS.UNLABELED are labeled.
@@ -222,7 +222,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fing
 
 
 def refuse_other_labels(labeling: Labeling) -> None:
-    """Make sure that a folder has the labels that are wanted, or none.
+    """Refuse a folder with labels of other settings.
 
     Raises:
         UserError: they are of other settings, or do not say.
@@ -233,7 +233,7 @@ def refuse_other_labels(labeling: Labeling) -> None:
 
 
 def check_labels(task: Task, labeling: Labeling) -> None:
-    """Make sure that labels are there already, or can be written; nothing is.
+    """Check that labels exist, or can be written; write none.
 
     Raises:
         UserError: a teacher that does not fit.
@@ -256,6 +256,6 @@ def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
 
 
 def settings_of(labeling: Labeling) -> Fingerprint:
-    """What training on labels depends on, beside what it does without them."""
+    """Return what training on labels depends on in addition."""
     parts = dict(labeling.settings)
     return parts | {"--unlabeled": parts.pop("DATASETS.UNLABELED")}

@@ -45,7 +45,7 @@ def train_all(train: Train, task: Task, runs: Sequence[Run], jobs: int) -> None:
 
 
 def each(do: Callable[[Any], None], items: Sequence[Any], jobs: int) -> None:
-    """do(item) for each, several at a time in processes of their own.
+    """Call do(item) for each item, several at a time in processes.
 
     Args:
         do, items: with several jobs such as other processes can import.
@@ -78,7 +78,7 @@ def each(do: Callable[[Any], None], items: Sequence[Any], jobs: int) -> None:
 
 
 def _gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
@@ -87,7 +87,7 @@ _stopped: Event  # of a process that does the work, from its start on: one of th
 
 
 def _start(gpus: "Queue[str]", threads: int, stopped: Event) -> None:
-    """Once in each process, before anything asks for a GPU."""
+    """Set up a process, before anything in it asks for a GPU."""
     global _stopped
     _stopped = stopped
     if gpu := gpus.get():
@@ -96,7 +96,7 @@ def _start(gpus: "Queue[str]", threads: int, stopped: Event) -> None:
 
 
 def _do(do: Callable[[Any], None], item: Any) -> None:
-    """do(item), unless there is a reason to end. A pool hands out more than it can take back."""
+    """Call do(item), unless there is a reason to end. A pool hands out more items than it can take back."""
     if _stopped.is_set():
         return
     try:

@@ -64,7 +64,7 @@ class _Reader(CfgNode):
 
 
 def absolute(names: list, folder: Path) -> list:
-    """IMPORTS with paths of .py files made absolute, relative ones from a folder; names of modules as they are."""
+    """Return IMPORTS with relative paths of .py files made absolute from a folder; names of modules stay."""
     return [str((folder / name).absolute()) if str(name).endswith(".py") else name for name in names]
 
 
@@ -90,7 +90,7 @@ def read_file(config_file: str, as_written: bool = False) -> dict:
 
 
 def read_alone(config_file: str) -> dict:
-    """What a file says itself, without its _BASE_; empty for one that is no plain YAML, as some of the model zoo."""
+    """Read what a file says itself, without its _BASE_; nothing of one that is not plain YAML, as some zoo files."""
     try:
         content = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -99,7 +99,7 @@ def read_alone(config_file: str) -> dict:
 
 
 def find_config(name: str, key: str) -> str:
-    """The path of a config given as a path, a name among the packaged ones, or a name in Detectron2's model zoo.
+    """Find a config by a path, a name among the packaged ones, or a name in Detectron2's model zoo.
 
     Packaged ones are named from their folder on, as in det/digits/faster_rcnn_r10_quarter.yaml.
 
@@ -113,6 +113,6 @@ def find_config(name: str, key: str) -> str:
 
 
 def _named(name: str) -> Path | None:
-    """The packaged config, or that of the model zoo, of that name."""
+    """Find a packaged config, or one of the model zoo, by its name."""
     paths = (CONFIGS / name.removeprefix("configs/"), MODEL_ZOO / name)
     return next((path for path in paths if path.is_file()), None)

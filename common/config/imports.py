@@ -76,7 +76,7 @@ def import_all(names: Sequence[str], source: str, trusted: bool) -> None:
 
 
 def imported(module: str, names: Sequence[str]) -> ModuleType | None:
-    """The module of that name, where IMPORTS named it or a file of that name, and import_all has imported it."""
+    """Return the module of a name that import_all has imported by this name or as a file of this name."""
     for name in names:
         if name == module:
             return sys.modules.get(name)
@@ -125,7 +125,7 @@ def _import(name: str, code: Code) -> None:
 
 
 def _taken(module: str, path: Path) -> bool:
-    """Whether another file has the module's name."""
+    """Return whether another file has the module's name."""
     if module in sys.modules:
         return getattr(sys.modules[module], "__file__", None) != str(path)
     found = importlib.util.find_spec(module)
@@ -133,7 +133,7 @@ def _taken(module: str, path: Path) -> bool:
 
 
 def _code(name: str, source: str) -> Code:
-    """What would run: of a module in a package all of the package, as nothing less is known without importing it."""
+    """Read what would run; for a module in a package all of the package, as less is not known before the import."""
     if name.endswith(".py"):
         try:
             content = Path(name).read_bytes()
@@ -158,7 +158,7 @@ def _code(name: str, source: str) -> Code:
 
 
 def _contents(folder: Path) -> Iterator[bytes]:
-    """Each source of a package with its path and content, each compiled module with its path, size and time."""
+    """Yield each source of a package with its path and digest, each compiled module with path, size and time."""
     for file in sorted(folder.rglob("*")):
         path = str(file.relative_to(folder)).encode()
         if file.suffix == ".py" and file.is_file():

@@ -46,7 +46,7 @@ class Grammar:
     keys: Callable[[], Mapping[str, Key]]
 
     def config(self) -> CfgNode:
-        """A config with every key and its default."""
+        """Return a config with every key and its default."""
         cfg = self.base()
         add_keys(cfg, self.keys())
         return cfg
@@ -55,7 +55,7 @@ class Grammar:
 def load(
     grammar: Grammar, config_file: str, overrides: Sequence[str] = (), key: str = "--config-file", trusted: bool = True
 ) -> CfgNode:
-    """The config of a file and KEY VALUE overrides, its keys and values checked.
+    """Load a config file and KEY VALUE overrides, and check keys and values.
 
     A device "cuda" becomes "cpu" where there is no GPU.
 
@@ -112,7 +112,7 @@ def merge(cfg: CfgNode, given: Mapping[str, Any], source: str) -> None:
 
 
 def saved(cfg: CfgNode) -> str:
-    """The text of a run's config.yaml: all but whom the user trusted."""
+    """Return the text of a run's config.yaml: all keys but those of trust."""
     cfg = cfg.clone()
     cfg.defrost()
     trust.forget(cfg)
@@ -141,7 +141,7 @@ def _import(loaded: Mapping[str, Any], source: str, overrides: Mapping[str, str]
 
 @contextmanager
 def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
-    """Turns what yacs raises into a UserError that names the key and the source it came from."""
+    """Turn what yacs raises into a UserError that names the key and where it comes from."""
     try:
         yield
     except (KeyError, ValueError, AssertionError) as error:
@@ -159,7 +159,7 @@ def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
 
 
 def _wanted(kind: str, value: str) -> str:
-    """A kind in words; of a list that is written as in a YAML file the same as the command line wants it."""
+    """Return what a key wants in words; a list in YAML's syntax is shown in the command line's."""
     if kind in ("list", "tuple"):
         with suppress(yaml.YAMLError):
             if isinstance(meant := yaml.safe_load(value), list):

@@ -1,4 +1,4 @@
-"""Whom the user trusts: the one place that decides which keys let a stranger's file run code.
+"""Decide which keys may let a file from elsewhere run code.
 
 Such keys (Key.trust) hold where the user gives them himself: on the command line, as overrides from Python, or in the
 file that he names there. A config that is found on the way gives itself no trust: one beside weights, a _BASE_, a
@@ -24,7 +24,7 @@ REMEDY = f"if you trust its origin, give {PICKLE} True on the command line"
 
 
 def refuse_in_file(itself: Mapping[str, Any], path: str) -> None:
-    """Make sure that a config that the user names does not say itself whose imports he trusts.
+    """Refuse a config named by the user that turns TRUST_IMPORTS on itself.
 
     Args:
         itself: what the file says, without its _BASE_.
@@ -61,7 +61,7 @@ def forget(cfg: CfgNode) -> None:
 
 
 def words(cfg: CfgNode) -> list[str]:
-    """The overrides that trust another file, a teacher's config, as far as the user trusts those of cfg."""
+    """Return the overrides that let a teacher's config trust what the user trusts in cfg."""
     return [word for name in KEYS for word in (name, str(value_of(cfg, name)))]
 
 

@@ -20,7 +20,7 @@ class NaiveSyncBatchNormAct(NaiveSyncBatchNorm):
 
 
 def synchronize_batch_norm(model: nn.Module) -> nn.Module:
-    """The model with its batch norms over the batches of all processes; as it is in a single process.
+    """Return the model with batch norm over the batches of all processes; unchanged in one process.
 
     Names and shapes of parameters and buffers stay the same. On a GPU it is PyTorch's SyncBatchNorm; without
     one, which that needs, Detectron2's. The activation of timm's batch norms stays.
@@ -43,7 +43,7 @@ def synchronize_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def has_local_batch_norm(model: nn.Module) -> bool:
-    """Whether processes come to have batch norm statistics of their own."""
+    """Return whether the processes would have different batch norm statistics."""
     synced = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
     return any(isinstance(layer, _BatchNorm) and not isinstance(layer, synced) for layer in model.modules())
 

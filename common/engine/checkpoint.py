@@ -51,7 +51,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         self.unfilled: list[str] = []  # the model's tensors that the loaded weights lack, or have in another shape
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As Detectron2's.
+        """Load a checkpoint as Detectron2's Checkpointer does, and record what it lacks.
 
         Raises:
             UserError: no such file, an unreadable or untrusted one, or one of which no tensor fits the model.

@@ -12,13 +12,12 @@ SMALLEST = 2.0**-8  # scale of a loss
 
 
 def is_look(iteration: int, iterations: int) -> bool:
-    """Whether a run of so many iterations looks at its gradients at one of them, from 0: few do, as it costs a backward
-    pass for each loss."""
+    """Return whether gradients are measured at an iteration: rarely, as it costs a backward pass for each loss."""
     return iteration % max(iterations // LOOKS, APART) == 0
 
 
 def gradient_shares(losses: Mapping[str, Tensor], parameters: Sequence[Tensor], scale: float = 1.0) -> dict[str, float]:
-    """For each loss the norm of its gradient, in percent of the sum of all losses' norms.
+    """Compute the norm of each loss's gradient, in percent of the sum of all losses' norms.
 
     Counted are the parameters that at least two losses train: a head that has a loss of its own alone says nothing of
     which loss decides. The graph stays as it is, for the backward pass to come.
@@ -45,7 +44,7 @@ def gradient_shares(losses: Mapping[str, Tensor], parameters: Sequence[Tensor], 
 
 
 def _gradients(loss: Tensor, wanted: Sequence[Tensor], scale: float) -> tuple[Sequence[Tensor | None], float]:
-    """Those of the loss times a scale, the largest up to the given one with which they are finite; and that scale."""
+    """Return the gradients of a scaled loss, and the largest scale up to the given one that keeps them finite."""
     while True:
         found = torch.autograd.grad(loss * scale, wanted, retain_graph=True, allow_unused=True)
         if scale <= SMALLEST or all(gradient is None or gradient.isfinite().all() for gradient in found):
@@ -54,7 +53,7 @@ def _gradients(loss: Tensor, wanted: Sequence[Tensor], scale: float) -> tuple[Se
 
 
 def in_words(shares: Mapping[str, float]) -> str:
-    """One line for the log, the largest share first."""
+    """Return one line for the log, the largest share first."""
     largest = sorted(shares, key=lambda name: -shares[name])
     return "gradient on shared parameters: " + ", ".join(f"{name} {shares[name]:.0f} %" for name in largest)
 

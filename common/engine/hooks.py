@@ -94,7 +94,7 @@ class ModelEMA(HookBase):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The trained model has the average's weights within the block."""
+        """Give the trained model the average's weights within the block."""
         self._swap()
         try:
             yield

@@ -39,7 +39,7 @@ class Processes:
 
 
 def run_in_processes(main: Main, processes: Processes) -> None:
-    """main() in every process.
+    """Run main() in every process.
 
     Under torchrun each process is one rank. Otherwise num_gpus above 1 starts that many processes here, and
     num_machines joins several machines. Without a GPU they use gloo. Where one process fails, the others end too, and
@@ -55,7 +55,7 @@ def run_in_processes(main: Main, processes: Processes) -> None:
 
 
 def guarded(main: Main, debug: bool = False) -> None:
-    """main(), with a UserError, or a full disk, turned into one line and exit code 2.
+    """Run main(); a UserError or a full disk becomes one line and exit code 2.
 
     Args:
         debug: show the traceback too.
@@ -73,7 +73,7 @@ def guarded(main: Main, debug: bool = False) -> None:
 
 
 def _start(main: Main, processes: Processes) -> None:
-    """main() here, or in several processes, to which SIGTERM is passed on."""
+    """Run main() here, or in several processes, and pass SIGTERM on to them."""
     gpus, machines = processes.num_gpus, processes.num_machines
     check_gpus(gpus, "--num-gpus")
     url = processes.dist_url if machines > 1 else "auto"
@@ -94,13 +94,13 @@ def _start(main: Main, processes: Processes) -> None:
 
 
 def pass_on(_: int, __: FrameType | None) -> None:
-    """Handles a signal by ending the processes started from here."""
+    """End the processes started from here."""
     for process in active_children():
         process.terminate()
 
 
 def _as_torchrun_says(main: Main) -> None:
-    """main() as the rank that the environment variables name; torchrun itself shows the first failure last."""
+    """Run main() as the rank that the environment names; torchrun itself shows the first failure last."""
     check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

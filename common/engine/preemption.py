@@ -52,7 +52,7 @@ class Preemption:
                 self._watchdog.start()
 
     def agreed(self) -> bool:
-        """Whether any process was asked to end. All processes call it together."""
+        """Return whether any process was asked to end. All processes call it together."""
         agreed = any_process(self._asked, self._device)
         if agreed:
             self._watchdog.cancel()
@@ -60,7 +60,7 @@ class Preemption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block that may be cut short, as all before it is saved."""
+        """Let SIGTERM end the process within the block, as everything before it is saved."""
         if self._asked:
             self.leave()
         self._at_once = True
@@ -71,7 +71,8 @@ class Preemption:
 
     @staticmethod
     def leave() -> None:
-        """
+        """End the process.
+
         Raises:
             SystemExit: with REQUEUE.
         """

@@ -48,7 +48,7 @@ class Rehearsed(NamedTuple):
 
 
 def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Rehearsed:
-    """What a run does, once, on a copy of the trainee: a step without an update, an evaluation of one test image for
+    """Try once what a run does, on a copy of the trainee: a step without an update, an evaluation of one test image for
     each process, and a drawing of one.
 
     Parameters, running statistics, random states and OUTPUT_DIR stay as they are. All processes call it.
@@ -108,7 +108,7 @@ def _idle(actor: Trainee, losses: Mapping[str, Tensor]) -> list[str]:
 
 
 def _small(cfg: CfgNode, folder: str) -> CfgNode:
-    """The config of one test image and of files that nobody keeps."""
+    """Return the config for one test image and for files in a temporary folder."""
     small = cfg.clone()
     small.defrost()
     small.OUTPUT_DIR, small.TEST.EXAMPLES, small.DATALOADER.NUM_WORKERS = folder, 1, 0
@@ -117,7 +117,7 @@ def _small(cfg: CfgNode, folder: str) -> CfgNode:
 
 @contextmanager
 def _named(what: str, keys: str, hints: dict[re.Pattern, str] | None = None) -> Iterator[None]:
-    """Turns any exception into one line."""
+    """Turn any exception into one line."""
     try:
         yield
     except UserError:

@@ -47,7 +47,7 @@ def has_checkpoints(output_dir: str) -> bool:
 
 
 def holds_run(output: Path) -> bool:
-    """Whether there is a run in a folder, which --resume would go on with."""
+    """Return whether a folder has a run that --resume would go on with."""
     metrics = output / METRICS
     # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
     return bool(_checkpoints(output)) or (metrics.is_file() and metrics.stat().st_size > 0)
@@ -139,7 +139,7 @@ def save_checkpoint(path: Path, checkpointer: CompleteCheckpointer, **extra: Any
 
 
 def damage(file: Path) -> str | None:
-    """What is wrong with a checkpoint, from the check sums that it carries; None if nothing is."""
+    """Return what is wrong with a checkpoint by its check sums; None if nothing is."""
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
@@ -149,7 +149,7 @@ def damage(file: Path) -> str | None:
 
 
 def rewind_metrics(output_dir: str, iteration: int) -> None:
-    """Drop the lines of metrics.json that a resumed run is going to write again, from iteration on."""
+    """Drop the lines of metrics.json from iteration on, which a resumed run will write again."""
     file = Path(output_dir, METRICS)
     if file.is_file():
         kept = [line for line in file.read_text().splitlines() if _iteration(line) < iteration]
@@ -170,7 +170,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _iteration(line: str) -> float:
-    """Of a line of metrics.json; infinite for one that was cut off."""
+    """Return the iteration of a line of metrics.json; infinite for a line that was cut off."""
     try:
         return json.loads(line)["iteration"]
     except (ValueError, KeyError):
@@ -178,7 +178,7 @@ def _iteration(line: str) -> float:
 
 
 def _checkpoints(output: Path) -> list[Path]:
-    """The run's checkpoints, the last one first."""
+    """Return the run's checkpoints, the last one first."""
     files = [output / FINAL, *reversed(_numbered(output))]
     if (output / LAST).is_file():
         files.insert(0, output / Path((output / LAST).read_text().strip()).name)  # in this folder, whatever it says
@@ -186,5 +186,5 @@ def _checkpoints(output: Path) -> list[Path]:
 
 
 def _numbered(output: Path) -> list[Path]:
-    """model_<iteration>.pth, in order."""
+    """Return the files model_<iteration>.pth, in order."""
     return sorted(file for file in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", file.stem))

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 def make_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW with the same parameter groups and gradient clipping."""
+    """Build SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW with the same parameter groups and clipping."""
     solver = cfg.SOLVER
     if solver.OPTIMIZER == "SGD":
         return build_optimizer(cfg, model)
@@ -43,7 +43,7 @@ class PolynomialDecay(ParamScheduler):
 
 
 def build_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """SOLVER.LR_SCHEDULER_NAME: one of Detectron2's, or WarmupPolyLR from BASE_LR to BASE_LR_END."""
+    """Build SOLVER.LR_SCHEDULER_NAME: one of Detectron2's, or WarmupPolyLR from BASE_LR to BASE_LR_END."""
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
         return build_lr_scheduler(cfg, optimizer)
@@ -58,6 +58,6 @@ def build_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
 
 
 def stretched(solver: CfgNode, longer: float) -> list[str]:
-    """Overrides for a run that is longer by this factor, whose SOLVER.STEPS move with its end."""
+    """Return the overrides that make a run longer by a factor and move SOLVER.STEPS with its end."""
     steps = tuple(round(step * longer) for step in solver.STEPS)
     return ["SOLVER.MAX_ITER", str(max(1, round(solver.MAX_ITER * longer))), "SOLVER.STEPS", str(steps)]

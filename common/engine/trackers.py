@@ -16,7 +16,7 @@ Log = Callable[[Mapping[str, float], int], object]
 
 
 def build_trackers(cfg: CfgNode) -> list[EventWriter]:
-    """Those of TRACKERS, each with a run begun; OUTPUT_DIR is its name.
+    """Begin a run named OUTPUT_DIR in each of TRACKERS.
 
     Raises:
         UserError: one that is not installed.

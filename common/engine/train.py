@@ -182,7 +182,7 @@ def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float],
 
 
 def evaluate(cfg: CfgNode, task: Task, weights: str, key: str) -> Results:
-    """Scores of the plain student of cfg with the given weights, written to OUTPUT_DIR too.
+    """Evaluate the plain student of a config with the given weights, and write the scores to OUTPUT_DIR.
 
     Args:
         key: what names the weights, for messages.
@@ -210,7 +210,7 @@ def _changed(cfg: CfgNode) -> list[str]:
 
 
 def _given(cfg: CfgNode, start: str) -> list[str]:
-    """The plan's lines on data and weights."""
+    """Return the plan's lines on data and weights."""
     node = cfg.DATASETS
     sides = {"train": node.TRAIN, "unlabeled": node.UNLABELED, "test": node.TEST}
     data = "; ".join(f"{side} {', '.join(names)}" for side, names in sides.items() if names)
@@ -219,7 +219,7 @@ def _given(cfg: CfgNode, start: str) -> list[str]:
 
 
 def _start(cfg: CfgNode) -> LogFile:
-    """Prepare the logs and the random seeds of this process; the lines for OUTPUT_DIR wait for _begin."""
+    """Set up the logs and random seeds of this process; lines for OUTPUT_DIR wait for _begin."""
     rank = comm.get_rank()
     log = setup_logs(rank)
     logger.info(f"{_machine(cfg)}; output in {cfg.OUTPUT_DIR}")

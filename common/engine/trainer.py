@@ -53,7 +53,8 @@ class Trainer(SimpleTrainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
 
     def run_step(self) -> None:
-        """
+        """Train on the next batch, in accumulation steps.
+
         Raises:
             UserError: a loss that is not finite, on any process, once max_skipped are used up.
         """
@@ -108,12 +109,13 @@ class Trainer(SimpleTrainer):
             ) from error
 
     def _communication(self, last: bool) -> AbstractContextManager:
-        """Gradients are averaged over the processes once, with the last of the accumulation steps."""
+        """Average gradients over the processes only with the last of the accumulation steps."""
         parallel = isinstance(self.model, DistributedDataParallel)
         return self.model.no_sync() if parallel and not last else nullcontext()
 
     def _finite_losses(self, batch: list[dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Of a batch, and their values; nothing where one is not finite on any process, and all skip the step."""
+        """Return a batch's losses and their values; nothing if one is not finite on any process, where all skip the
+        step."""
         losses, numbers, bad = {}, {}, []
         try:
             losses = self._losses(batch)
@@ -143,7 +145,7 @@ class Trainer(SimpleTrainer):
             return self.model(batch)
 
     def _remedy(self, batch: list[dict[str, Any]]) -> str:
-        """What to change, after one more look at where the numbers come from."""
+        """Find where the numbers that are not finite come from, and say what to change."""
         if self.teacher is not None:
             with self.teacher.overflows() as where, torch.no_grad(), suppress(FloatingPointError):
                 self._losses(batch)
@@ -166,7 +168,7 @@ class Trainer(SimpleTrainer):
 def build_trainer(
     cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, teacher: Teacher | None = None
 ) -> Trainer:
-    """The trainer of SEED and SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS}."""
+    """Build the trainer that SEED and SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS} describe."""
     solver = cfg.SOLVER
     precision = PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
@@ -174,7 +176,7 @@ def build_trainer(
 
 
 def on_device(data: Any, device: torch.device) -> Any:
-    """The samples, or what they are made of, with all tensors on a device.
+    """Move all tensors of the samples to a device.
 
     Those in the pinned memory of build_loader's batches are copied while the program goes on. What is no tensor, list,
     tuple or dict, such as Detectron2's Instances, stays where it is.

@@ -24,7 +24,7 @@ History = dict[str, list[Point]]
 
 
 def read_history(folder: Path) -> History:
-    """The series by name, e.g. "total_loss", "lr", "bbox/AP"; empty where nothing has been written yet."""
+    """Read the series by name, as "total_loss", "lr", "bbox/AP"; empty before anything is written."""
     file = folder / "metrics.json"
     lines = list(_whole(file.read_text().splitlines())) if file.is_file() else []
     timed = [line for line in lines if "train_seconds" in line]
@@ -44,7 +44,7 @@ def read_history(folder: Path) -> History:
 
 
 def _whole(lines: list[str]) -> Iterator[dict[str, Any]]:
-    """All but one that was cut off when its process was killed."""
+    """Yield all lines but one that was cut off when its process was killed."""
     for line in lines:
         with suppress(ValueError):
             yield json.loads(line)

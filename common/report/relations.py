@@ -61,22 +61,23 @@ class Relations:
 
     @property
     def student(self) -> np.ndarray:
-        """(K, K) in [-1, 1]: correlations among the student's classes; NaN where one never varies."""
+        """Return (K, K) in [-1, 1]: correlations among the student's classes; NaN where one never varies."""
         return self._correlations()[: self.classes, : self.classes]
 
     @property
     def teacher(self) -> np.ndarray:
-        """(K, K), as student."""
+        """Return (K, K), as student."""
         return self._correlations()[self.classes :, self.classes :]
 
     @property
     def intra(self) -> np.ndarray:
-        """(K,) in [-1, 1]: of each class's column, the student's with the teacher's."""
+        """Return (K,) in [-1, 1]: the correlation of the student's column with the teacher's for each class."""
         return self._correlations()[: self.classes, self.classes :].diagonal()
 
     @property
     def inter(self) -> np.ndarray:
-        """(rows,) in [-1, 1]: of each row, the student's with the teacher's; NaN where one is flat."""
+        """Return (rows,) in [-1, 1]: the correlation of the student's row with the teacher's; NaN where one is
+        constant."""
         return np.concatenate(self._inter)
 
     def _correlations(self) -> np.ndarray:

@@ -82,7 +82,7 @@ class Attempt:
         return next(filter(is_twin, others), None)
 
     def _repeat(self, twin: FrozenTrial) -> float | None:
-        """What the same choice came to, which would come to the same again."""
+        """Return the result of an equal choice, which would be the same again."""
         trial = self.going.trial
         trial.set_user_attr("same_as", twin.user_attrs.get(PLACE, twin.number))
         trial.set_user_attr("iterations", twin.user_attrs["iterations"])
@@ -94,7 +94,7 @@ class Attempt:
         return twin.value
 
     def _value(self, seed: int) -> float:
-        """The metric at the end of the run of a seed, the mean over the data sets that are scored."""
+        """Return the metric at the end of a seed's run, the mean over the data sets that are scored."""
         folder = self._folder(seed)
         cfg = self.recipe.run(self.choice, seed, folder)
         watch = self._watch(cfg, folder) if seed == self.seeds[0] else _nobody
@@ -111,7 +111,7 @@ class Attempt:
         return statistics.fmean(defined)
 
     def _watch(self, cfg: CfgNode, folder: Path) -> Watch:
-        """Reports to Optuna, by the number of the evaluation, and ends what falls behind."""
+        """Report each evaluation to Optuna, and end a run that falls behind."""
         trial, period = self.going.trial, cfg.TEST.EVAL_PERIOD
         told: set[int] = set()
 
@@ -134,7 +134,7 @@ class Attempt:
         return watch
 
     def _record_time(self) -> None:
-        """The iterations of the longest run, and the seconds of all."""
+        """Record the iterations of the longest run, and the seconds of all."""
         clocks = [clock[-1] for seed in self.seeds if (clock := read_history(self._folder(seed)).get("train_seconds"))]
         self.going.trial.set_user_attr("iterations", max((point.iteration for point in clocks), default=0))
         self.going.trial.set_user_attr("seconds", sum(point.seconds for point in clocks))
@@ -144,4 +144,4 @@ class Attempt:
 
 
 def _nobody(_: int, __: float) -> None:
-    """A run that is not compared on the way."""
+    """Do nothing: the run is not compared while it goes on."""

@@ -30,7 +30,8 @@ class Validation:
     share: float = 0.2
 
     def check(self, cfg: CfgNode) -> None:
-        """
+        """Refuse a share out of range, and data that are those of training or of the final report.
+
         Raises:
             UserError: data of the final report, or of training; a share that is none.
         """
@@ -43,7 +44,7 @@ class Validation:
                 raise UserError(f"--val: {name} is in DATASETS.TRAIN too: name data that training does not see")
 
     def overrides(self, task: Task, cfg: CfgNode, load: Callable[[Sequence[str]], CfgNode]) -> list[str]:
-        """DATASETS.TRAIN and TEST of the runs.
+        """Return the overrides of DATASETS.TRAIN and TEST for the runs.
 
         Args:
             cfg: the student's.
@@ -66,7 +67,7 @@ class Validation:
         return words
 
     def note(self, cfg: CfgNode) -> str:
-        """A warning about choosing on what is reported, "" where that is not so."""
+        """Return a warning if the search chooses on the data that it reports; else ""."""
         if shared := [name for name in self.names if name in cfg.DATASETS.TEST]:
             return (
                 f"{', '.join(shared)} is DATASETS.TEST, too: figures on it are no longer a fair report of the student"
@@ -90,7 +91,7 @@ class Validation:
         return lines
 
     def in_words(self) -> str:
-        """What was chosen on."""
+        """Return what was chosen on, in words."""
         return ", ".join(self.names) if self.names else f"the last {self.share:g} of DATASETS.TRAIN, set aside"
 
 

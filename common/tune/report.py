@@ -52,7 +52,7 @@ def write(trials: Trials, recipe: Recipe, output: Path, metric: str, chosen_on: 
 
 
 def markdown(found: Sequence[Row], matters: Mapping[str, float], name: str, chosen_on: str) -> str:
-    """The table, best first, with what matters within the best method; name is the metric's."""
+    """Return the table, best first, and which keys matter within the best method; name is the metric's."""
     head = ["trial", name, "state", "method", "keys", "iterations", "training"]
     body = [
         [
@@ -116,7 +116,7 @@ def draw(found: Sequence[Row], matters: Mapping[str, float], name: str, file: Pa
 
 
 def _by_trial(axis: Axes, found: Sequence[Row], name: str) -> None:
-    """A dot for each trial in the color of its method, a cross where it was pruned, and the best so far as a line."""
+    """Draw a dot for each trial in the color of its method, a cross where it was pruned, and the best so far."""
     there = sorted((row for row in found if row.value is not None), key=lambda row: row.number)
     for number, method in enumerate(dict.fromkeys(row.method for row in there)):
         for state, marker in (("complete", "o"), ("pruned", "x")):
@@ -133,7 +133,7 @@ def _by_trial(axis: Axes, found: Sequence[Row], name: str) -> None:
 
 
 def _numbers(found: Sequence[Row], method: str, key: str) -> list[tuple[float, float]]:
-    """(value of a key, the metric) of each finished trial of a method; empty where these are no numbers, or all one."""
+    """Return (value of a key, metric) of each finished trial of a method; empty unless these are different numbers."""
     finished = [row for row in found if row.method == method and row.state == "complete" and row.value is not None]
     try:
         pairs = [(float(row.keys[key]), float(row.value)) for row in finished if row.value is not None]

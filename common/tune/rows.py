@@ -42,14 +42,14 @@ class Row:
     why: str = ""
 
     def described(self) -> str:
-        """The state, and what there is to say of it."""
+        """Return the state of a trial, with its reason."""
         if self.same_as is not None:
             return f"{self.state}, as trial {self.same_as}"
         return f"failed: {self.why}" if self.why else self.state
 
 
 def rows(trials: Sequence[FrozenTrial]) -> list[Row]:
-    """Best first: finished ones, then those that were given up, those under way, those that failed."""
+    """Return a row for each trial, best first: finished, pruned, running, then failed ones."""
     names = ("method", "keys", "seeds", "iterations", "seconds", "same_as", WHY)
     found = []
     for trial in trials:
@@ -60,7 +60,7 @@ def rows(trials: Sequence[FrozenTrial]) -> list[Row]:
 
 
 def line(found: Sequence[Row], number: int) -> str:
-    """What is said when a trial has ended."""
+    """Return the log's line on a trial that has ended."""
     best, row = found[0], next(row for row in found if row.number == number)
     lead = "" if best.value is None else f"; best so far {best.value:.2f}, trial {best.number}"
     value = "" if row.value is None else f" {row.value:.2f}"
@@ -68,7 +68,7 @@ def line(found: Sequence[Row], number: int) -> str:
 
 
 def importance(trials: Sequence[FrozenTrial], method: str) -> dict[str, float]:
-    """How much each key of a method matters among its finished trials, in parts of 1, by optuna.importance.
+    """Compute how much each key of a method matters among its finished trials, as shares of 1, by optuna.importance.
 
     By fANOVA: with a few dozen trials Optuna's default gives weight to keys that have no effect.
 
@@ -88,5 +88,5 @@ def importance(trials: Sequence[FrozenTrial], method: str) -> dict[str, float]:
 
 
 def in_words(keys: Mapping[str, str]) -> str:
-    """The value of each key, for people."""
+    """Return the value of each key, for people."""
     return ", ".join(f"{short(key)} {value}" for key, value in keys.items())

@@ -112,7 +112,7 @@ class Search:
         return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg, scored))
 
     def _about(self, firsts: Mapping[str, CfgNode], found: Fingerprints) -> dict[str, Any]:
-        """What a folder is of (see known_paces).
+        """Return the settings that a folder's search is identified by (see known_paces).
 
         Args:
             firsts: the config of each method with its first values.
@@ -135,14 +135,14 @@ class Search:
         return f"{self.validation.in_words()}; {runs}" + "".join(f". {note}" for note in notes)
 
     def _lengths(self, paces: Mapping[str, float]) -> dict[str, int]:
-        """The iterations of each method within the budget, by its pace with its first values."""
+        """Return each method's iterations within the budget, by its pace with its first values."""
         for method, pace in paces.items():
             if pace > self.budget:
                 raise UserError(f"--budget is {self.budget:g} seconds, but a step of {method} takes {pace:.3g}")
         return {method: round(self.budget / pace) for method, pace in paces.items()}
 
     def _work(self, trials: Trials, space: Space, recipe: Recipe, _: int) -> None:
-        """One trial after another in this process."""
+        """Work on one trial after another in this process."""
         is_shown = self.jobs == 1 and on_terminal()
         with tqdm(total=self.trials, unit="trial", dynamic_ncols=True, disable=not is_shown) as bar:
             while True:

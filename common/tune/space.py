@@ -35,7 +35,7 @@ class Range:
     whole: bool = False
 
     def suggest(self, trial: BaseTrial, name: str) -> str:
-        """A number as a config has it, rounded to four digits if it is not whole."""
+        """Suggest a number as a config has it, rounded to four digits if it is not whole."""
         if self.whole:
             return str(trial.suggest_int(name, int(self.low), int(self.high), log=self.low > 0))
         return f"{trial.suggest_float(name, self.low, self.high, log=self.low > 0):.4g}"
@@ -53,7 +53,7 @@ class Choice:
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, unlabeled: Sequence[str], overrides: Sequence[str]) -> list[str]:
-        """What trains with it; it has the last word, before the overrides that all choices share."""
+        """Return the overrides that train with the choice; its keys win over the overrides of all choices."""
         chosen = [word for pair in self.keys.items() for word in pair]
         return [*switches(self.method, unlabeled, overrides), *chosen]
 
@@ -66,7 +66,7 @@ class Space:
 
     @classmethod
     def of(cls, words: Sequence[str], cfg: CfgNode) -> Space:
-        """The methods of a list that was joined by commas.
+        """Read the methods of a list that was split at commas.
 
         Args:
             cfg: with all keys; where a key's value is a whole number, a range with whole ends has whole numbers only.
@@ -100,17 +100,17 @@ class Space:
         return cls(methods)
 
     def first(self, method: str) -> Choice:
-        """The method with the first or lowest value of each key."""
+        """Return the choice with each key's first or lowest value."""
         return Choice(method, {key: _known(values)[0] for key, values in self.methods[method].items()})
 
     def corners(self, method: str) -> list[Choice]:
-        """The first choice, and for each other value that is named one that differs in this alone."""
+        """Return the first choice, and one for each other named value that differs in this value alone."""
         first = self.first(method)
         others = [(key, value) for key, values in self.methods[method].items() for value in _known(values)[1:]]
         return [first, *(Choice(method, {**first.keys, key: value}) for key, value in others)]
 
     def suggest(self, trial: BaseTrial) -> Choice:
-        """What an Optuna trial tries: "method", if there are several, and "METHOD:KEY" for each key with a choice."""
+        """Suggest a choice by a trial's parameters: "method", if there are several, and "METHOD:KEY" for each key."""
         names = list(self.methods)
         method = str(trial.suggest_categorical("method", names)) if len(names) > 1 else names[0]
         keys = {}
@@ -124,7 +124,7 @@ class Space:
 
 
 def short(key: str) -> str:
-    """A key's name for people: DIST.TAU for DISTILL.DIST.TAU."""
+    """Return a key's name for people: DIST.TAU for DISTILL.DIST.TAU."""
     return key.removeprefix("DISTILL.")
 
 
@@ -169,15 +169,16 @@ class Recipe:
     lengths: Mapping[str, int] = field(default_factory=dict)
 
     def load(self, words: Sequence[str] = ()) -> CfgNode:
-        """The student's config with what every run has, frozen."""
+        """Load the student's config with what every run has, frozen."""
         return self.task.load_config(self.config, [*self.overrides, *words])
 
     def of(self, choice: Choice) -> CfgNode:
-        """The config of a choice on the data of the search, of the length that the config says."""
+        """Load the config of a choice on the data of the search, with the length that the config says."""
         return self.load([*choice.words(self.unlabeled, self.overrides), *self.data])
 
     def run(self, choice: Choice, seed: int, folder: Path) -> CfgNode:
-        """The config of a run, with as many evaluations whatever its length: they are what is compared on the way."""
+        """Load the config of a run; the number of evaluations does not depend on its length, so that runs can be
+        compared."""
         cfg, iterations = self.of(choice), self.lengths[choice.method]
         period = cfg.TEST.EVAL_PERIOD / cfg.SOLVER.MAX_ITER if cfg.TEST.EVAL_PERIOD else 1 / EVALUATIONS
         return self.load(
@@ -191,7 +192,7 @@ class Recipe:
         )
 
     def final(self, choice: Choice) -> str:
-        """The text of a config that trains the choice as long as a run, on the data of the config."""
+        """Return the text of a config that trains the choice as long as a run, on the data of the config."""
         words = choice.words(self.unlabeled, self.overrides)
         solver = self.load(words).SOLVER
         words += stretched(solver, self.lengths[choice.method] / solver.MAX_ITER)

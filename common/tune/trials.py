@@ -36,7 +36,8 @@ PLACE, WHY = "place", "why"
 
 
 def check_optuna() -> None:
-    """
+    """Refuse to search without Optuna.
+
     Raises:
         UserError: Optuna is not installed.
     """
@@ -58,8 +59,8 @@ class Going:
 
 @contextmanager
 def preparing(folder: Path) -> Iterator[None]:
-    """A block in which no other process prepares a folder or begins a trial in it; where it fails, and there was no
-    search, all that it made is gone."""
+    """Keep other processes from preparing the folder or beginning a trial within the block; where it fails and there
+    was no search, remove all that it made."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         with locked(folder / LOCK, key="--output-dir"):
@@ -74,7 +75,7 @@ def preparing(folder: Path) -> Iterator[None]:
 
 
 def known_paces(folder: Path, about: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """The paces of a folder's search; None where it has none.
+    """Return the paces of a folder's search; None where it has none.
 
     Args:
         about: plain data for each of ABOUT, and SETTINGS.
@@ -130,12 +131,12 @@ class Trials:
 
     @contextmanager
     def entering(self) -> Iterator[None]:
-        """A block in which no other process prepares the folder or begins a trial; not within another such block."""
+        """Keep other processes from preparing the folder or beginning a trial within the block; it cannot be nested."""
         with locked(self._folder / LOCK):
             yield
 
     def claim(self, about: Mapping[str, Any], paces: Mapping[str, float]) -> None:
-        """From now on the folder is of this search.
+        """Record that the folder is of this search.
 
         Args:
             about: see refuse_another.
@@ -146,7 +147,7 @@ class Trials:
 
     @contextmanager
     def next(self, wanted: int) -> Iterator[Going | None]:
-        """A trial to work on within the block; None where there are as many as are wanted, those under way included."""
+        """Yield a trial to work on; None if there are as many as wanted, including running ones."""
         going, lock = None, None
         with self.entering():
             self._revive()
@@ -176,7 +177,7 @@ class Trials:
                     self.study.enqueue_trial(trial.params, {PLACE: place})
 
     def counted(self) -> Sequence[optuna.trial.FrozenTrial]:
-        """Trials that are finished, pruned, failed for a reason, or under way."""
+        """Return the trials that are finished, pruned, failed for a reason, or running."""
         from optuna.trial import TrialState
 
         gone = (TrialState.WAITING, TrialState.FAIL)
@@ -184,20 +185,20 @@ class Trials:
         return [trial for trial in trials if trial.state not in gone or WHY in trial.user_attrs]
 
     def end(self, going: Going, value: float | None) -> None:
-        """The trial has come to its end with a value, or, None, was given up."""
+        """End the trial with a value, or, with None, as pruned."""
         from optuna.trial import TrialState
 
         state = TrialState.PRUNED if value is None else TrialState.COMPLETE
         self.study.tell(going.trial, value, state)
 
     def fail(self, going: Going) -> None:
-        """The trial has no value, for the reason that is its attribute WHY."""
+        """End the trial without a value, for a reason that becomes its attribute WHY."""
         from optuna.trial import TrialState
 
         self.study.tell(going.trial, state=TrialState.FAIL)
 
     def ended(self) -> Sequence[optuna.trial.FrozenTrial]:
-        """Trials that are finished, pruned, or failed for a reason."""
+        """Return the trials that are finished, pruned, or failed for a reason."""
         return [trial for trial in self.counted() if trial.state.is_finished()]
 
     def _place(self, number: int) -> Path:
