@@ -1,1 +1,1 @@
-"""What detection and segmentation share."""
+"""Code that detection and segmentation share."""

@@ -1,4 +1,4 @@
-"""What several processes do together: sums, means and rows over all of them, with gradients."""
+"""Sums, means and rows over all processes, with gradients."""
 
 import torch
 import torch.distributed as dist
@@ -28,12 +28,12 @@ def sum_over_processes(x: Tensor) -> Tensor:
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
-    """Mean of x over all processes, on each of them; x itself where there is only this one."""
+    """Return the mean of x over all processes, on each of them; x itself in a single process."""
     return sum_over_processes(x) / dist.get_world_size() if _several() else x
 
 
 def gather_from_processes(x: Tensor) -> Tensor:
-    """The rows (n, …) of all processes one below the other, in the order of the ranks; x itself if alone.
+    """Concatenate the rows (n, …) of all processes in the order of ranks; x itself in a single process.
 
     n may differ. The gradient of every row comes back to the process that it came from, summed over the
     processes as in sum_over_processes.
@@ -50,7 +50,7 @@ def gather_from_processes(x: Tensor) -> Tensor:
 
 
 def any_process(yes: bool, device: torch.device) -> bool:
-    """Whether `yes` holds on any process. Where there is only this one, the device is not waited for.
+    """Return whether `yes` holds on any process. In a single process the device is not waited for.
 
     Args:
         device: where the process group communicates: the model's.

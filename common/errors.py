@@ -1,10 +1,10 @@
-"""The one exception that a command shows as a single line, and how one process tells all of it."""
+"""The one exception that a command shows as a single line, raised on all processes when one raises it."""
 
 from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something in the user's config, files or data; the message says how to put it right.
+    """Something wrong in the user's config, files or data; the message says how to correct it.
 
     The commands print it as one line, without a traceback, and exit with code 2.
     """
@@ -19,7 +19,7 @@ USER_ERROR = f"{UserError.__module__}.{UserError.__name__}: "  # what it looks l
 
 
 def one_line(error: Exception) -> str:
-    """The kind of the error and its beginning."""
+    """Return an error's class and the beginning of its message, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a process dies or a disk is full."""
+"""Write files that exist whole or not at all, even if a process dies or a disk is full."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import IO
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object], writer: str = "") -> None:
-    """What write(file) writes goes to a temporary file beside path, to the disk, and then in path's place.
+    """Call write(file) on a temporary file in path's folder, flush it to the disk, and move it to path.
 
     Args:
         writer: tells processes apart that may write the same file at a time. Without it, what a killed process leaves
@@ -28,7 +28,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object], writer: str =
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, as write_atomic; several processes may write it at a time, and the last one stays."""
+    """Write a text file as write_atomic does; of several processes that write it, the last one wins."""
     write_atomic(path, lambda file: file.write(text.encode()), f".{os.getpid()}")
 
 
@@ -42,7 +42,7 @@ def _removed_on_failure(file: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself survive a power cut."""
+    """Make the new name itself survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""What a number depends on, as named parts: config, data, teacher and code by what they hold, not by where they lie.
+"""Fingerprints: what a result depends on, as named parts: config, data, teacher and code, by content and not by path.
 
-What is taken from an earlier call has its fingerprint beside it; one that differs is refused with the parts that do.
+What is taken from an earlier call has a fingerprint; one that differs is refused, with the parts that do.
 """
 
 import ast
@@ -39,7 +39,7 @@ SHORT = 120  # characters of a value that it shows
 # Keys that change no number, and why.
 NO_NUMBER: Mapping[str, str] = {
     "OUTPUT_DIR": "where files go",
-    **dict.fromkeys(trust.KEYS, "whom the user trusts"),
+    **dict.fromkeys(trust.KEYS, "what the user trusts"),
     "MODEL.DEVICE": "rounds otherwise, no more; a table may be printed on a machine without the GPU of the runs",
     "DISTILL.TEACHER.STREAM": "when the teacher runs",
     "DATALOADER.NUM_WORKERS": "random numbers depend on a sample's place in the order, not on who makes it",
@@ -59,7 +59,7 @@ NO_NUMBER: Mapping[str, str] = {
 
 
 class Fingerprints:
-    """Those of a task's runs; what a file holds is read once, and again when its size or times have changed.
+    """The fingerprints of a task's runs; a file is read once, and again when its size or times have changed.
 
     Args:
         task: of the configs.
@@ -72,7 +72,7 @@ class Fingerprints:
         self._sides: dict[str, str] = {}
 
     def of(self, cfg: CfgNode, only: Sequence[str] = ()) -> Fingerprint:
-        """What the run of a config depends on.
+        """Return what the run of a config depends on.
 
         Args:
             cfg: of task.load_config.
@@ -99,7 +99,7 @@ class Fingerprints:
         return parts
 
     def of_weights(self, path: str) -> dict[str, str]:
-        """The part that trained weights are."""
+        """Return the part for trained weights."""
         return self._content(path, _files(path))
 
     def keep(self) -> None:
@@ -117,7 +117,7 @@ class Fingerprints:
         return {"named": ", ".join(names), "sha256": self._sides[key]}
 
     def _config(self, file: str) -> list[str | Path]:
-        """What a config file says with those that it is based on, and the code that it asks for."""
+        """Return what a config file says, with its _BASE_ chain, and the code that it imports."""
         if not Path(file).is_file():
             return [file]
         said = {key: value for key, value in read_file(file, as_written=True).items() if key != "OUTPUT_DIR"}
@@ -128,7 +128,7 @@ class Fingerprints:
         return {"named": name, "sha256": self._digest(items)}
 
     def _digest(self, items: Sequence[str | Path]) -> str:
-        """Of texts, and of what files hold, in their order."""
+        """Return a digest of texts and of files' contents, in their order."""
         files = list(dict.fromkeys(item for item in items if isinstance(item, Path)))
         with ThreadPool(THREADS) as pool:
             of_files = dict(zip(files, pool.map(self._of_file, files, chunksize=16), strict=True))
@@ -139,7 +139,7 @@ class Fingerprints:
         return digest.hexdigest()
 
     def _of_file(self, file: Path) -> str:
-        """Its digest; "" for one that cannot be read, which whoever needs it refuses."""
+        """Return a file's digest; "" for one that cannot be read, which whoever needs it refuses."""
         path = str(file.absolute())
         try:
             about = os.stat(path)
@@ -174,7 +174,7 @@ def of_model(model: nn.Module, **more: object) -> Fingerprint:
 
 
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
-    """What has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07"."""
+    """Return what has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07"."""
     found, then = [], current_parts(then)
     for name in dict.fromkeys([*now, *then]):
         old, new = then.get(name, ""), now.get(name, "")
@@ -192,7 +192,7 @@ def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
 
 
 def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what a config says otherwise than another one that has the same keys, in words.
+    """Return in words what a config says otherwise than another one that has the same keys.
 
     Keys that one of them does not have, and those of NO_NUMBER, are left out.
 
@@ -205,7 +205,7 @@ def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> None:
-    """Make sure that what was made before is of the same settings.
+    """Refuse what was made before with other settings.
 
     Args:
         source: what was made, for messages.
@@ -230,7 +230,7 @@ def _named(part: Any) -> str:
 
 
 def _leaves(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The keys of a config with their values; lists of groups, as DISTILL.TEACHER.MORE, are groups too."""
+    """Yield the keys of a config with their values; lists of groups, as DISTILL.TEACHER.MORE, are groups too."""
     if isinstance(node, dict) and node:
         for key, value in node.items():
             yield from _leaves(value, (*above, str(key)))
@@ -242,14 +242,14 @@ def _leaves(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def _is_read(cfg: CfgNode, key: tuple[str, ...]) -> bool:
-    """Whether training looks at a key of DISTILL: it is on, and so is the loss."""
+    """Return whether training reads a key: of DISTILL only where it is on, and so is the loss."""
     if key[0] != "DISTILL":
         return True
     return is_on(cfg.DISTILL) and (key[1] not in LOSSES or cfg.DISTILL[key[1]].WEIGHT > 0)
 
 
 def _files(path: str) -> list[str | Path]:
-    """What weights are made of: a file with the data beside it that ONNX may have, all of a folder, or a name."""
+    """Return what weights consist of: a file with ONNX's data next to it, the files of a folder, or a name."""
     place = Path(path).expanduser()
     if place.is_dir():
         return [item for file in sorted(place.rglob("*")) if file.is_file() for item in (file.name, file)]
@@ -259,7 +259,8 @@ def _files(path: str) -> list[str | Path]:
 
 
 def _code(module: str) -> list[str | Path]:
-    """The files of a module of IMPORTS: of a package all, of a .py file those beside it that it imports, too."""
+    """Return the files of a module of IMPORTS: of a package all, of a .py file also those in its folder that it
+    imports."""
     if module.endswith(".py"):
         return list(_with_neighbors(Path(module)))
     spec = importlib.util.find_spec(module.partition(".")[0])

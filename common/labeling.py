@@ -1,4 +1,4 @@
-"""Labels that teachers write for students to train on: what is asked for, and from which score on they are trusted."""
+"""Labels that teachers write for students to train on: what is labeled, and from which score on it counts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ SCORE = 0.5
 
 
 def check_score(score: float | str, name: str = "--score-threshold") -> float:
-    """The score as a number.
+    """Return the score as a number.
 
     Args:
         name: what gave it, for the message.
@@ -42,7 +42,7 @@ BINS = 1000  # of scores from 0 to 1
 
 @dataclass(frozen=True)
 class Labeling:
-    """What is labeled, and by whom.
+    """A labeling: the images, and the teachers that label them.
 
     Args:
         teachers: one, or several whose predictions are fused.
@@ -80,7 +80,7 @@ class Labeling:
     def record(
         self, names: Sequence[str], least: Sequence[float], seconds: float, counts: Sequence[float]
     ) -> dict[str, Any]:
-        """What RECORD holds: who labeled what, and of each class from which score on, and how much.
+        """Return the content of RECORD: who labeled what, and for each class from which score on, and how much.
 
         Args:
             counts: of each class, in the task's own unit.
@@ -99,7 +99,7 @@ class Labeling:
 
 
 def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence[str]) -> np.ndarray:
-    """For each of the teachers' classes the number that it has in labels: by its name, or as the student's
+    """Return, for each of the teachers' classes, its number in labels: by its name, or as the student's
     DISTILL.TEACHER.CLASSES says; -1 where the student does not have it.
 
     Args:
@@ -122,7 +122,7 @@ def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence
 
 
 def warn_of_bare(names: Sequence[str], least: np.ndarray) -> None:
-    """Say of which classes no label is written, whatever the teacher sees."""
+    """Warn of classes without a single label, whatever the teacher sees."""
     if bare := [name for name, score in zip(names, least, strict=True) if not np.isfinite(score)]:
         logger.warning(
             f"--choose-thresholds: no label of {', '.join(bare)} is written: DATASETS.TEST has none, or none that the "
@@ -142,7 +142,7 @@ class Trust:
         self._truth = np.zeros(classes, np.int64)
 
     def add(self, classes: np.ndarray, scores: np.ndarray, right: np.ndarray, truth: np.ndarray) -> None:
-        """Predictions on an image, and the classes of what there is to be found.
+        """Add the predictions on an image, and the classes of its true objects.
 
         Args:
             classes, scores, right: of each prediction, in any shape; scores in [0, 1].
@@ -156,7 +156,8 @@ class Trust:
         self._truth += np.bincount(truth.astype(np.int64).ravel(), minlength=len(self._truth))
 
     def thresholds(self) -> np.ndarray:
-        """For each class the score, in steps of 1 / BINS, from which on F1 is best; infinite if none is ever right."""
+        """Return, for each class, the score in steps of 1 / BINS from which on F1 is best; infinite if none is ever
+        right."""
         made, right = (counts[:, ::-1].cumsum(1)[:, ::-1] for counts in (self._made, self._right))
         f1 = 2 * right / np.maximum(made + self._truth[:, None], 1)
         # Of equal ones the highest: no prediction lies between them.
@@ -165,7 +166,8 @@ class Trust:
 
 
 def check_same_names(names: Sequence[Sequence[str]]) -> None:
-    """
+    """Refuse teachers of different classes.
+
     Args:
         names: of the classes of each teacher.
 

@@ -1,4 +1,4 @@
-"""Locks on folders that several processes may write: they go with the process that holds them."""
+"""Locks on folders that several processes may write; a lock ends with the process that holds it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""What is said along the way: lines of a log and of the console, and what libraries say left out."""
+"""Log lines on the console and in a file; chatter of libraries is left out."""
 
 import logging
 import sys
@@ -24,7 +24,7 @@ class _Console(logging.Handler):
 
 
 def on_terminal() -> bool:
-    """Whether standard output is one, where progress is shown as a bar."""
+    """Return whether standard output is a terminal, where progress is shown as a bar."""
     return sys.stdout.isatty()
 
 
@@ -50,7 +50,7 @@ def setup_logs(rank: int) -> "LogFile":
 
 
 class LogFile(MemoryHandler):
-    """Log lines, kept until it is said which file they go to."""
+    """Log lines, kept until their file is known."""
 
     def __init__(self) -> None:
         super().__init__(sys.maxsize, sys.maxsize, flushOnClose=False)
@@ -66,7 +66,7 @@ class LogFile(MemoryHandler):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps back what libraries log, warn of and print along the way."""
+    """Hold back what libraries log, warn of and print within the block."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

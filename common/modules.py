@@ -1,4 +1,4 @@
-"""Modules changed for a while: recorded, or in eval mode."""
+"""Change modules within a block: record their outputs, or put them into eval mode."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""ImageNet weights: those that come as Python packages (the extra `pretrained`), and the pixels that they want."""
+"""ImageNet weights from Python packages (the extra `pretrained`), and the pixels that they expect."""
 
 import importlib.util
 import logging
@@ -19,7 +19,7 @@ OVERLAY = "pretrained_cfg_overlay"
 
 
 def from_package(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for timm's create_model(name, pretrained=True) that make it read an installed package.
+    """Return arguments for timm's create_model(name, pretrained=True) that make it read an installed package.
 
     Args:
         name: timm's name of the model, which may have SMP's prefix "tu-".
@@ -58,7 +58,7 @@ def warn_of_other_pixels(cfg: CfgNode, settings: Mapping[str, Any], name: str) -
 
 
 def _differ(given: Sequence[float], wanted: Sequence[float]) -> bool:
-    """Whether by more than a gray value, of 255: 128 may stand for 127.5."""
+    """Return whether two values differ by more than a gray value of 255: 128 may stand for 127.5."""
     return len(given) != len(wanted) or any(abs(a - b) > 1 for a, b in zip(given, wanted, strict=True))
 
 
@@ -69,7 +69,7 @@ def _file(package: str) -> Path | None:
 
 
 def _renamed(model: str, file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a package's file under timm's names; the order is the same."""
+    """Return the tensors of a package's file under timm's names; the order is the same."""
     given = torch.load(file, map_location="cpu", weights_only=True)
     wanted = timm.create_model(model).state_dict()
     shapes = [[value.shape for value in side.values()] for side in (given, wanted)]

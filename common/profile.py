@@ -1,4 +1,4 @@
-"""What a model costs whoever runs it, teacher and student side by side: time, memory, multiply-adds."""
+"""The cost of running a model, for teacher and student: time, memory, multiply-adds."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def random_images(size: Size, count: int) -> torch.Tensor:
 
 @torch.no_grad()
 def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> list[Cost]:
-    """All models, taking turns."""
+    """Measure all models, taking turns."""
     steps: dict[tuple[str, int], Step] = {
         (subject.name, count): partial(subject.model, subject.batch(size, count))
         for count in BATCHES
@@ -115,14 +115,14 @@ def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> li
 
 
 def multiply_adds(model: nn.Module, batch: Any) -> tuple[int, list[str]]:
-    """Of a forward, and the operators that are not counted."""
+    """Count the multiply-adds of a forward pass, and name the operators that are not counted."""
     analysis = FlopCountAnalysis(model, (batch,))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     return int(analysis.total()), sorted(set(analysis.unsupported_ops()) - NO_PRODUCTS)
 
 
 def table(results: Sequence[Cost]) -> list[dict[str, str]]:
-    """A line for each figure at each size, a column for each model, and teacher divided by student."""
+    """Return a table: a row for each figure and size, a column for each model, and teacher divided by student."""
     figures: Mapping[str, Callable[[Cost], float]] = {
         "parameters, M": lambda r: r.parameters / 1e6,
         "multiply-adds, G": lambda r: r.multiply_adds / 1e9,
@@ -155,7 +155,7 @@ SECONDS = 10.0  # about how long all steps of a comparison are measured
 
 
 def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]:
-    """Median seconds of each step, after one call to warm up.
+    """Measure the median seconds of each step, after one call to warm up.
 
     The steps take turns, so that what else the machine does meets all of them alike: 3 to 100 times each.
     """
@@ -168,7 +168,7 @@ def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]
 
 
 def extra_bytes(step: Step, device: torch.device) -> int:
-    """How many more bytes of tensors exist at the step's worst moment than before it.
+    """Measure how many more bytes of tensors exist at a step's peak than before it.
 
     On a GPU what PyTorch's allocator counts; on the CPU the profiler's record of all allocations, which
     has those of the calling thread only: the step is made to run in one.
@@ -196,7 +196,7 @@ def extra_bytes(step: Step, device: torch.device) -> int:
 
 @contextmanager
 def busy_core() -> Iterator[subprocess.Popen]:
-    """Another process that does nothing but use a core."""
+    """Keep a core busy with another process within the block."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield process
@@ -215,7 +215,7 @@ def _seconds(step: Step, device: torch.device) -> float:
 
 
 def best_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -240,7 +240,8 @@ def report(
 
 
 def as_if_trained(model: M) -> M:
-    """The model, with vectors that are constant at first (biases, norms and their statistics) changed a little."""
+    """Return the model with vectors that are constant at first (biases, norms and their statistics) changed a
+    little."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for vector in (*model.parameters(), *model.buffers()):

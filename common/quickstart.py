@@ -1,4 +1,4 @@
-"""The whole method on the digits scenes: teacher, student alone, KD, DIST, without labels: side by side."""
+"""The whole method on the digits scenes: teacher, student alone, KD, DIST, and with unlabeled images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ def run(task: Task, output: Path, seed: int) -> list[Row]:
 
 
 def _train(task: Task, name: str, output: Path, config: str, overrides: list[str]) -> Row:
-    """What the command that is printed does."""
+    """Train as the printed command would."""
     words = ["OUTPUT_DIR", str(output), *overrides]
     quoted = " ".join(f'"{word}"' if set(word) & set("('[") else word for word in words)
     print(f"densedist train {task.name} --config-file {config} {quoted}\n", flush=True)
@@ -81,7 +81,7 @@ def _train(task: Task, name: str, output: Path, config: str, overrides: list[str
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     head = ["", "parameters", *rows[0].metrics, "iterations", "s / iteration", "training"]
     body = [
         [

@@ -1,4 +1,4 @@
-"""Random numbers that depend on where a run is, and not on how it came there."""
+"""Random numbers that depend on the position in a run alone, not on whether it was resumed."""
 
 import random
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def seed_all(*key: int) -> None:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Seeds Python, NumPy and PyTorch's CPU generator by key within the block; then they go on as before it."""
+    """Seed Python, NumPy and PyTorch's CPU generator by key within the block, and restore their states after it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = _seed_python_and_numpy(key)
     torch.default_generator.manual_seed(int(words[1]))

@@ -1,4 +1,4 @@
-"""The class names that weights were trained with, as the config.yaml beside them says, against those of a config."""
+"""Compare the class names that weights were trained with, by their config.yaml, with those of a config."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a run leaves in its OUTPUT_DIR for others: the weights, and the config that says what they are."""
+"""Files of a run that others use: the weights, and the config that describes them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,18 +41,18 @@ class Weights:
 
 
 def config_beside(weights: str) -> Path | None:
-    """Return the config.yaml that lies in a folder of weights, or beside weights; None where there is none."""
+    """Return the config.yaml in a folder of weights, or in the folder of a file of weights; None if there is none."""
     path = Path(weights)
-    beside = (path / CONFIG, path.parent / CONFIG) if weights and path.exists() else ()
-    return next((file for file in beside if file.is_file()), None)
+    places = (path / CONFIG, path.parent / CONFIG) if weights and path.exists() else ()
+    return next((file for file in places if file.is_file()), None)
 
 
 def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weights:
-    """The files of trained weights and of their config.
+    """Find trained weights and their config.
 
     Args:
         weights: a checkpoint, or the OUTPUT_DIR of a finished run.
-        config_file: another config than the one that lies beside the weights: a path or a name (see find_config).
+        config_file: another config than the one in the weights' folder: a path or a name (see find_config).
         key: what names the weights, for messages.
 
     Raises:
@@ -77,7 +77,7 @@ T = TypeVar("T")
 
 
 def locate_beside(given: Sequence[str]) -> dict[str, Weights]:
-    """The files of the models by name.
+    """Find the weights of further models, by name.
 
     Args:
         given: NAME=WEIGHTS each, see locate.
@@ -102,7 +102,7 @@ def load_beside(
     classes_of: Callable[[T], Sequence[str]],
     classes: Sequence[str],
 ) -> dict[str, T]:
-    """The models by name.
+    """Load further models, by name.
 
     Args:
         load: a model from its files.

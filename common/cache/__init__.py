@@ -1,1 +1,1 @@
-"""What a teacher gives for each image, computed once and kept on disk: DISTILL.TEACHER.CACHE of both tasks."""
+"""A teacher's outputs for each image, computed once and kept on disk: DISTILL.TEACHER.CACHE of both tasks."""

@@ -1,4 +1,4 @@
-"""One memory-mapped file of arrays for each of a list of images, and a record of what it was made of."""
+"""One memory-mapped file of arrays for a list of images, and a record of what it was made from."""
 
 import glob
 import json
@@ -74,7 +74,8 @@ class Arrays:
             raise UserError(f"{KEY}: what {self._file} has of {self.images[number]} is damaged: {REMEDY}")
 
     def write(self, number: int, arrays: Mapping[str, Tensor]) -> None:
-        """
+        """Write the arrays of an image.
+
         Raises:
             UserError: numbers that float16 does not hold, or logits that 8 bits do not hold well enough.
         """
@@ -121,7 +122,7 @@ def size_in_bytes(about: Sequence[About]) -> int:
 
 
 def _starts(about: Sequence[About], page: int) -> np.ndarray:
-    """Where the arrays of each image begin, and where the file ends.
+    """Return where the arrays of each image begin, and where the file ends.
 
     No two images share a page: machines that write to one page of a network's disk would undo each other's work.
     """
@@ -129,7 +130,8 @@ def _starts(about: Sequence[About], page: int) -> np.ndarray:
 
 
 def record_of(file: Path) -> Path:
-    """A JSON file: what the teacher is, seconds, and the images with what is known of each."""
+    """Return the path of a file's record, JSON: what the teacher is, seconds, and the images with what is known of
+    each."""
     return file.with_name(f"{file.name}.json")
 
 
@@ -138,7 +140,7 @@ def _packed(about: About) -> Sequence[str]:
 
 
 def _sizes(about: About) -> dict[str, int]:
-    """Bytes of each array."""
+    """Return the bytes of each array."""
     packed = _packed(about)
     return {
         name: eight_bits.size_in_bytes(shape) if name in packed else 2 * int(np.prod(shape))

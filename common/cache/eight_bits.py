@@ -1,4 +1,4 @@
-"""Class logits in 8 bits each: how far a class is below the highest of its place, in steps that grow with the distance.
+"""Class logits in 8 bits: how far a class is below the highest one, in steps that grow with the distance.
 
 A softmax depends on nothing but these distances, and most on the small ones, of the likely classes.
 """
@@ -16,12 +16,13 @@ _HEADER = np.dtype(np.float32).itemsize
 
 
 def size_in_bytes(shape: Sequence[int]) -> int:
-    """What pack() gives for logits of a shape."""
+    """Return the bytes that pack() needs for logits of a shape."""
     return _HEADER + int(np.prod(shape))
 
 
 def pack(logits: Tensor) -> np.ndarray:
-    """
+    """Pack logits into 8 bits each.
+
     Args:
         logits: (C, ...), C classes, finite.
 
@@ -36,7 +37,7 @@ def pack(logits: Tensor) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, shape: Sequence[int]) -> Tensor:
-    """Logits (C, ...), float16, of which the highest of each place is 0."""
+    """Return logits (C, ...), float16, of which the highest at each place is 0."""
     farthest = torch.tensor(packed[:_HEADER].view(np.float32)[0])
     distances = LINEAR * torch.expm1(torch.arange(_LARGEST + 1) * _step(farthest))
     # Two values of float16 may be farther apart than its largest one.
@@ -45,11 +46,12 @@ def unpack(packed: np.ndarray, shape: Sequence[int]) -> Tensor:
 
 
 def moved(logits: Tensor, packed: np.ndarray) -> float:
-    """The largest difference between class probabilities of logits and of what is kept of them, at temperature 1."""
+    """Return the largest difference between class probabilities of logits and of what is kept of them, at temperature
+    1."""
     kept = unpack(packed, logits.shape).float()
     return (logits.float().cpu().softmax(0) - kept.softmax(0)).abs().max().item()
 
 
 def _step(farthest: Tensor) -> Tensor:
-    """Between two codes, of log(1 + distance / LINEAR)."""
+    """Return the step between two codes, of log(1 + distance / LINEAR)."""
     return (torch.log1p(farthest / LINEAR) / _LARGEST).clamp(min=torch.finfo(torch.float32).tiny)

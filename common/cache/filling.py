@@ -1,4 +1,4 @@
-"""A file of a teacher's arrays: what is missing is computed, once; what is of another teacher or image is refused."""
+"""Fill a file of a teacher's arrays: compute what is missing, once; refuse a file of another teacher or image."""
 
 import hashlib
 import json
@@ -142,7 +142,7 @@ def _check_shared(file: Path) -> None:
 
 
 def _digests(images: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each image's content in short; of one with the size and time of change that is known, what is known."""
+    """Return a short digest of each image's content; the known one where size and time of change are the same."""
 
     def digest(image: str) -> dict[str, Any]:
         there = os.stat(image)
@@ -157,7 +157,7 @@ def _digests(images: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> l
 
 
 def _reserve(file: Path, size: int) -> None:
-    """A file of zeros that has its place on the disk: a write to a mapped one must not find the disk full."""
+    """Write a file of zeros that has its room on the disk: a write to a mapped file must not find the disk full."""
     try:
         with file.open("wb") as opened:
             if hasattr(os, "posix_fallocate"):
@@ -196,7 +196,8 @@ def _only_run(file: Path) -> Iterator[None]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """
+    """Read a record.
+
     Raises:
         UserError: a record that is none.
     """

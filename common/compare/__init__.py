@@ -1,1 +1,1 @@
-"""Which distillation method suits a student: several trained alike, and what can be said of the difference."""
+"""Compare distillation methods on one student, trained alike, and say what the difference allows to conclude."""

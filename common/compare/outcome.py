@@ -1,4 +1,4 @@
-"""What a run came to, from the files in its folder, and what can be said of several."""
+"""The outcome of a run, from the files in its folder, and the gain over several seeds."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def _first_metrics(results: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Gain:
-    """Of one method over another with the same seeds.
+    """The gain of one method over another with the same seeds.
 
     Args:
         mean: of the differences.

@@ -1,4 +1,4 @@
-"""What an iteration of each method takes, measured by turns: whatever else the machine does meets both alike.
+"""Measure the time of an iteration of each method, by turns: other load on the machine then affects all alike.
 
 A turn begins with workers of its own, which have made nothing before, and ends with them. So it pays for its data as a
 training does, where workers that had the other method's time to fill their queues would give them for nothing; and none
@@ -100,7 +100,7 @@ def _turn(steps: Steps, before: int, length: int, clock: Callable[[], float]) ->
 
 
 class _TrainerSteps:
-    """Those of a trainer.
+    """The steps of a trainer.
 
     Args:
         batches_from: a loader from a position on.

@@ -1,4 +1,4 @@
-"""What a comparison takes from earlier calls in its folder: each has beside it the settings that it is of."""
+"""Keep what a comparison can take from earlier calls in its folder, each with its settings."""
 
 import json
 from collections.abc import Mapping, Sequence

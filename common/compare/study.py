@@ -71,7 +71,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """A comparison to be made.
 
     Args:
         task: the student's.
@@ -208,11 +208,13 @@ class Study:
         """Return the seconds an iteration of each method takes: as known, or measured."""
         paces = Numbers(self.output / PACES, "seconds").known(plan.settings)
         if missing := [method for method in plan.methods if method not in paces]:
-            # Beside one whose pace is known, so that both are of the same minutes.
-            beside = list(paces)[:1]
-            paced = {method: self._load(self._words(method, 0, labels.get(method))) for method in [*beside, *missing]}
+            # Together with one whose pace is known, so that both are measured in the same minutes.
+            reference = list(paces)[:1]
+            paced = {
+                method: self._load(self._words(method, 0, labels.get(method))) for method in [*reference, *missing]
+            }
             taken = self.pace(self.task, paced)
-            scale = paces[beside[0]] / taken[beside[0]] if beside else 1.0
+            scale = paces[reference[0]] / taken[reference[0]] if reference else 1.0
             paces |= {method: scale * taken[method] for method in missing}
         return paces
 

@@ -1,4 +1,4 @@
-"""Several teachers of one student: what each scores itself, and what the student gains from each."""
+"""Several teachers of one student: their own scores, and what the student gains from each."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ from densedist.common.task import Task
 
 logger = logging.getLogger(__name__)
 
-# What a teacher's score depends on, beside its weights.
+# Parts of a fingerprint that a teacher's score depends on, apart from its weights.
 OF_DATA = ("DATASETS.TEST", "DATASETS.CLASSES", "DATASETS.IGNORED", "DATASETS.LABELS")
 PARTS = ("task", "MODEL", "INPUT", "TEST", "IMPORTS", *OF_DATA)
 # By folder, a teacher's own metric in percent.
@@ -44,7 +44,7 @@ def teachers(methods: Sequence[str]) -> list[str]:
 
 
 class TeacherScores:
-    """Each teacher's score on DATASETS.TEST of the student's cfg; one that is known is not evaluated again.
+    """Each teacher's score on DATASETS.TEST of the student's config; a known one is not evaluated again.
 
     One of other classes (DISTILL.TEACHER.CLASSES) has no score there.
 
@@ -168,7 +168,8 @@ def _number(score: float | None) -> str:
     return "-" if score is None else f"{score:.1f}"
 
 
-# What labels depend on, beside the score, and what stands for a key of DISTILL.TEACHER in the teacher's own config.
+# Parts of a fingerprint that labels depend on, apart from the score; and the keys of the teacher's own config that
+# those of DISTILL.TEACHER stand for.
 LABEL_PARTS = ("task", "DISTILL.TEACHER", "DATASETS.UNLABELED", "DATASETS.CLASSES", "DATASETS.IGNORED", "IMPORTS")
 STANDS_FOR = {
     "FORMAT": "INPUT.FORMAT",
@@ -180,7 +181,8 @@ STANDS_FOR = {
 
 @dataclass(frozen=True)
 class TeacherLabels:
-    """
+    """Labels that a teacher has written.
+
     Args:
         words: the overrides that train on them, too.
         seconds: that it took to write them.

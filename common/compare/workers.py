@@ -1,4 +1,4 @@
-"""Runs one after another, or several at a time, each on a GPU of its own."""
+"""Runs one after another, or several at a time with one GPU each."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ Train = Callable[[CfgNode, Task, bool], None]
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained: a config file and overrides, among which OUTPUT_DIR is output."""
+    """A run to do: a config file and overrides, with OUTPUT_DIR among them."""
 
     config: str
     output: str

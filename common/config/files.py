@@ -1,4 +1,4 @@
-"""Config files: where they are found, and how they are read without executing anything."""
+"""Config files: find them, and read them without executing anything."""
 
 import io
 import re

@@ -91,7 +91,7 @@ def _module_name(file: Path) -> str:
 
 
 class _Checked(SourceFileLoader):
-    """Runs the text that was checked, not what the file or a .pyc beside it holds by now."""
+    """Run the text that was checked, not what the file or its .pyc holds by now."""
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
         super().__init__(name, path)

@@ -1,4 +1,4 @@
-"""What a key of a config is: its default, the values that it may have, and what it means; checks of all of them."""
+"""Keys of a config: default, allowed values and meaning of each; and the checks of a whole config."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy

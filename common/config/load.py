@@ -1,4 +1,4 @@
-"""From a config file and KEY VALUE overrides to a checked config; what yacs says of mistakes, in one line."""
+"""Load a checked config from a file and KEY VALUE overrides; yacs' errors become one line."""
 
 import difflib
 import re

@@ -1,8 +1,8 @@
 """Decide which keys may let a file from elsewhere run code.
 
-Such keys (Key.trust) hold where the user gives them himself: on the command line, as overrides from Python, or in the
-file that he names there. A config that is found on the way gives itself no trust: one beside weights, a _BASE_, a
-teacher's, one of an entry of MORE, one of a TEACHER that a method names.
+Such keys (Key.trust) hold where the user gives them: on the command line, as overrides from Python, or in the file that
+is named there. A config that is found on the way gives itself no trust: that of a run's weights, a _BASE_, a teacher's,
+that of an entry of MORE, that of a TEACHER that a method names.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 KEYS = tuple(name for name, key in COMMON.items() if key.trust)
 PICKLE, IMPORTS = "MODEL.TRUST_PICKLE", "TRUST_IMPORTS"
-# What to do where a file needs trust that it has not.
+# What a user can do about a file that is not trusted.
 REMEDY = f"if you trust its origin, give {PICKLE} True on the command line"
 
 
@@ -41,7 +41,7 @@ def take_back(cfg: CfgNode, itself: Mapping[str, Any], path: str) -> None:
 
     Args:
         cfg: with the file and its _BASE_ chain in it, before the command line's overrides.
-        itself: what the file that the user named says, without its _BASE_; empty where he named none.
+        itself: the content of the file that the user named, without its _BASE_; empty where none was named.
         path: of the file, for the warning.
     """
     for name in KEYS:

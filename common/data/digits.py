@@ -38,18 +38,18 @@ SPLITS = (*SCENES, f"train_{FEW}")
 
 
 def root() -> Path:
-    """The data set folder; it exists once ensure() has returned."""
+    """Return the data set folder; it exists once ensure() has returned."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "dense-dist" / f"digits-v{VERSION}"
 
 
 def images(split: str) -> Path:
-    """Folder of the split's images; it exists once ensure() has returned."""
+    """Return the folder of a split's images; it exists once ensure() has returned."""
     return root() / "leftImg8bit" / split.removesuffix(f"_{FEW}") / CITY
 
 
 def annotations(split: str) -> Path:
-    """The split's COCO JSON file; it exists once ensure() has returned."""
+    """Return a split's COCO JSON file; it exists once ensure() has returned."""
     return root() / f"{split}.json"
 
 
@@ -125,7 +125,7 @@ def _annotation(number: int, image: int, category: int, mask: np.ndarray) -> dic
 def draw_scene(
     rng: np.random.Generator, digits: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One scene of 2 to 5 digits.
+    """Draw a scene of 2 to 5 digits.
 
     Args:
         digits: (D, 8, 8) ink in [0, 1]; labels: (D,) their classes in 0..9.
@@ -172,7 +172,7 @@ def _strokes(rng: np.random.Generator, scene: np.ndarray, count: int) -> None:
 
 
 def _placements(rng: np.random.Generator, digit: np.ndarray, tries: int = 20) -> Iterator[tuple]:
-    """Random sizes, turns and places of one digit: its ink (h, w) and where that goes."""
+    """Yield random sizes, rotations and positions of a digit: its ink (h, w) and where that goes."""
     for _ in range(tries):
         side = int(rng.integers(20, 53))
         turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.uniform(-15, 15)), 1.0)
@@ -186,7 +186,7 @@ def _placements(rng: np.random.Generator, digit: np.ndarray, tries: int = 20) ->
 
 
 def _contrast(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """A random color whose brightness differs from the background's by at least 0.3."""
+    """Draw a random color whose brightness differs from the background's by at least 0.3."""
     while True:
         color = rng.uniform(0, 1, 3)
         if abs(color.mean() - background.mean()) > 0.3:

@@ -13,13 +13,13 @@ WANTED = "pairs of names of classes, [['left hand', 'right hand'], …]"
 
 
 def is_pairs(value: Any) -> bool:
-    """Whether a value has the form of the key."""
+    """Return whether a value is a list of pairs of names."""
     pairs = isinstance(value, (list, tuple)) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value)
     return pairs and all(isinstance(name, str) for pair in value for name in pair)
 
 
 def mirrored_classes(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> list[int] | None:
-    """For each class the number of the one that its mirror image shows; None without pairs.
+    """Return, for each class, the number of the one that its mirror image shows; None without pairs.
 
     Args:
         pairs: the value of the key.

@@ -1,4 +1,4 @@
-"""What an image file says of itself before it is decoded: its size, how its pixels are stored, how it was held."""
+"""Headers of image files, read without decoding: size, how pixels are stored, orientation."""
 
 import os
 from collections.abc import Mapping
@@ -41,12 +41,13 @@ SHARE = 4
 
 
 class UnknownTiffError(ValueError):
-    """Says what a TIFF holds that Pillow does not read."""
+    """A TIFF that Pillow does not read; the message says what it holds."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """
+    """What a header says.
+
     Args:
         format: Pillow's word for the kind of file, e.g. "PNG".
         mode: Pillow's word for the pixels: "L" gray, "P" indices of a palette, "1" black and white, "RGB", …
@@ -79,19 +80,19 @@ class Header:
 
     @property
     def size(self) -> Size:
-        """As Detectron2 and OpenCV read it."""
+        """Return the size as Detectron2 and OpenCV read it."""
         return self.stored[::-1] if self.orientation >= 5 else self.stored
 
     @property
     def too_deep(self) -> str | None:
-        """What is more than 8 bits, in words: readers cut or scale it, each in its own way."""
+        """Return in words what has more than 8 bits, which readers cut or scale differently; None if nothing has."""
         if self.mode == "F":
             return "numbers with a fraction"
         return f"{self.bits} bits a channel" if self.bits > 8 else None
 
     @property
     def strange(self) -> str | None:
-        """What neither an image nor a label may be, as a reader takes a part of it or each its own, in words."""
+        """Return in words what readers take only a part of, or differently; None for a plain image."""
         height, width = self.stored
         if (size := 3 * height * width) > (whole := memory()) / SHARE:
             of = f"{size / 1e9:.1f} GB, for {whole / 1e9:.1f} GB of memory"
@@ -118,7 +119,8 @@ class Header:
 
 
 def read_header(path: str) -> Header:
-    """
+    """Read the header of an image file.
+
     Raises:
         OSError, ValueError, SyntaxError: as Pillow for a file that is missing, damaged or no image.
         UnknownTiffError: a TIFF that Pillow does not read.
@@ -157,7 +159,7 @@ def read_header(path: str) -> Header:
 
 @cache
 def memory() -> float:
-    """Bytes that this machine has for one process, or that its container may use."""
+    """Return the bytes that this machine has for one process, or that its container may use."""
     whole = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     try:
         return min(whole, float(Path("/sys/fs/cgroup/memory.max").read_text()))
@@ -166,7 +168,7 @@ def memory() -> float:
 
 
 def _is_whole(image: Any, path: str, length: int) -> bool:
-    """Whether a file of that many bytes is as long as it says; False where that cannot be told."""
+    """Return whether a file of so many bytes is as long as its header says; False where that cannot be known."""
     if tags := _tags(image):
         ends = [sum(pair) for pair in PIECES for pair in zip(*(tags.get(tag, ()) for tag in pair), strict=False)]
         return bool(ends) and max(ends) <= length
@@ -195,7 +197,7 @@ def _bits(image: Image.Image, path: str) -> int:
 
 
 def _white(image: Any) -> int:
-    """What a PPM file says, from where Pillow keeps it for its decoder."""
+    """Return what a PPM file calls white, from where Pillow keeps it for its decoder."""
     if image.format != "PPM" or image.mode not in ("L", "RGB", "I"):
         return 255
     arguments = image.tile[0].args
@@ -242,7 +244,7 @@ def _is_lossless_webp(file: IO[bytes]) -> bool:
 
 
 def _unknown_tiff(path: str) -> str | None:
-    """What a TIFF holds that Pillow does not read, in words; None of another file."""
+    """Return in words what a TIFF holds that Pillow does not read; None for any other file."""
     with open(path, "rb") as file:
         start = file.read(8)
         if not start.startswith(TIFF_STARTS):

@@ -1,4 +1,4 @@
-"""Image files: damaged ones found before training without decoding the data set, and those that a user names."""
+"""Image files: find those that a user names, and damaged ones before training, without decoding the data set."""
 
 import logging
 import os
@@ -27,18 +27,18 @@ SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 
 
 def evenly(items: Sequence[T], count: int) -> list[T]:
-    """That many of the items, or all if there are fewer, as far apart as can be: neighbors are often of one scene."""
+    """Return so many of the items, or all, as far apart as can be: neighbors are often of one scene."""
     if count >= len(items):
         return list(items)
     return [items[(2 * n + 1) * len(items) // (2 * count)] for n in range(count)]
 
 
 class DamagedError(Exception):
-    """Says what is wrong with one image file; its name comes first."""
+    """A damaged image file; the message begins with its name."""
 
 
 def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> list[R]:
-    """check(item), which raises DamagedError, for all items in several threads.
+    """Call check(item), which raises DamagedError, for all items in several threads.
 
     Args:
         source: where the items are named, for the message.
@@ -68,7 +68,7 @@ def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> li
 
 
 def check_image(path: str, wanted: Size | None = None, reference: str = "") -> Header:
-    """The header of an image file that Detectron2 and OpenCV read as it is meant, with 8 bits a channel.
+    """Read the header of an image; refuse one that Detectron2 and OpenCV would not read as meant, with 8 bits.
 
     Args:
         wanted: the size that it must have, as `reference` says.
@@ -104,7 +104,7 @@ def warn_of_transparency(headers: Mapping[str, Header], source: str) -> None:
 
 
 def check_file(path: str, wanted: Size | None = None, reference: str = "") -> Header:
-    """The header of a file of pixels that is whole, as far as its header and its end tell.
+    """Read the header of a file of pixels; refuse one that its header and end show to be cut off.
 
     Damage in between is seen by the check sums that a PNG has, and not in other files.
 
@@ -141,7 +141,7 @@ def check_file(path: str, wanted: Size | None = None, reference: str = "") -> He
 
 
 def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path]:
-    """The image files among files and folders, by names that are all different, for what is written about each.
+    """Find the image files among files and folders, with names for what is written about each, all different.
 
     A name has no suffix; that of a file in a folder is its path in there, and a second of the same name ends in -2.
 
@@ -163,7 +163,7 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
 
 
 def unique_names(names: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-    """Names that are all different, for what is written about each: a second "a" becomes "a-2".
+    """Return names that are all different, for what is written about each: a second "a" becomes "a-2".
 
     A name that is given once stays as it is.
 
@@ -180,7 +180,7 @@ def unique_names(names: Sequence[str], taken: Collection[str] = ()) -> list[str]
 
 
 def _decode(file: Path) -> None:
-    """Decode it once: what reads it later, Detectron2 or OpenCV, may take damaged parts for black ones."""
+    """Decode an image once: what reads it later, Detectron2 or OpenCV, may take damaged parts for black ones."""
     try:
         check_image(str(file))
         with Image.open(file) as image:
@@ -190,12 +190,12 @@ def _decode(file: Path) -> None:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a path within a data set's folder is what a system puts there: ._NAME, .ipynb_checkpoints, @eaDir."""
+    """Return whether a path in a data set's folder is put there by a system: ._NAME, .ipynb_checkpoints, @eaDir."""
     return any(part.startswith((".", "@eaDir", "__MACOSX")) for part in path.parts)
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder and those below it, in order of path, but for what is_hidden.
+    """Return the image files in a folder and below it, in order of path, without those that are hidden.
 
     A link to nothing is among them: whoever reads it says so.
 

@@ -23,7 +23,7 @@ Batches = Iterable[list[Sample]]
 
 
 def images_per_process(cfg: CfgNode, images: int, key: str) -> int:
-    """The images that one process sees in one forward, of those that an optimizer step takes from all.
+    """Return how many images a process sees in a forward pass, of those of an optimizer step.
 
     Raises:
         UserError: naming the key, where they cannot be divided equally.
@@ -47,7 +47,7 @@ def build_loader(
     key: str,
     groups: Sequence[Any] | None = None,
 ) -> DataLoader:
-    """Batches of mapped items from a position on, as one would have got them by going through all before.
+    """Yield batches of mapped items from a position on, the same as after going through all before it.
 
     Args:
         mapper: makes a sample of an item; its random numbers depend on the seed and the sample's place among
@@ -82,7 +82,7 @@ def build_loader(
 
 
 def first_batch(batches: Batches) -> list[Sample]:
-    """What comes first of build_loader's or Joined, made in this process: no worker is started."""
+    """Return the first batch of build_loader's or Joined, made in this process: no worker is started."""
     if isinstance(batches, Joined):
         return [sample for loader in batches.loaders for sample in first_batch(loader)]
     assert isinstance(batches, DataLoader)
@@ -142,7 +142,7 @@ def _as_it_is(batch: list[Sample]) -> list[Sample]:
 
 
 def _outlive_sigterm(_: int) -> None:
-    """A scheduler signals every process; the worker is still needed for the step that ends in a checkpoint."""
+    """Ignore SIGTERM: a scheduler signals every process, and the last step before a checkpoint needs workers."""
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""Images that two sides of a config have in common, by what the files hold: a score on what was seen is no fair one."""
+"""Images that two sides of a config share, by content: a score on training images is not fair."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The pixels of an image file, as Pillow reads them, by whichever reader is the fastest of those that agree with it."""
+"""Read the pixels of an image file as Pillow does, by the fastest reader that agrees with it."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ MOST_PIXELS = 1 << 30  # that OpenCV reads
 
 
 def read_pixels(path: str, channels: str, header: Header | None = None) -> np.ndarray:
-    """An image (H, W, 3), uint8, turned as its EXIF mark says; of transparent pixels the colors that are stored.
+    """Read an image (H, W, 3), uint8, turned as its EXIF mark says; transparent pixels keep their stored colors.
 
     Args:
         channels: their order, "RGB" or "BGR".
@@ -48,7 +48,7 @@ def _is_plain(header: Header) -> bool:
 
 
 def has_transparent_pixels(path: str) -> bool:
-    """Whether a pixel of an image with an alpha channel, or with a color or index that is transparent, is not opaque.
+    """Return whether any pixel of an image is not opaque, by its alpha channel, color or index.
 
     Raises:
         OSError, ValueError, SyntaxError: as Pillow for a damaged file.

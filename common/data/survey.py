@@ -1,4 +1,4 @@
-"""What the data sets of a config hold, in a table: so that a user sees whether they are read as he means them."""
+"""Tables of what the data sets of a config hold, by which a user sees whether they are read as meant."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from densedist.common.data.headers import Size
 
 @dataclass(frozen=True)
 class Survey:
-    """Of DATASETS.TRAIN, UNLABELED or TEST.
+    """What one of DATASETS.TRAIN, UNLABELED and TEST holds.
 
     Args:
         side: which of these.
@@ -29,7 +29,7 @@ class Survey:
 
 
 def images_table(surveys: Sequence[Survey]) -> str:
-    """A line for each side: images, those with labels, their sizes."""
+    """Return a table with a row for each side: images, those with labels, their sizes."""
     lines = [
         {
             "DATASETS": s.side,
@@ -43,7 +43,7 @@ def images_table(surveys: Sequence[Survey]) -> str:
 
 
 def classes_table(surveys: Sequence[Survey]) -> str:
-    """A line for each class: how much there is of it on each side that has labels, and its share there."""
+    """Return a table with a row for each class: how often it occurs on each side with labels, and its share."""
     labeled = [s for s in surveys if s.labeled]
     names = list(dict.fromkeys(name for s in labeled for name in s.classes))
     lines = []

@@ -1,4 +1,4 @@
-"""What Pascal VOC's formats share: a folder of images, and lists that name those of a split."""
+"""What Pascal VOC's formats have in common: a folder of images, and lists of the images of a split."""
 
 import codecs
 import unicodedata
@@ -15,12 +15,12 @@ IMAGES = "JPEGImages"
 
 @dataclass(frozen=True)
 class Listed:
-    """An image that a list names.
+    """An image in a list.
 
     Args:
         name: without a suffix.
         image: its file; None if there is none.
-        mask: a path that the list gives beside it, as written; None without one.
+        mask: the path of its mask in the list, as written; None without one.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Listed:
 
 
 class Named:
-    """The images of a folder by name, whatever their suffix; each folder in there is listed once.
+    """The images of a folder by name, whatever their suffix; each folder in it is listed once.
 
     Letters that Unicode writes in two ways, and systems in one of them, are the same.
 
@@ -43,7 +43,7 @@ class Named:
         self._known: dict[Path, dict[str, list[Path]]] = {}
 
     def __call__(self, name: str) -> Path | None:
-        """The file of a name, or a path from the folder on, without a suffix; None if there is none.
+        """Find the file of a name, or of a path from the folder on, without a suffix; None if there is none.
 
         Raises:
             UserError: there are several.
@@ -64,7 +64,7 @@ class Named:
 
 
 def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
-    """The images of a list, a line each: a name, perhaps with blanks or its suffix in it, or a path.
+    """Read a list's images, one a line: a name, perhaps with blanks or its suffix in it, or a path.
 
     Behind it may stand 1, 0 or -1, as in lists of one class, or the path of a mask, as in train_aug.txt.
 
@@ -109,7 +109,7 @@ def _name(image: Path, folder: Path) -> str:
 
 
 def _image(named: Named, name: str) -> Path | None:
-    """The image of that name, which may have its suffix."""
+    """Find the image of a name, which may have its suffix."""
     if name.startswith("/"):
         return None
     if found := named(name):
@@ -120,7 +120,7 @@ def _image(named: Named, name: str) -> Path | None:
 
 
 def read_text(file: Path) -> str:
-    """A text file in UTF-8, or in UTF-16 where it says so; without a byte order mark.
+    """Read a text file in UTF-8, or in UTF-16 if its byte order mark says so; without the mark.
 
     Bytes that mean nothing are replaced.
     """

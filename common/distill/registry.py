@@ -1,6 +1,6 @@
 """The loss registry: for each loss its keys under DISTILL, the taps that it compares, and how it is made.
 
-A loss of one's own is one more entry, made by a file that a config names under IMPORTS: see docs/new_loss.md.
+Your own loss is one more entry, made by a file that a config names under IMPORTS: see docs/new_loss.md.
 """
 
 from typing import Any

@@ -27,7 +27,7 @@ SAYS_MORE: Mapping[str, Any] = {
 
 
 def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:
-    """The files of a student's teacher; None if it has none.
+    """Find the files of a student's teacher; None if it has none.
 
     Args:
         teacher: DISTILL.TEACHER of the student's config.
@@ -49,8 +49,7 @@ def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:
 
 
 def name_files(teacher: CfgNode) -> None:
-    """Where WEIGHTS is the OUTPUT_DIR of a finished run, name its files instead, in place; a CONFIG_FILE that is given
-    holds.
+    """Replace in place an OUTPUT_DIR of a finished run in WEIGHTS by its files; a CONFIG_FILE that is given stays.
 
     Args:
         teacher: DISTILL.TEACHER of the student's config.
@@ -64,14 +63,14 @@ def name_files(teacher: CfgNode) -> None:
 
 
 def on_hub(teacher: CfgNode) -> bool:
-    """Whether WEIGHTS can only be an id of Hugging Face's hub, "owner/name": there is no config, and no such path, nor
-    a folder of the owner's name, in which a path would be mistyped."""
+    """Return whether WEIGHTS can only be an id of Hugging Face's hub, "owner/name": there is no config, no such path,
+    and no folder of the owner's name, in which a path would be mistyped."""
     named = not teacher.CONFIG_FILE and HUB_ID.fullmatch(teacher.WEIGHTS)
     return bool(named) and not Path(teacher.WEIGHTS).exists() and not Path(teacher.WEIGHTS).parent.is_dir()
 
 
 def keys_of_another(teacher: CfgNode, found: Weights) -> dict[str, Any]:
-    """The keys of DISTILL.TEACHER that name another teacher; what says more of the former files is default again.
+    """Return the keys of DISTILL.TEACHER that name another teacher; keys about the former one become default.
 
     Args:
         teacher: DISTILL.TEACHER of the student's config.
@@ -81,7 +80,7 @@ def keys_of_another(teacher: CfgNode, found: Weights) -> dict[str, Any]:
 
 
 def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
-    """A copy of a run's config that names a teacher whose files are there, in float32; None without one.
+    """Return a copy of a run's config that names an existing teacher, in float32; None without one.
 
     Args:
         cfg: of the run, with the teacher that it learned from.

@@ -88,7 +88,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         incompatible = super()._load_model(checkpoint)
         wrong = [name for name, *_ in incompatible.incorrect_shapes]
         self.unfilled = list(dict.fromkeys([*incompatible.missing_keys, *wrong]))
-        # Of the parameters those that a checkpoint has: adapters are kept beside the model, so no file lacks them.
+        # Of the parameters those that a checkpoint has: adapters are kept apart from the model, so no file lacks them.
         kept = self.model.state_dict().keys()
         here = [name for name, _ in self.model.named_parameters() if name in kept]
         if set(here) <= set(incompatible.missing_keys):
@@ -123,7 +123,7 @@ def load_complete(model: nn.Module, weights: str, key: str, trust_pickle: bool, 
     Args:
         key: what the user would change, for the message: a config key or an option.
         trust_pickle: MODEL.TRUST_PICKLE.
-        parts: modules that the checkpoint holds beside the model, by their names there.
+        parts: modules that the checkpoint holds apart from the model, by their names there.
 
     Raises:
         UserError: no such file, an unreadable or untrusted one, or one that does not fill the model.

@@ -1,4 +1,4 @@
-"""Who pulls at the student: each loss's share of the gradient on the parameters that several losses train."""
+"""Each loss's share of the gradient on the parameters that several losses train."""
 
 import math
 from collections.abc import Mapping, Sequence

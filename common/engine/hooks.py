@@ -1,4 +1,4 @@
-"""What happens around the steps of a run, beside Detectron2's own hooks."""
+"""Hooks of a run in addition to Detectron2's."""
 
 import logging
 import math
@@ -132,7 +132,7 @@ class SaveCheckpoints(HookBase):
 
 
 class Evaluation(EvalHook):
-    """Detectron2's, and nothing is left out or done for nothing when a run is cut short."""
+    """Detectron2's hook, which here leaves nothing out and does nothing twice when a run is cut short."""
 
     def before_train(self) -> None:
         # The checkpoint is written first: whether the evaluation after it was finished is not known.
@@ -179,11 +179,11 @@ class KeepBest(HookBase):
 
 
 class RunEnded(BaseException):
-    """Ends a run before its time and is no failure, so nobody logs a traceback of it."""
+    """Raised to end a run early; it is no failure, so no traceback is logged."""
 
 
 class Watch(HookBase):
-    """Tells somebody of each evaluation on the way, who may raise RunEnded.
+    """Reports each evaluation on the way to a function, which may raise RunEnded.
 
     Runs after all other hooks: the evaluation's numbers are written by then.
 
@@ -212,7 +212,7 @@ class Watch(HookBase):
 
 
 class AtEnd(HookBase):
-    """Something to do when the run has come to its end, and not been cut short."""
+    """Calls a function when the run has ended, unless it was cut short."""
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do

@@ -1,4 +1,4 @@
-"""From a command to one or many processes, and to an exit code."""
+"""Run a command in one or many processes, and turn its end into an exit code."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ Main = Callable[[], None]
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes a run has, in Detectron2's words; under torchrun its environment says so.
+    """The number of processes of a run, in Detectron2's words; under torchrun the environment decides.
 
     Args:
         num_gpus: on this machine.

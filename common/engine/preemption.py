@@ -1,4 +1,4 @@
-"""When a scheduler wants the machine back: a checkpoint, and an exit code that asks for a requeue."""
+"""Preemption: on SIGTERM write a checkpoint, and exit with a code that asks for a requeue."""
 
 import logging
 import os

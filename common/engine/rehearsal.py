@@ -1,4 +1,4 @@
-"""One step, one evaluation and one drawing before a run begins: what cannot work ends in one line, and at once."""
+"""Rehearse a run before it begins, with one step, one evaluation and one drawing: what cannot work ends at once."""
 
 import copy
 import logging
@@ -28,13 +28,13 @@ from densedist.common.task import Task, Trainee
 
 logger = logging.getLogger(__name__)
 OFF = "REHEARSAL False begins all the same, --debug shows where"
-# What of a message tells the key: PyTorch's batch norm, and timm's models of one size.
+# Messages that point to a key: PyTorch's batch norm, and timm's models of one size.
 ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
 ONE_SIZE = re.compile(r"Input (height|width|size).*(match|divisible)")
 
 
 class Rehearsed(NamedTuple):
-    """What a rehearsal has seen.
+    """What a rehearsal found.
 
     Args:
         unused: a parameter got no gradient, on any process.

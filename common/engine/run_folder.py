@@ -1,4 +1,4 @@
-"""OUTPUT_DIR as the record of one run: its checkpoints, whole and found again, its metrics and its results."""
+"""OUTPUT_DIR as the record of one run: checkpoints, metrics and results."""
 
 import errno
 import json

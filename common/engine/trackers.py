@@ -32,7 +32,7 @@ def build_trackers(cfg: CfgNode) -> list[EventWriter]:
 
 
 class Tracker(EventWriter):
-    """Sends what is new in Detectron2's event storage.
+    """Sends new metrics of Detectron2's event storage to a tracker.
 
     Args:
         log: sends numbers.

@@ -1,1 +1,1 @@
-"""Checkpoints that other projects wrote, written once more as the OUTPUT_DIR of a run of ours."""
+"""Import checkpoints of other projects as the OUTPUT_DIR of a run."""

@@ -1,4 +1,4 @@
-"""The importer of one source's checkpoints: what it is given, and what it makes of that."""
+"""The importer of one source's checkpoints: what it reads, and what it makes of that."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

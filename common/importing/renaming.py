@@ -1,4 +1,4 @@
-"""From another project's names of tensors to ours, by rules, with nothing left over in silence."""
+"""Rename another project's tensors by rules; a name without a rule is an error."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Rule = tuple[str, str]
 def rename(
     tensors: Tensors, rules: Sequence[Rule], unused: Mapping[str, str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by our names.
+    """Rename tensors to this suite's names.
 
     Args:
         unused: of patterns of whole names that we have no place for, why.
@@ -54,7 +54,7 @@ DEPTHS: Mapping[tuple[tuple[int, ...], bool], int] = {
 
 
 def depth_of(blocks: Sequence[int], bottleneck: bool) -> int:
-    """18, 34, 50, 101 or 152.
+    """Return a ResNet's depth: 18, 34, 50, 101 or 152.
 
     Args:
         blocks: of each of the four stages.

@@ -1,4 +1,4 @@
-"""What a run wrote to OUTPUT_DIR/metrics.json, as one series a number."""
+"""Read OUTPUT_DIR/metrics.json of a run as one series for each metric."""
 
 import json
 from collections import defaultdict

@@ -1,1 +1,1 @@
-"""Which method and which values of its keys suit a student best in a given time: a search by Optuna."""
+"""Search by Optuna for the method and values of its keys that suit a student best in a given time."""

@@ -1,4 +1,4 @@
-"""One trial: the runs of a choice, one seed after another, given up where it falls behind the others."""
+"""One trial: the runs of a choice, one seed after another, pruned where it falls behind the others."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Watch = Callable[[int, float], None]
-# Trains a config's student, going on with what is in OUTPUT_DIR where the third argument is True, and tells the fourth
-# of each evaluation on the way (see common.engine.train).
+# Trains a config's student; the third argument is True to resume what is in OUTPUT_DIR, the fourth hears of each
+# evaluation on the way (see common.engine.train).
 Train = Callable[[CfgNode, Task, bool, Watch], None]
 
 

@@ -1,4 +1,4 @@
-"""The data that a search chooses by: never those of training, nor those of the final report."""
+"""The data that a search chooses by: never training data, nor the final report's."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ TEST = re.compile(r"(?<![a-z])test(?![a-z])", re.IGNORECASE)  # the word in a na
 
 @dataclass(frozen=True)
 class Validation:
-    """What choices are scored on.
+    """The data that choices are scored on.
 
     Args:
         names: data sets or splits; empty = a share of DATASETS.TRAIN, which is left out of training.

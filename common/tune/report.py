@@ -1,4 +1,4 @@
-"""A search in numbers and pictures: table.md, trials.json, search.png, and the config of the best choice."""
+"""The report of a search: table.md, trials.json, search.png, and the config of the best choice."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Trials as plain data, and what they say of each key."""
+"""Trials as plain data, and how much each key matters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search in a folder: trials until there are as many as are wanted, then the report."""
+"""A search in a folder: trials until there are as many as wanted, then the report."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ FAILURES = 3  # one after another end the search
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched.
+    """A search to be made.
 
     Args:
         task: the student's.

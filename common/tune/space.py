@@ -1,4 +1,4 @@
-"""What a search chooses from: the methods of `densedist compare`, each with values or ranges of its keys."""
+"""The space of a search: the methods of `densedist compare`, each with values or ranges of its keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, ends included: by their logarithm where low is above 0.
+    """Numbers from low to high, ends included; drawn by their logarithm where low is above 0.
 
     Args:
         whole: whole numbers only.
@@ -60,7 +60,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Space:
-    """By method, by the whole name of a key: the values that it may have, the first of them first, or a range."""
+    """For each method, by the whole name of a key: its values, or a range."""
 
     methods: Mapping[str, Mapping[str, tuple[str, ...] | Range]]
 
@@ -73,7 +73,7 @@ class Space:
 
         Raises:
             UserError: an unknown part, a method or key that is named twice, a key without a value, a range that is
-                none or stands beside values.
+                none or is mixed with values.
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
         for method in joined(words):
@@ -150,7 +150,7 @@ EVALUATIONS = 4  # of a run, the last one included, where the config has none on
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all choices share.
+    """What all choices of a search have in common.
 
     Args:
         task: the student's.

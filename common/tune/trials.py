@@ -1,7 +1,6 @@
-"""The trials of a search in OUTPUT/study.db, which several processes work on at once, and which outlive them.
+"""The trials of a search in OUTPUT/study.db, on which several processes may work at once.
 
-Who works on a trial holds a lock that goes with his process: a trial that is under way and whose lock is free has
-died.
+A process that works on a trial holds a lock that ends with it: a running trial whose lock is free has died.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def known_paces(folder: Path, about: Mapping[str, Any]) -> Mapping[str, float] |
 
 
 class Trials:
-    """Those of a folder, begun where it has none; within preparing(), for one process at a time can make the file.
+    """The trials of a folder, begun where it has none; within preparing(), as one process at a time can make the file.
 
     Args:
         folder: OUTPUT.
