@@ -153,6 +153,11 @@ def add_distill_config(cfg: CfgNode) -> None:
         cfg.register_deprecated_key(name)
 
 
+def keeps_boxes(cfg: CfgNode) -> bool:
+    """Return whether DISTILL.TEACHER.CACHE keeps a teacher's boxes, and not its maps."""
+    return bool(cfg.DISTILL.TEACHER.CACHE) and not cfg.DISTILL.TEACHER.CACHE_MAPS
+
+
 def without_distillation(cfg: CfgNode) -> CfgNode:
     """Return a copy of a config that builds the plain student, to fill with weights: no teacher, no download."""
     plain = cfg.clone()

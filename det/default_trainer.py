@@ -9,7 +9,7 @@ from densedist.common.config.keys import STOCK, value_of
 from densedist.common.config.shared_keys import COMMON
 from densedist.common.errors import UserError
 from densedist.det.config import DET
-from densedist.det.distilling import distilling_class
+from densedist.det.distilling import Distilling, distilling_class
 
 # What densedist's engine does and DefaultTrainer does not.
 OURS = (
@@ -42,6 +42,8 @@ class KeepBeside(HookBase):
         refuse_keys(self.trainer.cfg)
         model, checkpointer = self.trainer.model, self.trainer.checkpointer
         model = model.module if isinstance(model, DistributedDataParallel) else model
+        if isinstance(model, Distilling):
+            model.attach_teacher(after_optimizer=True)
         kind = distilling_class(type(model).__name__)
         parts = kind.checkpoint_parts(model) if kind else {}
         if self.trainer.start_iter > 0:

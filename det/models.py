@@ -23,7 +23,7 @@ from densedist.common.task import Trainee
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import check_datasets, class_labels
-from densedist.det.distilling import distilling_class, distilling_classes
+from densedist.det.distilling import Distilling, distilling_class, distilling_classes
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.modeling.frozen import check_filled, check_freeze_at, check_frozen
 
@@ -86,6 +86,8 @@ def build_trainee(cfg: CfgNode) -> Trainee:
             no weights fill.
     """
     model: Any = build(cfg)
+    if isinstance(model, Distilling):
+        model.attach_teacher()
     if not cfg.MODEL.WEIGHTS:
         check_frozen(model)
         _check_pixels(cfg, model)

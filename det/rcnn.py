@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode
-from densedist.det.cache.boxes import BoxesTeacher, KeptRoIs
+from densedist.det.cache.boxes import KeptRoIs
+from densedist.det.config import keeps_boxes
 from densedist.det.distilling import Distilling
 from densedist.det.modeling import box_head
 from densedist.det.taps.features import Features
@@ -21,12 +22,13 @@ from densedist.det.taps.group import TapGroup
 from densedist.det.taps.masks import Masks, has_masks, mask_logits
 from densedist.det.taps.proposals import Proposals
 from densedist.det.taps.rois import RoIs, live_class_logits
-from densedist.det.teacher.detector import DetectorTeacher
 from densedist.det.teacher.loading import load_teacher
+from densedist.det.teacher.teacher import DetTeacher
 
 
 def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:
-    """A pooler's arguments with the maps widened: it gives boxes their precision, and half of it moves them by pixels.
+    """Return a pooler's arguments with the maps widened: boxes get their precision, and half of it moves them by
+    pixels.
 
     Under autocast what comes after the pooler takes its own precision from float32, too.
     """
@@ -50,22 +52,17 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
     row = "RoIs"
 
-    @configurable
-    def __init__(self, **arguments: Any) -> None:
-        """
-        Args:
-            arguments: see Distilling.
-        """
-        super().__init__(**arguments)
+    @classmethod
+    def load_teacher(cls, cfg: CfgNode) -> DetTeacher:
+        return load_teacher(cfg, of_boxes=True)
+
+    def learn_from(self, teacher: DetTeacher) -> None:
+        super().learn_from(teacher)
         for module in self.modules():
-            if isinstance(module, ROIPooler):
+            if isinstance(module, ROIPooler):  # the teacher pools in float32, too
                 module.register_forward_pre_hook(_in_float32)
 
-    @classmethod
-    def load_teacher(cls, cfg: CfgNode) -> DetectorTeacher:
-        return load_teacher(cfg, BoxesTeacher)
-
-    def check_pair(self, teacher: DetectorTeacher) -> None:
+    def check_pair(self, teacher: DetTeacher) -> None:
         box_head.check(self.roi_heads)
         heads = [model.roi_heads for model in teacher.models if isinstance(model, GeneralizedRCNN)]
         for each in heads:
@@ -76,8 +73,9 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
                 f"DISTILL.TEACHER.MORE: the teachers' class heads are {', '.join(kinds)}: want all of one kind"
             )
 
-    def tap_groups(self, teacher: DetectorTeacher) -> Sequence[TapGroup]:
-        return Features(), KeptRoIs() if isinstance(teacher, BoxesTeacher) else RoIs(), Proposals(), Masks()
+    def tap_groups(self, teacher: DetTeacher) -> Sequence[TapGroup]:
+        kept = self.distill_cfg is not None and keeps_boxes(self.distill_cfg)
+        return Features(), KeptRoIs() if kept else RoIs(), Proposals(), Masks()
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
@@ -101,9 +99,9 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
     @staticmethod
     def class_rows(
-        model: GeneralizedRCNN, teacher: DetectorTeacher | None, sample: dict[str, Any]
+        model: GeneralizedRCNN, teacher: DetTeacher | None, sample: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
-        """On the student's best proposals, of a cascade by its first stage, the teacher as it is distilled."""
+        """Return those of the student's best proposals, of a cascade by its first stage, the teacher's as distilled."""
         images = model.preprocess_image([sample])
         features = model.backbone(images.tensor)
         proposals, _ = model.proposal_generator(images, features)

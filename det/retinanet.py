@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
@@ -17,8 +17,8 @@ from densedist.det.taps.crossed import Crossed
 from densedist.det.taps.features import Features
 from densedist.det.taps.grid import by_anchor
 from densedist.det.taps.group import TapGroup
-from densedist.det.teacher.detector import DetectorTeacher
 from densedist.det.teacher.loading import load_teacher
+from densedist.det.teacher.teacher import DetTeacher
 
 
 @META_ARCH_REGISTRY.register()
@@ -39,27 +39,14 @@ class DistillRetinaNet(Distilling, RetinaNet):
     classes_key = "MODEL.RETINANET.NUM_CLASSES"
     row = "anchors"
 
-    @configurable
-    def __init__(self, *, dense_rows: str = "anchors", sync: bool = False, **others: Any) -> None:
-        """
-        Args:
-            dense_rows: what is a row of the class logits, "anchors" or "locations".
-            sync: what a tap takes of a batch is of the images of all processes.
-            others: see Distilling.
-        """
-        self.whole_locations, self.sync = dense_rows == "locations", sync
-        super().__init__(**others)
-
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        return super().from_config(cfg) | {"dense_rows": cfg.DISTILL.DENSE_ROWS, "sync": cfg.DISTILL.SYNC}
-
-    @classmethod
-    def load_teacher(cls, cfg: CfgNode) -> DetectorTeacher:
+    def load_teacher(cls, cfg: CfgNode) -> DetTeacher:
         return load_teacher(cfg)
 
-    def tap_groups(self, teacher: DetectorTeacher) -> Sequence[TapGroup]:
-        return Features(), Anchors(), Crossed(self.sync)
+    def tap_groups(self, teacher: DetTeacher) -> Sequence[TapGroup]:
+        assert self.distill_cfg is not None
+        node = self.distill_cfg.DISTILL
+        return Features(), Anchors(node.DENSE_ROWS == "locations"), Crossed(node.SYNC)
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
@@ -76,9 +63,9 @@ class DistillRetinaNet(Distilling, RetinaNet):
 
     @staticmethod
     def class_rows(
-        model: RetinaNet, teacher: DetectorTeacher | None, sample: dict[str, Any]
+        model: RetinaNet, teacher: DetTeacher | None, sample: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
-        """Of all anchors of all levels."""
+        """Return those of all anchors of all levels."""
         features = model.backbone(model.preprocess_image([sample]).tensor)
         maps, _ = model.head([features[level] for level in model.head_in_features])
         student = by_anchor(maps, model.num_classes)

@@ -5,7 +5,6 @@ up where the student's pixels come from, whatever scale, crop, padding and mirro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,55 +23,10 @@ from densedist.seg.data.reading import Reader, as_sample
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.datasets import split_frames
 from densedist.seg.labels import Classes
-from densedist.seg.networks.places import Grid, is_mirrored, sample_at
-from densedist.seg.teacher.adapting import KEPT_MASS, LOGITS
-from densedist.seg.teacher.frozen import Look, Maps, SegTeacher
-
-KEPT = (*LOGITS, KEPT_MASS)
-
-
-class CachedTeacher(SegTeacher):
-    """A teacher whose logits come with the samples of a CachedReader."""
-
-    def look(self, samples: Sequence[Mapping[str, Any]]) -> Look:
-        return partial(self._look_up, samples)
-
-    def _look_up(
-        self, samples: Sequence[Mapping[str, Any]], student: Mapping[str, Tensor], size: Sequence[int]
-    ) -> tuple[Maps, Maps]:
-        device, maps, seen = self.model.mean.device, {}, {}
-        wanted = {name: of_student.shape[2:] for name, of_student in student.items()}
-        wanted |= dict.fromkeys(self._mass_of(student), student["cls_logits"].shape[2:])
-        for name in (name for name in KEPT if name in wanted and name in samples[0]["teacher"]):
-            places = [_student_places(sample, wanted[name], size).to(device) for sample in samples]
-            found = torch.stack(
-                [
-                    sample_at(
-                        sample["teacher"][name].to(device, torch.float32),
-                        at,
-                        Grid(sample["teacher_size"], self.model.align_corners),
-                    )
-                    for sample, at in zip(samples, places, strict=True)
-                ]
-            )
-            seen[name] = found[:, 0].isfinite()
-            maps[name] = found.nan_to_num().to(self.precision)
-        seen.pop(KEPT_MASS, None)
-        return self._counting(maps, seen)
-
-
-def _student_places(sample: Mapping[str, Any], grid: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Where the student's logits lie in the whole image: x and y in pixels, (2, h, w), NaN where nothing is seen.
-
-    Args:
-        grid: height and width of the student's logits.
-        size: of its batch, in pixels; at its bottom and right it may be padding.
-    """
-    device = sample["places"].device
-    y, x = (torch.linspace(0, length - 1, count, device=device) for length, count in zip(size, grid, strict=True))
-    here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
-    inside = (here[0] <= sample["width"] - 1) & (here[1] <= sample["height"] - 1)
-    return sample_at(sample["places"], here, Grid((sample["height"], sample["width"]))).where(inside, torch.nan)
+from densedist.seg.networks.dense import LOGITS
+from densedist.seg.networks.places import is_mirrored
+from densedist.seg.teacher.kept import KEPT
+from densedist.seg.teacher.teacher import SegTeacher
 
 
 class CachedReader:
@@ -146,9 +100,8 @@ class _Whole:
 
     def about(self, number: int) -> About:
         """The size of the padded image, and the shapes of its logits."""
-        height, width = read_header(self.split[number]["image"]).size
-        step = self.teacher.model.divisor
-        size = -(-height // step) * step, -(-width // step) * step
+        image = torch.empty(3, *read_header(self.split[number]["image"]).size, device="meta")
+        size = self.teacher.model.padded_size([image])
         if size not in self.known:
             output = self._output(torch.zeros(3, *size))
             self.known[size] = {
@@ -163,10 +116,7 @@ class _Whole:
         return self._output(self.read(self.split[number] | {"label": None})["image"])
 
     def _output(self, image: Tensor) -> dict[str, Tensor]:
-        model = self.teacher.model
-        batch = model.preprocess(self.teacher.own_order([image])).to(self.teacher.precision)
-        with self.teacher.alone():
-            output = model(batch)
+        output = self.teacher.live_maps([image])
         return {name: output[name][0] for name in KEPT if name in output}
 
 

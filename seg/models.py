@@ -22,7 +22,6 @@ from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
-from densedist.seg.cache import CachedTeacher
 from densedist.seg.class_weights import class_weights
 from densedist.seg.config import GRAMMAR, get_cfg, without_distillation
 from densedist.seg.data.augmentations import build_augmentations, check_augmentations
@@ -242,7 +241,7 @@ def _check_losses(cfg: CfgNode) -> None:
 def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | None:
     if not is_on(cfg.DISTILL):
         return None
-    teacher = load_teacher(cfg, CachedTeacher if cfg.DISTILL.TEACHER.CACHE else SegTeacher)
+    teacher = load_teacher(cfg)
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
     cached = bool(cfg.DISTILL.TEACHER.CACHE)

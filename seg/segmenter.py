@@ -7,14 +7,13 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from densedist.common.distill.distiller import Distillation, beside
-from densedist.common.distill.taps import Taps
+from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.unlabeled import scale_gradient
 from densedist.seg.labels import IGNORE
 from densedist.seg.losses import CrossEntropyLoss, TaskLosses
-from densedist.seg.networks.dense import DenseModel
+from densedist.seg.networks.dense import LOGITS, DenseModel
 from densedist.seg.networks.places import nearest, resize
-from densedist.seg.networks.taps import CLASS_LOGITS, taps, targets
+from densedist.seg.networks.taps import taps
 from densedist.seg.networks.windows import Inference
 from densedist.seg.teacher import SegTeacher
 
@@ -62,24 +61,22 @@ class Segmenter(nn.Module):
             return [{"sem_seg": self.inference(self.logits, image.to(device))} for image in images]
         batch = self.network.preprocess(images)
         labels = self._labels(batched_inputs, batch.shape[2:])
-        look = None if self.distillation is None else self.distillation.teacher.look(batched_inputs)
+        pending = None if self.distillation is None else self.distillation.teacher.begin(batched_inputs)
         student = self.network(batch)
         losses = self.task(resize(student["cls_logits"].float(), labels.shape[1:]), labels)
         if "aux_logits" in student:
             aux = resize(student["aux_logits"].float(), labels.shape[1:])
             losses |= self.task(aux, labels, "_aux", self.aux_weight)
-        if self.distillation is None or look is None:
+        if self.distillation is None or pending is None:
             return losses
         distiller = self.distillation.distiller
-        teacher, seen = look(student, batch.shape[2:])
-        small = nearest(labels, student["features"].shape[2:])
-        told = self._weighed(student, batched_inputs)
-        ours, theirs = (taps(distiller.taps, output, small) for output in (told, teacher))
-        valid, labeled = self._valid(batched_inputs, labels, ours, seen), targets(distiller.targets, ours, labels)
-        return beside(losses, distiller(ours, theirs, valid, labeled))
+        teacher, known = pending.at(student, batch.shape[2:])
+        valid = self._valid(batched_inputs, labels, student, known)
+        weighed = self._weighed(student, batched_inputs)
+        return merge_losses(losses, distiller(taps(distiller.taps, weighed, teacher, labels, valid)))
 
     def _weighed(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """The student's maps, those of images without labels with as much of their gradient as these count."""
+        """Return the student's maps, in images without labels with DISTILL.UNLABELED_WEIGHT times their gradient."""
         assert self.distillation is not None
         weight = self.distillation.unlabeled_weight
         if weight == 1:
@@ -88,21 +85,22 @@ class Segmenter(nn.Module):
         return {name: scale_gradient(x, factors) for name, x in student.items()}
 
     def _valid(
-        self, batched_inputs: list[dict], labels: Tensor, ours: Taps, seen: Mapping[str, Tensor]
-    ) -> dict[str, list[Tensor]]:
-        """For taps of class logits the places that count; without an entry all do."""
-        valid = {name: [seen[of]] for name, of in CLASS_LOGITS.items() if name in ours and of in seen}
+        self, batched_inputs: list[dict], labels: Tensor, student: Mapping[str, Tensor], known: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Return for maps of class logits by name the places that count; without an entry all do.
+
+        Args:
+            known: the same as far as the teacher decides.
+        """
         if self.ignored_pixels:
-            return valid
+            return known
         # Where nothing is labeled, nothing is ignored.
         counts = labels != IGNORE
         for number, sample in enumerate(batched_inputs):
             if "sem_seg" not in sample:
                 counts[number] = True
-        for name in ours.keys() & CLASS_LOGITS.keys():
-            labeled = nearest(counts, ours[name][0].shape[2:])
-            valid[name] = [labeled & mask for mask in valid.get(name, [labeled])]
-        return valid
+        labeled = {name: nearest(counts, student[name].shape[2:]) for name in LOGITS if name in student}
+        return {name: mask & known[name] if name in known else mask for name, mask in labeled.items()}
 
     def _labels(self, batched_inputs: list[dict], size: Sequence[int]) -> Tensor:
         device = self.network.mean.device
@@ -116,17 +114,17 @@ class Segmenter(nn.Module):
         return padded
 
     def logits(self, image: Tensor) -> Tensor:
-        """Logits (K, H, W) of a raw image (3, H, W)."""
+        """Return logits (K, H, W) of a raw image (3, H, W)."""
         batch = self.network.preprocess([image])
         logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:], self.network.align_corners)
         return logits[0, :, : image.shape[1], : image.shape[2]]
 
     @torch.no_grad()
     def rows(self, image: Tensor) -> Iterator[Tensor]:
-        """Probabilities of a raw image (3, H, W) in eval mode, from top to bottom: see Inference.rows."""
+        """Yield the probabilities of a raw image (3, H, W) in eval mode, from top to bottom: see Inference.rows."""
         yield from self.inference.rows(self.logits, image.to(self.network.mean.device))
 
 
 def predict(model: Segmenter, image: Tensor) -> np.ndarray:
-    """trainIds (H, W), uint8, that a model in eval mode gives a raw image (3, H, W)."""
+    """Return the trainIds (H, W), uint8, that a model in eval mode predicts for a raw image (3, H, W)."""
     return np.concatenate([rows.argmax(0).to(torch.uint8).cpu().numpy() for rows in model.rows(image)])

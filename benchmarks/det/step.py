@@ -55,4 +55,6 @@ def case(device: torch.device, size: tuple[int, int] | None) -> Case:
 
 def _build(cfg: CfgNode) -> Any:
     torch.manual_seed(0)
-    return build(cfg).train()
+    model: Any = build(cfg)
+    model.attach_teacher()
+    return model.train()

@@ -15,7 +15,7 @@ from benchmarks.det.models import config, random_boxes, random_image, random_mod
 from densedist.common.profile import Step, best_device, extra_bytes, medians, report
 from densedist.det.modeling import box_head
 from densedist.det.taps.rois import live_class_logits
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.teacher import DetTeacher
 
 SIZE = (512, 832)
 ROIS = 512  # an image, as the student samples them
@@ -53,9 +53,7 @@ def measure(device: torch.device, size: tuple[int, int]) -> list[Result]:
     for predictor in predictors:
         predictor.cls_score.bias.data[0] += 5  # each of its proposals is one of the first class
     precisions = [torch.float32] + ([torch.float16] if device.type == "cuda" else [])
-    teachers = {
-        f"ours, {str(p).removeprefix('torch.')}": DetectorTeacher(deepcopy(plain), precision=p) for p in precisions
-    }
+    teachers = {f"ours, {str(p).removeprefix('torch.')}": DetTeacher(deepcopy(plain), precision=p) for p in precisions}
     steps: dict[str, Step] = {
         "full inference, nothing found": lambda: _inference(plain, image),
         f"full inference, {len(_inference(busy, image))} objects found": lambda: _inference(busy, image),

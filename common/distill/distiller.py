@@ -11,7 +11,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from densedist.common.distill.spec import LossSpec
-from densedist.common.distill.taps import UNLABELED, Inside, Taps
+from densedist.common.distill.taps import UNLABELED, Tap, Taps
 from densedist.common.distill.teacher import Teacher
 from densedist.common.errors import UserError
 
@@ -80,19 +80,19 @@ class Term:
         return f"{self.weight}·{self.name}({self.compared or self.tap})"
 
 
-def beside(own: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All losses of a batch, by name.
+def merge_losses(task: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all losses of a batch, by name.
 
     Raises:
-        UserError: one of distillation has the name of one of the model's own, and would take its place.
+        UserError: a loss of distillation has the name of one of the model's own, and would take its place.
     """
-    if both := sorted(own.keys() & distilled.keys()):
+    if both := sorted(task.keys() & distilled.keys()):
         raise UserError(f"{both[0]} is a loss of the model's own, too: give the one in LOSSES another title")
-    return {**own, **distilled}
+    return {**task, **distilled}
 
 
 def among(columns: Sequence[int], target: Tensor) -> Tensor:
-    """Targets by all columns as targets by some of them, UNLABELED where the column is none of these.
+    """Return targets by all columns as targets by some of them, UNLABELED where the column is none of these.
 
     Args:
         target: int64, of any shape, each one of the columns of class logits or UNLABELED.
@@ -154,30 +154,23 @@ class Distiller(nn.Module):
         """The names of the taps of which the losses need what labels say, too."""
         return {term.tap for term in self.terms if term.spec.targets}
 
-    def forward(
-        self,
-        student: Taps,
-        teacher: Taps,
-        valid: Taps | None = None,
-        targets: Taps | None = None,
-        inside: Inside | None = None,
-    ) -> dict[str, Tensor]:
-        """The losses by name, e.g. {"loss_dist": 0-dim tensor}.
+    def forward(self, taps: Taps) -> dict[str, Tensor]:
+        """Return the losses by name, e.g. {"loss_dist": 0-dim tensor}.
 
         Args:
-            student, teacher: the taps of both sides, those of self.taps at least.
-            valid: for taps of class logits by name the rows that count (see the losses); of others all do.
-            targets: what labels say, for those of self.targets (see TapSpec).
-            inside: for taps of maps by name the places that are no padding.
+            taps: those of self.taps at least, with targets for those of self.targets.
         """
         factor = self.schedule.now()
-        more = valid or {}, targets or {}, inside or {}
-        return {f"loss_{t.name}": factor * t.weight * self._sum(t, student, teacher, *more) for t in self.terms}
+        targets = {name: make() for name in self.targets if (make := taps[name].targets)}
+        return {
+            f"loss_{term.name}": factor * term.weight * self._sum(term, taps[term.tap], targets.get(term.tap))
+            for term in self.terms
+        }
 
-    def _sum(self, term: Term, student: Taps, teacher: Taps, valid: Taps, targets: Taps, inside: Inside) -> Tensor:
-        ours, theirs = student[term.tap], teacher[term.tap]
-        masks = valid.get(term.tap) if term.spec.logits else None
-        labels = targets[term.tap] if term.spec.targets else None
+    def _sum(self, term: Term, tap: Tap, targets: Sequence[Tensor] | None) -> Tensor:
+        """Return the sum of a term's loss over the tensors of its tap."""
+        ours, theirs, valid = tap.student, tap.teacher, tap.valid or [None] * len(tap.student)
+        labels = targets if term.spec.targets else None
         if term.columns is not None:
             ours, theirs = ([x[:, list(term.columns)] for x in side] for side in (ours, theirs))
             labels = labels and [among(term.columns, x) for x in labels]
@@ -186,24 +179,28 @@ class Distiller(nn.Module):
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
         learned = list(self.adapters[term.learned].children()) if term.learned in self.adapters else []
         losses = []
-        seen = inside.get(term.tap, [None] * len(ours))
-        for number, (s, t) in enumerate(zip(ours, theirs, strict=True)):
-            mask: tuple[Tensor, ...] = () if masks is None else (masks[number],)
-            if (places := seen[number]) is not None:
-                if term.spec.padding:
-                    mask = (places,)
-                elif s.shape == t.shape:
-                    s = s.where(places[:, None], t.to(s.dtype))
+        takes_mask = term.spec.logits or term.spec.padding
+        for number, (s, t, mask) in enumerate(zip(ours, theirs, valid, strict=True)):
+            masks = (mask,) if takes_mask and mask is not None else ()
+            if mask is not None and not takes_mask and s.shape == t.shape:
+                s = s.where(mask.unsqueeze(1), t.to(s.dtype))
             label = {} if labels is None else {"target": labels[number]}
             # A batch may sample no RoI at all; every process must still take part in the same losses.
-            losses.append(term.loss(s, t, *mask, **label) if s.numel() else term.spec.empty(term.loss, s, t))
+            losses.append(term.loss(s, t, *masks, **label) if s.numel() else _without_rows(term, s, t, label))
             if learned:
-                losses.append(learned[number](s, t, *(mask if term.spec.padding else ())))
+                losses.append(learned[number](s, t, *(masks if term.spec.padding else ())))
         return torch.stack(losses).sum()
 
     def __str__(self) -> str:
         plan = " + ".join(["task", *map(str, self.terms)])
         return f"{plan} (distillation {self.schedule})" if str(self.schedule) else plan
+
+
+def _without_rows(term: Term, student: Tensor, teacher: Tensor, label: Mapping[str, Tensor]) -> Tensor:
+    """Return the loss of a process that has no row, with a gradient."""
+    if not term.spec.no_rows:
+        return student.sum()
+    return term.loss(student, teacher, valid=student.new_zeros(0, dtype=torch.bool), **label)
 
 
 T = TypeVar("T", bound=Teacher)

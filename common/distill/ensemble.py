@@ -1,4 +1,4 @@
-"""Several teachers of one student: DISTILL.TEACHER, and those of its MORE."""
+"""An ensemble of teachers: DISTILL.TEACHER, and those of its MORE; the mean of class probabilities."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ TEACHER = "DISTILL.TEACHER"
 SHARED = ("PRECISION", "CACHE", "CACHE_MAPS", "CACHE_BITS", "COMPILE", "STREAM", "KEPT_MASS", "MORE")
 
 
-def one_by_one(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
-    """For each teacher the student's config as it would be with that teacher alone, the first one first.
+def configs_of_each(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
+    """Return for each teacher the student's config as it would be with that teacher alone, the first one first.
 
     Raises:
         UserError: an entry of MORE with a key that is not one of a teacher's, or a wrong value.
@@ -55,8 +55,8 @@ def _with(student_cfg: CfgNode, grammar: Grammar, node: CfgNode, more: Mapping[s
     return cfg
 
 
-def same_kept(maps: Sequence[ClassMap | None]) -> ClassMap | None:
-    """The one class map that says which of the student's classes all teachers know.
+def shared_class_map(maps: Sequence[ClassMap | None]) -> ClassMap | None:
+    """Return the class map of an ensemble: which of the student's classes all its teachers know.
 
     Raises:
         UserError: they know different ones.
@@ -68,12 +68,14 @@ def same_kept(maps: Sequence[ClassMap | None]) -> ClassMap | None:
 
 
 def mean_logits(logits: Sequence[Tensor], activation: Activation) -> Tensor:
-    """Logits (R, K, *) whose probabilities are the mean of those of several, in the type of the first.
+    """Return logits (R, K, *) whose probabilities are the mean of those of all given, in the type of the first.
 
     Args:
-        logits: (R, K, *) each.
+        logits: (R, K, *) each, of an ensemble or of a cascade's stages.
         activation: "softmax" over the classes, or "sigmoid" for each.
     """
+    if len(logits) == 1:
+        return logits[0]
     each = torch.stack([widen(x) for x in logits])
     if activation == "softmax":
         mean = each.log_softmax(2).logsumexp(0) - math.log(len(each))

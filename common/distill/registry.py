@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.config.keys import Key, above, at_least, one_of
 from densedist.common.distill.adapters import Generator
-from densedist.common.distill.spec import LossSpec, one_row_that_does_not_count, one_row_without_a_label, own
+from densedist.common.distill.spec import LossSpec
 from densedist.common.distill.taps import Kind, TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import (
@@ -93,7 +93,7 @@ CLASS_LOGITS: dict[str, Any] = {
     "kinds": ("rows", "maps"),
     "logits": True,
     "adapt": "never",
-    "empty": one_row_that_does_not_count,
+    "no_rows": True,
 }
 
 # In the order of the plan.
@@ -129,7 +129,7 @@ LOSSES: dict[str, LossSpec] = {
         },
         targets="classes",
         unfit=_dkd,
-        **CLASS_LOGITS | {"empty": one_row_without_a_label},
+        **CLASS_LOGITS,
     ),
     # The authors of DIST + mimic adapt always.
     "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always", padding=True),
@@ -146,7 +146,7 @@ LOSSES: dict[str, LossSpec] = {
         },
         kinds=("samples",),
         adapt="never",
-        empty=own,
+        no_rows=True,
     ),
     "CIRKD": LossSpec(
         lambda keys, _, sync: CIRKDLoss(keys.TAU, keys.PLACES, sync),
@@ -221,7 +221,7 @@ LOSSES: dict[str, LossSpec] = {
         },
         kinds=("boxes",),
         adapt="never",
-        empty=one_row_that_does_not_count,
+        no_rows=True,
     ),
     "RPN": LossSpec(
         lambda keys, _, sync: ProposalLoss(keys.BOX, sync),
@@ -247,7 +247,7 @@ LOSSES: dict[str, LossSpec] = {
         {"KIND": one_of(*KINDS, meaning="Compare correlations of masks, or each pixel."), "TAU": _tau()},
         kinds=("masks",),
         adapt="never",
-        empty=one_row_that_does_not_count,
+        no_rows=True,
         title="mask_distill",  # Mask R-CNN's own is loss_mask
     ),
 }

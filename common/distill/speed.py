@@ -1,8 +1,7 @@
-"""A teacher that sees each batch, made faster: its parts compiled, and on a stream of the GPU beside the student."""
+"""A teacher that sees each batch, made faster: its parts compiled, its batch norms fused."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -19,12 +18,11 @@ from torchvision.models import resnet
 from densedist.common.errors import UserError
 
 KEY = "DISTILL.TEACHER"
-Maps = dict[str, Tensor]
 Part = tuple[nn.Module, str]  # a module within another, and its name there
 
 
 def compile_parts(cfg: CfgNode, parts: Sequence[Part]) -> None:
-    """Put what torch.compile makes of the parts in their place, if DISTILL.TEACHER.COMPILE says so; the values are the
+    """Replace the parts by what torch.compile makes of them, if DISTILL.TEACHER.COMPILE is True; the values are the
     same to rounding.
 
     Raises:
@@ -32,48 +30,22 @@ def compile_parts(cfg: CfgNode, parts: Sequence[Part]) -> None:
     """
     if not cfg.DISTILL.TEACHER.COMPILE:
         return
-    _check_runs(cfg, "COMPILE")
+    refuse_with_cache(cfg, "COMPILE")
     if not parts:
         raise UserError(f"{KEY}.COMPILE: it is not known how to compile such a teacher: set it to False")
     for owner, name in parts:
         setattr(owner, name, torch.compile(getattr(owner, name)))
 
 
-def own_stream(cfg: CfgNode) -> torch.cuda.Stream | None:
-    """The stream that DISTILL.TEACHER.STREAM asks for.
+def refuse_with_cache(cfg: CfgNode, key: str) -> None:
+    """Refuse to make a teacher faster that does not run in training.
+
+    Args:
+        key: of DISTILL.TEACHER, for the message.
 
     Raises:
-        UserError: without a GPU, or the teacher does not run in training.
+        UserError: DISTILL.TEACHER.CACHE is set.
     """
-    if not cfg.DISTILL.TEACHER.STREAM:
-        return None
-    _check_runs(cfg, "STREAM")
-    device = torch.device(cfg.MODEL.DEVICE)
-    if device.type != "cuda":
-        raise UserError(f"{KEY}.STREAM needs a GPU, and MODEL.DEVICE is {device}: set it to False")
-    return torch.cuda.Stream(device)
-
-
-def begin(run: Callable[[], Maps], stream: torch.cuda.Stream | None) -> Callable[[], Maps]:
-    """What gives the result of run, which starts now on a stream, or without one when it is asked for."""
-    if stream is None:
-        return run
-    stream.wait_stream(torch.cuda.current_stream(stream.device))  # the images may still be on their way
-    with torch.cuda.stream(stream):
-        maps = run()
-    return partial(_join, maps, stream)
-
-
-def _join(maps: Maps, stream: torch.cuda.Stream) -> Maps:
-    """The maps, for the current stream to use."""
-    current = torch.cuda.current_stream(stream.device)
-    current.wait_stream(stream)
-    for x in maps.values():
-        x.record_stream(current)  # their memory is not the teacher's again before it has used them
-    return maps
-
-
-def _check_runs(cfg: CfgNode, key: str) -> None:
     if cfg.DISTILL.TEACHER.CACHE:
         raise UserError(f"{KEY}.{key}: with CACHE the teacher does not see the batches: set it to False")
 

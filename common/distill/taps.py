@@ -1,6 +1,6 @@
-"""Taps: what a model gives to distillation, and pooled features among them."""
+"""Taps: what two models give to distillation for a batch, what is known of it before, and pooled features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,17 +14,34 @@ Kind = Literal["rows", "maps", "samples", "boxes", "proposals", "crossed", "mask
 # What labels say of a tap, for losses that ask.
 Targets = Literal["", "classes", "objects", "anchors"]
 UNLABELED = -1  # a target where the labels say nothing
-# By name; a tap has one tensor per level, stage or call.
-Taps = Mapping[str, Sequence[Tensor]]
-# Of taps of maps (N, C, H, W) by name, for each tensor bool (N, H, W): False in padding; None where there is none.
-Inside = Mapping[str, Sequence[Tensor | None]]
 # Height and width.
 Extent = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Tap:
+    """What student and teacher give for one tap in one batch: a tensor for each level, stage or call.
+
+    Args:
+        student, teacher: the tensors of each side, as TapSpec says; the gradient flows to the student's.
+        valid: for each tensor a bool mask of the rows (R,) or places (N, H, W) that count, None = all of them count.
+            Empty = all of all tensors count.
+        targets: returns what labels say of each tensor, as TapSpec.targets says. It is called if a loss asks.
+    """
+
+    student: Sequence[Tensor]
+    teacher: Sequence[Tensor]
+    valid: Sequence[Tensor | None] = ()
+    targets: Callable[[], Sequence[Tensor]] | None = None
+
+
+# By name.
+Taps = Mapping[str, Tap]
+
+
+@dataclass(frozen=True)
 class TapSpec:
-    """What a tap is, as far as it is known before any batch.
+    """What one side's tensors of a tap are, as far as it is known before any batch.
 
     Args:
         kind: of its tensors. "rows": class logits (R, C), a row for each RoI or anchor; "maps": (N, C, H, W);
@@ -52,12 +69,12 @@ class TapSpec:
     targets: Targets = ""
 
 
-# By name; what a model can give.
+# By name: what a model can give.
 TapSpecs = Mapping[str, TapSpec]
 
 
 def inside_of(features: Tensor, extents: Sequence[Extent]) -> Tensor | None:
-    """Return which places of maps (N, C, H, W) are no padding, bool (N, H, W); None where there is no padding.
+    """Return a mask of the places of maps (N, C, H, W) that are no padding, bool (N, H, W); None without padding.
 
     Args:
         extents: of each image, from the top left corner.
@@ -81,14 +98,14 @@ def _sides(features: Tensor) -> list[tuple[int, int]]:
 
 
 def per_image(features: Tensor, extents: Sequence[Extent] = ()) -> Tensor:
-    """(N, C, H, W) -> (N, C): the mean over each image, without its padding (see inside_of)."""
+    """Return the mean of maps (N, C, H, W) over each image without its padding (see inside_of): (N, C)."""
     if not has_padding(features, extents):
         return features.mean((2, 3))
     return torch.cat([x.mean((2, 3)) for x in _without_padding(features, extents)])
 
 
 def per_cell(features: Tensor, extents: Sequence[Extent] = (), grid: int = 4) -> Tensor:
-    """(N, C, H, W) -> (N·grid·grid, C): means over cells of a regular grid on each image, without its padding."""
+    """Return the means of maps (N, C, H, W) over cells of a grid on each image without its padding: (N·grid², C)."""
     parts = _without_padding(features, extents) if has_padding(features, extents) else [features]
     cells = torch.cat([F.adaptive_avg_pool2d(part, grid) for part in parts])
     return cells.flatten(2).transpose(1, 2).flatten(0, 1)
@@ -100,7 +117,8 @@ def _without_padding(features: Tensor, extents: Sequence[Extent]) -> list[Tensor
 
 
 def per_class(features: Tensor, labels: Tensor) -> Tensor:
-    """(N, C, H, W) -> (classes present, C): the mean over all pixels of each class in the batch, in float32 at least.
+    """Return the mean of maps (N, C, H, W) over all pixels of each class in the batch: (classes present, C), in float32
+    at least.
 
     Args:
         labels: trainIds (N, H, W) at the resolution of the features; 255 does not count.
@@ -114,7 +132,7 @@ def per_class(features: Tensor, labels: Tensor) -> Tensor:
 
 
 def subsample(samples: Tensor, most: int) -> Tensor:
-    """At most that many of the samples (R, C), evenly spread: RKD's angles cost the cube of their number."""
+    """Return at most that many of the samples (R, C), evenly spread: RKD's angles cost the cube of their number."""
     if len(samples) <= most:
         return samples
     return samples[torch.linspace(0, len(samples) - 1, most, device=samples.device).round().long()]

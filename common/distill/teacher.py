@@ -1,8 +1,13 @@
-"""The frozen teacher's holder."""
+"""The frozen teacher: what holds it, and how it gives its taps for a batch.
+
+teacher.begin(samples) is called before the student's forward pass, and returns a Pending. Once the student's tensors
+are there, the teacher's are asked of it. Kept teachers (DISTILL.TEACHER.CACHE) follow the same contract.
+"""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
@@ -11,9 +16,12 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from densedist.common.config.shared_keys import PRECISIONS
-from densedist.common.distill.speed import begin, fuse_batch_norms
+from densedist.common.distill.speed import KEY, fuse_batch_norms, refuse_with_cache
+from densedist.common.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
+Maps = dict[str, Tensor]  # (N, C, h, w), by name
+Samples = Sequence[Mapping[str, Any]]  # "image" of each is raw (3, H, W), 0 to 255
 
 
 class Teacher(Generic[M]):
@@ -23,7 +31,7 @@ class Teacher(Generic[M]):
     parameters(), state_dict(), train() or to(), hence neither does its optimizer, DDP or checkpoint.
     """
 
-    stream: torch.cuda.Stream | None = None  # beside the student's, where it has one of its own
+    stream: torch.cuda.Stream | None = None  # of a GPU, where it has another one than the student
 
     def __init__(self, model: M, flip_channels: bool = False, precision: torch.dtype = torch.float32) -> None:
         """
@@ -41,25 +49,33 @@ class Teacher(Generic[M]):
 
     @property
     def models(self) -> list[M]:
-        """All that teach; the model first."""
+        """Return all models that teach, this one first."""
         return [self.model]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Without gradients and in its own precision, whatever the student's is."""
+        """Compute, within the block, without gradients and in the teacher's precision, whatever the student's is."""
         # Not inference_mode: autograd refuses to save such tensors, which losses on the taps need.
         device = next(chain(self.model.parameters(), self.model.buffers())).device.type
         with torch.no_grad(), torch.autocast(device, enabled=False):
             yield
 
-    def begin(self, run: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
-        """What gives the maps of run, by name: with a stream of its own it starts now, beside what the student does
-        next; else when they are asked for."""
-        return begin(run, self.stream)
+    def begin(self, samples: Samples) -> "Pending":
+        """Return what gives the teacher's taps for a batch. To be called before the student's forward pass: with a
+        stream the model starts now."""
+        return Pending(self, samples)
+
+    def maps(self, samples: Samples) -> Maps:
+        """Return what the model gives for the images of a batch, or what is kept of it."""
+        return self.live_maps([sample["image"] for sample in samples])
+
+    def live_maps(self, images: Sequence[Tensor]) -> Maps:
+        """Return what the model gives for raw images (3, H, W), 0 to 255, in the student's channel order."""
+        raise NotImplementedError
 
     @contextmanager
     def overflows(self) -> Iterator[list[str]]:
-        """Collects, within the block, the names of the model's parts that give numbers that are not finite, the first
+        """Collect, within the block, the names of the model's parts that give numbers that are not finite, the first
         one first.
 
         Nothing is collected of a model in float32, which the range of half precision is no trouble to.
@@ -83,20 +99,72 @@ class Teacher(Generic[M]):
             for handle in handles:
                 handle.remove()
 
-    def own_order(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Images (3, H, W) in the student's channel order, in the teacher's."""
+    def in_channel_order(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return images (3, H, W) of the student's channel order in the teacher's."""
         return [image.flip(0) for image in images] if self.flip_channels else list(images)
 
     def in_float32(self) -> M:
-        """The model for whole predictions, whose last steps want float32: itself, or a copy."""
+        """Return the model for whole predictions, whose last steps need float32: itself, or a copy."""
         return self.model if self.precision == torch.float32 else copy.deepcopy(self.model).float()
 
     def __deepcopy__(self, memo: dict) -> "Teacher[M]":
         return self  # a copy of the student (an average of its weights, say) learns from the same teacher
 
 
+class Pending:
+    """A batch that a teacher has begun on.
+
+    Args:
+        teacher: whose taps are asked.
+        samples: the batch, as the student gets it.
+    """
+
+    def __init__(self, teacher: Any, samples: Samples) -> None:
+        self.teacher, self.samples = teacher, samples
+        self._finish = _start(lambda: teacher.maps(samples), teacher.stream)
+
+    @cached_property
+    def maps(self) -> Maps:
+        """Return the teacher's maps of the batch, by name. It runs once, whoever asks."""
+        return self._finish()
+
+
+def _start(run: Callable[[], Maps], stream: torch.cuda.Stream | None) -> Callable[[], Maps]:
+    """Return what gives the maps of run, which starts now on a stream, or without one when it is asked for."""
+    if stream is None:
+        return run
+    stream.wait_stream(torch.cuda.current_stream(stream.device))  # the images may still be on their way
+    with torch.cuda.stream(stream):
+        maps = run()
+    return lambda: _join(maps, stream)
+
+
+def _join(maps: Maps, stream: torch.cuda.Stream) -> Maps:
+    """Return the maps, for the current stream to use."""
+    current = torch.cuda.current_stream(stream.device)
+    current.wait_stream(stream)
+    for x in maps.values():
+        x.record_stream(current)  # their memory is not the teacher's again before it has used them
+    return maps
+
+
+def teacher_stream(cfg: CfgNode) -> torch.cuda.Stream | None:
+    """Return the stream that DISTILL.TEACHER.STREAM asks for, None without one.
+
+    Raises:
+        UserError: without a GPU, or the teacher does not run in training.
+    """
+    if not cfg.DISTILL.TEACHER.STREAM:
+        return None
+    refuse_with_cache(cfg, "STREAM")
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type != "cuda":
+        raise UserError(f"{KEY}.STREAM needs a GPU, and MODEL.DEVICE is {device}: set it to False")
+    return torch.cuda.Stream(device)
+
+
 def precision(student_cfg: CfgNode) -> torch.dtype:
-    """What DISTILL.TEACHER.PRECISION says, on the student's device."""
+    """Return the type that DISTILL.TEACHER.PRECISION names, on the student's device."""
     name = student_cfg.DISTILL.TEACHER.PRECISION
     if name == "auto":
         # float16 rounds 8 times finer than bfloat16; what overflows it ends in a loss that is not finite.

@@ -47,7 +47,7 @@ class BoxLoss(nn.Module):
         Args:
             student: (R, 4 or 5), x0, y0, x1, y1 or four regression targets first; the gradient flows here.
             teacher: (R, 5), the same and the logit of an object.
-            valid: bool (R,), True = the row counts; None = all count.
+            valid: bool (R,), True = the row counts; None = all count. With it there may be no row.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 input).
@@ -55,7 +55,7 @@ class BoxLoss(nn.Module):
         Raises:
             ValueError: wrong shapes, a wrong dtype, no row.
         """
-        student, teacher = prepare_boxes(student, teacher)
+        student, teacher = prepare_boxes(student, teacher, valid=valid)
         weight = teacher[:, 4].sigmoid()
         if valid is not None:
             weight = weight * valid
@@ -120,17 +120,20 @@ class ProposalLoss(nn.Module):
         return objectness + self.box * self.boxes(student, teacher) if self.box else objectness
 
 
-def prepare_boxes(student: Tensor, teacher: Tensor, columns: tuple[int, ...] = (4, 5)) -> tuple[Tensor, Tensor]:
-    """Both sides' rows checked and in the wider of their types, float32 at least, the teacher's detached.
+def prepare_boxes(
+    student: Tensor, teacher: Tensor, columns: tuple[int, ...] = (4, 5), valid: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Check both sides' rows, and return them in the wider of their types, float32 at least, the teacher's detached.
 
     Args:
         columns: that the student's rows may have.
+        valid: the mask that comes with them.
 
     Raises:
         ValueError: naming the argument, what was seen and what is wanted.
     """
     for name, rows, allowed in (("student", student, columns), ("teacher", teacher, (5,))):
-        check_feature(name, rows, 2)
+        check_feature(name, rows, 2, valid)
         if rows.shape[1] not in allowed:
             wanted = " or ".join(map(str, allowed))
             raise ValueError(f"{name}: got {rows.shape[1]} columns, {tuple(rows.shape)}, want {wanted}")

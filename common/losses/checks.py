@@ -99,7 +99,7 @@ def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None
             raise ValueError(f"{name}: got dtype {logits.dtype}, want floating point logits")
         if logits.dim() < 2:
             raise ValueError(f"{name}: got shape {tuple(logits.shape)}, want (R, C) or (N, C, *spatial)")
-        if logits.numel() == 0:
+        if logits.numel() == 0 and not no_rows(logits, valid):
             raise ValueError(f"{name}: got empty shape {tuple(logits.shape)}, want at least one row and class")
     _check_equal_shapes(student, teacher)
     if valid is not None:
@@ -121,8 +121,19 @@ def check_target(target: Tensor, logits: Tensor) -> None:
         raise ValueError(f"target: got shape {tuple(target.shape)}, want {tuple(rows)}")
 
 
-def check_feature(name: str, feature: Tensor, dims: int | None) -> None:
+def no_rows(rows: Tensor, valid: Tensor | None) -> bool:
+    """Return whether there is no row (0, *), and a mask says so: a process may have none where others have some.
+
+    Without a mask it is a mistake.
     """
+    return valid is not None and len(rows) == 0
+
+
+def check_feature(name: str, feature: Tensor, dims: int | None, valid: Tensor | None = None) -> None:
+    """
+    Args:
+        valid: the mask that comes with rows, of losses that have one.
+
     Raises:
         ValueError: naming the argument, what was seen and what is wanted.
     """
@@ -130,7 +141,7 @@ def check_feature(name: str, feature: Tensor, dims: int | None) -> None:
         raise ValueError(f"{name}: got dtype {feature.dtype}, want floating point features")
     if dims is not None and feature.dim() != dims:
         raise ValueError(f"{name}: got shape {tuple(feature.shape)}, want {dims} dimensions")
-    if feature.numel() == 0:
+    if feature.numel() == 0 and not no_rows(feature, valid):
         raise ValueError(f"{name}: got empty shape {tuple(feature.shape)}, want at least one value")
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.checks import (
     check_columns,
+    check_logits,
     check_not_negative,
     check_positive,
     check_target,
@@ -46,7 +47,8 @@ class DKDLoss(nn.Module):
         Args:
             student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.
-            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count that have a target.
+            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count that have a target. With it
+                there may be no row.
             target: int64 of the same shape, 0 to C - 1; below 0 the row has no target and does not count.
 
         Returns:
@@ -57,6 +59,7 @@ class DKDLoss(nn.Module):
             ValueError: shapes that differ, fewer than two dimensions, a wrong dtype, an empty tensor, one column.
         """
         check_target(target, student)
+        check_logits(student, teacher, valid)
         labeled = target >= 0
         student, teacher, weight = prepare_logits(student, teacher, labeled if valid is None else labeled & valid)
         check_columns(student, "softmax")

@@ -47,7 +47,7 @@ class KDLoss(nn.Module):
         Args:
             student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.
-            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count.
+            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count. With it there may be no row.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 logits). Zero with gradient zero where no

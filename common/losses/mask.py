@@ -40,13 +40,13 @@ class MaskLoss(nn.Module):
         Args:
             student: logits (R, 1, M, M), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.
-            valid: bool (R,), True = the RoI counts; None = all count.
+            valid: bool (R,), True = the RoI counts; None = all count. With it there may be no RoI.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 logits).
 
         Raises:
-            ValueError: shapes that differ, a wrong dtype, no RoI.
+            ValueError: shapes that differ, a wrong dtype, no RoI and no mask.
         """
         if self.kind == "dist":
             return self.loss(student.flatten(1), teacher.flatten(1), valid)

@@ -46,11 +46,12 @@ class RKDLoss(nn.Module):
     def extra_repr(self) -> str:
         return f"distance_weight={self.distance_weight}, angle_weight={self.angle_weight}"
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
         """
         Args:
             student: (N, D_s) samples, any floating dtype; the gradient flows here.
             teacher: (N, D_t) samples.
+            valid: bool (N,), True = the sample counts; None = all count. With it there may be no sample.
 
         Returns:
             0-dim loss, at least 0, float32 (float64 for float64 samples). Below three samples neither
@@ -62,14 +63,17 @@ class RKDLoss(nn.Module):
         """
         for name, samples in (("student", student), ("teacher", teacher)):
             if not (self.sync and samples.dim() == 2 and len(samples) == 0):  # the others may have some
-                check_feature(name, samples, 2)
+                check_feature(name, samples, 2, valid)
         if len(student) != len(teacher):
             raise ValueError(f"teacher: got {len(teacher)} samples, want the student's {len(student)}")
+        if valid is not None:
+            student, teacher = student[valid], teacher[valid]
         student, teacher = widen(student), widen(teacher.detach())
         if self.sync:
             student, teacher = gather_from_processes(student), gather_from_processes(teacher)
         if len(student) < 3:
-            warnings.warn("RKD needs three samples or more: its loss is 0", stacklevel=2)
+            if len(student):
+                warnings.warn("RKD needs three samples or more: its loss is 0", stacklevel=2)
             return student.sum() * 0
         ours, theirs = (_squared_distances(x.double(), self.normalize) for x in (student, teacher))
         loss = ours.new_zeros(())

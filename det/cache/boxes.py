@@ -22,43 +22,35 @@ from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
 from densedist.det.data.reading import read_input
 from densedist.det.modeling import box_head
-from densedist.det.taps.group import Batch
-from densedist.det.taps.rois import RoIs, Seen, as_ours
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.taps.rois import Recorded, RoIs, in_student_classes
+from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 IOU = 0.5  # an RoI that overlaps a box by less is background, as in Detectron2's own sampling
 
 
-class BoxesTeacher(DetectorTeacher):
-    """A teacher whose boxes and logits come with the samples of a BoxesMapper."""
-
-
 class KeptRoIs(RoIs):
-    """Class logits of a BoxesTeacher for the student's RoIs."""
+    """The tap cls_logits of a teacher whose boxes and logits come with the samples of a BoxesMapper."""
 
-    def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
+    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
         """
         Raises:
             UserError: samples of another loader than densedist's.
         """
-        if any("teacher" not in sample for sample in batch.inputs):
+        if any("teacher" not in sample for sample in pending.samples):
             raise UserError(f"{KEY} is for `densedist train det`: in a script of your own leave it empty")
-        teacher = batch.teacher
+        teacher = pending.teacher
         device = next(teacher.model.parameters()).device
-        known = [[part.to(device) for part in sample["teacher"]] for sample in batch.inputs]
-        logits = [
-            torch.cat([soft_labels(rois, *of_image) for rois, of_image in zip(boxes, known, strict=True)])
-            for boxes, _ in seen.regions
-        ]
-        theirs = [
-            _mirrored(as_ours(teacher, of_call), [len(rois) for rois in boxes], batch.inputs).to(teacher.precision)
-            for of_call, (boxes, _) in zip(logits, seen.regions, strict=True)
-        ]
-        return {"cls_logits": [p.logits for p in seen.predictions]}, {"cls_logits": theirs}
+        known = [[part.to(device) for part in sample["teacher"]] for sample in pending.samples]
+        theirs = []
+        for boxes, _ in recorded.regions:
+            found = [soft_labels(rois, *of_image) for rois, of_image in zip(boxes, known, strict=True)]
+            logits = in_student_classes(teacher, torch.cat(found))
+            theirs.append(_mirrored(logits, [len(rois) for rois in boxes], pending.samples).to(teacher.precision))
+        return {"cls_logits": self.tap_of_logits(student, recorded, pending, theirs)}
 
 
 def _mirrored(logits: Tensor, rois: Sequence[int], samples: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Class logits (R, K) of the student's classes, swapped in the images that are mirrored (INPUT.FLIP_PAIRS).
+    """Return class logits (R, K) of the student's classes, swapped in images that are mirrored (INPUT.FLIP_PAIRS).
 
     Args:
         rois: how many each image has.
@@ -74,7 +66,7 @@ def _mirrored(logits: Tensor, rois: Sequence[int], samples: Sequence[Mapping[str
 
 
 def soft_labels(rois: Boxes, boxes: Tensor, logits: Tensor, background: Tensor) -> Tensor:
-    """Class logits (R, K) for RoIs.
+    """Return class logits (R, K) for RoIs.
 
     Args:
         boxes: (B, 4), of the teacher; those without an area are no boxes.
@@ -108,7 +100,7 @@ class BoxesSight:
         teacher: whose boxes these are.
     """
 
-    def __init__(self, cfg: CfgNode, teacher: DetectorTeacher) -> None:
+    def __init__(self, cfg: CfgNode, teacher: DetTeacher) -> None:
         self.cfg, self.teacher = cfg, teacher
         self.model: Any = teacher.in_float32()
         heads = self.model.roi_heads
@@ -129,13 +121,13 @@ class BoxesSight:
 
     def __call__(self, image: str) -> dict[str, Tensor]:
         sample, _ = read_input(self.cfg, image)
-        boxes, logits, background = self._see(self.teacher.own_order([sample["image"]])[0])
+        boxes, logits, background = self._see(self.teacher.in_channel_order([sample["image"]])[0])
         height, width = sample["image"].shape[1:]
         found = {"boxes": boxes / boxes.new_tensor([width, height] * 2), "logits": logits, "background": background}
         return {name: _filled(found[name].float(), shape) for name, shape in self.shapes.items()}
 
     def _see(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (B, 4) that the teacher finds, their class logits, and those of what lies beside all of them."""
+        """Return boxes (B, 4) that the teacher finds, their class logits, and those of the background."""
         model = self.model
         with self.teacher.alone():
             images = model.preprocess_image([{"image": image}])
@@ -145,9 +137,9 @@ class BoxesSight:
             boxes, around = found[0].pred_boxes, proposals[0].proposal_boxes
             logits = box_head.cls_logits(model.roi_heads, features, [Boxes.cat([boxes, around])], self.teacher.stages)
         ours, others = logits.split([len(boxes), len(around)])
-        beside = (pairwise_iou(around, boxes) < IOU).all(1)
-        if beside.any():
-            return boxes.tensor, ours, others[beside].mean(0)
+        background = (pairwise_iou(around, boxes) < IOU).all(1)
+        if background.any():
+            return boxes.tensor, ours, others[background].mean(0)
         # The proposal that looks least like any class.
         return boxes.tensor, ours, others[others[:, : model.roi_heads.num_classes].amax(1).argmin()]
 

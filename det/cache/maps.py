@@ -4,22 +4,19 @@ Its heads run in training as they do live, so two-stage and one-stage teachers g
 map of 256 channels at stride 4 takes 32 bytes a pixel of the image, and as many again for the mirror image.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge, TransformList
 from torch import Tensor
-from torch.nn import functional as F
 
-from densedist.common.cache.arrays import KEY, About
+from densedist.common.cache.arrays import About
 from densedist.common.data.headers import read_header
 from densedist.common.errors import UserError
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
 from densedist.det.data.reading import read_input
-from densedist.det.teacher.detector import DetectorTeacher
 
 FLIPPED = "_flipped"  # of a name: the map of the mirror image
 
@@ -33,27 +30,6 @@ class MapsMapper(CachedMapper):
         flipped = any(isinstance(transform, HFlipTransform) for transform in transforms.transforms)
         names = [name for name in kept if not name.endswith(FLIPPED)]
         return {name: kept[name + FLIPPED * flipped] for name in names}
-
-
-class CachedMaps(DetectorTeacher):
-    """A teacher whose maps come with the samples of a MapsMapper; it does not see the images in training."""
-
-    def maps(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The backbone's maps (N, C, h, w) of a batch, by name; smaller ones have zeros at their bottom and right.
-
-        Raises:
-            UserError: samples of another loader than densedist's.
-        """
-        if any("teacher" not in sample for sample in inputs):
-            raise UserError(f"{KEY} is for `densedist train det`: in a script of your own leave it empty")
-        device = next(self.model.parameters()).device
-        names = inputs[0]["teacher"]
-        return {name: self._stack([sample["teacher"][name].to(device) for sample in inputs]) for name in names}
-
-    def _stack(self, maps: Sequence[Tensor]) -> Tensor:
-        height, width = (max(x.shape[axis] for x in maps) for axis in (1, 2))
-        padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in maps]
-        return torch.stack(padded).to(self.precision)
 
 
 class MapsSight:

@@ -33,7 +33,7 @@ from densedist.det.drawing import Marks, best_score, draw_marks, judged, labeled
 from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import Sample, spread_samples
 from densedist.det.models import Trained, load_trained
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.teacher import DetTeacher
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _apart(view: View) -> float:
 def views(
     cfg: CfgNode,
     model: nn.Module,
-    teacher: DetectorTeacher | None,
+    teacher: DetTeacher | None,
     samples: Sequence[Sample],
     score: float | None = None,
     beside: Mapping[str, Trained] | None = None,
@@ -129,7 +129,7 @@ def views(
     scores: dict[str, float] = {}
     if teacher is not None:
         theirs = teacher.in_float32()
-        turned = [ours | {"image": teacher.own_images([ours["image"]])[0]} for ours in inputs]
+        turned = [ours | {"image": teacher.prepare_images([ours["image"]])[0]} for ours in inputs]
         told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
         who = f"the first of {len(teacher.models)} teachers" if teacher.others else "teacher"
         seen, scores[who] = _sure(told, objects, score)

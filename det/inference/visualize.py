@@ -20,7 +20,7 @@ from densedist.det.distilling import Distilling, distilling_class
 from densedist.det.inference.pictures import overview, picture, views
 from densedist.det.inference.samples import Sample, samples_of
 from densedist.det.models import Trained, load_trained, read_config
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.teacher import DetTeacher
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +57,14 @@ def visualize(
     return len(seen)
 
 
-def _load_teacher(trained: Trained, cfg: CfgNode) -> DetectorTeacher | None:
+def _load_teacher(trained: Trained, cfg: CfgNode) -> DetTeacher | None:
     kind = distilling_class(type(trained.model).__name__)
     return kind.load_teachers(cfg) if kind else None
 
 
 @torch.no_grad()
 def relations_of(
-    cfg: CfgNode, kind: type[Distilling], model: nn.Module, teacher: DetectorTeacher | None, samples: Sequence[Sample]
+    cfg: CfgNode, kind: type[Distilling], model: nn.Module, teacher: DetTeacher | None, samples: Sequence[Sample]
 ) -> Relations:
     """Measure the relations among a detector's classes over samples, at DISTILL.DIST.TAU, on the rows of class_rows.
 

@@ -1,6 +1,5 @@
 """The box head inside Detectron2's RoI heads: standard, cascade and C4."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, ROIHead
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 
+from densedist.common.distill.ensemble import mean_logits
 from densedist.common.distill.taps import UNLABELED
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
@@ -91,15 +91,7 @@ def predict(roi_heads: ROIHeads, regions: Tensor, stages: str) -> Predictions:
     else:
         given = [heads.box_predictor(heads.box_head(regions))]
     logits = [columns(heads, scores) for scores, _ in given]
-    return Predictions(_mean(logits, activation(heads)), given[0][1])
-
-
-def _mean(logits: list[Tensor], kind: Activation) -> Tensor:
-    if len(logits) == 1:
-        return logits[0]
-    if kind == "sigmoid":
-        return torch.stack([x.float().sigmoid() for x in logits]).mean(0).logit(eps=1e-7)
-    return torch.stack([x.float().log_softmax(1) for x in logits]).logsumexp(0) - math.log(len(logits))
+    return Predictions(mean_logits(logits, activation(heads)), given[0][1])
 
 
 def of_class(values: Tensor, classes: Tensor) -> Tensor:

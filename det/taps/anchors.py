@@ -9,13 +9,13 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
 
 from densedist.common.distill.ensemble import mean_logits
-from densedist.common.distill.taps import Inside, Taps, TapSpec, TapSpecs, inside_of
+from densedist.common.distill.taps import Tap, Taps, TapSpec, TapSpecs, inside_of
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.taps.boxes import likeliest, rows
 from densedist.det.taps.grid import anchors, by_anchor, by_row, different_grids
-from densedist.det.taps.group import AVERAGED, SCALED, Batch, TapGroup
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.taps.group import AVERAGED, SCALED, TapGroup
+from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 LOGITS, BOXES = ("cls_logits", "logit_maps"), ("boxes", "deltas")
 # By level: class logits (N, anchors x classes, H, W), deltas (N, anchors x 4, H, W).
@@ -23,25 +23,32 @@ Given = tuple[list[Tensor], list[Tensor]]
 
 
 class Anchors(TapGroup):
-    """With a tensor for each level: cls_logits, rows of the classes of one anchor, or of all anchors of one location;
-    and logit_maps (N, anchors x classes, H, W), the same numbers.
+    """The taps on anchors.
 
-    boxes, a row for each anchor of all levels and images: where the teacher puts it, (R, 5), and where the student
-    does, (R, 4). deltas: the same as regression targets of the student.
+    cls_logits: a tensor for each level, of rows with the classes of one anchor, or of all anchors of one location.
+    logit_maps: the same numbers as maps (N, anchors x classes, H, W).
+    boxes: a row for each anchor of all levels and images, where the student puts it, (R, 4), and the teacher, (R, 5).
+    deltas: the same as regression targets of the student.
+
+    Args:
+        whole_locations: a row of cls_logits has all anchors of a location (DISTILL.DENSE_ROWS locations).
     """
 
-    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+    def __init__(self, whole_locations: bool = False) -> None:
+        self.whole_locations = whole_locations
+
+    def specs(self, student: Any, teacher: DetTeacher) -> tuple[TapSpecs, TapSpecs]:
         # Of a teacher of other classes the logits come in the student's.
         maps = tuple(count * student.num_classes for count in student.anchor_generator.num_anchors)
         logits = {
-            "cls_logits": TapSpec("rows", (_columns(student),) * len(maps), "sigmoid"),
+            "cls_logits": TapSpec("rows", (self._columns(student),) * len(maps), "sigmoid"),
             "logit_maps": TapSpec("maps", maps, "sigmoid"),
         }
         ours, theirs = (logits | dict.fromkeys(BOXES, TapSpec("boxes", (columns,))) for columns in (4, 5))
         lacking = self.lacking(student, teacher)
         return ours, {name: tap for name, tap in theirs.items() if name not in lacking}
 
-    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+    def lacking(self, student: Any, teacher: DetTeacher) -> dict[str, str]:
         for model in teacher.models:
             if why := unlike(student, model):
                 return dict.fromkeys((*LOGITS, *BOXES), why)
@@ -51,60 +58,60 @@ class Anchors(TapGroup):
             return dict.fromkeys(BOXES, AVERAGED)
         return {}
 
-    def watch(self, student: Any) -> AbstractContextManager[list[Given]]:
+    def record(self, student: Any) -> AbstractContextManager[list[Given]]:
         return record(student.head, lambda _, output: output)
 
-    def taps(self, needed: Collection[str], student: Any, seen: list[Given], batch: Batch) -> tuple[Taps, Taps]:
-        (maps, deltas), teacher = seen[0], batch.teacher
-        ours: dict[str, Sequence[Tensor]] = {}
-        theirs: dict[str, Sequence[Tensor]] = {}
-        each = [own_class_maps(one.teacher, one.maps) for one in batch.of_all]
-        mean = _mean([as_ours(one.teacher, own) for one, own in zip(batch.of_all, each, strict=True)])
-        for side, logits in ((ours, maps), (theirs, mean)):
-            side["logit_maps"] = logits
-            side["cls_logits"] = [by_row(x, _columns(student)) for x in logits]
+    def taps(self, needed: Collection[str], student: Any, recorded: list[Given], pending: DetPending) -> Taps:
+        (maps, deltas), teacher, columns = recorded[0], pending.teacher, self._columns(student)
+        each = [(one.teacher, model_class_maps(one.teacher, one.maps)) for one in (pending, *pending.others)]
+        mean = _mean([in_student_classes(one, given) for one, given in each])
+        ours, theirs = ([by_row(x, columns) for x in side] for side in (maps, mean))
+        taps = {"cls_logits": Tap(ours, theirs)}
+        if "logit_maps" in needed:
+            extents = pending.extents(student.anchor_generator.strides)
+            taps["logit_maps"] = Tap(maps, mean, [inside_of(x, e) for x, e in zip(maps, extents, strict=True)])
         if names := set(BOXES) & set(needed):
             model = teacher.model
             with teacher.alone():
-                best = likeliest(by_anchor(each[0], model.num_classes), "sigmoid", model.num_classes, teacher.classes)
+                rows_of_all = by_anchor(each[0][1], model.num_classes)
+                best = likeliest(rows_of_all, "sigmoid", model.num_classes, teacher.classes)
                 places = anchors(student.anchor_generator, maps)
-                found = widen(by_anchor(_own_delta_maps(teacher, batch.maps), 4))
+                found = widen(by_anchor(_model_delta_maps(teacher, pending.maps), 4))
                 boxes = model.box2box_transform.apply_deltas(found, places)
             for name in sorted(names):
                 given = student.box2box_transform, by_anchor(deltas, 4)
-                pair = rows(*given, places, boxes, best.logit, as_deltas=name == "deltas")
-                ours[name], theirs[name] = ([x] for x in pair)
-        return ours, theirs
+                put, wanted = rows(*given, places, boxes, best.logit, as_deltas=name == "deltas")
+                taps[name] = Tap([put], [wanted])
+        return taps
 
-    def inside(self, needed: Collection[str], student: Any, seen: list[Given], batch: Batch) -> Inside:
-        if "logit_maps" not in needed:
-            return {}
-        extents = batch.extents(student.anchor_generator.strides)
-        return {"logit_maps": [inside_of(x, own) for x, own in zip(seen[0][0], extents, strict=True)]}
+    def _columns(self, student: Any) -> int:
+        """Return the columns of cls_logits."""
+        return student.num_classes * (student.anchor_generator.num_anchors[0] if self.whole_locations else 1)
 
 
-def live_class_maps(teacher: DetectorTeacher, images: Sequence[Tensor]) -> list[Tensor]:
-    """By level, class logits (N, anchors x classes, H, W) in the student's classes; of several teachers with
-    probabilities that are the mean of all.
+def live_class_maps(teacher: DetTeacher, images: Sequence[Tensor]) -> list[Tensor]:
+    """Return by level class logits (N, anchors x classes, H, W) in the student's classes, of an ensemble those of the
+    mean probabilities.
 
     Args:
         images: raw images (3, H, W), 0 to 255, in the student's channel order.
     """
-    each = [(one, own_class_maps(one, one.live_maps(images))) for one in (teacher, *teacher.others)]
-    return _mean([as_ours(one, maps) for one, maps in each])
+    each = [(one, model_class_maps(one, one.live_maps(images))) for one in (teacher, *teacher.others)]
+    return _mean([in_student_classes(one, maps) for one, maps in each])
 
 
-def own_class_maps(teacher: DetectorTeacher, maps: Mapping[str, Tensor]) -> list[Tensor]:
-    """By level, class logits (N, anchors x its classes, H, W); where it can be told, box regression does not run."""
+def model_class_maps(teacher: DetTeacher, maps: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return by level class logits (N, anchors x the model's classes, H, W). Of stock heads box regression does not
+    run."""
     model, head = teacher.model, teacher.model.head
     features = [maps[level] for level in model.head_in_features]
     with teacher.alone():
         if isinstance(head, RetinaNetHead):
             return [head.cls_score(head.cls_subnet(x)) for x in features]
-        return head(features)[0]  # a head of somebody's own, whole
+        return head(features)[0]  # a user's own head runs whole
 
 
-def _own_delta_maps(teacher: DetectorTeacher, maps: Mapping[str, Tensor]) -> list[Tensor]:
+def _model_delta_maps(teacher: DetTeacher, maps: Mapping[str, Tensor]) -> list[Tensor]:
     model, head = teacher.model, teacher.model.head
     features = [maps[level] for level in model.head_in_features]
     if isinstance(head, RetinaNetHead):
@@ -112,8 +119,8 @@ def _own_delta_maps(teacher: DetectorTeacher, maps: Mapping[str, Tensor]) -> lis
     return head(features)[1]
 
 
-def as_ours(teacher: DetectorTeacher, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Maps (N, anchors x its classes, H, W) in the student's classes."""
+def in_student_classes(teacher: DetTeacher, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return maps (N, anchors x the teacher's classes, H, W) as maps of the student's classes."""
     if teacher.classes is None:
         return list(maps)
     count = teacher.model.num_classes
@@ -121,15 +128,11 @@ def as_ours(teacher: DetectorTeacher, maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _mean(each: Sequence[list[Tensor]]) -> list[Tensor]:
-    return each[0] if len(each) == 1 else [mean_logits(level, "sigmoid") for level in zip(*each, strict=True)]
-
-
-def _columns(student: Any) -> int:
-    return student.num_classes * (student.anchor_generator.num_anchors[0] if student.whole_locations else 1)
+    return [mean_logits(level, "sigmoid") for level in zip(*each, strict=True)]
 
 
 def unlike(student: Any, teacher: Any) -> str:
-    """Why the anchors of a RetinaNet are not those of its teacher; "" if they are."""
+    """Return why the anchors of a RetinaNet are not those of its teacher; "" if they are."""
     if not isinstance(teacher, RetinaNet):
         return f"the teacher is a {type(teacher).__name__}, no RetinaNet"
     return different_grids(student, teacher)

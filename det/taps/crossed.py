@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,25 +11,26 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from densedist.common.distill.taps import UNLABELED, Taps, TapSpec, TapSpecs
+from densedist.common.distill.taps import UNLABELED, Tap, Taps, TapSpec, TapSpecs
 from densedist.common.losses.checks import widen
 from densedist.common.losses.cross_head import align_channels
 from densedist.common.modules import record
-from densedist.det.taps.anchors import as_ours, unlike
+from densedist.det.taps.anchors import in_student_classes, unlike
 from densedist.det.taps.grid import by_row
-from densedist.det.taps.group import AVERAGED, SCALED, Batch, TapGroup
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.taps.group import AVERAGED, SCALED, TapGroup
+from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 Maps = Sequence[Tensor]  # by level
 PREFIX = "crossed_"
-# For each convolution of a branch what comes before its ReLU, by level; of the classes' branch and of the boxes'.
-Seen = tuple[list[list[Tensor]], list[list[Tensor]]]
+# Of the classes' branch and of the boxes': for each convolution what comes before its ReLU, by level.
+Recorded = tuple[list[list[Tensor]], list[list[Tensor]]]
 
 
 class Crossed(TapGroup):
-    """crossed_i (R, 4 + K), a row for each image and each anchor of all levels, box in pixels and class logits: the
-    teacher's prediction, and the one that its head makes of what the student's head has after i convolutions, each
-    channel with the teacher's mean and deviation there.
+    """The taps crossed_i (R, 4 + K), a row for each image and each anchor of all levels: box in pixels, class logits.
+
+    The teacher's are its predictions. The student's are those that the teacher's head makes of what the student's head
+    has after i convolutions, each channel with the teacher's mean and deviation there.
 
     Args:
         sync: take means and deviations over the images of all processes.
@@ -37,12 +39,12 @@ class Crossed(TapGroup):
     def __init__(self, sync: bool = False) -> None:
         self.sync = sync
 
-    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+    def specs(self, student: Any, teacher: DetTeacher) -> tuple[TapSpecs, TapSpecs]:
         tap = TapSpec("crossed", (4 + student.num_classes,), targets="anchors")
         ours = dict.fromkeys(_names(student.head), tap)
         return ours, {} if self.lacking(student, teacher) else ours
 
-    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+    def lacking(self, student: Any, teacher: DetTeacher) -> dict[str, str]:
         heads = student.head, getattr(teacher.model, "head", None)
         if teacher.others:
             why = AVERAGED
@@ -56,7 +58,7 @@ class Crossed(TapGroup):
         return dict.fromkeys(_names(student.head), why) if why else {}
 
     @contextmanager
-    def watch(self, student: Any) -> Iterator[Seen]:
+    def record(self, student: Any) -> Iterator[Recorded]:
         with ExitStack() as stack:
             classes, boxes = (
                 [stack.enter_context(record(branch[end], lambda args, _: args[0])) for end in _ends(branch)]
@@ -64,47 +66,48 @@ class Crossed(TapGroup):
             )
             yield classes, boxes
 
-    def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
-        teacher, places = batch.teacher, _anchors(student, seen)
+    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+        teacher, first = pending.teacher, recorded[0][0]
+        places = _anchors(student, first)
         head, passable = teacher.model.head, teacher.passable_head
-        features = [batch.maps[level] for level in teacher.model.head_in_features]
-        ours, theirs = {}, {}
+        features = [pending.maps[level] for level in teacher.model.head_in_features]
+        taps = {}
         for name in sorted(needed):
             number = int(name.removeprefix(PREFIX)) - 1
             with teacher.alone():
                 held = [[_first(branch, number)(x) for x in features] for branch in _branches(head)]
-                theirs[name] = [_predict(teacher, head, number, held, places)]
+                theirs = _predict(teacher, head, number, held, places)
             with torch.autocast(places.device.type, enabled=False):
                 aligned = [
                     [align_channels(x, t, self.sync) for x, t in zip(maps[number], of_teacher, strict=True)]
-                    for maps, of_teacher in zip(seen, held, strict=True)
+                    for maps, of_teacher in zip(recorded, held, strict=True)
                 ]
-                ours[name] = [_predict(teacher, passable, number, aligned, places)]
-        return ours, theirs
+                ours = _predict(teacher, passable, number, aligned, places)
+            taps[name] = Tap([ours], [theirs], targets=partial(_objects, student, first, places, pending))
+        return taps
 
-    def targets(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> Taps:
-        """(N, anchors): by the labels as the student's own losses see them, nothing in the padding."""
-        labels = [sample.get("instances") for sample in batch.inputs]
-        places, inside = _anchors(student, seen), _inside(student, seen, batch)
-        open_ = torch.full((len(places),), UNLABELED, device=places.device)
-        known = [open_ if one is None else _matches(student, places, one.to(places.device)) for one in labels]
-        target = torch.stack(known).where(inside, UNLABELED)
-        return {name: [target] for name in needed}
+
+def _objects(student: Any, first: Maps, places: Tensor, pending: DetPending) -> list[Tensor]:
+    """Return what labels say of each anchor as the student's own losses see them, (N, anchors), nothing in padding."""
+    labels = [sample.get("instances") for sample in pending.samples]
+    open_ = torch.full((len(places),), UNLABELED, device=places.device)
+    known = [open_ if one is None else _matches(student, places, one.to(places.device)) for one in labels]
+    return [torch.stack(known).where(_inside(student, first, pending), UNLABELED)]
 
 
 def _matches(student: Any, places: Tensor, labels: Instances) -> Tensor:
-    """For each anchor 1 where there is an object, 0 where there is none, UNLABELED between both thresholds."""
+    """Return for each anchor 1 where there is an object, 0 where there is none, UNLABELED between both thresholds."""
     (classes,), _ = student.label_anchors([Boxes(places)], [labels])
     return torch.where(classes < 0, UNLABELED, (classes != student.num_classes).long())
 
 
-def _inside(student: Any, seen: Seen, batch: Batch) -> Tensor:
-    """(N, anchors): whether it lies in the image, or in as little padding as the backbone wants."""
+def _inside(student: Any, first: Maps, pending: DetPending) -> Tensor:
+    """Return whether an anchor lies in the image, or in as little padding as the backbone wants: (N, anchors)."""
     multiple = max(student.backbone.size_divisibility, 1)
     generator, levels = student.anchor_generator, []
-    for x, stride, count in zip(seen[0][0], generator.strides, generator.num_anchors, strict=True):
+    for x, stride, count in zip(first, generator.strides, generator.num_anchors, strict=True):
         covered = []
-        for sample in batch.inputs:
+        for sample in pending.samples:
             height, width = (
                 torch.arange(places, device=x.device) < math.ceil(math.ceil(side / multiple) * multiple / stride)
                 for places, side in zip(x.shape[2:], sample["image"].shape[1:], strict=True)
@@ -114,13 +117,13 @@ def _inside(student: Any, seen: Seen, batch: Batch) -> Tensor:
     return torch.cat(levels, 1)
 
 
-def _anchors(student: Any, seen: Seen) -> Tensor:
-    """Those of one image (A, 4), in pixels."""
-    return Boxes.cat(student.anchor_generator(seen[0][0])).tensor
+def _anchors(student: Any, first: Maps) -> Tensor:
+    """Return the anchors of one image (A, 4), in pixels."""
+    return Boxes.cat(student.anchor_generator(first)).tensor
 
 
-def _predict(teacher: DetectorTeacher, head: Any, number: int, held: Sequence[Maps], places: Tensor) -> Tensor:
-    """Rows of the teacher's predictions, image by image.
+def _predict(teacher: DetTeacher, head: Any, number: int, held: Sequence[Maps], places: Tensor) -> Tensor:
+    """Return rows of the teacher's predictions, image by image.
 
     Args:
         head: with the teacher's last layers.
@@ -131,7 +134,7 @@ def _predict(teacher: DetectorTeacher, head: Any, number: int, held: Sequence[Ma
     classes, boxes = (
         [_rest(branch, number)(x.to(dtype)) for x in maps] for branch, maps in zip(_branches(head), held, strict=True)
     )
-    logits = as_ours(teacher, [head.cls_score(x) for x in classes])
+    logits = in_student_classes(teacher, [head.cls_score(x) for x in classes])
     columns = logits[0].shape[1] // teacher.model.anchor_generator.num_anchors[0]
     deltas = _by_image([head.bbox_pred(x) for x in boxes], 4)
     decoded = teacher.model.box2box_transform.apply_deltas(deltas.flatten(0, 1), places.repeat(len(deltas), 1))

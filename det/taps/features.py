@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from densedist.common.distill.taps import (
     UNLABELED,
     Extent,
-    Inside,
+    Tap,
     Taps,
     TapSpec,
     TapSpecs,
@@ -22,15 +23,15 @@ from densedist.common.distill.taps import (
     per_image,
 )
 from densedist.common.modules import record
-from densedist.det.taps.group import AVERAGED, Batch, TapGroup
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.taps.group import AVERAGED, TapGroup
+from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 # Names of the student's maps and of the teacher's that have the same strides, from fine to coarse.
 Levels = tuple[list[str], list[str]]
 
 
 def shared_levels(student: Backbone, teacher: Backbone) -> Levels:
-    """The maps that both backbones have, matched by stride."""
+    """Return the names of the maps that both backbones have, matched by stride."""
     ours, theirs = ({shape.stride: name for name, shape in b.output_shape().items()} for b in (student, teacher))
     strides = sorted(set(ours) & set(theirs))
     return [ours[stride] for stride in strides], [theirs[stride] for stride in strides]
@@ -39,7 +40,7 @@ def shared_levels(student: Backbone, teacher: Backbone) -> Levels:
 def common_extents(
     student: Backbone, teacher: Backbone, levels: Sequence[str], images: Sequence[Tensor]
 ) -> list[Extent] | None:
-    """What both backbones see of a batch, map by map; None where they pad it alike, so that their maps are as large.
+    """Return what both backbones see of a batch, map by map; None where they pad it alike and so have equal maps.
 
     They pad below and on the right only: what is left without the padding, or with as little of it as a stride
     leaves, is at the same place in both.
@@ -60,7 +61,7 @@ def _padding(backbone: Backbone) -> tuple[int, int]:
 
 
 def feature_specs(backbone: Backbone, levels: Sequence[str]) -> dict[str, TapSpec]:
-    """The taps that feature_taps gives; none without a level."""
+    """Return the specs of the taps that feature_taps gives; none without a level."""
     channels = tuple(backbone.output_shape()[name].channels for name in levels)
     if not channels:
         return {}
@@ -78,7 +79,7 @@ def feature_taps(
     extents: Sequence[Extent] | None = None,
     images: Sequence[Sequence[Extent]] | None = None,
 ) -> dict[str, Sequence[Tensor]]:
-    """Those of the taps features, images and cells that are needed, each with a tensor per level.
+    """Return those of one side's features, images and cells that are needed, each with a tensor per level.
 
     Args:
         features: maps (N, C, H, W) by name.
@@ -101,7 +102,7 @@ def feature_taps(
 class Features(TapGroup):
     """features (N, C, H, W), and images and cells, their means: a tensor for each stride that both backbones have."""
 
-    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+    def specs(self, student: Any, teacher: DetTeacher) -> tuple[TapSpecs, TapSpecs]:
         backbones = student.backbone, teacher.model.backbone
         ours, theirs = (
             feature_specs(backbone, levels)
@@ -109,7 +110,7 @@ class Features(TapGroup):
         )
         return ours, {} if self.lacking(student, teacher) else theirs
 
-    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+    def lacking(self, student: Any, teacher: DetTeacher) -> dict[str, str]:
         if teacher.others:
             why = AVERAGED
         elif teacher.scale != 1:
@@ -120,47 +121,35 @@ class Features(TapGroup):
             return {}
         return dict.fromkeys(("features", "images", "cells"), why)
 
-    def watch(self, student: Any) -> AbstractContextManager[list[dict[str, Tensor]]]:
+    def record(self, student: Any) -> AbstractContextManager[list[dict[str, Tensor]]]:
         return record(student.backbone, lambda _, output: output)
 
     def taps(
-        self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch
-    ) -> tuple[Taps, Taps]:
-        (ours, theirs), extents = _shared(student, batch)
-        images = batch.extents(_strides(student, ours))
-        student_taps = feature_taps(needed, seen[0], ours, extents, images)
-        with batch.teacher.alone():
-            return student_taps, feature_taps(needed, batch.maps, theirs, extents, images)
-
-    def inside(self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch) -> Inside:
-        if "features" not in needed:
-            return {}
-        (levels, _), extents = _shared(student, batch)
-        maps = feature_taps(("features",), seen[0], levels, extents)["features"]
-        images = batch.extents(_strides(student, levels))
-        return {"features": [inside_of(x, own) for x, own in zip(maps, images, strict=True)]}
-
-    def targets(self, needed: Collection[str], student: Any, seen: list[dict[str, Tensor]], batch: Batch) -> Taps:
-        """Of features: (N, H, W) for each map."""
-        (levels, _), extents = _shared(student, batch)
-        maps = feature_taps(("features",), seen[0], levels, extents)["features"]
-        pairs = zip(maps, _strides(student, levels), strict=True)
-        return {"features": [object_scales(batch.inputs, x, stride) for x, stride in pairs]}
+        self, needed: Collection[str], student: Any, recorded: list[dict[str, Tensor]], pending: DetPending
+    ) -> Taps:
+        backbones = student.backbone, pending.teacher.model.backbone
+        levels, their_levels = shared_levels(*backbones)
+        extents = common_extents(*backbones, levels, [sample["image"] for sample in pending.samples])
+        strides = [student.backbone.output_shape()[name].stride for name in levels]
+        images = pending.extents(strides)
+        ours = feature_taps(needed, recorded[0], levels, extents, images)
+        with pending.teacher.alone():
+            theirs = feature_taps(needed, pending.maps, their_levels, extents, images)
+        taps = {name: Tap(ours[name], theirs[name]) for name in ours}
+        if "features" in taps:
+            maps = ours["features"]
+            inside = [inside_of(x, of_map) for x, of_map in zip(maps, images, strict=True)]
+            targets = partial(_scales_of, pending, maps, strides)
+            taps["features"] = Tap(maps, theirs["features"], inside, targets)
+        return taps
 
 
-def _shared(student: Any, batch: Batch) -> tuple[Levels, Sequence[Extent] | None]:
-    """The maps that both sides have, and what both see of them."""
-    backbones = student.backbone, batch.teacher.model.backbone
-    levels = shared_levels(*backbones)
-    return levels, common_extents(*backbones, levels[0], [sample["image"] for sample in batch.inputs])
-
-
-def _strides(student: Any, levels: Sequence[str]) -> list[int]:
-    return [student.backbone.output_shape()[name].stride for name in levels]
+def _scales_of(pending: DetPending, maps: Sequence[Tensor], strides: Sequence[int]) -> list[Tensor]:
+    return [object_scales(pending.samples, x, stride) for x, stride in zip(maps, strides, strict=True)]
 
 
 def object_scales(inputs: Sequence[Mapping[str, Any]], maps: Tensor, stride: int) -> Tensor:
-    """For each place one over the number of places of the smallest object that has it: (N, H, W), float32.
+    """Return for each place one over the number of places of the smallest object that has it: (N, H, W), float32.
 
     An object has the places that its box touches; one beyond the map's border has none. 0 in the background, which
     padding is, too; UNLABELED all over an image without labels.

@@ -11,19 +11,19 @@ from detectron2.structures import Boxes
 from torch import Tensor
 from torch.nn import functional as F
 
-from densedist.common.distill.taps import Taps, TapSpec, TapSpecs
+from densedist.common.distill.taps import Tap, Taps, TapSpec, TapSpecs
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.modeling import box_head
 from densedist.det.taps.boxes import likeliest
-from densedist.det.taps.group import AVERAGED, Batch, TapGroup
+from densedist.det.taps.group import AVERAGED, TapGroup
 from densedist.det.taps.rois import scaled
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the student's mask head saw and gave, by call: boxes, and logits (R, K or 1, M, M)."""
+class Recorded:
+    """What went into the student's mask head and came out of it, by call: boxes, and logits (R, K or 1, M, M)."""
 
     boxes: list[list[Boxes]]
     logits: list[Tensor]
@@ -34,11 +34,11 @@ class Masks(TapGroup):
     resolution: of RoIs where it sees an object rather than none.
     """
 
-    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+    def specs(self, student: Any, teacher: DetTeacher) -> tuple[TapSpecs, TapSpecs]:
         tap = {"masks": TapSpec("masks", (1,))}
         return tap if has_masks(student) else {}, {} if self.lacking(student, teacher) else tap
 
-    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+    def lacking(self, student: Any, teacher: DetTeacher) -> dict[str, str]:
         if teacher.others:
             why = AVERAGED
         elif not (has_masks(student) and has_masks(teacher.model)):
@@ -48,30 +48,30 @@ class Masks(TapGroup):
         return {"masks": why}
 
     @contextmanager
-    def watch(self, student: Any) -> Iterator[Seen]:
+    def record(self, student: Any) -> Iterator[Recorded]:
         heads = student.roi_heads
         with (
             record(heads.mask_pooler, lambda args, _: args[1]) as boxes,
             record(heads.mask_head.predictor, lambda _, output: output) as logits,
         ):
-            yield Seen(boxes, logits)
+            yield Recorded(boxes, logits)
 
-    def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
-        teacher = batch.teacher
-        heads, boxes, ours = teacher.model.roi_heads, scaled(seen.boxes[0], teacher.scale), seen.logits[0]
+    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+        teacher = pending.teacher
+        heads, boxes, ours = teacher.model.roi_heads, scaled(recorded.boxes[0], teacher.scale), recorded.logits[0]
         with teacher.alone():
-            logits = box_head.cls_logits(heads, batch.maps, boxes, teacher.stages)
+            logits = box_head.cls_logits(heads, pending.maps, boxes, teacher.stages)
             best = likeliest(logits, box_head.activation(heads), heads.num_classes, teacher.classes)
-            theirs = mask_logits(heads, batch.maps, boxes)
+            theirs = mask_logits(heads, pending.maps, boxes)
             sure = best.logit > 0
             theirs = _of_class(theirs, best.theirs)[sure]
             if theirs.shape[2:] != ours.shape[2:]:
                 theirs = F.interpolate(widen(theirs), ours.shape[2:], mode="bilinear")
-        return {"masks": [_of_class(ours, best.ours)[sure]]}, {"masks": [theirs]}
+        return {"masks": Tap([_of_class(ours, best.ours)[sure]], [theirs])}
 
 
 def has_masks(model: Any) -> bool:
-    """Whether it is an R-CNN with a mask head whose last layer gives the logits of its RoIs."""
+    """Return whether a model is an R-CNN with a mask head whose last layer gives the logits of its RoIs."""
     heads: Any = model.roi_heads if isinstance(model, GeneralizedRCNN) else None
     if not getattr(heads, "mask_on", False) or getattr(heads, "mask_pooler", None) is None:
         return False  # C4 heads have none, as they share the box head's features
@@ -79,7 +79,7 @@ def has_masks(model: Any) -> bool:
 
 
 def mask_logits(roi_heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
-    """(R, K or 1, M, M) for the given boxes, one Boxes per image."""
+    """Return mask logits (R, K or 1, M, M) of the given boxes, one Boxes per image."""
     maps = [features[name] for name in roi_heads.mask_in_features]
     # In float32, as in det/modeling/box_head.py.
     regions = roi_heads.mask_pooler([widen(x) for x in maps], boxes).to(maps[0].dtype)

@@ -11,44 +11,44 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from densedist.common.distill.ensemble import mean_logits
-from densedist.common.distill.taps import Taps, TapSpec, TapSpecs, per_image, subsample
+from densedist.common.distill.taps import Tap, Taps, TapSpec, TapSpecs, per_image, subsample
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.modeling import box_head
 from densedist.det.modeling.box_head import Predictions
 from densedist.det.taps.boxes import Likeliest, likeliest, rows
-from densedist.det.taps.group import AVERAGED, Batch, TapGroup
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.taps.group import AVERAGED, TapGroup
+from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 ROI_SAMPLES = 64  # RoIs whose relations are compared: their angles cost the cube of it
 FIRST, REFINED = ("boxes", "deltas"), ("refined_boxes", "refined_deltas")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the student's box head saw and gave: boxes and their pooled features by call; predictions by stage."""
+class Recorded:
+    """What went into the student's box head and came out: boxes and pooled features by call, predictions by stage."""
 
     regions: list[tuple[list[Boxes], Tensor]]
     stages: list[list[Predictions]]
 
     @property
     def predictions(self) -> list[Predictions]:
-        """By call."""
+        """Return the predictions by call."""
         return [call for stage in self.stages for call in stage]
 
 
 class RoIs(TapGroup):
-    """cls_logits (R, K+1), with sigmoids (R, K), of every call of the student's box predictor (one for Faster and Mask
-    R-CNN, one per stage for Cascade), and the teacher's on the same boxes.
+    """The taps on RoIs, a tensor for each call of the student's box predictor: one call for Faster and Mask R-CNN, one
+    per stage for Cascade.
 
-    boxes: where the teacher puts these boxes, (R, 5), for the class that it finds likeliest in each, and where the
-    student puts them for that class, (R, 4). deltas: the same as regression targets of the student. refined_boxes and
-    refined_deltas: with a cascade's boxes behind all its stages, where the others have those of its first.
-
+    cls_logits: (R, K+1), with sigmoids (R, K), of both sides on the same boxes.
+    boxes: where each side puts these boxes for the class that the teacher finds likeliest, the student (R, 4), the
+    teacher (R, 5). deltas: the same as regression targets of the student. refined_boxes, refined_deltas: the same with
+    the teacher's boxes behind all stages of its cascade, where the others have those of its first.
     rois: the means of the pooled features of up to ROI_SAMPLES of the boxes.
     """
 
-    def specs(self, student: Any, teacher: DetectorTeacher) -> tuple[TapSpecs, TapSpecs]:
+    def specs(self, student: Any, teacher: DetTeacher) -> tuple[TapSpecs, TapSpecs]:
         heads = student.roi_heads
         calls = len(box_head.predictors(heads))
         ours = _specs(student, calls, heads.num_classes, columns=4)
@@ -59,7 +59,7 @@ class RoIs(TapGroup):
         lacking = self.lacking(student, teacher)
         return ours, {name: tap for name, tap in theirs.items() if name not in lacking}
 
-    def lacking(self, student: Any, teacher: DetectorTeacher) -> dict[str, str]:
+    def lacking(self, student: Any, teacher: DetTeacher) -> dict[str, str]:
         alone = ("rois", *FIRST, *REFINED)
         for model in teacher.models:
             if not isinstance(model, GeneralizedRCNN):
@@ -71,10 +71,10 @@ class RoIs(TapGroup):
         return {}
 
     @contextmanager
-    def watch(self, student: Any) -> Iterator[Seen]:
+    def record(self, student: Any) -> Iterator[Recorded]:
         heads = student.roi_heads
         with ExitStack() as stack:
-            yield Seen(
+            yield Recorded(
                 stack.enter_context(record(box_head.pooler(heads), lambda args, output: (args[1], output))),
                 [
                     stack.enter_context(record(p, lambda _, out: Predictions(box_head.columns(heads, out[0]), out[1])))
@@ -82,73 +82,80 @@ class RoIs(TapGroup):
                 ],
             )
 
-    def taps(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> tuple[Taps, Taps]:
-        teacher, boxes = batch.teacher, [boxes for boxes, _ in seen.regions]
-        ours: dict[str, Sequence[Tensor]] = {"cls_logits": [call.logits for call in seen.predictions]}
-        theirs: dict[str, Sequence[Tensor]] = {}
+    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+        teacher, boxes = pending.teacher, [boxes for boxes, _ in recorded.regions]
+        taps = {}
         with teacher.alone():
-            regions = [_pooled(teacher, batch.maps, call) for call in boxes]
-            theirs["rois"] = [_samples(pooled) for pooled in regions] if "rois" in needed else []
+            regions = [_pooled(teacher, pending.maps, call) for call in boxes]
             heads_run = set(needed) - {"rois"}
             given = [box_head.predict(teacher.model.roi_heads, x, teacher.stages) for x in regions] if heads_run else []
         if "rois" in needed:
-            ours["rois"] = [_samples(pooled) for _, pooled in seen.regions]
+            ours = [_samples(pooled) for _, pooled in recorded.regions]
+            taps["rois"] = Tap(ours, [_samples(pooled) for pooled in regions])
         if "cls_logits" in needed:
-            each = [[as_ours(teacher, p.logits) for p in given]]
-            each += [class_logits(other.teacher, other.maps, boxes) for other in batch.of_all[1:]]
-            theirs["cls_logits"] = _mean(teacher, each)
+            each = [[in_student_classes(teacher, p.logits) for p in given]]
+            each += [class_logits(other.teacher, other.maps, boxes) for other in pending.others]
+            taps["cls_logits"] = self.tap_of_logits(student, recorded, pending, _mean(teacher, each))
         for name in sorted(set(needed) & {*FIRST, *REFINED}):
-            ours[name], theirs[name] = _boxes(name, student, seen, batch, given)
-        return ours, theirs
+            taps[name] = _boxes(name, student, recorded, pending, given)
+        return taps
 
-    def targets(self, needed: Collection[str], student: Any, seen: Seen, batch: Batch) -> Taps:
-        """Of cls_logits: (R,) for each call, the background's column where no object is."""
-        stages = [stage for stage, calls in enumerate(seen.stages) for _ in calls]
-        heads, labels = student.roi_heads, [sample.get("instances") for sample in batch.inputs]
-        calls = zip(stages, seen.regions, strict=True)
-        return {"cls_logits": [box_head.classes_of(heads, stage, rois, labels) for stage, (rois, _) in calls]}
+    def tap_of_logits(self, student: Any, recorded: Recorded, pending: DetPending, teacher: Sequence[Tensor]) -> Tap:
+        """Return cls_logits; its targets are (R,) for each call, the background's column where no object is.
+
+        Args:
+            teacher: its logits, by call.
+        """
+        stages = [stage for stage, calls in enumerate(recorded.stages) for _ in calls]
+        heads, labels = student.roi_heads, [sample.get("instances") for sample in pending.samples]
+
+        def targets() -> list[Tensor]:
+            calls = zip(stages, recorded.regions, strict=True)
+            return [box_head.classes_of(heads, stage, rois, labels) for stage, (rois, _) in calls]
+
+        return Tap([call.logits for call in recorded.predictions], teacher, targets=targets)
 
 
-def _boxes(
-    name: str, student: Any, seen: Seen, batch: Batch, given: Sequence[Predictions]
-) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Of a tap of FIRST or REFINED both sides' rows, by call.
+def _boxes(name: str, student: Any, recorded: Recorded, pending: DetPending, given: Sequence[Predictions]) -> Tap:
+    """Return a tap of FIRST or REFINED.
 
     Args:
         given: by the teacher for these calls.
     """
     predictors = [
-        p for p, calls in zip(box_head.predictors(student.roi_heads), seen.stages, strict=True) for _ in calls
+        p for p, calls in zip(box_head.predictors(student.roi_heads), recorded.stages, strict=True) for _ in calls
     ]
     pairs = []
-    for predictor, call, (rois, _), taught in zip(predictors, seen.predictions, seen.regions, given, strict=True):
+    calls = zip(predictors, recorded.predictions, recorded.regions, given, strict=True)
+    for predictor, call, (rois, _), taught in calls:
         references = Boxes.cat(rois).tensor
-        with batch.teacher.alone():
-            best = _likeliest(batch.teacher, taught)
+        with pending.teacher.alone():
+            best = _likeliest(pending.teacher, taught)
             first = name in FIRST
-            target = _first(batch.teacher, taught, best, references) if first else _refined(batch, rois)
+            target = _first(pending.teacher, taught, best, references) if first else _refined(pending, rois)
         deltas = box_head.of_class(call.deltas, best.ours)
         as_deltas = name.endswith("deltas")
         pairs.append(rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
     ours, theirs = zip(*pairs, strict=True)
-    return ours, theirs
+    return Tap(ours, theirs)
 
 
-def class_logits(teacher: DetectorTeacher, maps: dict[str, Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
-    """The teacher's class logits, in the student's classes, for each list of boxes (one Boxes per image)."""
+def class_logits(teacher: DetTeacher, maps: dict[str, Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
+    """Return the teacher's class logits, in the student's classes, for each list of boxes (one Boxes per image)."""
     with teacher.alone():
         regions = [_pooled(teacher, maps, call) for call in boxes]
-        return [as_ours(teacher, box_head.predict(teacher.model.roi_heads, r, teacher.stages).logits) for r in regions]
+        given = [box_head.predict(teacher.model.roi_heads, x, teacher.stages) for x in regions]
+        return [in_student_classes(teacher, p.logits) for p in given]
 
 
-def live_class_logits(teacher: DetectorTeacher, images: Sequence[Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
-    """The same for raw images (3, H, W), 0 to 255; of several teachers with probabilities that are the mean of all."""
+def live_class_logits(teacher: DetTeacher, images: Sequence[Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
+    """Return the same for raw images (3, H, W), 0 to 255; of an ensemble those of the mean probabilities."""
     return _mean(teacher, [class_logits(t, t.live_maps(images), boxes) for t in (teacher, *teacher.others)])
 
 
-def as_ours(teacher: DetectorTeacher, logits: Tensor) -> Tensor:
-    """Class logits (R, K+1), with sigmoids (R, K), of its classes in the student's; what the student does not know is
-    background."""
+def in_student_classes(teacher: DetTeacher, logits: Tensor) -> Tensor:
+    """Return class logits (R, K+1), with sigmoids (R, K), of the teacher's classes as logits of the student's; what the
+    student does not know is background."""
     if teacher.classes is None:
         return logits
     heads = teacher.model.roi_heads
@@ -174,36 +181,38 @@ def _samples(pooled: Tensor) -> Tensor:
     return subsample(per_image(pooled), ROI_SAMPLES)
 
 
-def _pooled(teacher: DetectorTeacher, maps: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
+def _pooled(teacher: DetTeacher, maps: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
     return box_head.pooled(teacher.model.roi_heads, maps, scaled(boxes, teacher.scale))
 
 
 def scaled(boxes: list[Boxes], scale: float) -> list[Boxes]:
-    """Boxes of the student's image in one that is that many times larger."""
+    """Return boxes of the student's image in one that is that many times larger."""
     return boxes if scale == 1 else [Boxes(of_image.tensor * scale) for of_image in boxes]
 
 
-def _mean(teacher: DetectorTeacher, each: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Of the class logits of several teachers, each a list by call."""
-    if len(each) == 1:
-        return list(each[0])
+def _mean(teacher: DetTeacher, each: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Return by call the class logits of an ensemble's mean probabilities.
+
+    Args:
+        each: class logits of each teacher, by call.
+    """
     activation = box_head.activation(teacher.model.roi_heads)
     return [mean_logits(call, activation) for call in zip(*each, strict=True)]
 
 
-def _likeliest(teacher: DetectorTeacher, given: Predictions) -> Likeliest:
+def _likeliest(teacher: DetTeacher, given: Predictions) -> Likeliest:
     heads = teacher.model.roi_heads
     return likeliest(given.logits, box_head.activation(heads), heads.num_classes, teacher.classes)
 
 
-def _first(teacher: DetectorTeacher, given: Predictions, best: Likeliest, references: Tensor) -> Tensor:
+def _first(teacher: DetTeacher, given: Predictions, best: Likeliest, references: Tensor) -> Tensor:
     # Deltas are parts of the box, so the scale of the teacher's images does not matter.
     transform = box_head.predictors(teacher.model.roi_heads)[0].box2box_transform
     return transform.apply_deltas(widen(box_head.of_class(given.deltas, best.theirs)), references)
 
 
-def _refined(batch: Batch, boxes: list[Boxes]) -> Tensor:
-    teacher, scale = batch.teacher, batch.teacher.scale
-    sizes = [sample["image"].shape[1:] for sample in batch.inputs]
+def _refined(pending: DetPending, boxes: list[Boxes]) -> Tensor:
+    teacher, scale = pending.teacher, pending.teacher.scale
+    sizes = [sample["image"].shape[1:] for sample in pending.samples]
     large = [(int(height * scale), int(width * scale)) for height, width in sizes]
-    return box_head.refine(teacher.model.roi_heads, batch.maps, scaled(boxes, scale), large) / scale
+    return box_head.refine(teacher.model.roi_heads, pending.maps, scaled(boxes, scale), large) / scale

@@ -11,20 +11,20 @@ from densedist.common.config import load, trust
 from densedist.common.config.functions import NAME, call
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
-from densedist.common.distill.speed import compile_parts, own_stream
-from densedist.common.distill.teacher import precision
+from densedist.common.distill.speed import compile_parts
+from densedist.common.distill.teacher import precision, teacher_stream
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import refuse_exchanged_classes
-from densedist.det.cache.maps import CachedMaps
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import class_labels
 from densedist.det.distilling import count_classes
 from densedist.det.modeling.inheriting import heritage
 from densedist.det.models import build
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.kept import KeptMaps
+from densedist.det.teacher.teacher import DetTeacher
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
@@ -45,49 +45,45 @@ class TeacherModel:
     classes: ClassMap | None
 
 
-def load_teacher(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None = None) -> DetectorTeacher:
-    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+def load_teacher(student_cfg: CfgNode, of_boxes: bool = False) -> DetTeacher:
+    """Return the teacher that DISTILL.TEACHER of the student's config names, on the student's device.
 
     Args:
-        with_boxes: what holds a teacher whose boxes DISTILL.TEACHER.CACHE keeps; None = this student needs more.
+        of_boxes: whether DISTILL.TEACHER.CACHE may keep no more than the teacher's boxes for this kind of student.
 
     Raises:
         UserError: see load_teacher_model; or keys that do not go together.
     """
     node = student_cfg.DISTILL.TEACHER
-    holder = _holder(student_cfg, with_boxes)
+    _check_cache(node, of_boxes)
+    kind = KeptMaps if node.CACHE and node.CACHE_MAPS else DetTeacher
     loaded = load_teacher_model(student_cfg)
     inherited = heritage(loaded.model, student_cfg.DISTILL.INHERIT)
-    own = loaded.flipped, precision(student_cfg), loaded.classes
-    teacher = holder(loaded.model, *own, scale=node.INPUT_SCALE, stages=node.CASCADE_STAGES)
+    given = loaded.flipped, precision(student_cfg), loaded.classes
+    teacher = kind(loaded.model, *given, scale=node.INPUT_SCALE, stages=node.CASCADE_STAGES)
     teacher.heritage = inherited
     compile_parts(student_cfg, [(teacher.model, "backbone")])
-    teacher.stream = own_stream(student_cfg)
+    teacher.stream = teacher_stream(student_cfg)
     return teacher
 
 
-def _holder(student_cfg: CfgNode, with_boxes: type[DetectorTeacher] | None) -> type[DetectorTeacher]:
-    """What holds the teacher: one that sees the batch, or one that was asked once."""
-    node = student_cfg.DISTILL.TEACHER
+def _check_cache(node: CfgNode, of_boxes: bool) -> None:
     if not node.CACHE:
-        return DetectorTeacher
+        return
     if node.INPUT_SCALE != 1:
         raise UserError(
             "DISTILL.TEACHER.CACHE keeps what the teacher sees in images of the student's size: set "
             "DISTILL.TEACHER.INPUT_SCALE to 1"
         )
-    if node.CACHE_MAPS:
-        return CachedMaps
-    if with_boxes is None:
+    if not (node.CACHE_MAPS or of_boxes):
         raise UserError(
             "DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes, and the anchors of a one-stage detector are no "
             "such boxes: keep maps, by DISTILL.TEACHER.CACHE_MAPS True, or leave it empty"
         )
-    return with_boxes
 
 
 def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
-    """The model that DISTILL.TEACHER of the student's config names, on the student's device.
+    """Return the model that DISTILL.TEACHER of the student's config names, on the student's device.
 
     One that another project builds needs no WEIGHTS: MODEL.META_ARCHITECTURE of the teacher's config names a registered
     function of a config that gives a trained model. Or WEIGHTS is a function without arguments, "module:function", of a
@@ -129,7 +125,7 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
 
 
 def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap | None:
-    """How the classes of a teacher's model become the student's; None where they are the same.
+    """Return how the classes of a teacher's model become the student's; None where they are the same.
 
     Args:
         teacher: its config, which may name its classes; the data set that it names may be another one here.

@@ -158,7 +158,7 @@ def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Se
     if "sem_seg" in sample:
         truth = sample["sem_seg"].numpy()
     if teacher is not None and theirs is not None:
-        seen = predict(theirs, teacher.own_order([image])[0])
+        seen = predict(theirs, teacher.in_channel_order([image])[0])
     return View(frame["name"], to_rgb(image, cfg.INPUT.FORMAT), truth, seen, predict(model, image))
 
 

@@ -50,6 +50,11 @@ class DenseModel(nn.Module):
         """What its weights do not say of which network it is."""
         return ()
 
+    def padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
+        """Return height and width of the batch that preprocess() makes of images (3, H, W)."""
+        height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+        return -(-height // self.divisor) * self.divisor, -(-width // self.divisor) * self.divisor
+
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
         """Raw images (3, H, W), 0 to 255, normalized and padded with 0, bottom and right, to one batch.
 

@@ -1,20 +1,21 @@
-"""Taps on a segmentation network's output."""
+"""Taps on the maps of a segmentation network and of its teacher."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from torch import Tensor
 
-from densedist.common.distill.taps import UNLABELED, TapSpec, per_cell, per_class, per_image
+from densedist.common.distill.taps import UNLABELED, Tap, TapSpec, per_cell, per_class, per_image
 from densedist.seg.labels import IGNORE
 from densedist.seg.networks.dense import DenseModel
 from densedist.seg.networks.places import nearest
 
-# The taps with a row for each pixel, and of which of a network's outputs each is.
+# The taps that are class logits, and of which of a network's maps each is.
 CLASS_LOGITS = {"cls_logits": "cls_logits", "logit_maps": "cls_logits", "aux_logits": "aux_logits"}
 
 
 def tap_specs(network: DenseModel, classes: int, aux_weight: float) -> dict[str, TapSpec]:
-    """The taps that taps() gives for a network.
+    """Return the specs of the taps that taps() gives for a network.
 
     Args:
         aux_weight: of the auxiliary head's losses.
@@ -30,34 +31,46 @@ def tap_specs(network: DenseModel, classes: int, aux_weight: float) -> dict[str,
     return specs
 
 
-def taps(needed: Collection[str], output: Mapping[str, Tensor], labels: Tensor) -> dict[str, Sequence[Tensor]]:
-    """Those of the taps that are needed, each with one tensor.
+def taps(
+    needed: Collection[str],
+    student: Mapping[str, Tensor],
+    teacher: Mapping[str, Tensor],
+    labels: Tensor,
+    valid: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tap]:
+    """Return those of the taps that are needed, each with one tensor.
 
-    cls_logits, logit_maps (the same) and aux_logits (N, K, h, w); features (N, C, h, w), the encoder's last
-    stage; and of these features the means of each image, of each cell of a 4x4 grid, and of each class.
+    cls_logits, logit_maps (the same) and aux_logits: (N, K, h, w), with the classes of labels as targets.
+    features: (N, C, h, w), the encoder's last stage.
+    images, cells, classes: the means of these features over each image, each cell of a 4x4 grid, each class.
 
     Args:
-        output: of a seg.dense.DenseModel.
-        labels: trainIds (N, h, w) at the resolution of the features.
+        student, teacher: maps of a seg.networks.dense.DenseModel by name, the teacher's at the student's places.
+        labels: trainIds (N, H, W) of the batch, at its resolution.
+        valid: for maps of class logits by name bool (N, h, w), the places that count; without an entry all do.
     """
-    make = {
-        "cls_logits": lambda: output["cls_logits"],
-        "logit_maps": lambda: output["cls_logits"],
-        "aux_logits": lambda: output["aux_logits"],
-        "features": lambda: output["features"],
-        "images": lambda: per_image(output["features"]),
-        "cells": lambda: per_cell(output["features"]),
-        "classes": lambda: per_class(output["features"], labels),
+    small = nearest(labels, student["features"].shape[2:])
+    means: dict[str, Callable[[Tensor], Tensor]] = {
+        "images": per_image,
+        "cells": per_cell,
+        "classes": partial(per_class, labels=small),
     }
-    return {name: [tap()] for name, tap in make.items() if name in needed}
+    taps = {}
+    for name in needed:
+        if of := CLASS_LOGITS.get(name):
+            mask = (valid or {}).get(of)
+            taps[name] = Tap([student[of]], [teacher[of]], [mask], partial(_targets, labels, student[of]))
+        else:
+            of_maps = means.get(name, _whole)
+            ours, theirs = ([of_maps(maps["features"])] for maps in (student, teacher))
+            taps[name] = Tap(ours, theirs)
+    return taps
 
 
-def targets(needed: Collection[str], taps: Mapping[str, Sequence[Tensor]], labels: Tensor) -> dict[str, list[Tensor]]:
-    """What labels say of those taps that are needed: (N, h, w), int64, UNLABELED where a pixel does not count.
+def _whole(features: Tensor) -> Tensor:
+    return features
 
-    Args:
-        taps: of class logits (N, K, h, w).
-        labels: trainIds (N, H, W) of the batch.
-    """
-    classes = labels.masked_fill(labels == IGNORE, UNLABELED)
-    return {name: [nearest(classes, x.shape[2:]) for x in taps[name]] for name in needed}
+
+def _targets(labels: Tensor, logits: Tensor) -> list[Tensor]:
+    """Return the classes of labels at the places of logits: (N, h, w), UNLABELED where a pixel does not count."""
+    return [nearest(labels.masked_fill(labels == IGNORE, UNLABELED), logits.shape[2:])]

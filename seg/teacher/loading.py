@@ -12,9 +12,9 @@ from huggingface_hub import snapshot_download
 from densedist.common.config import check_values, load, trust
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
-from densedist.common.distill.ensemble import one_by_one, same_kept
-from densedist.common.distill.speed import compile_parts, own_stream
-from densedist.common.distill.teacher import precision
+from densedist.common.distill.ensemble import configs_of_each, shared_class_map
+from densedist.common.distill.speed import compile_parts
+from densedist.common.distill.teacher import precision, teacher_stream
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError, one_line
 from densedist.common.randomness import kept_random_state
@@ -26,7 +26,8 @@ from densedist.seg.networks.architectures import count_classes, read_smp_folder
 from densedist.seg.networks.dense import SMP, DenseModel
 from densedist.seg.networks.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
-from densedist.seg.teacher.frozen import SegTeacher
+from densedist.seg.teacher.kept import KeptLogits
+from densedist.seg.teacher.teacher import SegTeacher
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
@@ -39,8 +40,8 @@ BESIDE = {
 }
 
 
-def load_teacher(student_cfg: CfgNode, kind: type[SegTeacher] = SegTeacher) -> SegTeacher:
-    """The teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+def load_teacher(student_cfg: CfgNode) -> SegTeacher:
+    """Return the teacher that DISTILL.TEACHER of the student's config names, on the student's device.
 
     Raises:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
@@ -48,15 +49,16 @@ def load_teacher(student_cfg: CfgNode, kind: type[SegTeacher] = SegTeacher) -> S
     """
     # Initial weights are overwritten; the student's run stays as without a teacher.
     with kept_random_state(student_cfg.MODEL.DEVICE):
-        found = [_one(cfg) for cfg in one_by_one(student_cfg, GRAMMAR)]
-    classes = same_kept([one.classes for one in found])
+        found = [_one(cfg) for cfg in configs_of_each(student_cfg, GRAMMAR)]
+    classes = shared_class_map([one.classes for one in found])
     network, flip = found[0].network, found[0].flipped
     if len(found) > 1:
         network, flip = Mean([one.network for one in found], [one.flipped for one in found]), False
     kept_mass = student_cfg.DISTILL.TEACHER.KEPT_MASS if any(one.classes for one in found) else 0.0
+    kind = KeptLogits if student_cfg.DISTILL.TEACHER.CACHE else SegTeacher
     teacher = kind(network, flip, _precision(student_cfg, network), classes, kept_mass)
     compile_parts(student_cfg, teacher.model.parts)
-    teacher.stream = own_stream(student_cfg)
+    teacher.stream = teacher_stream(student_cfg)
     return teacher
 
 
@@ -116,7 +118,7 @@ def _one(student_cfg: CfgNode) -> _One:
 
 
 def _config(student_cfg: CfgNode) -> CfgNode:
-    """What says how the teacher is built and how it wants its images."""
+    """Return the config that says how the teacher is built and how it wants its images."""
     node = student_cfg.DISTILL.TEACHER
     if node.CONFIG_FILE:
         # Where it runs and whom to trust is not for the teacher's author to say.
@@ -150,7 +152,7 @@ def _from_smp_folder(weights: str, cfg: CfgNode) -> Network:
 
 
 def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap | None:
-    """How the teacher's classes become the student's; None where they are the same.
+    """Return how the teacher's classes become the student's; None where they are the same.
 
     Args:
         names: of the teacher's classes; empty = unknown.

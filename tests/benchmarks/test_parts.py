@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 
 from benchmarks import loops, losses, step
 from benchmarks.det import loop as det_loop
@@ -22,7 +21,7 @@ from densedist.det.config import without_distillation
 from densedist.seg.models import build_segmenter
 from densedist.seg.networks.network import load_network
 from helpers import scenes
-from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
+from helpers.tiny import STUDENT, TEACHER, batch, build_student, config, save_teacher
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +48,7 @@ def test_data_of_every_loader(tmp_path):
 
 def test_step_and_its_parts(tmp_path):
     cfg = config(STUDENT, *save_teacher(tmp_path))
-    models = [build_model(c).train() for c in (cfg, without_distillation(cfg))]
+    models = [build_student(c).train() for c in (cfg, without_distillation(cfg))]
     backbone = models[0].distillation.teacher.model.backbone
     teach = partial(backbone, torch.rand(1, 3, 64, 64))
     case = step.Case("tiny", *models, batch(), teach, more={"BOX": models[0]})

@@ -1,4 +1,4 @@
-"""Detectron2's own DefaultTrainer on a student with adapters: they are in its checkpoints and come back."""
+"""Detectron2's own DefaultTrainer: a student gets its teacher; its adapters are in the checkpoints and come back."""
 
 import pytest
 import torch
@@ -7,6 +7,16 @@ from detectron2.engine import DefaultTrainer
 from densedist.common.errors import UserError
 from densedist.det.default_trainer import KeepBeside, refuse_keys
 from helpers.tiny import STUDENT, config, save_teacher
+
+
+class Trainer(DefaultTrainer):
+    """As docs/own_models.md has it for losses with parameters."""
+
+    @classmethod
+    def build_model(cls, cfg):
+        model = super().build_model(cfg)
+        model.attach_teacher()
+        return model
 
 
 @pytest.fixture
@@ -19,7 +29,7 @@ def trained(tmp_path):
         keys += ["DATASETS.TEST", "()", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.OPTIMIZER", "SGD"]
         cfg = config(STUDENT, *teacher, *keys)
         (tmp_path / "out").mkdir(exist_ok=True)
-        trainer = DefaultTrainer(cfg)
+        trainer = Trainer(cfg)
         trainer.resume_or_load(resume)
         if hook:
             trainer.register_hooks([KeepBeside()])
@@ -65,3 +75,39 @@ def test_keys_that_it_does_not_read_are_refused(key, value, shown):
     with pytest.raises(UserError, match="and Detectron2's DefaultTrainer does not read it: train with") as refused:
         refuse_keys(config(STUDENT, *sgd, key, value))
     assert str(refused.value).startswith(f"{key} is ")
+
+
+@pytest.fixture
+def plain_trainer(tmp_path):
+    """Detectron2's DefaultTrainer in a folder, of a student with a teacher."""
+    teacher = save_teacher(tmp_path / "teacher")
+    (tmp_path / "out").mkdir()
+
+    def call(*keys):
+        keys = [*keys, "OUTPUT_DIR", tmp_path / "out", "SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()"]
+        return DefaultTrainer(config(STUDENT, *teacher, "SOLVER.OPTIMIZER", "SGD", *keys))
+
+    return call
+
+
+def test_a_script_that_only_sets_the_keys_distills(plain_trainer, tmp_path):
+    trainer = plain_trainer()
+    assert trainer.model.distillation is None
+    trainer.resume_or_load(False)
+    trainer.train()
+    assert '"loss_dist"' in (tmp_path / "out" / "metrics.json").read_text()
+
+
+@pytest.mark.parametrize("hook", [True, False])
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["DISTILL.MIMIC.WEIGHT", "1.0"], r"the loss mimic has parameters, which the optimizer does not know: call"),
+        (["DISTILL.INHERIT", "['neck']"], r"DISTILL.INHERIT: the student is to start from its teacher, and has been"),
+    ],
+)
+def test_a_teacher_that_comes_too_late_for_the_optimizer_is_refused(plain_trainer, keys, said, hook):
+    trainer = plain_trainer(*keys)
+    trainer.register_hooks([KeepBeside()] if hook else [])
+    with pytest.raises(UserError, match=said):
+        trainer.train()

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.structures import BitMasks, Boxes
 from detectron2.utils.events import EventStorage
@@ -21,7 +20,7 @@ from densedist.det.distilling import count_classes
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import shared_levels
 from densedist.det.taps.rois import live_class_logits
-from helpers.tiny import C4, CONFIGS, HEADS, STRIDES, STUDENT, batch, config, inside, save_teacher
+from helpers.tiny import C4, CONFIGS, HEADS, STRIDES, STUDENT, batch, build_student, config, inside, save_teacher
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def teacher_keys(tmp_path_factory):
 @pytest.fixture
 def student(teacher_keys):
     torch.manual_seed(0)
-    return build_model(config(STUDENT, *teacher_keys)).train()
+    return build_student(config(STUDENT, *teacher_keys)).train()
 
 
 def losses_of(model, inputs, seed=0):
@@ -42,7 +41,7 @@ def losses_of(model, inputs, seed=0):
 
 
 def test_distillation_adds_its_loss_and_changes_no_other(student, teacher_keys):
-    plain = build_model(without_distillation(config(STUDENT, *teacher_keys))).train()
+    plain = build_student(without_distillation(config(STUDENT, *teacher_keys))).train()
     plain.load_state_dict(student.state_dict())
     alone, distilled = losses_of(plain, batch()), losses_of(student, batch())
     assert set(distilled) - set(alone) == {"loss_dist"}
@@ -95,7 +94,7 @@ def test_only_the_needed_parts_of_the_teacher_run(student):
 @pytest.mark.parametrize("masks", [False, True])
 def test_every_pair_of_heads_trains(tmp_path, teacher_heads, student_heads, masks):
     keys = save_teacher(tmp_path, "MODEL.ROI_HEADS.NAME", "StandardROIHeads", *HEADS[teacher_heads])
-    model = build_model(config(STUDENT, *keys, *HEADS[student_heads], "MODEL.MASK_ON", masks)).train()
+    model = build_student(config(STUDENT, *keys, *HEADS[student_heads], "MODEL.MASK_ON", masks)).train()
     inputs = batch()
     if masks:
         for x in inputs:
@@ -111,7 +110,7 @@ def test_every_pair_of_heads_trains(tmp_path, teacher_heads, student_heads, mask
 
 
 def test_c4_heads_train_and_teach(tmp_path):
-    model = build_model(config(STUDENT, *save_teacher(tmp_path, *C4), *C4)).train()
+    model = build_student(config(STUDENT, *save_teacher(tmp_path, *C4), *C4)).train()
     assert losses_of(model, batch())["loss_dist"] > 0
 
 
@@ -143,7 +142,7 @@ def test_mean_of_the_stages_is_the_mean_of_their_probabilities(teacher_keys):
 
 
 def test_teacher_is_in_no_part_of_the_student(student, teacher_keys):
-    plain = build_model(without_distillation(config(STUDENT, *teacher_keys)))
+    plain = build_student(without_distillation(config(STUDENT, *teacher_keys)))
     assert set(student.state_dict()) == set(plain.state_dict())
     theirs = {id(parameter) for parameter in student.distillation.teacher.model.parameters()}
     assert not theirs & {id(parameter) for parameter in student.parameters()}
@@ -171,7 +170,7 @@ def test_teacher_stays_frozen_in_eval_mode_and_unchanged(student):
 def test_teacher_does_not_move_the_random_numbers_of_the_student(teacher_keys):
     def first_numbers(cfg):
         torch.manual_seed(0)
-        model = build_model(cfg)
+        model = build_student(cfg)
         return [*(p.sum() for p in model.parameters()), torch.rand(())]
 
     with_teacher = first_numbers(config(STUDENT, *teacher_keys))
@@ -179,7 +178,7 @@ def test_teacher_does_not_move_the_random_numbers_of_the_student(teacher_keys):
 
 
 def test_student_in_eval_mode_is_the_plain_model(student, teacher_keys):
-    plain = build_model(without_distillation(config(STUDENT, *teacher_keys)))
+    plain = build_student(without_distillation(config(STUDENT, *teacher_keys)))
     plain.load_state_dict(student.state_dict())
     handle = student.distillation.teacher.model.backbone.register_forward_hook(
         lambda *_: pytest.fail("the teacher ran")
@@ -202,7 +201,7 @@ def test_batch_without_any_roi_gives_a_zero_with_gradient(student):
 
 
 def test_all_weights_zero_means_no_teacher(teacher_keys):
-    model = build_model(config(STUDENT, *teacher_keys, "DISTILL.DIST.WEIGHT", "0"))
+    model = build_student(config(STUDENT, *teacher_keys, "DISTILL.DIST.WEIGHT", "0"))
     assert model.distillation is None
     assert "loss_dist" not in losses_of(model.train(), batch())
 
@@ -210,7 +209,7 @@ def test_all_weights_zero_means_no_teacher(teacher_keys):
 def test_kd_and_dist_together_are_weighted(teacher_keys):
     def model(*overrides):
         torch.manual_seed(0)
-        return build_model(config(STUDENT, *teacher_keys, *overrides)).train()
+        return build_student(config(STUDENT, *teacher_keys, *overrides)).train()
 
     once = losses_of(model("DISTILL.KD.WEIGHT", "1"), batch())
     twice = losses_of(model("DISTILL.KD.WEIGHT", "2", "DISTILL.DIST.WEIGHT", "0.5"), batch())
@@ -230,7 +229,7 @@ def test_two_keys_make_an_ordinary_detectron2_config_distil(teacher_keys):
     )
     stock = set(GeneralizedRCNN(cfg).state_dict())
     cfg.merge_from_list([*teacher_keys, "DATASETS.TRAIN", "('digits_train',)"])
-    assert set(build_model(cfg).state_dict()) == stock
+    assert set(build_student(cfg).state_dict()) == stock
 
 
 @pytest.mark.usefixtures("quick_weights")
@@ -246,7 +245,7 @@ def test_every_shipped_config_builds_and_gives_its_losses():
             continue
         seen.add(cfg.MODEL.dump())
         cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 16  # fewer than shipped, for time's sake
-        model = build_model(without_distillation(cfg)).train()
+        model = build_student(without_distillation(cfg)).train()
         inputs = batch(size=64)
         for x in inputs:
             x["instances"].gt_masks = BitMasks(torch.ones(3, *x["image"].shape[1:], dtype=torch.bool))
@@ -260,7 +259,7 @@ def test_every_shipped_config_builds_and_gives_its_losses():
 def test_mimic_on_the_maps_of_both_backbones(teacher_keys):
     keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.MIMIC.WEIGHT", "2.0"]
     torch.manual_seed(0)
-    model = build_model(config(STUDENT, *teacher_keys, *keys)).train()
+    model = build_student(config(STUDENT, *teacher_keys, *keys)).train()
     inputs, teacher = batch(), model.distillation.teacher.model
     with record(model.backbone, lambda _, output: output) as ours:
         losses = losses_of(model, inputs)
@@ -277,7 +276,7 @@ def test_mimic_on_the_maps_of_both_backbones(teacher_keys):
 def test_relations_among_the_regions_of_both_sides(teacher_keys):
     keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"]
     torch.manual_seed(0)
-    model = build_model(config(STUDENT, *teacher_keys, *keys)).train()
+    model = build_student(config(STUDENT, *teacher_keys, *keys)).train()
     inputs, teacher = batch(), model.distillation.teacher.model
     with record(model.roi_heads.box_pooler, lambda args, output: (args[1], output)) as regions:
         losses = losses_of(model, inputs)
@@ -290,8 +289,8 @@ def test_relations_among_the_regions_of_both_sides(teacher_keys):
 
 
 def test_adapters_are_no_part_of_the_student(teacher_keys):
-    model = build_model(config(STUDENT, *teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0"))
-    plain = build_model(without_distillation(config(STUDENT)))
+    model = build_student(config(STUDENT, *teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0"))
+    plain = build_student(without_distillation(config(STUDENT)))
     assert set(model.state_dict()) == set(plain.state_dict())
     extra = {name for name, _ in model.named_parameters()} - {name for name, _ in plain.named_parameters()}
     assert extra == {
@@ -307,9 +306,9 @@ def pooled_in(model, precision, maps, boxes, name):
 
 
 @pytest.mark.parametrize("name", ["box_pooler", "mask_pooler"])
-def test_boxes_are_not_rounded_under_autocast(name):
+def test_boxes_are_not_rounded_under_autocast(name, teacher_keys):
     """Of a map that is a ramp from left to right, the pooled mean is the place of the box."""
-    model = build_model(config(STUDENT, "MODEL.MASK_ON", "True")).train()
+    model = build_student(config(STUDENT, *teacher_keys, "MODEL.MASK_ON", "True")).train()
     model = copy.deepcopy(model)  # as for an average of the weights
     ramp = torch.arange(256.0).expand(1, 8, 256, 256)
     maps = [ramp * 4, ramp[..., ::2, ::2] * 4, ramp[..., ::4, ::4] * 4]
@@ -322,9 +321,9 @@ def test_boxes_are_not_rounded_under_autocast(name):
     assert abs(found.mean().item() - 716.3) < 3
 
 
-def test_pooling_in_float32_is_the_stock_one():
-    model = build_model(config(STUDENT))
-    stock = build_model(config(STUDENT, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"))
+def test_pooling_in_float32_is_the_stock_one(teacher_keys):
+    model = build_student(config(STUDENT, *teacher_keys))
+    stock = build_student(config(STUDENT, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"))
     maps = [torch.rand(1, 8, 32 // 2**level, 32 // 2**level) for level in range(3)]
     boxes = [Boxes(torch.tensor([[3.3, 5.1, 40.7, 60.2], [0.2, 0.3, 120.0, 110.0]]))]
     assert torch.equal(model.roi_heads.box_pooler(maps, boxes), stock.roi_heads.box_pooler(maps, boxes))
@@ -334,7 +333,7 @@ def test_pooling_in_float32_is_the_stock_one():
 def test_maps_of_backbones_that_pad_differently_are_compared_where_both_are(tmp_path, backwards):
     """A pyramid pads images to multiples of its stride, a plain ResNet does not; 97x97 is a multiple of nothing."""
     teacher, student = ([], C4) if backwards else (C4, [])
-    model = build_model(config(STUDENT, *save_teacher(tmp_path, *teacher), *student, "DISTILL.MIMIC.WEIGHT", "1.0"))
+    model = build_student(config(STUDENT, *save_teacher(tmp_path, *teacher), *student, "DISTILL.MIMIC.WEIGHT", "1.0"))
     inputs, teacher = batch(size=97), model.train().distillation.teacher.model
     levels = shared_levels(model.backbone, teacher.backbone)
     assert levels == (["res4"], ["p4"]) if backwards else (["p4"], ["res4"])

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.utils.events import EventStorage
@@ -17,7 +16,7 @@ from densedist.det.taps.features import shared_levels
 from densedist.det.taps.grid import different_grids
 from helpers import tiny
 from helpers.tiny import RETINANET as STUDENT
-from helpers.tiny import STRIDES, batch, config, inside, save_retinanet
+from helpers.tiny import STRIDES, batch, build_student, config, inside, save_retinanet
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def teacher_keys(tmp_path_factory):
 
 def build(*overrides):
     torch.manual_seed(0)
-    return build_model(config(STUDENT, *overrides)).train()
+    return build_student(config(STUDENT, *overrides)).train()
 
 
 def run(model):
@@ -62,7 +61,7 @@ def test_rows_of_the_authors_are_locations(teacher_keys):
 
 def test_distillation_changes_no_other_loss_and_no_weight(teacher_keys):
     model = build(*teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0")
-    plain = build_model(without_distillation(config(STUDENT, *teacher_keys))).train()
+    plain = build_student(without_distillation(config(STUDENT, *teacher_keys))).train()
     assert set(plain.state_dict()) == set(model.state_dict())
     plain.load_state_dict(model.state_dict())
     with EventStorage():
@@ -75,7 +74,7 @@ def test_distillation_changes_no_other_loss_and_no_weight(teacher_keys):
 def test_students_weights_load_in_a_stock_retinanet(teacher_keys):
     model = build(*teacher_keys, "DISTILL.MIMIC.WEIGHT", "1.0")
     cfg = config(STUDENT, "MODEL.META_ARCHITECTURE", "RetinaNet")
-    stock = build_model(cfg)
+    stock = build_student(cfg)
     assert type(stock) is RetinaNet
     assert str(stock.load_state_dict(model.state_dict())) == "<All keys matched successfully>"
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from densedist.common.data import digits
@@ -15,7 +14,7 @@ from densedist.det.loader import training_batches
 from densedist.det.modeling import box_head
 from densedist.det.models import build_trainee
 from helpers.calling import densedist
-from helpers.tiny import DIGITS, RETINANET, SMALL, STUDENT, batch, config, save_retinanet, save_teacher
+from helpers.tiny import DIGITS, RETINANET, SMALL, STUDENT, batch, build_student, config, save_retinanet, save_teacher
 
 BOX = ["DISTILL.BOX.WEIGHT", "1.0"]
 SHORT = [*SMALL, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('digits_test',)"]
@@ -42,7 +41,7 @@ def losses_of(model, inputs):
 def test_mixed_batch_keeps_the_labeled_losses_and_adds_those_of_the_rest(pair):
     file, keys = pair
     torch.manual_seed(0)
-    model = build_model(config(file, *keys)).train()
+    model = build_student(config(file, *keys)).train()
     for module in model.modules():  # batch statistics would differ between one pass and two
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
@@ -76,7 +75,7 @@ def test_their_weight_is_a_factor_on_their_losses(pair):
 
 
 def test_proposals_of_the_student_are_classified_by_both(tmp_path):
-    model = build_model(config(STUDENT, *save_teacher(tmp_path))).train()
+    model = build_student(config(STUDENT, *save_teacher(tmp_path))).train()
     inputs, teacher = bare(batch()), model.distillation.teacher.model
     with record(model.roi_heads.box_pooler, lambda args, _: args[1]) as boxes:
         loss = losses_of(model, inputs)["loss_dist_unlabeled"]
@@ -96,7 +95,7 @@ def test_with_boxes_and_proposals_all_of_a_detector_learns_without_a_label(tmp_p
         file, keys = STUDENT, [*save_teacher(tmp_path), "DISTILL.RPN.WEIGHT", "1.0"]
     else:
         file, keys = DIGITS / "retinanet_r10_quarter.yaml", save_teacher(tmp_path, file=DIGITS / "retinanet_r10t.yaml")
-    model = build_model(config(file, *keys, "DISTILL.BOX.WEIGHT", "1.0")).train()
+    model = build_student(config(file, *keys, "DISTILL.BOX.WEIGHT", "1.0")).train()
     sum(losses_of(model, bare(batch())).values()).backward()
     left = [name for name, p in model.named_parameters() if p.grad is None]
     # No head of the RetinaNet looks at p2.

@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from densedist.common.config import load, saved
 from densedist.common.profile import as_if_trained
 from densedist.det.config import GRAMMAR
+from densedist.det.distilling import Distilling
 from helpers.calling import densedist
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -41,6 +42,14 @@ def defaults():
 
 def config(file, *overrides):
     return load(GRAMMAR, str(file), [*SMALL, *map(str, overrides)])
+
+
+def build_student(cfg):
+    """The model of a config, with its teacher if it has one."""
+    model = build_model(cfg)
+    if isinstance(model, Distilling):
+        model.attach_teacher()
+    return model
 
 
 def save_teacher(folder, *overrides, file=TEACHER):

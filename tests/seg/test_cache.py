@@ -12,13 +12,14 @@ from densedist.common.cache.arrays import Arrays
 from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.seg.cache import CachedReader, CachedTeacher, fill_cache, open_cache
+from densedist.seg.cache import CachedReader, fill_cache, open_cache
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.labels import Classes
 from densedist.seg.loader import training_batches
 from densedist.seg.models import build_trainee
 from densedist.seg.networks.network import build_network
+from densedist.seg.teacher.kept import KeptLogits
 from helpers.calling import densedist
 from helpers.processes import run_processes
 from helpers.scenes import SMALL, STUDENT, config, save_teacher
@@ -70,10 +71,10 @@ def place_reader(tmp_path):
 @pytest.mark.parametrize("scale", [0.5, 0.8, 1.0, 1.3, 2.0])
 @pytest.mark.parametrize("crop", [(96, 128), (200, 256)])
 def test_student_and_teacher_are_at_the_same_pixels(place_reader, scale, crop):
-    teacher = CachedTeacher(build_network(config(STUDENT)).eval())
+    teacher = KeptLogits(build_network(config(STUDENT)).eval())
     student = torch.zeros(4, 2, crop[0] // 8, crop[1] // 8)
     samples = [place_reader([scale], crop, seed) for seed in range(4)]
-    maps, seen = teacher.look(samples)({"cls_logits": student}, crop)
+    maps, seen = teacher.begin(samples).at({"cls_logits": student}, crop)
     rows, columns = (
         torch.linspace(0, length - 1, count) for length, count in zip(crop, student.shape[2:], strict=True)
     )
@@ -91,8 +92,8 @@ def test_student_and_teacher_are_at_the_same_pixels(place_reader, scale, crop):
 
 def test_padding_is_not_seen(place_reader):
     sample = place_reader([0.5], (200, 256), 1)
-    teacher = CachedTeacher(build_network(config(STUDENT)).eval())
-    _, seen = teacher.look([sample])({"cls_logits": torch.zeros(1, 2, 25, 32)}, (200, 256))
+    teacher = KeptLogits(build_network(config(STUDENT)).eval())
+    _, seen = teacher.begin([sample]).at({"cls_logits": torch.zeros(1, 2, 25, 32)}, (200, 256))
     part = seen["cls_logits"][0].float().mean()
     assert 0.12 < part < 0.155  # 75x105 of 200x256, less its border
 
@@ -130,7 +131,7 @@ def test_a_teacher_of_other_classes_teaches_as_live(tmp_path):
         fill_cache(cfg, trainee)
         batch = next(iter(training_batches(cfg)(RunPosition(0))))
         places = {"cls_logits": torch.zeros(len(batch), 11, 16, 16)}
-        seen.append(trainee.distillation.teacher.look(batch)(places, (128, 128)))
+        seen.append(trainee.distillation.teacher.begin(batch).at(places, (128, 128)))
     (cached, counts), (live, counts_live) = seen
     assert cached.keys() == live.keys() == {"cls_logits"}
     torch.testing.assert_close(cached["cls_logits"], live["cls_logits"], rtol=2e-3, atol=1e-2)

@@ -1,5 +1,6 @@
 """DIST: the student keeps the correlation of the teacher's predictions."""
 
+import torch
 from torch import Tensor, nn
 
 from densedist.common.losses.checks import (
@@ -9,6 +10,7 @@ from densedist.common.losses.checks import (
     check_logits,
     check_positive,
     check_standardized,
+    no_rows,
     prepare_logits,
 )
 from densedist.common.losses.dist.closed_form import dist
@@ -64,7 +66,7 @@ class DISTLoss(nn.Module):
         Args:
             student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.
-            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count.
+            valid: bool (R,) or (N, *spatial), True = the row counts; None = all count. With it there may be no row.
 
         Returns:
             0-dim loss in [0, 2·tau²·(beta + gamma)], float32 (float64 for float64 logits). Zero with
@@ -79,4 +81,7 @@ class DISTLoss(nn.Module):
         if self.standardize:
             student, teacher, _ = prepare_logits(student, teacher, valid)
             student, teacher = standardize(student), standardize(teacher)
+        if no_rows(student, valid):  # the passes want a row: one that does not count
+            student, teacher = (torch.cat([x, x.new_zeros(1, *x.shape[1:])]) for x in (student, teacher))
+            valid = torch.zeros(len(student), *student.shape[2:], dtype=torch.bool, device=student.device)
         return dist(student, teacher.detach(), valid, self.relation, self.sync)

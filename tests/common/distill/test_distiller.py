@@ -8,9 +8,9 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from densedist.common.distill.build import is_on
-from densedist.common.distill.distiller import LossWeightSchedule, TrainingOnly, beside
+from densedist.common.distill.distiller import Distiller, LossWeightSchedule, Term, TrainingOnly, merge_losses
 from densedist.common.distill.registry import LOSSES, LossSpec
-from densedist.common.distill.taps import TapSpec
+from densedist.common.distill.taps import Tap, TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
 from helpers.distillers import LOGITS, STUDENT, TEACHER, build, config, maps
@@ -44,7 +44,7 @@ def test_any_set_of_losses_together_in_the_order_of_the_plan():
 def test_feature_losses_are_summed_over_levels_behind_their_adapters():
     distiller = build("DISTILL.MIMIC.WEIGHT", "1.5", "DISTILL.PKD.WEIGHT", "1.0", "DISTILL.CWD.WEIGHT", "0.5")
     ours, theirs = maps([4, 6], 1), maps([8, 8], 2)
-    losses = distiller({"features": ours}, {"features": theirs})
+    losses = distiller({"features": Tap(ours, theirs)})
     for name, loss, weight in (("mimic", MimicLoss(), 1.5), ("pkd", PKDLoss(), 1.0), ("cwd", CWDLoss(), 0.5)):
         adapted = [adapter(x) for adapter, x in zip(distiller.adapters[name], ours, strict=True)]
         wanted = weight * sum(loss(s, t) for s, t in zip(adapted, theirs, strict=True))
@@ -61,7 +61,7 @@ def test_adapters_have_the_declared_channels_and_only_where_needed():
 def test_relations_of_samples():
     distiller = build("DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "cells", "DISTILL.RKD.ANGLE", "10.0")
     student, teacher = [torch.randn(6, 4)], [torch.randn(6, 8)]
-    loss = distiller({"cells": student}, {"cells": teacher})["loss_rkd"]
+    loss = distiller({"cells": Tap(student, teacher)})["loss_rkd"]
     assert torch.allclose(loss, RKDLoss(25.0, 10.0)(student[0], teacher[0]))
 
 
@@ -90,14 +90,14 @@ def test_own_loss_on_samples_of_other_sizes_has_linear_adapters(own_loss):
     own_loss("MSE", LossSpec(lambda *_: torch.nn.MSELoss(), "images", kinds=("samples",)))
     distiller = build("DISTILL.MSE.WEIGHT", "1.0")
     student, teacher = [torch.randn(3, 4), torch.randn(3, 6)], [torch.randn(3, 8), torch.randn(3, 8)]
-    assert distiller({"images": student}, {"images": teacher})["loss_mse"] > 0
+    assert distiller({"images": Tap(student, teacher)})["loss_mse"] > 0
 
 
 def test_rows_that_do_not_count():
     distiller = build("DISTILL.DIST.WEIGHT", "1.0")
     student, teacher = torch.randn(6, 4), torch.randn(6, 4)
     valid = torch.tensor([True, False, True, True, False, True])
-    seen = distiller({"cls_logits": [student]}, {"cls_logits": [teacher]}, {"cls_logits": [valid]})["loss_dist"]
+    seen = distiller({"cls_logits": Tap([student], [teacher], [valid])})["loss_dist"]
     assert torch.allclose(seen, DISTLoss()(student[valid], teacher[valid]))
 
 
@@ -161,10 +161,10 @@ def test_schedule_rises_and_decays():
 def test_schedule_multiplies_the_losses_and_is_part_of_the_plan():
     keys = ["DISTILL.DIST.WEIGHT", "1.0", "DISTILL.WARMUP_ITERS", "10", "DISTILL.DECAY", "cosine"]
     distiller = build(*keys)
-    taps = {"cls_logits": [torch.randn(6, 4)]}, {"cls_logits": [torch.randn(6, 4)]}
-    whole = distiller(*taps)["loss_dist"]  # outside of a run
+    taps = {"cls_logits": Tap([torch.randn(6, 4)], [torch.randn(6, 4)])}
+    whole = distiller(taps)["loss_dist"]  # outside of a run
     with EventStorage(5):
-        assert torch.allclose(distiller(*taps)["loss_dist"], whole / 2)
+        assert torch.allclose(distiller(taps)["loss_dist"], whole / 2)
     assert str(distiller).endswith("(distillation rising over 10 iterations, cosine decay to 0)")
 
 
@@ -213,9 +213,9 @@ def test_one_column_that_teaches_nothing_is_refused(activation, keys, why):
 
 def test_a_loss_of_the_models_own_is_not_replaced():
     own, one = {"loss_mask": torch.ones(())}, torch.zeros(())
-    assert beside(own, {"loss_mask_distill": one}) == {"loss_mask": 1, "loss_mask_distill": 0}
+    assert merge_losses(own, {"loss_mask_distill": one}) == {"loss_mask": 1, "loss_mask_distill": 0}
     with pytest.raises(UserError, match="loss_mask is a loss of the model's own, too: give the one in LOSSES another"):
-        beside(own, {"loss_mask": one})
+        merge_losses(own, {"loss_mask": one})
 
 
 @pytest.mark.parametrize(
@@ -276,6 +276,54 @@ def test_the_plan_says_what_is_standardized():
     distiller = build(*keys, "DISTILL.KD.STANDARDIZE", "True")
     assert str(distiller) == "task + 1.0·dist(cls_logits) + 1.0·kd(standardized cls_logits)"
     logits = [torch.randn(6, 4)], [torch.randn(6, 4)]
-    seen = distiller(*({"cls_logits": side} for side in logits))
+    seen = distiller({"cls_logits": Tap(*logits)})
     assert torch.equal(seen["loss_kd"], KDLoss(standardize=True)(logits[0][0], logits[1][0]))
     assert torch.equal(seen["loss_dist"], DISTLoss()(logits[0][0], logits[1][0]))
+
+
+@pytest.mark.parametrize("name", ["DIST", "KD", "DKD", "RKD", "BOX", "MASK"])
+def test_a_batch_without_rows_gives_zero_with_a_gradient(name):
+    shape = {"MASK": (0, 1, 4, 4)}.get(name, (0, 5))
+    student, spec = torch.zeros(shape, requires_grad=True), LOSSES[name]
+    loss = spec.make(config().DISTILL[name], TapSpec("rows", (5,), "softmax"), False)
+    tap = Tap([student], [torch.zeros(shape)], targets=lambda: [torch.zeros(0, dtype=torch.int64)])
+    (seen,) = Distiller([Term("one", "rows", 1.0, loss, spec)])({"rows": tap}).values()
+    seen.backward()
+    assert seen.item() == 0
+    assert student.grad.shape == shape
+    target = {"target": torch.zeros(0, dtype=torch.int64)} if name == "DKD" else {}
+    with pytest.raises(ValueError, match="got empty shape"):
+        loss(torch.zeros(shape), torch.zeros(shape), **target)
+
+
+def test_a_users_loss_may_take_no_rows_and_is_not_called_otherwise():
+    """With sync it would take part in the other processes' collectives."""
+
+    class Mine(torch.nn.Module):
+        def forward(self, student, teacher, valid=None):
+            called.append(None if valid is None else valid.tolist())
+            return (student - teacher).sum()
+
+    called, taps = [], {"rows": Tap([torch.zeros(0, 3, requires_grad=True)], [torch.zeros(0, 3)])}
+    for no_rows in (True, False):
+        spec = LossSpec(lambda *_: Mine(), "rows", kinds=("rows",), no_rows=no_rows)
+        (loss,) = Distiller([Term("mine", "rows", 1.0, Mine(), spec)])(taps).values()
+        loss.backward()
+    assert called == [[]]
+
+
+def test_targets_are_made_once_and_only_if_a_loss_asks():
+    made = []
+
+    def targets():
+        made.append(1)
+        return [torch.tensor([0, 1, 2])]
+
+    tap = Tap([torch.randn(3, 4)], [torch.randn(3, 4)], targets=targets)
+    terms = [
+        Term(n, "rows", 1.0, LOSSES[n].make(config().DISTILL[n], LABELED, False), LOSSES[n]) for n in ("DKD", "KD")
+    ]
+    Distiller(terms[1:])({"rows": tap})
+    assert not made
+    Distiller([*terms, terms[0]])({"rows": tap})
+    assert made == [1]

@@ -7,7 +7,7 @@ from densedist.common.config import load
 from densedist.common.distill.distiller import Distiller, Term
 from densedist.common.distill.registry import LOSSES
 from densedist.common.distill.spec import LossSpec
-from densedist.common.distill.taps import TapSpec, inside_of, per_cell, per_image
+from densedist.common.distill.taps import Tap, TapSpec, inside_of, per_cell, per_image
 from densedist.seg.config import GRAMMAR
 from helpers.processes import run_processes
 
@@ -98,10 +98,10 @@ def test_a_loss_that_knows_nothing_of_padding_sees_the_teacher_there():
     spec = LossSpec(lambda *_: torch.nn.MSELoss(), "features")
     (student, teacher), inside = maps(), inside_of(maps()[0], EXTENTS)
     distiller = Distiller([Term("mine", "features", 1.0, torch.nn.MSELoss(), spec)])
-    loss = distiller({"features": [student]}, {"features": [teacher]}, inside={"features": [inside]})["loss_mine"]
+    loss = distiller({"features": Tap([student], [teacher], [inside])})["loss_mine"]
     wanted = ((student - teacher).square() * inside[:, None]).mean()
     torch.testing.assert_close(loss, wanted)
-    whole = distiller({"features": [student]}, {"features": [teacher]}, inside={"features": [None]})["loss_mine"]
+    whole = distiller({"features": Tap([student], [teacher], [None])})["loss_mine"]
     assert torch.equal(whole, torch.nn.MSELoss()(student, teacher))
 
 

@@ -1,10 +1,10 @@
 """Every loss on every tap of every pair trains a step, or is refused in one line when it is built."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -14,8 +14,7 @@ from densedist.common.distill.registry import LOSSES
 from densedist.common.errors import UserError
 from densedist.seg.labels import Classes
 from densedist.seg.models import build_segmenter
-from densedist.seg.networks.places import nearest
-from densedist.seg.networks.taps import tap_specs, taps, targets
+from densedist.seg.networks.taps import tap_specs, taps
 from helpers import scenes, tiny
 
 RETINANET = (tiny.DIGITS / "retinanet_r10_quarter.yaml", tiny.DIGITS / "retinanet_r10t.yaml")
@@ -46,15 +45,19 @@ class Keep(nn.Module):
         super().__init__()
         self.taps, self.targets = taps, targets
 
-    def forward(self, student, teacher, targets, inside=None):
-        self.seen, self.inside = (student, teacher, targets), inside
+    def forward(self, taps):
+        targets = {name: taps[name].targets() for name in self.targets}  # while the student is as it was
+        self.seen = {
+            name: replace(tap, targets=partial(targets.get, name)) if name in targets else tap
+            for name, tap in taps.items()
+        }
         return {}
 
 
 def detection(student, teacher, keys, folder, labeled):
-    """Config, specs, taps of both sides and targets of a batch, whose labels may be missing, and what is no padding."""
+    """Config, specs, and taps of a batch, whose labels may be missing."""
     cfg = tiny.config(student, *keys, *tiny.save_teacher(folder, file=teacher))
-    model = build_model(cfg).train()
+    model = tiny.build_student(cfg).train()
     inputs = tiny.batch() if labeled else [{"image": x["image"]} for x in tiny.batch()]
     if labeled:
         for x in inputs:
@@ -62,15 +65,16 @@ def detection(student, teacher, keys, folder, labeled):
     teacher = model.distillation.teacher
     specs = model.tap_specs(teacher)
     both = specs[0].keys() & specs[1].keys()
-    watched = [(group, both & group.specs(model, teacher)[0].keys()) for group in model.tap_groups(teacher)]
-    model.watched = [(group, taps) for group, taps in watched if taps]
+    groups = [(group, both & group.specs(model, teacher)[0].keys()) for group in model.tap_groups(teacher)]
+    model.groups = [(group, taps) for group, taps in groups if taps]
     kept = model.distillation.distiller = Keep(both, {name for name in both if specs[0][name].targets})
     with EventStorage():
         model(inputs)
-    return cfg, specs, kept.seen, None, kept.inside
+    return cfg, specs, [kept.seen]
 
 
 def segmentation(student, teacher, keys, folder, labeled):
+    """The same, and the taps where some places of class logits do not count."""
     cfg = scenes.config(student, *keys, *scenes.save_teacher(folder, *keys, file=teacher))
     model = build_segmenter(cfg).train()
     inputs = scenes.batch(4)
@@ -79,16 +83,11 @@ def segmentation(student, teacher, keys, folder, labeled):
     batch = model.network.preprocess(images)
     student = model.network(batch)
     taught = model.distillation.teacher.output(images, student, batch.shape[2:])
-    small = nearest(labels, student["features"].shape[2:])
     sides = (model.network, model.distillation.teacher.model)
     specs = tuple(tap_specs(side, len(Classes.of(cfg)), 0.4) for side in sides)
-    needed = EVERYTHING - (set() if keys else {"aux_logits"})
-    both = tuple(taps(needed, output, small) for output in (student, taught))
-    valid = {
-        name: [torch.rand(x[0].shape[:1] + x[0].shape[2:]) < 0.7] for name, x in both[0].items() if "logit" in name
-    }
-    known = targets({name for name in both[0] if specs[0][name].targets}, both[0], labels)
-    return cfg, specs, (*both, known), valid, None
+    both = specs[0].keys() & specs[1].keys()
+    valid = {name: torch.rand(x.shape[:1] + x.shape[2:]) < 0.7 for name, x in student.items() if "logit" in name}
+    return cfg, specs, [taps(both, student, taught, labels, masks) for masks in (None, valid)]
 
 
 def built(cfg, specs):
@@ -105,11 +104,11 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
     side, student, teacher, keys = PAIRS[name]
     torch.manual_seed(0)
     make = detection if side == "det" else segmentation
-    cfg, specs, (ours, theirs, known), valid, inside = make(student, teacher, keys, tmp_path / "teacher", labeled)
-    for tensors, declared in ((ours, specs[0]), (theirs, specs[1])):
-        assert set(tensors) == set(specs[0]) & set(specs[1])
-        for tap, spec in ((tap, declared[tap]) for tap in tensors):
-            shapes = [x.shape for x in tensors[tap]]
+    cfg, specs, seen = make(student, teacher, keys, tmp_path / "teacher", labeled)
+    assert set(seen[0]) == set(specs[0]) & set(specs[1])
+    for of_side, declared in (("student", specs[0]), ("teacher", specs[1])):
+        for tap, spec in ((tap, declared[tap]) for tap in seen[0]):
+            shapes = [x.shape for x in getattr(seen[0][tap], of_side)]
             assert all(len(shape) == DIMENSIONS[spec.kind] for shape in shapes), tap
             assert all(s[1] == c for s, c in zip(shapes, spec.channels, strict=labeled)), tap
     trained, refused = set(), set()
@@ -123,8 +122,8 @@ def test_every_loss_on_every_tap_trains_or_is_refused(name, labeled, tmp_path, m
                 assert "\n" not in distiller
                 refused.add((loss, tap))
                 continue
-            for masks in (None, valid):
-                total = sum(distiller(ours, theirs, masks, known, inside).values())
+            for given in seen:
+                total = sum(distiller(given).values())
                 assert total.isfinite(), (loss, tap)
                 assert total.requires_grad, (loss, tap)
                 total.backward(retain_graph=True)

@@ -7,7 +7,6 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from densedist.common.errors import UserError
-from densedist.det.models import build
 from densedist.seg.models import build_segmenter
 from helpers import scenes, tiny
 
@@ -27,7 +26,7 @@ def student(task, keys, *overrides):
     if task == "seg":
         aux = ("MODEL.AUX_HEAD.ENABLED", "True", "DISTILL.MIMIC.WEIGHT", "1.0")
         return build_segmenter(scenes.config(scenes.STUDENT, *keys, *aux, *overrides)).train()
-    return build(tiny.config(tiny.STUDENT, *keys, "DISTILL.MIMIC.WEIGHT", "1.0", *overrides)).train()
+    return tiny.build_student(tiny.config(tiny.STUDENT, *keys, "DISTILL.MIMIC.WEIGHT", "1.0", *overrides)).train()
 
 
 def losses(task, model, size):

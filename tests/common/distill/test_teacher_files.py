@@ -2,7 +2,7 @@
 
 import pytest
 
-from densedist.common.distill.ensemble import one_by_one
+from densedist.common.distill.ensemble import configs_of_each
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR as DET
 from densedist.det.models import read_config as read_det
@@ -35,7 +35,7 @@ def test_its_files_are_named(task, run):
     teacher = read("DISTILL.TEACHER.WEIGHTS", run).DISTILL.TEACHER
     assert {key: teacher[key] for key in named} == named
     more = read("DISTILL.TEACHER.WEIGHTS", run, "DISTILL.TEACHER.MORE", [{"WEIGHTS": str(run)}])
-    seen = [cfg.DISTILL.TEACHER for cfg in one_by_one(more, grammar)]
+    seen = [cfg.DISTILL.TEACHER for cfg in configs_of_each(more, grammar)]
     assert [{key: one[key] for key in named} for one in seen] == [named] * 2
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
@@ -37,7 +36,7 @@ CELLS = ["DISTILL.RKD.SAMPLES", "cells", "DISTILL.DKD.WEIGHT", "1.0"]
 
 
 def det_model(file, keys):
-    model = build_model(tiny.config(file, *keys))
+    model = tiny.build_student(tiny.config(file, *keys))
     if isinstance(model, RetinaNet):  # its first logits are all alike, and their correlations rounding in float32
         model.double().distillation.teacher.model.double()
         model.distillation.teacher.precision = torch.float64
@@ -111,7 +110,7 @@ def evaluate(rank, count, name, keys, weights):
 def test_evaluation_counts_every_image_once(task, tmp_path):
     if task == "det":
         keys = [*tiny.SMALL, "DATASETS.TEST", "('digits_train', 'digits_test')"]
-        model = build_model(tiny.config(tiny.STUDENT))
+        model = tiny.build_student(tiny.config(tiny.STUDENT))
         torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=1.0)
     else:
         keys = [*scenes.SMALL, "DATASETS.TEST", "['train[:7]']"]

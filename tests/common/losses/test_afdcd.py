@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from densedist.common.distill.adapters import Generator
+from densedist.common.distill.taps import Tap
 from densedist.common.errors import UserError
 from densedist.common.losses import AFDCDLoss
 from helpers import reference
@@ -70,7 +71,7 @@ def test_compares_what_its_generators_make():
     distiller = build(*KEYS, "DISTILL.AFDCD.MASKED", "0.0")
     assert str(distiller) == "task + 2.0·afdcd(features)"
     ours, theirs = maps([4, 6], 1), maps([8, 8], 2)
-    seen = distiller({"features": ours}, {"features": theirs})["loss_afdcd"]
+    seen = distiller({"features": Tap(ours, theirs)})["loss_afdcd"]
     generators = list(distiller.adapters["afdcd"])
     assert all(isinstance(one, Generator) and one.masked == 0 for one in generators)
     made = [one(x) for one, x in zip(generators, ours, strict=True)]

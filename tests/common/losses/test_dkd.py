@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.distill.distiller import Distiller, Term, among
 from densedist.common.distill.registry import LOSSES
+from densedist.common.distill.taps import Tap
 from densedist.common.losses import DKDLoss, KDLoss
 from helpers import reference
 from helpers.processes import run_processes
@@ -146,8 +147,7 @@ def test_columns_that_the_teacher_does_not_know_are_no_targets():
     student, teacher = pair((7, 5))
     target, columns = targets((7, 5)), (0, 2, 4)
     term = Term("dkd", "cls_logits", 1.0, DKDLoss(), LOSSES["DKD"], columns=columns)
-    taps = {"cls_logits": [student]}, {"cls_logits": [teacher]}
-    seen = Distiller([term])(*taps, targets={"cls_logits": [target]})["loss_dkd"]
+    seen = Distiller([term])({"cls_logits": Tap([student], [teacher], targets=lambda: [target])})["loss_dkd"]
     rows = [n for n, label in enumerate(target.tolist()) if label in columns]
     assert 0 < len(rows) < 7
     known = torch.tensor([columns.index(target[n].item()) for n in rows])
@@ -177,8 +177,8 @@ def compare_with_nothing_on_one(rank):
     target = targets((6, 5))
     mine = slice(0, 0) if rank == 0 else slice(0, 6)
     term = Term("dkd", "cls_logits", 1.0, DKDLoss(sync=True), LOSSES["DKD"])
-    taps = {"cls_logits": [student[mine].requires_grad_()]}, {"cls_logits": [teacher[mine]]}
-    loss = Distiller([term])(*taps, targets={"cls_logits": [target[mine]]})["loss_dkd"]
+    tap = Tap([student[mine].requires_grad_()], [teacher[mine]], targets=lambda: [target[mine]])
+    loss = Distiller([term])({"cls_logits": tap})["loss_dkd"]
     loss.backward()
     torch.testing.assert_close(loss, DKDLoss()(student, teacher, target=target), rtol=1e-10, atol=0)
 

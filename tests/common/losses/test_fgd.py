@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from densedist.common.distill.taps import TapSpec
+from densedist.common.distill.taps import Tap, TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import FGDLoss
 from densedist.common.losses.fgd import GlobalContext, GlobalRelationLoss
@@ -121,7 +121,7 @@ def test_both_parts_are_summed_over_levels_behind_adapters():
     assert distiller.targets == {"features"}
     ours, theirs = maps([4, 6], 1), maps([8, 8], 2)
     target = [torch.zeros(2, 5, 4), torch.full((2, 5, 4), 1 / 20)]
-    seen = distiller({"features": ours}, {"features": theirs}, targets={"features": target})["loss_fgd"]
+    seen = distiller({"features": Tap(ours, theirs, targets=lambda: target)})["loss_fgd"]
     adapted = [adapter(x) for adapter, x in zip(distiller.adapters["fgd"], ours, strict=True)]
     focal = sum(FGDLoss()(s, t, target=x) for s, t, x in zip(adapted, theirs, target, strict=True))
     learned = distiller.adapters["fgd_learned"]

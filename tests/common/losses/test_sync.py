@@ -6,6 +6,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.distill.distiller import Distiller, Term
 from densedist.common.distill.registry import LOSSES
+from densedist.common.distill.taps import Tap
 from densedist.common.losses import CIRKDLoss, DISTLoss, KDLoss, RKDLoss
 from helpers.processes import run_processes
 from helpers.tensors import features_of_both as features
@@ -87,7 +88,7 @@ def compare_with_nothing_on_one(rank, count):
     mine = slice(0, 0) if rank == 0 else slice(0, 6)
     ours = student[mine].requires_grad_()
     terms = [Term(n, "cls_logits", 1.0, loss(sync=True), LOSSES[n.upper()]) for n, loss in losses.items()]
-    found = Distiller(terms)({"cls_logits": [ours]}, {"cls_logits": [teacher[mine]]})
+    found = Distiller(terms)({"cls_logits": Tap([ours], [teacher[mine]])})
     sum(found.values()).backward()
     assert ours.grad.shape == ours.shape
     for name, loss in losses.items():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
 
@@ -20,12 +19,11 @@ from densedist.det.data.reading import read_input
 from densedist.det.inference import samples as pictures
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
-from densedist.det.taps.group import Batch
-from densedist.det.taps.rois import Seen, live_class_logits
+from densedist.det.taps.rois import Recorded, live_class_logits
 from helpers.calling import densedist
 from helpers.killing import differences
 from helpers.processes import run_processes
-from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, SMALL, STUDENT, batch, build_student, config, save_teacher
 
 TRAIN = ["DATASETS.TRAIN", "('digits_val',)", "DATASETS.TEST", "()"]
 
@@ -109,8 +107,9 @@ def test_the_cache_holds_what_the_teacher_finds(teacher_keys, tmp_path):
         torch.testing.assert_close(known["logits"][:count], wanted, rtol=1e-2, atol=1e-2)
         # On the boxes of the teacher the student is taught what the live teacher says of them.
         moved = sample | {"teacher": (boxes, known["logits"], known["background"])}
-        _, taught = KeptRoIs().taps({"cls_logits"}, trainee.model, Seen([(rois, wanted)], []), Batch(teacher, [moved]))
-        (given,) = taught["cls_logits"]
+        recorded = Recorded([(rois, wanted)], [])
+        taps = KeptRoIs().taps({"cls_logits"}, trainee.model, recorded, teacher.begin([moved]))
+        (given,) = taps["cls_logits"].teacher
         clear = (pairwise_iou(found.pred_boxes, found.pred_boxes) > 0.95).sum(1) == 1
         torch.testing.assert_close(given[clear], wanted[clear], rtol=1e-2, atol=1e-2)
 
@@ -172,7 +171,7 @@ def test_what_cannot_be_kept_is_refused_by_name(teacher_keys, tmp_path):
     assert said.startswith("DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.MIMIC compares features")
     one_stage = save_teacher(tmp_path / "one", file=DIGITS / "retinanet_r10t.yaml")
     cfg = config(DIGITS / "retinanet_r10_quarter.yaml", *one_stage, "DISTILL.TEACHER.CACHE", tmp_path)
-    assert refusal(lambda: build_model(cfg)).startswith("DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes")
+    assert refusal(lambda: build_student(cfg)).startswith("DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes")
 
 
 def test_another_teacher_or_another_size_is_refused(teacher_keys, tmp_path):
@@ -204,7 +203,7 @@ def test_whatever_decides_what_a_teacher_finds_is_noticed(teacher_keys):
     """Of the teacher's config no list of keys is kept anywhere."""
 
     def made_by(*words):
-        model = build_model(config(teacher_keys[1], *words))
+        model = build_student(config(teacher_keys[1], *words))
         model.load_state_dict(torch.load(teacher_keys[3], weights_only=True)["model"])
         return fingerprint.of_model(model, **settings(model))
 
@@ -231,7 +230,7 @@ def test_boxes_of_a_cropped_image_without_labels(teacher_keys, tmp_path, masks):
 
 
 def test_a_loader_of_ones_own_is_told(teacher_keys, tmp_path):
-    model = build_model(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.CACHE", tmp_path)).train()
+    model = build_student(config(STUDENT, *teacher_keys, "DISTILL.TEACHER.CACHE", tmp_path)).train()
     with EventStorage():
         said = refusal(lambda: model(batch()))
     assert said == "DISTILL.TEACHER.CACHE is for `densedist train det`: in a script of your own leave it empty"

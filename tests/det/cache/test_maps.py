@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from densedist.common.cache.arrays import Arrays
@@ -12,10 +11,9 @@ from densedist.det.cache.filling import fill_cache
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
 from densedist.det.taps.features import Features, shared_levels
-from densedist.det.taps.group import Batch
 from helpers.calling import densedist
 from helpers.killing import differences
-from helpers.tiny import DIGITS, SMALL, STUDENT, TEACHER, config, save_teacher
+from helpers.tiny import DIGITS, SMALL, STUDENT, TEACHER, build_student, config, save_teacher
 
 TRAIN = ["DATASETS.TRAIN", "('digits_val',)", "DATASETS.UNLABELED", "['digits_test']", "DATASETS.TEST", "()"]
 PAIRS = {
@@ -120,7 +118,7 @@ def test_maps_without_a_folder_are_refused(pair):
 
 def test_a_loader_of_ones_own_is_told(pair, tmp_path):
     words = [*pair[1], "DISTILL.TEACHER.CACHE", tmp_path, "DISTILL.TEACHER.CACHE_MAPS", True]
-    model = build_model(config(pair[0], *words))
+    model = build_student(config(pair[0], *words))
     with pytest.raises(UserError, match="in a script of your own leave it empty"):
         model.distillation.teacher.maps([{"image": torch.zeros(3, 64, 64)}])
 
@@ -133,18 +131,16 @@ def test_padding_does_not_count(pair, tmp_path):
     inputs = [{"image": torch.zeros(3, *size)} for size in ((64, 96), (90, 64))]
     for sample in inputs:
         sample["teacher"] = {n: x[0].half() for n, x in teacher.live_maps([sample["image"]]).items()}
-    batch, seen = Batch(teacher, inputs), [model.backbone(model.preprocess_image(inputs).tensor)]
-    ours, theirs = Features().taps({"features"}, model, seen, batch)
-    inside = Features().inside({"features"}, model, seen, batch)
+    recorded = [model.backbone(model.preprocess_image(inputs).tensor)]
+    taps = Features().taps({"features"}, model, recorded, teacher.begin(inputs))
+    tap = taps["features"]
     strides = [model.backbone.output_shape()[name].stride for name in shared_levels(model.backbone, model.backbone)[0]]
-    for places, student, taught, stride in zip(
-        inside["features"], ours["features"], theirs["features"], strides, strict=True
-    ):
+    for places, student, taught, stride in zip(tap.valid, tap.student, tap.teacher, strides, strict=True):
         sizes = [(-(-height // stride), -(-width // stride)) for height, width in ((64, 96), (90, 64))]
         assert places.sum((1, 2)).tolist() == [height * width for height, width in sizes]
         assert places.shape == student[:, 0].shape == taught[:, 0].shape
         assert taught[0, :, sizes[0][0] :].count_nonzero() == 0
-    (loss,) = trainee.distillation.distiller(ours, theirs, inside=inside).values()
-    for taught, places in zip(theirs["features"], inside["features"], strict=True):
+    (loss,) = trainee.distillation.distiller(taps).values()
+    for taught, places in zip(tap.teacher, tap.valid, strict=True):
         taught.masked_fill_(~places[:, None], 1e3)
-    assert torch.equal(*trainee.distillation.distiller(ours, theirs, inside=inside).values(), loss)
+    assert torch.equal(*trainee.distillation.distiller(taps).values(), loss)

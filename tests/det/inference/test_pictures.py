@@ -20,12 +20,12 @@ from densedist.det.data.reading import read_input
 from densedist.det.inference.pictures import draw_examples
 from densedist.det.inference.samples import test_samples as samples_of_split
 from densedist.det.inference.visualize import relations_of
-from densedist.det.models import build, load_trained
+from densedist.det.models import load_trained
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
-from densedist.det.teacher.detector import DetectorTeacher
+from densedist.det.teacher.teacher import DetTeacher
 from helpers.calling import complaint, densedist
-from helpers.tiny import DIGITS, STUDENT, TEACHER, config, save_teacher
+from helpers.tiny import DIGITS, STUDENT, TEACHER, build_student, config, save_teacher
 
 STUDENTS = {
     "rcnn": (STUDENT, DistillRCNN),
@@ -192,13 +192,13 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
         buffer.copy_(buffer.flip(0))
     weight = next(p for p in double.backbone.parameters() if p.dim() == 4 and p.shape[1] == 3)
     weight.data = weight.data.flip(1)
-    teacher = DetectorTeacher(double, flip_channels=True)
+    teacher = DetTeacher(double, flip_channels=True)
     samples = samples_of_split(cfg, 2)
     relations = relations_of(cfg, distilling, model.eval(), teacher, samples)
     np.testing.assert_allclose(relations.intra, 1, atol=1e-4)
     np.testing.assert_allclose(relations.student, relations.teacher, atol=1e-3)
     model.train()
-    distillation = Distillation(DetectorTeacher(double, True, torch.bfloat16), None)
+    distillation = Distillation(DetTeacher(double, True, torch.bfloat16), None)
     cfg.TEST.EXAMPLES = 2
     gallery = draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
     assert model.training
@@ -226,7 +226,7 @@ def test_rows_of_relations(tmp_path):
     """Two-stage: the proposals, with background; one-stage: all anchors."""
     for kind, (file, distilling) in STUDENTS.items():
         cfg = config(file)
-        model = build(cfg).eval()
+        model = build_student(cfg).eval()
         samples = samples_of_split(cfg, 1)
         relations = relations_of(cfg, distilling, model, None, samples)
         if kind == "rcnn":

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from densedist.common.errors import UserError
@@ -10,7 +9,7 @@ from densedist.common.modules import record
 from densedist.det.modeling import box_head
 from densedist.det.rcnn import DistillRCNN
 from helpers import reference
-from helpers.tiny import STUDENT, batch, config, save_teacher
+from helpers.tiny import STUDENT, batch, build_student, config, save_teacher
 
 SIGMOID = ["MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True"]
 ONE_STAGE = ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
@@ -23,7 +22,7 @@ def losses_of(model):
 
 
 def pair(folder, *stages):
-    return build_model(config(STUDENT, *save_teacher(folder, *SIGMOID, *stages), *SIGMOID)).train()
+    return build_student(config(STUDENT, *save_teacher(folder, *SIGMOID, *stages), *SIGMOID)).train()
 
 
 def test_loss_is_that_of_the_sigmoids_of_the_classes(tmp_path):
@@ -62,7 +61,7 @@ def test_mean_of_the_stages_is_that_of_their_sigmoids(tmp_path):
 
 def test_a_teacher_that_is_trained_otherwise_is_refused(tmp_path):
     with pytest.raises(UserError) as refused:
-        build_model(config(STUDENT, *save_teacher(tmp_path), *SIGMOID))
+        build_student(config(STUDENT, *save_teacher(tmp_path), *SIGMOID))
     assert str(refused.value) == (
         "DISTILL.DIST: cls_logits of the student goes through a sigmoid, of the teacher through a softmax: take a "
         "teacher that is trained alike, or a loss on features"

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
@@ -14,7 +13,7 @@ from torchvision.ops import generalized_box_iou_loss
 from densedist.common.errors import UserError
 from densedist.common.losses import BoxLoss, ProposalLoss
 from densedist.common.modules import record
-from helpers.tiny import DIGITS, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, STUDENT, batch, build_student, config, save_teacher
 
 DENSE, DENSE_TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 BOX = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.BOX.WEIGHT", "2.0"]
@@ -33,7 +32,7 @@ def teachers(tmp_path_factory):
 
 def build(file, *overrides):
     torch.manual_seed(0)
-    model = build_model(config(file, *overrides)).train()
+    model = build_student(config(file, *overrides)).train()
     for side in (model, model.distillation.teacher.model):
         for name, parameter in side.named_parameters():
             if name.endswith(("bbox_pred.weight", "anchor_deltas.weight", "objectness_logits.weight")):
@@ -119,7 +118,7 @@ def test_without_it_the_students_network_has_no_graph_on_images_without_labels(t
 def test_other_anchors_are_refused(teachers, tmp_path):
     def refused(words, file, *overrides):
         with pytest.raises(UserError, match=words):
-            build_model(config(file, *overrides))
+            build_student(config(file, *overrides))
 
     sizes = ["MODEL.ANCHOR_GENERATOR.SIZES", "[[10], [20]]"]
     refused(
@@ -227,7 +226,7 @@ def test_a_small_weight_is_not_lost_in_the_teachers_half_precision(teachers, pre
 def test_heads_that_do_not_go_together(teachers, tmp_path):
     def refused(words, *overrides):
         with pytest.raises(UserError, match=words):
-            build_model(config(DENSE, "DISTILL.DIST.WEIGHT", "0.0", *overrides))
+            build_student(config(DENSE, "DISTILL.DIST.WEIGHT", "0.0", *overrides))
 
     refused(r"crossed_3, which this pair does not have: want one of crossed_1", *teachers["retinanet"], *CROSS[:2])
     wide = save_teacher(tmp_path, "MODEL.FPN.OUT_CHANNELS", "12", file=DENSE_TEACHER)

@@ -4,7 +4,6 @@ import logging
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from densedist.common.config import load
@@ -12,7 +11,7 @@ from densedist.common.errors import UserError
 from densedist.common.losses import PKDLoss
 from densedist.common.modules import record
 from densedist.det.config import GRAMMAR, without_distillation
-from helpers.tiny import CONFIGS, DIGITS, STRIDES, STUDENT, TEACHER, batch, config, inside, save_teacher
+from helpers.tiny import CONFIGS, DIGITS, STRIDES, STUDENT, TEACHER, batch, build_student, config, inside, save_teacher
 
 DENSE, DENSE_TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "retinanet_r10t.yaml"
 PKD = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.PKD.WEIGHT", "1.0"]
@@ -21,7 +20,7 @@ WIDE = ["MODEL.FPN.OUT_CHANNELS", "12"]
 
 def build(file, *overrides):
     torch.manual_seed(0)
-    return build_model(config(file, *overrides)).train()
+    return build_student(config(file, *overrides)).train()
 
 
 @pytest.mark.parametrize(("student", "teacher"), [(DENSE, TEACHER), (STUDENT, DENSE_TEACHER)])
@@ -44,7 +43,7 @@ def test_maps_of_the_same_stride(tmp_path, student, teacher):
 def test_generators_are_no_part_of_the_student(tmp_path):
     keys = ["DISTILL.MGD.WEIGHT", "1e-4", "DISTILL.MGD.MASKED", "0.4"]
     model = build(STUDENT, *save_teacher(tmp_path, *WIDE), *keys)
-    assert set(model.state_dict()) == set(build_model(without_distillation(config(STUDENT))).state_dict())
+    assert set(model.state_dict()) == set(build_student(without_distillation(config(STUDENT))).state_dict())
     generators = model.distillation.distiller.adapters["mgd"]
     assert [(g.align.in_channels, g.align.out_channels, g.masked) for g in generators] == [(8, 12, 0.4)] * 4
     with EventStorage():
@@ -117,7 +116,7 @@ def test_recipes_on_coco(tmp_path, recipe, losses):
     """As shipped, but for a small teacher."""
     keys = save_teacher(tmp_path, "MODEL.ROI_HEADS.NUM_CLASSES", "80", "DATASETS.TRAIN", "[]")
     cfg = load(GRAMMAR, str(CONFIGS / "det" / "coco" / f"{recipe}.yaml"), [*keys, "MODEL.DEVICE", "cpu"])
-    model = build_model(cfg).train()
+    model = build_student(cfg).train()
     with EventStorage():
         seen = model(batch(size=64))
     assert {name for name in seen if name not in plain_losses(model)} == losses

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
 from torch.nn import functional as F
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 from densedist.common.errors import UserError
 from densedist.common.losses import MaskLoss
 from densedist.common.modules import record
-from helpers.tiny import STUDENT, batch, config, save_teacher
+from helpers.tiny import STUDENT, batch, build_student, config, save_teacher
 
 MASK = ["MODEL.MASK_ON", "True", "DISTILL.DIST.WEIGHT", "0.0", "DISTILL.MASK.WEIGHT", "2.0"]
 AGNOSTIC = ["MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True"]
@@ -28,7 +27,7 @@ def teachers(tmp_path_factory):
 
 def build(*overrides):
     torch.manual_seed(0)
-    model = build_model(config(STUDENT, *MASK, *overrides)).train()
+    model = build_student(config(STUDENT, *MASK, *overrides)).train()
     for side in (model, model.distillation.teacher.model):
         torch.nn.init.normal_(side.roi_heads.mask_head.predictor.weight, std=0.5)
     return model
@@ -105,4 +104,4 @@ def test_pairs_without_masks_are_refused(teachers, tmp_path):
     for side in (["MODEL.MASK_ON", "False"], []):
         keys = teachers["specific"] if side else save_teacher(tmp_path, "MODEL.MASK_ON", "False")
         with pytest.raises(UserError, match=r"DISTILL.MASK needs masks, .* \(MODEL.MASK_ON has to be True on both"):
-            build_model(config(STUDENT, *MASK, *keys, *side))
+            build_student(config(STUDENT, *MASK, *keys, *side))

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.utils.events import EventStorage
 
@@ -10,7 +9,7 @@ from densedist.common.errors import UserError
 from densedist.common.losses import BoxLoss
 from densedist.common.modules import record
 from densedist.det.modeling import box_head
-from helpers.tiny import STUDENT, batch, config, save_teacher
+from helpers.tiny import STUDENT, batch, build_student, config, save_teacher
 
 BOX = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.BOX.WEIGHT", "2.0"]
 AGNOSTIC = ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"]
@@ -29,7 +28,7 @@ def teachers(tmp_path_factory):
 
 def build(*overrides):
     torch.manual_seed(0)
-    model = build_model(config(STUDENT, *overrides)).train()
+    model = build_student(config(STUDENT, *overrides)).train()
     for side in (model, model.distillation.teacher.model):  # at first all boxes are where the RoIs are
         for predictor in box_head.predictors(side.roi_heads):
             torch.nn.init.normal_(predictor.bbox_pred.weight, std=0.3)
@@ -228,7 +227,7 @@ def test_batch_without_any_roi_gives_a_zero_with_gradient(teachers, distance):
 def test_what_a_pair_lacks_is_said(teachers, tmp_path):
     def refused(words, *overrides):
         with pytest.raises(UserError, match=words):
-            build_model(config(STUDENT, *overrides))
+            build_student(config(STUDENT, *overrides))
 
     refused(
         r"DISTILL.BOX needs refined_boxes, which this pair does not have \(the teacher is no cascade\): want one of "

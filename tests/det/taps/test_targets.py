@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 
@@ -12,7 +11,7 @@ from densedist.common.modules import record
 from densedist.det.config import without_distillation
 from densedist.det.taps.features import object_scales
 from helpers import reference
-from helpers.tiny import C4, DIGITS, HEADS, STUDENT, batch, config, inside, save_teacher
+from helpers.tiny import C4, DIGITS, HEADS, STUDENT, batch, build_student, config, inside, save_teacher
 
 LABELED = ["DISTILL.DIST.WEIGHT", "0.0", "DATASETS.TRAIN", "('digits_train',)"]
 DKD = [*LABELED, "DISTILL.DKD.WEIGHT", "1.0"]
@@ -21,7 +20,7 @@ FGD = [*LABELED, "DISTILL.FGD.WEIGHT", "1.0"]
 
 def build(*overrides, file=STUDENT):
     torch.manual_seed(0)
-    return build_model(config(file, *overrides)).train()
+    return build_student(config(file, *overrides)).train()
 
 
 def losses_of(model, inputs):
@@ -160,7 +159,7 @@ def test_fgd_between_any_two_detectors(tmp_path, file, teacher):
 def test_what_is_learned_is_no_part_of_the_student(tmp_path):
     keys = save_teacher(tmp_path)
     model = build(*keys, *FGD)
-    assert set(model.state_dict()) == set(build_model(without_distillation(config(STUDENT, *keys))).state_dict())
+    assert set(model.state_dict()) == set(build_student(without_distillation(config(STUDENT, *keys))).state_dict())
     learned = model.distillation.distiller.adapters["fgd_learned"]
     losses_of(model, batch())["loss_fgd"].backward()
     assert all(p.grad is not None for p in learned.parameters())

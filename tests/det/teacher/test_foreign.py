@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling import META_ARCH_REGISTRY
 
 from densedist.common.config import load
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR
 from densedist.det.taps.rois import live_class_logits
-from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
+from helpers.tiny import STUDENT, TEACHER, batch, build_student, config, save_teacher
 
 FILE = '''
 import torch
@@ -53,7 +53,7 @@ def foreign(tmp_path):
 
 def loss(keys):
     torch.manual_seed(0)
-    student = build_model(load(GRAMMAR, str(STUDENT), ["MODEL.DEVICE", "cpu", *keys])).train()
+    student = build_student(load(GRAMMAR, str(STUDENT), ["MODEL.DEVICE", "cpu", *keys])).train()
     with torch.no_grad():
         inputs = [x["image"] for x in batch()]
         boxes = [x["instances"].gt_boxes for x in batch()]
@@ -68,10 +68,10 @@ def test_it_teaches_as_if_it_were_ours(foreign):
 def test_it_has_to_be_trained(foreign):
     keys, _ = foreign("build_untrained", trained=False)
     with pytest.raises(UserError, match=r"DISTILL.TEACHER.CONFIG_FILE: build_untrained: \w+ was never trained"):
-        build_model(config(STUDENT, *keys))
+        build_student(config(STUDENT, *keys))
 
 
 def test_a_class_still_needs_its_weights(tmp_path):
     keys = save_teacher(tmp_path)
     with pytest.raises(UserError, match=r"DISTILL.TEACHER.WEIGHTS is empty: give the trained model's weights"):
-        build_model(config(STUDENT, *keys[:2]))
+        build_student(config(STUDENT, *keys[:2]))

@@ -5,13 +5,12 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from densedist.common.errors import UserError
-from densedist.det.models import build
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
 from densedist.det.taps.anchors import live_class_maps
 from densedist.det.taps.rois import live_class_logits
 from helpers.calling import densedist
-from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, SMALL, STUDENT, batch, build_student, config, save_teacher
 
 CLASSES = "DISTILL.TEACHER.CLASSES"
 # Of the teacher; the student's are 0 to 9.
@@ -57,8 +56,8 @@ def test_a_class_that_the_teacher_does_not_know_is_compared_by_nobody(tmp_path):
     keys = ["MODEL.ROI_HEADS.NUM_CLASSES", "9", "DATASETS.TRAIN", "[]", "DATASETS.CLASSES", str(NAMES[2:11])]
     keys = save_teacher(tmp_path, *keys)
     with pytest.raises(UserError, match="CLASSES: 0 has no counterpart among the teacher's classes"):
-        build(config(STUDENT, *keys, f"{CLASSES}.1", "1"))
-    model = build(config(STUDENT, *keys, "DISTILL.TEACHER.MISSING_CLASSES", "leave_out"))
+        build_student(config(STUDENT, *keys, f"{CLASSES}.1", "1"))
+    model = build_student(config(STUDENT, *keys, "DISTILL.TEACHER.MISSING_CLASSES", "leave_out"))
     (term,) = model.distillation.distiller.terms
     assert term.columns == tuple(range(1, 11))
 
@@ -73,7 +72,7 @@ def test_predictions_are_told_in_the_students_classes(rcnn):
 
 def test_other_classes_without_a_map(rcnn):
     with pytest.raises(UserError, match=r"the student has 10 classes, the teacher 12; .* or DISTILL.TEACHER.CLASSES"):
-        build(config(STUDENT, *rcnn))
+        build_student(config(STUDENT, *rcnn))
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
@@ -82,22 +81,22 @@ def test_teacher_sees_another_scale_and_the_same_boxes(tmp_path, scale):
     images, boxes = [x["image"] for x in batch()], [x["instances"].gt_boxes for x in batch()]
     teacher = DistillRCNN.load_teacher(config(STUDENT, *keys, "DISTILL.TEACHER.INPUT_SCALE", scale))
     (seen,) = live_class_logits(teacher, images, [boxes])
-    resized = teacher.own_images(images)
+    resized = teacher.prepare_images(images)
     assert [list(x.shape[1:]) for x in resized] == [[int(scale * side) for side in x.shape[1:]] for x in images]
     teacher.scale = 1.0
     larger = [Boxes(of_image.tensor * scale) for of_image in boxes]
     own = [x.flip(0) if teacher.flip_channels else x for x in resized]
     torch.testing.assert_close(seen, live_class_logits(teacher, own, [larger])[0])
     with pytest.raises(UserError, match=r"DISTILL.MIMIC needs features, which this pair does not have"):
-        build(config(STUDENT, *keys, "DISTILL.TEACHER.INPUT_SCALE", scale, "DISTILL.MIMIC.WEIGHT", "1.0"))
+        build_student(config(STUDENT, *keys, "DISTILL.TEACHER.INPUT_SCALE", scale, "DISTILL.MIMIC.WEIGHT", "1.0"))
 
 
 def test_scales_that_cannot_be(tmp_path):
     keys = [*save_teacher(tmp_path), "DISTILL.TEACHER.INPUT_SCALE", "2.0"]
     with pytest.raises(UserError, match=r"set DISTILL.TEACHER.INPUT_SCALE to 1"):
-        build(config(STUDENT, *keys, "DISTILL.TEACHER.CACHE", tmp_path / "cache"))
+        build_student(config(STUDENT, *keys, "DISTILL.TEACHER.CACHE", tmp_path / "cache"))
     with pytest.raises(UserError, match="INPUT_SCALE the teacher's anchors would move: set it to 1"):
-        build(config(DENSE, *save_teacher(tmp_path / "dense", file=DIGITS / "retinanet_r10t.yaml"), *keys[4:]))
+        build_student(config(DENSE, *save_teacher(tmp_path / "dense", file=DIGITS / "retinanet_r10t.yaml"), *keys[4:]))
 
 
 def test_student_learns_from_a_function_of_ones_own(tmp_path):
@@ -130,4 +129,4 @@ def number():
         ("gone", "their_detector has no function gone"),
     ):
         with pytest.raises(UserError, match=message):
-            build(config(STUDENT, *words, f"their_detector:{name}"))
+            build_student(config(STUDENT, *words, f"their_detector:{name}"))

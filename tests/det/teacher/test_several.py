@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from densedist.common.errors import UserError
-from densedist.det.models import build
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.retinanet import DistillRetinaNet
 from densedist.det.taps.anchors import live_class_maps
 from densedist.det.taps.rois import live_class_logits
 from helpers.calling import densedist
-from helpers.tiny import DIGITS, SMALL, STUDENT, batch, config, save_teacher
+from helpers.tiny import DIGITS, SMALL, STUDENT, batch, build_student, config, save_teacher
 
 KEY = "DISTILL.TEACHER.MORE"
 DENSE = DIGITS / "retinanet_r10_quarter.yaml"
@@ -59,10 +58,10 @@ def test_retinanets_are_averaged_on_every_anchor(tmp_path):
         torch.testing.assert_close(seen.double().sigmoid(), wanted, rtol=1e-4, atol=1e-6)
     keys = [*first, *more(second)]
     with pytest.raises(UserError, match=r"DISTILL.PKD needs features, which this pair does not have"):
-        build(config(DENSE, *keys, "DISTILL.PKD.WEIGHT", "1.0"))
+        build_student(config(DENSE, *keys, "DISTILL.PKD.WEIGHT", "1.0"))
     anchors = save_teacher(tmp_path / "anchors", "MODEL.ANCHOR_GENERATOR.SIZES", "[[16], [30]]", file=DENSE_TEACHER)
     with pytest.raises(UserError, match=r"MODEL.ANCHOR_GENERATOR: the student has .* anchors"):
-        build(config(DENSE, *first, *more(anchors)))
+        build_student(config(DENSE, *first, *more(anchors)))
 
 
 def test_a_student_learns_from_both_and_is_told_of_them(pair, tmp_path, capsys):
@@ -72,7 +71,7 @@ def test_a_student_learns_from_both_and_is_told_of_them(pair, tmp_path, capsys):
     plan = capsys.readouterr().out
     assert plan.count("  teacher  GeneralizedRCNN (") == 2
     weights = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)["model"]
-    assert weights.keys() == build(config(STUDENT)).state_dict().keys()
+    assert weights.keys() == build_student(config(STUDENT)).state_dict().keys()
     student = tmp_path / "out"
     densedist(
         "visualize", "--weights", student, "--images", 1, "--output-dir", tmp_path / "seen", "MODEL.DEVICE", "cpu"
@@ -86,7 +85,7 @@ def test_what_cannot_be_averaged_is_refused(pair, tmp_path):
 
     def refused(words, *overrides):
         with pytest.raises(UserError, match=words):
-            build(config(STUDENT, *overrides))
+            build_student(config(STUDENT, *overrides))
 
     refused("DISTILL.MIMIC needs features, which this pair does not have", *keys, "DISTILL.MIMIC.WEIGHT", "1.0")
     refused(

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 
@@ -12,9 +11,8 @@ from densedist.det.config import without_distillation
 from densedist.det.modeling import box_head
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import feature_taps
-from densedist.det.taps.group import Batch
-from densedist.det.taps.rois import RoIs, Seen
-from helpers.tiny import STUDENT, TEACHER, batch, config, save_teacher
+from densedist.det.taps.rois import Recorded, RoIs
+from helpers.tiny import STUDENT, TEACHER, batch, build_student, config, save_teacher
 
 TAPS = {"cls_logits", "rois", "features"}
 LEVELS = ["p2", "p3", "p4", "p5"]
@@ -27,16 +25,16 @@ def teacher_keys(tmp_path_factory):
 
 def taps(teacher, inputs):
     rois = [x["instances"].gt_boxes for x in inputs]
-    student, batch = build_model(config(STUDENT)), Batch(teacher, inputs)
+    student, pending = build_student(config(STUDENT)), teacher.begin(inputs)
     pooled = box_head.pooled(student.roi_heads, student.backbone(student.preprocess_image(inputs).tensor), rois)
-    seen = Seen([(rois, pooled)], [[box_head.predict(student.roi_heads, pooled, "first")]])
-    _, taught = RoIs().taps(TAPS, student, seen, batch)
-    return taught | feature_taps(TAPS, batch.maps, LEVELS)
+    recorded = Recorded([(rois, pooled)], [[box_head.predict(student.roi_heads, pooled, "first")]])
+    taught = {name: tap.teacher for name, tap in RoIs().taps(TAPS, student, recorded, pending).items()}
+    return taught | feature_taps(TAPS, pending.maps, LEVELS)
 
 
 def unfused(keys, inputs):
     """The same taps of the model as its file has it, in float64."""
-    model = build_model(without_distillation(config(TEACHER))).eval()
+    model = build_student(without_distillation(config(TEACHER))).eval()
     SafeCheckpointer(model, "", "", False).load(keys[3])
     model.double()
     boxes = [x["instances"].gt_boxes for x in inputs]
@@ -75,7 +73,7 @@ def test_boxes_keep_their_precision_when_the_maps_have_half(teacher_keys):
 def test_every_mix_of_precisions_trains(teacher_keys, precision, students):
     keys = ["DISTILL.MIMIC.WEIGHT", "1.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"]
     torch.manual_seed(0)
-    model = build_model(config(STUDENT, *teacher_keys, *keys, "DISTILL.TEACHER.PRECISION", precision)).train()
+    model = build_student(config(STUDENT, *teacher_keys, *keys, "DISTILL.TEACHER.PRECISION", precision)).train()
     with (
         EventStorage(),
         record(model.distillation.teacher.model.backbone, lambda _, output: output["p2"].dtype) as seen,

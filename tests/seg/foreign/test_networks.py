@@ -13,6 +13,7 @@ from transformers import EfficientNetImageProcessor, MobileViTImageProcessor
 
 from densedist.common.config import load
 from densedist.common.distill.distiller import describe
+from densedist.common.distill.taps import Tap
 from densedist.common.errors import UserError
 from densedist.common.export import describe_onnx
 from densedist.seg.config import GRAMMAR
@@ -380,7 +381,7 @@ def test_classes_of_another_teacher(tmp_path):
     wanted = probabilities[:, :11].clone()
     wanted[:, 4] += probabilities[:, 12]  # the first is the background
     mass = wanted.sum(1)
-    maps, seen = teacher.look([{"image": image} for image in IMAGES])(places, (64, 64))
+    maps, seen = teacher.begin([{"image": image} for image in IMAGES]).at(places, (64, 64))
     assert set(maps) == {"cls_logits"}
     torch.testing.assert_close(maps["cls_logits"].double().softmax(1), wanted / mass[:, None], rtol=1e-4, atol=1e-6)
     assert torch.equal(seen["cls_logits"], mass >= 0.93)
@@ -395,8 +396,8 @@ def test_a_class_that_the_teacher_does_not_know_is_compared_by_nobody(tmp_path):
     model = build_segmenter(config(STUDENT, *keys, "DISTILL.TEACHER.MISSING_CLASSES", "leave_out"))
     assert model.distillation.distiller.terms[0].columns == tuple(range(10))
     student = torch.randn(2, 11, 8, 8, requires_grad=True)
-    taps = {"cls_logits": [student]}
-    loss = model.distillation.distiller(taps, {"cls_logits": [torch.randn(2, 11, 8, 8)]})["loss_dist"]
+    taps = {"cls_logits": Tap([student], [torch.randn(2, 11, 8, 8)])}
+    loss = model.distillation.distiller(taps)["loss_dist"]
     (gradient,) = torch.autograd.grad(loss, student)
     assert gradient[:, :10].abs().sum() > 0
     assert gradient[:, 10].abs().sum() == 0
