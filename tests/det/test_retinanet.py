@@ -186,7 +186,7 @@ def test_anchors_are_compared_with_those_of_a_teacher_on_a_gpu(teacher_keys):
 
 
 def test_two_stage_teacher_has_no_class_logits_of_anchors(tmp_path):
-    keys = tiny.save_retinanet(tmp_path)
+    keys = tiny.save_teacher(tmp_path)
     why = r"DISTILL.DIST needs cls_logits, .* \(the teacher is a GeneralizedRCNN, no RetinaNet\): .*DIST.WEIGHT to 0"
     with pytest.raises(UserError, match=why):
         build(*keys)
