@@ -14,28 +14,8 @@ from densedist.common.errors import UserError
 from densedist.common.locks import refuse_files
 from densedist.common.run_files import Weights
 
-SCORE = 0.5
-
-
-def check_score(score: float | str, name: str = "--score-threshold") -> float:
-    """Return the score as a number.
-
-    Args:
-        name: what gave it, for the message.
-
-    Raises:
-        UserError: it is none from 0 to 1.
-    """
-    try:
-        number = float(score)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise UserError(f"{name} is {score}: want a number from 0 to 1")
-    return number
-
-
 logger = logging.getLogger(__name__)
+SCORE = 0.5
 RECORD = "labels.json"  # written last: what the labels are of
 BINS = 1000  # of scores from 0 to 1
 
@@ -121,6 +101,41 @@ def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence
     return numbers
 
 
+def check_same_names(names: Sequence[Sequence[str]]) -> None:
+    """Refuse teachers of different classes.
+
+    Args:
+        names: of the classes of each teacher.
+
+    Raises:
+        UserError: teachers with different classes, which cannot be fused.
+    """
+    for number, others in enumerate(names[1:], 2):
+        if list(others) != list(names[0]):
+            raise UserError(
+                f"--weights: the classes of teacher {number}, {', '.join(others)}, are not those of the first, "
+                f"{', '.join(names[0])}: teachers that are fused need the same in the same order"
+            )
+
+
+def check_score(score: float | str, name: str = "--score-threshold") -> float:
+    """Return the score as a number.
+
+    Args:
+        name: what gave it, for the message.
+
+    Raises:
+        UserError: it is none from 0 to 1.
+    """
+    try:
+        number = float(score)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"{name} is {score}: want a number from 0 to 1")
+    return number
+
+
 def warn_of_bare(names: Sequence[str], least: np.ndarray) -> None:
     """Warn of classes without a single label, whatever the teacher sees."""
     if bare := [name for name, score in zip(names, least, strict=True) if not np.isfinite(score)]:
@@ -163,20 +178,3 @@ class Trust:
         # Of equal ones the highest: no prediction lies between them.
         best = BINS - 1 - f1[:, ::-1].argmax(1)
         return np.where(right[:, 0] > 0, best / BINS, np.inf)
-
-
-def check_same_names(names: Sequence[Sequence[str]]) -> None:
-    """Refuse teachers of different classes.
-
-    Args:
-        names: of the classes of each teacher.
-
-    Raises:
-        UserError: teachers with different classes, which cannot be fused.
-    """
-    for number, others in enumerate(names[1:], 2):
-        if list(others) != list(names[0]):
-            raise UserError(
-                f"--weights: the classes of teacher {number}, {', '.join(others)}, are not those of the first, "
-                f"{', '.join(names[0])}: teachers that are fused need the same in the same order"
-            )

@@ -26,13 +26,16 @@ from densedist.common.run_files import Weights
 from densedist.common.task import Size, Subject, Subjects
 
 BATCHES = (1, 4, 16)  # images at a time
-Images = Callable[[Size, int], Any]  # see Subject.batch
+SECONDS = 10.0  # about how long all steps of a comparison are measured
 # Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
 NO_PRODUCTS = {
     f"aten::{name}{end}"
     for name in ("ceil", "dropout", "feature_dropout", "hardswish", "hardsigmoid", "hardtanh", "pad", "silu")
     for end in ("", "_")
 }
+M = TypeVar("M", bound=nn.Module)
+Step = Callable[[], object]
+Images = Callable[[Size, int], Any]  # see Subject.batch
 
 
 @dataclass(frozen=True)
@@ -114,46 +117,6 @@ def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> li
     return results
 
 
-def multiply_adds(model: nn.Module, batch: Any) -> tuple[int, list[str]]:
-    """Count the multiply-adds of a forward pass, and name the operators that are not counted."""
-    analysis = FlopCountAnalysis(model, (batch,))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    return int(analysis.total()), sorted(set(analysis.unsupported_ops()) - NO_PRODUCTS)
-
-
-def table(results: Sequence[Cost]) -> list[dict[str, str]]:
-    """Return a table: a row for each figure and size, a column for each model, and teacher divided by student."""
-    figures: Mapping[str, Callable[[Cost], float]] = {
-        "parameters, M": lambda r: r.parameters / 1e6,
-        "multiply-adds, G": lambda r: r.multiply_adds / 1e9,
-        "latency of one image, ms": lambda r: 1e3 * r.seconds[1],
-        **{f"images / s, {n} at a time": partial(_throughput, count=n) for n in BATCHES},
-        "peak memory of one image, MB": lambda r: r.memory / 1e6,
-    }
-    lines = []
-    for size in dict.fromkeys(result.size for result in results):
-        for figure, value in figures.items():
-            values = {r.name: value(r) for r in results if r.size == size}
-            line = {"size": _text(size), "": figure} | {name: f"{v:.4g}" for name, v in values.items()}
-            if len(values) > 1:
-                line["teacher / student"] = f"{values['teacher'] / values['student']:.2f}"
-            lines.append(line)
-    return lines
-
-
-def _throughput(result: Cost, count: int) -> float:
-    return count / result.seconds[count]
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-M = TypeVar("M", bound=nn.Module)
-Step = Callable[[], object]
-SECONDS = 10.0  # about how long all steps of a comparison are measured
-
-
 def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]:
     """Measure the median seconds of each step, after one call to warm up.
 
@@ -194,6 +157,13 @@ def extra_bytes(step: Step, device: torch.device) -> int:
     return max(accumulate(change for _, change in changes), default=0)
 
 
+def multiply_adds(model: nn.Module, batch: Any) -> tuple[int, list[str]]:
+    """Count the multiply-adds of a forward pass, and name the operators that are not counted."""
+    analysis = FlopCountAnalysis(model, (batch,))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    return int(analysis.total()), sorted(set(analysis.unsupported_ops()) - NO_PRODUCTS)
+
+
 @contextmanager
 def busy_core() -> Iterator[subprocess.Popen]:
     """Keep a core busy with another process within the block."""
@@ -204,19 +174,20 @@ def busy_core() -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def _seconds(step: Step, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def best_device() -> torch.device:
     """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def as_if_trained(model: M) -> M:
+    """Return the model with vectors that are constant at first (biases, norms and their statistics) changed a
+    little."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for vector in (*model.parameters(), *model.buffers()):
+            if vector.dim() == 1 and vector.is_floating_point():
+                vector += 0.01 * torch.rand(vector.shape, generator=generator).to(vector.device)
+    return model
 
 
 def report(
@@ -239,12 +210,39 @@ def report(
         file.write_text(json.dumps({"device": where, "torch": torch.__version__, "results": results}, indent=2) + "\n")
 
 
-def as_if_trained(model: M) -> M:
-    """Return the model with vectors that are constant at first (biases, norms and their statistics) changed a
-    little."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for vector in (*model.parameters(), *model.buffers()):
-            if vector.dim() == 1 and vector.is_floating_point():
-                vector += 0.01 * torch.rand(vector.shape, generator=generator).to(vector.device)
-    return model
+def table(results: Sequence[Cost]) -> list[dict[str, str]]:
+    """Return a table: a row for each figure and size, a column for each model, and teacher divided by student."""
+    figures: Mapping[str, Callable[[Cost], float]] = {
+        "parameters, M": lambda r: r.parameters / 1e6,
+        "multiply-adds, G": lambda r: r.multiply_adds / 1e9,
+        "latency of one image, ms": lambda r: 1e3 * r.seconds[1],
+        **{f"images / s, {n} at a time": partial(_throughput, count=n) for n in BATCHES},
+        "peak memory of one image, MB": lambda r: r.memory / 1e6,
+    }
+    lines = []
+    for size in dict.fromkeys(result.size for result in results):
+        for figure, value in figures.items():
+            values = {r.name: value(r) for r in results if r.size == size}
+            line = {"size": _text(size), "": figure} | {name: f"{v:.4g}" for name, v in values.items()}
+            if len(values) > 1:
+                line["teacher / student"] = f"{values['teacher'] / values['student']:.2f}"
+            lines.append(line)
+    return lines
+
+
+def _seconds(step: Step, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _throughput(result: Cost, count: int) -> float:
+    return count / result.seconds[count]
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,27 +1,34 @@
-"""A look at the data sets of a config before training, by one process for all."""
+"""A look at the data of a config before training: whether it is sound, what it holds, and how it looks."""
 
 import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header
 from densedist.common.data.images import check_image, check_images, warn_of_transparency
+from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError, on_main_process
+from densedist.common.report.panels import Panel, draw_in_lines
 from densedist.det.data import registering
 from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.classes import class_mirrors, class_names, known_classes
 from densedist.det.data.coco import Coco, Entry, image_file
 from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import are_damaged, beside_boxes
+from densedist.det.data.reading import read_input
 from densedist.det.data.samplers import check_sampler
 from densedist.det.datasets import class_labels
+from densedist.det.drawing import draw_marks, labeled
 from densedist.det.evaluation import check_rules
+from densedist.det.inference.samples import spread_samples
 
 logger = logging.getLogger(__name__)
 WITHOUT_MASKS = "or set MODEL.MASK_ON to False"
@@ -39,6 +46,30 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
             damaged files.
     """
     on_main_process(lambda: _check(cfg, sides or ("TRAIN", "UNLABELED", "TEST")))
+
+
+def survey(cfg: CfgNode, side: str) -> Survey:
+    """Count the images, their sizes and their objects on a side of DATASETS; crowds are no objects."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    counts: Counter[int] = Counter()
+    images = 0  # with annotations
+    for name in cfg.DATASETS[side]:
+        for entry in DatasetCatalog.get(name):
+            sizes[entry["height"], entry["width"]] += 1
+            objects = [a["category_id"] for a in entry.get("annotations", []) if not a.get("iscrowd")]
+            images += "annotations" in entry and bool(MetadataCatalog.get(name).get("thing_classes"))
+            counts.update(objects)
+    return Survey(side, sizes, images, {name: counts[n] for n, name in enumerate(class_labels(cfg))}, "objects")
+
+
+def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
+    """Draw so many images, spread evenly over a side of DATASETS, with their objects to a PNG."""
+    names = class_labels(cfg)
+    columns = []
+    for sample in spread_samples(cfg, count, side):
+        marks = [] if sample.objects is None else [labeled(sample.objects, names)]
+        columns.append([Panel(read_input(cfg, sample.file)[1], sample.name, over=partial(draw_marks, marks))])
+    draw_in_lines(columns, [], f"DATASETS.{side}", file)
 
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:

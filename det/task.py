@@ -2,13 +2,13 @@
 
 from densedist.common.task import Task
 from densedist.det.cache.filling import fill_cache
-from densedist.det.checks import check_data
+from densedist.det.checks import check_data, draw_data, survey
 from densedist.det.datasets import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.importing import IMPORTERS
 from densedist.det.inference.export import export
 from densedist.det.inference.labeling import label_images, unlabeled_images, with_labels
-from densedist.det.inference.pictures import draw_data, draw_examples, survey
+from densedist.det.inference.pictures import draw_examples
 from densedist.det.inference.predict import predict_images
 from densedist.det.inference.profile import profile
 from densedist.det.inference.quickstart import DEMONSTRATION

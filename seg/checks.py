@@ -1,33 +1,44 @@
-"""A look at the frames of a config before training, by one process for all."""
+"""A look at the data of a config before training: whether it is sound, what it holds, and how it looks."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
 
 from densedist.common.data.flip_pairs import warn_of_sides
-from densedist.common.data.headers import Header
+from densedist.common.data.headers import Header, read_header
 from densedist.common.data.images import (
     DamagedError,
     check_file,
     check_image,
     check_images,
+    evenly,
     warn_of_transparency,
 )
+from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError, on_main_process
+from densedist.common.report.panels import Panel, draw_in_lines
 from densedist.seg.data.augmentations import mirrors
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.label_images import has_colors, occurring, read_colors, read_label, read_train_ids
 from densedist.seg.data.palettes import refuse_renumbered
-from densedist.seg.data.reading import turned
+from densedist.seg.data.reading import Reader, count_pixels, turned
 from densedist.seg.datasets import SIDES
+from densedist.seg.drawing import (
+    class_legend,
+    overlay,
+    to_rgb,
+)
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
 from densedist.seg.losses import check_kept
 
 logger = logging.getLogger(__name__)
+IGNORED = "(ignored)"
 
 
 def check_data(cfg: CfgNode, *sides: str) -> None:
@@ -42,6 +53,33 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
     if not sides:  # before training
         check_kept(cfg)
     on_main_process(lambda: _check(cfg, sides or tuple(SIDES)))
+
+
+def survey(cfg: CfgNode, side: str) -> Survey:
+    """Count the images, their sizes and the pixels of each class on a side of DATASETS; all labels are read."""
+    frames, classes = SIDES[side](cfg), Classes.of(cfg)
+    read = Reader(classes, cfg.INPUT.FORMAT)
+    sizes = Counter(read_header(frame["image"]).size for frame in frames)
+    labeled = [frame for frame in frames if frame["label"]]
+    total = count_pixels(read, labeled, side).sum(0)
+    pixels = {name: int(total[number]) for number, name in enumerate(classes.names)} | {IGNORED: int(total[IGNORE])}
+    return Survey(side, sizes, len(labeled), pixels, "pixels")
+
+
+def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
+    """Draw so many images, spread evenly over a side of DATASETS, with their labels over them to a PNG."""
+    classes = Classes.of(cfg)
+    read, columns, ignored = Reader(classes, cfg.INPUT.FORMAT), [], False
+    for frame in evenly(SIDES[side](cfg), count):
+        sample = read(frame)
+        image = to_rgb(sample["image"], cfg.INPUT.FORMAT)
+        panels = [Panel(image, frame["name"])]
+        if "sem_seg" in sample:
+            labels = sample["sem_seg"].numpy()
+            panels.append(Panel(overlay(image, labels, classes.colors), "labels"))
+            ignored = ignored or bool((labels == IGNORE).any())
+        columns.append(panels)
+    draw_in_lines(columns, class_legend(classes.names, classes.colors, ignored), f"DATASETS.{side}", file)
 
 
 @dataclass(frozen=True)

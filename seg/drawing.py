@@ -13,6 +13,9 @@ from densedist.seg.labels import IGNORE
 
 TINT = 0.25  # opacity of colors that are not stressed
 ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
+Color = tuple[int, ...]
+FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions
+NEUTRAL = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
 
 
 def to_rgb(image: Tensor, channels: str) -> np.ndarray:
@@ -64,10 +67,9 @@ def stress(image: np.ndarray, labels: np.ndarray, where: np.ndarray, colors: np.
     return drawn
 
 
-def legend_entry(label: str, color: Sequence[int]) -> Patch:
-    """One entry of a legend; color (r, g, b) in 0 to 255."""
-    red, green, blue = (value / 255 for value in color)
-    return Patch(facecolor=(red, green, blue), edgecolor="gray", linewidth=0.5, label=label)  # white shows, too
+def ignored_color(colors: np.ndarray) -> Color:
+    """(r, g, b) of pixels that do not count: black, or white or gray where a class is nearly that; colors (K, 3)."""
+    return _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
 
 
 def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False) -> list[Patch]:
@@ -105,15 +107,10 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> N
     figure.savefig(file, dpi=90)
 
 
-Color = tuple[int, ...]
-
-FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions
-NEUTRAL = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
-
-
-def ignored_color(colors: np.ndarray) -> Color:
-    """(r, g, b) of pixels that do not count: black, or white or gray where a class is nearly that; colors (K, 3)."""
-    return _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
+def legend_entry(label: str, color: Sequence[int]) -> Patch:
+    """One entry of a legend; color (r, g, b) in 0 to 255."""
+    red, green, blue = (value / 255 for value in color)
+    return Patch(facecolor=(red, green, blue), edgecolor="gray", linewidth=0.5, label=label)  # white shows, too
 
 
 def _apart(wanted: Color, others: Sequence[Color], taken: Sequence[Sequence[int]]) -> Color:

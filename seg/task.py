@@ -2,13 +2,13 @@
 
 from densedist.common.task import Task
 from densedist.seg.cache import fill_cache
-from densedist.seg.checks import check_data
+from densedist.seg.checks import check_data, draw_data, survey
 from densedist.seg.datasets import contents, images, set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.importing import IMPORTERS
 from densedist.seg.inference.export import export
 from densedist.seg.inference.labeling import label_images, unlabeled_images, with_labels
-from densedist.seg.inference.pictures import draw_data, draw_examples, survey
+from densedist.seg.inference.pictures import draw_examples
 from densedist.seg.inference.predict import predict_images
 from densedist.seg.inference.profile import profile
 from densedist.seg.inference.quickstart import DEMONSTRATION

@@ -17,6 +17,40 @@ from densedist.det.data.coco import image_file, read_coco
 from densedist.det.data.twins import merge_twins
 
 VERSION = 2  # of what is written
+KEY = "DATASETS.COCO_FORMAT"
+
+
+def of_files(json_files: str | Sequence[str], folders: str | Sequence[str]) -> tuple[str, str]:
+    """The COCO JSON file that they come to, and a folder of its images; one file is itself.
+
+    An image that several files have is one image, with the annotations of all.
+
+    Args:
+        folders: of the images, one for each file, or one for all.
+
+    Raises:
+        UserError: a file that cannot be read, another number of folders, files with different categories, or boxes of
+            one file in another format.
+    """
+    if isinstance(json_files, str) and isinstance(folders, str):
+        return json_files, folders
+    files = [json_files] if isinstance(json_files, str) else list(json_files)
+    roots = [folders] * len(files) if isinstance(folders, str) else list(folders)
+    if not files or len(files) != len(roots):
+        raise UserError(f"{KEY}: {len(files)} JSON files, but {len(roots)} folders: want one for each, or one for all")
+    made = as_json("joined", [Path(file) for file in files], roots, lambda: _join(files, roots))
+    return made, roots[0]
+
+
+def of_folder(path: str) -> tuple[str, str]:
+    """The COCO JSON file of all images in a folder and those below it, without annotations; and the folder.
+
+    Raises:
+        UserError: there is none, or one that cannot be read.
+    """
+    root = Path(path).expanduser()
+    images = images_in(root)
+    return as_json("folder", images, [], lambda: _coco(root, images)), str(root)
 
 
 def as_json(form: str, files: Sequence[Path], parts: Iterable[str], make: Callable[[], dict[str, Any]]) -> str:
@@ -61,31 +95,6 @@ def categories(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"id": number, "name": str(name)} for number, name in enumerate(names)]
 
 
-KEY = "DATASETS.COCO_FORMAT"
-
-
-def of_files(json_files: str | Sequence[str], folders: str | Sequence[str]) -> tuple[str, str]:
-    """The COCO JSON file that they come to, and a folder of its images; one file is itself.
-
-    An image that several files have is one image, with the annotations of all.
-
-    Args:
-        folders: of the images, one for each file, or one for all.
-
-    Raises:
-        UserError: a file that cannot be read, another number of folders, files with different categories, or boxes of
-            one file in another format.
-    """
-    if isinstance(json_files, str) and isinstance(folders, str):
-        return json_files, folders
-    files = [json_files] if isinstance(json_files, str) else list(json_files)
-    roots = [folders] * len(files) if isinstance(folders, str) else list(folders)
-    if not files or len(files) != len(roots):
-        raise UserError(f"{KEY}: {len(files)} JSON files, but {len(roots)} folders: want one for each, or one for all")
-    made = as_json("joined", [Path(file) for file in files], roots, lambda: _join(files, roots))
-    return made, roots[0]
-
-
 def _join(files: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
     names = read_coco(files[0]).names
     images: list[dict[str, Any]] = []
@@ -111,17 +120,6 @@ def _join(files: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
     images, annotations, _ = merge_twins(images, annotations, " and ".join(files))
     content = {"images": images, "categories": categories(names)}
     return content | ({"annotations": annotations} if any(read_coco(file).has_labels for file in files) else {})
-
-
-def of_folder(path: str) -> tuple[str, str]:
-    """The COCO JSON file of all images in a folder and those below it, without annotations; and the folder.
-
-    Raises:
-        UserError: there is none, or one that cannot be read.
-    """
-    root = Path(path).expanduser()
-    images = images_in(root)
-    return as_json("folder", images, [], lambda: _coco(root, images)), str(root)
 
 
 def _coco(root: Path, images: list[Path]) -> dict[str, Any]:

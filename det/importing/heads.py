@@ -16,6 +16,7 @@ BOX, PREDICTOR, MASK, RPN = (
     "roi_heads.mask_head.",
     "proposal_generator.rpn_head.",
 )
+OUTPUTS = [f"head.{layer}.{part}" for layer in ("cls_score", "bbox_pred") for part in ("weight", "bias")]
 
 
 def rcnn_config(tensors: Tensors, source: Source) -> dict[str, Any]:
@@ -66,33 +67,6 @@ def rcnn_config(tensors: Tensors, source: Source) -> dict[str, Any]:
     return detector_config(tensors, source, "GeneralizedRCNN", levels, classes, model)
 
 
-def _box_head(tensors: Tensors, stage: str) -> dict[str, Any]:
-    head = f"{BOX}{stage}"
-    convs, linear = numbers(tensors, f"{head}conv#.weight"), numbers(tensors, f"{head}fc#.weight")
-    found: dict[str, Any] = {"NAME": "FastRCNNConvFCHead", "NUM_FC": len(linear)}
-    found["FC_DIM"] = shape(tensors, f"{head}fc1.weight")[0]
-    if convs:
-        found |= {"NUM_CONV": len(convs), "CONV_DIM": shape(tensors, f"{head}conv1.weight")[0]}
-        found["NORM"] = norm_of(tensors, f"{head}conv1")
-    found["CLS_AGNOSTIC_BBOX_REG"] = shape(tensors, f"{PREDICTOR}{stage}bbox_pred.weight")[0] == 4
-    return found
-
-
-def _mask_head(tensors: Tensors, classes: int) -> dict[str, Any]:
-    convs = numbers(tensors, f"{MASK}mask_fcn#.weight")
-    masks = shape(tensors, f"{MASK}predictor.weight")[0]
-    return {
-        "NAME": "MaskRCNNConvUpsampleHead",
-        "NUM_CONV": len(convs),
-        "CONV_DIM": shape(tensors, f"{MASK}deconv.weight")[1],
-        "NORM": norm_of(tensors, f"{MASK}mask_fcn1"),
-        "CLS_AGNOSTIC_MASK": masks == 1 and classes > 1,
-    }
-
-
-OUTPUTS = [f"head.{layer}.{part}" for layer in ("cls_score", "bbox_pred") for part in ("weight", "bias")]
-
-
 def retinanet_config(
     tensors: Tensors, source: Source, backbone: str, sizes: Sequence[Sequence[float]], norm: str = ""
 ) -> dict[str, Any]:
@@ -127,20 +101,6 @@ def retinanet_config(
     return detector_config(tensors, source, "RetinaNet", ["res3", "res4", "res5"], classes, model)
 
 
-def check_anchors(cfg: CfgNode) -> None:
-    """Refuse anchors that come in another order than size_major has put the tensors in.
-
-    Raises:
-        UserError: other than 3 sizes and 3 ratios at a place.
-    """
-    generator = cfg.MODEL.ANCHOR_GENERATOR
-    if any(len(level) != 3 for level in (*generator.SIZES, *generator.ASPECT_RATIOS)):
-        raise UserError(
-            "a RetinaNet is converted with the anchors of a place in the order of 3 sizes and 3 ratios, so others "
-            "cannot be given: want MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS of 3 each"
-        )
-
-
 def size_major(tensors: Tensors) -> dict[str, Tensor]:
     """The tensors with the output channels of the head in Detectron2's order.
 
@@ -160,3 +120,41 @@ def size_major(tensors: Tensors) -> dict[str, Tensor]:
             raise UserError(f"its head has {channels} channels, no multiple of the 9 anchors of a place")
         changed[name] = tensors[name].unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2).contiguous()
     return changed
+
+
+def check_anchors(cfg: CfgNode) -> None:
+    """Refuse anchors that come in another order than size_major has put the tensors in.
+
+    Raises:
+        UserError: other than 3 sizes and 3 ratios at a place.
+    """
+    generator = cfg.MODEL.ANCHOR_GENERATOR
+    if any(len(level) != 3 for level in (*generator.SIZES, *generator.ASPECT_RATIOS)):
+        raise UserError(
+            "a RetinaNet is converted with the anchors of a place in the order of 3 sizes and 3 ratios, so others "
+            "cannot be given: want MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS of 3 each"
+        )
+
+
+def _box_head(tensors: Tensors, stage: str) -> dict[str, Any]:
+    head = f"{BOX}{stage}"
+    convs, linear = numbers(tensors, f"{head}conv#.weight"), numbers(tensors, f"{head}fc#.weight")
+    found: dict[str, Any] = {"NAME": "FastRCNNConvFCHead", "NUM_FC": len(linear)}
+    found["FC_DIM"] = shape(tensors, f"{head}fc1.weight")[0]
+    if convs:
+        found |= {"NUM_CONV": len(convs), "CONV_DIM": shape(tensors, f"{head}conv1.weight")[0]}
+        found["NORM"] = norm_of(tensors, f"{head}conv1")
+    found["CLS_AGNOSTIC_BBOX_REG"] = shape(tensors, f"{PREDICTOR}{stage}bbox_pred.weight")[0] == 4
+    return found
+
+
+def _mask_head(tensors: Tensors, classes: int) -> dict[str, Any]:
+    convs = numbers(tensors, f"{MASK}mask_fcn#.weight")
+    masks = shape(tensors, f"{MASK}predictor.weight")[0]
+    return {
+        "NAME": "MaskRCNNConvUpsampleHead",
+        "NUM_CONV": len(convs),
+        "CONV_DIM": shape(tensors, f"{MASK}deconv.weight")[1],
+        "NORM": norm_of(tensors, f"{MASK}mask_fcn1"),
+        "CLS_AGNOSTIC_MASK": masks == 1 and classes > 1,
+    }

@@ -20,6 +20,21 @@ from densedist.det.importing.heads import check_anchors, rcnn_config, retinanet_
 from densedist.det.importing.mmdetection_config import Numbers, rcnn_numbers, read_model, retinanet_numbers
 from densedist.det.importing.shapes import RATIOS, UNUSED, Source, coco_names, resnet_rules, shape, with_keys
 
+OLD_NAMES = re.compile(r"(bbox_head\.(\d\.)?(fc_cls|shared_fcs)|mask_head)\..*")
+VERSIONS = "file", "2"
+PARTS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
+RETINANET = "bbox_head.retina_cls.weight"
+# One over the standard deviations of its box coders.
+CASCADE_WEIGHTS = [[10.0, 10.0, 5.0, 5.0], [20.0, 20.0, 10.0, 10.0], [1 / 0.033, 1 / 0.033, 1 / 0.067, 1 / 0.067]]
+SIZES = [[round(size * 2 ** (step / 3), 3) for step in range(3)] for size in (32, 64, 128, 256, 512)]
+W = r"\.(weight|bias)"
+REFUSED: Mapping[str, str] = {
+    r".*\.conv_offset\..*": "it has deformable convolutions",
+    r"neck\..*\.(gn|bn)\..*": "its feature pyramid has norms",
+    r"roi_head\.(semantic_head|semantic_roi_extractor|mask_head\.\d\.conv_res)\..*": "it is a Hybrid Task Cascade",
+    r"roi_head\.mask_iou_head\..*": "it is a Mask Scoring R-CNN",
+}
+
 
 @dataclass(frozen=True)
 class Style:
@@ -43,8 +58,30 @@ STYLES: Mapping[str, Style] = {
     # The X101-32x8d: style pytorch, but BGR.
     "pytorch-bgr": Style("BGR", [103.53, 116.28, 123.675], [57.375, 57.12, 58.395], False),
 }
-OLD_NAMES = re.compile(r"(bbox_head\.(\d\.)?(fc_cls|shared_fcs)|mask_head)\..*")
-VERSIONS = "file", "2"
+
+
+def recognizes(foreign: Foreign) -> bool:
+    """Whether the tensors have mmdetection's names of a detector's parts."""
+    return any(name.startswith(PARTS) for name in foreign.tensors)
+
+
+def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
+    """To Detectron2's terms.
+
+    Args:
+        options: "style", one of STYLES; "version", one of VERSIONS.
+
+    Raises:
+        UserError: version 1, another architecture, a style that its own config contradicts, or what else that config
+            says and Detectron2 does not have.
+    """
+    check_version(foreign, options["version"])
+    for pattern, why in REFUSED.items():
+        if found := next((name for name in foreign.tensors if re.fullmatch(pattern, name)), ""):
+            raise UserError(f"{why} ({found}), which are not converted; name a detector without")
+    check_style(foreign.meta, options["style"])
+    convert_one = _convert_retinanet if RETINANET in foreign.tensors else _convert_rcnn
+    return convert_one(foreign, options["style"])
 
 
 def check_version(foreign: Foreign, said: str) -> None:
@@ -87,6 +124,17 @@ def check_style(meta: Mapping[str, Any], style: str) -> None:
         raise UserError(f"its config says {wrong[0]}: give --option style={fitting[0]}, not {style}")
 
 
+def class_names(meta: Mapping[str, Any], count: int) -> list[str]:
+    """The names of the classes: those of the file, COCO's if it has none and there are 80, else none."""
+    data = meta.get("dataset_meta")
+    nests = [meta, data if isinstance(data, Mapping) else {}]
+    found = next((nest[key] for nest in nests for key in ("CLASSES", "classes") if nest.get(key)), ())
+    if isinstance(found, (list, tuple)) and len(found) == count:
+        return [str(name) for name in found]
+    coco = coco_names()
+    return coco if not found and count == len(coco) else []
+
+
 def _contradictions(text: str, style: Style) -> list[str]:
     """The words of a config that say other than the style; what it does not say is no contradiction."""
     said = {match[0]: match[1] == "caffe" for match in re.finditer(r"""\bstyle\s*=\s*['"](pytorch|caffe)['"]""", text)}
@@ -100,55 +148,6 @@ def _contradictions(text: str, style: Style) -> list[str]:
         if len(given) != 3 or any(abs(one - other) > 0.01 for one, other in zip(given, wanted, strict=True)):
             wrong.append(" ".join(match[0].split()))
     return wrong
-
-
-def class_names(meta: Mapping[str, Any], count: int) -> list[str]:
-    """The names of the classes: those of the file, COCO's if it has none and there are 80, else none."""
-    data = meta.get("dataset_meta")
-    nests = [meta, data if isinstance(data, Mapping) else {}]
-    found = next((nest[key] for nest in nests for key in ("CLASSES", "classes") if nest.get(key)), ())
-    if isinstance(found, (list, tuple)) and len(found) == count:
-        return [str(name) for name in found]
-    coco = coco_names()
-    return coco if not found and count == len(coco) else []
-
-
-PARTS = ("neck.", "rpn_head.", "roi_head.", "bbox_head.", "mask_head.")
-RETINANET = "bbox_head.retina_cls.weight"
-# One over the standard deviations of its box coders.
-CASCADE_WEIGHTS = [[10.0, 10.0, 5.0, 5.0], [20.0, 20.0, 10.0, 10.0], [1 / 0.033, 1 / 0.033, 1 / 0.067, 1 / 0.067]]
-SIZES = [[round(size * 2 ** (step / 3), 3) for step in range(3)] for size in (32, 64, 128, 256, 512)]
-W = r"\.(weight|bias)"
-REFUSED: Mapping[str, str] = {
-    r".*\.conv_offset\..*": "it has deformable convolutions",
-    r"neck\..*\.(gn|bn)\..*": "its feature pyramid has norms",
-    r"roi_head\.(semantic_head|semantic_roi_extractor|mask_head\.\d\.conv_res)\..*": "it is a Hybrid Task Cascade",
-    r"roi_head\.mask_iou_head\..*": "it is a Mask Scoring R-CNN",
-}
-
-
-def recognizes(foreign: Foreign) -> bool:
-    """Whether the tensors have mmdetection's names of a detector's parts."""
-    return any(name.startswith(PARTS) for name in foreign.tensors)
-
-
-def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
-    """To Detectron2's terms.
-
-    Args:
-        options: "style", one of STYLES; "version", one of VERSIONS.
-
-    Raises:
-        UserError: version 1, another architecture, a style that its own config contradicts, or what else that config
-            says and Detectron2 does not have.
-    """
-    check_version(foreign, options["version"])
-    for pattern, why in REFUSED.items():
-        if found := next((name for name in foreign.tensors if re.fullmatch(pattern, name)), ""):
-            raise UserError(f"{why} ({found}), which are not converted; name a detector without")
-    check_style(foreign.meta, options["style"])
-    convert_one = _convert_retinanet if RETINANET in foreign.tensors else _convert_rcnn
-    return convert_one(foreign, options["style"])
 
 
 def _convert_rcnn(foreign: Foreign, style: str) -> Converted:

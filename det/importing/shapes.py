@@ -14,6 +14,10 @@ from densedist.common.importing.renaming import Rule, depth_of
 
 # Height over width of the anchors, in all of these projects by default.
 RATIOS = [0.5, 1.0, 2.0]
+OURS = "backbone.bottom_up."
+NORM = "(weight|bias|running_mean|running_var)"
+# Of batch norms, in any part of a detector.
+UNUSED: Mapping[str, str] = {r".*\.num_batches_tracked": "it counts the batches of the training"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,6 @@ class Source:
     detections: int = 100
     cascade_weights: Sequence[Sequence[float]] = field(default_factory=tuple)
     ratios: Sequence[float] = tuple(RATIOS)
-
-
-def coco_names() -> list[str]:
-    """The 80 classes of COCO by number, as its data sets have them here."""
-    return list(MetadataCatalog.get("coco_2017_val").thing_classes)
 
 
 def detector_config(
@@ -85,48 +84,6 @@ def detector_config(
     return config
 
 
-def norm_of(tensors: Tensors, convolution: str) -> str:
-    """The NORM of a convolution by our name: FrozenBN for a batch norm, which a teacher does not train; or none."""
-    return "FrozenBN" if f"{convolution}.norm.running_var" in tensors else ""
-
-
-def with_keys(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a nested config with dotted keys in it."""
-    changed = copy.deepcopy(dict(config))
-    for key, value in keys.items():
-        *parents, last = key.split(".")
-        node = changed
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return changed
-
-
-OURS = "backbone.bottom_up."
-NORM = "(weight|bias|running_mean|running_var)"
-
-# Of batch norms, in any part of a detector.
-UNUSED: Mapping[str, str] = {r".*\.num_batches_tracked": "it counts the batches of the training"}
-
-
-def resnet_rules(prefix: str) -> list[Rule]:
-    """Rules of densedist.common.importing.renaming for a ResNet whose names start with prefix."""
-    theirs = re.escape(prefix)
-    rules = [
-        (rf"{theirs}conv1\.weight", f"{OURS}stem.conv1.weight"),
-        (rf"{theirs}bn1\.{NORM}", rf"{OURS}stem.conv1.norm.\1"),
-    ]
-    for stage in range(1, 5):
-        block, ours = rf"{theirs}layer{stage}\.(\d+)\.", rf"{OURS}res{stage + 1}.\1."
-        rules += [
-            (rf"{block}conv(\d)\.weight", rf"{ours}conv\2.weight"),
-            (rf"{block}bn(\d)\.{NORM}", rf"{ours}conv\2.norm.\3"),
-            (rf"{block}downsample\.0\.weight", f"{ours}shortcut.weight"),
-            (rf"{block}downsample\.1\.{NORM}", rf"{ours}shortcut.norm.\2"),
-        ]
-    return rules
-
-
 def resnet_config(tensors: Tensors, stride_in_1x1: bool) -> dict[str, Any]:
     """MODEL.RESNETS but for OUT_FEATURES.
 
@@ -156,6 +113,24 @@ def resnet_config(tensors: Tensors, stride_in_1x1: bool) -> dict[str, Any]:
     }
 
 
+def resnet_rules(prefix: str) -> list[Rule]:
+    """Rules of densedist.common.importing.renaming for a ResNet whose names start with prefix."""
+    theirs = re.escape(prefix)
+    rules = [
+        (rf"{theirs}conv1\.weight", f"{OURS}stem.conv1.weight"),
+        (rf"{theirs}bn1\.{NORM}", rf"{OURS}stem.conv1.norm.\1"),
+    ]
+    for stage in range(1, 5):
+        block, ours = rf"{theirs}layer{stage}\.(\d+)\.", rf"{OURS}res{stage + 1}.\1."
+        rules += [
+            (rf"{block}conv(\d)\.weight", rf"{ours}conv\2.weight"),
+            (rf"{block}bn(\d)\.{NORM}", rf"{ours}conv\2.norm.\3"),
+            (rf"{block}downsample\.0\.weight", f"{ours}shortcut.weight"),
+            (rf"{block}downsample\.1\.{NORM}", rf"{ours}shortcut.norm.\2"),
+        ]
+    return rules
+
+
 def check_statistics(tensors: Tensors) -> None:
     """Refuse a backbone whose norms are no batch norms.
 
@@ -171,6 +146,28 @@ def check_statistics(tensors: Tensors) -> None:
             "norms of its backbone have no statistics, as group norms have none, and how many groups these have is not "
             "in the file; want a backbone with batch norms"
         )
+
+
+def coco_names() -> list[str]:
+    """The 80 classes of COCO by number, as its data sets have them here."""
+    return list(MetadataCatalog.get("coco_2017_val").thing_classes)
+
+
+def norm_of(tensors: Tensors, convolution: str) -> str:
+    """The NORM of a convolution by our name: FrozenBN for a batch norm, which a teacher does not train; or none."""
+    return "FrozenBN" if f"{convolution}.norm.running_var" in tensors else ""
+
+
+def with_keys(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested config with dotted keys in it."""
+    changed = copy.deepcopy(dict(config))
+    for key, value in keys.items():
+        *parents, last = key.split(".")
+        node = changed
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return changed
 
 
 def shape(tensors: Tensors, name: str) -> tuple[int, ...]:

@@ -13,8 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
-from detectron2.structures import Boxes, Instances, pairwise_iou
-from torch import Tensor
+from detectron2.structures import Instances
 from tqdm import tqdm
 
 from densedist.common.errors import UserError
@@ -24,6 +23,7 @@ from densedist.common.logging import on_terminal
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
+from densedist.det.inference.fusion import fuse
 from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import test_samples
 from densedist.det.models import Trained, load_trained
@@ -132,49 +132,3 @@ def _annotation(box: dict[str, Any]) -> dict[str, Any]:
         "iscrowd": 0,
         "score": box["score"],
     } | mask
-
-
-IOU = 0.55  # the paper's
-
-
-def fuse(found: Sequence[Instances]) -> Instances:
-    """Boxes of one class that overlap by more than IOU become one, its place the mean of theirs weighted by score.
-
-    Its score is the mean of theirs, times the share of the detectors that found it: one that few have seen counts for
-    less. A box that joins moves the fused one, so higher scores come first.
-
-    Args:
-        found: of each detector on the same image: pred_boxes, scores in [0, 1], pred_classes.
-
-    Returns:
-        the same fields, highest scores first; masks are left out.
-    """
-    boxes = torch.cat([of_one.pred_boxes.tensor for of_one in found]).double()
-    scores = torch.cat([of_one.scores for of_one in found]).double()
-    classes = torch.cat([of_one.pred_classes for of_one in found])
-    fused: list[Tensor] = []
-    members: list[list[int]] = []
-    for number in scores.argsort(descending=True, stable=True).tolist():
-        joined = _nearest(boxes[number], fused, [int(classes[of[0]]) == int(classes[number]) for of in members])
-        if joined is None:
-            members.append([])
-            fused.append(boxes[number])
-            joined = len(members) - 1
-        members[joined].append(number)
-        weights = scores[members[joined]]
-        fused[joined] = (boxes[members[joined]] * weights[:, None]).sum(0) / weights.sum()
-    kept = [scores[of].mean() * min(len(of), len(found)) / len(found) for of in members]
-    result = Instances(found[0].image_size)
-    result.pred_boxes = Boxes(torch.stack(fused).float() if fused else boxes.new_zeros(0, 4).float())
-    result.scores = torch.stack(kept).float() if kept else scores.float()
-    result.pred_classes = classes[[of[0] for of in members]]
-    return result[result.scores.argsort(descending=True, stable=True)]
-
-
-def _nearest(box: Tensor, fused: Sequence[Tensor], same_class: Sequence[bool]) -> int | None:
-    """The fused box that a box joins."""
-    if not any(same_class):
-        return None
-    overlaps = pairwise_iou(Boxes(torch.stack(list(fused))), Boxes(box[None]))[:, 0]
-    overlap, best = overlaps.where(torch.tensor(same_class), 0.0).max(0)
-    return int(best) if overlap > IOU else None

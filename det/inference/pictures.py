@@ -1,6 +1,5 @@
 """What a student, its teacher and the annotations see in the same images, side by side."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,19 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Instances
 from matplotlib.patches import Patch
 from torch import nn
 
-from densedist.common.data.survey import Survey
 from densedist.common.labeling import SCORE
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import (
     CANDIDATES,
     Gallery,
     Panel,
-    draw_in_lines,
     draw_overview,
     draw_side_by_side,
     furthest,
@@ -96,13 +92,6 @@ def draw_examples(
     return Gallery([view.name for view in seen], panels, _legend(seen[0]), f"{which}; {_title(seen[0])}")
 
 
-def _apart(view: View) -> float:
-    """Return the number of boxes of the first model and of the student that the other one does not have."""
-    first, *_, last = view.models.values()
-    right, hit = match(last, _as_objects(first))
-    return float((~right).sum() + (~hit).sum())
-
-
 def views(
     cfg: CfgNode,
     model: nn.Module,
@@ -147,17 +136,6 @@ def views(
     ]
 
 
-def _sure(
-    found: list[Instances], objects: Sequence[Instances | None], score: float | None
-) -> tuple[list[Instances], float]:
-    """The predictions that are drawn, and the least score of them."""
-    known = [o for o in objects if o is not None]
-    if score is None and len(known) == len(found):
-        score = best_score(found, known)
-    least = SCORE if score is None else score
-    return [image[image.scores >= least] for image in found], least
-
-
 def overview(seen: Sequence[View], names: Sequence[str], file: Path) -> None:
     """Draw truth, teacher and student, as far as they are there, of one or more images, each in a column."""
     draw_overview([_panels(view, names) for view in seen], _legend(seen[0]), _title(seen[0]), file)
@@ -168,11 +146,22 @@ def picture(view: View, names: Sequence[str], file: Path) -> None:
     draw_side_by_side([_panels(view, names)], _legend(view), _title(view), file)
 
 
-def truth(cfg: CfgNode, sample: Sample, names: Sequence[str]) -> list[Panel]:
-    """An image and its objects, as far as they are known."""
-    _, image = read_input(cfg, sample.file)
-    marks = [] if sample.objects is None else [labeled(sample.objects, names)]
-    return [_panel(image, sample.name, "", marks)]
+def _apart(view: View) -> float:
+    """Return the number of boxes of the first model and of the student that the other one does not have."""
+    first, *_, last = view.models.values()
+    right, hit = match(last, _as_objects(first))
+    return float((~right).sum() + (~hit).sum())
+
+
+def _sure(
+    found: list[Instances], objects: Sequence[Instances | None], score: float | None
+) -> tuple[list[Instances], float]:
+    """The predictions that are drawn, and the least score of them."""
+    known = [o for o in objects if o is not None]
+    if score is None and len(known) == len(found):
+        score = best_score(found, known)
+    least = SCORE if score is None else score
+    return [image[image.scores >= least] for image in found], least
 
 
 def _panels(view: View, names: Sequence[str]) -> list[Panel]:
@@ -210,23 +199,3 @@ def _title(view: View) -> str:
 
 def _legend(view: View) -> list[Patch]:
     return legend() if view.objects is not None or view.teacher is not None else []
-
-
-def survey(cfg: CfgNode, side: str) -> Survey:
-    """Of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered; crowds are no objects."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    counts: Counter[int] = Counter()
-    labeled = 0
-    for name in cfg.DATASETS[side]:
-        for entry in DatasetCatalog.get(name):
-            sizes[entry["height"], entry["width"]] += 1
-            objects = [a["category_id"] for a in entry.get("annotations", []) if not a.get("iscrowd")]
-            labeled += "annotations" in entry and bool(MetadataCatalog.get(name).get("thing_classes"))
-            counts.update(objects)
-    return Survey(side, sizes, labeled, {name: counts[n] for n, name in enumerate(class_labels(cfg))}, "objects")
-
-
-def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
-    """Draw images, spread over a side of DATASETS, with their objects."""
-    names = class_labels(cfg)
-    draw_in_lines([truth(cfg, s, names) for s in spread_samples(cfg, count, side)], [], f"DATASETS.{side}", file)

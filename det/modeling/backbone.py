@@ -73,6 +73,55 @@ class TimmBackbone(Backbone):
         return dict(zip(self._out_features, _channels_first(self.model, images), strict=True))
 
 
+@BACKBONE_REGISTRY.register()
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and one coarser."""
+    top = LastLevelMaxPool()
+    top.in_feature = cfg.MODEL.FPN.IN_FEATURES[-1].replace("res", "p")  # stock: p5, whatever the levels are
+    return _pyramid(cfg, _bottom_up(cfg), top)
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_retinanet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and two coarser: RetinaNet's.
+
+    With IN_FEATURES res3 to res5 these are p3 to p7, of which p6 and p7 are convolutions of stride 2 on res5, as in
+    Detectron2's build_retinanet_resnet_fpn_backbone.
+    """
+    bottom_up = _bottom_up(cfg)
+    last = cfg.MODEL.FPN.IN_FEATURES[-1]
+    channels = bottom_up.output_shape()[last].channels
+    return _pyramid(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, last))
+
+
+class PlainP6P7(LastLevelP6P7):
+    """P6 and P7 as two convolutions of stride 2 with no ReLU between them."""
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """P6 and P7, each (N, C, H, W), of the map that they start from."""
+        p6 = self.p6(features)
+        return [p6, self.p7(p6)]
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_resnet_fpn_plain_p7_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's build_retinanet_resnet_fpn_backbone, but without a ReLU before P7: mmdetection's."""
+    bottom_up = build_resnet_backbone(cfg, input_shape)
+    channels = bottom_up.output_shape()["res5"].channels
+    fpn = cfg.MODEL.FPN
+    top = PlainP6P7(channels, fpn.OUT_CHANNELS)
+    return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_resnet_fpn_p6_of_p5_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's build_retinanet_resnet_fpn_backbone, but with P6 from P5, not from C5: torchvision's first one."""
+    bottom_up = build_resnet_backbone(cfg, input_shape)
+    fpn = cfg.MODEL.FPN
+    top = LastLevelP6P7(fpn.OUT_CHANNELS, fpn.OUT_CHANNELS, "p5")
+    return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)
+
+
 def _create(name: str, options: Mapping[str, Any]) -> Any:
     try:
         return timm.create_model(name, **options)
@@ -145,27 +194,6 @@ def _with_norm(model: nn.Module, name: str, norm: str) -> nn.Module:
     return freeze_batch_norm_2d(model) if norm == "FrozenBN" else model
 
 
-@BACKBONE_REGISTRY.register()
-def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and one coarser."""
-    top = LastLevelMaxPool()
-    top.in_feature = cfg.MODEL.FPN.IN_FEATURES[-1].replace("res", "p")  # stock: p5, whatever the levels are
-    return _pyramid(cfg, _bottom_up(cfg), top)
-
-
-@BACKBONE_REGISTRY.register()
-def build_timm_retinanet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and two coarser: RetinaNet's.
-
-    With IN_FEATURES res3 to res5 these are p3 to p7, of which p6 and p7 are convolutions of stride 2 on res5, as in
-    Detectron2's build_retinanet_resnet_fpn_backbone.
-    """
-    bottom_up = _bottom_up(cfg)
-    last = cfg.MODEL.FPN.IN_FEATURES[-1]
-    channels = bottom_up.output_shape()[last].channels
-    return _pyramid(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, last))
-
-
 def _bottom_up(cfg: CfgNode) -> TimmBackbone:
     timm_cfg = cfg.MODEL.TIMM
     levels = list(cfg.MODEL.FPN.IN_FEATURES)
@@ -175,31 +203,3 @@ def _bottom_up(cfg: CfgNode) -> TimmBackbone:
 def _pyramid(cfg: CfgNode, bottom_up: TimmBackbone, top: nn.Module) -> FPN:
     fpn = cfg.MODEL.FPN
     return FPN(bottom_up, list(fpn.IN_FEATURES), fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)
-
-
-class PlainP6P7(LastLevelP6P7):
-    """P6 and P7 as two convolutions of stride 2 with no ReLU between them."""
-
-    def forward(self, features: Tensor) -> list[Tensor]:
-        """P6 and P7, each (N, C, H, W), of the map that they start from."""
-        p6 = self.p6(features)
-        return [p6, self.p7(p6)]
-
-
-@BACKBONE_REGISTRY.register()
-def build_retinanet_resnet_fpn_plain_p7_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's build_retinanet_resnet_fpn_backbone, but without a ReLU before P7: mmdetection's."""
-    bottom_up = build_resnet_backbone(cfg, input_shape)
-    channels = bottom_up.output_shape()["res5"].channels
-    fpn = cfg.MODEL.FPN
-    top = PlainP6P7(channels, fpn.OUT_CHANNELS)
-    return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)
-
-
-@BACKBONE_REGISTRY.register()
-def build_retinanet_resnet_fpn_p6_of_p5_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's build_retinanet_resnet_fpn_backbone, but with P6 from P5, not from C5: torchvision's first one."""
-    bottom_up = build_resnet_backbone(cfg, input_shape)
-    fpn = cfg.MODEL.FPN
-    top = LastLevelP6P7(fpn.OUT_CHANNELS, fpn.OUT_CHANNELS, "p5")
-    return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)

@@ -9,6 +9,9 @@ from densedist.common.data.voc_lists import IMAGES, Named, images_listed
 from densedist.common.errors import UserError
 from densedist.seg.data.frames import LABEL_SUFFIXES, Frame
 
+MASKS, LISTS = "SegmentationClass", "ImageSets/Segmentation"
+TREE = f"want {IMAGES}/NAME.jpg, {MASKS}/NAME.png and {LISTS}/SPLIT.txt with a NAME a line"
+
 
 def pairs(images: str, masks: str, key: str) -> list[Frame]:
     """A frame for each image, sorted by path; its mask has the same path in the other folder, but for the suffix.
@@ -28,46 +31,6 @@ def pairs(images: str, masks: str, key: str) -> list[Frame]:
             f"{key}: {len(lost)} of {len(there)} images have no mask of the same name in {masks}, first {lost[0]}"
         )
     return [as_frame(file, found[stem]) for stem, file in there]
-
-
-def alone(images: str, key: str) -> list[Frame]:
-    """A frame for each image of a folder, sorted by path, without labels.
-
-    Raises:
-        UserError: no image.
-    """
-    return [as_frame(file, None) for _, file in _files(images, key)]
-
-
-def _by_name(files: Sequence[tuple[str, Path]], several: str, one: str, key: str) -> dict[str, Path]:
-    """The files by name, which are several of one where two have the same."""
-    found: dict[str, Path] = {}
-    for name, file in files:
-        if name in found:
-            raise UserError(f"{key}: there are two {several} {found[name]} and {file} of one {one}: want one")
-        found[name] = file
-    return found
-
-
-def _files(folder: str, key: str) -> list[tuple[str, Path]]:
-    """The image files of a folder, each with its path from there on, without a suffix.
-
-    Of letters that Unicode writes in two ways, ä or a with two dots, systems choose one; here they are the same.
-    """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise UserError(f"{key}: there is no folder {root}")
-    inner = ((file.relative_to(root).with_suffix("").as_posix(), file) for file in images_in(root))
-    return [(unicodedata.normalize("NFC", name), file) for name, file in inner]
-
-
-def as_frame(image: Path, mask: Path | None) -> Frame:
-    """A frame of any image, whose mask has labelIds or the colors of classes."""
-    return {"name": image.stem, "image": str(image), "label": str(mask) if mask else None, "colors": True}
-
-
-MASKS, LISTS = "SegmentationClass", "ImageSets/Segmentation"
-TREE = f"want {IMAGES}/NAME.jpg, {MASKS}/NAME.png and {LISTS}/SPLIT.txt with a NAME a line"
 
 
 def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
@@ -102,3 +65,39 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
     if bare and (need_labels or len(bare) < len(found)):
         raise UserError(f"{key}: {len(bare)} of {len(found)} images have no mask, first {root / masks / bare[0]}.png")
     return [as_frame(one.image, label) for one, label in zip(found, labels, strict=True) if one.image]
+
+
+def alone(images: str, key: str) -> list[Frame]:
+    """A frame for each image of a folder, sorted by path, without labels.
+
+    Raises:
+        UserError: no image.
+    """
+    return [as_frame(file, None) for _, file in _files(images, key)]
+
+
+def as_frame(image: Path, mask: Path | None) -> Frame:
+    """A frame of any image, whose mask has labelIds or the colors of classes."""
+    return {"name": image.stem, "image": str(image), "label": str(mask) if mask else None, "colors": True}
+
+
+def _by_name(files: Sequence[tuple[str, Path]], several: str, one: str, key: str) -> dict[str, Path]:
+    """The files by name, which are several of one where two have the same."""
+    found: dict[str, Path] = {}
+    for name, file in files:
+        if name in found:
+            raise UserError(f"{key}: there are two {several} {found[name]} and {file} of one {one}: want one")
+        found[name] = file
+    return found
+
+
+def _files(folder: str, key: str) -> list[tuple[str, Path]]:
+    """The image files of a folder, each with its path from there on, without a suffix.
+
+    Of letters that Unicode writes in two ways, ä or a with two dots, systems choose one; here they are the same.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{key}: there is no folder {root}")
+    inner = ((file.relative_to(root).with_suffix("").as_posix(), file) for file in images_in(root))
+    return [(unicodedata.normalize("NFC", name), file) for name, file in inner]

@@ -9,91 +9,7 @@ from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
 from densedist.seg.labels import IGNORE, Classes
 
-
-def has_colors(header: Header) -> bool:
-    """Whether an image of that header has three or four channels of 8 bits; a palette's colors mean nothing."""
-    return header.mode in ("RGB", "RGBA")
-
-
-def _no_colors(path: str, header: Header) -> str | None:
-    """Why the colors of an image of that header are not those of its author, in words; None if they are."""
-    if why := no_mask(header):
-        return why
-    if header.too_deep:
-        return f"has {header.too_deep}: want 8 bits, the colors of DATASETS.CLASSES"
-    if header.mode == "RGBA" and has_transparent_pixels(path):
-        return "has transparent pixels, and only you know their class: give them its color, and take the alpha out"
-    return None
-
-
-def read_colors(path: str, classes: Classes) -> np.ndarray:
-    """trainIds (H, W), uint8, by the colors of the classes; those that are ignored give IGNORE.
-
-    Raises:
-        UserError: it cannot be read, its colors are not its author's, one has no meaning or is that of two classes.
-    """
-    try:
-        header = read_header(path)
-        if why := _no_colors(path, header):
-            raise UserError(f"{path} {why}")
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.int32)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
-    given = np.concatenate([classes.colors, classes.ignored_colors]).astype(np.int32)
-    meant = np.array([*range(len(classes)), *[IGNORE] * len(classes.ignored_colors)], np.uint8)
-    codes, first = np.unique(_codes(given), return_index=True)
-    if len(codes) < len(given):
-        raise UserError("DATASETS.CLASSES, IGNORED_COLORS: two have the same color, by which labels tell them")
-    seen = _codes(pixels)
-    at = np.searchsorted(codes, seen).clip(max=len(codes) - 1)
-    if (unknown := codes[at] != seen).any():
-        colors = np.unique(pixels[unknown], axis=0)
-        gray = " (its three channels are equal: if these are labelIds, save one of them)" if _is_gray(pixels) else ""
-        raise UserError(
-            f"{path}: number of colors that the config does not name: {len(colors)}, first {colors[0].tolist()}{gray}: "
-            "add them to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
-        )
-    return meant[first][at]
-
-
-def _is_gray(pixels: np.ndarray) -> bool:
-    return bool((pixels == pixels[..., :1]).all())
-
-
-def _codes(colors: np.ndarray) -> np.ndarray:
-    """A number for each color (…, 3)."""
-    return (colors[..., 0] << 16) | (colors[..., 1] << 8) | colors[..., 2]
-
-
 MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
-
-
-def no_mask(header: Header) -> str | None:
-    """Why the numbers or colors of an image of that header are not those of its author, in words; None if they are."""
-    if header.strange:
-        return header.strange
-    if header.orientation != 1:
-        return f"is shown turned (EXIF orientation {header.orientation}): turn the pixels, or take the mark out"
-    if not header.lossless:
-        kind = "a TIFF compressed with loss" if header.format == "TIFF" else f"a {header.format} file with loss"
-        return f"is {kind}, which changes labelIds and colors: save masks from their source as PNG"
-    if header.zero_is_white:
-        return "has 0 for white, which readers turn around: save it with 0 for black, or as PNG"
-    return None
-
-
-def no_label(header: Header) -> str | None:
-    """Why an image of that header holds no numbers of classes, in words; None if it may."""
-    if why := no_mask(header):
-        return why
-    if header.mode in MODES:
-        return None
-    if header.mode == "F":
-        return "has numbers with a fraction: want whole ones, the labelIds"
-    if header.mode in ("LA", "PA"):
-        return f"has an alpha channel ({header.mode}): want one channel, of labelIds"
-    return f"has colors ({header.mode}): want one channel, of labelIds: gray, or the indices of a palette"
 
 
 def read_label_ids(path: str) -> np.ndarray:
@@ -135,11 +51,6 @@ def read_label(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     return numbers, colors
 
 
-def occurring(numbers: np.ndarray) -> np.ndarray:
-    """Which of 0 to 255 occur in uint8 of any shape, bool (256,)."""
-    return cv2.calcHist([numbers.reshape(1, -1)], [0], None, [256], [0, 256]).ravel() > 0
-
-
 def read_train_ids(path: str, classes: Classes) -> np.ndarray:
     """trainIds (H, W), uint8: 0 for the first of the classes and so on, IGNORE for what does not count.
 
@@ -153,3 +64,91 @@ def read_train_ids(path: str, classes: Classes) -> np.ndarray:
             f"order of DATASETS.CLASSES, and {IGNORE} for what does not count"
         )
     return train_ids
+
+
+def read_colors(path: str, classes: Classes) -> np.ndarray:
+    """trainIds (H, W), uint8, by the colors of the classes; those that are ignored give IGNORE.
+
+    Raises:
+        UserError: it cannot be read, its colors are not its author's, one has no meaning or is that of two classes.
+    """
+    try:
+        header = read_header(path)
+        if why := _no_colors(path, header):
+            raise UserError(f"{path} {why}")
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=np.int32)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    given = np.concatenate([classes.colors, classes.ignored_colors]).astype(np.int32)
+    meant = np.array([*range(len(classes)), *[IGNORE] * len(classes.ignored_colors)], np.uint8)
+    codes, first = np.unique(_codes(given), return_index=True)
+    if len(codes) < len(given):
+        raise UserError("DATASETS.CLASSES, IGNORED_COLORS: two have the same color, by which labels tell them")
+    seen = _codes(pixels)
+    at = np.searchsorted(codes, seen).clip(max=len(codes) - 1)
+    if (unknown := codes[at] != seen).any():
+        colors = np.unique(pixels[unknown], axis=0)
+        gray = " (its three channels are equal: if these are labelIds, save one of them)" if _is_gray(pixels) else ""
+        raise UserError(
+            f"{path}: number of colors that the config does not name: {len(colors)}, first {colors[0].tolist()}{gray}: "
+            "add them to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
+        )
+    return meant[first][at]
+
+
+def has_colors(header: Header) -> bool:
+    """Whether an image of that header has three or four channels of 8 bits; a palette's colors mean nothing."""
+    return header.mode in ("RGB", "RGBA")
+
+
+def occurring(numbers: np.ndarray) -> np.ndarray:
+    """Which of 0 to 255 occur in uint8 of any shape, bool (256,)."""
+    return cv2.calcHist([numbers.reshape(1, -1)], [0], None, [256], [0, 256]).ravel() > 0
+
+
+def no_label(header: Header) -> str | None:
+    """Why an image of that header holds no numbers of classes, in words; None if it may."""
+    if why := no_mask(header):
+        return why
+    if header.mode in MODES:
+        return None
+    if header.mode == "F":
+        return "has numbers with a fraction: want whole ones, the labelIds"
+    if header.mode in ("LA", "PA"):
+        return f"has an alpha channel ({header.mode}): want one channel, of labelIds"
+    return f"has colors ({header.mode}): want one channel, of labelIds: gray, or the indices of a palette"
+
+
+def no_mask(header: Header) -> str | None:
+    """Why the numbers or colors of an image of that header are not those of its author, in words; None if they are."""
+    if header.strange:
+        return header.strange
+    if header.orientation != 1:
+        return f"is shown turned (EXIF orientation {header.orientation}): turn the pixels, or take the mark out"
+    if not header.lossless:
+        kind = "a TIFF compressed with loss" if header.format == "TIFF" else f"a {header.format} file with loss"
+        return f"is {kind}, which changes labelIds and colors: save masks from their source as PNG"
+    if header.zero_is_white:
+        return "has 0 for white, which readers turn around: save it with 0 for black, or as PNG"
+    return None
+
+
+def _no_colors(path: str, header: Header) -> str | None:
+    """Why the colors of an image of that header are not those of its author, in words; None if they are."""
+    if why := no_mask(header):
+        return why
+    if header.too_deep:
+        return f"has {header.too_deep}: want 8 bits, the colors of DATASETS.CLASSES"
+    if header.mode == "RGBA" and has_transparent_pixels(path):
+        return "has transparent pixels, and only you know their class: give them its color, and take the alpha out"
+    return None
+
+
+def _is_gray(pixels: np.ndarray) -> bool:
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def _codes(colors: np.ndarray) -> np.ndarray:
+    """A number for each color (…, 3)."""
+    return (colors[..., 0] << 16) | (colors[..., 1] << 8) | colors[..., 2]

@@ -13,6 +13,8 @@ from densedist.seg.foreign.model import ForeignModel
 from densedist.seg.foreign.programs import ProgramModel, read_program
 from densedist.seg.foreign.trial import try_out
 
+TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
+
 
 def load_foreign(cfg: CfgNode, weights: str, key: str, size: Sequence[int]) -> ForeignModel:
     """The network of MODEL.KIND, another than SMP's, on MODEL.DEVICE, in eval mode.
@@ -55,9 +57,6 @@ def check_format(cfg: CfgNode, network: ForeignModel, source: str) -> None:
     """
     if network.channels not in ("", cfg.INPUT.FORMAT):
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}, but {source} wants {network.channels}")
-
-
-TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
 
 
 class FunctionModel(ForeignModel):

@@ -17,6 +17,8 @@ from densedist.seg.foreign.exported import checked_copy
 from densedist.seg.foreign.inputs import exported_images, onnx_images, script_images
 from densedist.seg.foreign.model import ForeignModel
 
+OUT = "out"  # torchvision's name of the logits, beside those of its auxiliary head
+
 
 @dataclass(frozen=True)
 class Program:
@@ -94,7 +96,25 @@ class ProgramModel(ForeignModel):
         return {"cls_logits": logits.float() if logits.is_floating_point() else logits}
 
 
-OUT = "out"  # torchvision's name of the logits, beside those of its auxiliary head
+def read_program(kind: str, file: str, device: str, trust: bool, key: str) -> Program:
+    """A program of a kind in READERS.
+
+    Args:
+        device: it will be given images there.
+        trust: MODEL.TRUST_PICKLE.
+        key: what names the file, for messages.
+
+    Raises:
+        UserError: no such file, or one that is not to be read.
+    """
+    if not Path(file).is_file():
+        raise UserError(f"{key}: there is no file {file}")
+    try:
+        return READERS[kind](file, device, trust)
+    except UserError as error:
+        raise UserError(f"{key}: {file}: {error}") from error
+    except Exception as error:  # theirs are many
+        raise UserError(f"{key}: {file} is no {kind} that can be read here: {one_line(error)}") from error
 
 
 def read_torch_export(file: str, device: str, trust: bool) -> Program:
@@ -149,27 +169,6 @@ READERS: Mapping[str, Callable[[str, str, bool], Program]] = {
     "torchscript": read_torchscript,
     "onnx": read_onnx,
 }
-
-
-def read_program(kind: str, file: str, device: str, trust: bool, key: str) -> Program:
-    """A program of a kind in READERS.
-
-    Args:
-        device: it will be given images there.
-        trust: MODEL.TRUST_PICKLE.
-        key: what names the file, for messages.
-
-    Raises:
-        UserError: no such file, or one that is not to be read.
-    """
-    if not Path(file).is_file():
-        raise UserError(f"{key}: there is no file {file}")
-    try:
-        return READERS[kind](file, device, trust)
-    except UserError as error:
-        raise UserError(f"{key}: {file}: {error}") from error
-    except Exception as error:  # theirs are many
-        raise UserError(f"{key}: {file} is no {kind} that can be read here: {one_line(error)}") from error
 
 
 def _first(output: Any) -> Any:

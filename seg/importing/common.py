@@ -14,6 +14,8 @@ from densedist.common.importing.renaming import depth_of
 CITYSCAPES = {19: "seg/data/cityscapes.yaml"}
 VOC = {21: "seg/data/voc.yaml"}
 AUX = "aux_head."
+FC = r"fc\..+"
+DEEP_BY_NAME = (50, 101, 152)  # timm has them as resnet50s and so on
 
 
 def converted(
@@ -42,10 +44,6 @@ def converted(
         classes=classes,
         base=data.get(classes, ""),
     )
-
-
-FC = r"fc\..+"
-DEEP_BY_NAME = (50, 101, 152)  # timm has them as resnet50s and so on
 
 
 def encoder_of(tensors: Tensors, deep: bool) -> tuple[str, Mapping[str, Any]]:

@@ -1,6 +1,5 @@
 """What a student, its teacher and the labels make of the same images, and where they differ."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,16 +9,13 @@ import numpy as np
 from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
-from densedist.common.data.headers import read_header
 from densedist.common.data.images import evenly, find_images
-from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import (
     CANDIDATES,
     Gallery,
     Panel,
-    draw_in_lines,
     draw_overview,
     draw_side_by_side,
     furthest,
@@ -27,8 +23,8 @@ from densedist.common.report.panels import (
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource, Trainee
 from densedist.seg.data.frames import Frame, bare_frames
-from densedist.seg.data.reading import Reader, count_pixels
-from densedist.seg.datasets import SIDES, test_frames
+from densedist.seg.data.reading import Reader
+from densedist.seg.datasets import test_frames
 from densedist.seg.drawing import (
     class_legend,
     colorize,
@@ -61,6 +57,19 @@ class View:
         """What the models see by name, the student last."""
         taught = {} if self.teacher is None else {"teacher": self.teacher}
         return {**taught, **self.others, self.called: self.student}
+
+
+def frames_of(cfg: CfgNode, source: ImageSource) -> list[Frame]:
+    """List the first frames of a folder of images, or of DATASETS.TEST with their labels.
+
+    Raises:
+        UserError: there are none, or one cannot be used.
+    """
+    if source.folder:
+        return bare_frames(find_images([str(source.folder)], source.count))
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name a split, or a folder of images")
+    return test_frames(cfg)[: source.count]
 
 
 def draw_examples(
@@ -102,31 +111,6 @@ def draw_examples(
     return Gallery([v.name for v in seen], [_panels(v, classes) for v in seen], _legend(seen, classes), title)
 
 
-def _two(view: View) -> tuple[str, str]:
-    """Return the names of the first model and of the student."""
-    return next(iter(view.models)), view.called
-
-
-def _apart(view: View) -> float:
-    """Return the share of pixels, ignored ones left out, that the first model and the student tell otherwise."""
-    first, last = (view.models[name] for name in _two(view))
-    differ = first != last
-    return float(differ.mean() if view.truth is None else (differ & (view.truth != IGNORE)).mean())
-
-
-def frames_of(cfg: CfgNode, source: ImageSource) -> list[Frame]:
-    """List the first frames of a folder of images, or of DATASETS.TEST with their labels.
-
-    Raises:
-        UserError: there are none, or one cannot be used.
-    """
-    if source.folder:
-        return bare_frames(find_images([str(source.folder)], source.count))
-    if not cfg.DATASETS.TEST:
-        raise UserError("DATASETS.TEST is empty: name a split, or a folder of images")
-    return test_frames(cfg)[: source.count]
-
-
 def views(
     cfg: CfgNode,
     model: Segmenter,
@@ -148,20 +132,6 @@ def views(
     ]
 
 
-def _predicted(trained: Trained, frame: Frame) -> np.ndarray:
-    return predict(trained.model, Reader(trained.classes, trained.cfg.INPUT.FORMAT)(frame)["image"])
-
-
-def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame) -> View:
-    sample = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)(frame)
-    image, truth, seen = sample["image"], None, None
-    if "sem_seg" in sample:
-        truth = sample["sem_seg"].numpy()
-    if teacher is not None and theirs is not None:
-        seen = predict(theirs, teacher.in_channel_order([image])[0])
-    return View(frame["name"], to_rgb(image, cfg.INPUT.FORMAT), truth, seen, predict(model, image))
-
-
 def overview(seen: Sequence[View], classes: Classes, file: Path) -> None:
     """Draw image, truth, teacher and student, as far as they are there, of one or more images in columns."""
     draw_overview([_panels(view, classes) for view in seen], _legend(seen, classes), _title(seen[0]), file)
@@ -178,6 +148,32 @@ def picture(view: View, classes: Classes, file: Path) -> None:
         marked = [_predicted_panel(view, name, classes) for name in view.models]
         lines.append([*[blank] * (len(lines[0]) - len(marked)), *marked])
     draw_side_by_side(lines, _legend([view], classes), _title(view), file)
+
+
+def _two(view: View) -> tuple[str, str]:
+    """Return the names of the first model and of the student."""
+    return next(iter(view.models)), view.called
+
+
+def _apart(view: View) -> float:
+    """Return the share of pixels, ignored ones left out, that the first model and the student tell otherwise."""
+    first, last = (view.models[name] for name in _two(view))
+    differ = first != last
+    return float(differ.mean() if view.truth is None else (differ & (view.truth != IGNORE)).mean())
+
+
+def _predicted(trained: Trained, frame: Frame) -> np.ndarray:
+    return predict(trained.model, Reader(trained.classes, trained.cfg.INPUT.FORMAT)(frame)["image"])
+
+
+def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame) -> View:
+    sample = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)(frame)
+    image, truth, seen = sample["image"], None, None
+    if "sem_seg" in sample:
+        truth = sample["sem_seg"].numpy()
+    if teacher is not None and theirs is not None:
+        seen = predict(theirs, teacher.in_channel_order([image])[0])
+    return View(frame["name"], to_rgb(image, cfg.INPUT.FORMAT), truth, seen, predict(model, image))
 
 
 def _panels(view: View, classes: Classes) -> list[Panel]:
@@ -209,33 +205,3 @@ def _legend(seen: Sequence[View], classes: Classes) -> list[Patch]:
     """The classes, and ignored pixels where there are any."""
     ignored = any(view.truth is not None and bool((view.truth == IGNORE).any()) for view in seen)
     return class_legend(classes.names, classes.colors, ignored)
-
-
-IGNORED = "(ignored)"
-
-
-def survey(cfg: CfgNode, side: str) -> Survey:
-    """Of DATASETS.TRAIN, UNLABELED or TEST; all labels are read."""
-    frames, classes = SIDES[side](cfg), Classes.of(cfg)
-    read = Reader(classes, cfg.INPUT.FORMAT)
-    sizes = Counter(read_header(frame["image"]).size for frame in frames)
-    labeled = [frame for frame in frames if frame["label"]]
-    total = count_pixels(read, labeled, side).sum(0)
-    pixels = {name: int(total[number]) for number, name in enumerate(classes.names)} | {IGNORED: int(total[IGNORE])}
-    return Survey(side, sizes, len(labeled), pixels, "pixels")
-
-
-def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
-    """Draw images, spread over a side of DATASETS, and their labels over them."""
-    classes = Classes.of(cfg)
-    read, columns, ignored = Reader(classes, cfg.INPUT.FORMAT), [], False
-    for frame in evenly(SIDES[side](cfg), count):
-        sample = read(frame)
-        image = to_rgb(sample["image"], cfg.INPUT.FORMAT)
-        panels = [Panel(image, frame["name"])]
-        if "sem_seg" in sample:
-            labels = sample["sem_seg"].numpy()
-            panels.append(Panel(overlay(image, labels, classes.colors), "labels"))
-            ignored = ignored or bool((labels == IGNORE).any())
-        columns.append(panels)
-    draw_in_lines(columns, class_legend(classes.names, classes.colors, ignored), f"DATASETS.{side}", file)

@@ -7,7 +7,6 @@ weighted by class: with k processes value and gradient, averaged as DistributedD
 
 from collections.abc import Sequence
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -107,43 +106,3 @@ class FocalLoss(CrossEntropyLoss):
         rest = -torch.expm1(logs)
         focus = rest.clamp(min=torch.finfo(rest.dtype).eps) ** self.gamma
         return self._mean((focus * self._per_pixel(logits, labels)).sum(), labels, counts)
-
-
-EPS = 1e-7
-
-
-class DiceLoss(nn.Module):
-    """1 - 2·Σ p·y / (Σ p + Σ y), sums over all labeled pixels of a batch; the mean over the classes, of which those
-    without a label give 0 (Milletari et al., 3DV 2016, without squares: SMP's DiceLoss).
-
-    The sums are over all processes: with k of them value and gradient are those of one.
-    """
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See above."""
-        counts = (labels != IGNORE)[:, None]
-        found = logits.softmax(1) * counts
-        truth = F.one_hot(labels.where(counts[:, 0], 0), logits.shape[1]).movedim(-1, 1) * counts
-        sums = [x.sum((0, 2, 3), dtype=torch.float64) for x in (found * truth, found, truth)]
-        both, ours, theirs = sum_over_processes(torch.stack(sums))
-        losses = (1 - 2 * both / (ours + theirs).clamp(min=EPS)) * (theirs > 0)
-        return losses.mean().to(logits.dtype)
-
-
-class LovaszLoss(nn.Module):
-    """The Lovász-Softmax loss (Berman et al., CVPR 2018), SMP's: of the pixels of a batch, a mean over its classes.
-
-    It sorts pixels, those of one process: with k of them the loss is the mean over the processes that have labels, and
-    not quite that of one process with all images.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loss = smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See above."""
-        labeled = (labels != IGNORE).any()
-        share = mean_over_processes(labeled.to(torch.float64))
-        loss = self.loss(logits.float(), labels) if labeled else 0 * logits.float().sum()  # SMP's knows float32 alone
-        return (loss / share.where(share > 0, 1)).to(logits.dtype)

@@ -9,7 +9,8 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from densedist.common.errors import UserError
-from densedist.seg.losses.pixels import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, OHEMLoss
+from densedist.seg.losses.pixels import CrossEntropyLoss, FocalLoss, OHEMLoss
+from densedist.seg.losses.regions import DiceLoss, LovaszLoss
 
 logger = logging.getLogger(__name__)
 MUCH = 0.5  # of a crop: OHEM that keeps more is hardly another loss than cross entropy

@@ -24,13 +24,11 @@ from densedist.seg.labels import Classes
 from densedist.seg.networks.dist_networks import DISTDeepLabV3, DISTPSPNet
 
 logger = logging.getLogger(__name__)
-
 ARCHITECTURES = {
     c.__name__: c
     for c in [*vars(smp).values(), DISTDeepLabV3, DISTPSPNet]
     if isinstance(c, type) and issubclass(c, SegmentationModel) and c is not SegmentationModel
 }
-
 # What MODEL.ARGS may not hold, and why.
 NOT_ARGUMENTS = {
     "classes": "DATASETS.CLASSES says how many there are",
@@ -46,6 +44,8 @@ NOT_ARGUMENTS = {
 }
 # But with these values they say nothing.
 HARMLESS = {"activation": None, "in_channels": 3, "aux_params": None}
+# Arguments by which timm makes an encoder of one image size one of any size: ViT's and Swin's.
+ANY_SIZE: tuple[Mapping[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 
 
 def build_smp(cfg: CfgNode) -> SegmentationModel:
@@ -96,23 +96,6 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
         ) from error
 
 
-def pixels_of(encoder: str, weights: str) -> Mapping[str, Any]:
-    """Return what timm or SMP says of the images that an encoder's weights were trained on (mean, std, …); of SMP's own
-    encoders only where Hugging Face's cache has it, as it does when the weights were fetched; empty = not known."""
-    if encoder.startswith("tu-"):
-        found = timm.get_pretrained_cfg(encoder.removeprefix("tu-"), allow_unregistered=True)
-        return found.to_dict() if found else {}
-    source = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get(weights, {})
-    file = try_to_load_from_cache(source["repo_id"], "config.json", revision=source["revision"]) if source else None
-    return json.loads(Path(file).read_text()) if isinstance(file, str) else {}
-
-
-def _check_arguments(given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        if name in NOT_ARGUMENTS and (name not in HARMLESS or value != HARMLESS[name]):
-            raise UserError(f"MODEL.ARGS.{name}: leave it out, for {NOT_ARGUMENTS[name]}")
-
-
 def read_smp_folder(folder: str, key: str) -> SegmentationModel:
     """The model that save_pretrained wrote to folder, with raw logits at its head's resolution.
 
@@ -136,33 +119,6 @@ def read_smp_folder(folder: str, key: str) -> SegmentationModel:
             return smp.from_pretrained(folder, **arguments, **more)
 
     return build_for_any_size(read, f"{key}: the encoder of {folder}")[0]
-
-
-@contextmanager
-def _refusing_folder(folder: str, key: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {one_line(error)}") from error
-
-
-def count_classes(model: SegmentationModel) -> int:
-    """Channels of the model's logits."""
-    convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]
-    return convolutions[-1].out_channels
-
-
-# Arguments by which timm makes an encoder of one image size one of any size: ViT's and Swin's.
-ANY_SIZE: tuple[Mapping[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
-
-
-def divisor(model: SegmentationModel) -> int:
-    """What height and width of a batch have to be multiples of."""
-    stride: int = model.encoder.output_stride
-    if isinstance(model, smp.DPT):
-        # It makes maps of 1/4, 1/8, … of the image of its encoder's, and adds each to the next, scaled up by 2.
-        return math.lcm(stride, 2 ** (len(model.encoder.out_channels) + 1))
-    return stride
 
 
 def build_for_any_size(
@@ -192,6 +148,46 @@ def build_for_any_size(
             logger.info(f"{encoder} gets {' '.join(more)}, so that it takes images of any size")
             return other, more
     raise UserError(f"{encoder} {reason}; want an encoder for images of any size")
+
+
+def count_classes(model: SegmentationModel) -> int:
+    """Channels of the model's logits."""
+    convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]
+    return convolutions[-1].out_channels
+
+
+def divisor(model: SegmentationModel) -> int:
+    """What height and width of a batch have to be multiples of."""
+    stride: int = model.encoder.output_stride
+    if isinstance(model, smp.DPT):
+        # It makes maps of 1/4, 1/8, … of the image of its encoder's, and adds each to the next, scaled up by 2.
+        return math.lcm(stride, 2 ** (len(model.encoder.out_channels) + 1))
+    return stride
+
+
+def pixels_of(encoder: str, weights: str) -> Mapping[str, Any]:
+    """Return what timm or SMP says of the images that an encoder's weights were trained on (mean, std, …); of SMP's own
+    encoders only where Hugging Face's cache has it, as it does when the weights were fetched; empty = not known."""
+    if encoder.startswith("tu-"):
+        found = timm.get_pretrained_cfg(encoder.removeprefix("tu-"), allow_unregistered=True)
+        return found.to_dict() if found else {}
+    source = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get(weights, {})
+    file = try_to_load_from_cache(source["repo_id"], "config.json", revision=source["revision"]) if source else None
+    return json.loads(Path(file).read_text()) if isinstance(file, str) else {}
+
+
+def _check_arguments(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in NOT_ARGUMENTS and (name not in HARMLESS or value != HARMLESS[name]):
+            raise UserError(f"MODEL.ARGS.{name}: leave it out, for {NOT_ARGUMENTS[name]}")
+
+
+@contextmanager
+def _refusing_folder(folder: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{key}: {folder} is no folder of SMP's save_pretrained: {one_line(error)}") from error
 
 
 def _complaint(model: SegmentationModel) -> str:
