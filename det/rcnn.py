@@ -22,8 +22,8 @@ from densedist.det.taps.group import TapGroup
 from densedist.det.taps.masks import Masks, has_masks, mask_logits
 from densedist.det.taps.proposals import Proposals
 from densedist.det.taps.rois import RoIs, live_class_logits
-from densedist.det.teacher.loading import load_teacher
 from densedist.det.teacher.teacher import DetTeacher
+from densedist.det.teacher_loading import load_teacher
 
 
 def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:

@@ -17,8 +17,8 @@ from densedist.det.taps.crossed import Crossed
 from densedist.det.taps.features import Features
 from densedist.det.taps.grid import by_anchor
 from densedist.det.taps.group import TapGroup
-from densedist.det.teacher.loading import load_teacher
 from densedist.det.teacher.teacher import DetTeacher
+from densedist.det.teacher_loading import load_teacher
 
 
 @META_ARCH_REGISTRY.register()

@@ -35,7 +35,8 @@ from densedist.seg.networks.network import Network, build_network, load_network
 from densedist.seg.networks.taps import tap_specs
 from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.teacher import SegTeacher, load_teacher
+from densedist.seg.teacher.teacher import SegTeacher
+from densedist.seg.teacher_loading import load_teacher
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from densedist.seg.networks.dense import LOGITS, DenseModel
 from densedist.seg.networks.places import nearest, resize
 from densedist.seg.networks.taps import taps
 from densedist.seg.networks.windows import Inference
-from densedist.seg.teacher import SegTeacher
+from densedist.seg.teacher.teacher import SegTeacher
 
 
 class Segmenter(nn.Module):

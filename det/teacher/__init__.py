@@ -1,1 +1,1 @@
-"""Teachers of detectors: what they are built from, and what holds them."""
+"""Teachers of detectors: what holds them, live or from a cache."""

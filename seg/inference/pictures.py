@@ -36,7 +36,7 @@ from densedist.seg.drawing import (
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import Trained, load_trained
 from densedist.seg.segmenter import Segmenter, predict
-from densedist.seg.teacher import SegTeacher
+from densedist.seg.teacher.teacher import SegTeacher
 
 
 @dataclass(frozen=True)

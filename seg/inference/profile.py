@@ -15,7 +15,7 @@ from densedist.seg.foreign.kinds import recognize
 from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import load_config, load_trained, smp_network
 from densedist.seg.networks.dense import SMP
-from densedist.seg.teacher.loading import fetch
+from densedist.seg.teacher_loading import fetch
 
 
 def profile(student: Weights, teacher: str, device: str) -> Subjects:

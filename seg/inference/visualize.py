@@ -18,7 +18,8 @@ from densedist.seg.inference.predict import refuse_score
 from densedist.seg.labels import Classes
 from densedist.seg.models import load_trained, read_config
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.teacher import SegTeacher, load_teacher
+from densedist.seg.teacher.teacher import SegTeacher
+from densedist.seg.teacher_loading import load_teacher
 
 
 def visualize(

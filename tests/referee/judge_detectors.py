@@ -22,7 +22,7 @@ from densedist.det.inference.predict import predict
 from densedist.det.models import Trained, load_trained
 from densedist.det.taps.rois import live_class_logits
 from densedist.det.task import TASK
-from densedist.det.teacher.loading import load_teacher
+from densedist.det.teacher_loading import load_teacher
 from helpers.tiny import STUDENT, config
 from referee.det_authors import FORMS
 from referee.det_authors.detectron2 import parts_of

@@ -9,7 +9,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from densedist.common.errors import UserError
-from densedist.seg.teacher import load_teacher
+from densedist.seg.teacher_loading import load_teacher
 from helpers.scenes import STUDENT, config
 from referee.authors import CLASSES, FORMS, SIDE, Handing, choices_of, hand_on
 from referee.judge import quiet

@@ -16,7 +16,7 @@ from densedist.seg.labels import IGNORE
 from densedist.seg.models import build_segmenter, read_config
 from densedist.seg.networks.network import load_network
 from densedist.seg.networks.places import nearest, resize
-from densedist.seg.teacher import load_teacher
+from densedist.seg.teacher_loading import load_teacher
 from helpers import reference
 from helpers.scenes import CONFIGS, STUDENT, batch, config, save_teacher
 

@@ -13,7 +13,7 @@ from densedist.common.run_files import Weights
 from densedist.det.data.classes import declared_classes
 from densedist.det.datasets import check_datasets
 from densedist.det.models import load_trained
-from densedist.det.teacher.loading import load_teacher_model
+from densedist.det.teacher_loading import load_teacher_model
 from helpers.tiny import STUDENT, config, save_teacher
 
 DIGITS = "0123456789"

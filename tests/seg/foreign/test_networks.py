@@ -19,7 +19,7 @@ from densedist.common.export import describe_onnx
 from densedist.seg.config import GRAMMAR
 from densedist.seg.foreign.transformers import load as load_transformers
 from densedist.seg.models import build_segmenter, load_model
-from densedist.seg.teacher import load_teacher
+from densedist.seg.teacher_loading import load_teacher
 from helpers import transformers
 from helpers.calling import complaint, densedist
 from helpers.scenes import SMALL, STUDENT, batch, config, save_teacher

@@ -28,7 +28,7 @@ from densedist.seg.models import load_trained
 from densedist.seg.networks.network import build_network
 from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import predict
-from densedist.seg.teacher import SegTeacher
+from densedist.seg.teacher.teacher import SegTeacher
 from helpers.calling import complaint, densedist
 from helpers.scenes import STUDENT, TEACHER, config, save_teacher
 

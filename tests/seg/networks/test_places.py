@@ -13,7 +13,7 @@ from densedist.seg.networks.places import Grid, resize, resize_at
 from densedist.seg.networks.taps import tap_specs
 from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import Segmenter
-from densedist.seg.teacher import SegTeacher
+from densedist.seg.teacher.teacher import SegTeacher
 from helpers.scenes import STUDENT, batch, config
 
 SIZES = [(168, 232), (97, 130), (64, 96)]

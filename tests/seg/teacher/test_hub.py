@@ -12,7 +12,7 @@ from densedist.common.errors import UserError
 from densedist.common.profile import as_if_trained
 from densedist.seg.config import get_cfg
 from densedist.seg.models import build_segmenter
-from densedist.seg.teacher import load_teacher
+from densedist.seg.teacher_loading import load_teacher
 from helpers.scenes import STUDENT, config
 
 NAME = "somebody/unet-11"
