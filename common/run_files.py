@@ -76,24 +76,19 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
 T = TypeVar("T")
 
 
-def locate_beside(given: Sequence[str]) -> dict[str, Weights]:
+def locate_beside(given: Mapping[str, str]) -> dict[str, Weights]:
     """Find the weights of further models, by name.
 
     Args:
-        given: NAME=WEIGHTS each, see locate.
+        given: weights by name, see locate.
 
     Raises:
-        UserError: no name, one that is taken, or weights that are not there.
+        UserError: a name that is taken, or weights that are not there.
     """
-    result: dict[str, Weights] = {}
-    for words in given:
-        name, _, weights = words.partition("=")
-        if not (name and weights):
-            raise UserError(f'--beside is {words}: want NAME=WEIGHTS, e.g. "alone=output/student"')
-        if name in ("image", "truth", "teacher", "student", *result):
+    for name in given:
+        if name in ("image", "truth", "teacher", "student"):
             raise UserError(f"--beside: the name {name} is taken: want another one")
-        result[name] = locate(weights, key=f"--beside {name}")
-    return result
+    return {name: locate(weights, key=f"--beside {name}") for name, weights in given.items()}
 
 
 def load_beside(

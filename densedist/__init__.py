@@ -1,7 +1,7 @@
 """Distill strong detectors and segmentation models into small students.
 
-For notebooks and scripts: train, evaluate, predict, label, compare, tune, export, load_student. The command of the same
-name does the same from a shell. Nothing heavy is imported before it is asked for.
+For notebooks and scripts: train, evaluate, predict, visualize, label, compare, tune, export, load_student. The command
+of the same name does the same from a shell. Nothing heavy is imported before it is asked for.
 """
 
 import sys
@@ -17,10 +17,21 @@ if not (Path(__file__).parent / "common").is_dir():
     )
 
 if TYPE_CHECKING:
-    from densedist.api import compare, evaluate, export, label, load_student, predict, train, tune
+    from densedist.api import compare, evaluate, export, label, load_student, predict, train, tune, visualize
     from densedist.common.errors import UserError
 
-__all__ = ["UserError", "compare", "evaluate", "export", "label", "load_student", "predict", "train", "tune"]
+__all__ = [
+    "UserError",
+    "compare",
+    "evaluate",
+    "export",
+    "label",
+    "load_student",
+    "predict",
+    "train",
+    "tune",
+    "visualize",
+]
 
 
 def __getattr__(name: str) -> Any:

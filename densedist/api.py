@@ -17,16 +17,23 @@ from densedist.common.export import FORMATS, check_formats
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.locks import claimed
-from densedist.common.run_files import Weights, locate
+from densedist.common.run_files import Weights, locate, locate_beside
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
-from densedist.overrides import Overrides, as_words
 from densedist.tasks import task_named, task_of
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["compare", "evaluate", "export", "import_weights", "label", "load_student", "predict", "train", "tune"]
+# Keys of a config and their values, as a mapping or as on a command line: ["SOLVER.MAX_ITER", "100"].
+Overrides = Mapping[str, Any] | Sequence[str]
+
+
+def as_words(overrides: Overrides) -> list[str]:
+    """Return overrides as on a command line."""
+    if isinstance(overrides, Mapping):
+        return [str(word) for pair in overrides.items() for word in pair]
+    return list(overrides)
 
 
 def train(config: str, overrides: Overrides = (), *, resume: bool = False, task: str = "") -> dict[str, Any]:
@@ -64,7 +71,7 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
     Raises:
         UserError: something in the config, the data or the weights.
     """
-    found = for_evaluation(weights, config, as_words(overrides))
+    found = _for_evaluation(weights, config, as_words(overrides))
     side = task_named(task) if task else task_of(found.config)
     cfg = side.load_config(found.config, found.overrides, found.trusted)
     engine.evaluate(cfg, side, found.file, found.key)
@@ -187,6 +194,41 @@ def import_weights(
     )
 
 
+def visualize(
+    weights: str,
+    overrides: Overrides = (),
+    *,
+    config: str = "",
+    teacher: str = "",
+    beside: Mapping[str, str] | None = None,
+    output_dir: str | Path = "output/visualize",
+    images: int = 8,
+    image_folder: str | Path = "",
+    score_threshold: float | None = None,
+) -> int:
+    """Draw truth, teacher and student side by side, and the relations among classes that DIST preserves.
+
+    Args:
+        weights, config: see evaluate.
+        teacher: its weights, or "none"; default: the one that the config names.
+        beside: weights of more models of the same classes, by the names that they are drawn with.
+        images: how many of DATASETS.TEST, or of image_folder where it is given, are drawn.
+        score_threshold: of a detector's boxes, in [0, 1]; default: where F1 is best.
+
+    Returns:
+        how many images are drawn.
+
+    Raises:
+        UserError: wrong weights, data or images, or models of other classes.
+    """
+    words = as_words(overrides)
+    found, side = _find(weights, config, words)
+    others = {name: model.under(*words) for name, model in locate_beside(beside or {}).items()}
+    source = ImageSource(images, Path(image_folder) if image_folder else None)
+    with claimed(Path(output_dir), "--output-dir"):
+        return side.visualize(found, teacher, others, source, Path(output_dir), score_threshold)
+
+
 def export(
     weights: str,
     overrides: Overrides = (),
@@ -231,29 +273,6 @@ def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -
     found, side = _find(weights, config, overrides)
     cfg = side.read_config(found.config, found.overrides, found.trusted)
     return side.plain(side.load_model(cfg, found.file, found.key), cfg)
-
-
-def for_evaluation(weights: str, config: str, words: Sequence[str]) -> Weights:
-    """Find the weights to evaluate, which may be a checkpoint of Detectron2's catalog.
-
-    With the config of a run the results go to a folder of their own: the run's has those of the training.
-    """
-    if config and not Path(weights).is_dir():
-        return Weights(weights, config, True, overrides=words)
-    found = locate(weights, config)
-    own_folder = ["OUTPUT_DIR", str(Path(found.file).parent / "evaluation")]
-    return found.under(*(() if found.trusted else own_folder), *words)
-
-
-def _find(weights: str, config: str, overrides: Overrides) -> tuple[Weights, Task]:
-    found = locate(weights, config).under(*as_words(overrides))
-    return found, task_of(found.config)
-
-
-def _results(cfg: CfgNode) -> dict[str, Any]:
-    """As they were written, with None for what does not occur in the data."""
-    file = Path(cfg.OUTPUT_DIR, "results.json")
-    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def compare(
@@ -336,6 +355,29 @@ def tune(
         side, config, methods, budget, output, trials, seeds, as_words(overrides), unlabeled, chosen_by, jobs
     )
     return search.run()
+
+
+def _for_evaluation(weights: str, config: str, words: Sequence[str]) -> Weights:
+    """Find the weights to evaluate, which may be a checkpoint of Detectron2's catalog.
+
+    With the config of a run the results go to a folder of their own: the run's has those of the training.
+    """
+    if config and not Path(weights).is_dir():
+        return Weights(weights, config, True, overrides=words)
+    found = locate(weights, config)
+    own_folder = ["OUTPUT_DIR", str(Path(found.file).parent / "evaluation")]
+    return found.under(*(() if found.trusted else own_folder), *words)
+
+
+def _find(weights: str, config: str, overrides: Overrides) -> tuple[Weights, Task]:
+    found = locate(weights, config).under(*as_words(overrides))
+    return found, task_of(found.config)
+
+
+def _results(cfg: CfgNode) -> dict[str, Any]:
+    """As they were written, with None for what does not occur in the data."""
+    file = Path(cfg.OUTPUT_DIR, "results.json")
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _output(given: str | Path, study: str, task: Task, config: str) -> Path:

@@ -20,7 +20,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from densedist.common.engine.preemption import REQUEUE
 from densedist.common.errors import USER_ERROR, UserError
 
-Main = Callable[[], None]
+Main = Callable[[], object]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeAlias
 
 from densedist import check_installation
-from densedist.command import data, student, training
+from densedist.command import data, student, studies, teacher, training
 from densedist.command.arguments import Parser
 from densedist.command.chatter import leave_out_chatter
 
@@ -17,17 +17,17 @@ Run: TypeAlias = Callable[[argparse.Namespace], None]
 COMMANDS: dict[str, tuple[Add, Run]] = {
     "train": (training.add_train, training.train),
     "eval": (training.add_eval, training.evaluate),
-    "compare": (training.add_compare, training.compare),
-    "tune": (training.add_tune, training.tune),
+    "compare": (studies.add_compare, studies.compare),
+    "tune": (studies.add_tune, studies.tune),
     "predict": (student.add_predict, student.predict),
-    "label": (student.add_label, student.label),
+    "label": (teacher.add_label, teacher.label),
     "visualize": (student.add_visualize, student.visualize),
     "export": (student.add_export, student.export),
     "check": (data.add_check, data.check),
     "prepare": (data.add_prepare, data.prepare),
-    "import": (student.add_import, student.import_weights),
+    "import": (teacher.add_import, teacher.import_weights),
     "profile": (student.add_profile, student.profile),
-    "quickstart": (training.add_quickstart, training.quickstart),
+    "quickstart": (studies.add_quickstart, studies.quickstart),
 }
 
 

@@ -1,4 +1,4 @@
-"""What commands share: one-line mistakes, options, and KEY VALUE pairs at the end that change keys of the config."""
+"""Options that commands share, each declared once, and the KEY VALUE pairs at the end."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but a mistake is one line."""
+    """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_task(parser: Parser) -> None:
-    parser.add_argument("task", choices=["det", "seg"])
+    parser.add_argument("task", choices=["det", "seg"], help="detection or segmentation")
 
 
 def add_config(parser: Parser, note: str = "") -> None:
@@ -26,8 +26,13 @@ def add_config(parser: Parser, note: str = "") -> None:
     parser.add_argument("--config-file", default="", metavar="F", help=where + note)
 
 
-def add_weights(parser: Parser) -> None:
-    parser.add_argument("--weights", required=True, metavar="W", help="checkpoint, OUTPUT_DIR of a run, or SMP folder")
+def add_weights(parser: Parser, several: bool = False) -> None:
+    text = "checkpoint, OUTPUT_DIR of a run, or SMP folder"
+    if several:
+        text = f"{text} of a teacher; may be given several times"
+        parser.add_argument("--weights", required=True, action="append", metavar="W", help=text)
+    else:
+        parser.add_argument("--weights", required=True, metavar="W", help=text)
     add_config(parser, "; default: config.yaml beside the weights")
 
 
@@ -41,23 +46,45 @@ def add_beside(parser: Parser) -> None:
 
 
 def add_output(parser: Parser, default: str, note: str = "default: %(default)s") -> None:
-    # An empty one is for what is called to say.
+    # Without a default, the function that the command calls has one.
     parser.add_argument("--output-dir", type=Path, default=default or None, metavar="D", help=note)
 
 
+def add_images(parser: Parser, default: int, note: str) -> None:
+    parser.add_argument("--images", type=int, default=default, metavar="N", help=f"{note}; default: %(default)s")
+
+
 def add_score(parser: Parser, default: str) -> None:
-    parser.add_argument("--score-threshold", type=float, metavar="S", help=f"of a detector's boxes; default {default}")
+    text = f"predictions below are left out, of a detector its boxes; default: {default}"
+    parser.add_argument("--score-threshold", type=float, metavar="S", help=text)
+
+
+def add_processes(parser: Parser) -> None:
+    text = "GPUs of this machine to train on; without GPUs, processes"
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help=text)
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines to train on")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="of this machine, from 0")
+    parser.add_argument("--dist-url", default="auto", metavar="URL", help="where several machines meet")
+
+
+def add_study(parser: Parser, seeds: str) -> None:
+    """Add what a comparison and a search have in common: a config, seeds, data without labels, and runs at a time."""
+    parser.add_argument("config", metavar="F", help="the student's config")
+    parser.add_argument("--seeds", type=seed_list, default=seeds, metavar="A,B", help="default: %(default)s")
+    text = "data sets of the methods unlabeled and labels"
+    parser.add_argument("--unlabeled", type=comma_list, default="", metavar="A,B", help=text)
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one a GPU, or 1")
 
 
 def add_overrides(parser: Parser, files: str = "") -> None:
-    """KEY VALUE pairs, after files where the command takes some."""
+    """Add KEY VALUE pairs, after files where the command takes some."""
     parser.add_argument("words", nargs="*", metavar=f"{files} KEY VALUE".strip(), help="keys of the config come last")
     text = "import what IMPORTS of a config from elsewhere names"
     parser.add_argument("--trust-imports", action="store_true", help=text)
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
-    """The KEY VALUE pairs of a command that takes no files.
+    """Return the KEY VALUE pairs of a command that takes no files.
 
     OUTPUT_DIR among them ends in one line where the command has --output-dir: it would say where to, and not be heard.
     """
@@ -67,12 +94,32 @@ def overrides(args: argparse.Namespace) -> list[str]:
 
 
 def files_and_overrides(args: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The words before the first that looks like a key and is no file, and the KEY VALUE pairs from there on."""
+    """Return the words before the first that looks like a key and is no file, and the KEY VALUE pairs from there on."""
     words = args.words
     keys = (n for n, word in enumerate(words) if KEY.fullmatch(word) and not Path(word).exists())
     start = next(keys, len(words))
     files, args.words = words[:start], words[start:]
     return files, overrides(args)
+
+
+def beside(args: argparse.Namespace) -> dict[str, str]:
+    """Return the weights that --beside gives, by name."""
+    found: dict[str, str] = {}
+    for word in args.beside:
+        name, _, weights = word.partition("=")
+        if not (name and weights):
+            Parser().error(f'--beside is {word}: want NAME=WEIGHTS, e.g. "alone=output/student"')
+        if name in found:
+            Parser().error(f"--beside: the name {name} is taken: want another one")
+        found[name] = weights
+    return found
+
+
+def jobs(args: argparse.Namespace) -> int:
+    """Return how many runs --jobs asks for at a time."""
+    import torch
+
+    return max(1, torch.cuda.device_count()) if args.jobs is None else args.jobs
 
 
 def comma_list(text: str) -> list[str]:

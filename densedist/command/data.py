@@ -9,7 +9,7 @@ PICTURES = 10
 
 
 def add_check(parser: Parser) -> None:
-    """whether data is read as you mean it: densedist check det|seg --config-file F [KEY VALUE …]"""
+    """Show what is read of data: images, classes, pictures with their labels."""
     parser.epilog = f"Writes data.png, {PICTURES} images with their labels. What is wrong ends in one line."
     add_task(parser)
     add_config(parser, " of a student or teacher on this data")
@@ -37,7 +37,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def add_prepare(parser: Parser) -> None:
-    """a data set written anew: densedist prepare seg|camvid FOLDER --output-dir D"""
+    """Write a data set anew, uncompressed or in another form."""
     parser.epilog = "Then train with DATASETS.ROOT D."
     form = "seg: Cityscapes' format, the same pixels uncompressed; camvid: SegNet's folders, for configs/seg/camvid"
     parser.add_argument("form", choices=["seg", "camvid"], help=form)

@@ -1,0 +1,77 @@
+"""The commands about teachers: label, import."""
+
+import argparse
+
+from densedist.command.arguments import (
+    Parser,
+    add_config,
+    add_output,
+    add_overrides,
+    add_score,
+    add_task,
+    add_weights,
+    files_and_overrides,
+)
+
+
+def add_label(parser: Parser) -> None:
+    """Write what a teacher sees in images as labels to train on."""
+    parser.epilog = "Without IMAGES those of DATASETS.UNLABELED; several --weights are fused."
+    add_task(parser)
+    add_weights(parser, several=True)
+    add_output(parser, "output/labels")
+    add_score(parser, "0.5")
+    text = "for each class the score where F1 on DATASETS.TEST is best"
+    parser.add_argument("--choose-thresholds", action="store_true", help=text)
+    add_overrides(parser, "IMAGES")
+
+
+def label(args: argparse.Namespace) -> None:
+    from densedist import api
+
+    images, words = files_and_overrides(args)
+    api.label(
+        args.weights,
+        images,
+        words,
+        config=args.config_file,
+        output_dir=args.output_dir,
+        score_threshold=args.score_threshold,
+        choose_thresholds=args.choose_thresholds,
+        task=args.task,
+    )
+
+
+def add_import(parser: Parser) -> None:
+    """Write another project's checkpoint as a teacher."""
+    parser.epilog = "What is written is named like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
+    add_task(parser)
+    text = "project that the file comes from; default: as its tensors' names say"
+    parser.add_argument("--source", default="", metavar="S", help=text)
+    parser.add_argument("--form", default="", help=argparse.SUPPRESS)  # its former name
+    text = "what the file does not say, e.g. style=caffe; may be given several times"
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
+    add_config(parser, " whose DATASETS name the classes, which the file does not")
+    add_output(parser, "output/imported")
+    add_overrides(parser, "FILE")
+
+
+def import_weights(args: argparse.Namespace) -> None:
+    from densedist import api
+    from densedist.common.errors import UserError
+
+    files, words = files_and_overrides(args)
+    if len(files) != 1:
+        raise UserError(f"want one FILE, got {len(files)}")
+    record = api.import_weights(
+        files[0],
+        words,
+        source=args.source,
+        form=args.form,
+        config=args.config_file,
+        options=dict(word.partition("=")[::2] for word in args.option),
+        output_dir=args.output_dir,
+        task=args.task,
+    )
+    unused = f", of which {len(record['unused'])} are not used" if record["unused"] else ""
+    print(f"{args.output_dir}: {record['tensors']} tensors of {record['source']}{unused}; see imported.json there")
