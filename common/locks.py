@@ -21,7 +21,7 @@ def refuse_files(folder: Path, key: str) -> None:
         UserError: there are.
     """
     if folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
-        raise UserError(f"{key}: {folder} has files: name a folder that is empty or not there")
+        raise UserError(f"{key}: {folder} has files: name an empty or new folder")
 
 
 def try_lock(file: Path) -> BaseFileLock | None:

@@ -69,7 +69,7 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
         return Weights(str(path), find_config(config_file, "--config-file"), True, key)
     if (config := config_beside(weights)) is None:
         hint = "name its config with --config-file" if key == "--weights" else "put its config there"
-        raise UserError(f"{key}: no {CONFIG} lies beside {weights}: {hint}")
+        raise UserError(f"{key}: there is no {CONFIG} next to {weights}: {hint}")
     return Weights(str(path), str(config), False, key)
 
 

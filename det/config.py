@@ -19,7 +19,7 @@ def _stock(meaning: str) -> Key:
 
 def _off(value: object, what: str) -> Key:
     """Return a key that Detectron2's own tools obey and nothing here would."""
-    words = f"{value}, for nothing here does {what}; Detectron2's own tools/train_net.py does"
+    words = f"{value}, as {what} is only in Detectron2's own tools/train_net.py"
     return Key(STOCK, lambda given: given == value, words, meaning=f"Not supported here: {what}.")
 
 

@@ -81,7 +81,7 @@ def check_rules(cfg: CfgNode) -> None:
         rules, source = _rules(name), f"DATASETS.TEST: data set {name}"
         if cfg.TEST.RULES != OWN and (ground_truth(name) is None or cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON):
             raise UserError(
-                f"TEST.RULES is {cfg.TEST.RULES}, which is for boxes of data sets of one's own, not for {name} or "
+                f"TEST.RULES is {cfg.TEST.RULES}, which is for boxes of your own data sets, not for {name} or "
                 f"masks: set it to {OWN}"
             )
         if rules not in RULES:

@@ -143,7 +143,9 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
         network = load_foreign(plain, weights, key, plain.INPUT.CROP_SIZE)
         check_format(plain, network, f"{key}: {weights}")
         if network.class_count != (count := len(Classes.of(cfg))):
-            raise UserError(f"{key}: {weights} tells {network.class_count} classes, DATASETS.CLASSES {count}")
+            raise UserError(
+                f"{key}: {weights} predicts {network.class_count} classes, but DATASETS.CLASSES has {count}"
+            )
         if network.names:
             check_order(Classes.of(cfg).names, network.names, f"{key}: {weights}")
     return wrap(network, plain).eval()

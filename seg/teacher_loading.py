@@ -106,7 +106,7 @@ def _one(student_cfg: CfgNode) -> _One:
         network = _from_smp_folder(weights, cfg)
         trained, count = network.smp, count_classes(network.smp)
     if names and len(names) != count:
-        raise UserError(f"{KEY}: {node.WEIGHTS} tells {count} classes, but {len(names)} are named")
+        raise UserError(f"{KEY}: {node.WEIGHTS} predicts {count} classes, but {len(names)} are named")
     classes = _classes(student_cfg, names, count)
     if trained is not None:
         check_trained(trained, f"{KEY}: {node.WEIGHTS}")
@@ -171,7 +171,7 @@ def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap
         return None
     if len(ours) != count:
         raise UserError(
-            f"{KEY}: the student has {len(ours)} classes, the teacher {count}: name its in DISTILL.TEACHER.CLASSES"
+            f"{KEY}: the student has {len(ours)} classes, the teacher {count}: map them in DISTILL.TEACHER.CLASSES"
         )
     logger.info(f"{count} classes on both sides; their order is not checked, as {node.WEIGHTS} does not name them")
     return None

@@ -206,9 +206,11 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fing
     score = check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")
     settings = [f"{name}={value}" for name in (TEACHER, SCORE_THRESHOLD) if (value := setting(method, name))]
     if not node.CONFIG_FILE:
-        raise UserError(f"--methods: {method}: {key}.CONFIG_FILE is empty: who writes labels needs a config")
+        raise UserError(f"--methods: {method}: {key}.CONFIG_FILE is empty: a teacher that writes labels needs one")
     if node.MORE:
-        raise UserError(f"--methods: {method}: {key}.MORE: one teacher writes labels; several do by densedist label")
+        raise UserError(
+            f"--methods: {method}: {key}.MORE: compare lets one teacher write labels; densedist label takes several"
+        )
     teacher = Weights(node.WEIGHTS, find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE"), False, f"{key}.WEIGHTS")
     said = [word for name, own in STANDS_FOR.items() if node.get(name) for word in (own, str(node[name]))]
     if node.get("KIND", "auto") != "auto":

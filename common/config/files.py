@@ -51,13 +51,13 @@ class _Reader(CfgNode):
             reason = " ".join(str(error).split())
             raise UserError(f"config file {filename} is not plain YAML data: {reason}") from error
         except RecursionError as error:
-            raise UserError(f"config file {filename}: its chain of _BASE_ comes back to itself") from error
+            raise UserError(f"config file {filename}: its _BASE_ chain is a circle") from error
         except (TypeError, AttributeError) as error:
             raise UserError(
-                f"config file {filename} is no set of keys and values, or its _BASE_ no file name"
+                f"config file {filename} is not a mapping of keys to values, or its _BASE_ is not a file name"
             ) from error
         if not isinstance(loaded, dict):
-            raise UserError(f"config file {filename} is no set of keys and values")
+            raise UserError(f"config file {filename} is not a mapping of keys to values")
         if isinstance(names := loaded.get("IMPORTS"), list):  # of this file: those of its base are absolute by now
             loaded["IMPORTS"] = absolute(names, path.parent)
         return loaded

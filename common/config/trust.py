@@ -48,8 +48,7 @@ def take_back(cfg: CfgNode, itself: Mapping[str, Any], path: str) -> None:
         if value_of(cfg, name) and _said(itself, name) is not True:
             _set(cfg, name, COMMON[name].default)
             logger.warning(
-                f"{name} of {path} does not hold: only the command line, or a config that is named there, says whom "
-                "you trust"
+                f"{name} in {path} is ignored: only the command line, or a config that is named there, may set it"
             )
 
 

@@ -61,8 +61,8 @@ def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> li
         seen = list(tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()))
     if found := [result for result in seen if isinstance(result, DamagedError)]:
         raise UserError(
-            f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; put them right or "
-            "take them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
+            f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; repair or "
+            "remove them, or set DATALOADER.CHECK_FILES to False to begin anyway"
         )
     return [result for result in seen if not isinstance(result, DamagedError)]
 

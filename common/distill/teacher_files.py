@@ -100,7 +100,7 @@ def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
     elif not node.WEIGHTS:
         return None
     elif not ("://" in node.WEIGHTS or NAME.fullmatch(node.WEIGHTS) or Path(node.WEIGHTS).exists() or on_hub(node)):
-        logger.warning(f"without its teacher, whose weights {node.WEIGHTS} are not there: --teacher names another")
+        logger.warning(f"the teacher is left out, as its weights {node.WEIGHTS} are not there: --teacher names another")
         return None
     node.PRECISION, node.CACHE = "float32", ""
     return cfg

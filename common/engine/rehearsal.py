@@ -27,7 +27,7 @@ from densedist.common.randomness import kept_random_state, seeded
 from densedist.common.task import Task, Trainee
 
 logger = logging.getLogger(__name__)
-OFF = "REHEARSAL False begins all the same, --debug shows where"
+OFF = "REHEARSAL False begins anyway, --debug shows where"
 # Messages that point to a key: PyTorch's batch norm, and timm's models of one size.
 ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
 ONE_SIZE = re.compile(r"Input (height|width|size).*(match|divisible)")
@@ -130,7 +130,7 @@ def _named(what: str, keys: str, hints: dict[re.Pattern, str] | None = None) -> 
         hint = memory if lacking else known[1] if known else f"look at {keys}"
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise UserError(f"{what}, rehearsed, fails: {one_line(error)} ({where}): {hint}; {OFF}") from error
+        raise UserError(f"{what} fails in the rehearsal: {one_line(error)} ({where}): {hint}; {OFF}") from error
 
 
 def _hint(cfg: CfgNode) -> dict[re.Pattern, str]:

@@ -83,7 +83,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
 def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float], None] | None) -> None:
     """Train in a folder that is this run's alone; what it has is left as it is until the first step can be taken."""
     log = _start(cfg)
-    other = "what tells the one starts from what told the other"
+    other = "the weights for the one class are where the other starts"
     refuse_exchanged_classes(names_of(cfg.DATASETS), cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", other)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     trainee = task.build(cfg)

@@ -34,7 +34,7 @@ def rename(
             left_out[name] = why
         elif match := next((m.expand(ours) for theirs, ours in rules if (m := re.fullmatch(theirs, name))), ""):
             if match in renamed:
-                raise UserError(f"two of its tensors would be {match}, {name} the second of them")
+                raise UserError(f"two of its tensors would be {match}, the second is {name}")
             renamed[match] = tensor
         else:
             unknown.append(name)
@@ -64,5 +64,5 @@ def depth_of(blocks: Sequence[int], bottleneck: bool) -> int:
     """
     depth = DEPTHS.get((tuple(blocks), bottleneck))
     if depth is None:
-        raise UserError(f"its backbone has stages of {', '.join(map(str, blocks))} blocks, as no ResNet that is known")
+        raise UserError(f"its backbone has stages of {', '.join(map(str, blocks))} blocks, like no known ResNet")
     return depth

@@ -43,7 +43,7 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
     weights = config.get("DISTILL", {}).get("TEACHER", {}).get("WEIGHTS", "")
     own = config_beside(weights)
     if own is None:
-        return TeacherRun(note="no run lies beside its weights")
+        return TeacherRun(note="there is no run next to its weights")
     history, folder = read_history(own.parent), f"its run {own.parent.resolve().name}"
     clock = history.get("train_seconds")
     steps, seconds = (clock[-1].iteration, clock[-1].seconds) if clock else (0, 0.0)

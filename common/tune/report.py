@@ -36,7 +36,7 @@ def write(trials: Trials, recipe: Recipe, output: Path, metric: str, chosen_on: 
     found = rows(counted)
     best = found[0] if found else None
     if best is None or best.state != "complete":
-        raise UserError(f"{output}: no trial has come to its end yet, so there is nothing to choose from")
+        raise UserError(f"{output}: no trial has finished yet, so there is nothing to choose from")
     matters = importance(counted, best.method)
     name = metric.rpartition("/")[2]
     config = output / "best.yaml"

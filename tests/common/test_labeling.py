@@ -41,7 +41,7 @@ def test_class_that_is_never_right_is_not_trusted():
 
 def test_files_of_a_folder_are_safe(tmp_path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(UserError, match=r"--output-dir: .* has files: name a folder that is empty or not there"):
+    with pytest.raises(UserError, match=r"--output-dir: .* has files: name an empty or new folder"):
         Labeling([], {}, tmp_path).begin()
     with pytest.raises(UserError, match=r"--output-dir: cannot write to .*/a/b"):
         Labeling([], {}, tmp_path / "a" / "b").begin()

@@ -110,8 +110,8 @@ def test_missing_image(message, data, tmp_path, side):
     keys = data(coco(), side)
     (tmp_path / "data_0" / "1.png").unlink()
     assert message(*keys) == (
-        f"DATASETS.{side}: data set data_0: 1 of 2 images cannot be used, first data_0/1.png does not exist; put them "
-        "right or take them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
+        f"DATASETS.{side}: data set data_0: 1 of 2 images cannot be used, first data_0/1.png does not exist; repair "
+        "or remove them, or set DATALOADER.CHECK_FILES to False to begin anyway"
     )
 
 

@@ -45,5 +45,5 @@ def test_what_is_missing_is_named(run):
     with pytest.raises(UserError, match=r"there is no .*model_final.pth: the run has not ended"):
         load_trained(locate(str(run)))
     (run / "config.yaml").unlink()
-    with pytest.raises(UserError, match=r"no config.yaml lies beside .*: name its config with --config-file"):
+    with pytest.raises(UserError, match=r"there is no config.yaml next to .*: name its config with --config-file"):
         locate(str(run / "model_0000009.pth"))

@@ -331,8 +331,8 @@ def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
     words = labeling_of(task, cfg, "labels", tmp_path, found).teachers[0].overrides
     assert words[-2:] == ["INPUT.FORMAT", "RGB"]
     for keys, said in (
-        (["DISTILL.TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty: who writes labels needs a config"),
-        (["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'x'}]"], "MORE: one teacher writes labels; several do by densedist l"),
+        (["DISTILL.TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty: a teacher that writes labels needs one"),
+        (["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'x'}]"], "MORE: compare lets one teacher write labels; densedist l"),
     ):
         cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", *keys])
         with pytest.raises(UserError, match=f"--methods: labels: DISTILL.TEACHER.{said}"):

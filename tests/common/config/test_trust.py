@@ -144,8 +144,8 @@ def test_what_does_not_hold_is_said(side, capsys, caplog):
     load(side_grammar(side), str(side.run / "config.yaml"), trusted=False)
     said = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert said == [
-        f"{name} of {side.run / 'config.yaml'} does not hold: only the command line, or a config that is named there, "
-        "says whom you trust"
+        f"{name} in {side.run / 'config.yaml'} is ignored: only the command line, or a config that is named there, "
+        "may set it"
         for name in trust.KEYS
     ]
 

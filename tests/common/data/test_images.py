@@ -126,8 +126,8 @@ def test_all_are_counted_and_the_first_is_named(tmp_path):
     with pytest.raises(UserError) as error:
         check_images(paths, check_image, "DATASETS.TRAIN")
     assert str(error.value) == (
-        f"DATASETS.TRAIN: 2 of 70 images cannot be used, first {paths[68]} does not exist; put them right or take "
-        "them out, or set DATALOADER.CHECK_FILES to False to begin all the same"
+        f"DATASETS.TRAIN: 2 of 70 images cannot be used, first {paths[68]} does not exist; repair or remove "
+        "them, or set DATALOADER.CHECK_FILES to False to begin anyway"
     )
 
 

@@ -23,7 +23,7 @@ ON = ["TEST.EXAMPLES", "1", "REHEARSAL", "True", "DATASETS.TEST", "['test']", "S
 SCENES = ["train", "seg", "--config-file", scenes.STUDENT, *scenes.SMALL, *ON]
 BOXES = ["train", "det", "--config-file", tiny.DIGITS / "retinanet_r10_quarter.yaml", *tiny.SMALL, *ON]
 BOXES[-3] = "('digits_test',)"
-END = "; REHEARSAL False begins all the same, --debug shows where"
+END = "; REHEARSAL False begins anyway, --debug shows where"
 
 
 @pytest.mark.parametrize("argv", [SCENES, BOXES], ids=["seg", "det"])
@@ -97,7 +97,7 @@ def test_batch_norm_over_one_value(tmp_path, capsys):
     deeplab = ["train", "seg", "--config-file", scenes.TEACHER, *SCENES[4:], "MODEL.ARGS.decoder_channels", "8"]
     deeplab += ["OUTPUT_DIR", tmp_path, "SOLVER.ACCUMULATION_STEPS", "2"]
     line = complaint(capsys, *deeplab)
-    assert line.startswith("a training step, rehearsed, fails: ValueError: Expected more than 1 value per channel")
+    assert line.startswith("a training step fails in the rehearsal: ValueError: Expected more than 1 value per channel")
     assert line.endswith(
         "batch norm needs more than the 1 image that SOLVER.IMS_PER_BATCH 2 gives each process in 2 part(s): raise "
         f"it, or lower SOLVER.ACCUMULATION_STEPS or the number of processes{END}"
@@ -114,11 +114,11 @@ def broken(*_):
     [
         (
             "evaluate",
-            "an evaluation, rehearsed, fails: IndexError: list index out of range ({at}): look at MODEL, INPUT, ",
+            "an evaluation fails in the rehearsal: IndexError: list index out of range ({at}): look at MODEL, INPUT, ",
         ),
         (
             "draw_examples",
-            "a drawing, rehearsed, fails: IndexError: list index out of range ({at}): look at INPUT, or ",
+            "a drawing fails in the rehearsal: IndexError: list index out of range ({at}): look at INPUT, or ",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_whatever_fails_names_its_keys(part, wanted):
 def test_a_models_own_exception_is_one_line(monkeypatch):
     cfg, task, trainee, batches = seg()
     monkeypatch.setattr(type(trainee.model), "forward", lambda *_: broken())
-    with pytest.raises(UserError, match=r"a training step, rehearsed, fails: IndexError.* look at MODEL, INPUT,"):
+    with pytest.raises(UserError, match=r"a training step fails in the rehearsal: IndexError.* look at MODEL, INPUT,"):
         rehearse(cfg, task, trainee, batches)
 
 

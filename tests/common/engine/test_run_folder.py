@@ -187,5 +187,5 @@ def test_files_but_the_lock_of_a_killed_process_are_in_the_way(tmp_path):
     refuse_files(tmp_path, "--output-dir")
     refuse_files(tmp_path / "none", "--output-dir")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"--output-dir: .* has files: name a folder that is empty or not there"):
+    with pytest.raises(UserError, match=r"--output-dir: .* has files: name an empty or new folder"):
         refuse_files(tmp_path, "--output-dir")

@@ -95,7 +95,7 @@ def test_run_without_test_data(tmp_path):
     [
         ("other data", "its run teacher was evaluated on other data (DATASETS.TEST)"),
         ("other classes", "its run teacher was evaluated on other data (DATASETS.CLASSES)"),
-        ("gone", "no run lies beside its weights"),
+        ("gone", "there is no run next to its weights"),
         ("on the way", "its run teacher does not say what model_0000019.pth scores"),
     ],
 )
@@ -176,7 +176,7 @@ def test_hours_of_all_devices_and_the_cache(tmp_path):
     page = shown(page_of(run, Facts("", METRIC, "CPU", processes=4, of_teacher=0)))
     assert "This run took 2 hours of one device (4 at a time) in training steps" in page
     assert "| the teacher's cache, filled once |" in page
-    assert "What the teacher's own training took is not known: no run lies beside its weights." in page
+    assert "What the teacher's own training took is not known: there is no run next to its weights." in page
 
 
 def test_ten_evaluations_take_less_than_a_second(tmp_path):

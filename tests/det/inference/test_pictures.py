@@ -145,7 +145,7 @@ def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, caplo
     gone = ["DISTILL.TEACHER.WEIGHTS", "gone.pth"]
     options = ["--weights", runs["student"], "--output-dir", tmp_path / "out"]
     densedist("visualize", *options, images, *gone)
-    assert "without its teacher, whose weights gone.pth are not there: --teacher names another" in caplog.text
+    assert "the teacher is left out, as its weights gone.pth are not there: --teacher names another" in caplog.text
     assert (tmp_path / "out" / "relations.png").is_file()
 
 

@@ -255,7 +255,7 @@ def test_files_that_cannot_teach_are_refused_in_one_line(tmp_path):
     fixed = write_torch_export(tmp_path, dynamic=False)
     refused(r"model.pt2 fails on images \(1, 3, 64, 64\)", WEIGHTS, fixed, *PIXELS)
     few = write_torch_export(tmp_path, Small(classes=5))
-    refused(r"the student has 11 classes, the teacher 5: name its in DISTILL.TEACHER.CLASSES", WEIGHTS, few, *PIXELS)
+    refused(r"the student has 11 classes, the teacher 5: map them in DISTILL.TEACHER.CLASSES", WEIGHTS, few, *PIXELS)
     refused(r"there is no function their:build: name its module", WEIGHTS, "their:build")
     mine = ["IMPORTS", f"['{write_function(tmp_path)}']", WEIGHTS]
     refused(r"their_teacher has no function bild", *mine, "their_teacher:bild")

@@ -203,7 +203,7 @@ def test_folder_with_and_without_a_teacher(runs, images, tmp_path, caplog, teach
         ("predict", [], "no image is named: give files or folders"),
         ("visualize", ["--score-threshold", "0.5"], "--score-threshold is for detectors: leave it out"),
         ("visualize", ["DATASETS.TEST", "[]"], "DATASETS.TEST is empty: name a split, or a folder of images"),
-        ("visualize", ["--teacher", "IMAGES"], "--teacher: no config.yaml lies beside"),
+        ("visualize", ["--teacher", "IMAGES"], "--teacher: there is no config.yaml next to"),
     ],
 )
 def test_what_is_wrong_is_one_line(runs, images, capsys, tmp_path, tool, options, message):
