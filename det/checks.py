@@ -113,7 +113,7 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
 
 
 def _check_listings(coco: Coco, source: str, name: str) -> None:
-    """A data set that a script has registered is read by Detectron2, which takes each listing for an image."""
+    """Refuse images that a data set of a script lists more than once: Detectron2 takes each listing for an image."""
     if coco.twins and not MetadataCatalog.get(name).get("normalized"):
         raise UserError(
             f"{source}: {coco.source} lists {coco.twins} images more than once, so that the objects of one listing are "

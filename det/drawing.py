@@ -38,7 +38,7 @@ def match(found: Instances, objects: Instances) -> tuple[Tensor, Tensor]:
 
 
 def on_crowds(found: Instances, crowds: Instances | None) -> Tensor:
-    """Which predictions lie on a crowd of their class, by half of their own area: bool (N,), as COCO counts them."""
+    """Return which predictions lie, by half of their area, on a crowd of their class: bool (N,), as in COCO."""
     if crowds is None or not len(crowds):
         return torch.zeros(len(found), dtype=torch.bool)
     same = crowds.gt_classes[:, None] == found.pred_classes
@@ -46,7 +46,7 @@ def on_crowds(found: Instances, crowds: Instances | None) -> Tensor:
 
 
 def best_score(found: Sequence[Instances], objects: Sequence[Instances]) -> float | None:
-    """The score from which on predictions on some images have the best F1, all taken together; None if none is right.
+    """Return the score from which on predictions on all images together have the best F1; None if none is right.
 
     Args:
         found, objects: of each image, as match() takes them.
@@ -86,7 +86,7 @@ def draw_marks(marks: Sequence[Marks], axis: Axes) -> None:
 
 
 def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[list[Marks], str]:
-    """Marks of right and wrong predictions and of missed objects, and their numbers in words."""
+    """Mark right and wrong predictions and missed objects, and say how many there are of each."""
     right, hit = match(found, objects)
     missed = replace(labeled(objects[~hit], names), color=MISSED, dashed=True)
     counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~hit).sum())} missed"
@@ -94,24 +94,24 @@ def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[
 
 
 def labeled(objects: Instances, names: Sequence[str]) -> Marks:
-    """Marks of objects, with gt_boxes and gt_classes."""
+    """Mark objects, with gt_boxes and gt_classes."""
     return Marks(objects.gt_boxes, [names[number] for number in objects.gt_classes.tolist()], PLAIN)
 
 
 def predicted(found: Instances, names: Sequence[str], color: str = PLAIN) -> Marks:
-    """Marks of predictions, with class and score."""
+    """Mark predictions with class and score."""
     pairs = zip(found.pred_classes.tolist(), found.scores.tolist(), strict=True)
     return Marks(found.pred_boxes, [f"{names[number]} {score:.0%}" for number, score in pairs], color)
 
 
 def legend() -> list[Patch]:
-    """Entries of a legend for what judged() gives."""
+    """Return the legend's entries for what judged() gives."""
     solid = [Patch(fill=False, ec=color, lw=2, label=kind) for kind, color in (("right", RIGHT), ("wrong", WRONG))]
     return [*solid, Patch(fill=False, ec=MISSED, lw=2, ls="--", label="missed")]
 
 
 def draw_instances(image: np.ndarray, found: Instances, names: Sequence[str]) -> np.ndarray:
-    """Predictions on an image (H, W, 3) of uint8, by Detectron2's Visualizer; enlarged where it is small.
+    """Draw predictions on an image (H, W, 3) of uint8 by Detectron2's Visualizer; a small one is enlarged.
 
     Boxes, classes, scores and, where there are any, masks and keypoints; each class in a color of its own.
     """
@@ -127,6 +127,6 @@ def draw_instances(image: np.ndarray, found: Instances, names: Sequence[str]) ->
 
 
 def _color(number: int) -> tuple[float, float, float]:
-    """Of a class: bright, and unlike those of the numbers around it."""
+    """Return the color of a class: bright, and unlike those of the numbers around it."""
     red, green, blue = hsv_to_rgb((number * 0.618 % 1, 0.75, 1)).tolist()
     return red, green, blue

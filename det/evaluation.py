@@ -63,7 +63,7 @@ def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> Dataset
 
 
 def metric(cfg: CfgNode) -> str:
-    """What the best model is chosen by: the first test set's AP of boxes, or of what its rules score instead."""
+    """Return the name of the metric that the best model is chosen by: AP of boxes, or what the first set scores."""
     if not cfg.DATASETS.TEST:
         return "bbox/AP"
     scored = "segm" if _rules(cfg.DATASETS.TEST[0]) == "cityscapes_instance" else "bbox"
@@ -99,7 +99,7 @@ def check_rules(cfg: CfgNode) -> None:
 
 
 def is_scored(cfg: CfgNode) -> bool:
-    """Whether each data set of DATASETS.TEST has objects to be found; there must be one.
+    """Return whether there are test sets, and each of them has objects to be found.
 
     Raises:
         UserError: ground truth that cannot be read.

@@ -145,7 +145,7 @@ def _check_frame(classes: Classes, frame: Frame) -> _Seen:
 
 
 def _standing_for(classes: Classes, train_ids: np.ndarray) -> np.ndarray:
-    """Which labelIds stand for the trainIds (H, W), bool (256,)."""
+    """Return which labelIds stand for the trainIds (H, W), bool (256,)."""
     seen, label_ids = occurring(train_ids), np.zeros(256, bool)
     label_ids[classes.label_ids[seen[: len(classes)]]] = True
     return label_ids

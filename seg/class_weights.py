@@ -46,7 +46,7 @@ BALANCES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def class_weights(cfg: CfgNode) -> list[float]:
-    """One for each class; empty = all 1. To balance, the labels of DATASETS.TRAIN are read, by one process for all.
+    """Return a weight for each class; empty = all 1. To balance, one process reads the labels of DATASETS.TRAIN.
 
     The same labels give the same weights, so that a run that goes on has those that it began with.
 

@@ -19,7 +19,7 @@ NEUTRAL = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
 
 
 def to_rgb(image: Tensor, channels: str) -> np.ndarray:
-    """A raw image (3, H, W) of uint8, "RGB" or "BGR", as RGB (H, W, 3)."""
+    """Convert a raw image (3, H, W) of uint8, "RGB" or "BGR", to RGB (H, W, 3)."""
     picture = image.numpy().transpose(1, 2, 0)
     return picture if channels == "RGB" else picture[..., ::-1]
 
@@ -31,7 +31,7 @@ def write(path: Path, image: np.ndarray) -> None:
 
 
 def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """trainIds (H, W) as RGB (H, W, 3) uint8, IGNORE in ignored_color; colors (K, 3) uint8."""
+    """Color trainIds (H, W) as RGB (H, W, 3) uint8, IGNORE in ignored_color; colors (K, 3) uint8."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
     table[IGNORE] = ignored_color(colors)
@@ -39,7 +39,7 @@ def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """The colors of trainIds (H, W) over an RGB image (H, W, 3) of uint8."""
+    """Lay the colors of trainIds (H, W) over an RGB image (H, W, 3) of uint8."""
     mixed = np.empty(image.shape, np.uint8)
     for start in range(0, len(image), ROWS):
         rows = slice(start, start + ROWS)
@@ -68,18 +68,18 @@ def stress(image: np.ndarray, labels: np.ndarray, where: np.ndarray, colors: np.
 
 
 def ignored_color(colors: np.ndarray) -> Color:
-    """(r, g, b) of pixels that do not count: black, or white or gray where a class is nearly that; colors (K, 3)."""
+    """Return (r, g, b) of ignored pixels: black, or white or gray where a class is nearly that; colors (K, 3)."""
     return _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
 
 
 def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False) -> list[Patch]:
-    """Entries of a legend for K classes, and for ignored pixels where there are any; colors (K, 3) uint8."""
+    """Return the legend's entries for K classes, and for ignored pixels where there are any; colors (K, 3) uint8."""
     entries = [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
     return [*entries, legend_entry("ignored", ignored_color(colors))] if ignored else entries
 
 
 def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:
-    """The colors of K classes as a PNG; its folder is made."""
+    """Draw the colors of K classes to a PNG; its folder is made."""
     columns = -(-len(names) // 20)
     figure = Figure(figsize=(2.4 * columns, 0.4 + 0.27 * min(len(names), 20)))
     figure.legend(handles=class_legend(names, colors), loc="center", ncols=columns, frameon=False)
@@ -108,18 +108,18 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> N
 
 
 def legend_entry(label: str, color: Sequence[int]) -> Patch:
-    """One entry of a legend; color (r, g, b) in 0 to 255."""
+    """Return one entry of a legend; color (r, g, b) in 0 to 255."""
     red, green, blue = (value / 255 for value in color)
     return Patch(facecolor=(red, green, blue), edgecolor="gray", linewidth=0.5, label=label)  # white shows, too
 
 
 def _apart(wanted: Color, others: Sequence[Color], taken: Sequence[Sequence[int]]) -> Color:
-    """The color that is wanted if it is far from those that are taken, else the farthest of all."""
+    """Return the color that is wanted if it is far from those that are taken, else the farthest of all."""
     candidates = [wanted, *others]
     distance = np.linalg.norm(_lab(candidates)[:, None] - _lab(taken), axis=2).min(1)
     return candidates[0 if distance[0] >= FAR else int(distance.argmax())]
 
 
 def _lab(colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """RGB (N, 3) of 0 to 255 in CIE Lab, (N, 3)."""
+    """Convert RGB (N, 3) of 0 to 255 to CIE Lab, (N, 3)."""
     return cv2.cvtColor(np.array(colors, np.float32)[None] / 255, cv2.COLOR_RGB2LAB)[0]

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
-    """Pixel counts, rows = truth, columns = prediction.
+    """Count pixels, rows = truth, columns = prediction.
 
     Args:
         truth: trainIds, integers of any shape; pixels of IGNORE are left out.
@@ -140,12 +140,12 @@ def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]
 
 
 def metric(cfg: CfgNode) -> str:
-    """What the best model is chosen by: the first test set's mIoU."""
+    """Return the name of the metric that the best model is chosen by: the first test set's mIoU."""
     return metric_of_first(cfg.DATASETS.TEST, "sem_seg/mIoU")
 
 
 def is_scored(cfg: CfgNode) -> bool:
-    """Whether each split of DATASETS.TEST has labels; there must be one."""
+    """Return whether there are test sets, and each of them has labels."""
     sets = test_sets(cfg).values()
     return bool(sets) and all(any(frame["label"] for frame in frames) for frames in sets)
 

@@ -21,7 +21,7 @@ KEY = "DATASETS.COCO_FORMAT"
 
 
 def of_files(json_files: str | Sequence[str], folders: str | Sequence[str]) -> tuple[str, str]:
-    """The COCO JSON file that they come to, and a folder of its images; one file is itself.
+    """Return the path of a COCO JSON file with all of the files in it, and a folder of images; one file is itself.
 
     An image that several files have is one image, with the annotations of all.
 
@@ -43,7 +43,7 @@ def of_files(json_files: str | Sequence[str], folders: str | Sequence[str]) -> t
 
 
 def of_folder(path: str) -> tuple[str, str]:
-    """The COCO JSON file of all images in a folder and those below it, without annotations; and the folder.
+    """Return the path of a COCO JSON file of all images in a folder and below, without annotations, and the folder.
 
     Raises:
         UserError: there is none, or one that cannot be read.
@@ -54,7 +54,7 @@ def of_folder(path: str) -> tuple[str, str]:
 
 
 def as_json(form: str, files: Sequence[Path], parts: Iterable[str], make: Callable[[], dict[str, Any]]) -> str:
-    """The path of a JSON file with what make() gives, which is asked again when a file has changed.
+    """Return the path of a JSON file with what make() gives; make() is called again when a file has changed.
 
     Args:
         form: the name of the form.

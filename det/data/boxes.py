@@ -15,14 +15,14 @@ BEYOND = 1.0  # pixels by which a box may stick out of its image: rounding
 
 
 def is_bad(box: Box, height: int, width: int) -> bool:
-    """Whether a box (x, y, w, h) is not finite, has no area, or none inside its image. It may stick out."""
+    """Return whether a box (x, y, w, h) is not finite, has no area, or none inside its image. It may stick out."""
     x, y, w, h = box
     inside = min(x + w, width) - max(x, 0) > 0 and min(y + h, height) - max(y, 0) > 0
     return not (all(map(math.isfinite, box)) and w > 0 and h > 0 and inside)
 
 
 def bad_boxes(coco: Coco) -> list[Entry]:
-    """The objects whose box cannot be learned (see is_bad)."""
+    """Return the objects whose box cannot be learned (see is_bad)."""
     sizes = _sizes(coco)
     return [a for a in coco.objects if is_bad(a["bbox"], *sizes[a["image_id"]])]
 

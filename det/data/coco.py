@@ -50,23 +50,23 @@ class Coco:
 
     @property
     def objects(self) -> list[Entry]:
-        """The annotations that can be learned and found: no crowds."""
+        """Return the annotations that can be learned and found: no crowds."""
         return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
 
     def part(self, start: int | None, stop: int | None) -> "Coco":
-        """The images of these places, in the order of their ids, with their annotations."""
+        """Return a slice of the images, in the order of their ids, with their annotations."""
         images = self.images[start:stop]
         ids = {image["id"] for image in images}
         return replace(self, images=images, annotations=[a for a in self.annotations if a["image_id"] in ids])
 
     @property
     def names(self) -> list[str]:
-        """Of the classes, in the order of their numbers."""
+        """Return the names of the classes, in the order of their numbers."""
         return [category["name"] for category in self.categories]
 
 
 def read_coco(json_file: str) -> Coco:
-    """The ground truth of a file in COCO format; a file that has not changed is not read again.
+    """Read the ground truth of a file in COCO format; a file that has not changed is not read again.
 
     Raises:
         UserError: it cannot be read, is no JSON, has no such entries, or they contradict each other.
@@ -79,7 +79,7 @@ def read_coco(json_file: str) -> Coco:
 
 
 def image_file(root: str, name: str) -> str:
-    """Where an image lies: in the root by its name, or, where no such file is, by the name without what is not its own.
+    """Return the path of an image: its name in the root, or, where there is no such file, its name decoded.
 
     Windows writes a backslash for a slash; what is made for the web writes a blank as %20.
     """
@@ -140,7 +140,7 @@ def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number of JSON that a float can hold; it may be infinite, or not a number."""
+    """Return whether it is a number of JSON that a float can hold; it may be infinite, or not a number."""
     return type(value) is float or (type(value) is int and abs(value) < 2**53)
 
 
@@ -229,7 +229,7 @@ def _box(entry: Entry, where: str) -> list[float]:
 
 
 def _pose(entry: Entry, length: int) -> Entry:
-    """What pycocotools asks of every object where one has keypoints; those without a visible one do not count."""
+    """Return what pycocotools asks of every object where one has keypoints; without a visible one they do not count."""
     given = entry.get("keypoints")
     keypoints = given if isinstance(given, list) and given else [0] * length
     visible = sum(bool(seen) for seen in keypoints[2::3])
@@ -244,7 +244,7 @@ def _crowd(entry: Entry, where: str) -> int:
 
 
 def _area(entry: Entry, box: list[float], where: str) -> float:
-    """As given, or the box's: a negative one would take the object out of the evaluation."""
+    """Return the area as given, or the box's: a negative one would take the object out of the evaluation."""
     area = entry.get("area")
     if area is not None and not is_number(area):
         raise UserError(f"{where}: area is {area!r}: want a number of pixels")
@@ -252,13 +252,13 @@ def _area(entry: Entry, box: list[float], where: str) -> float:
 
 
 def _id(entry: Entry) -> Hashable:
-    """None where there is none."""
+    """Return the id of an annotation, or None."""
     value = entry.get("id")
     return value if isinstance(value, Hashable) else str(value)
 
 
 def _given(entry: Entry, number: int) -> Hashable:
-    """The annotation's id, or its place in the file."""
+    """Return the annotation's id, or its number in the file."""
     given = _id(entry)
     return f"number {number}" if given is None else given
 

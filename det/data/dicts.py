@@ -19,7 +19,7 @@ WANTED = "want Detectron2's dataset dicts"
 
 
 def read_dicts(name: str, classes: Sequence[str], source: str, side: str, with_masks: bool) -> tuple[Coco, bool]:
-    """The images and annotations of a registered data set, and whether all of its boxes can be judged.
+    """Read images and annotations of a registered data set, and say whether all of its boxes can be judged.
 
     Rotated boxes cannot, and are left out.
 
@@ -92,7 +92,7 @@ def _annotations(d: dict, where: str) -> Sequence[dict]:
 
 
 def _box(annotation: dict, where: str) -> tuple[list[float], bool]:
-    """[x, y, w, h] in pixels, and whether it is rotated; empty where it is."""
+    """Return [x, y, w, h] in pixels, and whether the box is rotated; empty where it is."""
     for key in ("bbox", "bbox_mode", "category_id"):
         if key not in annotation:
             raise UserError(f"{where} has no {key}: {WANTED}, with bbox, bbox_mode and category_id of each object")
@@ -113,7 +113,7 @@ def _box(annotation: dict, where: str) -> tuple[list[float], bool]:
 
 
 def _mask(annotation: dict, image: Entry) -> Entry:
-    """The segmentation as Coco has it, or why it is none."""
+    """Return the segmentation as Coco has it, or why it is none."""
     given = annotation.get("segmentation")
     try:
         if isinstance(given, np.ndarray):

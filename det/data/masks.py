@@ -43,13 +43,13 @@ def readable(segmentation: Any, height: int, width: int) -> Mask | None:
 
 
 def box_as_mask(box: Sequence[float]) -> Mask:
-    """The polygon of a box (x, y, w, h)."""
+    """Return the polygon of a box (x, y, w, h)."""
     x, y, w, h = (min(max(value, -FARTHEST), FARTHEST) for value in box)
     return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
 def are_damaged(lengths: dict[str, Any]) -> bool:
-    """Whether compressed run lengths do not fill their image: pycocotools would make whatever memory holds of them."""
+    """Return whether compressed run lengths do not fill their image: pycocotools would read beyond its memory."""
     counts = lengths["counts"]
     text = counts if isinstance(counts, bytes) else counts.encode()
     if not all(FIRST <= value < FIRST + 64 for value in text):
@@ -83,7 +83,7 @@ def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Mask:
 
 
 def beside_boxes(objects: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why the polygons of objects cannot be those of their boxes, in words; None where they may be.
+    """Say why the polygons of objects cannot be those of their boxes; None where they may be.
 
     Args:
         objects: with "bbox" (x, y, w, h) and "segmentation", all in pixels.

@@ -19,7 +19,7 @@ TREE = f"want {IMAGES}/NAME.jpg, {ANNOTATIONS}/NAME.xml and {LISTS}/SPLIT.txt wi
 
 
 def as_coco(folder: str, split: str) -> tuple[str, str]:
-    """The COCO JSON file of a split, and the folder of its images.
+    """Return the COCO JSON file of a split, and the folder of its images.
 
     The classes are the names in all annotations of the folder, in the order of the alphabet. What is marked as
     difficult is a crowd: it is not learned, and finding it counts neither way. Pixels are counted from 1.
@@ -92,7 +92,7 @@ def _parsed(file: Path) -> ElementTree.Element:
 
 
 def _check_size(file: Path, image: Path, size: Size) -> None:
-    """The boxes are of an image of the size that the annotation says; 0 says nothing."""
+    """Refuse an annotation of an image of another size; 0 says nothing."""
     root = _parsed(file)
     said = tuple((root.findtext(f"size/{side}") or "").strip() for side in ("height", "width"))
     known = [int(float(text)) if text.replace(".", "", 1).isdigit() else 0 for text in said]

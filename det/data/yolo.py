@@ -21,7 +21,7 @@ UP = "../"
 
 
 def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
-    """The COCO JSON file of a split, and the folder that its images' names start from.
+    """Return the COCO JSON file of a split, and the folder that its images' names start from.
 
     A line of labels is a class and a box (center and size) or a polygon, in parts of the image; an image without a file
     of labels has no object.
@@ -90,7 +90,7 @@ def _names(content: dict[str, Any], file: Path) -> list[str]:
 
 
 def _keypoints(content: dict[str, Any], file: Path) -> tuple[int, int] | None:
-    """How many keypoints an object has, and how many numbers each of them; None if it has none."""
+    """Return how many keypoints an object has, and how many numbers each of them; None if it has none."""
     if (shape := content.get("kpt_shape")) is None:
         return None
     if not (isinstance(shape, list) and len(shape) == 2 and type(shape[0]) is int and shape[0] > 0):
@@ -101,7 +101,7 @@ def _keypoints(content: dict[str, Any], file: Path) -> tuple[int, int] | None:
 
 
 def _base(content: dict[str, Any], file: Path) -> Path:
-    """Where the splits start from: path, from the file's folder or the current one; or the file's folder."""
+    """Return the folder that splits start from: path, from the file's folder or the current one; or the file's."""
     given = str(content.get("path") or "").replace("\\", "/")
     from_file, from_here = file.parent / given, Path(given).expanduser()
     return from_here if not from_file.is_dir() and from_here.is_dir() else from_file
@@ -121,7 +121,7 @@ def _images(base: Path, place: str, file: Path) -> list[Path]:
 
 
 def _listed(line: str, file: Path, base: Path) -> Path:
-    """An image that a text file names: from its folder on, from that of the splits, or from the current one."""
+    """Find an image that a text file names: from its folder on, from that of the splits, or from the current one."""
     beside = file.parent / line
     if line.startswith("./") or beside.exists():
         return beside
@@ -129,7 +129,7 @@ def _listed(line: str, file: Path, base: Path) -> Path:
 
 
 def _label(image: Path) -> Path:
-    """The last folder images of the path is labels, the file's suffix .txt."""
+    """Return the path of an image's labels: its last folder images is labels, its suffix .txt."""
     parts = list(image.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
@@ -137,7 +137,7 @@ def _label(image: Path) -> Path:
 
 
 def _labels(images: Sequence[Path], source: str) -> dict[Path, Path]:
-    """The file of labels of each image that has one."""
+    """Return the file of labels of each image that has one."""
     labels = {image: label for image in images if (label := _label(image)).is_file()}
     first: dict[Path, Path] = {}
     for image, label in labels.items():

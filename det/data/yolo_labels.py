@@ -32,7 +32,7 @@ class Label:
 
 
 def read_labels(files: Sequence[Path], classes: int, keypoints: tuple[int, int] | None) -> dict[Path, list[Label]]:
-    """The objects of each file; a line that a file has twice is one object, as to Ultralytics.
+    """Read the objects of each file; a line that a file has twice is one object, as to Ultralytics.
 
     Args:
         classes: how many there are.
@@ -80,7 +80,7 @@ def _label(line: str, where: str, classes: int, keypoints: tuple[int, int] | Non
 
 
 def _other_meaning(labels: Sequence[Label]) -> str | None:
-    """What objects of equally many numbers must be instead of boxes and polygons, in words; None if they may be these.
+    """Say what objects of equally many numbers must be instead of boxes and polygons; None if they may be these.
 
     Keypoints lie in the box before them, whose size, taken for a corner of a polygon, lies far from all the others.
     """
@@ -107,14 +107,14 @@ def _other_meaning(labels: Sequence[Label]) -> str | None:
 
 
 def _sticks_out(numbers: Sequence[float], anchor: float) -> bool:
-    """Whether the box leaves its image, if x and y are at this part of its width and height."""
+    """Return whether the box leaves its image, if x and y are at this part of its width and height."""
     x, y, w, h = numbers
     left, top = x - anchor * w, y - anchor * h
     return min(left, top) < -SLACK or max(left + w, top + h) > 1 + SLACK
 
 
 def _is_apart(numbers: Sequence[float]) -> bool:
-    """Whether the second point lies farther from the box around all others than this is wide and high."""
+    """Return whether the second point lies farther from the box around all others than this is wide and high."""
     xs, ys = numbers[::2], numbers[1::2]
     sides = [(list(values[:1]) + list(values[2:]), values[1]) for values in (xs, ys)]
     extent = max(max(others) - min(others) for others, _ in sides)

@@ -20,7 +20,7 @@ OUTPUTS = [f"head.{layer}.{part}" for layer in ("cls_score", "bbox_pred") for pa
 
 
 def rcnn_config(tensors: Tensors, source: Source) -> dict[str, Any]:
-    """Of a Faster, Mask, Cascade or Cascade Mask R-CNN on ResNet and FPN.
+    """Build the config of a Faster, Mask, Cascade or Cascade Mask R-CNN on ResNet and FPN.
 
     Args:
         tensors: by our names.
@@ -70,7 +70,7 @@ def rcnn_config(tensors: Tensors, source: Source) -> dict[str, Any]:
 def retinanet_config(
     tensors: Tensors, source: Source, backbone: str, sizes: Sequence[Sequence[float]], norm: str = ""
 ) -> dict[str, Any]:
-    """Of a RetinaNet on ResNet and FPN.
+    """Build the config of a RetinaNet on ResNet and FPN.
 
     Args:
         tensors: by our names, output channels in Detectron2's order (see size_major).
@@ -102,7 +102,7 @@ def retinanet_config(
 
 
 def size_major(tensors: Tensors) -> dict[str, Tensor]:
-    """The tensors with the output channels of the head in Detectron2's order.
+    """Return the tensors with the output channels of the head in Detectron2's order.
 
     Both torchvision and mmdetection number the anchors of a place by ratio and then by size, Detectron2 by size and
     then by ratio; each anchor has its channels (classes, or four sides of a box) next to one another.

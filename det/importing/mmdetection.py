@@ -61,7 +61,7 @@ STYLES: Mapping[str, Style] = {
 
 
 def recognizes(foreign: Foreign) -> bool:
-    """Whether the tensors have mmdetection's names of a detector's parts."""
+    """Return whether the tensors have mmdetection's names of a detector's parts."""
     return any(name.startswith(PARTS) for name in foreign.tensors)
 
 
@@ -125,7 +125,7 @@ def check_style(meta: Mapping[str, Any], style: str) -> None:
 
 
 def class_names(meta: Mapping[str, Any], count: int) -> list[str]:
-    """The names of the classes: those of the file, COCO's if it has none and there are 80, else none."""
+    """Return the names of the classes: those of the file, COCO's if it has none and there are 80, else none."""
     data = meta.get("dataset_meta")
     nests = [meta, data if isinstance(data, Mapping) else {}]
     found = next((nest[key] for nest in nests for key in ("CLASSES", "classes") if nest.get(key)), ())
@@ -136,7 +136,7 @@ def class_names(meta: Mapping[str, Any], count: int) -> list[str]:
 
 
 def _contradictions(text: str, style: Style) -> list[str]:
-    """The words of a config that say other than the style; what it does not say is no contradiction."""
+    """Return the words of a config that contradict the style; what it does not say is no contradiction."""
     said = {match[0]: match[1] == "caffe" for match in re.finditer(r"""\bstyle\s*=\s*['"](pytorch|caffe)['"]""", text)}
     wrong = [words for words, in_1x1 in said.items() if in_1x1 != style.stride_in_1x1]
     for match in re.finditer(r"\b(?:bgr_)?to_rgb\s*=\s*(True|False)", text):
@@ -193,7 +193,7 @@ def _source(foreign: Foreign, style: str, numbers: Numbers) -> Source:
 
 
 def _common_rules(first: int, levels: int) -> list[Rule]:
-    """Of the backbone, and of a pyramid on so many of its maps, the finest of which is p{first}."""
+    """Return the rules of the backbone, and of a pyramid on so many of its maps, the finest of which is p{first}."""
     rules = resnet_rules("backbone.")
     for level in range(levels):
         rules += [

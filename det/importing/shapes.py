@@ -49,7 +49,7 @@ class Source:
 def detector_config(
     tensors: Tensors, source: Source, architecture: str, levels: list[str], classes: int, model: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What an R-CNN and a RetinaNet on ResNet and FPN have in common, with the rest of MODEL.
+    """Build what the configs of an R-CNN and of a RetinaNet have in common, with the other keys of MODEL.
 
     Args:
         tensors: by our names.
@@ -114,7 +114,7 @@ def resnet_config(tensors: Tensors, stride_in_1x1: bool) -> dict[str, Any]:
 
 
 def resnet_rules(prefix: str) -> list[Rule]:
-    """Rules of densedist.common.importing.renaming for a ResNet whose names start with prefix."""
+    """Return the rules (common/importing/renaming.py) for a ResNet whose names start with prefix."""
     theirs = re.escape(prefix)
     rules = [
         (rf"{theirs}conv1\.weight", f"{OURS}stem.conv1.weight"),
@@ -149,12 +149,12 @@ def check_statistics(tensors: Tensors) -> None:
 
 
 def coco_names() -> list[str]:
-    """The 80 classes of COCO by number, as its data sets have them here."""
+    """Return the 80 classes of COCO by number, as its data sets have them here."""
     return list(MetadataCatalog.get("coco_2017_val").thing_classes)
 
 
 def norm_of(tensors: Tensors, convolution: str) -> str:
-    """The NORM of a convolution by our name: FrozenBN for a batch norm, which a teacher does not train; or none."""
+    """Return the NORM of a convolution by our name: FrozenBN, as a teacher does not train its batch norm; or ""."""
     return "FrozenBN" if f"{convolution}.norm.running_var" in tensors else ""
 
 
@@ -171,7 +171,7 @@ def with_keys(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, A
 
 
 def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
-    """The shape of a tensor by our name.
+    """Return the shape of a tensor by our name.
 
     Raises:
         UserError: there is none.
@@ -182,6 +182,6 @@ def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
 
 
 def numbers(tensors: Tensors, name: str) -> list[int]:
-    """The numbers that stand for # in the names, e.g. of "backbone.bottom_up.res2.#.conv2.weight", in order."""
+    """Return the numbers that stand for # in the names, e.g. of "backbone.bottom_up.res2.#.conv2.weight", in order."""
     pattern = re.compile(re.escape(name).replace(r"\#", r"(\d+)"))
     return sorted(int(match[1]) for other in tensors if (match := pattern.fullmatch(other)))

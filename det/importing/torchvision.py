@@ -47,7 +47,7 @@ REFUSED: Mapping[str, str] = {
 
 
 def recognizes(foreign: Foreign) -> bool:
-    """Whether the tensors have torchvision's name of a backbone inside a detector."""
+    """Return whether the tensors have torchvision's name of a backbone inside a detector."""
     return any(name.startswith(BODY) for name in foreign.tensors)
 
 
@@ -75,7 +75,7 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
 
 
 def _had_no_eps(foreign: Foreign, choice: str) -> bool:
-    """Whether the backbone's batch norms divided by the root of the variance alone.
+    """Return whether the backbone's batch norms divided by the root of the variance alone.
 
     Raises:
         UserError: nobody has said, and the file is none of the published ones.
@@ -93,7 +93,7 @@ def _had_no_eps(foreign: Foreign, choice: str) -> bool:
 
 
 def _is_published(file: str) -> bool:
-    """Whether a file is one of the first published ones, whose names end in the first digits of their SHA-256."""
+    """Return whether a file is one of the first published ones: their names end in digits of their SHA-256."""
     digits = [Path(url).stem.rpartition("-")[2] for url in PUBLISHED]
     with open(file, "rb") as content:
         return file_digest(content, "sha256").hexdigest().startswith(tuple(digits))
@@ -136,7 +136,7 @@ def _convert_retinanet(tensors: Tensors, left_out: Mapping[str, str]) -> Convert
 
 
 def _categories(outputs: int) -> list[int]:
-    """The outputs that are classes, of so many."""
+    """Select the outputs that are classes, of so many."""
     unused = NO_CATEGORY if outputs == COCO_OUTPUTS else ()
     return [number for number in range(1, outputs) if number not in unused]
 
@@ -171,7 +171,7 @@ def _with_eps(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _pyramid_rules(first: int, levels: int) -> list[Rule]:
-    """The backbone and a pyramid on so many of its maps; names of before torchvision 0.13, too."""
+    """Return the rules of the backbone and of a pyramid on so many of its maps, with torchvision's old names."""
     rules = resnet_rules(BODY)
     for level in range(levels):
         for theirs, ours in (("inner", "lateral"), ("layer", "output")):

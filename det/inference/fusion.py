@@ -10,7 +10,7 @@ IOU = 0.55  # the paper's (arXiv 1910.13302)
 
 
 def fuse(found: Sequence[Instances]) -> Instances:
-    """Boxes of one class that overlap by more than IOU become one, its place the mean of theirs weighted by score.
+    """Join boxes of one class that overlap by more than IOU to one box, the mean of theirs weighted by score.
 
     Its score is the mean of theirs, times the share of the detectors that found it: one that few have seen counts for
     less. A box that joins moves the fused one, so higher scores come first.
@@ -44,7 +44,7 @@ def fuse(found: Sequence[Instances]) -> Instances:
 
 
 def _nearest(box: Tensor, fused: Sequence[Tensor], same_class: Sequence[bool]) -> int | None:
-    """The fused box that a box joins."""
+    """Return the number of the fused box that a box joins."""
     if not any(same_class):
         return None
     overlaps = pairwise_iou(Boxes(torch.stack(list(fused))), Boxes(box[None]))[:, 0]

@@ -75,7 +75,7 @@ def label_images(labeling: Labeling) -> None:
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
-    """The overrides that train cfg on the labels in a folder, too."""
+    """Return the overrides that train cfg on the labels in a folder, too."""
     return _words(cfg.DATASETS.COCO_FORMAT, cfg.DATASETS.TRAIN, folder)
 
 
@@ -86,7 +86,7 @@ def _words(known: Sequence[Any], trained_on: Sequence[str], folder: Path) -> lis
 
 
 def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
-    """The images of DATASETS.UNLABELED, by name.
+    """List the images of DATASETS.UNLABELED by name.
 
     Raises:
         UserError: a data set that is not there.
@@ -102,7 +102,7 @@ def _found(teachers: Sequence[Trained], file: Path) -> Instances:
 
 
 def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
-    """From which score on the boxes of each class are best, on DATASETS.TEST; those on crowds are no errors."""
+    """Choose for each class the score from which on F1 is best on DATASETS.TEST; boxes on crowds are no errors."""
     cfg = with_only(teachers[0].cfg, "TEST")
     trust, any_truth = Trust(len(teachers[0].classes)), False
     for sample in tqdm(test_samples(cfg, None), "choosing thresholds", disable=not on_terminal()):
@@ -121,7 +121,7 @@ def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
 
 
 def _annotation(box: dict[str, Any]) -> dict[str, Any]:
-    """Of COCO's results, whose categories count from 0 here."""
+    """Convert one of COCO's results, whose categories count from 0, to an annotation."""
     x, y, width, height = box["bbox"]
     mask = {"segmentation": box["segmentation"]} if "segmentation" in box else {}
     return {

@@ -48,7 +48,7 @@ class View:
 
     @property
     def models(self) -> dict[str, Instances]:
-        """What the models see by name, the student last."""
+        """Return the predictions of the models by name, the student's last."""
         taught = {} if self.teacher is None else {"teacher": self.teacher}
         return {**taught, **self.others, self.called: self.student}
 
@@ -101,7 +101,7 @@ def views(
     beside: Mapping[str, Trained] | None = None,
     called: str = "student",
 ) -> list[View]:
-    """What the models see in the samples; the teacher in the student's image, as when it is distilled.
+    """Run the models on the samples; the teacher sees the student's image, as when it is distilled.
 
     Args:
         score: boxes below are left out. None: below what suits each model, that is where its F1 over all samples is
@@ -156,7 +156,7 @@ def _apart(view: View) -> float:
 def _sure(
     found: list[Instances], objects: Sequence[Instances | None], score: float | None
 ) -> tuple[list[Instances], float]:
-    """The predictions that are drawn, and the least score of them."""
+    """Select the predictions that are drawn, and return the least score of them."""
     known = [o for o in objects if o is not None]
     if score is None and len(known) == len(found):
         score = best_score(found, known)

@@ -56,7 +56,7 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
 
 
 def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Predictions on one image as COCO's results, with names.
+    """Convert predictions on one image to COCO's results, with names.
 
     Returns:
         {"image_id": number, "file_name", "category_id": from 0 in the order of the classes, "category_name",
@@ -69,7 +69,7 @@ def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> 
 
 @torch.no_grad()
 def predict(model: nn.Module, sample: dict[str, Any]) -> Instances:
-    """What a model in eval mode sees in a sample, on the CPU, in pixels of the original image.
+    """Run a model in eval mode on a sample; instances on the CPU, in pixels of the original image.
 
     Raises:
         UserError: the model predicts no instances.

@@ -136,7 +136,7 @@ def _levels(info: Any) -> dict[str, int]:
 
 
 def _channels_first(model: Any, images: Tensor) -> list[Tensor]:
-    """The model's maps, all as (N, C, H, W)."""
+    """Run the model and give its maps, all as (N, C, H, W)."""
     maps = model(images)
     if getattr(model, "output_fmt", "NCHW") == "NHWC":
         return [x.permute(0, 3, 1, 2).contiguous() for x in maps]
@@ -144,7 +144,7 @@ def _channels_first(model: Any, images: Tensor) -> list[Tensor]:
 
 
 def _for_any_size(name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A timm model that takes images of any size, and the options that made it.
+    """Build a timm model that takes images of any size, and return the options that made it, too.
 
     Raises:
         UserError: it takes images of one size only, or its maps are not the image over their strides.
@@ -168,7 +168,7 @@ def _for_any_size(name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str,
 
 @torch.no_grad()
 def _complaint(model: Any) -> str:
-    """What is wrong with the maps of images of several sizes, in words; empty if nothing is. No number is computed."""
+    """Say what is wrong with the maps of images of several sizes; "" if nothing is. No number is computed."""
     trial = copy.deepcopy(model).eval().to("meta")
     strides, channels = model.feature_info.reduction(), model.feature_info.channels()
     for size in TRIAL_SIZES:
@@ -184,7 +184,7 @@ def _complaint(model: Any) -> str:
 
 
 def _with_norm(model: nn.Module, name: str, norm: str) -> nn.Module:
-    """The model with the norm of MODEL.TIMM.NORM, and with the activations that timm has inside its batch norms."""
+    """Give the model the norm of MODEL.TIMM.NORM, with the activations that timm has inside its batch norms."""
     if norm not in ("BN", "SyncBN", "FrozenBN"):
         raise UserError(f"MODEL.TIMM.NORM is {norm}: want BN, SyncBN or FrozenBN")
     if norm != "BN" and not any(isinstance(layer, _BatchNorm) for layer in model.modules()):

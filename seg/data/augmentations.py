@@ -59,7 +59,7 @@ class Augmentations:
         return np.ascontiguousarray(image[..., ::-1]) if self.bgr else image
 
     def names(self) -> list[str]:
-        """Of the transforms, without compositions."""
+        """Return the names of the transforms, without compositions."""
         return [type(leaf).__name__ for leaf in _leaves(self.steps)]
 
 
@@ -83,13 +83,13 @@ def check_augmentations(cfg: CfgNode) -> None:
 
 
 def mirrors(cfg: CfgNode) -> bool:
-    """Whether a transform of INPUT.ALBUMENTATIONS may show an image mirrored."""
+    """Return whether a transform of INPUT.ALBUMENTATIONS may show an image mirrored."""
     augmentations = build_augmentations(cfg)
     return augmentations is not None and any(isinstance(leaf, MIRRORS) for leaf in _leaves(augmentations.steps))
 
 
 def build_augmentations(cfg: CfgNode) -> Augmentations | None:
-    """Those of the config; None if it has none.
+    """Build the augmentations of a config; None if it has none.
 
     Raises:
         UserError: an unknown transform or argument, or a value that albumentations refuses.
@@ -103,7 +103,7 @@ def build_augmentations(cfg: CfgNode) -> Augmentations | None:
 
 
 def _read(entry: Any, fill: tuple[int, ...]) -> Transformed:
-    """The transform, or composition, that an entry names with its arguments."""
+    """Build the transform, or composition, that an entry names with its arguments."""
     if not (isinstance(entry, Mapping) and len(entry) == 1):
         raise UserError(f"{KEY}: {entry} is not {WANTED}")
     ((name, given),) = entry.items()
@@ -144,7 +144,7 @@ def _compose(found: type[A.BaseCompose], arguments: dict[str, Any], fill: tuple[
 
 
 def _reason(error: Exception) -> str:
-    """What albumentations says, in a line."""
+    """Return what albumentations says, in a line."""
     if isinstance(cause := error.__cause__, ValidationError):
         first = cause.errors()[0]
         return f"{first['loc'][0]}: {first['msg']}" if first["loc"] else first["msg"]
@@ -194,6 +194,6 @@ def _check(leaf: A.BasicTransform, cfg: CfgNode) -> None:
 
 
 def _is_followed(leaf: A.BasicTransform) -> bool:
-    """Whether places of pixels move as pixels do, or no pixel moves."""
+    """Return whether coordinates of pixels move as pixels do, or no pixel moves."""
     hides = None in (getattr(leaf, "fill_mask", 0), getattr(leaf, "mask_drop_value", 0))
     return hides or isinstance(leaf, (A.ImageOnlyTransform, A.NoOp, *STRAIGHT))

@@ -14,7 +14,7 @@ TREE = f"want {IMAGES}/NAME.jpg, {MASKS}/NAME.png and {LISTS}/SPLIT.txt with a N
 
 
 def pairs(images: str, masks: str, key: str) -> list[Frame]:
-    """A frame for each image, sorted by path; its mask has the same path in the other folder, but for the suffix.
+    """List a frame for each image, sorted by path; its mask has the same path in the other folder, but for the suffix.
 
     Args:
         images, masks: the folders; those below them are searched, too.
@@ -34,7 +34,7 @@ def pairs(images: str, masks: str, key: str) -> list[Frame]:
 
 
 def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
-    """The frames of a split, in the order of its list.
+    """List the frames of a split of VOC's format, in the order of its list.
 
     Args:
         where: a folder as VOCdevkit/VOC2012, a split, and perhaps the folder of masks in it, which is otherwise
@@ -68,7 +68,7 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
 
 
 def alone(images: str, key: str) -> list[Frame]:
-    """A frame for each image of a folder, sorted by path, without labels.
+    """List a frame for each image of a folder, sorted by path, without labels.
 
     Raises:
         UserError: no image.
@@ -77,12 +77,12 @@ def alone(images: str, key: str) -> list[Frame]:
 
 
 def as_frame(image: Path, mask: Path | None) -> Frame:
-    """A frame of any image, whose mask has labelIds or the colors of classes."""
+    """Return a frame of any image, whose mask has labelIds or the colors of classes."""
     return {"name": image.stem, "image": str(image), "label": str(mask) if mask else None, "colors": True}
 
 
 def _by_name(files: Sequence[tuple[str, Path]], several: str, one: str, key: str) -> dict[str, Path]:
-    """The files by name, which are several of one where two have the same."""
+    """Return the files by name; two of one name are refused."""
     found: dict[str, Path] = {}
     for name, file in files:
         if name in found:
@@ -92,7 +92,7 @@ def _by_name(files: Sequence[tuple[str, Path]], several: str, one: str, key: str
 
 
 def _files(folder: str, key: str) -> list[tuple[str, Path]]:
-    """The image files of a folder, each with its path from there on, without a suffix.
+    """List the image files of a folder, each with its path from there on, without a suffix.
 
     Of letters that Unicode writes in two ways, ä or a with two dots, systems choose one; here they are the same.
     """

@@ -22,7 +22,7 @@ Frame = dict[str, Any]
 
 
 def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS[0]) -> list[Frame]:
-    """The frames of a split, sorted by path; labels are those of gtFine, of a split that is not in there of gtCoarse.
+    """List the frames of a split, sorted by path; labels are those of gtFine, or of gtCoarse where it has the split.
 
     Args:
         root: a folder in Cityscapes' format, or "digits".
@@ -59,7 +59,7 @@ def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS
 
 
 def _label(image: Path, folder: Path, part: str, kind: str, key: str) -> Path:
-    """The label of an image in a folder gtFine or gtCoarse."""
+    """Find the label of an image in a folder gtFine or gtCoarse."""
     beside = folder / part / image.parent.relative_to(folder / IMAGES)
     names = [f"{_name(image)}_{part}_{one}{suffix}" for one in (kind, KINDS[0]) for suffix in LABEL_SUFFIXES]
     for name in names:
@@ -78,13 +78,13 @@ def _name(image: Path) -> str:
 
 
 def image_files(folder: Path, split: str = "*") -> list[Path]:
-    """The images of splits in a folder leftImg8bit, sorted."""
+    """List the images of splits in a folder leftImg8bit, sorted."""
     found = folder.glob(f"{split}/*/*_{IMAGES}.*")
     return sorted(x for x in found if x.suffix.lower() in SUFFIXES and not is_hidden(x.relative_to(folder)))
 
 
 def label_files(folder: Path) -> list[Path]:
-    """The labels of all splits in a folder in Cityscapes' format, sorted."""
+    """List the labels of all splits in a folder in Cityscapes' format, sorted."""
     names = [f"{part}/*/*/*_{part}_{kind}.*" for part in (LABELS, COARSE) for kind in KINDS]
     found = (x for name in names for x in folder.glob(name))
     return sorted(x for x in found if x.suffix in LABEL_SUFFIXES and not is_hidden(x.relative_to(folder)))

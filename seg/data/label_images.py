@@ -13,7 +13,7 @@ MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def read_label_ids(path: str) -> np.ndarray:
-    """labelIds (H, W), uint8: of a palette the indices; of 1, 2 or 4 bits the numbers as they are, from 0 on.
+    """Read labelIds (H, W), uint8: of a palette the indices; of 1, 2 or 4 bits the numbers as they are, from 0 on.
 
     Other readers spread 1, 2 and 4 bits over 0 to 255, and show the colors of a palette.
 
@@ -24,7 +24,7 @@ def read_label_ids(path: str) -> np.ndarray:
 
 
 def read_label(path: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """As read_label_ids, and the colors of the palette, (256, 3), uint8; None if it has none.
+    """Read labelIds (see read_label_ids) and the colors of the palette, (256, 3), uint8; None if there is none.
 
     Raises:
         UserError: see read_label_ids.
@@ -52,7 +52,7 @@ def read_label(path: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def read_train_ids(path: str, classes: Classes) -> np.ndarray:
-    """trainIds (H, W), uint8: 0 for the first of the classes and so on, IGNORE for what does not count.
+    """Read trainIds (H, W), uint8: 0 for the first of the classes and so on, IGNORE for what does not count.
 
     Raises:
         UserError: it cannot be read, or has a number beyond the classes.
@@ -67,7 +67,7 @@ def read_train_ids(path: str, classes: Classes) -> np.ndarray:
 
 
 def read_colors(path: str, classes: Classes) -> np.ndarray:
-    """trainIds (H, W), uint8, by the colors of the classes; those that are ignored give IGNORE.
+    """Read trainIds (H, W), uint8, by the colors of the classes; those that are ignored give IGNORE.
 
     Raises:
         UserError: it cannot be read, its colors are not its author's, one has no meaning or is that of two classes.
@@ -98,17 +98,17 @@ def read_colors(path: str, classes: Classes) -> np.ndarray:
 
 
 def has_colors(header: Header) -> bool:
-    """Whether an image of that header has three or four channels of 8 bits; a palette's colors mean nothing."""
+    """Return whether an image of that header has three or four channels of 8 bits; a palette's colors mean nothing."""
     return header.mode in ("RGB", "RGBA")
 
 
 def occurring(numbers: np.ndarray) -> np.ndarray:
-    """Which of 0 to 255 occur in uint8 of any shape, bool (256,)."""
+    """Return which of 0 to 255 occur in uint8 of any shape, bool (256,)."""
     return cv2.calcHist([numbers.reshape(1, -1)], [0], None, [256], [0, 256]).ravel() > 0
 
 
 def no_label(header: Header) -> str | None:
-    """Why an image of that header holds no numbers of classes, in words; None if it may."""
+    """Say why an image of that header holds no numbers of classes; None if it may."""
     if why := no_mask(header):
         return why
     if header.mode in MODES:
@@ -121,7 +121,7 @@ def no_label(header: Header) -> str | None:
 
 
 def no_mask(header: Header) -> str | None:
-    """Why the numbers or colors of an image of that header are not those of its author, in words; None if they are."""
+    """Say why the numbers or colors of an image of that header are not its author's; None if they are."""
     if header.strange:
         return header.strange
     if header.orientation != 1:
@@ -135,7 +135,7 @@ def no_mask(header: Header) -> str | None:
 
 
 def _no_colors(path: str, header: Header) -> str | None:
-    """Why the colors of an image of that header are not those of its author, in words; None if they are."""
+    """Say why the colors of an image of that header are not its author's; None if they are."""
     if why := no_mask(header):
         return why
     if header.too_deep:
@@ -150,5 +150,5 @@ def _is_gray(pixels: np.ndarray) -> bool:
 
 
 def _codes(colors: np.ndarray) -> np.ndarray:
-    """A number for each color (…, 3)."""
+    """Return a number for each color (…, 3)."""
     return (colors[..., 0] << 16) | (colors[..., 1] << 8) | colors[..., 2]

@@ -53,14 +53,14 @@ def refuse_renumbered(
 
 
 def _by_color(classes: Classes) -> dict[Color, int]:
-    """The class, or IGNORE, that a color stands for, where it stands for one only."""
+    """Return the class, or IGNORE, of each color that stands for one only."""
     colors = [*map(tuple, classes.colors.tolist()), *map(tuple, classes.ignored_colors.tolist())]
     numbers = [*range(len(classes)), *[IGNORE] * len(classes.ignored_colors)]
     return {color: number for color, number in zip(colors, numbers, strict=True) if colors.count(color) == 1}
 
 
 def _by_index(classes: Classes, train_ids: bool) -> list[int]:
-    """The class, IGNORE or UNKNOWN that an index stands for."""
+    """Return the class, IGNORE or UNKNOWN of each index."""
     if not train_ids:
         return classes.train_ids.tolist()
     return [*range(len(classes)), *[UNKNOWN] * (IGNORE - len(classes)), IGNORE]

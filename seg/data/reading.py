@@ -40,7 +40,7 @@ class Reader:
         return as_sample(frame, image, label)
 
     def read(self, frame: Frame) -> tuple[np.ndarray, np.ndarray | None]:
-        """The image (H, W, 3) as it lies there, and the trainIds (H, W) if there are any.
+        """Read the image (H, W, 3) as it lies there, and the trainIds (H, W) if there are any.
 
         Raises:
             UserError: see above.
@@ -55,7 +55,7 @@ class Reader:
         return image, None if frame["label"] is None else self._train_ids(frame, image.shape[:2])
 
     def labels(self, frame: Frame) -> np.ndarray:
-        """The trainIds (H, W) of a frame that has a label.
+        """Read the trainIds (H, W) of a frame that has a label.
 
         Raises:
             UserError: see above.
@@ -83,7 +83,7 @@ class Reader:
 
 
 def as_sample(frame: Frame, image: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
-    """A sample of an image (H, W, 3) and trainIds (H, W), as Reader gives it."""
+    """Return a sample of an image (H, W, 3) and trainIds (H, W), as Reader gives it."""
     sample: dict[str, Any] = {"name": frame["name"], "height": image.shape[0], "width": image.shape[1]}
     sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     if label is not None:
@@ -92,7 +92,7 @@ def as_sample(frame: Frame, image: np.ndarray, label: np.ndarray | None) -> dict
 
 
 def turned(image: Header) -> str | None:
-    """Why an image of that header cannot have a label, in words; None if it can."""
+    """Say why an image of that header cannot have a label; None if it can."""
     if image.orientation == 1:
         return None
     return (
@@ -102,7 +102,7 @@ def turned(image: Header) -> str | None:
 
 
 def count_pixels(read: Reader, frames: Sequence[Frame], source: str) -> np.ndarray:
-    """(n, 256), int64: for each of n frames with labels the pixels of each trainId; those of IGNORE are in the last.
+    """Count the pixels of each trainId in each of n frames with labels: (n, 256), int64; IGNORE is the last.
 
     Args:
         source: where the frames are named, for messages.

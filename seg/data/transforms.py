@@ -138,7 +138,7 @@ def _places(size: tuple[int, int]) -> np.ndarray:
 
 
 def training_transform(cfg: CfgNode) -> TrainingTransform:
-    """The augmentation of INPUT.*.
+    """Build the augmentation of INPUT.*.
 
     Padding has the student's mean color, which its normalization maps to 0 up to rounding.
     """
@@ -158,7 +158,7 @@ def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
 def scaled_crop(
     image: np.ndarray, scale: Fraction, corner: tuple[int, int], size: tuple[int, int], interpolation: int
 ) -> np.ndarray:
-    """What cv2.resize(image, None, fx=scale, fy=scale) has at corner (y, x), height and width of size.
+    """Crop cv2.resize(image, None, fx=scale, fy=scale) at corner (y, x) to a height and width, without resizing all.
 
     Args:
         image: (H, W) or (H, W, 3), uint8 or float32.
@@ -176,7 +176,7 @@ def scaled_crop(
 
 
 def _part(length: int, scale: Fraction, start: int, count: int) -> tuple[int, int, int]:
-    """The pixels (first, end) that show, when they are resized, start to start + count, and where in the result."""
+    """Return the pixels (first, end) that show start to start + count when resized, and where in the result."""
     # An edge of a pixel falls on one of the result's at every denominator-th pixel only. Cut there, the rest is
     # resized as within the whole. The new border, repeated outwards where interpolation asks for what is beyond, must
     # show no farther than half a pixel.

@@ -57,7 +57,7 @@ STRUCTURES = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.O
 
 
 def checked_copy(file: str, extra: str) -> io.BytesIO:
-    """A program's archive made anew of what is plain in the file.
+    """Rebuild a program's archive from what is plain in the file.
 
     Args:
         extra: the extra file that is kept, too, where there is one.
@@ -79,7 +79,7 @@ def checked_copy(file: str, extra: str) -> io.BytesIO:
 
 
 def _parts(reader: PT2ArchiveReader, extra: str) -> dict[str, bytes]:
-    """Of an archive of today the checked files."""
+    """Return the checked files of an archive of today."""
     there = set(reader.get_file_names())
     program = constants.MODELS_FILENAME_FORMAT.format(MODEL)
     if program not in there:
@@ -110,7 +110,7 @@ def _parts(reader: PT2ArchiveReader, extra: str) -> dict[str, bytes]:
 
 
 def _old_parts(archive: zipfile.ZipFile, extra: str) -> dict[str, bytes]:
-    """Of an archive of PyTorch 2.7 or older the checked files, by the names that they have today."""
+    """Return the checked files of an archive of PyTorch 2.7 or older, by the names that they have today."""
     parts = {
         constants.MODELS_FILENAME_FORMAT.format(MODEL): _program(archive.read("serialized_exported_program.json")),
         f"{constants.WEIGHTS_DIR}{MODEL}.pt": _tensors(archive.read("serialized_state_dict.pt"), "weights"),
@@ -125,7 +125,7 @@ def _old_parts(archive: zipfile.ZipFile, extra: str) -> dict[str, bytes]:
 
 
 def _tensors(content: bytes, what: str) -> bytes:
-    """What torch.save wrote, written anew: tensors and numbers, in tuples, lists and dicts with names."""
+    """Rewrite what torch.save wrote: tensors and numbers, in tuples, lists and dicts with names."""
     if not content:
         return content
     try:
@@ -144,7 +144,7 @@ def _tensors(content: bytes, what: str) -> bytes:
 
 
 def _program(content: bytes) -> bytes:
-    """The program's graph, without what only says where it came from."""
+    """Return the program's graph, without what only says where it came from."""
     program = json.loads(content)
     module = program["graph_module"]
     module["module_call_graph"] = module["module_call_graph"][:1]  # of the whole; others are for unflattening
@@ -204,7 +204,7 @@ def _is_formula(text: str, may_be: Callable[[ast.AST], bool]) -> bool:
 
 
 def _is_size(text: str) -> bool:
-    """As "Add(Symbol('s0', integer=True), Integer(1))" or "s0 + 1"."""
+    """Return whether it is like "Add(Symbol('s0', integer=True), Integer(1))" or "s0 + 1"."""
 
     def may_be(node: ast.AST) -> bool:
         if isinstance(node, ast.Call):
@@ -217,7 +217,7 @@ def _is_size(text: str) -> bool:
 
 
 def _is_guard(text: str) -> bool:
-    """As "L['images'].size()[2] % 32 == 0"."""
+    """Return whether it is like "L['images'].size()[2] % 32 == 0"."""
 
     def may_be(node: ast.AST) -> bool:
         if isinstance(node, ast.Call):
@@ -235,7 +235,7 @@ def _is_guard(text: str) -> bool:
 
 
 def _is_structure(text: str) -> bool:
-    """How arguments lie in tuples, lists and dicts, as torch.utils._pytree writes it."""
+    """Return whether it says how arguments lie in tuples, lists and dicts, as torch.utils._pytree writes it."""
     protocol, spec = json.loads(text)
 
     def plain(spec: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ def recognize(weights: str) -> str:
 
 
 def _is_torchscript(file: Path) -> bool:
-    """Whether it is an archive of torch.jit.save, which has code in it beside tensors; it is not run here."""
+    """Return whether it is an archive of torch.jit.save, which has code in it; it is not run here."""
     if not (file.is_file() and is_zipfile(file)):
         return False
     with ZipFile(file) as archive:

@@ -17,7 +17,7 @@ TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}
 
 
 def load_foreign(cfg: CfgNode, weights: str, key: str, size: Sequence[int]) -> ForeignModel:
-    """The network of MODEL.KIND, another than SMP's, on MODEL.DEVICE, in eval mode.
+    """Load the network of MODEL.KIND, another than SMP's, on MODEL.DEVICE, in eval mode.
 
     A folder of transformers and a program of `densedist export` say themselves how images are normalized; of others
     MODEL.PIXEL_MEAN and PIXEL_STD do.

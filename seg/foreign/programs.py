@@ -77,7 +77,7 @@ class ProgramModel(ForeignModel):
         return True
 
     def taps(self, batch: Tensor) -> dict[str, Tensor]:
-        """{"cls_logits": (N, K, h, w)} for a preprocessed batch (N, 3, H, W), floating-point numbers in float32.
+        """Return {"cls_logits": (N, K, h, w)} for a preprocessed batch (N, 3, H, W), floating-point numbers in float32.
 
         Raises:
             UserError: the program fails on a batch of this size, or gives no tensor.
@@ -97,7 +97,7 @@ class ProgramModel(ForeignModel):
 
 
 def read_program(kind: str, file: str, device: str, trust: bool, key: str) -> Program:
-    """A program of a kind in READERS.
+    """Read a program of a kind in READERS.
 
     Args:
         device: it will be given images there.
@@ -118,7 +118,7 @@ def read_program(kind: str, file: str, device: str, trust: bool, key: str) -> Pr
 
 
 def read_torch_export(file: str, device: str, trust: bool) -> Program:
-    """A .pt2 of torch.export.save.
+    """Read a .pt2 of torch.export.save.
 
     Raises:
         UserError: it is not trusted, and holds more than operators on tensors.
@@ -132,7 +132,7 @@ def read_torch_export(file: str, device: str, trust: bool) -> Program:
 
 
 def read_torchscript(file: str, device: str, trust: bool) -> Program:
-    """A file of torch.jit.save.
+    """Read a file of torch.jit.save.
 
     Raises:
         UserError: it is not trusted, as it may run any program.
@@ -144,7 +144,7 @@ def read_torchscript(file: str, device: str, trust: bool) -> Program:
 
 
 def read_onnx(file: str, device: str, trust: bool) -> Program:
-    """An .onnx file, run by onnxruntime: on a GPU where its package has the provider for it."""
+    """Read an .onnx file, which onnxruntime runs: on a GPU where its package has the provider for it."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -172,14 +172,14 @@ READERS: Mapping[str, Callable[[str, str, bool], Program]] = {
 
 
 def _first(output: Any) -> Any:
-    """Of a program with several outputs the first, by torchvision's habit the one under "out"."""
+    """Return the first of several outputs, by torchvision's habit the one under "out"."""
     if isinstance(output, Mapping):
         return output[OUT] if OUT in output else next(iter(output.values()))
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _parsed(texts: Mapping[str, str]) -> dict[str, Any]:
-    """The reverse of common.export.describe_onnx."""
+    """Undo common.export.describe_onnx."""
     result: dict[str, Any] = {}
     for name, text in texts.items():
         try:

@@ -75,7 +75,7 @@ def _submodule(model: nn.Module, path: str) -> nn.Module | None:
 
 
 def _dense_logits(output: Any) -> Tensor:
-    """Logits (N, K, h, w) whose softmax are the class probabilities of a pixel.
+    """Return logits (N, K, h, w) whose softmax are the class probabilities of a pixel.
 
     Of queries (Cheng et al., CVPR 2022): the score of a class at a pixel is the sum over the queries of its probability
     times that of the mask, without the class "nothing"; these logarithms are logits of the normalized scores.
@@ -89,7 +89,7 @@ def _dense_logits(output: Any) -> Tensor:
 
 
 def is_transformers(path: str) -> bool:
-    """Whether path is a folder that transformers wrote."""
+    """Return whether path is a folder that transformers wrote."""
     return "model_type" in _read(Path(path) / CONFIG)
 
 
@@ -101,7 +101,7 @@ def read_names(folder: str) -> list[str]:
 
 
 def load(folder: str, key: str) -> TransformersModel:
-    """The model in a folder of save_pretrained, in float32, with its processor's mean, deviation and channel order.
+    """Load the model in a folder of save_pretrained, in float32, with its processor's mean, deviation and channels.
 
     Args:
         key: what names the folder, for messages.

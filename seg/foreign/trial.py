@@ -68,7 +68,7 @@ def _images(size: Sequence[int]) -> list[Tensor]:
 
 
 def _run(network: ForeignModel, images: Sequence[Tensor], source: str) -> dict[str, Tensor]:
-    """The maps for images; what is wrong with them is refused."""
+    """Run the network on images and refuse maps that are wrong."""
     batch = network.preprocess(images)
     try:
         output = network(batch)
@@ -107,7 +107,7 @@ def _check_logits(output: dict[str, Tensor], batch: Tensor, source: str) -> None
 
 
 def _shaped(size: Sequence[int], batch: Tensor) -> bool:
-    """Whether a map of this height and width may be the images', at some stride."""
+    """Return whether a map of this height and width may be the images', at some stride."""
     height, width = (side / pixels for side, pixels in zip(size, batch.shape[2:], strict=True))
     return 0.9 < height / width < 1.1
 
@@ -121,7 +121,7 @@ def _check_same(one: dict[str, Tensor], other: dict[str, Tensor], reason: str, c
 
 
 def _are_probabilities(maps: Tensor, source: str) -> bool:
-    """Whether all numbers are of 0 to 1, with a sum of 1 over the classes.
+    """Return whether all numbers are of 0 to 1, with a sum of 1 over the classes.
 
     Raises:
         UserError: they are of 0 to 1 without such a sum, as sigmoids are; or 0 and 1 alone.

@@ -44,7 +44,7 @@ JOINT = "decoder.conv.0.weight"  # of the pyramid's branches and the map that th
 
 
 def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
-    """A whole network. Its ResNet may have their deep stem or torchvision's ("vanilla").
+    """Convert a whole network, whose ResNet has their deep stem or torchvision's ("vanilla").
 
     Raises:
         UserError: another head, or a ResNet that has no name.
@@ -96,12 +96,12 @@ def convert_backbone(foreign: Foreign, options: Mapping[str, str]) -> Converted:
 
 
 def recognizes(foreign: Foreign) -> bool:
-    """Whether the tensors have the authors' name of a backbone inside a network."""
+    """Return whether the tensors have the authors' name of a backbone inside a network."""
     return f"{BACKBONE}layer1.0.conv1.weight" in foreign.tensors
 
 
 def recognizes_backbone(foreign: Foreign) -> bool:
-    """Whether the tensors are of a ResNet by itself, with a deep stem."""
+    """Return whether the tensors are of a ResNet by itself, with a deep stem."""
     return {"conv3.weight", "layer4.1.bn2.weight"} <= set(foreign.tensors)
 
 

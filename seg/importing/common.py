@@ -26,7 +26,7 @@ def converted(
     classes: int,
     data: Mapping[int, str],
 ) -> Converted:
-    """A network with what belongs to its config.
+    """Join a network's tensors with what belongs to its config.
 
     Args:
         tensors: by our names; those of the auxiliary head, if there is one, begin with AUX.

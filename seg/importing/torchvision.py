@@ -19,7 +19,7 @@ BACKBONE = "backbone."
 
 
 def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
-    """A DeepLabV3; torchvision's images are SMP's by default: RGB with ImageNet's mean and deviation.
+    """Convert a DeepLabV3; torchvision's images are SMP's by default: RGB with ImageNet's mean and deviation.
 
     Raises:
         UserError: another head (an FCN, LR-ASPP), or another backbone than a ResNet.
@@ -41,7 +41,7 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
 
 
 def recognizes(foreign: Foreign) -> bool:
-    """Whether the tensors have torchvision's names of a backbone and a classifier."""
+    """Return whether the tensors have torchvision's names of a backbone and a classifier."""
     return {"backbone.conv1.weight", "classifier.4.weight"} <= set(foreign.tensors)
 
 

@@ -56,7 +56,7 @@ class AveragePool(nn.Module):
 
 
 def _means(full: int, parts: int, like: Tensor) -> Tensor:
-    """(parts, full): each row takes the mean over one of the parts, as PyTorch cuts them."""
+    """Return a matrix (parts, full): each row takes the mean over one of the parts, as PyTorch cuts them."""
     part = torch.arange(parts, device=like.device)[:, None]
     place = torch.arange(full, device=like.device)
     start, end = part * full // parts, ((part + 1) * full + parts - 1) // parts
@@ -89,12 +89,12 @@ class SettledPadding(nn.Module):
 
 
 def with_settled_padding(model: Deployed) -> Deployed:
-    """A copy with SettledPadding, as its maps, from multiples of the divisor on, are all multiples of the strides."""
+    """Return a copy with SettledPadding: its maps are multiples of the strides, as the batch is of the divisor."""
     return _replaced(model, lambda child: SettledPadding(child) if isinstance(child, Conv2dSame) else None)
 
 
 def without_adaptive_pools(model: Deployed) -> Deployed:
-    """A copy in which AveragePool takes the place of nn.AdaptiveAvgPool2d, global pools apart."""
+    """Return a copy in which AveragePool takes the place of nn.AdaptiveAvgPool2d, global pools apart."""
 
     def average_pool(child: nn.Module) -> nn.Module | None:
         if type(child) is not nn.AdaptiveAvgPool2d:
@@ -107,7 +107,7 @@ def without_adaptive_pools(model: Deployed) -> Deployed:
 
 
 def _replaced(model: Deployed, other: Callable[[nn.Module], nn.Module | None]) -> Deployed:
-    """A copy with another module for each one where there is another."""
+    """Return a copy with another module for each one that other() has one for."""
     copy = deepcopy(model)
     for module in list(copy.modules()):
         for name, child in module.named_children():

@@ -75,7 +75,7 @@ def label_images(labeling: Labeling) -> None:
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
-    """The overrides that train cfg on the labels in a folder, too."""
+    """Return the overrides that train cfg on the labels in a folder, too."""
     return _words(cfg, cfg.DATASETS.TRAIN, folder)
 
 
@@ -85,7 +85,7 @@ def _words(cfg: CfgNode, trained_on: Sequence[str], folder: Path) -> list[str]:
 
 
 def _ignored(cfg: CfgNode) -> list[int]:
-    """The labelIds that do not count; where the config has none, one that is free.
+    """Return the labelIds that do not count; where the config has none, one that is free.
 
     Raises:
         UserError: none is.
@@ -97,7 +97,7 @@ def _ignored(cfg: CfgNode) -> list[int]:
 
 
 def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
-    """The images of DATASETS.UNLABELED, by name."""
+    """List the images of DATASETS.UNLABELED by name."""
     return {frame["name"]: Path(frame["image"]) for frame in unlabeled_frames(cfg)}
 
 
@@ -116,7 +116,7 @@ def _labels(
 
 
 def _joined(probabilities: Tensor, numbers: np.ndarray, count: int) -> Tensor:
-    """Of the teachers' classes (K, n, W) those of the labels, each the sum of those that it is made of."""
+    """Add up the probabilities of the teachers' classes (K, n, W) to those of the labels' classes."""
     if numbers.tolist() == list(range(count)):
         return probabilities
     groups = torch.as_tensor(np.where(numbers < 0, count, numbers), device=probabilities.device)
@@ -124,7 +124,7 @@ def _joined(probabilities: Tensor, numbers: np.ndarray, count: int) -> Tensor:
 
 
 def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor]:
-    """The teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole."""
+    """Yield the teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole."""
     images = [Reader(one.classes, one.cfg.INPUT.FORMAT)(frame | {"label": None})["image"] for one in teachers]
     for one, image in zip(teachers, images, strict=True):
         refuse_whole(one, image.shape[1:], frame["image"])
@@ -136,7 +136,7 @@ def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor
 
 
 def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
-    """From which probability on each class is best told, on the labeled frames of DATASETS.TEST."""
+    """Choose for each class the probability from which on F1 is best, on the labeled frames of DATASETS.TEST."""
     first = teachers[0]
     frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
     if not frames:
@@ -151,7 +151,7 @@ def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
 
 
 def _keep(frame: Frame, teacher: Trained, place: Path) -> None:
-    """The image beside its labels."""
+    """Write the image next to its labels, as a link where it is a PNG."""
     source, place = Path(frame["image"]).resolve(), place.absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix.lower() == ".png" and read_header(str(source)).orientation == 1:

@@ -54,7 +54,7 @@ class View:
 
     @property
     def models(self) -> dict[str, np.ndarray]:
-        """What the models see by name, the student last."""
+        """Return the predictions of the models by name, the student's last."""
         taught = {} if self.teacher is None else {"teacher": self.teacher}
         return {**taught, **self.others, self.called: self.student}
 
@@ -118,7 +118,7 @@ def views(
     frames: Sequence[Frame],
     beside: Mapping[str, Trained] | None = None,
 ) -> list[View]:
-    """What the models make of the frames; student and teacher by the student's inference.
+    """Run the models on the frames; student and teacher by the student's inference.
 
     Args:
         beside: more models by name, by their own inference.
@@ -182,7 +182,7 @@ def _panels(view: View, classes: Classes) -> list[Panel]:
 
 
 def _predicted_panel(view: View, name: str, classes: Classes) -> Panel:
-    """What a model sees, in full color where it is wrong; without truth where it differs from the teacher."""
+    """Draw what a model predicts, in full color where it is wrong; without truth where it differs from the teacher."""
     prediction = view.models[name]
     if view.truth is not None:
         where, counted, verb = wrong(prediction, view.truth), int((view.truth != IGNORE).sum()), "wrong"
@@ -195,13 +195,13 @@ def _predicted_panel(view: View, name: str, classes: Classes) -> Panel:
 
 
 def _title(view: View) -> str:
-    """What is stressed."""
+    """Say what is stressed."""
     if view.truth is not None:
         return "full colors: pixels that a model gets wrong"
     return "" if view.teacher is None else "full colors: pixels in which a model differs from the teacher"
 
 
 def _legend(seen: Sequence[View], classes: Classes) -> list[Patch]:
-    """The classes, and ignored pixels where there are any."""
+    """Return the legend of the classes, and of ignored pixels where there are any."""
     ignored = any(view.truth is not None and bool((view.truth == IGNORE).any()) for view in seen)
     return class_legend(classes.names, classes.colors, ignored)

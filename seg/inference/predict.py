@@ -75,13 +75,13 @@ def refuse_whole(trained: Trained, size: Sequence[int], file: str) -> None:
 
 
 def refuse_score(score: float | None) -> None:
-    """Raises UserError for a --score-threshold."""
+    """Refuse a --score-threshold (UserError)."""
     if score is not None:
         raise UserError("--score-threshold is for detectors: leave it out")
 
 
 def shares(labels: np.ndarray, classes: Classes) -> dict[str, float]:
-    """The share of each class in trainIds (H, W), in [0, 1]."""
+    """Return the share of each class in trainIds (H, W), in [0, 1]."""
     counts = np.zeros(len(classes), np.int64)
     for row in labels:  # to count, NumPy makes eight bytes of each pixel
         counts += np.bincount(row, minlength=len(classes))

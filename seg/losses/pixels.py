@@ -28,7 +28,7 @@ class CrossEntropyLoss(nn.Module):
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted mean; see above."""
+        """Return the weighted mean over the pixels; see the module."""
         weights = self._weights(logits)
         total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
         return self._mean(total, labels, labels != IGNORE)
@@ -37,11 +37,11 @@ class CrossEntropyLoss(nn.Module):
         return None if self.class_weights is None else self.class_weights.to(logits.dtype)
 
     def _per_pixel(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(N, H, W), weighted, 0 where a pixel does not count."""
+        """Return the loss of each pixel (N, H, W), weighted, 0 where a pixel does not count."""
         return F.cross_entropy(logits, labels, self._weights(logits), ignore_index=IGNORE, reduction="none")
 
     def _mean(self, total: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-        """The sum of this process divided by the weight of the pixels that count, bool (N, H, W)."""
+        """Divide the sum of this process by the weight of the pixels that count, bool (N, H, W)."""
         weight = counts if self.class_weights is None else self.class_weights[labels.where(counts, 0)] * counts
         # As the gradients of the processes are averaged, each divides by the average.
         divisor = mean_over_processes(weight.sum(dtype=torch.float64))
@@ -66,12 +66,12 @@ class OHEMLoss(CrossEntropyLoss):
         self.threshold, self.min_kept = threshold, min_kept
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted mean over the hard pixels; see above."""
+        """Return the weighted mean over the hard pixels; see the module."""
         kept = self._hard(logits.detach(), labels)
         return self._mean((self._per_pixel(logits, labels) * kept).sum(), labels, kept)
 
     def _hard(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Which pixels are taken, bool (N, H, W)."""
+        """Return which pixels are taken, bool (N, H, W)."""
         counts = labels != IGNORE
         found = logits.softmax(1).gather(1, labels.where(counts, 0)[:, None])[:, 0]
         hard = counts & (found < self.threshold)
@@ -99,7 +99,7 @@ class FocalLoss(CrossEntropyLoss):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted mean; see above."""
+        """Return the weighted mean over the pixels; see the module."""
         counts = labels != IGNORE
         logs = F.log_softmax(logits, 1).gather(1, labels.where(counts, 0)[:, None])[:, 0]
         # At p = 1, where a power below 1 has an infinite slope, the loss is 0 and so is its gradient.

@@ -23,7 +23,7 @@ class DiceLoss(nn.Module):
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See above."""
+        """Return the loss; see the module."""
         counts = (labels != IGNORE)[:, None]
         found = logits.softmax(1) * counts
         truth = F.one_hot(labels.where(counts[:, 0], 0), logits.shape[1]).movedim(-1, 1) * counts
@@ -45,7 +45,7 @@ class LovaszLoss(nn.Module):
         self.loss = smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See above."""
+        """Return the loss; see the module."""
         labeled = (labels != IGNORE).any()
         share = mean_over_processes(labeled.to(torch.float64))
         loss = self.loss(logits.float(), labels) if labeled else 0 * logits.float().sum()  # SMP's knows float32 alone

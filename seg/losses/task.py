@@ -41,7 +41,7 @@ LOSSES: Mapping[str, Loss] = {
 
 
 def switched_on(cfg: CfgNode) -> list[str]:
-    """The names of the losses whose WEIGHT is above 0."""
+    """Return the names of the losses whose WEIGHT is above 0."""
     return [name for name in LOSSES if cfg.MODEL.LOSS[name].WEIGHT]
 
 
@@ -80,7 +80,7 @@ class TaskLosses(nn.Module):
 
     @classmethod
     def of(cls, cfg: CfgNode, class_weights: Sequence[float] = ()) -> "TaskLosses":
-        """Those of MODEL.LOSS whose WEIGHT is above 0."""
+        """Build those of MODEL.LOSS whose WEIGHT is above 0."""
         nodes = {name: cfg.MODEL.LOSS[name] for name in switched_on(cfg)}
         return cls(
             {LOSSES[name].title: LOSSES[name].build(node, class_weights) for name, node in nodes.items()},

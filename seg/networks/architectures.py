@@ -49,7 +49,7 @@ ANY_SIZE: tuple[Mapping[str, bool], ...] = ({"dynamic_img_size": True}, {"strict
 
 
 def build_smp(cfg: CfgNode) -> SegmentationModel:
-    """The SMP model of MODEL.*, with logits at its head's resolution.
+    """Build the SMP model of MODEL.*, with logits at its head's resolution.
 
     Raises:
         UserError: what SMP cannot build, or encoder weights that cannot be fetched.
@@ -97,7 +97,7 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
 
 
 def read_smp_folder(folder: str, key: str) -> SegmentationModel:
-    """The model that save_pretrained wrote to folder, with raw logits at its head's resolution.
+    """Read the model that save_pretrained wrote to folder, with raw logits at its head's resolution.
 
     Raises:
         UserError: no such model, or one of other images than of three channels, or with a classifier.
@@ -124,7 +124,7 @@ def read_smp_folder(folder: str, key: str) -> SegmentationModel:
 def build_for_any_size(
     build: Callable[[Mapping[str, bool]], SegmentationModel], encoder: str
 ) -> tuple[SegmentationModel, Mapping[str, bool]]:
-    """A model that takes images of any size, made so where its encoder is for one size only.
+    """Build a model that takes images of any size, also where its encoder is for one size only.
 
     Args:
         build: makes the model with more arguments, and raises UserError where it cannot.
@@ -151,13 +151,13 @@ def build_for_any_size(
 
 
 def count_classes(model: SegmentationModel) -> int:
-    """Channels of the model's logits."""
+    """Return how many channels the model's logits have."""
     convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]
     return convolutions[-1].out_channels
 
 
 def divisor(model: SegmentationModel) -> int:
-    """What height and width of a batch have to be multiples of."""
+    """Return what height and width of a batch have to be multiples of."""
     stride: int = model.encoder.output_stride
     if isinstance(model, smp.DPT):
         # It makes maps of 1/4, 1/8, … of the image of its encoder's, and adds each to the next, scaled up by 2.
@@ -191,7 +191,7 @@ def _refusing_folder(folder: str, key: str) -> Iterator[None]:
 
 
 def _complaint(model: SegmentationModel) -> str:
-    """What is wrong with the model if it takes only images of one size; else empty."""
+    """Say what is wrong with a model that takes only images of one size; else ""."""
     known = getattr(getattr(model.encoder, "model", None), "pretrained_cfg", None) or {}
     if not known.get("fixed_input_size"):
         return ""

@@ -37,17 +37,17 @@ class DenseModel(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """What height and width of a batch are multiples of."""
+        """Return what height and width of a batch are multiples of."""
         raise NotImplementedError
 
     @property
     def parts(self) -> list[Part]:
-        """What may be compiled; nothing where that is not known."""
+        """Return what may be compiled; nothing where that is not known."""
         return []
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What its weights do not say of which network it is."""
+        """Return what tells apart two networks of the same weights: a scale, classes, the hash of a program's file."""
         return ()
 
     def padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:

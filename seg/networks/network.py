@@ -66,7 +66,7 @@ class Network(DenseModel):
         return own if self.aux_head is None else [*own, (self, "aux_head")]
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """Taps for a preprocessed batch (N, 3, H, W).
+        """Return the outputs for a preprocessed batch (N, 3, H, W), by name.
 
         Returns:
             "cls_logits" (N, classes, h, w) at the resolution of the model's head, with an auxiliary head
@@ -83,7 +83,7 @@ class Network(DenseModel):
 
 
 def build_network(cfg: CfgNode) -> Network:
-    """The network of MODEL.*, on MODEL.DEVICE.
+    """Build the network of MODEL.*, on MODEL.DEVICE.
 
     Raises:
         UserError: what SMP cannot build, or encoder weights that cannot be fetched; or MODEL.KIND is not SMP's.
@@ -96,7 +96,7 @@ def build_network(cfg: CfgNode) -> Network:
 
 
 def load_network(cfg: CfgNode, weights: str, key: str) -> Network:
-    """The network of MODEL.* with trained weights, its auxiliary head's included.
+    """Build the network of MODEL.* with trained weights, its auxiliary head's included.
 
     Args:
         weights: a checkpoint, or a folder written by SMP's save_pretrained, which then says what the model is.

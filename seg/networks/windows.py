@@ -34,14 +34,14 @@ class Inference:
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "Inference":
-        """The inference of TEST.*."""
+        """Return the inference of TEST.*."""
         node = cfg.TEST
         window = (node.WINDOW_SIZE[0], node.WINDOW_SIZE[1]) if node.WINDOW_SIZE else None
         mirrored = mirrored_classes(cfg.INPUT.FLIP_PAIRS, [str(entry["name"]) for entry in cfg.DATASETS.CLASSES])
         return cls(tuple(node.SCALES), node.FLIP, window, node.WINDOW_OVERLAP, mirrored)
 
     def __call__(self, logits: Logits, image: Tensor) -> Tensor:
-        """Probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255, on the image's device."""
+        """Return probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255, on its device."""
         first, *others = [(scale, flip) for scale in self.scales for flip in ((False, True) if self.flip else (False,))]
         # Added up one by one: of a large image the probabilities of all views would not fit into memory.
         total = self._view(logits, image, *first)
@@ -50,7 +50,7 @@ class Inference:
         return total.div_(1 + len(others))
 
     def rows(self, logits: Logits, image: Tensor) -> Iterator[Tensor]:
-        """The same probabilities from top to bottom, as (K, n, W) each: of a large image they would not fit as a whole.
+        """Yield these from top to bottom, as (K, n, W) each: those of a large image would not fit into memory.
 
         Through a window at the image's own size they come a row of windows at a time; else all at once.
         """
@@ -65,7 +65,7 @@ class Inference:
             yield total.div_(len(views))
 
     def _view(self, logits: Logits, image: Tensor, scale: float, flip: bool) -> Tensor:
-        """Probabilities of the image at that scale, and mirrored there, brought back to its size."""
+        """Return probabilities of the image at that scale, and mirrored there, brought back to its size."""
         size, scaled = image.shape[1:], image
         if scale != 1:
             smaller = [max(round(length * scale), 1) for length in size]
@@ -74,11 +74,11 @@ class Inference:
         return self._turned_back(seen) if flip else seen
 
     def _turned_back(self, mirrored: Tensor) -> Tensor:
-        """Probabilities (K, H, W) of an image, given those of its mirror image."""
+        """Return probabilities (K, H, W) of an image, given those of its mirror image."""
         return (mirrored if self.mirrored_classes is None else mirrored[list(self.mirrored_classes)]).flip(2)
 
     def _seen(self, logits: Logits, image: Tensor) -> Tensor:
-        """Probabilities of an image, as a whole or as the mean over the windows that see a pixel."""
+        """Return probabilities of an image, as a whole or as the mean over the windows that see a pixel."""
         if self.window is None:
             return logits(image).softmax(0)
         total, start = None, 0
@@ -91,7 +91,7 @@ class Inference:
         return total
 
     def _rows(self, logits: Logits, image: Tensor) -> Iterator[Tensor]:
-        """The mean over the windows that see a pixel: the rows that no window further down sees, (K, n, W)."""
+        """Yield the mean over the windows that see a pixel: the rows that no window further down sees, (K, n, W)."""
         assert self.window is not None
         height, width = (min(w, full) for w, full in zip(self.window, image.shape[1:], strict=True))
         starts = _starts(image.shape[1], height, self.overlap)
@@ -114,7 +114,7 @@ class Inference:
 
 
 def _starts(full: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin, evenly spaced, so that they cover 0 to full."""
+    """Return where windows begin, evenly spaced, so that they cover 0 to full."""
     step = max(int(window * (1 - overlap)), 1)
     count = -(-(full - window) // step) + 1
     return [round(i * (full - window) / max(count - 1, 1)) for i in range(count)]
