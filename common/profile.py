@@ -21,9 +21,10 @@ from tabulate import tabulate
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from densedist.common.data.headers import Size
 from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
-from densedist.common.task import Size, Subject, Subjects
+from densedist.common.task import Subject, Subjects
 
 BATCHES = (1, 4, 16)  # images at a time
 SECONDS = 10.0  # about how long all steps of a comparison are measured

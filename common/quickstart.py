@@ -19,7 +19,7 @@ FOLDERS |= {UNLABELED: "dist_unlabeled"}
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainedRow:
     """One trained model: its metrics in percent on the test split; time in seconds, spent in training steps."""
 
     name: str
@@ -30,7 +30,7 @@ class Row:
     training_seconds: float
 
 
-def run(task: Task, output: Path, seed: int) -> list[Row]:
+def run(task: Task, output: Path, seed: int) -> list[TrainedRow]:
     """Train and test the six models one after another; table, results.json and picture go to output."""
     chosen = task.demonstration
     folders = {name: output / folder for name, folder in FOLDERS.items()}
@@ -39,7 +39,7 @@ def run(task: Task, output: Path, seed: int) -> list[Row]:
         *("DISTILL.TEACHER.WEIGHTS", str(folders[TEACHER] / FINAL)),
     )
 
-    def train_row(name: str, config: str, *overrides: str) -> Row:
+    def train_row(name: str, config: str, *overrides: str) -> TrainedRow:
         print(f"\n=== {list(FOLDERS).index(name) + 1} of {len(FOLDERS)}: {name}", flush=True)
         return _train(task, name, folders[name], config, ["SEED", str(seed), *chosen.test, *overrides])
 
@@ -60,7 +60,7 @@ def run(task: Task, output: Path, seed: int) -> list[Row]:
     return rows
 
 
-def _train(task: Task, name: str, output: Path, config: str, overrides: list[str]) -> Row:
+def _train(task: Task, name: str, output: Path, config: str, overrides: list[str]) -> TrainedRow:
     """Train as the printed command would."""
     words = ["OUTPUT_DIR", str(output), *overrides]
     quoted = " ".join(f'"{word}"' if set(word) & set("('[") else word for word in words)
@@ -70,7 +70,7 @@ def _train(task: Task, name: str, output: Path, config: str, overrides: list[str
     results = next(iter(json.loads((output / "results.json").read_text()).values()))
     last = read_history(output)["train_seconds"][-1]
     student = task.plain(task.load_model(cfg, str(output / FINAL), "--weights"), cfg)
-    return Row(
+    return TrainedRow(
         name=name,
         parameters=sum(parameter.numel() for parameter in student.parameters()),
         metrics={metric: results[metric] for metric in task.demonstration.metrics},
@@ -80,7 +80,7 @@ def _train(task: Task, name: str, output: Path, config: str, overrides: list[str
     )
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[TrainedRow]) -> str:
     """Return the rows as a Markdown table."""
     head = ["", "parameters", *rows[0].metrics, "iterations", "s / iteration", "training"]
     body = [

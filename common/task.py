@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from densedist.common.data.headers import Size
 from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
 from densedist.common.distill.distiller import Distillation
@@ -21,7 +22,6 @@ from densedist.common.run_files import Weights
 
 # {"bbox": {"AP": 40.1, …}} in percent, or the same for each of several data sets by name.
 Results = Mapping[str, Any]
-Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)

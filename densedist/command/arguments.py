@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,7 +96,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
 def files_and_overrides(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Return the words before the first that looks like a key and is no file, and the KEY VALUE pairs from there on."""
     words = args.words
-    keys = (n for n, word in enumerate(words) if KEY.fullmatch(word) and not Path(word).exists())
+    keys = (n for n, word in enumerate(words) if CONFIG_KEY.fullmatch(word) and not Path(word).exists())
     start = next(keys, len(words))
     files, args.words = words[:start], words[start:]
     return files, overrides(args)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from detectron2.structures import BoxMode
 
+from densedist.common.data.headers import Size
 from densedist.det.data.coco import Coco, Entry
 
 logger = logging.getLogger(__name__)
 Box = Sequence[float]  # x, y, w, h in pixels
-Size = tuple[int, int]  # height, width
 BEYOND = 1.0  # pixels by which a box may stick out of its image: rounding
 
 

@@ -11,11 +11,12 @@ from detectron2.data.detection_utils import read_image
 from detectron2.data.transforms import ResizeTransform
 from torch import Tensor, nn
 
+from densedist.common.data.headers import Size
 from densedist.common.distill.teacher_files import locate_teacher
 from densedist.common.errors import UserError
 from densedist.common.profile import BATCHES, Images, load_subjects, random_images
 from densedist.common.run_files import Weights
-from densedist.common.task import Size, Subjects
+from densedist.common.task import Subjects
 from densedist.det.datasets import test_dataset
 from densedist.det.models import load_trained, read_config
 
