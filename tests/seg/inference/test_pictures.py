@@ -193,7 +193,7 @@ def test_folder_with_and_without_a_teacher(runs, images, tmp_path, caplog, teach
         more = [images, "DISTILL.TEACHER.WEIGHTS", "gone.pth"]
     densedist("visualize", "--weights", runs["student"], "--output-dir", output, *more)
     assert {path.stem for path in output.iterdir()} == {"one", *([] if teacher else ["two"]), "overview", "relations"}
-    assert ("without its teacher, whose weights gone.pth are not there" in caplog.text) != teacher
+    assert ("the teacher is left out, as its weights gone.pth are not there" in caplog.text) != teacher
 
 
 @pytest.mark.parametrize(
