@@ -296,7 +296,8 @@ def compare(
         unlabeled: data sets of the methods "unlabeled" and "labels".
         equal_time: the same time for each method, not the same iterations.
         jobs: runs at a time.
-        output_dir: for the runs, results.json, table.md and curves.png; default: output/compare_TASK_CONFIG.
+        output_dir: for the runs, report.html, results.json, table.md and curves.png; default:
+            output/compare_TASK_CONFIG.
 
     Returns:
         what results.json holds: for each method mean, standard deviation, gain over none, and each seed.

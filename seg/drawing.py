@@ -11,7 +11,7 @@ from torch import Tensor
 
 from densedist.seg.labels import IGNORE
 
-TINT = 0.25  # opacity of colors that are not stressed
+TINT = 0.4  # opacity of colors that are not stressed
 ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
 Color = tuple[int, ...]
 FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,13 @@ def markdown(outcomes: Outcomes, rule: str) -> str:
     Args:
         rule: by what the methods are made equal, for the first line.
     """
+    head, rows = table(outcomes)
+    drawn = tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
+    return f"{rule}\n\n{drawn}\n\n" + "\n".join(f"- {line}" for line in verdicts(outcomes))
+
+
+def table(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns, and a row for each method."""
     seeds = sorted({seed for of_seeds in outcomes.values() for seed in of_seeds})
     head = [
         "method",
@@ -92,9 +100,7 @@ def markdown(outcomes: Outcomes, rule: str) -> str:
         *(["once"] if _has_once(outcomes) else []),
         *(f"seed {s}" for s in seeds),
     ]
-    body = [_row(method, outcomes, seeds) for method in outcomes]
-    table = tabulate(body, head, tablefmt="pipe", disable_numparse=True)
-    return f"{rule}\n\n{table}\n\n" + "\n".join(f"- {line}" for line in verdicts(outcomes))
+    return head, [_row(method, outcomes, seeds) for method in outcomes]
 
 
 def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
@@ -146,6 +152,36 @@ def verdicts(outcomes: Outcomes) -> list[str]:
     return [*lines, note] if lines else []
 
 
+def extremes(outcomes: Outcomes) -> tuple[str, str] | None:
+    """Return what to compare at first sight: none, or else the second best method, and the best method but none."""
+    means = {method: statistics.mean(found.values()) for method, o in outcomes.items() if (found := values(o))}
+    best, *rest = sorted(means.keys() - {NONE}, key=lambda method: -means[method]) or [""]
+    before = NONE if NONE in means else next(iter(rest), "")
+    return (before, best) if before and best else None
+
+
+def verdict(outcomes: Outcomes) -> str:
+    """Return the result in one sentence, with its interval where there are several seeds."""
+    name, pair = metric(outcomes), extremes(outcomes)
+    if pair is None:
+        known = [
+            f"{method} {statistics.mean(found.values()):.1f}" for method, o in outcomes.items() if (found := values(o))
+        ]
+        return f"{name}: {known[0]}; there is no other method to compare with." if known else "No run has a score."
+    before, best = pair
+    ours = values(outcomes[best])
+    if (difference := gain(ours, values(outcomes[before]))) is None:
+        return f"{best} and {before} have no seed in common."
+    points = f"{abs(difference.mean):.1f} points {'below' if difference.mean < 0 else 'above'} {before}"
+    said = f"{best} reaches {name} {statistics.mean(ours.values()):.1f}, {points}"
+    if difference.interval is None:
+        return f"{said}, with one seed, which says nothing of chance."
+    seeds = f"{PERCENT} interval {interval(difference)}, {difference.seeds} seeds"
+    if difference.is_significant:
+        return f"{said} ({seeds})."
+    return f"No significant difference: {said} ({seeds})."
+
+
 def _words(difference: Gain, other: str) -> str:
     points = f"{abs(difference.mean):.1f}"
     apart = f"{points} {'better' if difference.mean > 0 else 'worse'} than {other}"
@@ -164,27 +200,46 @@ def interval(difference: Gain) -> str:
 
 def draw(outcomes: Outcomes, file: Path) -> None:
     """Draw the PNG: lines are means over the seeds, shades reach from the lowest to the highest."""
-    there = {method: of_seeds for method, of_seeds in outcomes.items() if values(of_seeds)}
     figure = Figure(figsize=(15, 4.5), layout="constrained")
-    by_iteration, by_time, bars = figure.subplots(1, 3)
-    for number, (method, of_seeds) in enumerate(there.items()):
-        color = f"C{number % 10}"
-        _curve(by_iteration, method, of_seeds, color, lambda point: point.iteration)
-        _curve(by_time, method, of_seeds, color, lambda point: point.seconds)
-        _bar(bars, number, of_seeds, color)
-    for axis, label in ((by_iteration, "iterations"), (by_time, "seconds in training steps")):
-        axis.set_xlabel(label)
-        axis.set_ylabel(f"{metric(outcomes)}, percent")
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    if there:
-        by_iteration.legend()
+    drawings = curves(outcomes)
+    *lines, bars = figure.subplots(1, len(drawings) + 1)
+    for axis, drawing in zip(lines, drawings.values(), strict=True):
+        drawing(axis)
+    there = _there(outcomes)
+    for number, of_seeds in enumerate(there.values()):
+        _bar(bars, number, of_seeds, f"C{number % 10}")
     bars.set_xticks(range(len(there)), list(there), rotation=20, ha="right")
     bars.set_ylabel(f"{metric(outcomes)}, percent")
     bars.set_title("at the end: mean ± standard deviation, dots = seeds", fontsize=10)
-    for axis in (by_iteration, by_time, bars):
-        axis.spines[["top", "right"]].set_visible(False)
+    bars.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=90)
+
+
+def curves(outcomes: Outcomes) -> dict[str, Callable[[Axes], None]]:
+    """Return what draws the metric of each method on an axis, by title."""
+
+    def drawing(label: str, place: Callable[[Point], float]) -> Callable[[Axes], None]:
+        return partial(_draw_curves, _there(outcomes), label, f"{metric(outcomes)}, percent", place)
+
+    titles = {"iterations": lambda point: point.iteration, "seconds in training steps": lambda point: point.seconds}
+    return {f"{metric(outcomes)} against {label}": drawing(label, place) for label, place in titles.items()}
+
+
+def _there(outcomes: Outcomes) -> Outcomes:
+    """Return the methods that have a score."""
+    return {method: of_seeds for method, of_seeds in outcomes.items() if values(of_seeds)}
+
+
+def _draw_curves(there: Outcomes, label: str, metric: str, place: Callable[[Point], float], axis: Axes) -> None:
+    for number, (method, of_seeds) in enumerate(there.items()):
+        _curve(axis, method, of_seeds, f"C{number % 10}", place)
+    axis.set_xlabel(label)
+    axis.set_ylabel(metric)
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    if there:
+        axis.legend(framealpha=0)
 
 
 def _curve(

@@ -1,20 +1,23 @@
 """One student and one recipe under several methods and seeds, at equal iterations or at equal time."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 
 from densedist.common.compare.checks import check_method, check_scores, refuse_seed
 from densedist.common.compare.methods import TEACHER, expand, folder_name, has_labels, setting, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
+from densedist.common.compare.page import Folders, write_comparison
 from densedist.common.compare.records import FILES, ITERATIONS, PACES, Numbers, begin_run, refuse_another_run
-from densedist.common.compare.report import Outcomes, draw, equal_time, markdown, results
+from densedist.common.compare.report import Outcomes, draw, equal_time, extremes, markdown, results
 from densedist.common.compare.teachers import (
     Scores,
     TeacherLabels,
@@ -29,16 +32,24 @@ from densedist.common.compare.teachers import (
     write_labels,
 )
 from densedist.common.compare.workers import Run, Train, train_all
+from densedist.common.config import saved
 from densedist.common.data.overlap import overlaps
 from densedist.common.engine.launch import check_gpus
 from densedist.common.engine.run_folder import holds_run
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
+from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.fingerprint import Fingerprint, Fingerprints
 from densedist.common.labeling import Labeling
 from densedist.common.locks import locked
-from densedist.common.task import Task
+from densedist.common.report.history import read_history
+from densedist.common.report.panels import Gallery
+from densedist.common.report.teacher import TeacherRun, look_up, training
+from densedist.common.run_files import CONFIG, FINAL, Weights
+from densedist.common.task import Task, Trainee
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class Study:
     pace: Callable[[Task, Mapping[str, CfgNode]], dict[str, float]] = seconds_per_iteration
 
     def run(self) -> dict[str, Any]:
-        """Train what has not been trained yet; then results.json, table.md and curves.png in output, and the table; and
+        """Train what has not been trained yet; then results.json, table.md, curves.png and report.html in output; and
         teachers.png, where methods name their TEACHER.
 
         Returns:
@@ -245,5 +256,44 @@ class Study:
         write_text(self.output / "results.json", json.dumps(found, indent=2) + "\n")
         write_text(self.output / "table.md", text + "\n")
         draw(outcomes, self.output / "curves.png")
+        self._write_page(outcomes, of_teachers, text, [rule, *shared])
         print("\n" + text)
         return found
+
+    def _write_page(self, outcomes: Outcomes, of_teachers: Scores, text: str, notes: Sequence[str]) -> None:
+        rule, *shared = notes
+        full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
+        config = saved(self._without_method)
+        known = {
+            f"teacher {folder}": TeacherRun(
+                {full: score}, "evaluated for this comparison", *training(read_history(Path(folder)))
+            )
+            for folder, score in of_teachers.items()
+        }
+        if self._without_method.DISTILL.TEACHER.WEIGHTS:
+            known = {"teacher": look_up(yaml.safe_load(config), full), **known}
+        folders = {m: {seed: self._folder(m, seed) for seed in of_seeds} for m, of_seeds in outcomes.items()}
+        texts = {"The table in Markdown": text, "All keys of the student's config": config}
+        gallery = self._before_and_after(outcomes, folders)
+        write_comparison(self.output / "report.html", outcomes, folders, rule, shared, known, gallery, texts)
+
+    def _before_and_after(self, outcomes: Outcomes, folders: Folders) -> Gallery | None:
+        """Draw test images as the best method and the one that it is compared with see them; None without the files."""
+        if (pair := extremes(outcomes)) is None:
+            return None
+        before, after = pair
+        runs = [(folders[before][seed], folders[after][seed]) for seed in folders[before] if seed in folders[after]]
+        there = [run for run in runs if all((folder / FINAL).is_file() for folder in run)]
+        if not there:
+            return None
+        first, last = there[0]
+        cfg = self._load(self._words(after, 0))
+        if not cfg.TEST.EXAMPLES:
+            return None
+        try:
+            model = self.task.load_model(cfg, str(last / FINAL), f"{after}'s weights")
+            beside = {before: Weights(str(first / FINAL), str(first / CONFIG), True, f"{before}'s weights")}
+            return self.task.draw_examples(cfg, Trainee(model, model), self.output / "examples.png", beside, after)
+        except UserError as error:  # of a picture: the numbers are written
+            logger.warning(f"no pictures: {error}")
+            return None

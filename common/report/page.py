@@ -33,8 +33,13 @@ class Table:
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """A class with its score in percent before and after, None where it is undefined or there is none, and the gain."""
+class Bar:
+    """A score in percent, before and after; None where it is undefined or there is none.
+
+    Args:
+        gain: from before to after, in points.
+        interval: of the gain, or of the score where there is no gain, in words.
+    """
 
     name: str
     before: float | None
@@ -44,36 +49,38 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Classes:
-    """Scores class by class.
+class Bars:
+    """Scores of classes, or of methods, with a bar each.
 
     Args:
-        metric: in words.
-        before, after: whose scores these are; before is "" where there is one model alone.
+        title: the heading.
+        each: what a bar is of, e.g. "class".
+        before, after: whose scores these are; before is "" where there is one alone, and its score is the bar.
         note: said below them.
     """
 
-    metric: str
+    title: str
+    each: str
     before: str
     after: str
-    rows: Sequence[ClassScore]
+    bars: Sequence[Bar]
     note: str = ""
 
     @property
-    def ordered(self) -> list[ClassScore]:
-        """By gain, the highest first, or by the score; what is undefined comes last."""
+    def ordered(self) -> list[Bar]:
+        """The bars, longest first, by gain or by score; what is undefined comes last."""
 
-        def key(row: ClassScore) -> tuple[bool, float]:
-            value = row.gain if self.before else row.after
+        def key(bar: Bar) -> tuple[bool, float]:
+            value = bar.gain if self.before else bar.after
             return value is None, -(value or 0.0)
 
-        return sorted(self.rows, key=key)
+        return sorted(self.bars, key=key)
 
     @property
     def reach(self) -> float:
         """The longest bar, in points."""
-        lengths = [abs(row.gain) for row in self.rows if row.gain is not None] if self.before else [100.0]
-        return max([1.0, *lengths])
+        gains = [abs(bar.gain) for bar in self.bars if bar.gain is not None]
+        return max([1.0, *gains]) if self.before else 100.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Page:
         subtitle: what was done, in a line.
         verdict: the result, in a sentence.
         notes: what else has to be said of it, a sentence each.
+        methods: of a comparison.
         curves: SVG by title.
         costs: time, and what it was spent on.
         command: a line for a shell; the only part that keeps the paths of the machine.
@@ -98,8 +106,9 @@ class Page:
     verdict: str
     notes: Sequence[str] = ()
     scores: Table | None = None
+    methods: Bars | None = None
     gallery: Gallery | None = None
-    classes: Classes | None = None
+    classes: Bars | None = None
     curves: Mapping[str, str] = field(default_factory=dict)
     costs: Table | None = None
     command: str = ""
@@ -137,7 +146,9 @@ def _signed(value: float | None) -> str:
 
 
 def _image(panel: Panel) -> Markup:
-    return Markup("data:image/jpeg;base64,") + Markup(base64.b64encode(encode(panel)).decode())
+    content = encode(panel)
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
 
 
 def _color(entry: Artist) -> str:

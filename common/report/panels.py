@@ -71,14 +71,15 @@ def furthest(items: Sequence[T], difference: Callable[[T], float], count: int, n
 
 
 def encode(panel: Panel) -> bytes:
-    """Return a panel as a JPEG for a page, which says its name and note itself."""
+    """Return a panel, without its name and note, as a picture for a page: a PNG where it is small, else a JPEG."""
     high, wide = panel.picture.shape[:2]
     pixels = round(WIDTH * DPI), max(round(WIDTH * DPI * high / wide), 1)
     file = BytesIO()
     style = {"quality": 88, "subsampling": 0}
-    if panel.over is None:
-        smooth = Image.Resampling.LANCZOS if wide > pixels[0] else Image.Resampling.NEAREST
-        Image.fromarray(panel.picture).resize(pixels, smooth).save(file, "JPEG", **style)
+    if panel.over is None and wide <= pixels[0]:
+        Image.fromarray(panel.picture).save(file, "PNG")
+    elif panel.over is None:
+        Image.fromarray(panel.picture).resize(pixels, Image.Resampling.LANCZOS).save(file, "JPEG", **style)
     else:
         figure = Figure(figsize=(WIDTH, pixels[1] / DPI))
         show(figure.add_axes((0, 0, 1, 1), aspect="auto"), panel.picture, panel.over)

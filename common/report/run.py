@@ -7,11 +7,11 @@ from pathlib import Path
 import yaml
 
 from densedist.common.report.history import History, read_history
-from densedist.common.report.page import Classes, ClassScore, Page, Table, write_page
+from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import curves, draw_curves
 from densedist.common.report.repeat import command, versions
-from densedist.common.report.scores import Scores, by_class, defined, flatten, in_words, overall
+from densedist.common.report.scores import Scores, by_class, class_title, defined, flatten, in_words, overall
 from densedist.common.report.teacher import TeacherRun, look_up
 from densedist.common.run_files import CONFIG
 
@@ -134,14 +134,14 @@ def _scores(scores: Scores, teacher: TeacherRun | None) -> Table | None:
     return Table(["", "teacher", "student", "difference"], rows)
 
 
-def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Classes:
+def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Bars:
     theirs = by_class(teacher.scores, metric) if teacher else {}
     rows = []
     for name, value in by_class(scores, metric).items():
         other = theirs.get(name)
-        rows.append(ClassScore(name, other, value, None if value is None or other is None else value - other))
+        rows.append(Bar(name, other, value, None if value is None or other is None else value - other))
     note = "Differences from the teacher, the largest first." if theirs else ""
-    return Classes(in_words(metric.replace("/m", "/")), "teacher" if theirs else "", _who(teacher), rows, note)
+    return Bars(class_title(metric), "class", "teacher" if theirs else "", _who(teacher), rows, note)
 
 
 def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:

@@ -43,6 +43,13 @@ def by_class(scores: Scores, metric: str) -> dict[str, float | None]:
     return {full.removeprefix(start): value for full, value in scores.items() if full.startswith(start)}
 
 
+def class_title(metric: str) -> str:
+    """Return the heading of the shares that classes have in a metric."""
+    group, _, name = metric.rpartition("/")
+    of_one = "/".join([group, name.removeprefix("m")])
+    return f"Class by class: {in_words(of_one)}"
+
+
 def overall(scores: Scores) -> dict[str, float | None]:
     """Return the scores that are of no single class."""
     return {name: value for name, value in scores.items() if "-" not in name.rpartition("/")[2]}

@@ -44,9 +44,8 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
     own = config_beside(weights)
     if own is None:
         return TeacherRun(note="there is no run next to its weights")
-    history, folder = read_history(own.parent), f"its run {own.parent.resolve().name}"
-    clock = history.get("train_seconds")
-    steps, seconds = (clock[-1].iteration, clock[-1].seconds) if clock else (0, 0.0)
+    history, folder = read_history(own.parent), f'its run "{own.parent.resolve().name}"'
+    steps, seconds = training(history)
     # A file that is no run's final one is not what results.json is of.
     name = FINAL if Path(weights).is_dir() else Path(weights).name
     if differing := _other_data(config, yaml.safe_load(own.read_text()) or {}):
@@ -54,6 +53,12 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
     scores, source = _scores(own.parent, history, name, metric)
     note = f"from {source} of {folder}" if scores else f"{folder} does not say what {name} scores"
     return TeacherRun(scores, note, steps, seconds)
+
+
+def training(history: History) -> tuple[int, float]:
+    """Return the iterations of a run and the seconds in its training steps; zeros where it does not say."""
+    clock = history.get("train_seconds")
+    return (clock[-1].iteration, clock[-1].seconds) if clock else (0, 0.0)
 
 
 def _scores(folder: Path, history: History, weights: str, metric: str) -> tuple[Scores, str]:

@@ -26,6 +26,7 @@ from densedist.common.engine.preemption import REQUEUE
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprints
 from densedist.common.report.history import Point, read_history
+from densedist.common.report.panels import Gallery, Panel
 from densedist.det.config import GRAMMAR
 from helpers.processes import server  # noqa: F401  whose processes have imported everything
 
@@ -337,6 +338,45 @@ def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
         cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", *keys])
         with pytest.raises(UserError, match=f"--methods: labels: DISTILL.TEACHER.{said}"):
             labeling_of(task, cfg, "labels", tmp_path, found)
+
+
+def test_page_with_pictures_before_and_after(tmp_path):
+    """Of the first seed whose weights are there; pictures that cannot be drawn leave the numbers as they are."""
+    asked = []
+
+    def load_model(cfg, weights, key):
+        asked.append((weights, key))
+        return "model"
+
+    def draw_examples(cfg, trainee, file, beside, called):
+        asked.append((trainee.model, file, {name: (w.file, w.config) for name, w in beside.items()}, called))
+        return Gallery(["scene"], [[Panel(np.zeros((2, 2, 3), np.uint8), "dist", "5 wrong")]], [], "the 1 of 4 images")
+
+    def gone(*_):
+        raise UserError("a.png is gone")
+
+    task = SimpleNamespace(**vars(TASK) | {"load_model": load_model, "draw_examples": draw_examples})
+    again = Study(task, "c.yaml", ["none", "dist"], [0, 4], tmp_path, train=Trainer({"none": 10.0, "dist": 20.0}))
+    again.run()
+    assert not asked
+    assert "Pictures" not in (tmp_path / "report.html").read_text()
+    files = [tmp_path / method / "seed4" / "model_final.pth" for method in ("none", "dist")]
+    for file in files:
+        file.touch()
+    again.run()
+    none, dist = files
+    assert asked == [
+        (str(dist), "dist's weights"),
+        ("model", tmp_path / "examples.png", {"none": (str(none), str(none.with_name("config.yaml")))}, "dist"),
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "The 1 of 4 images." in page
+    assert "5 wrong" in page
+    task.load_model = gone
+    again.run()
+    page = (tmp_path / "report.html").read_text()
+    assert "Pictures" not in page
+    assert "10.0 points above none (95 % interval [+10.0, +10.0], 2 seeds)" in page
 
 
 def test_time_spent_once_has_a_column(tmp_path):

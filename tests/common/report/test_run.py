@@ -59,7 +59,7 @@ def page_of(folder, facts, gallery=None):
 def test_student_beside_its_teacher(student, teacher):
     page = shown(page_of(student, TAUGHT))
     assert "The student reaches mIoU 61.2, 8.8 points below its teacher's 70.0, with 20 % of the teacher's" in page
-    assert "The teacher's scores are from results.json of its run teacher." in page
+    assert 'The teacher\'s scores are from results.json of its run "teacher".' in page
     assert "| mIoU | 70.0 | 61.2 | -8.8 |" in page
     assert "| pACC | 90.0 | 91.0 | +1.0 |" in page
     assert page.index("| car | 80.0 | 80.0 | +0.0 |") < page.index("| sky | 60.0 | 42.5 | -17.5 |")
@@ -93,10 +93,10 @@ def test_run_without_test_data(tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("other data", "its run teacher was evaluated on other data (DATASETS.TEST)"),
-        ("other classes", "its run teacher was evaluated on other data (DATASETS.CLASSES)"),
+        ("other data", 'its run "teacher" was evaluated on other data (DATASETS.TEST)'),
+        ("other classes", 'its run "teacher" was evaluated on other data (DATASETS.CLASSES)'),
         ("gone", "there is no run next to its weights"),
-        ("on the way", "its run teacher does not say what model_0000019.pth scores"),
+        ("on the way", 'its run "teacher" does not say what model_0000019.pth scores'),
     ],
 )
 def test_why_the_score_of_a_teacher_is_not_known(student, teacher, change, why):
@@ -123,7 +123,7 @@ def test_best_checkpoint_of_a_teacher(student, teacher):
     own = student / "config.yaml"
     own.write_text(own.read_text().replace("model_final", "model_best"))
     page = shown(page_of(student, TAUGHT))
-    assert "from metrics.json of its run teacher" in page
+    assert 'from metrics.json of its run "teacher"' in page
     assert "| mIoU | 72.0 | 61.2 | -10.8 |" in page
     assert "| car | 81.0 | 80.0 | -1.0 |" in page
 
@@ -131,7 +131,7 @@ def test_best_checkpoint_of_a_teacher(student, teacher):
 def test_results_of_a_later_evaluation_are_not_the_teachers_at_its_end(student, teacher):
     (teacher / "results.json").write_text(json.dumps({"sem_seg": {"mIoU": 1.0}}))
     page = shown(page_of(student, TAUGHT))
-    assert "from metrics.json of its run teacher" in page
+    assert 'from metrics.json of its run "teacher"' in page
     assert "| mIoU | 70.0 | 61.2 | -8.8 |" in page
 
 
@@ -139,7 +139,7 @@ def test_page_needs_nothing_else(student):
     panels = [Panel(np.full((4, 6, 3), 9, np.uint8), name, "9.0 % wrong") for name in ("teacher", "student")]
     legend = [Patch(facecolor="#123456", label="c<r")]
     page = page_of(student, TAUGHT, Gallery(["one"], [panels], legend, "full colors: wrong"))
-    assert page.count('src="data:image/jpeg;base64,') == 2
+    assert page.count('src="data:image/png;base64,') == 2
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "url(" not in page.replace("url(#", "")
     assert page.count("<svg") == 3

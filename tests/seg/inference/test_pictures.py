@@ -79,7 +79,7 @@ def test_stressed_pixels_have_the_color_of_their_class_others_a_tint_of_it():
     drawn = stress(image, labels, where, colors)
     np.testing.assert_array_equal(drawn[0], colors)
     gray = (image.mean(2, keepdims=True) * 0.35 + 160).round()
-    np.testing.assert_allclose(drawn[1], (0.75 * gray + 0.25 * colors[labels])[1], atol=1)
+    np.testing.assert_allclose(drawn[1], (0.6 * gray + 0.4 * colors[labels])[1], atol=1)
 
 
 @pytest.mark.parametrize("data", ["cityscapes", "camvid", "digits", "idd_lite", "voc"])
@@ -94,7 +94,7 @@ def test_a_color_means_one_thing(data):
     for panel, labels in zip(predicted, (truth * 0, seen), strict=True):
         where = wrong(labels, truth)
         np.testing.assert_array_equal(panel.picture[where], classes.colors[labels][where])
-        assert panel.picture[~where].min(initial=255) > 100
+        assert panel.picture[~where].min(initial=255) > 90
 
 
 def test_ignored_pixels_look_like_no_class():

@@ -1,0 +1,160 @@
+"""The page of a comparison: report.html, as a run has one, over its methods."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from densedist.common.compare.outcome import Gain, gain, spread
+from densedist.common.compare.report import (
+    PERCENT,
+    Outcomes,
+    curves,
+    extremes,
+    interval,
+    metric,
+    table,
+    values,
+    verdict,
+    verdicts,
+)
+from densedist.common.report.history import read_history
+from densedist.common.report.page import Bar, Bars, Page, Table, write_page
+from densedist.common.report.panels import Gallery
+from densedist.common.report.plots import svg
+from densedist.common.report.repeat import command, versions
+from densedist.common.report.scores import Scores, by_class, class_title, last_scores
+from densedist.common.report.teacher import TeacherRun
+
+# By method, by seed.
+Folders = Mapping[str, Mapping[int, Path]]
+
+
+def write_comparison(
+    file: Path,
+    outcomes: Outcomes,
+    folders: Folders,
+    rule: str,
+    notes: Sequence[str],
+    teachers: Mapping[str, TeacherRun],
+    gallery: Gallery | None,
+    texts: Mapping[str, str],
+) -> None:
+    """Write the page.
+
+    Args:
+        file: report.html.
+        folders: of the runs.
+        rule: by what the methods are made equal.
+        notes: what else has to be said, a sentence each.
+        teachers: by name.
+        gallery: test images as the methods of extremes() see them.
+        texts: folded at the end, by title.
+    """
+    seeds = sorted({seed for of_seeds in outcomes.values() for seed in of_seeds})
+    full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
+    said = f"{len(outcomes)} method{'s'[: len(outcomes) > 1]}, {len(seeds)} seed{'s'[: len(seeds) > 1]}"
+    page = Page(
+        title=file.parent.resolve().name,
+        subtitle=f"{said}. {rule}",
+        verdict=verdict(outcomes),
+        notes=[*_of_teachers(teachers, full), *notes],
+        scores=_scores(outcomes, teachers, full),
+        methods=_methods(outcomes),
+        gallery=gallery,
+        classes=_classes(outcomes, folders, full),
+        curves={title: svg(drawing) for title, drawing in curves(outcomes).items()} if seeds else {},
+        costs=_costs(outcomes, teachers),
+        command=command(),
+        facts={"seeds": ", ".join(map(str, seeds)), "versions": versions()},
+        texts=texts,
+    )
+    write_page(page, file)
+
+
+def _of_teachers(teachers: Mapping[str, TeacherRun], metric: str) -> list[str]:
+    lines = []
+    for name, teacher in teachers.items():
+        if (score := teacher.scores.get(metric)) is None:
+            lines.append(f"What the {name} scores is not known: {teacher.note}.")
+        else:
+            lines.append(f"The {name} scores {score:.1f} ({teacher.note}).")
+    return lines
+
+
+def _scores(outcomes: Outcomes, teachers: Mapping[str, TeacherRun], metric: str) -> Table:
+    head, rows = table(outcomes)
+    above = [
+        [name, "not known" if (score := teacher.scores.get(metric)) is None else f"{score:.1f}"]
+        for name, teacher in teachers.items()
+    ]
+    full = [[*row, *[""] * (len(head) - len(row))] for row in [*above, *rows]]
+    return Table(head, full, " ".join(f"{line}." for line in verdicts(outcomes)))
+
+
+def _methods(outcomes: Outcomes) -> Bars:
+    bars = []
+    for method, of_seeds in outcomes.items():
+        numbers = values(of_seeds)
+        deviation = spread(numbers)
+        mean = statistics.mean(numbers.values()) if numbers else None
+        bars.append(Bar(method, None, mean, interval="" if deviation is None else f"± {deviation:.1f}"))
+    note = "Mean ± standard deviation over the seeds." if any(bar.interval for bar in bars) else ""
+    return Bars("Methods", "method", "", metric(outcomes), bars, note)
+
+
+def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
+    """Gains class by class of the best method."""
+    if (pair := extremes(outcomes)) is None:
+        return None
+    before, after = pair
+    scores = {method: {seed: _at_end(folders[method][seed]) for seed in outcomes[method]} for method in pair}
+    names = dict.fromkeys(
+        name for of_seeds in scores.values() for s in of_seeds.values() for name in by_class(s, metric)
+    )
+    bars = []
+    for name in names:
+        first, last = (_of_class(scores[method], metric, name) for method in pair)
+        difference = gain(last, first)
+        points = None if difference is None else difference.mean
+        bars.append(Bar(name, _mean(first), _mean(last), points, _interval(difference)))
+    chance = f" {PERCENT} intervals over the seeds, each class by itself." if any(bar.interval for bar in bars) else ""
+    return Bars(class_title(metric), "class", before, after, bars, f"The largest gain first.{chance}")
+
+
+def _at_end(folder: Path) -> Scores:
+    return last_scores(read_history(folder))
+
+
+def _of_class(scores: Mapping[int, Scores], metric: str, name: str) -> dict[int, float]:
+    found = {seed: by_class(of_run, metric).get(name) for seed, of_run in scores.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _mean(numbers: Mapping[int, float]) -> float | None:
+    return statistics.mean(numbers.values()) if numbers else None
+
+
+def _interval(difference: Gain | None) -> str:
+    return interval(difference) if difference else ""
+
+
+def _costs(outcomes: Outcomes, teachers: Mapping[str, TeacherRun]) -> Table:
+    once = any(outcome.once for of_seeds in outcomes.values() for outcome in of_seeds.values())
+    head = ["", "iterations", "seconds", *(["once, before"] if once else []), "runs"]
+    rows = []
+    for name, teacher in teachers.items():
+        known = [str(teacher.iterations), f"{teacher.seconds:.0f} s"] if teacher.iterations else ["not known"] * 2
+        rows.append([f"{name}, trained once", *known, *([""] if once else []), "1"])
+    total = 0.0
+    for method, of_seeds in outcomes.items():
+        if not of_seeds:
+            continue
+        seconds = [outcome.seconds for outcome in of_seeds.values()]
+        before = max(outcome.once for outcome in of_seeds.values())
+        total += sum(seconds) + before
+        iterations = statistics.mean(outcome.iterations for outcome in of_seeds.values())
+        cells = [f"{iterations:.0f}", f"{statistics.mean(seconds):.0f} s", *([f"{before:.0f} s"] if once else [])]
+        rows.append([method, *cells, str(len(seconds))])
+    note = f"Seconds are of one run, in training steps. All runs together took {total / 3600:.2g} hours"
+    note += "; what a teacher's own training took is not in it." if teachers else "."
+    return Table(head, rows, note)

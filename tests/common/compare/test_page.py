@@ -1,0 +1,140 @@
+"""The page of a comparison: report.html over its methods."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densedist.common.compare.outcome import outcome
+from densedist.common.compare.page import write_comparison
+from densedist.common.compare.report import extremes, results, verdict
+from densedist.common.report.panels import Gallery, Panel
+from densedist.common.report.teacher import TeacherRun
+from helpers.reading import shown
+
+pytestmark = pytest.mark.drawn
+TEACHER = TeacherRun({"bbox/AP": 40.0}, 'from results.json of its run "teacher"', 500, 3600.0)
+
+
+def write_runs(root, **values):
+    """The runs of methods: AP of seeds 0, 1, …; the class car is 1 above it, bus 1 below."""
+    outcomes, folders = {}, {}
+    for method, numbers in values.items():
+        outcomes[method], folders[method] = {}, {}
+        for seed, value in enumerate(numbers):
+            folder = folders[method][seed] = root / method / f"seed{seed}"
+            folder.mkdir(parents=True)
+            own = {"AP": value, "AP50": 99.0, "AP-car": value + 1, "AP-bus": value - 1, "AP-<bus>": float("nan")}
+            lines = [
+                {"iteration": 49, "train_seconds": 5.0, "bbox/AP": value / 2},
+                {"iteration": 99, "train_seconds": 10.0},
+                {"iteration": 100, **{f"bbox/{name}": number for name, number in own.items()}},
+            ]
+            (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (folder / "results.json").write_text(json.dumps({"bbox": own}))
+            outcomes[method][seed] = outcome(folder, 100)
+    return outcomes, folders
+
+
+def page_of(root, runs, teachers=None, notes=(), gallery=None, texts=None):
+    write_comparison(root / "report.html", *runs, "At equal iterations.", notes, teachers or {}, gallery, texts or {})
+    return (root / "report.html").read_text()
+
+
+def test_several_seeds(tmp_path):
+    runs = write_runs(tmp_path, none=[10.0, 11.0, 12.0], kd=[11.0, 11.5, 13.1], dist=[13.0, 14.1, 15.2])
+    page = shown(page_of(tmp_path, runs, {"teacher": TEACHER}, ["2 of 4 images are shared"]))
+    assert "3 methods, 3 seeds. At equal iterations." in page
+    assert "dist reaches AP 14.1, 3.1 points above none (95 % interval [+2.9, +3.3], 3 seeds)." in page
+    assert 'The teacher scores 40.0 (from results.json of its run "teacher").' in page
+    assert "2 of 4 images are shared" in page
+    assert re.search(r"\| teacher \| 40.0 \|", page)
+    assert "| dist | 14.1 ± 1.1 | +3.1 | [+2.9, +3.3] | 100 | 10 s | 13.0 | 14.1 | 15.2 |" in page
+    assert "| car | 12.0 | 15.1 | +3.1 [+2.9, +3.3] |" in page
+    assert page.index("| car |") < page.index("| <bus> | - | - |")
+    assert "| dist | 14.1 ± 1.1 |" in page.partition("Methods")[2]
+    assert "| teacher, trained once | 500 | 3600 s | 1 |" in page
+    assert "All runs together took 0.025 hours; what a teacher's own training took is not in it." in page
+    assert "| seeds | 0, 1, 2 |" in page
+
+
+def test_one_seed_says_nothing_of_chance(tmp_path):
+    page = shown(page_of(tmp_path, write_runs(tmp_path, none=[10.0], dist=[13.0])))
+    assert "2 methods, 1 seed. " in page
+    assert "dist reaches AP 13.0, 3.0 points above none, with one seed, which says nothing of chance." in page
+    assert "| car | 11.0 | 14.0 | +3.0 |" in page
+    assert "interval" not in page.partition("Class by class")[2].partition("Curves")[0]
+    assert "teacher" not in page
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"none": [10.0, 11.0], "kd": [10.5, 10.8]},
+            "No significant difference: kd reaches AP 10.7, 0.2 points",
+        ),
+        (
+            {"none": [10.0, 11.0, 12.0], "kd": [9.0, 10.1, 11.2]},
+            "kd reaches AP 10.1, 0.9 points below none (95 %",
+        ),
+        ({"kd": [10.0], "dist": [12.0], "mimic": [11.0]}, "dist reaches AP 12.0, 1.0 points above mimic, with one"),
+        ({"none": [10.0]}, "AP: none 10.0; there is no other method to compare with."),
+        ({"none": [], "kd": []}, "No run has a score."),
+    ],
+)
+def test_verdicts(tmp_path, values, words):
+    runs = write_runs(tmp_path, **values)
+    assert verdict(runs[0]).startswith(words)
+    assert words in shown(page_of(tmp_path, runs))
+
+
+def test_numbers_are_those_of_the_results(tmp_path):
+    runs = write_runs(tmp_path, none=[10.04, 11.26], dist=[13.55, 14.92])
+    page = shown(page_of(tmp_path, runs))
+    for method, found in results(runs[0])["methods"].items():
+        seeds = " | ".join(f"{seed['value']:.1f}" for seed in found["seeds"].values())
+        row = rf"\| {method} \| {found['mean']:.1f} ± {found['standard_deviation']:.1f} \|.* {seeds} \|"
+        assert re.search(row, page)
+
+
+def test_a_teacher_that_nobody_evaluated(tmp_path):
+    runs = write_runs(tmp_path, none=[10.0], dist=[13.0])
+    page = shown(page_of(tmp_path, runs, {"teacher": TeacherRun(note="there is no run next to its weights")}))
+    assert "What the teacher scores is not known: there is no run next to its weights." in page
+    assert "| teacher | not known |" in page
+    assert "| teacher, trained once | not known | not known | 1 |" in page
+
+
+def test_page_needs_nothing_else_and_tells_no_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/densedist", "compare", "det", str(tmp_path / "a.yaml")])
+    panels = [Panel(np.zeros((4, 6, 3), np.uint8), name) for name in ("none", "dist")]
+    texts = {"All keys": f"OUTPUT_DIR: {tmp_path}/out"}
+    runs = write_runs(tmp_path, none=[10.0], dist=[13.0])
+    page = page_of(
+        tmp_path, runs, {f"teacher {tmp_path}/weak": TEACHER}, (), Gallery(["a"], [panels], [], "title"), texts
+    )
+    assert page.count('src="data:image/png;base64,') == 2
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert page.count("<svg") == 2
+    rest = shown(page).replace(f"densedist compare det {tmp_path}/a.yaml", "")
+    assert len(rest) < len(shown(page))
+    assert not [place for place in (tmp_path, Path.home(), Path.cwd()) if str(place) in rest]
+    assert "| teacher …/weak | 40.0 |" in rest
+
+
+def test_what_is_compared_at_first_sight(tmp_path):
+    runs = write_runs(tmp_path, kd=[12.0], none=[13.0], dist=[11.0])
+    assert extremes(runs[0]) == ("none", "kd")
+
+
+def test_page_takes_less_than_a_second(tmp_path):
+    runs = write_runs(tmp_path, none=[10.0, 11.0, 12.0], kd=[11.0, 11.5, 13.1], dist=[13.0, 14.1, 15.2])
+    page_of(tmp_path, runs)
+    start = time.process_time()
+    page_of(tmp_path, runs)
+    assert time.process_time() - start < 1
