@@ -24,7 +24,7 @@ from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.datasets import split_frames
 from densedist.seg.labels import Classes
 from densedist.seg.networks.dense import LOGITS
-from densedist.seg.networks.places import is_mirrored
+from densedist.seg.networks.resampling import is_mirrored
 from densedist.seg.teacher.kept import KEPT
 from densedist.seg.teacher.teacher import SegTeacher
 
@@ -33,7 +33,7 @@ class CachedReader:
     """Reads a frame as seg.data.Reader does, with the teacher's logits for it and where its pixels come from.
 
     To a sample come "teacher": maps (K, h, w) by name, over the whole image padded to "teacher_size" (height, width),
-    and "places": x and y in the image, (2, a, b), over the sample, NaN in padding.
+    and "coordinates": x and y in the image, (2, a, b), over the sample, NaN in padding.
 
     Args:
         reader: without a transform.
@@ -45,12 +45,12 @@ class CachedReader:
         self.reader, self.transform, self.kept = reader, transform, kept
 
     def __call__(self, frame: Frame) -> dict[str, Any]:
-        image, label, places = self.transform.with_places(*self.reader.read(frame))
+        image, label, coordinates = self.transform.with_coordinates(*self.reader.read(frame))
         arrays, number = self.kept[frame["image"]]
         maps = arrays.read(number)
-        if (mirrored := self.transform.mirrored_classes) is not None and is_mirrored(places):
+        if (mirrored := self.transform.mirrored_classes) is not None and is_mirrored(coordinates):
             maps = {name: x[mirrored] if name in LOGITS else x for name, x in maps.items()}
-        known = {"teacher": maps, "teacher_size": arrays.about[number]["size"], "places": places}
+        known = {"teacher": maps, "teacher_size": arrays.about[number]["size"], "coordinates": coordinates}
         return as_sample(frame, image, label) | known
 
 

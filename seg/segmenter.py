@@ -12,7 +12,7 @@ from densedist.common.distill.unlabeled import scale_gradient
 from densedist.seg.labels import IGNORE
 from densedist.seg.losses import CrossEntropyLoss, TaskLosses
 from densedist.seg.networks.dense import LOGITS, DenseModel
-from densedist.seg.networks.places import nearest, resize
+from densedist.seg.networks.resampling import nearest, resize
 from densedist.seg.networks.taps import taps
 from densedist.seg.networks.windows import Inference
 from densedist.seg.teacher.teacher import SegTeacher

@@ -19,7 +19,7 @@ from densedist.seg.labels import IGNORE
 KEY = "INPUT.ALBUMENTATIONS"
 WANTED = "{HorizontalFlip: {p: 0.5}}, a transform of albumentations with its arguments"
 COMPOSITIONS = (A.OneOf, A.RandomOrder, A.Sequential, A.SomeOf)
-# What moves pixels along straight lines, so that places of pixels can be interpolated on a coarse grid.
+# What moves pixels along straight lines, so that coordinates of pixels can be interpolated on a coarse grid.
 STRAIGHT = (
     *(A.Affine, A.D4, A.HorizontalFlip, A.Perspective, A.RandomRotate90, A.Rotate, A.SafeRotate, A.ShiftScaleRotate),
     *(A.SquareSymmetry, A.Transpose, A.VerticalFlip),
@@ -32,7 +32,7 @@ Transformed: TypeAlias = A.BasicTransform | A.BaseCompose
 class Augmentations:
     """The transforms of INPUT.COLOR_JITTER and INPUT.ALBUMENTATIONS, on what a crop shows, before it is padded.
 
-    Geometry moves the label, by nearest neighbor, and the places of pixels with the image; where nothing is left to
+    Geometry moves the label, by nearest neighbor, and coordinates of pixels with the image; where nothing is left to
     show, the image has the color of padding and the label IGNORE.
 
     Args:
@@ -42,12 +42,14 @@ class Augmentations:
 
     def __init__(self, steps: Sequence[Transformed], bgr: bool) -> None:
         self.bgr = bgr
-        self.steps = A.Compose(list(steps), additional_targets={"places": "mask"}, mask_interpolation=cv2.INTER_NEAREST)
+        self.steps = A.Compose(
+            list(steps), additional_targets={"coordinates": "mask"}, mask_interpolation=cv2.INTER_NEAREST
+        )
 
     def __call__(self, data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """
         Args:
-            data: "image" (H, W, 3), uint8, and what moves with it: "mask" (H, W), "places" (H, W, 3).
+            data: "image" (H, W, 3), uint8, and what moves with it: "mask" (H, W), "coordinates" (H, W, 3).
         """
         # One stream of numbers for all: albumentations' own seed would give each step the same.
         seed = int(np.random.randint(2**31))

@@ -17,7 +17,8 @@ from densedist.common.data.flip_pairs import mirrored_classes
 from densedist.seg.data.augmentations import Augmentations, build_augmentations
 from densedist.seg.labels import IGNORE, Classes
 
-# In pixels. Between places of a grid they are interpolated: the same for all that scales, crops and mirrors.
+# In pixels: the step of the grid on which coordinates are kept. They are interpolated between its points, which is
+# exact for all that scales, crops and mirrors.
 GRID = 8
 # image (H, W, 3) and trainIds (H, W), if there are any, in; both of another size out
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
@@ -45,7 +46,7 @@ class _ScaledCrop(A.DualTransform):
         return scaled_crop(img, scale, corner, size, cv2.INTER_LINEAR)
 
     def apply_to_mask(self, mask: np.ndarray, scale: Fraction, corner: Any, size: Any, **params: Any) -> np.ndarray:
-        # Of places as of an image: a pixel between two shows what lies between them.
+        # Coordinates are interpolated like an image: a pixel between two shows what lies between them.
         interpolation = cv2.INTER_LINEAR if mask.dtype == np.float32 else cv2.INTER_NEAREST
         return scaled_crop(mask, scale, corner, size, interpolation)
 
@@ -62,7 +63,7 @@ class _Mirror(A.HorizontalFlip):
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         mirrored = super().apply_to_mask(mask, **params)
-        # The places of pixels are a mask, too.
+        # The coordinates of pixels are a mask, too.
         return mirrored if self.table is None or mask.dtype != np.uint8 else cv2.LUT(mirrored, self.table)
 
 
@@ -89,7 +90,7 @@ class TrainingTransform:
         mirrored_classes: Sequence[int] | None = None,
     ) -> None:
         height, width = crop_size
-        more = {"places": "mask"}
+        more = {"coordinates": "mask"}
         self._crop = A.Compose([_ScaledCrop(scales, crop_size)], additional_targets=more)
         self._augment = augment
         self.mirrored_classes = None if mirrored_classes is None else list(mirrored_classes)
@@ -101,22 +102,22 @@ class TrainingTransform:
         result = self._run(image, label)
         return result["image"], result.get("mask")
 
-    def with_places(
+    def with_coordinates(
         self, image: np.ndarray, label: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None, torch.Tensor]:
-        """The same, and where the result lies in the given image.
+        """Transform the same way, and return where the result's pixels come from in the given image.
 
-        Whatever moves pixels moves their places with them, which are a mask to albumentations.
+        Whatever moves pixels moves their coordinates with them, which are a mask to albumentations.
 
         Returns:
-            image, label, and places (2, a, b), float32, on a grid of about GRID pixels from corner pixel to corner
+            image, label, and coordinates (2, a, b), float32, on a grid of about GRID pixels from corner pixel to corner
             pixel of the result: x and y in pixels of the given image, 0 being the first one's center. NaN in padding.
         """
-        result = self._run(image, label, places=_places(image.shape[:2]))
-        full = torch.from_numpy(np.ascontiguousarray(result["places"]).transpose(2, 0, 1))
+        result = self._run(image, label, coordinates=_coordinates(image.shape[:2]))
+        full = torch.from_numpy(np.ascontiguousarray(result["coordinates"]).transpose(2, 0, 1))
         coarse = [-(-length // GRID) + 1 for length in full.shape[1:]]
-        *places, mark = F.interpolate(full[None], size=coarse, mode="bilinear", align_corners=True)[0]
-        return result["image"], result.get("mask"), torch.stack(places).where((mark - 1).abs() < 1e-3, torch.nan)
+        *coordinates, mark = F.interpolate(full[None], size=coarse, mode="bilinear", align_corners=True)[0]
+        return result["image"], result.get("mask"), torch.stack(coordinates).where((mark - 1).abs() < 1e-3, torch.nan)
 
     def _run(self, image: np.ndarray, label: np.ndarray | None, **more: np.ndarray) -> dict[str, Any]:
         # Drawn from NumPy's global state, which the engine and the data loader's workers seed.
@@ -131,8 +132,8 @@ class TrainingTransform:
 
 
 @lru_cache(8)  # most data sets have a size or two
-def _places(size: tuple[int, int]) -> np.ndarray:
-    """x, y, and 1 for each pixel of an image, (H, W, 3); padding has another number than 1."""
+def _coordinates(size: tuple[int, int]) -> np.ndarray:
+    """Return x, y, and 1 for each pixel of an image, (H, W, 3); padding has another number than 1."""
     y, x = np.indices(size, dtype=np.float32)
     return np.stack([x, y, np.ones_like(x)], 2)
 

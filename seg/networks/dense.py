@@ -21,13 +21,13 @@ class DenseModel(nn.Module):
 
     mean: Tensor
     std: Tensor
-    # Whether corner places of its maps lie on corner pixels (SMP), or centers of places in the middle of equal parts.
+    # Whether corner cells of its maps lie on corner pixels (SMP), or cells in the middle of equal parts of the image.
     align_corners = True
     own_precision = False  # whether it keeps the one that it has
     feature_channels: int | None = None  # of "features"; None = it gives none
     gives_aux = False  # "aux_logits"
     says_pixels = False  # whether its file says mean, deviation and stride, so that no key does
-    class_count = 0  # of the classes that it tells, where that has been seen
+    class_count = 0  # of its logits, once they have been seen
     names: tuple[str, ...] = ()  # of its classes, where it knows them itself
 
     def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from densedist.common.distill.taps import UNLABELED, Tap, TapSpec, per_cell, per_class, per_image
 from densedist.seg.labels import IGNORE
 from densedist.seg.networks.dense import DenseModel
-from densedist.seg.networks.places import nearest
+from densedist.seg.networks.resampling import nearest
 
 # The taps that are class logits, and of which of a network's maps each is.
 CLASS_LOGITS = {"cls_logits": "cls_logits", "logit_maps": "cls_logits", "aux_logits": "aux_logits"}

@@ -12,7 +12,7 @@ from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.ensemble import mean_logits
 from densedist.common.distill.speed import Part
 from densedist.seg.networks.dense import LOGITS, DenseModel
-from densedist.seg.networks.places import Grid, resize_at
+from densedist.seg.networks.resampling import Grid, resize_at
 
 KEPT_MASS = "kept_mass"  # the name of a tap (N, 1, h, w)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from densedist.common.distill.teacher import Maps, Samples
 from densedist.seg.networks.dense import LOGITS
-from densedist.seg.networks.places import Grid, sample_at
+from densedist.seg.networks.resampling import Grid, sample_at
 from densedist.seg.teacher.adapting import KEPT_MASS
 from densedist.seg.teacher.teacher import SegPending, SegTeacher
 
@@ -30,7 +30,7 @@ class KeptPending(SegPending):
         device, align_corners = teacher.model.mean.device, teacher.model.align_corners
         maps, valid = {}, {}
         for name in (name for name in KEPT if name in wanted and name in samples[0]["teacher"]):
-            places = [_student_places(sample, wanted[name], size).to(device) for sample in samples]
+            coordinates = [_student_coordinates(sample, wanted[name], size).to(device) for sample in samples]
             found = torch.stack(
                 [
                     sample_at(
@@ -38,7 +38,7 @@ class KeptPending(SegPending):
                         at,
                         Grid(sample["teacher_size"], align_corners),
                     )
-                    for sample, at in zip(samples, places, strict=True)
+                    for sample, at in zip(samples, coordinates, strict=True)
                 ]
             )
             valid[name] = found[:, 0].isfinite()
@@ -47,15 +47,15 @@ class KeptPending(SegPending):
         return self.without_mass(maps, valid)
 
 
-def _student_places(sample: Mapping[str, Any], grid: Sequence[int], size: Sequence[int]) -> Tensor:
+def _student_coordinates(sample: Mapping[str, Any], grid: Sequence[int], size: Sequence[int]) -> Tensor:
     """Return where the student's logits lie in the whole image: x and y in pixels, (2, h, w), NaN where they see none.
 
     Args:
         grid: height and width of the student's logits.
         size: of its batch, in pixels; at its bottom and right it may be padding.
     """
-    device = sample["places"].device
+    device = sample["coordinates"].device
     y, x = (torch.linspace(0, length - 1, count, device=device) for length, count in zip(size, grid, strict=True))
     here = torch.stack(torch.meshgrid(x, y, indexing="xy"))
     inside = (here[0] <= sample["width"] - 1) & (here[1] <= sample["height"] - 1)
-    return sample_at(sample["places"], here, Grid((sample["height"], sample["width"]))).where(inside, torch.nan)
+    return sample_at(sample["coordinates"], here, Grid((sample["height"], sample["width"]))).where(inside, torch.nan)

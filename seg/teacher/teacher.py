@@ -8,7 +8,7 @@ from torch import Tensor
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.teacher import Maps, Pending, Samples, Teacher
 from densedist.seg.networks.dense import LOGITS, DenseModel
-from densedist.seg.networks.places import Grid, resize_at
+from densedist.seg.networks.resampling import Grid, resize_at
 from densedist.seg.teacher.adapting import KEPT_MASS
 
 

@@ -15,7 +15,7 @@ from densedist.common.profile import as_if_trained
 from densedist.seg.labels import IGNORE
 from densedist.seg.models import build_segmenter, read_config
 from densedist.seg.networks.network import load_network
-from densedist.seg.networks.places import nearest, resize
+from densedist.seg.networks.resampling import nearest, resize
 from densedist.seg.teacher_loading import load_teacher
 from helpers import reference
 from helpers.scenes import CONFIGS, STUDENT, batch, config, save_teacher

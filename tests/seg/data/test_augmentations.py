@@ -121,7 +121,7 @@ def test_places_follow(kind):
     transform = training_transform(config(*STILL, *albumentations({kind.__name__: {"p": 1.0}})))
     for seed in range(4):
         np.random.seed(seed)
-        seen, label, places = transform.with_places(image, np.zeros((64, 64), np.uint8))
+        seen, label, places = transform.with_coordinates(image, np.zeros((64, 64), np.uint8))
         rows, columns = (np.linspace(0, 63, count).round().astype(int) for count in places.shape[1:])
         assert places.shape[1:] == (64 // GRID + 1,) * 2
         there = seen[np.ix_(rows, columns)][..., :2] / 4

@@ -10,7 +10,7 @@ from densedist.seg.checks import check_data
 from densedist.seg.data.transforms import TrainingTransform, training_transform
 from densedist.seg.labels import IGNORE
 from densedist.seg.models import read_config
-from densedist.seg.networks.places import Grid, sample_at
+from densedist.seg.networks.resampling import Grid, sample_at
 from densedist.seg.networks.windows import Inference
 from helpers.scenes import STUDENT, config, write_tree
 
@@ -28,7 +28,7 @@ def mirroring(crop=(16, 24)):
 def seen(transform):
     """Samples of the image itself and of its mirror image, with their places."""
     np.random.seed(0)
-    samples = [transform.with_places(IMAGE, LABEL) for _ in range(12)]
+    samples = [transform.with_coordinates(IMAGE, LABEL) for _ in range(12)]
     mirrored = [np.array_equal(image, IMAGE[:, ::-1]) for image, *_ in samples]
     return samples[mirrored.index(False)], samples[mirrored.index(True)]
 
@@ -69,7 +69,7 @@ def test_kept_logits_of_mirror_images():
     for _ in range(12):
         sample = reader({"name": "a", "image": "a", "label": "a"})
         # A place of the sample for each pixel, then the logits there.
-        at = sample_at(sample["places"], torch.stack([x, y]), Grid((16, 24)))
+        at = sample_at(sample["coordinates"], torch.stack([x, y]), Grid((16, 24)))
         logits = sample_at(sample["teacher"]["cls_logits"], at, Grid((16, 24)))
         label = sample["sem_seg"]
         for number in range(3):

@@ -13,7 +13,7 @@ from densedist.common.errors import UserError
 from densedist.seg.models import load_weights
 from densedist.seg.networks.architectures import ARCHITECTURES, read_smp_folder
 from densedist.seg.networks.network import build_network, load_network
-from densedist.seg.networks.places import nearest, resize
+from densedist.seg.networks.resampling import nearest, resize
 from helpers.scenes import CONFIGS, STUDENT, TEACHER, config
 
 PSPNET = ["MODEL.ARCHITECTURE", "PSPNet", "MODEL.ENCODER.NAME", "resnet18", "MODEL.ENCODER.DEPTH", "5"]

@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import densedist as api
-from densedist.seg.networks.places import resize
+from densedist.seg.networks.resampling import resize
 from helpers.scenes import SMALL, STUDENT, save_teacher
 
 SMALL_KEYS = dict(zip(SMALL[::2], SMALL[1::2], strict=True))

@@ -9,7 +9,7 @@ from densedist.common.distill.build import build_distiller
 from densedist.common.distill.distiller import Distillation
 from densedist.seg.inference.visualize import relations_of
 from densedist.seg.networks.network import Network
-from densedist.seg.networks.places import Grid, resize, resize_at
+from densedist.seg.networks.resampling import Grid, resize, resize_at
 from densedist.seg.networks.taps import tap_specs
 from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import Segmenter
