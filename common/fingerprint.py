@@ -62,7 +62,7 @@ class Fingerprints:
     """The fingerprints of a task's runs; a file is read once, and again when its size or times have changed.
 
     Args:
-        task: of the configs.
+        task: the configs' task.
         record: a JSON file of what files held, as an earlier call knew it; written by keep().
     """
 
@@ -75,7 +75,7 @@ class Fingerprints:
         """Return what the run of a config depends on.
 
         Args:
-            cfg: of task.load_config.
+            cfg: as task.load_config returns it.
             only: beginnings of the names of parts; empty = all that training with cfg reads.
         """
         parts: Fingerprint = {"task": self._task.name}

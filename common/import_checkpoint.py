@@ -36,8 +36,8 @@ def import_checkpoint(
     """Write config.yaml, model_final.pth and imported.json in output, which is then named like a run's OUTPUT_DIR.
 
     Args:
-        source: of one of task.importers; empty = the one that recognizes the file.
-        options: of that importer.
+        source: names one of task.importers; empty = the one that recognizes the file.
+        options: that importer's options by name.
         overrides: KEY VALUE … that go into the config; keys of trust hold for this call alone.
         base: a config whose DATASETS the teacher has, too; empty = as its number of classes says.
 

@@ -63,7 +63,7 @@ class Labeling:
         """Return the content of RECORD: who labeled what, and for each class from which score on, and how much.
 
         Args:
-            counts: of each class, in the task's own unit.
+            counts: number for each class, in the task's own unit.
         """
         classes = zip(names, least, counts, strict=True)
         return {
@@ -84,7 +84,7 @@ def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence
 
     Args:
         ours: the names of the classes of the labels.
-        theirs: those of the teachers.
+        theirs: the teachers' classes.
 
     Raises:
         UserError: a class of the student that the teachers do not have.
@@ -105,7 +105,7 @@ def check_same_names(names: Sequence[Sequence[str]]) -> None:
     """Refuse teachers of different classes.
 
     Args:
-        names: of the classes of each teacher.
+        names: names of the classes of each teacher.
 
     Raises:
         UserError: teachers with different classes, which cannot be fused.
@@ -160,7 +160,7 @@ class Trust:
         """Add the predictions on an image, and the classes of its true objects.
 
         Args:
-            classes, scores, right: of each prediction, in any shape; scores in [0, 1].
+            classes, scores, right: one element for each prediction, in any shape; scores in [0, 1].
             truth: class numbers.
         """
         places = (

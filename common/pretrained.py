@@ -42,7 +42,7 @@ def warn_of_other_pixels(cfg: CfgNode, settings: Mapping[str, Any], name: str) -
     Args:
         settings: what timm or SMP says of the weights: mean, std, and perhaps input_space and input_range; empty = not
             known.
-        name: of the weights, for the message.
+        name: the weights' name, for the message.
     """
     if not (settings.get("mean") and settings.get("std")):
         return

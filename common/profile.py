@@ -64,7 +64,7 @@ def measure_and_report(subjects: Subjects, sizes: Sequence[Size], device: torch.
     """Measure and print; write everything to file as JSON.
 
     Args:
-        sizes: of the images; empty = the usual one.
+        sizes: sizes of images; empty = the usual one.
         device: where the models are.
     """
     sizes = sizes or [subjects.size]
@@ -86,7 +86,7 @@ def load_subjects(
     """Load a student, and before it its teacher if there is one, to a device.
 
     Args:
-        prepare: of a model's files the model in eval mode, and what makes its batches.
+        prepare: returns, for a model's files, the model in eval mode, and what makes its batches.
     """
     sides = {"teacher": teacher, "student": student}
     return [Subject(name, *prepare(files.under("MODEL.DEVICE", device))) for name, files in sides.items() if files]

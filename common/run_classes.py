@@ -25,7 +25,7 @@ def refuse_other_classes(ours: Sequence[str], config: Path | None, key: str, rem
 
     Args:
         ours: names, in order; empty = unknown.
-        config: of trained weights; None = there is none.
+        config: the config.yaml of trained weights; None = there is none.
         key: what names the weights, for messages.
 
     Raises:

@@ -102,7 +102,7 @@ def load_beside(
     Args:
         load: a model from its files.
         classes_of: the names of a model's classes.
-        classes: those of the student.
+        classes: the student's classes.
 
     Raises:
         UserError: whatever load() raises, or a model of other classes.

@@ -39,7 +39,7 @@ def load_together(
 
     Args:
         teacher: its weights, or "none"; empty = the one that the student's config names.
-        load_teacher: of (the student, the config of its run, which names the teacher).
+        load_teacher: called with the student and the config of its run, which names the teacher.
 
     Raises:
         UserError: wrong weights, or other classes.

@@ -28,7 +28,7 @@ class Arrays:
     """float16 arrays by name for each of a list of images, in one file that processes share.
 
     Args:
-        file: of filling.fill().
+        file: as filling.fill() has made it.
         writable: whether write() and note() may be called.
 
     Raises:
@@ -161,8 +161,8 @@ def append_sums(file: Path, writer: int, numbers: Sequence[int], sums: np.ndarra
 
     Args:
         file: the cache.
-        numbers: of the images.
-        sums: of all images, by number.
+        numbers: the images' numbers.
+        sums: check sums of all images, by number.
     """
     entries = np.array([(number, sums[number]) for number in numbers], ENTRY)
     with file.with_name(f"{file.name}.sums.{writer}").open("ab") as opened:

@@ -57,7 +57,7 @@ def fill(
             once: one works, others wait.
         images: files.
         teacher: what decides what is computed, by name (common/fingerprint.py).
-        about, compute: of the number of an image, what is known of its arrays before, and the arrays.
+        about, compute: return, for the number of an image, what is known of its arrays beforehand, and the arrays.
 
     Returns:
         seconds that the file has taken, those of earlier runs included.

@@ -171,9 +171,9 @@ def switches(
     TEACHER, the OUTPUT_DIR of a teacher's run, or SCORE_THRESHOLD, of labels.
 
     Args:
-        method: of expand().
+        method: one that expand() returns.
         unlabeled: DATASETS.UNLABELED of the part "unlabeled"; what "labels" writes labels for.
-        overrides: those that all methods share.
+        overrides: for all methods.
         teacher: DISTILL.TEACHER of the config; what it says of its files is not for those of another TEACHER.
 
     Raises:

@@ -85,8 +85,8 @@ class Gain:
     """The gain of one method over another with the same seeds.
 
     Args:
-        mean: of the differences.
-        interval: of Student's t at CONFIDENCE, for differences that scatter normally; None below two seeds.
+        mean: mean of the differences.
+        interval: by Student's t at CONFIDENCE, for normally distributed differences; None for fewer than two seeds.
         seeds: how many both have.
     """
 

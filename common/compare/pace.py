@@ -74,7 +74,7 @@ def by_turns(
 
     Args:
         second: None = the first one alone, twice as often.
-        workers: of the loaders; without any a turn is one step.
+        workers: number of the loaders' workers; without any a turn is one step.
     """
     length = 2 * QUEUED * workers or 1  # whole rounds of all workers
     pairs = []

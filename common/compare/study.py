@@ -57,8 +57,8 @@ class Plan:
     """What a comparison needs, as far as it is known before anything is written.
 
     Args:
-        cfgs, settings: of a run of each method with the seed 0.
-        labelings: of methods that train on their teacher's labels, the config and what is labeled.
+        cfgs, settings: for a run of each method with the seed 0.
+        labelings: for each method that trains on its teacher's labels, the config and the labeling.
         found: what files hold.
     """
 

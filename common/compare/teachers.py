@@ -185,7 +185,7 @@ class TeacherLabels:
 
     Args:
         words: the overrides that train on them, too.
-        seconds: that it took to write them.
+        seconds: time it took to write them.
     """
 
     words: list[str]
@@ -197,7 +197,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fing
 
     Args:
         cfg: the method's config, whose DATASETS.UNLABELED are labeled.
-        output: of all methods; those that have a teacher or a threshold of their own have a folder of their own in it.
+        output: folder of all methods; one with its own TEACHER or SCORE_THRESHOLD has its own folder in it.
 
     Raises:
         UserError: a wrong SCORE_THRESHOLD, or a teacher that is not one with a config.

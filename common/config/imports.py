@@ -32,7 +32,7 @@ class Code:
     Args:
         place: the real path of a file, or of a package's folders.
         digest: SHA-256 of its content; of a package that of all sources in its folders.
-        source: of a .py file.
+        source: the text of a .py file.
     """
 
     place: str

@@ -19,7 +19,7 @@ class Row:
 
     Args:
         name: dotted, as "SOLVER.MAX_ITER".
-        tasks: those that have it with these values.
+        tasks: the tasks that have it with these values.
         type: as "int".
         default: as YAML.
         values: the values that it may have; empty = any of the type.

@@ -42,7 +42,7 @@ def take_back(cfg: CfgNode, itself: Mapping[str, Any], path: str) -> None:
     Args:
         cfg: with the file and its _BASE_ chain in it, before the command line's overrides.
         itself: the content of the file that the user named, without its _BASE_; empty where none was named.
-        path: of the file, for the warning.
+        path: the file's, for the warning.
     """
     for name in KEYS:
         if value_of(cfg, name) and _said(itself, name) is not True:

@@ -23,7 +23,7 @@ def mirrored_classes(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> li
 
     Args:
         pairs: the value of the key.
-        names: of the classes, by number.
+        names: names of the classes, by number.
 
     Raises:
         UserError: a name that no class has, or that is given twice.
@@ -44,7 +44,7 @@ def warn_of_sides(pairs: Sequence[Sequence[str]], names: Sequence[str], key: str
 
     Args:
         pairs, names: see mirrored_classes.
-        key: that mirrors images.
+        key: the key that has images mirrored.
         off: its value that does not.
     """
     given = {name for pair in pairs for name in pair}

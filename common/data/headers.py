@@ -51,7 +51,7 @@ class Header:
     Args:
         format: Pillow's word for the kind of file, e.g. "PNG".
         mode: Pillow's word for the pixels: "L" gray, "P" indices of a palette, "1" black and white, "RGB", …
-        bits: of a channel.
+        bits: number of bits of a channel.
         stored: height and width as they lie in the file.
         orientation: EXIF's, 1 to 8; 1 = as it lies.
         ends: whether the file ends as files of its format do, and not before.

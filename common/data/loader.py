@@ -53,7 +53,7 @@ def build_loader(
         mapper: makes a sample of an item; its random numbers depend on the seed and the sample's place among
             those of all processes, whatever the number of workers.
         indices: this process's endless part of the order, the same from every position.
-        images: of an optimizer step, over all processes.
+        images: number of images of an optimizer step, over all processes.
         key: the config key that says so; it also keeps the random numbers of two loaders apart.
         groups: batches hold items of one group only, e.g. wide or tall ones.
 

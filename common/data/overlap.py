@@ -41,7 +41,7 @@ def overlaps(cfg: CfgNode, images: Callable[[CfgNode, str], Iterable[str]]) -> l
 
     Args:
         cfg: with its data sets looked up.
-        images: of a task.
+        images: a task's method of that name.
     """
     sides = [side for side in ("TRAIN", "UNLABELED") if cfg.DATASETS[side]]
     if not (sides and cfg.DATASETS.TEST and cfg.DATALOADER.CHECK_FILES):

@@ -21,7 +21,7 @@ def read_pixels(path: str, channels: str, header: Header | None = None) -> np.nd
 
     Args:
         channels: their order, "RGB" or "BGR".
-        header: of the file, where it is known.
+        header: the file's, where it is known.
 
     Raises:
         UserError: it cannot be read, or would not be read as it is meant.

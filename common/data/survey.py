@@ -15,7 +15,7 @@ class Survey:
 
     Args:
         side: which of these.
-        sizes: of the images, height and width; how many there are of each.
+        sizes: number of images of each height and width.
         labeled: how many images have labels.
         classes: for each class how much there is of it: objects, or pixels.
         unit: which of these, in the plural.

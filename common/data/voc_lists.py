@@ -35,7 +35,7 @@ class Named:
 
     Args:
         root: the folder.
-        suffixes: that count, in small or capital letters.
+        suffixes: suffixes of files that count, in small or capital letters.
     """
 
     def __init__(self, root: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
@@ -69,7 +69,7 @@ def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
     Behind it may stand 1, 0 or -1, as in lists of one class, or the path of a mask, as in train_aug.txt.
 
     Args:
-        folder: of the images.
+        folder: the folder of the images.
         tree: what the folders should look like, for messages.
 
     Raises:

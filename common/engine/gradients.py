@@ -24,8 +24,8 @@ def gradient_shares(losses: Mapping[str, Tensor], parameters: Sequence[Tensor], 
 
     Args:
         losses: 0-dim, by name, as they are added up.
-        parameters: that are trained.
-        scale: of the backward pass, as a GradScaler has it: float16 has no number for small gradients. Where it has
+        parameters: the trained parameters.
+        scale: factor on the losses, as a GradScaler has it: float16 has no number for small gradients. Where it has
             none for one that is so large, smaller scales are tried. What is returned does not depend on it.
 
     Returns:

@@ -38,7 +38,7 @@ class Rehearsed(NamedTuple):
 
     Args:
         unused: a parameter got no gradient, on any process.
-        shares: of the gradient, of each loss in percent, at the start; empty without a teacher (see gradient_shares).
+        shares: each loss's share of the gradient at the start, in percent; empty without a teacher.
         idle: the losses of distillation that are 0 on the first batch.
     """
 
@@ -55,7 +55,7 @@ def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Re
 
     Args:
         trainee: on its device, in training mode.
-        batches: those of the run.
+        batches: the run's batches.
 
     Raises:
         UserError: what failed, and the keys that it depends on.

@@ -61,7 +61,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
     """Train the student of cfg for SOLVER.MAX_ITER iterations; checkpoints, metrics and results go to OUTPUT_DIR.
 
     Args:
-        cfg: of task.load_config.
+        cfg: as task.load_config returns it.
         resume: go on from the last checkpoint in OUTPUT_DIR, if there is one.
         watch: called after each evaluation on the way with the iterations done and the metric that is the task's, of
             several test sets the mean; may raise RunEnded, which ends the run. For runs of one process.

@@ -29,11 +29,11 @@ class Trainer(SimpleTrainer):
     Args:
         model: gives a dict of scalar losses for a batch.
         optimizer: clips the gradients itself, where the config says so.
-        seed: of the run, 0 or more; that of a checkpoint takes its place.
+        seed: the run's, 0 or more; a checkpoint's replaces it.
         accumulation_steps: forwards and backwards of one step, whose gradients are averaged.
-        precision: of autocast; None = off. With float16 the losses are scaled.
+        precision: autocast's; None = off. With float16 the losses are scaled.
         max_skipped: steps of the whole run that may be skipped because a loss is not finite.
-        teacher: of the model, which may be to blame.
+        teacher: the model's teacher, where losses that are not finite may come from.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ def rename(
     """Rename tensors to this suite's names.
 
     Args:
-        unused: of patterns of whole names that we have no place for, why.
+        unused: for patterns of whole names without a place in our model, the reason.
 
     Returns:
         the tensors; and of each name that is left out, why.
@@ -57,7 +57,7 @@ def depth_of(blocks: Sequence[int], bottleneck: bool) -> int:
     """Return a ResNet's depth: 18, 34, 50, 101 or 152.
 
     Args:
-        blocks: of each of the four stages.
+        blocks: number of blocks of each of the four stages.
 
     Raises:
         UserError: no ResNet has so many.

@@ -47,7 +47,7 @@ class Gallery:
     """Pictures of several images.
 
     Args:
-        names: of the images.
+        names: names of the images.
         columns: the panels of each image, with the same names in all.
         legend: labeled entries.
         title: which images these are, and what is marked.
@@ -64,7 +64,7 @@ def furthest(items: Sequence[T], difference: Callable[[T], float], count: int, n
 
     Args:
         difference: between the two, in one item.
-        names: of the two, e.g. "teacher and student".
+        names: what the two are, as "teacher and student".
     """
     chosen = sorted(items, key=lambda item: -difference(item))[:count]
     return chosen, f"the {len(chosen)} of {len(items)} test images in which {names} differ most"

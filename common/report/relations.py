@@ -90,7 +90,7 @@ def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: 
     """Draw the correlations among the classes of teacher and student, what differs, and DIST's two terms.
 
     Args:
-        names: of the K columns.
+        names: names of the K columns.
         rows: what a row is, in the plural: "pixels".
         file: the PNG to write; its folder is made.
         with_teacher: False: the student's matrix alone.

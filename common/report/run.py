@@ -27,8 +27,8 @@ class Facts:
         metric: by which the best checkpoint is chosen, e.g. "bbox/AP".
         machine: on what it was done.
         processes: at a time.
-        seed: of the run.
-        parameters: of the student.
+        seed: the run's seed.
+        parameters: number of the student's parameters.
         of_teacher: parameters of all that teach, 0 where they cannot be counted; None = there is no teacher.
     """
 

@@ -23,8 +23,8 @@ class TeacherRun:
     Args:
         scores: on the student's test data; empty = not known.
         note: where the scores are from, or why they are not known.
-        iterations: of its own training; 0 = not known.
-        seconds: that its own training steps took.
+        iterations: length of its own training; 0 = not known.
+        seconds: time that its own training steps took.
     """
 
     scores: Scores = field(default_factory=dict)
@@ -38,7 +38,7 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
 
     Args:
         config: the student's, as in its config.yaml.
-        metric: that by which the best checkpoint is chosen, e.g. "bbox/AP".
+        metric: the one that the best checkpoint is chosen by, as "bbox/AP".
     """
     weights = config.get("DISTILL", {}).get("TEACHER", {}).get("WEIGHTS", "")
     own = config_beside(weights)

@@ -79,7 +79,7 @@ class Validation:
 
         Args:
             cfg: the student's.
-            scored: that of a run.
+            scored: a run's config, whose DATASETS.TEST is what is chosen on.
         """
         lines = overlaps(scored, task.images)
         chosen_on = task.images(scored, "TEST")

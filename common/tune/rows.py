@@ -20,12 +20,12 @@ class Row:
     """A trial as plain data.
 
     Args:
-        number: of its folder.
+        number: number of the trial, and name of its folder.
         state: one of STATES.
         value: the mean over the seeds in percent; of a pruned one the last on the way.
         seeds: the value of each.
-        iterations: of a run.
-        seconds: of training steps, of all seeds.
+        iterations: length of a run.
+        seconds: time spent in training steps, for all seeds.
         same_as: the trial that made the same choice before, whose values these are.
         why: it failed.
     """

@@ -43,7 +43,7 @@ class Search:
         budget: seconds of training steps that each run has.
         output: the folder for everything.
         trials: how many choices are tried.
-        seeds: of the runs of each.
+        seeds: seeds of the runs of each trial.
         overrides: KEY VALUE … for every run.
         unlabeled: DATASETS.UNLABELED of the method "unlabeled".
         validation: what choices are scored on.

@@ -105,7 +105,7 @@ class Trials:
 
     Args:
         folder: OUTPUT.
-        seed: of what is drawn.
+        seed: seed of the sampler.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
