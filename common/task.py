@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from densedist.common.config import Grammar
 from densedist.common.data.headers import Size
 from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
@@ -55,6 +56,7 @@ class TrainingTask(ABC):
     """
 
     name: str  # "det" or "seg"
+    grammar: Grammar  # the keys of its configs
 
     @abstractmethod
     def check_data(self, cfg: CfgNode, *sides: str) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from detectron2.config import CfgNode
 
+from densedist.common.config.keys import Key
 from densedist.common.data.images import unique_names
 from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.run_files import Weights, load_beside
@@ -34,18 +35,24 @@ def load_together(
     class_names: Callable[[Trained], Sequence[str]],
     read_config: Callable[[str, Sequence[str], bool], CfgNode],
     load_teacher: Callable[[Trained, CfgNode], Teacher | None],
+    keys: Mapping[str, Key],
 ) -> tuple[Trained, Teacher | None, dict[str, Trained]]:
     """Load a student, its teacher if there is one, and other models of the same classes by name.
 
     Args:
         teacher: its weights, or "none"; empty = the one that the student's config names.
+<<<<<<< HEAD
         load_teacher: called with the student and the config of its run, which names the teacher.
+=======
+        load_teacher: of (the student, the config of its run, which names the teacher).
+        keys: of the task.
+>>>>>>> 8902fd1 (Keys of DISTILL.TEACHER say themselves whether they describe a teacher's files or hold for all teachers; a model whose distillation is taken away stays plain)
 
     Raises:
         UserError: wrong weights, or other classes.
     """
     trained = load_trained(student)
-    cfg = with_teacher(read_config(student.config, student.overrides, student.trusted), teacher)
+    cfg = with_teacher(read_config(student.config, student.overrides, student.trusted), keys, teacher)
     taught = None if cfg is None else load_teacher(trained, cfg)
     return trained, taught, load_beside(others, load_trained, class_names, class_names(trained))
 

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
 from densedist.common.config.former_keys import FORMER
-from densedist.common.config.keys import STOCK
+from densedist.common.config.keys import STOCK, of_all
 from densedist.common.distill.registry import loss_keys
 from densedist.det.data.samplers import SAMPLERS, is_factors
 from densedist.det.modeling.inheriting import PARTS
@@ -118,8 +118,8 @@ TEACHER: Mapping[str, Key] = {
     "DISTILL.TEACHER.CASCADE_STAGES": one_of(
         "first", "mean", meaning="Class logits of a cascade: of stage 1 as in the paper, or of the stages' mean."
     ),
-    "DISTILL.TEACHER.CACHE_MAPS": Key(
-        False, meaning="Keep the maps of the teacher's backbone in CACHE, not a two-stage teacher's boxes."
+    "DISTILL.TEACHER.CACHE_MAPS": of_all(
+        Key(False, meaning="Keep the maps of the teacher's backbone in CACHE, not a two-stage teacher's boxes.")
     ),
     "DISTILL.INHERIT": Key(
         [],

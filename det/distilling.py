@@ -56,6 +56,7 @@ class Distilling(nn.Module, ABC):
         """
         super().__init__(**student)
         self.distill_cfg, self.distillation = distill_cfg, None
+        self.awaits_teacher = distill_cfg is not None
         self.groups: list[tuple[TapGroup, set[str]]] = []  # with the taps that the losses need of each
 
     @classmethod
@@ -76,8 +77,9 @@ class Distilling(nn.Module, ABC):
             UserError: a teacher that is missing or does not fit (see load_teachers and build_distiller); or, after the
                 optimizer, losses with parameters, or DISTILL.INHERIT.
         """
-        if self.distill_cfg is None or self.distillation is not None:
+        if not self.awaits_teacher:
             return
+        assert self.distill_cfg is not None
         late = "call attach_teacher() on the model before the optimizer is built, or train with `densedist train det`"
         if after_optimizer and self.distill_cfg.DISTILL.INHERIT:
             raise UserError(f"{KEY}: the student is to start from its teacher, and has been loaded already: {late}")
@@ -86,6 +88,7 @@ class Distilling(nn.Module, ABC):
         if after_optimizer and (parts := list(self.distillation.distiller.adapters)):
             self.distillation = None
             raise UserError(f"the loss {parts[0]} has parameters, which the optimizer does not know: {late}")
+        self.awaits_teacher = False
 
     def learn_from(self, teacher: DetTeacher) -> None:
         """Make the losses by which the student learns from a teacher.

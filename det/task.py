@@ -3,6 +3,7 @@
 from densedist.common.task import Task
 from densedist.det.cache.filling import fill_cache
 from densedist.det.checks import check_data, draw_data, survey
+from densedist.det.config import GRAMMAR
 from densedist.det.datasets import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
 from densedist.det.importing import IMPORTERS
@@ -21,6 +22,7 @@ class DetectionTask(Task):
     """The functions of det that common.task.Task asks for; docstrings stand there."""
 
     name = "det"
+    grammar = GRAMMAR
     importers = IMPORTERS
     demonstration = DEMONSTRATION
     metric = staticmethod(metric)

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, one_of
-from densedist.common.config.keys import above
+from densedist.common.config.keys import above, of_all, of_files
 from densedist.common.distill.registry import loss_keys
 from densedist.seg.class_weights import BALANCES
 from densedist.seg.data.frames import KINDS
@@ -177,23 +177,29 @@ TEST: Mapping[str, Key] = {
 }
 
 TEACHER: Mapping[str, Key] = {
-    "DISTILL.TEACHER.KIND": one_of("auto", *MODEL_KINDS, meaning="What the teacher is; auto: as its files show."),
-    "DISTILL.TEACHER.PIXEL_MEAN": _numbers_or_none("MODEL.PIXEL_MEAN of a teacher without a config."),
-    "DISTILL.TEACHER.PIXEL_STD": _numbers_or_none("MODEL.PIXEL_STD of a teacher without a config."),
-    "DISTILL.TEACHER.STRIDE": at_least(
-        0, default=0, words="0 (not said) or more", meaning="MODEL.STRIDE of a teacher without a config."
+    "DISTILL.TEACHER.KIND": of_files(
+        one_of("auto", *MODEL_KINDS, meaning="What the teacher is; auto: as its files show.")
     ),
-    "DISTILL.TEACHER.KEPT_MASS": Key(
-        0.5,
-        lambda mass: 0 <= mass <= 1,
-        "a number from 0 to 1",
-        meaning="A pixel teaches where the classes that both know have this much of the teacher's probability.",
+    "DISTILL.TEACHER.PIXEL_MEAN": of_files(_numbers_or_none("MODEL.PIXEL_MEAN of a teacher without a config.")),
+    "DISTILL.TEACHER.PIXEL_STD": of_files(_numbers_or_none("MODEL.PIXEL_STD of a teacher without a config.")),
+    "DISTILL.TEACHER.STRIDE": of_files(
+        at_least(0, default=0, words="0 (not said) or more", meaning="MODEL.STRIDE of a teacher without a config.")
     ),
-    "DISTILL.TEACHER.CACHE_BITS": Key(
-        16,
-        lambda bits: bits in (8, 16),
-        "8 or 16",
-        meaning="Bits of a logit in CACHE; 8 moves no class probability by more than 0.01.",
+    "DISTILL.TEACHER.KEPT_MASS": of_all(
+        Key(
+            0.5,
+            lambda mass: 0 <= mass <= 1,
+            "a number from 0 to 1",
+            meaning="A pixel teaches where the classes that both know have this much of the teacher's probability.",
+        )
+    ),
+    "DISTILL.TEACHER.CACHE_BITS": of_all(
+        Key(
+            16,
+            lambda bits: bits in (8, 16),
+            "8 or 16",
+            meaning="Bits of a logit in CACHE; 8 moves no class probability by more than 0.01.",
+        )
     ),
     "DISTILL.IGNORED_PIXELS": Key(
         True, meaning="Distill also on pixels that the label ignores, as the DIST authors do."

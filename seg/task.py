@@ -3,6 +3,7 @@
 from densedist.common.task import Task
 from densedist.seg.cache import fill_cache
 from densedist.seg.checks import check_data, draw_data, survey
+from densedist.seg.config import GRAMMAR
 from densedist.seg.datasets import contents, images, set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
 from densedist.seg.importing import IMPORTERS
@@ -21,6 +22,7 @@ class SegmentationTask(Task):
     """The functions of seg that common.task.Task asks for; docstrings stand there."""
 
     name = "seg"
+    grammar = GRAMMAR
     importers = IMPORTERS
     demonstration = DEMONSTRATION
     metric = staticmethod(metric)

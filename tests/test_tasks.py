@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from densedist.common.compare.methods import switches
-from densedist.common.distill.teacher_files import SAYS_MORE, with_teacher
+from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.errors import UserError
+from densedist.det.config import GRAMMAR
 from densedist.tasks import task_of
 from helpers.tiny import defaults
 
@@ -37,18 +38,16 @@ def test_configs_that_are_of_no_task(tmp_path):
 def test_teacher_of_a_picture_can_be_left_out():
     cfg = defaults()
     cfg.DISTILL.TEACHER.WEIGHTS = __file__
-    found = with_teacher(cfg)
+    found = with_teacher(cfg, GRAMMAR.keys())
     assert (found.DISTILL.TEACHER.WEIGHTS, found.DISTILL.TEACHER.PRECISION) == (__file__, "float32")
-    assert with_teacher(cfg, "none") is None
+    assert with_teacher(cfg, GRAMMAR.keys(), "none") is None
 
 
 @pytest.mark.parametrize("config", ["det/digits/faster_rcnn_r10_quarter.yaml", "seg/digits/pspnet_r10_quarter.yaml"])
 def test_what_is_said_of_a_teachers_files_is_not_for_another(config, tmp_path):
     task = task_of(config)
-    fresh = task.load_config(config, [])
-    assert {k: v for k, v in SAYS_MORE.items() if k in fresh.DISTILL.TEACHER} == {
-        k: v for k, v in fresh.DISTILL.TEACHER.items() if k in SAYS_MORE
-    }
+    of_files = {"FORMAT", "MORE"} | ({"KIND", "PIXEL_MEAN", "PIXEL_STD", "STRIDE"} if task.name == "seg" else set())
+    assert {name.split(".")[-1] for name, key in task.grammar.keys().items() if key.of_files} == of_files
     (tmp_path / "config.yaml").touch()
     (tmp_path / "model_final.pth").touch()
     more = "[{'WEIGHTS': 'b.pth'}]"
@@ -56,9 +55,9 @@ def test_what_is_said_of_a_teachers_files_is_not_for_another(config, tmp_path):
     cfg = task.load_config(
         config, [word for pair in zip(words, ("BGR", more, "a.pth", config), strict=True) for word in pair]
     )
-    node = with_teacher(cfg, str(tmp_path)).DISTILL.TEACHER
+    node = with_teacher(cfg, task.grammar.keys(), str(tmp_path)).DISTILL.TEACHER
     assert (node.WEIGHTS, node.FORMAT, node.MORE) == (str(tmp_path / "model_final.pth"), "", [])
-    words = switches(f"dist@TEACHER={tmp_path}", [], [], cfg.DISTILL.TEACHER)
+    words = switches(f"dist@TEACHER={tmp_path}", [], [], task.grammar.keys())
     keys = dict(zip(words[::2], words[1::2], strict=True))
     assert (keys["DISTILL.TEACHER.FORMAT"], keys["DISTILL.TEACHER.MORE"]) == ("", "[]")
     assert task.load_config(config, words).DISTILL.TEACHER.FORMAT == ""

@@ -7,9 +7,8 @@ from hashlib import sha256
 from itertools import pairwise, product
 from urllib.parse import quote
 
-from detectron2.config import CfgNode
-
 from densedist.common.config.former_keys import current_pairs, current_words
+from densedist.common.config.keys import Key
 from densedist.common.config.shared_keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.distill.teacher_files import keys_of_another
@@ -161,7 +160,7 @@ def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def switches(
-    method: str, unlabeled: Sequence[str], overrides: Sequence[str] = (), teacher: CfgNode | None = None
+    method: str, unlabeled: Sequence[str], overrides: Sequence[str] = (), task_keys: Mapping[str, Key] | None = None
 ) -> list[str]:
     """Return the overrides that train with a method, as "dist@TAU=4+mimic", and switch all other losses off.
 
@@ -174,7 +173,7 @@ def switches(
         method: one that expand() returns.
         unlabeled: DATASETS.UNLABELED of the part "unlabeled"; what "labels" writes labels for.
         overrides: for all methods.
-        teacher: DISTILL.TEACHER of the config; what it says of its files is not for those of another TEACHER.
+        task_keys: all keys of the task; those of DISTILL.TEACHER about its files are default for another TEACHER.
 
     Raises:
         UserError: an unknown part, "unlabeled" or "labels" without data, a TEACHER that is not there.
@@ -198,7 +197,7 @@ def switches(
         words += [word for pair in current_pairs(keys, f"--methods: {part}") for word in pair]
     if folder := setting(method, TEACHER):
         found = locate(folder, key=f"--methods: {TEACHER}")
-        more = keys_of_another(teacher or CfgNode(), found)
+        more = keys_of_another(task_keys or {}, found)
         words += [word for key, value in more.items() for word in (f"DISTILL.TEACHER.{key}", str(value))]
     ones = [word for loss in LOSSES if loss in on for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
     zeros = [word for loss in LOSSES if loss not in on for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]

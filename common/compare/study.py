@@ -208,7 +208,7 @@ class Study:
         return self.task.load_config(self.config, [*self.overrides, *words])
 
     def _switches(self, method: str, overrides: Sequence[str]) -> list[str]:
-        return switches(method, self.unlabeled, overrides, self._without_method.DISTILL.TEACHER)
+        return switches(method, self.unlabeled, overrides, self.task.grammar.keys())
 
     @cached_property
     def _without_method(self) -> CfgNode:

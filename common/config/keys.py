@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ class Key:
         words: the values that may, for "KEY is VALUE: want WORDS".
         trust: the key lets a file from elsewhere run code, so only the user may set it (common/config/trust.py).
         meaning: what it does, in one line of docs/keys.md.
+        of_files: of DISTILL.TEACHER: says what a teacher's files do not, and so is default for another teacher's.
+        of_all: of DISTILL.TEACHER: holds for all teachers of an ensemble together, and stands in none of MORE.
     """
 
     default: Any
@@ -30,6 +32,8 @@ class Key:
     words: str = ""
     trust: bool = False
     meaning: str = ""
+    of_files: bool = False
+    of_all: bool = False
 
 
 def at_least(least: float, default: Any = STOCK, words: str = "", meaning: str = "") -> Key:
@@ -52,6 +56,16 @@ def one_of(*values: str, meaning: str = "") -> Key:
 def every(key: Key, default: Any, words: str, meaning: str = "") -> Key:
     """Return a key for a list of at least one value, each of which another key allows."""
     return Key(default, lambda values: bool(values) and all(map(key.allowed, values)), words, meaning=meaning)
+
+
+def of_files(key: Key) -> Key:
+    """Return a key of DISTILL.TEACHER that says what a teacher's files do not."""
+    return replace(key, of_files=True)
+
+
+def of_all(key: Key) -> Key:
+    """Return a key of DISTILL.TEACHER that holds for all teachers of an ensemble together."""
+    return replace(key, of_all=True)
 
 
 def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:

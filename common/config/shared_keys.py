@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from detectron2.config import CfgNode
 
-from densedist.common.config.keys import STOCK, Key, above, at_least, one_of
+from densedist.common.config.keys import STOCK, Key, above, at_least, of_all, of_files, one_of
 from densedist.common.data.flip_pairs import WANTED, is_pairs
 
 SCHEDULES = ("WarmupPolyLR", "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
@@ -112,12 +112,14 @@ TEACHER: Mapping[str, Key] = {
     "DISTILL.TEACHER.WEIGHTS": Key(
         "", meaning="Its weights: a checkpoint, the OUTPUT_DIR of a finished run, or what docs/teachers.md lists."
     ),
-    "DISTILL.TEACHER.PRECISION": one_of("auto", *PRECISIONS, meaning="Its precision; auto: float16 on a GPU."),
-    "DISTILL.TEACHER.FORMAT": Key(
-        "",
-        lambda order: order in ("", "RGB", "BGR"),
-        "RGB or BGR",
-        meaning="Channel order that it was trained with, where no config says it.",
+    "DISTILL.TEACHER.PRECISION": of_all(one_of("auto", *PRECISIONS, meaning="Its precision; auto: float16 on a GPU.")),
+    "DISTILL.TEACHER.FORMAT": of_files(
+        Key(
+            "",
+            lambda order: order in ("", "RGB", "BGR"),
+            "RGB or BGR",
+            meaning="Channel order that it was trained with, where no config says it.",
+        )
     ),
     "DISTILL.TEACHER.INPUT_SCALE": above(0, 1.0, meaning="Its images are resized by this factor in each direction."),
     "DISTILL.TEACHER.CLASSES": Key(
@@ -127,18 +129,24 @@ TEACHER: Mapping[str, Key] = {
     "DISTILL.TEACHER.MISSING_CLASSES": one_of(
         "refuse", "leave_out", meaning="What to do about classes of the student that the teacher does not have."
     ),
-    "DISTILL.TEACHER.MORE": Key(
-        [],
-        lambda nodes: all(isinstance(n, dict) for n in nodes),
-        "groups of keys, as TEACHER",
-        meaning="More teachers, [{CONFIG_FILE: …, WEIGHTS: …}, …]: their class probabilities are averaged.",
+    "DISTILL.TEACHER.MORE": of_all(
+        of_files(
+            Key(
+                [],
+                lambda nodes: all(isinstance(n, dict) for n in nodes),
+                "groups of keys, as TEACHER",
+                meaning="More teachers, [{CONFIG_FILE: …, WEIGHTS: …}, …]: their class probabilities are averaged.",
+            )
+        )
     ),
-    "DISTILL.TEACHER.CACHE": Key(
-        "", meaning="Folder where the teacher's output for each training image is kept, to compute it once."
+    "DISTILL.TEACHER.CACHE": of_all(
+        Key("", meaning="Folder where the teacher's output for each training image is kept, to compute it once.")
     ),
-    "DISTILL.TEACHER.COMPILE": Key(False, meaning="Compile the teacher by torch.compile; the first steps are slow."),
-    "DISTILL.TEACHER.STREAM": Key(
-        False, meaning="Run the teacher on a CUDA stream of its own, at the same time as the student."
+    "DISTILL.TEACHER.COMPILE": of_all(
+        Key(False, meaning="Compile the teacher by torch.compile; the first steps are slow.")
+    ),
+    "DISTILL.TEACHER.STREAM": of_all(
+        Key(False, meaning="Run the teacher on a CUDA stream of its own, at the same time as the student.")
     ),
     "DISTILL.UNLABELED_WEIGHT": above(
         0,

@@ -12,13 +12,9 @@ from torch.nn import functional as F
 from densedist.common.config.keys import check_values, value_of
 from densedist.common.config.load import Grammar, merge
 from densedist.common.distill.classes import ClassMap
-from densedist.common.distill.teacher_files import name_files
+from densedist.common.distill.teacher_files import TEACHER, name_files
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
-
-TEACHER = "DISTILL.TEACHER"
-# What holds for all of them together.
-SHARED = ("PRECISION", "CACHE", "CACHE_MAPS", "CACHE_BITS", "COMPILE", "STREAM", "KEPT_MASS", "MORE")
 
 
 def configs_of_each(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
@@ -33,12 +29,15 @@ def configs_of_each(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
 
 
 def _fresh(node: CfgNode, grammar: Grammar) -> CfgNode:
-    """A teacher's keys with their defaults, but for what is shared."""
+    """Return a teacher's keys with their defaults, except for those that all teachers share."""
     fresh = value_of(grammar.config(), TEACHER)
-    for name in SHARED:
-        if name in fresh:
-            fresh[name] = node[name]
+    for name in _shared(grammar):
+        fresh[name] = node[name]
     return fresh
+
+
+def _shared(grammar: Grammar) -> list[str]:
+    return [name.removeprefix(f"{TEACHER}.") for name, key in grammar.keys().items() if key.of_all]
 
 
 def _with(student_cfg: CfgNode, grammar: Grammar, node: CfgNode, more: Mapping[str, Any]) -> CfgNode:
@@ -47,7 +46,8 @@ def _with(student_cfg: CfgNode, grammar: Grammar, node: CfgNode, more: Mapping[s
     cfg.DISTILL.TEACHER = node.clone()
     cfg.DISTILL.TEACHER.defrost()
     cfg.DISTILL.TEACHER.MORE = []
-    if wrong := [name for name in more if name in SHARED]:
+    shared = _shared(grammar)
+    if wrong := [name for name in more if name in shared]:
         raise UserError(f"{TEACHER}.MORE: {wrong[0]} is for all teachers together: set it in {TEACHER} itself")
     merge(cfg, {"DISTILL": {"TEACHER": dict(more)}}, f"{TEACHER}.MORE")
     name_files(cfg.DISTILL.TEACHER)

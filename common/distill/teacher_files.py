@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,13 @@ from detectron2.config import CfgNode
 
 from densedist.common.config.files import find_config
 from densedist.common.config.functions import NAME
+from densedist.common.config.keys import Key
 from densedist.common.errors import UserError
 from densedist.common.run_files import CONFIG, Weights, locate
 
 logger = logging.getLogger(__name__)
+TEACHER = "DISTILL.TEACHER"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.pth)(?<!\.pt2)(?<!\.onnx)(?<!\.torchscript)")
-# Keys of DISTILL.TEACHER that say what its files do not, and their defaults.
-SAYS_MORE: Mapping[str, Any] = {
-    "KIND": "auto",
-    "FORMAT": "",
-    "PIXEL_MEAN": [],
-    "PIXEL_STD": [],
-    "STRIDE": 0,
-    "MORE": [],
-}
 
 
 def locate_teacher(teacher: CfgNode, given: str) -> Weights | None:
@@ -69,21 +63,23 @@ def on_hub(teacher: CfgNode) -> bool:
     return bool(named) and not Path(teacher.WEIGHTS).exists() and not Path(teacher.WEIGHTS).parent.is_dir()
 
 
-def keys_of_another(teacher: CfgNode, found: Weights) -> dict[str, Any]:
-    """Return the keys of DISTILL.TEACHER that name another teacher; keys about the former one become default.
+def keys_of_another(keys: Mapping[str, Key], found: Weights) -> dict[str, Any]:
+    """Return the keys of DISTILL.TEACHER that name another teacher; keys about the former one's files become default.
 
     Args:
-        teacher: DISTILL.TEACHER of the student's config.
+        keys: of the task.
         found: another teacher's files.
     """
-    return {"WEIGHTS": found.file, "CONFIG_FILE": found.config} | {k: v for k, v in SAYS_MORE.items() if k in teacher}
+    default = {name.removeprefix(f"{TEACHER}."): key.default for name, key in keys.items() if key.of_files}
+    return {"WEIGHTS": found.file, "CONFIG_FILE": found.config} | default
 
 
-def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
+def with_teacher(cfg: CfgNode, keys: Mapping[str, Key], given: str = "") -> CfgNode | None:
     """Return a copy of a run's config that names an existing teacher, in float32; None without one.
 
     Args:
         cfg: of the run, with the teacher that it learned from.
+        keys: of the task.
         given: another teacher: a checkpoint, or the OUTPUT_DIR of a finished run; or "none".
 
     Raises:
@@ -96,7 +92,7 @@ def with_teacher(cfg: CfgNode, given: str = "") -> CfgNode | None:
         return None
     if given:
         found = locate(given, key="--teacher")
-        node.update(keys_of_another(node, found))
+        node.update(deepcopy(keys_of_another(keys, found)))
     elif not node.WEIGHTS:
         return None
     elif not ("://" in node.WEIGHTS or NAME.fullmatch(node.WEIGHTS) or Path(node.WEIGHTS).exists() or on_hub(node)):

@@ -14,6 +14,7 @@ from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource
 from densedist.common.visualize import RELATIONS, draw_gallery, load_together
+from densedist.det.config import keys
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
 from densedist.det.distilling import Distilling, distilling_class
@@ -37,7 +38,7 @@ def visualize(
     if score is not None:
         check_score(score)
     trained, taught, known = load_together(
-        student, teacher, others, load_trained, lambda one: one.classes, read_config, _load_teacher
+        student, teacher, others, load_trained, lambda one: one.classes, read_config, _load_teacher, keys()
     )
     cfg, model, classes = trained.cfg, trained.model, trained.classes
     samples = samples_of(cfg, source)

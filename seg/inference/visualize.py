@@ -11,6 +11,7 @@ from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource
 from densedist.common.visualize import RELATIONS, draw_gallery, load_together
+from densedist.seg.config import keys
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
 from densedist.seg.inference.pictures import frames_of, overview, picture, views
@@ -40,6 +41,7 @@ def visualize(
         lambda one: one.classes.names,
         read_config,
         lambda _, cfg: load_teacher(cfg),
+        keys(),
     )
     cfg, model, classes = trained.cfg, trained.model, trained.classes
     frames = frames_of(cfg, source)
