@@ -65,6 +65,7 @@ def check_data(cfg, *sides):
 
 TASK = SimpleNamespace(
     name="det",
+    grammar=GRAMMAR,
     load_config=load_config,
     build=build,
     is_scored=is_scored,
