@@ -41,12 +41,8 @@ def load_together(
 
     Args:
         teacher: its weights, or "none"; empty = the one that the student's config names.
-<<<<<<< HEAD
         load_teacher: called with the student and the config of its run, which names the teacher.
-=======
-        load_teacher: of (the student, the config of its run, which names the teacher).
         keys: of the task.
->>>>>>> 8902fd1 (Keys of DISTILL.TEACHER say themselves whether they describe a teacher's files or hold for all teachers; a model whose distillation is taken away stays plain)
 
     Raises:
         UserError: wrong weights, or other classes.
