@@ -24,7 +24,7 @@ from densedist.common.engine.gradients import gradient_shares
 from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
 from densedist.common.randomness import kept_random_state, seeded
-from densedist.common.task import Task, Trainee
+from densedist.common.task import Trainee, TrainingTask
 
 logger = logging.getLogger(__name__)
 OFF = "REHEARSAL False begins anyway, --debug shows where"
@@ -47,7 +47,7 @@ class Rehearsed(NamedTuple):
     idle: Sequence[str] = ()
 
 
-def rehearse(cfg: CfgNode, task: Task, trainee: Trainee, batches: Batches) -> Rehearsed:
+def rehearse(cfg: CfgNode, task: TrainingTask, trainee: Trainee, batches: Batches) -> Rehearsed:
     """Try once what a run does, on a copy of the trainee: a step without an update, an evaluation of one test image for
     each process, and a drawing of one.
 

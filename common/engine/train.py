@@ -52,12 +52,14 @@ from densedist.common.randomness import RunPosition
 from densedist.common.report.run import Facts, write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
 from densedist.common.run_files import BEST, CONFIG, config_beside
-from densedist.common.task import Results, Task, metric_of_each
+from densedist.common.task import Results, TrainingTask, metric_of_each
 
 logger = logging.getLogger(__name__)
 
 
-def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, float], None] | None = None) -> None:
+def train(
+    cfg: CfgNode, task: TrainingTask, resume: bool = False, watch: Callable[[int, float], None] | None = None
+) -> None:
     """Train the student of cfg for SOLVER.MAX_ITER iterations; checkpoints, metrics and results go to OUTPUT_DIR.
 
     Args:
@@ -80,7 +82,7 @@ def train(cfg: CfgNode, task: Task, resume: bool = False, watch: Callable[[int, 
         _train(cfg, task, resume, watch)
 
 
-def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float], None] | None) -> None:
+def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int, float], None] | None) -> None:
     """Train in a folder that is this run's alone; what it has is left as it is until the first step can be taken."""
     log = _start(cfg)
     other = "the weights for the one class are where the other starts"
@@ -181,7 +183,7 @@ def _train(cfg: CfgNode, task: Task, resume: bool, watch: Callable[[int, float],
         trainer.train(iteration, cfg.SOLVER.MAX_ITER)
 
 
-def evaluate(cfg: CfgNode, task: Task, weights: str, key: str) -> Results:
+def evaluate(cfg: CfgNode, task: TrainingTask, weights: str, key: str) -> Results:
     """Evaluate the plain student of a config with the given weights, and write the scores to OUTPUT_DIR.
 
     Args:

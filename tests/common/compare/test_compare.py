@@ -564,6 +564,24 @@ def test_equal_time_gives_cheap_methods_more_iterations(tmp_path):
     assert measured == [["none", "dist"], ["none", "kd"]]  # what is known is not measured again
 
 
+def test_a_config_is_read_no_more_than_needed_before_the_first_training(tmp_path):
+    """Once without a method; for each method once to check it, and once for what its data and files hold; once to check
+    data that all share, and once by the first run."""
+    read, read_before = [], []
+
+    def load(file, overrides, trusted=True):
+        read.append(file)
+        return load_config(file, overrides, trusted)
+
+    def train(cfg, task, resume):
+        read_before.append(len(read))
+        Trainer({})(cfg, task, resume)
+
+    task = SimpleNamespace(**vars(TASK) | {"load_config": load})
+    Study(task, "c.yaml", ["none", "kd", "dist"], [0, 1, 2], tmp_path, train=train).run()
+    assert read_before[0] == 1 + 2 * 3 + 1 + 1
+
+
 def test_gain_is_paired():
     """Against the textbook's numbers: differences 1, 2, 3 have mean 2, deviation 1, t(2) = 4.303."""
     found = gain({0: 11.0, 1: 22.0, 2: 33.0, 7: 99.0}, {0: 10.0, 1: 20.0, 2: 30.0})
