@@ -79,7 +79,7 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:
-        """Heads of sigmoids (MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE) have no background."""
+        """Return the same as Distilling. Heads of sigmoids (MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE) have no background."""
         activation = box_head.activation(model.roi_heads)
         return activation, () if activation == "sigmoid" else ("background",)
 

@@ -99,7 +99,7 @@ class _Whole:
         self.known: dict[tuple[int, ...], About] = {}  # by size of the batch
 
     def about(self, number: int) -> About:
-        """The size of the padded image, and the shapes of its logits."""
+        """Return the size of the padded image, and the shapes of its logits."""
         image = torch.empty(3, *read_header(self.split[number]["image"]).size, device="meta")
         size = self.teacher.model.padded_size([image])
         if size not in self.known:
@@ -112,7 +112,7 @@ class _Whole:
         return self.known[size]
 
     def logits(self, number: int) -> dict[str, Tensor]:
-        """Maps (K, h, w) by name."""
+        """Return maps (K, h, w) by name."""
         return self._output(self.read(self.split[number] | {"label": None})["image"])
 
     def _output(self, image: Tensor) -> dict[str, Tensor]:
@@ -121,13 +121,13 @@ class _Whole:
 
 
 def open_cache(cfg: CfgNode) -> dict[str, tuple[Arrays, int]]:
-    """For each training image its place in the cache, which fill_cache has filled."""
+    """Open the cache that fill_cache has filled: by training image its file and its number there."""
     opened = [Arrays(file) for file, _ in _files(cfg)]
     return {image: (arrays, number) for arrays in opened for number, image in enumerate(arrays.images)}
 
 
 def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[Frame]]]:
-    """A file for each split that is trained on, and its frames."""
+    """Yield for each split that is trained on its file of the cache, and its frames."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     for split in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
         yield (

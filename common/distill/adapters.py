@@ -1,4 +1,4 @@
-"""What a student's tensors pass through on their way to a teacher's channels: trained with it, and no part of it."""
+"""Adapters: modules from a student's channels to a teacher's, trained with the student and no part of it."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from densedist.common.distill.taps import Kind
 
 
 def linear(kind: Kind, student: int, teacher: int) -> nn.Module:
-    """A 1x1 convolution with bias; of samples a linear layer.
+    """Return a 1x1 convolution with bias, for samples a linear layer.
 
     Args:
         kind: of the tap.

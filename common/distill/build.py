@@ -20,7 +20,7 @@ FROM_LABELS = {
 
 
 def is_on(distill: CfgNode) -> bool:
-    """Whether the DISTILL node names a teacher and switches a loss on."""
+    """Return whether the DISTILL node names a teacher and switches a loss on."""
     named = distill.TEACHER.CONFIG_FILE or distill.TEACHER.WEIGHTS
     return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)
 
@@ -33,12 +33,12 @@ def build_distiller(
     classes: ClassMap | None = None,
     lacking: Mapping[str, str] | None = None,
 ) -> Distiller:
-    """The losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
+    """Build the losses that DISTILL.* of the student's config switches on (WEIGHT above 0).
 
     Args:
-        student, teacher: what both sides can give.
-        logits_only: a cache gives the teacher's class logits alone.
-        classes: which of the student's classes a teacher of others knows.
+        student, teacher: the taps that each side can give.
+        logits_only: whether a cache keeps only the teacher's class logits.
+        classes: which of the student's classes the teacher knows, where its own are others.
         lacking: why the pair does not have a tap, by its name, for messages.
 
     Raises:
@@ -79,7 +79,7 @@ def build_distiller(
 
 
 def _kept(classes: ClassMap, tap: TapSpec) -> tuple[int, ...] | None:
-    """The columns of class logits that are compared; None for all."""
+    """Return the columns of class logits that are compared; None for all."""
     if len(classes.kept) == classes.columns:
         return None
     # After a softmax's classes may come the background; sigmoids have none, but may have all classes for each anchor.
@@ -93,7 +93,7 @@ def _adapts(spec: LossSpec, student: TapSpec, teacher: TapSpec) -> bool:
 
 
 def _with_auxiliary(spec: LossSpec, chosen: str, student: TapSpecs, teacher: TapSpecs) -> Iterator[tuple[str, float]]:
-    """The chosen tap and those that are the same at auxiliary heads, with factors on the loss's weight."""
+    """Yield the chosen tap and the same at auxiliary heads, with factors on the loss's weight."""
     yield chosen, 1.0
     for name, tap in student.items():
         if spec.auxiliary and tap.auxiliary_to == chosen and name in teacher:

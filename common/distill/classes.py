@@ -35,11 +35,11 @@ class ClassMap:
 
     @property
     def numbers(self) -> dict[int, int]:
-        """By the teacher's columns, those that have a counterpart, the student's."""
+        """Return the student's column by the teacher's column, of those that have a counterpart."""
         return {c: ours for ours, group in zip(self.kept, self.groups, strict=True) for c in group}
 
     def of_teacher(self, logits: Tensor, activation: Activation) -> Tensor:
-        """The teacher's logits (R, its columns, *) as (R, columns, *).
+        """Convert the teacher's logits (R, its columns, *) to (R, columns, *).
 
         For a softmax each is the log of its group's summed exponentials: the softmax of the result has the teacher's
         probabilities summed by group and divided by what all groups have together. For sigmoids it is the highest of
@@ -61,12 +61,12 @@ class ClassMap:
         return result
 
     def mass(self, logits: Tensor) -> Tensor:
-        """The teacher's softmax logits (R, its columns, *) -> (R, *): the probability of all groups together."""
+        """Return the probability of all groups together, (R, *), by softmax logits (R, the teacher's columns, *)."""
         inside = _columns(widen(logits), sorted(column for group in self.groups for column in group))
         return (inside.logsumexp(1) - widen(logits).logsumexp(1)).exp()
 
     def tiled(self, times: int, teacher_columns: int) -> "ClassMap":
-        """The same for logits that repeat all classes for each anchor.
+        """Return the same map for logits that repeat all classes for each anchor.
 
         Args:
             teacher_columns: of one anchor.
@@ -76,7 +76,7 @@ class ClassMap:
         return ClassMap(times * self.columns, tuple(kept), tuple(groups))
 
     def with_background(self, teacher_classes: int) -> "ClassMap":
-        """The same for logits with a background after the classes: what the student does not know is background."""
+        """Return the same map for logits with a background after the classes, where unknown classes are background."""
         known = {column for group in self.groups for column in group}
         rest = tuple(column for column in range(teacher_classes + 1) if column not in known)
         return ClassMap(self.columns + 1, (*self.kept, self.columns), (*self.groups, rest))
@@ -89,8 +89,8 @@ def _columns(logits: Tensor, columns: Sequence[int]) -> Tensor:
 def read_class_map(
     given: Mapping[str, Any], student: Sequence[str], teacher: Sequence[str], may_lack: bool
 ) -> ClassMap:
-    """DISTILL.TEACHER.CLASSES: for each of the student's classes the teacher's, one or several; a class that is not
-    named there has the same name on both sides.
+    """Read DISTILL.TEACHER.CLASSES: for each of the student's classes one or more of the teacher's. A class that is
+    not named there has the same name on both sides.
 
     Args:
         given: a name, or a list of names, by name.

@@ -32,11 +32,11 @@ class LossWeightSchedule:
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "LossWeightSchedule":
-        """The schedule of DISTILL.WARMUP_ITERS and DISTILL.DECAY."""
+        """Read the schedule of DISTILL.WARMUP_ITERS and DISTILL.DECAY."""
         return cls(cfg.DISTILL.WARMUP_ITERS, cfg.DISTILL.DECAY, cfg.SOLVER.MAX_ITER)
 
     def __call__(self, iteration: int) -> float:
-        """The factor, in [0, 1], at an iteration from 0."""
+        """Return the factor, in [0, 1], at an iteration from 0."""
         if iteration < self.warmup:
             return iteration / self.warmup
         done = min((iteration - self.warmup) / max(self.iterations - self.warmup, 1), 1.0)
@@ -45,7 +45,7 @@ class LossWeightSchedule:
         return (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1.0
 
     def now(self) -> float:
-        """The factor at the iteration that Detectron2's trainer is at; 1 outside of a run."""
+        """Return the factor at the iteration that Detectron2's trainer is at; 1 outside of a run."""
         return self(get_event_storage().iter) if has_event_storage() else 1.0
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Term:
 
     @property
     def learned(self) -> str:
-        """Where its learned parts are among the adapters, if it has any."""
+        """Return the name that its learned parts have among the adapters."""
         return f"{self.name}_learned"
 
     def __str__(self) -> str:
@@ -118,7 +118,8 @@ class TrainingOnly(nn.ModuleDict):
 
 
 def _nothing_is_missing(module: nn.Module, incompatible: Any) -> None:
-    """Of a student's checkpoint; one of its own, without a prefix to the names, has to be whole."""
+    """Allow that a student's checkpoint lacks these parameters. Their own checkpoint, without a prefix, has to have
+    them."""
     mine = tuple(f".{name}" for name, _ in module.named_parameters())
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.endswith(mine)]
 
@@ -146,12 +147,12 @@ class Distiller(nn.Module):
 
     @property
     def taps(self) -> set[str]:
-        """The names of the taps that the losses need."""
+        """Return the names of the taps that the losses need."""
         return {term.tap for term in self.terms}
 
     @property
     def targets(self) -> set[str]:
-        """The names of the taps of which the losses need what labels say, too."""
+        """Return the names of the taps whose targets the losses need."""
         return {term.tap for term in self.terms if term.spec.targets}
 
     def forward(self, taps: Taps) -> dict[str, Tensor]:
@@ -221,7 +222,7 @@ class Distillation(nn.Module, Generic[T]):
 
 
 def describe(student: nn.Module, distillation: Distillation | None) -> str:
-    """Of a run's plan student, teacher, the parameters of each, and the loss."""
+    """Return the lines of a run's plan on student, teacher, the parameters of each, and the loss."""
     lines = [f"  student  {_model(student)}"]
     if distillation is None:
         lines += ["  teacher  none: an ordinary training run", "  loss     task"]

@@ -73,7 +73,7 @@ def fuse_batch_norms(model: nn.Module) -> None:
 
 
 def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
-    """Each convolution, the module that holds the norm after it, and the norm's name there."""
+    """Yield each convolution, the module that holds the norm after it, and the norm's name there."""
     for module in model.modules():
         if isinstance(module, Detectron2Conv2d):
             if _is_own(module) and _fusible(module.norm):
@@ -86,7 +86,7 @@ def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
 
 
 def _neighbors(module: nn.Module) -> list[tuple[str, str]]:
-    """Names of children of which the second is called with what the first gives, and nothing else is."""
+    """Return pairs of names of children, of which only the second is called with what the first returns."""
     if type(module).forward is nn.Sequential.forward:
         return list(pairwise(name for name, _ in module.named_children()))
     stages = "1" if isinstance(module, RESNETS) else "123" if isinstance(module, BLOCKS) else ""
@@ -94,7 +94,7 @@ def _neighbors(module: nn.Module) -> list[tuple[str, str]]:
 
 
 def _is_own(conv: nn.Conv2d) -> bool:
-    """Whether its weight is a parameter: weight_norm and spectral_norm make it anew, of others, in every call."""
+    """Return whether its weight is a parameter: weight_norm and spectral_norm compute it in every call."""
     return "weight" in dict(conv.named_parameters(recurse=False))
 
 
@@ -105,7 +105,7 @@ def _fusible(norm: nn.Module | None) -> bool:
 
 @torch.no_grad()
 def _fuse(conv: nn.Conv2d, norm: _BatchNorm) -> None:
-    """Detectron2's frozen norm is no _BatchNorm, but has all that is read of one."""
+    """Fuse a norm into a convolution. Detectron2's frozen norm is no _BatchNorm, but has all that is read here."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     weight, bias = fuse_conv_bn_weights(

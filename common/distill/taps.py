@@ -112,7 +112,7 @@ def per_cell(features: Tensor, extents: Sequence[Extent] = (), grid: int = 4) ->
 
 
 def _without_padding(features: Tensor, extents: Sequence[Extent]) -> list[Tensor]:
-    """(1, C, h, w) of each image."""
+    """Return the maps of each image, (1, C, h, w)."""
     return [x[None, :, :height, :width] for x, (height, width) in zip(features, extents, strict=True)]
 
 

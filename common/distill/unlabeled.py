@@ -15,7 +15,7 @@ from densedist.common.errors import UserError
 def labeled_and_unlabeled(
     cfg: CfgNode, labeled: Callable[[int], Batches], unlabeled: Callable[[int], Batches]
 ) -> Batches:
-    """The training batches of DATASETS.TRAIN and DATASETS.UNLABELED.
+    """Return the training batches of DATASETS.TRAIN and DATASETS.UNLABELED.
 
     Args:
         labeled, unlabeled: make a loader of that many images per batch, over all processes.

@@ -88,18 +88,18 @@ class AFDCDLoss(nn.Module):
         return -chosen.where(whole[:, None], 0).sum() / (whole.sum().clamp(min=1) * chosen.shape[1]) * self.groups
 
     def _pooled(self, features: Tensor, inside: Tensor | None) -> Tensor:
-        """Maxima of squares, of their places that are no padding; 0 where all are."""
+        """Return the maxima of squares over places that are no padding; 0 where all are."""
         if inside is not None:
             features = features.masked_fill(~inside[:, None], -torch.inf)
         pooled = F.max_pool2d(features, self.pool, ceil_mode=True) if self.pool > 1 else features
         return pooled if inside is None else pooled.masked_fill(pooled == -torch.inf, 0)
 
     def _patches(self, pooled: Tensor) -> Tensor:
-        """(N, C, H, W) -> (patches of all images, places, C)."""
+        """Cut maps (N, C, H, W) into (patches of all images, places, C)."""
         height, width = (min(self.patch, side) for side in pooled.shape[2:])
         patches = pooled.unfold(2, height, height).unfold(3, width, width)  # (N, C, rows, columns, height, width)
         return patches.permute(0, 2, 3, 4, 5, 1).flatten(0, 2).flatten(1, 2)
 
     def _candidates(self, pooled: Tensor) -> Tensor:
-        """(N, C, H, W) -> (patches of all images, places · groups, C / groups), the groups of a place side by side."""
+        """Cut maps (N, C, H, W) into (patches, places · groups, C / groups), the groups of a place side by side."""
         return self._patches(pooled).unflatten(2, (self.groups, -1)).flatten(1, 2)

@@ -53,7 +53,7 @@ class AttentiveMimicLoss(nn.Module):
 
 
 def attention(features: Tensor, tau: float, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """How much each place of a map counts, and how much each channel: the softmax of FGD, not yet times their number.
+    """Return how much each place and each channel of a map counts: the softmax of FGD, not yet times their number.
 
     Args:
         features: (N, C, H, W), float32 or float64.

@@ -143,7 +143,7 @@ def prepare_boxes(
 
 
 def same_type(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the wider of their types, float32 at least, the teacher's detached."""
+    """Return both in the wider of their types, float32 at least, the teacher's detached."""
     student, teacher = widen(student), widen(teacher.detach())
     dtype = torch.promote_types(student.dtype, teacher.dtype)
     return student.to(dtype), teacher.to(dtype)
@@ -153,7 +153,7 @@ EPS = 1e-7  # torchvision's: a box without area has no NaN
 
 
 def giou_distance(first: Tensor, second: Tensor) -> Tensor:
-    """1 - generalized IoU (Rezatofighi et al., CVPR 2019), 0 to 2, of each pair.
+    """Return 1 - generalized IoU (Rezatofighi et al., CVPR 2019), 0 to 2, of each pair.
 
     The values and gradients of torchvision.ops.generalized_box_iou_loss, which picks the pairs that meet by their
     numbers, so that a GPU is waited for in every step.

@@ -39,7 +39,7 @@ def check_standardized(standardize: bool, activation: Activation) -> None:
 
 
 def prepare_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Both logits checked and in float32 at least, the teacher's detached, and the weight of each row.
+    """Check both logits; return them in float32 at least, the teacher's detached, and the weight of each row.
 
     Rows that do not count become zeros, as a NaN would survive their weight 0.
 
@@ -58,7 +58,7 @@ def prepare_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> tu
 
 
 def prepare_features(student: Tensor, teacher: Tensor, dims: int | None = None) -> tuple[Tensor, Tensor]:
-    """Both features checked and in float32 at least, the teacher's detached.
+    """Check both features, and return them in float32 at least, the teacher's detached.
 
     Args:
         student, teacher: of equal shape.
@@ -146,7 +146,7 @@ def check_feature(name: str, feature: Tensor, dims: int | None, valid: Tensor | 
 
 
 def widen(x: Tensor) -> Tensor:
-    """Half precision widened to float32; float32 and float64 as they are."""
+    """Return half precision widened to float32; float32 and float64 stay."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -156,7 +156,7 @@ def _check_equal_shapes(student: Tensor, teacher: Tensor) -> None:
 
 
 def _rows_shape(logits: Tensor) -> torch.Size:
-    """The shape of a per-row mask: (R,) for (R, C), (N, *spatial) for (N, C, *spatial)."""
+    """Return the shape of a mask of rows: (R,) for (R, C), (N, *spatial) for (N, C, *spatial)."""
     return logits.shape[:1] + logits.shape[2:]
 
 
@@ -164,7 +164,7 @@ EPS = 1e-7  # added to the deviation, as in the authors' code
 
 
 def standardize(logits: Tensor) -> Tensor:
-    """The z-score of each row, to be divided by the temperature: Sun et al., CVPR 2024, Algorithm 1.
+    """Return the z-score of each row, to be divided by the temperature: Sun et al., CVPR 2024, Algorithm 1.
 
     The deviation is the root of the mean square, as in the paper; the authors' code divides the squares by C - 1.
 

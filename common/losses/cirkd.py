@@ -75,7 +75,7 @@ class CIRKDLoss(nn.Module):
         return (sum_over_processes(total) if self.sync else total) / len(sizes) ** 2
 
     def _embeddings(self, features: Tensor, inside: Tensor | None) -> Tensor:
-        """(N, C, H, W) -> (N, places, C), each of length 1; one of length 0, as padding, stays, without a gradient."""
+        """Return maps (N, C, H, W) as (N, places, C), each of length 1; of length 0, as padding, it has no gradient."""
         if inside is not None:
             features = features.where(inside[:, None], 0)
         places = _means(features, self.places).flatten(2).transpose(1, 2)
@@ -83,13 +83,13 @@ class CIRKDLoss(nn.Module):
         return F.normalize(places.masked_fill((places == 0).all(2, keepdim=True), 0), dim=2)
 
     def _counts(self, features: Tensor, inside: Tensor | None) -> Tensor:
-        """Which places, of those of _embeddings, are not padding alone: (N, places)."""
+        """Return which places of _embeddings are not padding alone: (N, places)."""
         if inside is None:
             inside = features.new_ones(_images_and_places(features), dtype=torch.bool)
         return _means(inside[:, None].float(), self.places).flatten(1) > 0
 
     def _divergence(self, student: Tensor, teacher: Tensor, sizes: list[int], rows: Tensor, columns: Tensor) -> Tensor:
-        """Of cosines (places, all places) the mean over the places for each image that they are with, summed.
+        """Return the divergence of cosines (places, all places): means over the places, summed over all images.
 
         Args:
             rows, columns: which places count.
@@ -101,7 +101,7 @@ class CIRKDLoss(nn.Module):
 
 
 def _means(features: Tensor, places: int) -> Tensor:
-    """Of the smallest squares that leave at most so many places; (N, C, H, W) of any height and width."""
+    """Return the means of maps (N, C, H, W) over the smallest squares that leave at most so many places."""
     side = _side(features.shape[2], features.shape[3], places)
     return F.avg_pool2d(features, side, ceil_mode=True) if side > 1 else features
 
@@ -111,7 +111,7 @@ def _images_and_places(features: Tensor) -> tuple[int, ...]:
 
 
 def _side(height: int, width: int, places: int) -> int:
-    """Of the smallest squares that leave at most so many places."""
+    """Return the side of the smallest squares that leave at most so many places."""
     side = 1
     while math.ceil(height / side) * math.ceil(width / side) > places:
         side += 1

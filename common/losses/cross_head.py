@@ -75,7 +75,7 @@ class CrossHeadLoss(nn.Module):
 
 
 def align_channels(student: Tensor, teacher: Tensor, sync: bool = False) -> Tensor:
-    """The student's features with the mean and the deviation that each channel has in the teacher, so that the
+    """Give the student's features the mean and the deviation that each channel has in the teacher, so that the
     teacher's next layers, which know no others, can read them: the authors' align_scale.
 
     Args:

@@ -73,7 +73,7 @@ class DKDLoss(nn.Module):
 
 
 def _split(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """Log probabilities of the target and of all others, (R, 2, …), and of each other one among the others, (R, C, …).
+    """Return log probabilities of target and others together, (R, 2, …), and of each among the others, (R, C, …).
 
     In the place of the target the latter are 0, on both sides.
 
@@ -87,5 +87,5 @@ def _split(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of each row of log probabilities: (R,) or (N, *spatial)."""
+    """Return KL(teacher || student) of each row of log probabilities: (R,) or (N, *spatial)."""
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)

@@ -94,7 +94,7 @@ class GlobalContext(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); the context is that of the places inside, bool (N, H, W)."""
+        """Return features (N, C, H, W) with the context of the places inside, bool (N, H, W)."""
         if inside is not None:
             features = features.where(inside[:, None], 0)
         places = self.attend(features).flatten(2)

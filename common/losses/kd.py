@@ -68,7 +68,7 @@ class KDLoss(nn.Module):
         return self.tau**2 * total / rows.clamp(min=1)
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """KL(teacher || student) of each row: (R,) or (N, *spatial)."""
+        """Return KL(teacher || student) of each row: (R,) or (N, *spatial)."""
         if self.activation == "softmax":
             pairs = [(student.log_softmax(1), teacher.log_softmax(1))]
         else:

@@ -85,7 +85,7 @@ class RKDLoss(nn.Module):
 
 
 def _squared_distances(x: Tensor, normalize: bool) -> Tensor:
-    """(N, N) from the inner products of (N, D) float64 samples; 0 between samples equal up to rounding."""
+    """Return squared distances (N, N) among (N, D) float64 samples; 0 between samples equal up to rounding."""
     if normalize:
         x = F.normalize(x)
     x = x - x.mean(0)  # what all samples share would cost digits
@@ -98,7 +98,7 @@ def _squared_distances(x: Tensor, normalize: bool) -> Tensor:
 
 
 def _distances(squares: Tensor) -> Tensor:
-    """(N, N) distances over the mean of the positive ones."""
+    """Return the distances (N, N) over the mean of the positive ones."""
     zero = squares == 0
     distance = squares.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)  # the root of 0 has no gradient
     mean = distance.sum() / (~zero).sum().clamp(min=1)
@@ -106,7 +106,7 @@ def _distances(squares: Tensor) -> Tensor:
 
 
 def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Smooth L1 (beta 1) between the cosines of all angles (i, j, k), vertex i, averaged over all N³.
+    """Return smooth L1 (beta 1) between the cosines of all angles (i, j, k), vertex i, averaged over all N³.
 
     An angle with a side of no length has the cosine 0.
 
@@ -155,12 +155,12 @@ class _AngleLoss(torch.autograd.Function):
 
 
 def _inverse_root(squares: Tensor) -> Tensor:
-    """1 / √squares, 0 where squares are 0."""
+    """Return 1 / √squares, 0 where squares are 0."""
     zero = squares == 0
     return squares.masked_fill(zero, 1).rsqrt().masked_fill(zero, 0)
 
 
 def _cosines(squares: Tensor, sides: Tensor, inverse: Tensor, out: Tensor) -> None:
-    """(n, N, N) cosines at n vertices from all (N, N) squared distances and the vertices' (n, N)."""
+    """Compute (n, N, N) cosines at n vertices from all (N, N) squared distances and the vertices' (n, N)."""
     torch.sub(sides.unsqueeze(2), squares, out=out)
     out.add_(sides.unsqueeze(1)).mul_(inverse.unsqueeze(2)).mul_(inverse.unsqueeze(1) / 2)

@@ -93,7 +93,7 @@ class BoxesMapper(CachedMapper):
 
 
 class BoxesSight:
-    """What a teacher finds in an image: boxes as parts of the image, filled up with empty ones, and class logits.
+    """Computes what a teacher finds in an image: boxes as parts of the image, filled up with empty ones, class logits.
 
     Args:
         cfg: the student's.

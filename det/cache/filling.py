@@ -55,7 +55,7 @@ def _of_number(function: Callable[[str], Any], images: Sequence[str], number: in
 
 
 def training_mapper(cfg: CfgNode) -> Mapper:
-    """Detectron2's mapper, with what the cache holds where there is one, which fill_cache has filled."""
+    """Return Detectron2's mapper; with a cache, which fill_cache has filled, one that adds what is kept."""
     node = cfg.DISTILL.TEACHER
     if not (node.CACHE and is_on(cfg.DISTILL)):
         return Mapper(cfg, is_train=True)
@@ -65,7 +65,7 @@ def training_mapper(cfg: CfgNode) -> Mapper:
 
 
 def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[str]]]:
-    """A file for each data set that is trained on, and its images."""
+    """Yield for each data set that is trained on its file of the cache, and its images."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS else "boxes"
     for name in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):

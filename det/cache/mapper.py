@@ -40,7 +40,7 @@ class CachedMapper(Mapper):
     def look_up(
         self, kept: dict[str, Tensor], dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
     ) -> Any:
-        """What is kept, as the image is seen.
+        """Return what is kept, as the student sees the image.
 
         Args:
             kept: float16 tensors by name.

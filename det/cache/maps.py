@@ -33,7 +33,7 @@ class MapsMapper(CachedMapper):
 
 
 class MapsSight:
-    """What a teacher's backbone gives for an image at the size of training, and for its mirror image.
+    """Computes the maps that a teacher's backbone gives for an image at the size of training, and for its mirror image.
 
     Args:
         cfg: the student's.
@@ -53,7 +53,7 @@ class MapsSight:
         return {"INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN": size, "INPUT.RANDOM_FLIP": self.flips, **backbone}
 
     def about(self, image: str) -> About:
-        """The shapes of the maps, which images of one size share."""
+        """Return the shapes of the maps, which images of one size share."""
         height, width = read_header(image).size
         side, most = self.cfg.INPUT.MIN_SIZE_TRAIN[0], self.cfg.INPUT.MAX_SIZE_TRAIN
         size = ResizeShortestEdge.get_output_shape(height, width, side, most)

@@ -27,7 +27,8 @@ class Likeliest:
 
 
 def likeliest(logits: Tensor, activation: Activation, count: int, classes: ClassMap | None) -> Likeliest:
-    """
+    """Return the likeliest class of each row.
+
     Args:
         logits: the teacher's, (R, count + 1) with the background last, or (R, count) for sigmoids.
         count: of the teacher's classes.
@@ -51,7 +52,7 @@ def likeliest(logits: Tensor, activation: Activation, count: int, classes: Class
 def rows(
     transform: Box2BoxTransform, deltas: Tensor, references: Tensor, boxes: Tensor, logit: Tensor, as_deltas: bool
 ) -> tuple[Tensor, Tensor]:
-    """The student's rows (R, 4) and the teacher's (R, 5), with the logit of an object last.
+    """Return the student's rows (R, 4) and the teacher's (R, 5), with the logit of an object last.
 
     Args:
         transform: the student's.

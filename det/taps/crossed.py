@@ -142,7 +142,7 @@ def _predict(teacher: DetTeacher, head: Any, number: int, held: Sequence[Maps], 
 
 
 def _by_image(maps: Maps, columns: int) -> Tensor:
-    """(N, anchors of all levels, columns), float32 at least."""
+    """Return maps of all levels as (N, anchors, columns), float32 at least."""
     return torch.cat([widen(by_row(x, columns)).view(len(x), -1, columns) for x in maps], 1)
 
 
@@ -151,22 +151,22 @@ def _branches(head: Any) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def _names(head: Any) -> list[str]:
-    """Of the taps before the last convolution of a branch."""
+    """Return the names of the taps: one for each convolution of a branch but the last."""
     return [f"{PREFIX}{i}" for i in range(1, len(_ends(head.cls_subnet)))] if isinstance(head, RetinaNetHead) else []
 
 
 def _ends(branch: nn.Sequential) -> list[int]:
-    """Where the blocks of a convolution, a norm or none, and a ReLU end."""
+    """Return the indices of the ReLUs, where a block of convolution, norm or none, and ReLU ends."""
     return [number for number, layer in enumerate(branch) if isinstance(layer, nn.ReLU)]
 
 
 def _first(branch: nn.Sequential, number: int) -> nn.Sequential:
-    """Up to what comes before that ReLU."""
+    """Return the layers before the ReLU of that number."""
     return branch[: _ends(branch)[number]]
 
 
 def _rest(branch: nn.Sequential, number: int) -> nn.Sequential:
-    """That ReLU, and what comes after it."""
+    """Return the ReLU of that number and the layers after it."""
     return branch[_ends(branch)[number] :]
 
 

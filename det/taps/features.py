@@ -170,7 +170,7 @@ def object_scales(inputs: Sequence[Mapping[str, Any]], maps: Tensor, stride: int
 
 
 def _scales(boxes: Boxes, size: tuple[int, int], stride: int) -> Tensor:
-    """(H, W)."""
+    """Return the scales (H, W) of one image: see object_scales."""
     x0, y0, x1, y1 = (boxes.tensor / stride).unbind(1)
     inside = []
     for length, first, last in zip(size, (y0, x0), (y1, x1), strict=True):

@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def by_anchor(maps: Sequence[Tensor], columns: int) -> Tensor:
-    """Maps (N, anchors x columns, H, W) of all levels, anchor-major, as (R, columns): by level, image and place."""
+    """Return anchor-major maps (N, anchors x columns, H, W) as rows (R, columns): by level, image and place."""
     return torch.cat([by_row(x, columns) for x in maps])
 
 
 def by_row(maps: Tensor, columns: int) -> Tensor:
-    """(N, A x K, H, W), anchor-major, as (N·H·W·A, K) or (N·H·W, A x K), whichever has that many columns."""
+    """Return an anchor-major map (N, A x K, H, W) as (N·H·W·A, K) or (N·H·W, A x K), by the columns wanted."""
     return maps.permute(0, 2, 3, 1).reshape(-1, columns)
 
 
 def anchors(generator: Any, maps: Sequence[Tensor]) -> Tensor:
-    """The anchors (R, 4), in pixels, of the rows of by_anchor.
+    """Return the anchors (R, 4), in pixels, of the rows of by_anchor.
 
     Args:
         maps: one for each level of the generator, with the places that count.
@@ -27,7 +27,7 @@ def anchors(generator: Any, maps: Sequence[Tensor]) -> Tensor:
 
 
 def different_grids(student: Any, teacher: Any) -> str:
-    """Why the anchors of two models are not the same, at the same places of the same image; "" if they are.
+    """Return why the anchors of two models are not the same at the same places of the same image; "" if they are.
 
     Args:
         student, teacher: with a backbone, and an anchor_generator, their own or their proposal generator's.
@@ -41,7 +41,7 @@ def _generator(model: Any) -> Any:
 
 
 def _different_anchors(student: Any, teacher: Any) -> str:
-    """The same for two generators. What is rounded away in the teacher's precision is no difference."""
+    """Return the same for two generators. What is rounded away in the teacher's precision is no difference."""
     sides = student, teacher
     counts, strides = ([getattr(side, name) for side in sides] for name in ("num_anchors", "strides"))
     if counts[0] != counts[1] or strides[0] != strides[1]:

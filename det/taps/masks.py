@@ -87,7 +87,7 @@ def mask_logits(roi_heads: Any, features: dict[str, Tensor], boxes: list[Boxes])
 
 
 def _of_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """(R, 1, M, M) of (R, K, M, M); class-agnostic ones as they are."""
+    """Return the mask logits (R, 1, M, M) of a class for each row of (R, K, M, M); class-agnostic ones stay."""
     if logits.shape[1] == 1:
         return logits
     return logits.gather(1, classes[:, None, None, None].expand(-1, 1, *logits.shape[2:]))

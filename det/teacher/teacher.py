@@ -118,5 +118,5 @@ def averaged(teachers: Sequence[DetTeacher]) -> DetTeacher:
 
 
 def _resized(image: Tensor, scale: float) -> Tensor:
-    """The scale is taken exactly, so that a box of the one image is found at its multiple in the other."""
+    """Return an image resized by exactly this scale, so that a box of the one is at its multiple in the other."""
     return F.interpolate(image[None].float(), scale_factor=scale, mode="bilinear", antialias=scale < 1)[0]

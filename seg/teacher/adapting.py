@@ -127,7 +127,7 @@ class Mean(DenseModel):
         return [cast(DenseModel, member) for member in self.members]
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """For raw images, which are padded with 0."""
+        """Return mean class logits for a batch of raw images, which are padded with 0."""
         outputs = []
         for member, flip, mean, std in zip(self._each(), self.flipped, self.means, self.stds, strict=True):
             seen = (batch.float().flip(1) if flip else batch.float()).sub(mean).div(std).to(batch.dtype)
