@@ -1,4 +1,4 @@
-"""What libraries say at every run and no user can change, left out of what he reads."""
+"""Leave out of the output what libraries say at every run and no user can change."""
 
 import logging
 import warnings
