@@ -22,7 +22,7 @@ from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.classes import class_mirrors, class_names, known_classes
 from densedist.det.data.coco import Coco, Entry, image_file
 from densedist.det.data.dicts import read_dicts
-from densedist.det.data.masks import are_damaged, beside_boxes
+from densedist.det.data.masks import are_damaged, not_of_boxes
 from densedist.det.data.reading import read_input
 from densedist.det.data.samplers import check_sampler
 from densedist.det.datasets import class_labels
@@ -114,10 +114,10 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
 
 def _check_listings(coco: Coco, source: str, name: str) -> None:
     """Refuse images that a data set of a script lists more than once: Detectron2 takes each listing for an image."""
-    if coco.twins and not MetadataCatalog.get(name).get("normalized"):
+    if coco.duplicates and not MetadataCatalog.get(name).get("normalized"):
         raise UserError(
-            f"{source}: {coco.source} lists {coco.twins} images more than once, so that the objects of one listing are "
-            "background in another: name it in DATASETS.COCO_FORMAT, where they are joined"
+            f"{source}: {coco.source} lists {coco.duplicates} images more than once, so that the objects of one listing "
+            "are background in another: name it in DATASETS.COCO_FORMAT, where they are joined"
         )
 
 
@@ -161,7 +161,7 @@ def _check_masks(coco: Coco, source: str, built_in: bool) -> None:
             f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation {bare[0]}; "
             f"add them, {WITHOUT_MASKS}"
         )
-    if not built_in and (why := beside_boxes(coco.objects)):
+    if not built_in and (why := not_of_boxes(coco.objects)):
         raise UserError(f"{source}: the polygons of {coco.source} are not those of its boxes: {why}")
 
 

@@ -14,7 +14,7 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.det.data.boxes import other_form
 from densedist.det.data.coco import image_file, read_coco
-from densedist.det.data.twins import merge_twins
+from densedist.det.data.duplicates import merge_duplicates
 
 VERSION = 2  # of what is written
 KEY = "DATASETS.COCO_FORMAT"
@@ -117,7 +117,7 @@ def _join(files: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
         for annotation in coco.annotations:
             new = {"image_id": ids[annotation["image_id"]], "category_id": classes[annotation["category_id"]]}
             annotations.append(annotation | new | {"id": len(annotations) + 1})
-    images, annotations, _ = merge_twins(images, annotations, " and ".join(files))
+    images, annotations, _ = merge_duplicates(images, annotations, " and ".join(files))
     content = {"images": images, "categories": categories(names)}
     return content | ({"annotations": annotations} if any(read_coco(file).has_labels for file in files) else {})
 

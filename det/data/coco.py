@@ -13,8 +13,8 @@ from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 from densedist.common.errors import UserError
+from densedist.det.data.duplicates import Entry, merge_duplicates
 from densedist.det.data.masks import UnreadableError, box_as_mask, readable
-from densedist.det.data.twins import Entry, merge_twins
 
 logger = logging.getLogger(__name__)
 ENTRIES: Mapping[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ class Coco:
         source: the file.
         has_labels: whether the file has annotations at all, if only none.
         renumbered: whether images or categories have other ids than in the file.
-        twins: how many listings of an image the file has beside the first one of each.
+        duplicates: how many listings of images the file has after the first one of each.
     """
 
     source: str
@@ -46,7 +46,7 @@ class Coco:
     annotations: list[Entry]
     has_labels: bool = True
     renumbered: bool = False
-    twins: int = 0
+    duplicates: int = 0
 
     @property
     def objects(self) -> list[Entry]:
@@ -108,7 +108,7 @@ def _read(json_file: str, _: int, __: int) -> Coco:
     images, new_images = _numbered(found["images"], "images", json_file)
     categories, new_categories = _numbered(found["categories"], "categories", json_file)
     categories = [c | {"name": _name(c, json_file)} for c in categories]
-    _refuse_twins(f"{json_file}: names of categories", [c["name"].strip() for c in categories])
+    _refuse_duplicates(f"{json_file}: names of categories", [c["name"].strip() for c in categories])
     _warn_of_cases(json_file, [c["name"] for c in categories])
     if new_images is not None:
         logger.warning(
@@ -116,8 +116,8 @@ def _read(json_file: str, _: int, __: int) -> Coco:
         )
     annotations = _annotations(found["annotations"], (images, categories), json_file)
     renumbered = new_images is not None or new_categories is not None
-    images, annotations, twins = merge_twins(images, annotations, json_file)
-    return Coco(json_file, images, categories, annotations, "annotations" in content, renumbered, twins)
+    images, annotations, duplicates = merge_duplicates(images, annotations, json_file)
+    return Coco(json_file, images, categories, annotations, "annotations" in content, renumbered, duplicates)
 
 
 def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -> list[Entry]:
@@ -156,7 +156,7 @@ def _whole(value: Hashable) -> Hashable:
 def _numbered(entries: list[Entry], kind: str, json_file: str) -> tuple[list[Entry], dict[Hashable, int] | None]:
     """Copies with whole numbers as ids, in their order; None where the given ones are, else the new one of each."""
     given = [_whole(entry["id"]) for entry in entries]
-    _refuse_twins(f"{json_file}: ids of {kind}", given)
+    _refuse_duplicates(f"{json_file}: ids of {kind}", given)
     fit = all(type(i) is int and -(2**63) <= i < 2**63 for i in given)  # as NumPy's, which pycocotools sorts them by
     new = None if fit else {i: number for number, i in enumerate(given, 1)}
     sizes = [{key: int(entry[key]) for key in ("height", "width") if kind == "images"} for entry in entries]
@@ -175,7 +175,7 @@ def _name(category: Entry, json_file: str) -> str:
 
 
 def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], json_file: str) -> list[Entry]:
-    _refuse_twins(f"{json_file}: ids of annotations", [i for entry in entries if (i := _id(entry)) is not None])
+    _refuse_duplicates(f"{json_file}: ids of annotations", [i for entry in entries if (i := _id(entry)) is not None])
     known = {
         kind: {entry["given"]: entry["id"] for entry in group} for kind, group in zip(ENTRIES, others, strict=False)
     }
@@ -267,10 +267,12 @@ def _warn_of_cases(json_file: str, names: Sequence[str]) -> None:
     spellings: dict[str, list[str]] = {}
     for name in names:
         spellings.setdefault(name.strip().casefold(), []).append(name)
-    if twins := [of_name for of_name in spellings.values() if len(of_name) > 1]:
-        logger.warning(f"{json_file}: {' and '.join(map(repr, twins[0]))} are different categories: are they meant so?")
+    if duplicates := [of_name for of_name in spellings.values() if len(of_name) > 1]:
+        logger.warning(
+            f"{json_file}: {' and '.join(map(repr, duplicates[0]))} are different categories: are they meant so?"
+        )
 
 
-def _refuse_twins(what: str, values: Iterable[Hashable]) -> None:
-    if twins := [value for value, count in Counter(values).items() if count > 1]:
-        raise UserError(f"{what} are given twice, first of {len(twins)}: {twins[0]!r}; make them unique")
+def _refuse_duplicates(what: str, values: Iterable[Hashable]) -> None:
+    if duplicates := [value for value, count in Counter(values).items() if count > 1]:
+        raise UserError(f"{what} are given twice, first of {len(duplicates)}: {duplicates[0]!r}; make them unique")

@@ -82,7 +82,7 @@ def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Mask:
     return found | {"counts": found["counts"].decode()}  # text, as in files
 
 
-def beside_boxes(objects: Sequence[Mapping[str, Any]]) -> str | None:
+def not_of_boxes(objects: Sequence[Mapping[str, Any]]) -> str | None:
     """Say why the polygons of objects cannot be those of their boxes; None where they may be.
 
     Args:

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
 
 
-def merge_twins(
+def merge_duplicates(
     images: Sequence[Entry], annotations: Sequence[Entry], source: str
 ) -> tuple[list[Entry], list[Entry], int]:
     """Images and annotations with each file listed once, by its first id, and how many listings are gone.
