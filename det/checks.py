@@ -116,8 +116,8 @@ def _check_listings(coco: Coco, source: str, name: str) -> None:
     """Refuse images that a data set of a script lists more than once: Detectron2 takes each listing for an image."""
     if coco.duplicates and not MetadataCatalog.get(name).get("normalized"):
         raise UserError(
-            f"{source}: {coco.source} lists {coco.duplicates} images more than once, so that objects of one listing "
-            "are background in another: name it in DATASETS.COCO_FORMAT, where they are joined"
+            f"{source}: {coco.source} lists {coco.duplicates} images more than once, so that the objects of "
+            "one listing are background in another: name it in DATASETS.COCO_FORMAT, where they are joined"
         )
 
 
