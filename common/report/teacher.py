@@ -45,13 +45,19 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
     if own is None:
         return TeacherRun(note="there is no run next to its weights")
     history, folder = read_history(own.parent), f'its run "{own.parent.resolve().name}"'
+    try:
+        theirs = yaml.safe_load(own.read_text()) or {}
+    except (OSError, ValueError, yaml.YAMLError):  # of another program
+        return TeacherRun(note=f"{own.name} of {folder} cannot be read")
     steps, seconds = training(history)
     # A file that is no run's final one is not what results.json is of.
     name = FINAL if Path(weights).is_dir() else Path(weights).name
-    if differing := _other_data(config, yaml.safe_load(own.read_text()) or {}):
+    if differing := _other_data(config, theirs):
         return TeacherRun({}, f"{folder} was evaluated on other data (DATASETS.{differing})", steps, seconds)
     scores, source = _scores(own.parent, history, name, metric)
     note = f"from {source} of {folder}" if scores else f"{folder} does not say what {name} scores"
+    if scores and (more := config["DISTILL"]["TEACHER"].get("MORE")):
+        note += f", the first of {1 + len(more)} teachers"
     return TeacherRun(scores, note, steps, seconds)
 
 
@@ -69,7 +75,10 @@ def _scores(folder: Path, history: History, weights: str, metric: str) -> tuple[
     if weights != FINAL:
         return {}, ""
     file = folder / "results.json"
-    scores = flatten(json.loads(file.read_text())) if file.is_file() else {}
+    try:
+        scores = flatten(json.loads(file.read_text()))
+    except (OSError, ValueError):
+        scores = {}
     # After training `densedist eval` may have written the scores of other weights or data there.
     trained = last_scores(history)
     return (trained, "metrics.json") if trained and trained != scores else (scores, "results.json")

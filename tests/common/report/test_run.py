@@ -128,6 +128,29 @@ def test_best_checkpoint_of_a_teacher(student, teacher):
     assert "| car | 81.0 | 80.0 | -1.0 |" in page
 
 
+def test_first_of_several_teachers(student):
+    own = student / "config.yaml"
+    own.write_text(own.read_text().replace("model_final.pth", "model_final.pth, MORE: [{WEIGHTS: a}, {WEIGHTS: b}]"))
+    page = shown(page_of(student, TAUGHT))
+    assert 'The teacher\'s scores are from results.json of its run "teacher", the first of 3 teachers.' in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "config.yaml",
+            "A: !!python/object/apply:eval ['1']",
+            'not known: config.yaml of its run "teacher" cannot be read',
+        ),
+        ("results.json", "{", 'from metrics.json of its run "teacher"'),
+    ],
+)
+def test_damaged_files_of_a_teacher_do_not_end_a_run(student, teacher, name, text, words):
+    (teacher / name).write_text(text)
+    assert words in shown(page_of(student, TAUGHT))
+
+
 def test_results_of_a_later_evaluation_are_not_the_teachers_at_its_end(student, teacher):
     (teacher / "results.json").write_text(json.dumps({"sem_seg": {"mIoU": 1.0}}))
     page = shown(page_of(student, TAUGHT))
