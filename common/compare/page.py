@@ -144,7 +144,7 @@ def _costs(outcomes: Outcomes, teachers: Mapping[str, TeacherRun]) -> Table:
     rows = []
     for name, teacher in teachers.items():
         known = [str(teacher.iterations), f"{teacher.seconds:.0f} s"] if teacher.iterations else ["not known"] * 2
-        rows.append([f"{name}, trained once", *known, *([""] if once else []), "1"])
+        rows.append([f"{name}, once", *known, *([""] if once else []), "1"])
     total = 0.0
     for method, of_seeds in outcomes.items():
         if not of_seeds:

@@ -149,7 +149,7 @@ def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:
     rows = [[_who(teacher), _millions(facts.parameters), *_time(clock.iteration, clock.seconds)]]
     if teacher is not None:
         parameters = _millions(facts.of_teacher or 0)
-        rows.insert(0, ["teacher, trained once", parameters, *_time(teacher.iterations, teacher.seconds)])
+        rows.insert(0, ["teacher, once", parameters, *_time(teacher.iterations, teacher.seconds)])
         if once := history.get("once_seconds"):
             rows.append(["the teacher's cache, filled once", "", "", f"{once[-1].value:.0f} s", ""])
     hours = facts.processes * clock.seconds / 3600
@@ -157,7 +157,7 @@ def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:
     note += ", the teacher's forward passes included." if teacher else "."
     if teacher is not None and not teacher.iterations:
         note += f" What the teacher's own training took is not known: {teacher.note}."
-    return Table(["", "parameters", "iterations", "seconds in steps", "s / iteration"], rows, note)
+    return Table(["", "parameters", "iterations", "seconds", "s / iteration"], rows, note)
 
 
 def _time(iterations: int, seconds: float) -> list[str]:

@@ -57,7 +57,7 @@ def test_several_seeds(tmp_path):
     assert "| car | 12.0 | 15.1 | +3.1 [+2.9, +3.3] |" in page
     assert page.index("| car |") < page.index("| <bus> | - | - |")
     assert "| dist | 14.1 ± 1.1 |" in page.partition("Methods")[2]
-    assert "| teacher, trained once | 500 | 3600 s | 1 |" in page
+    assert "| teacher, once | 500 | 3600 s | 1 |" in page
     assert "All runs together took 0.025 hours; what a teacher's own training took is not in it." in page
     assert "| seeds | 0, 1, 2 |" in page
 
@@ -107,7 +107,7 @@ def test_a_teacher_that_nobody_evaluated(tmp_path):
     page = shown(page_of(tmp_path, runs, {"teacher": TeacherRun(note="there is no run next to its weights")}))
     assert "What the teacher scores is not known: there is no run next to its weights." in page
     assert "| teacher | not known |" in page
-    assert "| teacher, trained once | not known | not known | 1 |" in page
+    assert "| teacher, once | not known | not known | 1 |" in page
 
 
 def test_page_needs_nothing_else_and_tells_no_paths(tmp_path, monkeypatch):

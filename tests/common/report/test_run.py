@@ -64,7 +64,7 @@ def test_student_beside_its_teacher(student, teacher):
     assert "| pACC | 90.0 | 91.0 | +1.0 |" in page
     assert page.index("| car | 80.0 | 80.0 | +0.0 |") < page.index("| sky | 60.0 | 42.5 | -17.5 |")
     assert page.index("| sky |") < page.index("| <bus> | - | - |")
-    assert "| teacher, trained once | 5.00 M | 40 | 20 s | 0.5 |" in page
+    assert "| teacher, once | 5.00 M | 40 | 20 s | 0.5 |" in page
     assert "| student | 1.00 M | 40 | 20 s | 0.5 |" in page
 
 
