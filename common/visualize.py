@@ -1,9 +1,11 @@
 """Pictures of a trained student beside its teacher, other models and the truth, as both tasks draw them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from densedist.common.config.keys import Key
@@ -15,16 +17,39 @@ OVERVIEW = 6  # images in overview.png
 RELATIONS = "relations.png"  # see common/report/relations.py
 
 
-class Named(Protocol):
-    """A picture to be, with the name of its image."""
-
-    @property
-    def name(self) -> str: ...
-
-
 Trained = TypeVar("Trained")
 Teacher = TypeVar("Teacher")
-View = TypeVar("View", bound=Named)
+Prediction = TypeVar("Prediction")
+
+
+@dataclass(frozen=True)
+class View(Generic[Prediction]):
+    """An image with its truth and what the models predict.
+
+    Args:
+        name: of the image.
+        image: RGB (H, W, 3), uint8.
+        truth: None = not known.
+        teacher: None = there is none.
+        others: predictions of more models by name.
+        called: the student's name.
+        rule: which predictions these are, in words; "" = all.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: Prediction | None
+    teacher: Prediction | None
+    student: Prediction
+    others: Mapping[str, Prediction] = field(default_factory=dict)
+    called: str = "student"
+    rule: str = ""
+
+    @property
+    def models(self) -> dict[str, Prediction]:
+        """Return the predictions of the models by name, the student's last."""
+        taught = {} if self.teacher is None else {"teacher": self.teacher}
+        return {**taught, **self.others, self.called: self.student}
 
 
 def load_together(
@@ -54,9 +79,9 @@ def load_together(
 
 
 def draw_gallery(
-    views: Sequence[View],
-    draw: Callable[[View, Path], None],
-    draw_overview: Callable[[Sequence[View], Path], None],
+    views: Sequence[View[Prediction]],
+    draw: Callable[[View[Prediction], Path], None],
+    draw_overview: Callable[[Sequence[View[Prediction]], Path], None],
     output: Path,
 ) -> None:
     """Write one PNG for each image and overview.png, which shows the first few, and say how many there are.

@@ -1,7 +1,6 @@
 """What a student, its teacher and the annotations see in the same images, side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from densedist.common.report.panels import (
 )
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
+from densedist.common.visualize import View
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
 from densedist.det.drawing import Marks, best_score, draw_marks, judged, labeled, legend, match, predicted
@@ -30,27 +30,6 @@ from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import Sample, spread_samples
 from densedist.det.models import Trained, load_trained
 from densedist.det.teacher.teacher import DetTeacher
-
-
-@dataclass(frozen=True)
-class View:
-    """An image (H, W, 3), RGB, its objects if they are known, and what teacher, if there is one, more models by name
-    and the student see."""
-
-    name: str
-    image: np.ndarray
-    objects: Instances | None
-    teacher: Instances | None
-    student: Instances
-    rule: str  # which of their boxes these are
-    others: Mapping[str, Instances] = field(default_factory=dict)
-    called: str = "student"
-
-    @property
-    def models(self) -> dict[str, Instances]:
-        """Return the predictions of the models by name, the student's last."""
-        taught = {} if self.teacher is None else {"teacher": self.teacher}
-        return {**taught, **self.others, self.called: self.student}
 
 
 def draw_examples(
@@ -63,18 +42,6 @@ def draw_examples(
     """Draw what the student and its teacher see in TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
 
     Where there are two models, these are images in which the first and the student differ most; else they are spread.
-
-    Args:
-        trainee: in any mode, which it keeps.
-        file: the PNG to write.
-        beside: another trained model by name.
-        called: the student's name.
-
-    Returns:
-        the same pictures.
-
-    Raises:
-        UserError: an image cannot be read.
     """
     teacher = trainee.distillation.teacher if trainee.distillation else None
     device = "MODEL.DEVICE", cfg.MODEL.DEVICE
@@ -100,7 +67,7 @@ def views(
     score: float | None = None,
     beside: Mapping[str, Trained] | None = None,
     called: str = "student",
-) -> list[View]:
+) -> list[View[Instances]]:
     """Run the models on the samples; the teacher sees the student's image, as when it is distilled.
 
     Args:
@@ -130,23 +97,23 @@ def views(
     rule = f"boxes with score {each if scores else f'{least:.2f}'} or more{why}"
     return [
         View(
-            sample.name, image, sample.objects, theirs, ours, rule, {n: found[i] for n, found in others.items()}, called
+            sample.name, image, sample.objects, theirs, ours, {n: found[i] for n, found in others.items()}, called, rule
         )
         for i, (sample, (_, image), theirs, ours) in enumerate(zip(samples, read, seen, student, strict=True))
     ]
 
 
-def overview(seen: Sequence[View], names: Sequence[str], file: Path) -> None:
+def overview(seen: Sequence[View[Instances]], names: Sequence[str], file: Path) -> None:
     """Draw truth, teacher and student, as far as they are there, of one or more images, each in a column."""
     draw_overview([_panels(view, names) for view in seen], _legend(seen[0]), _title(seen[0]), file)
 
 
-def picture(view: View, names: Sequence[str], file: Path) -> None:
+def picture(view: View[Instances], names: Sequence[str], file: Path) -> None:
     """Draw truth, teacher and student, as far as they are there, of one image."""
     draw_side_by_side([_panels(view, names)], _legend(view), _title(view), file)
 
 
-def _apart(view: View) -> float:
+def _apart(view: View[Instances]) -> float:
     """Return the number of boxes of the first model and of the student that the other one does not have."""
     first, *_, last = view.models.values()
     right, hit = match(last, _as_objects(first))
@@ -164,11 +131,11 @@ def _sure(
     return [image[image.scores >= least] for image in found], least
 
 
-def _panels(view: View, names: Sequence[str]) -> list[Panel]:
+def _panels(view: View[Instances], names: Sequence[str]) -> list[Panel]:
     result = [Panel(view.image, "image")]
-    reference = view.objects
-    if view.objects is not None:
-        result = [_panel(view.image, "truth", "", [labeled(view.objects, names)])]
+    reference = view.truth
+    if view.truth is not None:
+        result = [_panel(view.image, "truth", "", [labeled(view.truth, names)])]
     if view.teacher is not None:
         result.append(_judged(view.image, "teacher", view.teacher, reference, names))
         reference = _as_objects(view.teacher) if reference is None else reference
@@ -191,11 +158,11 @@ def _as_objects(found: Instances) -> Instances:
     return Instances(found.image_size, gt_boxes=found.pred_boxes, gt_classes=found.pred_classes)
 
 
-def _title(view: View) -> str:
-    if view.objects is None and view.teacher is not None:
+def _title(view: View[Instances]) -> str:
+    if view.truth is None and view.teacher is not None:
         return f"{view.rule}; the student's judged by the teacher's"
     return view.rule
 
 
-def _legend(view: View) -> list[Patch]:
-    return legend() if view.objects is not None or view.teacher is not None else []
+def _legend(view: View[Instances]) -> list[Patch]:
+    return legend() if view.truth is not None or view.teacher is not None else []

@@ -1,7 +1,7 @@
 """What a student, its teacher and the labels make of the same images, and where they differ."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from densedist.common.report.panels import (
 )
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource, Trainee
+from densedist.common.visualize import View
 from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames
@@ -37,26 +38,6 @@ from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import Trained, load_trained
 from densedist.seg.segmenter import Segmenter, predict
 from densedist.seg.teacher.teacher import SegTeacher
-
-
-@dataclass(frozen=True)
-class View:
-    """An image (H, W, 3), RGB, and trainIds (H, W): the truth's, the teacher's, both if known, the student's, and those
-    of more models by name."""
-
-    name: str
-    image: np.ndarray
-    truth: np.ndarray | None
-    teacher: np.ndarray | None
-    student: np.ndarray
-    others: Mapping[str, np.ndarray] = field(default_factory=dict)
-    called: str = "student"
-
-    @property
-    def models(self) -> dict[str, np.ndarray]:
-        """Return the predictions of the models by name, the student's last."""
-        taught = {} if self.teacher is None else {"teacher": self.teacher}
-        return {**taught, **self.others, self.called: self.student}
 
 
 def frames_of(cfg: CfgNode, source: ImageSource) -> list[Frame]:
@@ -82,18 +63,6 @@ def draw_examples(
     """Draw what the student and its teacher make of TEST.EXAMPLES images of DATASETS.TEST, for models in memory.
 
     Where there are two models, these are images in which the first and the student differ most; else they are spread.
-
-    Args:
-        trainee: in any mode, which it keeps.
-        file: the PNG to write.
-        beside: another trained model by name.
-        called: the student's name.
-
-    Returns:
-        the same pictures.
-
-    Raises:
-        UserError: an image or a label cannot be read.
     """
     teacher: Any = trainee.distillation.teacher if trainee.distillation else None
     model: Any = trainee.model
@@ -117,7 +86,7 @@ def views(
     teacher: SegTeacher | None,
     frames: Sequence[Frame],
     beside: Mapping[str, Trained] | None = None,
-) -> list[View]:
+) -> list[View[np.ndarray]]:
     """Run the models on the frames; student and teacher by the student's inference.
 
     Args:
@@ -132,12 +101,12 @@ def views(
     ]
 
 
-def overview(seen: Sequence[View], classes: Classes, file: Path) -> None:
+def overview(seen: Sequence[View[np.ndarray]], classes: Classes, file: Path) -> None:
     """Draw image, truth, teacher and student, as far as they are there, of one or more images in columns."""
     draw_overview([_panels(view, classes) for view in seen], _legend(seen, classes), _title(seen[0]), file)
 
 
-def picture(view: View, classes: Classes, file: Path) -> None:
+def picture(view: View[np.ndarray], classes: Classes, file: Path) -> None:
     """Draw image, truth, teacher and student in plain colors, and below them, as an overview does, what is wrong."""
     labels = {} if view.truth is None else {"truth": view.truth}
     plain = [Panel(colorize(x, classes.colors), name) for name, x in {**labels, **view.models}.items()]
@@ -150,12 +119,12 @@ def picture(view: View, classes: Classes, file: Path) -> None:
     draw_side_by_side(lines, _legend([view], classes), _title(view), file)
 
 
-def _two(view: View) -> tuple[str, str]:
+def _two(view: View[np.ndarray]) -> tuple[str, str]:
     """Return the names of the first model and of the student."""
     return next(iter(view.models)), view.called
 
 
-def _apart(view: View) -> float:
+def _apart(view: View[np.ndarray]) -> float:
     """Return the share of pixels, ignored ones left out, that the first model and the student tell otherwise."""
     first, last = (view.models[name] for name in _two(view))
     differ = first != last
@@ -166,7 +135,9 @@ def _predicted(trained: Trained, frame: Frame) -> np.ndarray:
     return predict(trained.model, Reader(trained.classes, trained.cfg.INPUT.FORMAT)(frame)["image"])
 
 
-def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame) -> View:
+def _view(
+    cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Segmenter | None, frame: Frame
+) -> View[np.ndarray]:
     sample = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)(frame)
     image, truth, seen = sample["image"], None, None
     if "sem_seg" in sample:
@@ -176,12 +147,12 @@ def _view(cfg: CfgNode, model: Segmenter, teacher: SegTeacher | None, theirs: Se
     return View(frame["name"], to_rgb(image, cfg.INPUT.FORMAT), truth, seen, predict(model, image))
 
 
-def _panels(view: View, classes: Classes) -> list[Panel]:
+def _panels(view: View[np.ndarray], classes: Classes) -> list[Panel]:
     truth = [] if view.truth is None else [Panel(overlay(view.image, view.truth, classes.colors), "truth")]
     return [Panel(view.image, "image"), *truth, *(_predicted_panel(view, name, classes) for name in view.models)]
 
 
-def _predicted_panel(view: View, name: str, classes: Classes) -> Panel:
+def _predicted_panel(view: View[np.ndarray], name: str, classes: Classes) -> Panel:
     """Draw what a model predicts, in full color where it is wrong; without truth where it differs from the teacher."""
     prediction = view.models[name]
     if view.truth is not None:
@@ -194,14 +165,14 @@ def _predicted_panel(view: View, name: str, classes: Classes) -> Panel:
     return Panel(stress(view.image, prediction, where, classes.colors), name, note)
 
 
-def _title(view: View) -> str:
+def _title(view: View[np.ndarray]) -> str:
     """Say what is stressed."""
     if view.truth is not None:
         return "full colors: pixels that a model gets wrong"
     return "" if view.teacher is None else "full colors: pixels in which a model differs from the teacher"
 
 
-def _legend(seen: Sequence[View], classes: Classes) -> list[Patch]:
+def _legend(seen: Sequence[View[np.ndarray]], classes: Classes) -> list[Patch]:
     """Return the legend of the classes, and of ignored pixels where there are any."""
     ignored = any(view.truth is not None and bool((view.truth == IGNORE).any()) for view in seen)
     return class_legend(classes.names, classes.colors, ignored)

@@ -17,10 +17,11 @@ from densedist.common.errors import UserError
 from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
+from densedist.common.visualize import View
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames as frames_of_split
 from densedist.seg.drawing import colorize, ignored_color, overlay, stress, wrong
-from densedist.seg.inference.pictures import View, _panels, draw_examples, overview
+from densedist.seg.inference.pictures import _panels, draw_examples, overview
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.inference.visualize import relations_of
 from densedist.seg.labels import IGNORE, Classes
