@@ -29,13 +29,6 @@ logger = logging.getLogger(__name__)
 Overrides = Mapping[str, Any] | Sequence[str]
 
 
-def as_words(overrides: Overrides) -> list[str]:
-    """Return overrides as on a command line."""
-    if isinstance(overrides, Mapping):
-        return [str(word) for pair in overrides.items() for word in pair]
-    return list(overrides)
-
-
 def train(config: str, overrides: Overrides = (), *, resume: bool = False, task: str = "") -> dict[str, Any]:
     """Train a student, with a teacher where the config names one, in this process.
 
@@ -52,7 +45,7 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
         UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.
     """
     side = task_named(task) if task else task_of(config)
-    cfg = side.load_config(config, as_words(overrides), True)
+    cfg = side.load_config(config, _as_words(overrides), True)
     engine.train(cfg, side, resume)
     return _results(cfg)
 
@@ -71,7 +64,7 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
     Raises:
         UserError: something in the config, the data or the weights.
     """
-    found = _for_evaluation(weights, config, as_words(overrides))
+    found = _for_evaluation(weights, config, _as_words(overrides))
     side = task_named(task) if task else task_of(found.config)
     cfg = side.load_config(found.config, found.overrides, found.trusted)
     engine.evaluate(cfg, side, found.file, found.key)
@@ -137,7 +130,7 @@ def label(
     """
     if choose_thresholds and score_threshold is not None:
         raise UserError("--choose-thresholds takes the place of --score-threshold: give one of them")
-    found = [locate(of_one, config).under(*as_words(overrides)) for of_one in weights]
+    found = [locate(of_one, config).under(*_as_words(overrides)) for of_one in weights]
     side = task_named(task) if task else task_of(found[0].config)
     for of_one in found:
         if (other := task_of(of_one.config)).name != side.name:
@@ -190,7 +183,7 @@ def import_weights(
                 f"--form is {form}, which is called --source now, and --source {source}: keep --source alone"
             )
     return import_checkpoint(
-        task_named(task), file, Path(output_dir), source or form, options, as_words(overrides), config
+        task_named(task), file, Path(output_dir), source or form, options, _as_words(overrides), config
     )
 
 
@@ -221,7 +214,7 @@ def visualize(
     Raises:
         UserError: wrong weights, data or images, or models of other classes.
     """
-    words = as_words(overrides)
+    words = _as_words(overrides)
     found, side = _find(weights, config, words)
     others = {name: model.under(*words) for name, model in locate_beside(beside or {}).items()}
     source = ImageSource(images, Path(image_folder) if image_folder else None)
@@ -306,11 +299,17 @@ def compare(
         UserError: a wrong config or method, before anything is trained.
     """
     side = task_named(task) if task else task_of(config)
-    output = _output(output_dir, "compare", side, config)
-    study = Study(
-        side, config, methods, seeds, output, as_words(overrides), unlabeled, equal_time=equal_time, jobs=jobs
-    )
-    return study.run()
+    return Study(
+        task=side,
+        config=config,
+        methods=methods,
+        seeds=seeds,
+        output=_output(output_dir, "compare", side, config),
+        overrides=_as_words(overrides),
+        unlabeled=unlabeled,
+        equal_time=equal_time,
+        jobs=jobs,
+    ).run()
 
 
 def tune(
@@ -351,11 +350,26 @@ def tune(
         UserError: a wrong config, method, data set or option, before anything is trained; Optuna is not installed.
     """
     side = task_named(task) if task else task_of(config)
-    chosen_by, output = Validation(tuple(val), set_aside), _output(output_dir, "tune", side, config)
-    search = Search(
-        side, config, methods, budget, output, trials, seeds, as_words(overrides), unlabeled, chosen_by, jobs
-    )
-    return search.run()
+    return Search(
+        task=side,
+        config=config,
+        methods=methods,
+        budget=budget,
+        output=_output(output_dir, "tune", side, config),
+        trials=trials,
+        seeds=seeds,
+        overrides=_as_words(overrides),
+        unlabeled=unlabeled,
+        validation=Validation(tuple(val), set_aside),
+        jobs=jobs,
+    ).run()
+
+
+def _as_words(overrides: Overrides) -> list[str]:
+    """Return overrides as on a command line."""
+    if isinstance(overrides, Mapping):
+        return [str(word) for pair in overrides.items() for word in pair]
+    return list(overrides)
 
 
 def _for_evaluation(weights: str, config: str, words: Sequence[str]) -> Weights:
@@ -371,7 +385,7 @@ def _for_evaluation(weights: str, config: str, words: Sequence[str]) -> Weights:
 
 
 def _find(weights: str, config: str, overrides: Overrides) -> tuple[Weights, Task]:
-    found = locate(weights, config).under(*as_words(overrides))
+    found = locate(weights, config).under(*_as_words(overrides))
     return found, task_of(found.config)
 
 
