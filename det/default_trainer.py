@@ -1,4 +1,4 @@
-"""Students under Detectron2's own DefaultTrainer, whose checkpoints do not know what is trained beside them."""
+"""Students under Detectron2's DefaultTrainer: the teacher is loaded, and what is trained with a student is kept."""
 
 import torch
 from detectron2.config import CfgNode
@@ -27,7 +27,9 @@ OURS = (
 
 
 class KeepBeside(HookBase):
-    """Keeps what is trained beside the student, adapters for one, in the checkpoints of a DefaultTrainer.
+    """Keeps what is trained with the student, as adapters, in the checkpoints of a DefaultTrainer.
+
+    It loads the teacher before the first step (see Distilling.attach_teacher).
 
     Register it before train(), after resume_or_load(): `trainer.register_hooks([KeepBeside()])`. Without it a run that
     goes on would begin with new adapters.

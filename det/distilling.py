@@ -44,6 +44,8 @@ class Distilling(nn.Module, ABC):
     classes_key: ClassVar[str]
     row: ClassVar[str]
 
+    distill_cfg: CfgNode | None = None
+    awaits_teacher = False
     distillation: Distillation | None
     backbone: Any
 
@@ -55,9 +57,10 @@ class Distilling(nn.Module, ABC):
             student: the arguments of the stock class.
         """
         super().__init__(**student)
-        self.distill_cfg, self.distillation = distill_cfg, None
-        self.awaits_teacher = distill_cfg is not None
-        self.groups: list[tuple[TapGroup, set[str]]] = []  # with the taps that the losses need of each
+        if distill_cfg is not None:  # a teacher has none, and caches know it by its attributes (det/cache/settings.py)
+            self.distill_cfg, self.awaits_teacher = distill_cfg, True
+        self.distillation = None
+        self.watched: list[tuple[TapGroup, set[str]]] = []  # with the taps that the losses need of each
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class Distilling(nn.Module, ABC):
         for each in (teacher, *teacher.others):
             each.heritage = {}  # their memory is free again
         needed = [(group, distiller.taps & set(group.specs(self, teacher)[0])) for group in self.tap_groups(teacher)]
-        self.groups = [(group, taps) for group, taps in needed if taps]
+        self.watched = [(group, taps) for group, taps in needed if taps]
         device = next(self.parameters()).device
         self.distillation = Distillation(teacher, distiller, cfg.DISTILL.UNLABELED_WEIGHT).to(device)
 
@@ -141,12 +144,12 @@ class Distilling(nn.Module, ABC):
     def _record(self) -> Iterator[list[Any]]:
         """Record, within the block, what the student computes, for each of the groups that losses need."""
         with ExitStack() as stack:
-            yield [stack.enter_context(group.record(self)) for group, _ in self.groups]
+            yield [stack.enter_context(group.record(self)) for group, _ in self.watched]
 
     def _distill(self, pending: DetPending, recorded: Sequence[Any]) -> dict[str, Tensor]:
         assert self.distillation is not None
         taps: dict[str, Tap] = {}
-        for (group, needed), of_group in zip(self.groups, recorded, strict=True):
+        for (group, needed), of_group in zip(self.watched, recorded, strict=True):
             taps.update(group.taps(needed, self, of_group, pending))
         return self.distillation.distiller(taps)
 
@@ -165,7 +168,7 @@ class Distilling(nn.Module, ABC):
         """Return the teacher that DISTILL.TEACHER of the student's config names, with those of its MORE as one.
 
         Raises:
-            UserError: see load_teacher; several that cannot be averaged.
+            UserError: see load_teacher; or teachers that cannot be averaged.
         """
         each = configs_of_each(cfg, GRAMMAR)
         if len(each) > 1 and cfg.DISTILL.TEACHER.CACHE:

@@ -98,7 +98,7 @@ class Arrays:
         """Put on record that these images have their arrays, once the disk has them.
 
         Args:
-            writer: the number of the process, which has a file of its own for this.
+            writer: the number of the process, which has one file for this.
         """
         self._bytes.flush()
         for number in numbers:

@@ -59,7 +59,7 @@ def check_trained(model: nn.Module, source: str) -> None:
 
     Biases and normalization weights start as all 0, all 1 or another constant, and any training step makes their
     values differ from one another. So a part (a direct child: backbone, roi_heads, decoder, …) whose vectors are
-    all constant was never trained. A part with no vector of trainable parameters (a frozen backbone, say) tells
+    all constant was never trained. A part with no vector of trainable parameters (a frozen backbone, say) shows
     nothing; weights that are random from the start do not either.
 
     Args:

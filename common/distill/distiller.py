@@ -105,7 +105,7 @@ def among(columns: Sequence[int], target: Tensor) -> Tensor:
 class TrainingOnly(nn.ModuleDict):
     """Trained with the model that holds it, but no part of that model's state_dict.
 
-    Its own state_dict() is whole, so that a checkpoint can keep it beside the student.
+    Its own state_dict() is whole, so that a checkpoint can keep it in addition to the student.
     """
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
@@ -118,8 +118,7 @@ class TrainingOnly(nn.ModuleDict):
 
 
 def _nothing_is_missing(module: nn.Module, incompatible: Any) -> None:
-    """Allow that a student's checkpoint lacks these parameters. Their own checkpoint, without a prefix, has to have
-    them."""
+    """Let a student's checkpoint lack these parameters; their own checkpoint, without a prefix, has to have them."""
     mine = tuple(f".{name}" for name, _ in module.named_parameters())
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.endswith(mine)]
 
@@ -213,7 +212,7 @@ class Distillation(nn.Module, Generic[T]):
     Args:
         teacher: frozen.
         distiller: the losses, and the adapters that are trained with the student.
-        unlabeled_weight: how much images without labels count, beside 1 for others.
+        unlabeled_weight: how much images without labels count; others count 1.
     """
 
     def __init__(self, teacher: T, distiller: Distiller, unlabeled_weight: float = 1.0) -> None:

@@ -92,7 +92,7 @@ class BoxesMapper(CachedMapper):
         return boxes.tensor, kept["logits"].float(), kept["background"].float()
 
 
-class BoxesSight:
+class BoxesToKeep:
     """Computes what a teacher finds in an image: boxes as parts of the image, filled up with empty ones, class logits.
 
     Args:
@@ -111,7 +111,7 @@ class BoxesSight:
 
     @property
     def depends_on(self) -> dict[str, object]:
-        """Return by name what decides, beside the model, what is found."""
+        """Return by name what decides, apart from the model, what is found."""
         size = self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
         stages = {"DISTILL.TEACHER.CASCADE_STAGES": self.teacher.stages}
         return {"INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST": size, **stages, **settings(self.model)}
@@ -121,12 +121,12 @@ class BoxesSight:
 
     def __call__(self, image: str) -> dict[str, Tensor]:
         sample, _ = read_input(self.cfg, image)
-        boxes, logits, background = self._see(self.teacher.in_channel_order([sample["image"]])[0])
+        boxes, logits, background = self._find(self.teacher.in_channel_order([sample["image"]])[0])
         height, width = sample["image"].shape[1:]
         found = {"boxes": boxes / boxes.new_tensor([width, height] * 2), "logits": logits, "background": background}
         return {name: _filled(found[name].float(), shape) for name, shape in self.shapes.items()}
 
-    def _see(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _find(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes (B, 4) that the teacher finds, their class logits, and those of the background."""
         model = self.model
         with self.teacher.alone():

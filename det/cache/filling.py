@@ -15,8 +15,8 @@ from densedist.common.distill.build import is_on
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
-from densedist.det.cache.boxes import BoxesMapper, BoxesSight
-from densedist.det.cache.maps import MapsMapper, MapsSight
+from densedist.det.cache.boxes import BoxesMapper, BoxesToKeep
+from densedist.det.cache.maps import MapsMapper, MapsToKeep
 from densedist.det.data.reading import Mapper
 
 logger = logging.getLogger(__name__)
@@ -36,16 +36,16 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
             raise UserError("DISTILL.TEACHER.CACHE_MAPS is set, but DISTILL.TEACHER.CACHE is empty: name a folder")
         return 0.0
     teacher: Any = trainee.distillation.teacher
-    sight: Any = (MapsSight if node.CACHE_MAPS else BoxesSight)(cfg, teacher)
+    to_keep: Any = (MapsToKeep if node.CACHE_MAPS else BoxesToKeep)(cfg, teacher)
     order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
-    asked = {"the order of channels": order, "DISTILL.TEACHER.PRECISION": teacher.precision, **sight.depends_on}
+    asked = {"the order of channels": order, "DISTILL.TEACHER.PRECISION": teacher.precision, **to_keep.depends_on}
     made_by = of_model(teacher.model, **asked)
     seconds, files = 0.0, list(_files(cfg))
     if node.CACHE_MAPS:
-        size = size_in_bytes([sight.about(image) for _, images in files for image in images]) / 1e9
+        size = size_in_bytes([to_keep.about(image) for _, images in files for image in images]) / 1e9
         logger.info(f"{KEY}: the maps of all training images take {size:.3g} GB")
     for file, images in files:
-        about, see = (partial(_of_number, function, images) for function in (sight.about, sight))
+        about, see = (partial(_of_number, function, images) for function in (to_keep.about, to_keep))
         seconds += fill(file, images, made_by, about, see)
     return seconds
 

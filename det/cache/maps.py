@@ -32,7 +32,7 @@ class MapsMapper(CachedMapper):
         return {name: kept[name + FLIPPED * flipped] for name in names}
 
 
-class MapsSight:
+class MapsToKeep:
     """Computes the maps that a teacher's backbone gives for an image at the size of training, and for its mirror image.
 
     Args:
@@ -47,7 +47,7 @@ class MapsSight:
 
     @property
     def depends_on(self) -> dict[str, object]:
-        """Return by name what decides, beside the model, what is kept."""
+        """Return by name what decides, apart from the model, what is kept."""
         size = tuple(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN
         backbone = settings(self.teacher.model.backbone)
         return {"INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN": size, "INPUT.RANDOM_FLIP": self.flips, **backbone}

@@ -1,4 +1,4 @@
-"""What decides, beside weights and structure, what a detector finds: the plain attributes of all its parts."""
+"""The settings of a detector that decide what it finds, apart from weights: the plain attributes of all its parts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

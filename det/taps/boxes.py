@@ -41,10 +41,10 @@ def likeliest(logits: Tensor, activation: Activation, count: int, classes: Class
         ours = theirs
     else:
         numbers = classes.numbers
-        known, told = (torch.tensor(list(x), device=logits.device) for x in (numbers, numbers.values()))
-        inside, rest = logits[:, known], logits[:, [c for c in range(logits.shape[1]) if c not in numbers]]
+        theirs_known, ours_known = (torch.tensor(list(x), device=logits.device) for x in (numbers, numbers.values()))
+        inside, rest = logits[:, theirs_known], logits[:, [c for c in range(logits.shape[1]) if c not in numbers]]
         highest, best = inside.max(1)
-        theirs, ours = known[best], told[best]
+        theirs, ours = theirs_known[best], ours_known[best]
     logit = highest if activation == "sigmoid" else inside.logsumexp(1) - rest.logsumexp(1)
     return Likeliest(theirs, ours, logit)
 

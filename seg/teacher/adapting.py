@@ -1,4 +1,4 @@
-"""Networks around networks: at another scale, in other classes, or the mean of several."""
+"""Networks that wrap networks: at another scale, in the student's classes, or the mean of an ensemble."""
 
 from collections.abc import Sequence
 from math import lcm
@@ -17,7 +17,7 @@ from densedist.seg.networks.resampling import Grid, resize_at
 KEPT_MASS = "kept_mass"  # the name of a tap (N, 1, h, w)
 
 
-class Around(DenseModel):
+class Wrapped(DenseModel):
     """A network that sees the same images as the one within it.
 
     Args:
@@ -25,7 +25,7 @@ class Around(DenseModel):
     """
 
     def __init__(self, inner: DenseModel) -> None:
-        # In its own right, as the pixels' mean and deviation of a teacher stay in float32.
+        # Given again, as the pixels' mean and deviation of a teacher stay in float32.
         super().__init__(inner.mean.flatten().tolist(), inner.std.flatten().tolist())
         self.inner = inner
         self.align_corners, self.own_precision = inner.align_corners, inner.own_precision
@@ -45,7 +45,7 @@ class Around(DenseModel):
         return self.inner.identity
 
 
-class Scaled(Around):
+class Scaled(Wrapped):
     """The network sees images that many times larger, as nearly as its divisor allows.
 
     Its maps lie on the images as they would without: corner places on corner pixels, or centers in equal parts.
@@ -68,8 +68,8 @@ class Scaled(Around):
         return self.inner(seen.to(batch.dtype).contiguous(memory_format=torch.channels_last))
 
 
-class InClasses(Around):
-    """The network tells the student's classes.
+class InClasses(Wrapped):
+    """A network whose class logits are of the student's classes.
 
     Class logits have a column for each of them; of those without a counterpart it is far below all others. Beside them
     comes KEPT_MASS, how much of the network's probability its classes with a counterpart have.

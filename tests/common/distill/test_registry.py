@@ -66,7 +66,7 @@ def detection(student, teacher, keys, folder, labeled):
     specs = model.tap_specs(teacher)
     both = specs[0].keys() & specs[1].keys()
     groups = [(group, both & group.specs(model, teacher)[0].keys()) for group in model.tap_groups(teacher)]
-    model.groups = [(group, taps) for group, taps in groups if taps]
+    model.watched = [(group, taps) for group, taps in groups if taps]
     kept = model.distillation.distiller = Keep(both, {name for name in both if specs[0][name].targets})
     with EventStorage():
         model(inputs)
