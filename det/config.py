@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from detectron2.config import CfgNode, get_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
+from densedist.common.config.formats import format_keys
 from densedist.common.config.former_keys import FORMER
 from densedist.common.config.keys import STOCK, of_all
 from densedist.common.distill.registry import loss_keys
+from densedist.det.data.formats import FORMATS
 from densedist.det.data.samplers import SAMPLERS, is_factors
 from densedist.det.modeling.inheriting import PARTS
 
@@ -71,11 +73,6 @@ DATA: Mapping[str, Key] = {
     "INPUT.MASK_FORMAT": _stock("polygon or bitmask."),
     "DATASETS.TRAIN": _stock("Names of data sets with labels; a part is named like a slice: mine_train[:100]."),
     "DATASETS.TEST": _stock("Names of data sets that are evaluated."),
-    "DATASETS.COCO_FORMAT": Key(
-        [], meaning="Your data sets in COCO's format: [name, JSON file, image folder], or lists of files and folders."
-    ),
-    "DATASETS.YOLO_FORMAT": Key([], meaning="Your data sets in YOLO's format: [name, data.yaml, split]."),
-    "DATASETS.VOC_FORMAT": Key([], meaning="Your data sets in Pascal VOC's format: [name, folder, split]."),
     "DATASETS.CLASSES": Key([], meaning="Names of the classes, by number; empty = those of the data sets."),
     "DATASETS.DROP_BAD_BOXES": Key(
         False, meaning="Train without boxes that have no area or lie outside of their image; else they are refused."
@@ -139,8 +136,8 @@ DET: Mapping[str, Key] = {**RUN, **MODEL, **DATA, **TEST, **TEACHER}
 
 
 def keys() -> dict[str, Key]:
-    """Return all keys that are added to Detectron2's, checked or documented, with those of the registered losses."""
-    return {**COMMON, **loss_keys(), **DET}
+    """Return all keys that are added to Detectron2's, checked or documented, with those of the losses and formats."""
+    return {**COMMON, **loss_keys(), **DET, **format_keys(FORMATS)}
 
 
 GRAMMAR = Grammar(get_cfg, keys)

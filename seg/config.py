@@ -7,9 +7,11 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, one_of
+from densedist.common.config.formats import format_keys
 from densedist.common.config.keys import above, of_all, of_files
 from densedist.common.distill.registry import loss_keys
 from densedist.seg.class_weights import BALANCES
+from densedist.seg.data.formats import FORMATS
 from densedist.seg.data.frames import KINDS
 from densedist.seg.foreign.kinds import KINDS as MODEL_KINDS
 
@@ -142,17 +144,6 @@ DATA: Mapping[str, Key] = {
     ),
     "DATASETS.IGNORED_IDS": Key([], meaning="The other labelIds that may occur; such pixels have no label."),
     "DATASETS.LABELS": one_of(*KINDS, meaning="Which label images of ROOT are read, by the end of their names."),
-    "DATASETS.FOLDERS": Key(
-        [],
-        meaning="Your data sets, [name, folder of images, folder of masks] each; a mask has labelIds, the indices of a "
-        "palette, or the colors of CLASSES.",
-    ),
-    "DATASETS.VOC_FORMAT": Key(
-        [], meaning="Data sets in Pascal VOC's format: [name, VOCdevkit/VOC2012, split], perhaps a folder of masks."
-    ),
-    "DATASETS.ADE20K_FORMAT": Key(
-        [], meaning="Data sets in ADE20K's format: [name, ADEChallengeData2016, training or validation]."
-    ),
     "DATASETS.IGNORED_COLORS": Key([], meaning="The other colors, [r, g, b], that may occur in masks."),
     "DATALOADER.NUM_WORKERS": at_least(0, default=4, meaning="Processes that read images, for each training process."),
 }
@@ -210,8 +201,8 @@ SEG: Mapping[str, Key] = {**RUN, **MODEL, **LOSS, **DATA, **TEST, **TEACHER}
 
 
 def keys() -> dict[str, Key]:
-    """Return all keys, with those of the registered losses."""
-    return {**COMMON, **loss_keys(), **SEG}
+    """Return all keys, with those of the registered losses and formats."""
+    return {**COMMON, **loss_keys(), **SEG, **format_keys(FORMATS)}
 
 
 def _base() -> CfgNode:

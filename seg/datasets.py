@@ -2,54 +2,23 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from densedist.common.config.formats import Format
 from densedist.common.data import digits
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 from densedist.common.labeling import RECORD
 from densedist.common.task import refuse_twins
 from densedist.seg.data import folders
+from densedist.seg.data.formats import FORMATS
 from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 
 # In the record of labels that a teacher wrote: the labelId of each class that occurs, and that of pixels without one.
 LABEL_IDS, IGNORED_ID = "label_ids", "ignored_id"
-
-
-@dataclass(frozen=True)
-class Format:
-    """A key of DATASETS by which a config declares data sets.
-
-    Args:
-        what: an entry, in words.
-        sizes: how many words an entry may have, its name included.
-        frames: lists the frames, of (the words behind the name, the key for messages, whether labels must be there).
-    """
-
-    what: str
-    sizes: Sequence[int]
-    frames: Callable[[Sequence[str], str, bool], list[Frame]]
-
-
-def _ade20k(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
-    folder, split = where
-    images, masks = Path(folder, "images", split), Path(folder, "annotations", split)
-    if need_labels or masks.expanduser().is_dir():
-        return folders.pairs(str(images), str(masks), key)
-    return folders.alone(str(images), key)
-
-
-FORMATS: Mapping[str, Format] = {
-    "FOLDERS": Format(
-        "[name, folder of images, folder of masks]", (3,), lambda where, key, _: folders.pairs(where[0], where[1], key)
-    ),
-    "VOC_FORMAT": Format("[name, folder, split], or with a folder of masks behind it", (3, 4), folders.listed),
-    "ADE20K_FORMAT": Format("[name, folder, split]", (3,), _ade20k),
-}
 
 
 def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_bare: bool = False) -> list[Frame]:
@@ -73,7 +42,7 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
         if _is_split(cfg, None, name):
             raise UserError(f"{declared[name][0]}: {name} is a split of DATASETS.ROOT, too: give it another name")
         named_by, format, where = declared[name]
-        found = format.frames(where, f"{named_by}, {name}", need_labels)[part]
+        found = format.read(where, f"{named_by}, {name}", need_labels)[part]
     elif may_be_bare and name and whole.expanduser().is_dir() and not _is_split(cfg, other, name):
         found = folders.alone(str(whole), key)[part]
     elif declared and not (other or cfg.DATASETS.ROOT):
@@ -182,7 +151,7 @@ def _declared(cfg: CfgNode) -> dict[str, tuple[str, Format, Sequence[str]]]:
         for entry in cfg.DATASETS[name]:
             words = isinstance(entry, (list, tuple)) and all(isinstance(word, str) for word in entry)
             if not (words and len(entry) in form.sizes):
-                raise UserError(f"{key}: {entry} is not {form.what}")
+                raise UserError(f"{key}: {entry} is not {form.entry}")
             if entry[0] in declared:
                 raise UserError(f"{key}: two are named {entry[0]}: give each its own name")
             declared[entry[0]] = key, form, entry[1:]

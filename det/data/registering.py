@@ -1,7 +1,6 @@
 """Data sets by name: Detectron2's, the digits scenes, those that a config declares in FORMATS, folders, and parts."""
 
 import re
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det.data import as_coco, voc, yolo
+from densedist.det.data import as_coco
 from densedist.det.data.coco import Coco, Entry, image_file, read_coco
+from densedist.det.data.formats import FORMATS
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
 PART = re.compile(r"(.+)\[(\d*):(\d*)\]")  # a data set and where a part of it starts and stops: vehicles_train[:100]
@@ -27,13 +27,6 @@ BUILT_IN = frozenset(
         *(key.format(task="instance_seg") for key in builtin._RAW_CITYSCAPES_SPLITS),
     ]
 )
-# Keys of DATASETS by which a config declares data sets, [name, where, which] each: what an entry is, and a function
-# that gives the COCO JSON file and the image folder of one.
-FORMATS: Mapping[str, tuple[str, Callable[..., tuple[str, str]]]] = {
-    "COCO_FORMAT": ("[name, JSON file, image folder], of several files with lists of them", as_coco.of_files),
-    "YOLO_FORMAT": ("[name, data.yaml, split]", yolo.as_coco),
-    "VOC_FORMAT": ("[name, folder, split]", voc.as_coco),
-}
 
 
 def register_digits() -> None:
@@ -57,11 +50,11 @@ def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
     """
     used = {whole_name(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
     named: dict[str, str] = {}
-    for key, (what, files_of) in FORMATS.items():
+    for key, format in FORMATS.items():
         may_be_lists = (False, *[key == "COCO_FORMAT"] * 2)
         for entry in cfg.DATASETS[key]:
             if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(map(_is_named, entry, may_be_lists))):
-                raise UserError(f"DATASETS.{key}: {entry} is not {what}")
+                raise UserError(f"DATASETS.{key}: {entry} is not {format.entry}")
             name, origin = entry[0], (key, *(where if isinstance(where, str) else tuple(where) for where in entry[1:]))
             taken = name in DatasetCatalog and not _is_from(name, origin)
             if taken or named.setdefault(name, str(origin)) != str(origin):
@@ -69,7 +62,7 @@ def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
             # Those of a side that is not looked at may be gone; one file is not read here.
             if name in used or (key == "COCO_FORMAT" and all(isinstance(where, str) for where in entry)):
                 with suppress(UserError) if may_be_gone else nullcontext():
-                    _register_anew(name, *files_of(*entry[1:]))
+                    _register_anew(name, *format.read(*entry[1:]))
                     MetadataCatalog.get(name).origin = origin
     for name in map(str, cfg.DATASETS.UNLABELED):
         if (path := whole_name(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
@@ -94,11 +87,11 @@ def classes_of_files(cfg: CfgNode, name: str) -> list[str] | None:
 
     None where no entry has that name, or its files are gone.
     """
-    for key, (_, files_of) in FORMATS.items():
+    for key, format in FORMATS.items():
         for entry in cfg.DATASETS[key]:
             if isinstance(entry, (list, tuple)) and len(entry) == 3 and entry[0] == name:
                 with suppress(UserError):
-                    return read_coco(files_of(*entry[1:])[0]).names
+                    return read_coco(format.read(*entry[1:])[0]).names
     return None
 
 

@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.dist import blocks
-from densedist.common.losses.dist.terms import Relation, Slopes, finish
 from densedist.common.losses.dist.cpu import one_thread
+from densedist.common.losses.dist.terms import Relation, Slopes, finish
 
 
 def dist(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool) -> Tensor:

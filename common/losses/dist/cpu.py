@@ -1,17 +1,15 @@
 """How DIST uses a CPU: work shared out among Python threads, and memory in huge pages."""
 
+import ctypes
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
-import torch
-import ctypes
-import mmap
-from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
+
 import torch
 from torch import Tensor
-
 
 A = TypeVar("A")
 B = TypeVar("B")

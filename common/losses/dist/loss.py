@@ -12,10 +12,10 @@ from densedist.common.losses.checks import (
     check_standardized,
     no_rows,
     prepare_logits,
+    standardize,
 )
 from densedist.common.losses.dist.closed_form import dist
 from densedist.common.losses.dist.terms import Relation
-from densedist.common.losses.checks import standardize
 
 
 class DISTLoss(nn.Module):

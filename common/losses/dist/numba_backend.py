@@ -8,12 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densedist.common.losses.dist import numba_kernels
-from densedist.common.losses.dist import terms
-from densedist.common.losses.dist import numba_kernels
+from densedist.common.losses.dist import numba_kernels, terms
+from densedist.common.losses.dist.cpu import empty_like, in_threads
 from densedist.common.losses.dist.terms import TINY, Relation, Slopes, Sums
-from densedist.common.losses.dist.cpu import empty_like
-from densedist.common.losses.dist.cpu import in_threads
 
 T = TypeVar("T")
 Part = tuple[slice, slice, slice]  # of (N, C, L)

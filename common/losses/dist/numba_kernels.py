@@ -1,12 +1,10 @@
 """The kernels of numba_backend: they walk over tiles of the logits, whose rows are the lanes of a processor's vectors."""
 
 import math
-import numpy as np
-import math
+
 import numba
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
-
 
 LANES = 128  # rows of a tile: its scratch stays in the cache
 WIDTH = LANES + 16  # of the scratch: a power of two would give the classes of a row few lines of the cache to share
@@ -227,8 +225,6 @@ def _relate(p, q, v):
             v[STUDENT + lane] += v[PART + lane]
             v[TEACHER + lane] += v[PART + WIDTH + lane]
             v[CROSS + lane] += v[PART + 2 * WIDTH + lane]
-
-
 
 
 @jit(EXACT)

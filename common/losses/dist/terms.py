@@ -1,11 +1,12 @@
 """DIST's arithmetic between its two passes over the logits: from sums to the loss and the gradient's coefficients."""
 
 from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.checks import Activation
-
 
 # In place of lengths of 0, whose slope is 0 · (something / 0).
 TINY = 1e-30

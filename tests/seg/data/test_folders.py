@@ -202,7 +202,7 @@ def test_masks_with_loss_are_refused_for_what_they_are(tmp_path):
         check_data(config(STUDENT, *keys(tmp_path)))
     assert str(refused.value).startswith(
         f"DATASETS.TRAIN: 3 of 3 images cannot be used, first {tmp_path / 'masks/0.jpg'} is a JPEG file with loss, "
-        "which changes labelIds and colors: save masks from their source as PNG; put them right"
+        "which changes labelIds and colors: save masks from their source as PNG; repair or remove them"
     )
 
 

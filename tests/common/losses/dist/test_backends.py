@@ -8,12 +8,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from helpers.tensors import logits_of_both as pair, mask
 
 from benchmarks import formulas
 from densedist.common.losses import DISTLoss, RKDLoss, rkd
 from densedist.common.losses.dist import blocks, closed_form
 from helpers import reference
+from helpers.tensors import logits_of_both as pair
+from helpers.tensors import mask
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NEEDS_NUMBA = pytest.mark.skipif(not find_spec("numba"), reason="needs Numba")
