@@ -114,7 +114,7 @@ class Distilling(nn.Module, ABC):
         inherit(self, teacher.heritage, cfg.DISTILL.INHERIT)
         for each in (teacher, *teacher.others):
             each.heritage = {}  # their memory is free again
-        needed = [(group, distiller.taps & set(group.specs(self, teacher)[0])) for group in self.tap_groups(teacher)]
+        needed = [(group, distiller.needed & set(group.specs(self, teacher)[0])) for group in self.tap_groups(teacher)]
         self.watched = [(group, taps) for group, taps in needed if taps]
         device = next(self.parameters()).device
         self.distillation = Distillation(teacher, distiller, cfg.DISTILL.UNLABELED_WEIGHT).to(device)

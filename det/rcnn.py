@@ -85,7 +85,7 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
 
     def run_without_labels(self, inputs: list[dict]) -> None:
         assert self.distillation is not None
-        needed, heads = self.distillation.distiller.taps, self.roi_heads
+        needed, heads = self.distillation.distiller.needed, self.roi_heads
         images = self.preprocess_image(inputs)
         features = self.backbone(images.tensor)
         # Without labels there is no loss of its own; in training it would ask for them.

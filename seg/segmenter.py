@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
         teacher, known = pending.at(student, batch.shape[2:])
         valid = self._valid(batched_inputs, labels, student, known)
         weighed = self._weighed(student, batched_inputs)
-        return merge_losses(losses, distiller(taps(distiller.taps, weighed, teacher, labels, valid)))
+        return merge_losses(losses, distiller(taps(distiller.needed, weighed, teacher, labels, valid)))
 
     def _weighed(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Return the student's maps, in images without labels with DISTILL.UNLABELED_WEIGHT times their gradient."""

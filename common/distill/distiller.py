@@ -145,7 +145,7 @@ class Distiller(nn.Module):
         self.schedule = schedule or LossWeightSchedule()
 
     @property
-    def taps(self) -> set[str]:
+    def needed(self) -> set[str]:
         """Return the names of the taps that the losses need."""
         return {term.tap for term in self.terms}
 
@@ -158,7 +158,7 @@ class Distiller(nn.Module):
         """Return the losses by name, e.g. {"loss_dist": 0-dim tensor}.
 
         Args:
-            taps: those of self.taps at least, with targets for those of self.targets.
+            taps: by name, those of self.needed at least, with targets for those of self.targets.
         """
         factor = self.schedule.now()
         targets = {name: make() for name in self.targets if (make := taps[name].targets)}

@@ -37,7 +37,7 @@ def test_any_set_of_losses_together_in_the_order_of_the_plan():
         "+ 2.0·fgd(features) + 2.0·mgd(features) + 2.0·afdcd(features) + 2.0·box(boxes) + 2.0·rpn(proposals) "
         "+ 2.0·crosskd(crossed_3) + 2.0·mask_distill(masks)"
     )
-    assert distiller.taps == {"cls_logits", "features", "images", *boxes}
+    assert distiller.needed == {"cls_logits", "features", "images", *boxes}
     assert distiller.targets == {"cls_logits", "features", "crossed_3"}
 
 

@@ -41,9 +41,9 @@ PAIRS = {
 class Keep(nn.Module):
     """Asks for taps and keeps them."""
 
-    def __init__(self, taps, targets):
+    def __init__(self, needed, targets):
         super().__init__()
-        self.taps, self.targets = taps, targets
+        self.needed, self.targets = needed, targets
 
     def forward(self, taps):
         targets = {name: taps[name].targets() for name in self.targets}  # while the student is as it was
