@@ -35,12 +35,10 @@ class Generator(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """
+        """Return what is generated: (N, the teacher's channels, H, W).
+
         Args:
             features: of the student, (N, C, H, W).
-
-        Returns:
-            (N, the teacher's channels, H, W).
         """
         aligned = self.align(features)
         shown = torch.rand_like(aligned[:, :1]) >= self.masked

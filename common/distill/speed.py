@@ -19,6 +19,11 @@ from densedist.common.errors import UserError
 
 KEY = "DISTILL.TEACHER"
 Part = tuple[nn.Module, str]  # a module within another, and its name there
+# The norms that are fused, by exact type: subclasses may do more; timm's, for one, also activate.
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
+# These run conv1, bn1 (and so on) one after the other.
+RESNETS = (resnet.ResNet, timm_resnet.ResNet)
+BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, timm_resnet.BasicBlock, timm_resnet.Bottleneck)
 
 
 def compile_parts(cfg: CfgNode, parts: Sequence[Part]) -> None:
@@ -48,13 +53,6 @@ def refuse_with_cache(cfg: CfgNode, key: str) -> None:
     """
     if cfg.DISTILL.TEACHER.CACHE:
         raise UserError(f"{KEY}.{key}: with CACHE the teacher does not see the batches: set it to False")
-
-
-# Looked for by exact type: subclasses may do more; timm's, for one, also activate.
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
-# They run conv1, bn1 (and so on) one after the other.
-RESNETS = (resnet.ResNet, timm_resnet.ResNet)
-BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, timm_resnet.BasicBlock, timm_resnet.Bottleneck)
 
 
 def fuse_batch_norms(model: nn.Module) -> None:

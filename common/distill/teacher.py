@@ -34,9 +34,10 @@ class Teacher(Generic[M]):
     stream: torch.cuda.Stream | None = None  # of a GPU, where it has another one than the student
 
     def __init__(self, model: M, flip_channels: bool = False, precision: torch.dtype = torch.float32) -> None:
-        """
+        """Freeze a model: put it in eval mode, and fuse its batch norms.
+
         Args:
-            model: it is frozen here, put in eval mode, and its batch norms are fused.
+            model: is changed in place.
             flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
             precision: of its weights and its taps.
         """

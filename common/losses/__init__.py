@@ -1,4 +1,4 @@
-"""Distillation losses: two tensors (and a mask) in, one scalar out, no parameters."""
+"""Distillation losses: two tensors (and a mask) in, one scalar out. None has parameters, except for FGD's relations."""
 
 from densedist.common.losses.afdcd import AFDCDLoss
 from densedist.common.losses.attention import AttentiveMimicLoss

@@ -54,7 +54,8 @@ class AFDCDLoss(nn.Module):
         return f"{weights}, tau={self.tau}, groups={self.groups}, patch={self.patch}, pool={self.pool}"
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C, H, W), generated, any floating dtype; the gradient flows here.
             teacher: of the same shape.

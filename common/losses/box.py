@@ -11,6 +11,7 @@ from densedist.common.losses.checks import check_feature, check_not_negative, wi
 
 Distance = Literal["giou", "smooth_l1"]
 DISTANCES = ("giou", "smooth_l1")
+AREA_EPS = 1e-7  # torchvision's: a box without area gives no NaN
 
 
 class BoxLoss(nn.Module):
@@ -43,7 +44,8 @@ class BoxLoss(nn.Module):
         return f"distance={self.distance!r}, beta={self.beta}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (R, 4 or 5), x0, y0, x1, y1 or four regression targets first; the gradient flows here.
             teacher: (R, 5), the same and the logit of an object.
@@ -97,7 +99,8 @@ class ProposalLoss(nn.Module):
         return f"box={self.box}"
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student, teacher: (R, 5), x0, y0, x1, y1 in pixels and the logit of an object; the gradient flows to the
                 student's.
@@ -149,9 +152,6 @@ def same_type(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return student.to(dtype), teacher.to(dtype)
 
 
-EPS = 1e-7  # torchvision's: a box without area has no NaN
-
-
 def giou_distance(first: Tensor, second: Tensor) -> Tensor:
     """Return 1 - generalized IoU (Rezatofighi et al., CVPR 2019), 0 to 2, of each pair.
 
@@ -167,7 +167,7 @@ def giou_distance(first: Tensor, second: Tensor) -> Tensor:
     common = _area(torch.max(first[:, :2], second[:, :2]), torch.min(first[:, 2:], second[:, 2:]))
     around = _area(torch.min(first[:, :2], second[:, :2]), torch.max(first[:, 2:], second[:, 2:]))
     union = _area(first[:, :2], first[:, 2:]) + _area(second[:, :2], second[:, 2:]) - common
-    return 1 - common / (union + EPS) + (around - union) / (around + EPS)
+    return 1 - common / (union + AREA_EPS) + (around - union) / (around + AREA_EPS)
 
 
 def _area(low: Tensor, high: Tensor) -> Tensor:

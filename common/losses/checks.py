@@ -1,4 +1,4 @@
-"""What the losses share: checks of the input, its precision, and standardized logits."""
+"""Checks of what a loss is given, its precision, and standardized logits: what the losses share."""
 
 from typing import Literal
 
@@ -9,6 +9,7 @@ from densedist.common.losses.channels import ROUNDING
 
 Activation = Literal["softmax", "sigmoid"]
 ACTIVATIONS = ("softmax", "sigmoid")
+DEVIATION_EPS = 1e-7  # added to the deviation of a row of logits, as in the authors' code
 
 
 def check_activation(activation: str) -> None:
@@ -27,13 +28,13 @@ def check_not_negative(name: str, value: float) -> None:
 
 
 def check_columns(student: Tensor, activation: Activation) -> None:
-    """Raises ValueError for a softmax over one column, which is 1 whatever the logits are."""
+    """Refuse, by ValueError, a softmax over one column, which is 1 whatever the logits are."""
     if activation == "softmax" and student.shape[1] == 1:
         raise ValueError(f"student: got one column, {tuple(student.shape)}, want two or more for a softmax")
 
 
 def check_standardized(standardize: bool, activation: Activation) -> None:
-    """Raises ValueError for z-scores of sigmoids, of which a row is no distribution."""
+    """Refuse, by ValueError, z-scores of sigmoids, of which a row is no distribution."""
     if standardize and activation == "sigmoid":
         raise ValueError("standardize: got sigmoids, want a softmax over the classes")
 
@@ -74,7 +75,8 @@ def prepare_features(student: Tensor, teacher: Tensor, dims: int | None = None) 
 
 
 def check_inside(inside: Tensor | None, features: Tensor) -> None:
-    """
+    """Refuse a mask that does not fit its maps.
+
     Args:
         inside: of features (N, C, H, W) the places that are no padding, (N, H, W); None = all.
 
@@ -90,7 +92,8 @@ def check_inside(inside: Tensor | None, features: Tensor) -> None:
 
 
 def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None:
-    """
+    """Refuse logits of unequal or unusable shapes or types, and a mask that does not fit them.
+
     Raises:
         ValueError: naming the argument, what was seen and what is wanted.
     """
@@ -111,7 +114,8 @@ def check_logits(student: Tensor, teacher: Tensor, valid: Tensor | None) -> None
 
 
 def check_target(target: Tensor, logits: Tensor) -> None:
-    """
+    """Refuse targets that are no class numbers of the rows of logits.
+
     Raises:
         ValueError: targets of another dtype than int64, or not one for each row of the logits.
     """
@@ -130,7 +134,8 @@ def no_rows(rows: Tensor, valid: Tensor | None) -> bool:
 
 
 def check_feature(name: str, feature: Tensor, dims: int | None, valid: Tensor | None = None) -> None:
-    """
+    """Refuse features of another number of dimensions, of no values, or of no floating type.
+
     Args:
         valid: the mask that comes with rows, of losses that have one.
 
@@ -160,9 +165,6 @@ def _rows_shape(logits: Tensor) -> torch.Size:
     return logits.shape[:1] + logits.shape[2:]
 
 
-EPS = 1e-7  # added to the deviation, as in the authors' code
-
-
 def standardize(logits: Tensor) -> Tensor:
     """Return the z-score of each row, to be divided by the temperature: Sun et al., CVPR 2024, Algorithm 1.
 
@@ -180,4 +182,4 @@ def standardize(logits: Tensor) -> Tensor:
     variance = centered.square().mean(1, keepdim=True)
     constant = variance <= (ROUNDING * torch.finfo(logits.dtype).eps * mean).square()  # the root of 0 has no gradient
     deviation = variance.masked_fill(constant, 1).sqrt()
-    return centered.masked_fill(constant, 0) / (deviation + EPS)
+    return centered.masked_fill(constant, 0) / (deviation + DEVIATION_EPS)

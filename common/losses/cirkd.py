@@ -40,7 +40,8 @@ class CIRKDLoss(nn.Module):
         return f"tau={self.tau}, places={self.places}"
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C_s, H, W), any floating dtype; the gradient flows here.
             teacher: (N, C_t, H, W).

@@ -37,7 +37,8 @@ class CrossHeadLoss(nn.Module):
         return f"box={self.box}"
 
     def forward(self, student: Tensor, teacher: Tensor, *, target: Tensor) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student, teacher: (N · A, 4 + K), image by image, x0, y0, x1, y1 in pixels and the logits of K classes; the
                 gradient flows to the student's.

@@ -28,7 +28,8 @@ class CWDLoss(nn.Module):
         return f"tau={self.tau}"
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.

@@ -43,7 +43,8 @@ class DKDLoss(nn.Module):
         return f"alpha={self.alpha}, beta={self.beta}, tau={self.tau}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None, *, target: Tensor) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.

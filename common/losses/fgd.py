@@ -13,8 +13,8 @@ class FGDLoss(nn.Module):
     Squared errors, weighted by the teacher's attention to places and channels, are summed over channels and places of
     objects, each place divided by the number of places of its object (times alpha), and over those of the background,
     divided by their number (times beta); and the absolute differences of both sides' attention are summed (times
-    gamma). All of it is averaged over the images. The global part, which is learned, is in
-    common/losses/fgd.py.
+    gamma). All of it is averaged over the images. The global part, which is learned, is
+    GlobalRelationLoss.
 
     Args:
         alpha, beta, gamma: weights of objects, background and attention. As they weigh sums, they are small: in the
@@ -36,7 +36,8 @@ class FGDLoss(nn.Module):
         return f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, tau={self.tau}"
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None, *, target: Tensor) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.
@@ -122,7 +123,8 @@ class GlobalRelationLoss(nn.Module):
         self.student, self.teacher = GlobalContext(channels), GlobalContext(channels)
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here, and to the parameters of both sides.
             teacher: of the same shape.

@@ -43,7 +43,8 @@ class KDLoss(nn.Module):
         return f"tau={self.tau}, activation={self.activation!r}, standardize={self.standardize}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.

@@ -36,7 +36,8 @@ class MaskLoss(nn.Module):
         self.loss = make(tau=tau, activation="sigmoid", sync=sync)
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: logits (R, 1, M, M), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.

@@ -13,7 +13,8 @@ class MGDLoss(nn.Module):
     """
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C, H, W), generated, any floating dtype; the gradient flows here.
             teacher: of the same shape.

@@ -10,7 +10,8 @@ class MimicLoss(nn.Module):
     """Mean squared error (FitNets, Romero et al., ICLR 2015), as in the "DIST + mimic" rows of the DIST paper."""
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: features of any shape and floating dtype; the gradient flows here.
             teacher: features of the same shape.

@@ -24,7 +24,8 @@ class PKDLoss(nn.Module):
         self.eps, self.sync = eps, sync
 
     def forward(self, student: Tensor, teacher: Tensor, inside: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, C, H, W), any floating dtype; the gradient flows here.
             teacher: of the same shape.

@@ -47,7 +47,8 @@ class RKDLoss(nn.Module):
         return f"distance_weight={self.distance_weight}, angle_weight={self.angle_weight}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: (N, D_s) samples, any floating dtype; the gradient flows here.
             teacher: (N, D_t) samples.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from densedist.common.losses.dist import terms
-from densedist.common.losses.dist.cpu import empty_like, in_threads
+from densedist.common.losses.dist.memory import empty_like
 from densedist.common.losses.dist.terms import TINY, Relation, Slopes, Sums
+from densedist.common.losses.dist.threads import in_threads
 
 T = TypeVar("T")
 Part = tuple[slice, slice, slice]  # of (N, C, L)
@@ -44,7 +45,7 @@ Kept = tuple[Block, Rows] | None
 
 
 def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> tuple[Sums, Kept]:
-    """What the loss needs of the logits; and, if one block is all of them, what the gradient then need not repeat.
+    """Return the sums that the loss needs; and, if one block is all of the logits, what gradient need not repeat then.
 
     Args:
         student, teacher: logits (R, C) or (N, C, *spatial), any floating dtype.
@@ -75,7 +76,7 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
 def gradient(
     student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Kept
 ) -> Tensor:
-    """The loss's gradient with respect to the student's logits, of their shape and dtype."""
+    """Return the loss's gradient with respect to the student's logits, of their shape and dtype."""
     out = empty_like(_places_last(student))
     means, own, other, row = (x.to(_precision(student)) for x in slopes)
     mean_p, mean_q, own, other = means[0, :, None], means[1, :, None], own.unsqueeze(1), other.unsqueeze(1)
@@ -129,12 +130,12 @@ class _Walk:
         ]
 
     def shift(self) -> Tensor:
-        """The mean (2, 1, C, 1) of rows from all over the logits; where none of them counts, the first that does.
+        """Return the mean (2, 1, C, 1) of rows from all over the logits, or if none of them counts the first that does.
 
-        Of p - shift float32 suffices, and a constant column is exactly 0.
+        Float32 suffices for p - shift, and a constant column is exactly 0.
         """
         images, _, places = self.student.shape
-        every_image, every_place = terms.steps(images, places)
+        every_image, every_place = terms.sample_strides(images, places)
 
         def some(values: Tensor) -> Tensor:
             return values[::every_image, :, ::every_place].transpose(1, 2).reshape(-1, values.shape[1])
@@ -152,7 +153,7 @@ class _Walk:
         return (total / count.clamp(min=1)).to(_precision(self.student))
 
     def map(self, function: Callable[[Block], T], parts: list[Part]) -> list[T]:
-        """What function gives for each part as a block, in their order; on the CPU in threads."""
+        """Return function(block) for each part, in order; on the CPU in threads."""
 
         def start() -> Callable[[Part], T]:
             size = self.images * self.student.shape[1] * self.places
@@ -183,7 +184,7 @@ class _Walk:
         return Block(where, p, scratch[2:4], scratch[4:], weight)
 
     def _activate(self, logits: Tensor, out: Tensor) -> None:
-        """The sigmoid, or of the softmax what each side needs alone."""
+        """Write the sigmoid, or the exponents of the softmax, into out."""
         tau = self.relation.tau
         if self.relation.activation == "softmax":
             torch.mul(logits, math.log2(math.e) / tau, out=out)  # for exp2, which takes half the time of exp
@@ -192,7 +193,7 @@ class _Walk:
 
 
 def _places_last(logits: Tensor) -> Tensor:
-    """(R, C) as (R, C, 1), (N, C, *spatial) as (N, C, L)."""
+    """Return (R, C) as (R, C, 1), (N, C, *spatial) as (N, C, L)."""
     return logits.unsqueeze(2) if logits.dim() == 2 else logits.flatten(2)
 
 
@@ -201,14 +202,14 @@ def _precision(logits: Tensor) -> torch.dtype:
 
 
 def _total(block: Block) -> tuple[Tensor, Tensor]:
-    """The rows' sum (2, 1, C, 1), and how many count."""
+    """Return the sum of the rows, (2, 1, C, 1), and how many count."""
     p, weight = block.probabilities, block.weight
     count = p.new_full((), p.shape[1] * p.shape[3]) if weight is None else weight.sum()
     return p.sum((1, 3), keepdim=True, dtype=torch.float64), count  # p is 0 where weight is
 
 
 def _column_sums(block: Block, shift: Tensor) -> Tensor:
-    """(5, C), see Sums.of. Uses the room of block.centered."""
+    """Return the block's share (5, C) of Sums.of. Overwrites block.centered and block.spare."""
     shifted = torch.sub(block.probabilities, shift, out=block.centered)
     if block.weight is not None:
         shifted.mul_(block.weight)
@@ -217,7 +218,7 @@ def _column_sums(block: Block, shift: Tensor) -> Tensor:
 
 
 def _relate(block: Block, relation: Relation) -> Rows:
-    """The inner products of the centered rows. A constant row becomes exactly 0, however its values were rounded."""
+    """Return the inner products of the rows, which are centered here: a constant row becomes exactly 0."""
     p, centered = block.probabilities, block.centered
     if relation.activation == "softmax":
         torch.sub(p, 1 / p.shape[2], out=centered)
@@ -232,6 +233,6 @@ def _relate(block: Block, relation: Relation) -> Rows:
 
 
 def _products(pair: Tensor, out: Tensor) -> None:
-    """Both squared, and their product."""
+    """Write the squares of both, and their product, into out."""
     torch.mul(pair, pair, out=out[:2])
     torch.mul(pair[0], pair[1], out=out[2])

@@ -12,12 +12,12 @@ from torch.autograd.function import once_differentiable
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.dist import blocks
-from densedist.common.losses.dist.cpu import one_thread
 from densedist.common.losses.dist.terms import Relation, Slopes, finish
+from densedist.common.losses.dist.threads import one_thread
 
 
 def dist(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool) -> Tensor:
-    """The loss of DISTLoss, for checked input: 0-dim, float32 (float64 for float64 logits)."""
+    """Return the loss of DISTLoss for checked input: 0-dim, float32 (float64 for float64 logits)."""
     return _DIST.apply(student, teacher, valid, relation, sync)
 
 
@@ -46,20 +46,20 @@ class _DIST(torch.autograd.Function):
 
 
 def _passes(logits: Tensor) -> ModuleType:
-    """Where the two passes, sums and gradient, are implemented for such logits."""
+    """Return the module that implements the two passes, sums and gradient, for such logits."""
     kernels = _kernels(logits.device.type)
     return kernels if kernels and kernels.can(logits) else blocks
 
 
 @cache
 def _kernels(device: str) -> ModuleType | None:
-    """Those for a type of device, if what compiles them is installed: imported when the first loss is computed."""
+    """Import the kernels for a type of device, when the first loss is computed; None without what compiles them."""
     if device == "cuda" and find_spec("triton"):
         from densedist.common.losses.dist import triton_backend
 
         return triton_backend
     if device == "cpu" and find_spec("numba"):
-        with suppress(ImportError):  # Numba's, beside a version of NumPy that it does not know
+        with suppress(ImportError):  # Numba's, with a version of NumPy that it does not support
             from densedist.common.losses.dist import numba_backend
 
             return numba_backend

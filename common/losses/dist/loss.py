@@ -62,7 +62,8 @@ class DISTLoss(nn.Module):
         return f"beta={beta}, gamma={gamma}, tau={tau}, activation={activation!r}, standardize={self.standardize}"
 
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
-        """
+        """Return the loss of student and teacher.
+
         Args:
             student: logits (R, C) or (N, C, *spatial), any floating dtype; the gradient flows here.
             teacher: logits of the same shape.

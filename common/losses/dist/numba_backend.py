@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densedist.common.losses.dist import numba_kernels, terms
-from densedist.common.losses.dist.cpu import empty_like, in_threads
+from densedist.common.losses.dist.memory import empty_like
 from densedist.common.losses.dist.terms import TINY, Relation, Slopes, Sums
+from densedist.common.losses.dist.threads import in_threads
 
 T = TypeVar("T")
 Part = tuple[slice, slice, slice]  # of (N, C, L)
@@ -25,12 +26,12 @@ HALF_CHUNK = 1 << 17  # of those that it first makes float32: three times as man
 
 
 def can(logits: Tensor) -> bool:
-    """Whether the kernels take such logits: not float64, not more than MAX_CLASSES."""
+    """Return whether the kernels take such logits: not float64, not more than MAX_CLASSES."""
     return logits.dtype in DTYPES and logits.shape[1] <= MAX_CLASSES
 
 
 def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> tuple[Sums, Scratch | None]:
-    """What the loss needs of the logits; and, if one chunk is all of them, what the gradient then need not repeat.
+    """Return the sums that the loss needs; and, if one chunk is all of the logits, what gradient need not repeat then.
 
     Arguments as in blocks.sums.
     """
@@ -52,7 +53,7 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
 def gradient(
     student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Scratch | None
 ) -> Tensor:
-    """The loss's gradient with respect to the student's logits, of their shape and dtype."""
+    """Return the loss's gradient with respect to the student's logits, of their shape and dtype."""
     walk = _Walk(student, teacher, valid, relation)
     out = empty_like(walk.student)
     by_class = torch.cat([slopes.means, slopes.own.unsqueeze(0), slopes.other.unsqueeze(0)]).float().numpy()
@@ -89,7 +90,7 @@ class _Walk:
         ]
 
     def map(self, function: Callable[[Part, Scratch], T], scratch: Scratch | None) -> list[T]:
-        """What function gives for each part, in their order; in threads, with scratch of their own if none is given."""
+        """Return function(part, scratch) for each part, in order; each thread has its own scratch if none is given."""
 
         def start() -> Callable[[Part], T]:
             own = scratch or _scratch(self.student.shape[1])
@@ -98,15 +99,15 @@ class _Walk:
         return in_threads(start, self.parts, self.student.device)
 
     def arguments(self, part: Part) -> tuple[Any, ...]:
-        """Those that all kernels begin with."""
+        """Return the arguments that all kernels begin with."""
         student, teacher = self.student[part].float(), self.teacher[part].float()
         keep = np.empty(0, np.uint8) if self.keep is None else self.keep[part[::2]].reshape(-1).numpy()
         return *_flat(student), *_flat(teacher), keep, student.shape[0] * student.shape[2], *self.numbers
 
     def shift(self) -> Values:
-        """The mean (2, C) of some rows that count: p - shift fits float32, and is exactly 0 in a constant column."""
+        """Return the mean (2, C) of some rows that count: p - shift fits float32, and is 0 in a constant column."""
         images, classes, places = self.student.shape
-        every_image, every_place = terms.steps(images, places)
+        every_image, every_place = terms.sample_strides(images, places)
         total, scratch = np.zeros((2, classes)), _scratch(classes)
         some = slice(None, None, every_image), slice(None), slice(None, None, every_place)
         count = numba_kernels.means(*self.arguments(some), *scratch, total)
@@ -118,14 +119,14 @@ class _Walk:
 
 
 def _scratch(classes: int, rows: int = 1) -> Scratch:
-    """For so many rows at once."""
+    """Return scratch for so many rows at once."""
     tiles = -(-rows // numba_kernels.LANES)
     p, q = torch.empty(2, tiles, classes, numba_kernels.WIDTH).numpy()
     return p, q, torch.empty(tiles, numba_kernels.VECTORS * numba_kernels.WIDTH).numpy()
 
 
 def _flat(logits: Tensor) -> tuple[Values, Layout]:
-    """Memory from the first to the last value; how many places an image has, and the steps between the values."""
+    """Return the memory from the first to the last value, and its layout: see numba_kernels._load."""
     images, classes, places = logits.shape
     by_image, by_class, by_place = logits.stride()
     extent = 1 + (images - 1) * by_image + (classes - 1) * by_class + (places - 1) * by_place
@@ -137,5 +138,5 @@ def _flat(logits: Tensor) -> tuple[Values, Layout]:
 
 
 def _places_last(logits: Tensor) -> Tensor:
-    """(R, C) as (1, C, R), (N, C, *spatial) as (N, C, L)."""
+    """Return (R, C) as (1, C, R), (N, C, *spatial) as (N, C, L)."""
     return logits.t().unsqueeze(0) if logits.dim() == 2 else logits.flatten(2)

@@ -1,4 +1,7 @@
-"""The kernels of numba_backend: they walk over tiles of the logits, whose rows are the lanes of a processor's vectors."""
+"""The kernels of numba_backend: sums, gradient and means, then what they compute for a tile of the logits.
+
+A tile is LANES rows, which are the lanes of the processor's vectors: every inner loop runs over them.
+"""
 
 import math
 
@@ -36,7 +39,7 @@ REORDERED = {"contract", "reassoc", "nsz"}
 
 
 def jit(fastmath):
-    """numba.njit without Python's lock; what it makes is kept on disk where there is a place for that."""
+    """Return numba.njit without Python's lock; compiled code is kept on disk where a folder can be written to."""
 
     def decorate(function):
         try:
@@ -48,8 +51,140 @@ def jit(fastmath):
 
 
 @jit(EXACT)
-def tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p, q, vectors):
-    """Probabilities into p and q, and what _relate gives. Of rows that do not count the logits are taken for 0."""
+def sums(student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps, shift, p, q, vectors, out):
+    """Add Σp, Σq, Σp², Σq², Σpq by class, with the shift subtracted, then count and correlation, to out: see Sums.of.
+
+    Args:
+        student, teacher: the memory of the logits; layouts: see _load.
+        keep: (rows,), not 0 = the row counts; empty = all count.
+        scale: 1 / tau.
+        shift: (2, C).
+        p, q: scratch (K, C, WIDTH); vectors: (K, VECTORS · WIDTH); K = 1, or the number of tiles: gradient can go on
+            from what they then hold.
+        out: (5·C + 2,).
+    """
+    classes = shift.shape[1]
+    for first in range(0, rows, LANES):
+        k = first // LANES % len(p)
+        v = vectors[k]
+        _tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p[k], q[k], v)
+        count = 0.0
+        correlation = 0.0
+        for lane in range(LANES):
+            lengths = math.sqrt(v[STUDENT + lane]) * math.sqrt(v[TEACHER + lane])
+            count += v[WEIGHT + lane]
+            correlation += v[WEIGHT + lane] * (v[CROSS + lane] / (lengths + eps))
+        out[5 * classes] += count
+        out[5 * classes + 1] += correlation
+        _column_sums(p[k], q[k], v, shift, out)
+
+
+@jit(EXACT)
+def gradient(
+    student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps,
+    slopes, row, tiny, known, p, q, vectors, spare, out, o_layout,
+):  # fmt: skip
+    """Write the gradient of Slopes into the memory out.
+
+    Args:
+        slopes: (4, C): the means of p and q, own, other; row: see Slopes.
+        known: p, q and vectors are as sums has left them. Other scratch: spare, (C, WIDTH).
+    """
+    for first in range(0, rows, LANES):
+        k = first // LANES % len(p)
+        v = vectors[k]
+        if not known:
+            _tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p[k], q[k], v)
+        if _some_do_not_count(keep, first, rows):
+            _blank(p[k], v)  # of which their gradient is a multiple
+        for lane in range(LANES):
+            length_a = np.sqrt(v[STUDENT + lane])
+            length_b = np.sqrt(v[TEACHER + lane])
+            product = length_a * length_b + eps
+            to_b = row / product
+            longer = tiny if length_a < tiny else length_a
+            v[TO_TEACHER + lane] = to_b
+            v[TO_STUDENT + lane] = -to_b * (v[CROSS + lane] / product) * (length_b / longer)
+        _slopes(p[k], q[k], v, slopes, softmax, spare)
+        _store(spare, first, rows, out, o_layout)
+
+
+@jit(EXACT)
+def means(student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps, p, q, vectors, out):
+    """Add Σp and Σq by class to out (2, C); return how many rows count. Other arguments as for sums.
+
+    In float64, as the mean of one number again and again must be that number.
+    """
+    count = 0.0
+    for first in range(0, rows, LANES):
+        _tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p[0], q[0], vectors[0])
+        for lane in range(LANES):
+            count += vectors[0, WEIGHT + lane]
+        _wide_sums(p[0], vectors[0], out[0])
+        _wide_sums(q[0], vectors[0], out[1])
+    return count
+
+
+@jit(REORDERED)
+def _column_sums(p, q, v, shift, out):
+    """Add the tile's share of sums to out."""
+    classes = len(p)
+    for c in range(classes):
+        shift_p, shift_q = shift[0, c], shift[1, c]
+        sum_p = sum_q = sum_pp = sum_qq = sum_pq = ZERO
+        for lane in range(LANES):
+            x = (p[c, lane] - shift_p) * v[WEIGHT + lane]
+            y = (q[c, lane] - shift_q) * v[WEIGHT + lane]
+            sum_p += x
+            sum_q += y
+            sum_pp += x * x
+            sum_qq += y * y
+            sum_pq += x * y
+        out[c] += sum_p
+        out[classes + c] += sum_q
+        out[2 * classes + c] += sum_pp
+        out[3 * classes + c] += sum_qq
+        out[4 * classes + c] += sum_pq
+
+
+@jit(REORDERED)
+def _wide_sums(p, v, out):
+    for c in range(len(p)):
+        total = 0.0
+        for lane in range(LANES):
+            total += p[c, lane] * v[WEIGHT + lane]
+        out[c] += total
+
+
+@jit(EXACT)
+def _slopes(p, q, v, slopes, softmax, out):
+    """Write the tile's gradient into out (C, WIDTH)."""
+    v[SPARE:WIDTH] = ZERO
+    for start in range(0, len(p), GROUP):
+        v[PART : PART + WIDTH] = ZERO
+        for c in range(start, min(start + GROUP, len(p))):
+            mean_p, mean_q, own, other = slopes[0, c], slopes[1, c], slopes[2, c], slopes[3, c]
+            for lane in range(LANES):
+                value = p[c, lane]
+                slope = own * (value - mean_p) + other * (q[c, lane] - mean_q)
+                slope = slope + v[TO_STUDENT + lane] * (value - v[CENTER + lane])
+                slope = (slope + v[TO_TEACHER + lane] * (q[c, lane] - v[SIDE + CENTER + lane])) * value
+                out[c, lane] = slope
+                v[PART + lane] += slope
+        for lane in range(LANES):
+            v[SPARE + lane] += v[PART + lane]
+    for c in range(len(p)):
+        for lane in range(LANES):
+            total = v[SPARE + lane] if softmax else out[c, lane]
+            out[c, lane] -= p[c, lane] * total
+
+
+@jit(EXACT)
+def _tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p, q, vectors):
+    """Write a tile's probabilities into p and q, and what relates its rows into vectors.
+
+    Logits of rows that do not count are taken for 0.
+    """
     for lane in range(LANES):
         vectors[WEIGHT + lane] = ONE if first + lane < rows else ZERO
     if len(keep):
@@ -57,9 +192,9 @@ def tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale
             vectors[WEIGHT + lane] = ONE if keep[first + lane] else ZERO
     _load(student, s_layout, first, rows, p)
     _load(teacher, t_layout, first, rows, q)
-    if some_do_not_count(keep, first, rows):
-        blank(p, vectors)
-        blank(q, vectors)
+    if _some_do_not_count(keep, first, rows):
+        _blank(p, vectors)
+        _blank(q, vectors)
     if softmax:
         _softmax(p, vectors[:SIDE], vectors[PART:], scale)
         _softmax(q, vectors[SIDE:], vectors[PART:], scale)
@@ -70,14 +205,21 @@ def tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale
 
 
 @jit(EXACT)
-def some_do_not_count(keep, first, rows):
-    """Whether the tile may have such rows."""
+def _some_do_not_count(keep, first, rows):
+    """Return whether the tile may have such rows."""
     return len(keep) > 0 or rows - first < LANES
 
 
 @jit(EXACT)
+def _blank(logits, vectors):
+    for c in range(len(logits)):
+        for lane in range(LANES):
+            logits[c, lane] = logits[c, lane] if vectors[WEIGHT + lane] != ZERO else ZERO
+
+
+@jit(EXACT)
 def _load(logits, layout, first, rows, out):
-    """LANES rows, or what is left of them, from the memory of logits into out (C, WIDTH).
+    """Load LANES rows, or what is left of them, from the memory of logits into out (C, WIDTH).
 
     Args:
         layout: how many places an image has, and the steps from an image, a class and a place to the next.
@@ -109,8 +251,8 @@ def _load(logits, layout, first, rows, out):
 
 
 @jit(EXACT)
-def store(values, first, rows, out, layout):
-    """The reverse of _load."""
+def _store(values, first, rows, out, layout):
+    """Store rows (C, WIDTH) into the memory out: the reverse of _load."""
     places, by_image, by_class, by_place = layout
     lane, end = 0, min(LANES, rows - first)
     while lane < end:
@@ -137,34 +279,8 @@ def store(values, first, rows, out, layout):
 
 
 @jit(EXACT)
-def blank(logits, vectors):
-    for c in range(len(logits)):
-        for lane in range(LANES):
-            logits[c, lane] = logits[c, lane] if vectors[WEIGHT + lane] != ZERO else ZERO
-
-
-@jit(EXACT)
-def _exp(x):
-    """e to the power of x, which is cut to ±LARGEST; NaN stays."""
-    x = -LARGEST if x < -LARGEST else x
-    x = LARGEST if x > LARGEST else x
-    rounded = np.float32(x * LOG2E + ROUND)
-    whole = rounded - ROUND
-    rest = x - whole * LN2_HIGH
-    rest = rest - whole * LN2_LOW
-    power = E6 * rest + E5
-    power = power * rest + E4
-    power = power * rest + E3
-    power = power * rest + E2
-    power = power * rest + E1
-    power = power * rest + E0
-    # The whole number becomes the exponent of a float32.
-    return power * np.int32((np.int32(rounded.view(np.int32)) + 127) << 23).view(np.float32)
-
-
-@jit(EXACT)
 def _softmax(p, side, part, scale):
-    """In place, over the classes; and the row's mean into side."""
+    """Replace logits by their softmax over the classes, and write the rows' means into side."""
     even = ONE / np.float32(len(p))
     for lane in range(LANES):
         side[SPARE + lane] = p[0, lane]
@@ -191,7 +307,7 @@ def _softmax(p, side, part, scale):
 
 @jit(EXACT)
 def _sigmoid(p, side, part, scale):
-    """In place; and the row's mean into side, in a constant row exactly its value."""
+    """Replace logits by their sigmoids, and write the rows' means into side: of a constant row exactly its value."""
     for lane in range(LANES):
         side[SPARE + lane] = ONE / (ONE + _exp(-p[0, lane] * scale))
         side[CENTER + lane] = ZERO
@@ -209,8 +325,27 @@ def _sigmoid(p, side, part, scale):
 
 
 @jit(EXACT)
+def _exp(x):
+    """Return e to the power of x, which is cut to ±LARGEST; NaN stays."""
+    x = -LARGEST if x < -LARGEST else x
+    x = LARGEST if x > LARGEST else x
+    rounded = np.float32(x * LOG2E + ROUND)
+    whole = rounded - ROUND
+    rest = x - whole * LN2_HIGH
+    rest = rest - whole * LN2_LOW
+    power = E6 * rest + E5
+    power = power * rest + E4
+    power = power * rest + E3
+    power = power * rest + E2
+    power = power * rest + E1
+    power = power * rest + E0
+    # The whole number becomes the exponent of a float32.
+    return power * np.int32((np.int32(rounded.view(np.int32)) + 127) << 23).view(np.float32)
+
+
+@jit(EXACT)
 def _relate(p, q, v):
-    """The inner products of the centered rows."""
+    """Write the inner products of the centered rows into v."""
     v[STUDENT:TO_STUDENT] = ZERO
     for start in range(0, len(p), GROUP):
         v[PART:] = ZERO
@@ -225,132 +360,3 @@ def _relate(p, q, v):
             v[STUDENT + lane] += v[PART + lane]
             v[TEACHER + lane] += v[PART + WIDTH + lane]
             v[CROSS + lane] += v[PART + 2 * WIDTH + lane]
-
-
-@jit(EXACT)
-def sums(student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps, shift, p, q, vectors, out):
-    """Σp, Σq, Σp², Σq², Σpq by class, all with the shift subtracted, then count, correlation: see Sums.of.
-
-    Args:
-        student, teacher: the memory of the logits; layouts: see _load.
-        keep: (rows,), not 0 = the row counts; empty = all count.
-        scale: 1 / tau.
-        shift: (2, C).
-        p, q: scratch (K, C, WIDTH); vectors: (K, VECTORS · WIDTH); K = 1, or the number of tiles: gradient can go on
-            from what they then hold.
-        out: (5·C + 2,), is added to.
-    """
-    classes = shift.shape[1]
-    for first in range(0, rows, LANES):
-        k = first // LANES % len(p)
-        v = vectors[k]
-        tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p[k], q[k], v)
-        count = 0.0
-        correlation = 0.0
-        for lane in range(LANES):
-            lengths = math.sqrt(v[STUDENT + lane]) * math.sqrt(v[TEACHER + lane])
-            count += v[WEIGHT + lane]
-            correlation += v[WEIGHT + lane] * (v[CROSS + lane] / (lengths + eps))
-        out[5 * classes] += count
-        out[5 * classes + 1] += correlation
-        _column_sums(p[k], q[k], v, shift, out)
-
-
-@jit(EXACT)
-def gradient(
-    student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps,
-    slopes, row, tiny, known, p, q, vectors, spare, out, o_layout,
-):  # fmt: skip
-    """The gradient of Slopes, into the memory out.
-
-    Args:
-        slopes: (4, C): the means of p and q, own, other; row: see Slopes.
-        known: p, q and vectors are as sums has left them. Other scratch: spare, (C, WIDTH).
-    """
-    for first in range(0, rows, LANES):
-        k = first // LANES % len(p)
-        v = vectors[k]
-        if not known:
-            tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p[k], q[k], v)
-        if some_do_not_count(keep, first, rows):
-            blank(p[k], v)  # of which their gradient is a multiple
-        for lane in range(LANES):
-            length_a = np.sqrt(v[STUDENT + lane])
-            length_b = np.sqrt(v[TEACHER + lane])
-            product = length_a * length_b + eps
-            to_b = row / product
-            longer = tiny if length_a < tiny else length_a
-            v[TO_TEACHER + lane] = to_b
-            v[TO_STUDENT + lane] = -to_b * (v[CROSS + lane] / product) * (length_b / longer)
-        _slopes(p[k], q[k], v, slopes, softmax, spare)
-        store(spare, first, rows, out, o_layout)
-
-
-@jit(EXACT)
-def means(student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps, p, q, vectors, out):
-    """Σp, Σq by class, added to out (2, C); and how many rows count. Other arguments as of sums.
-
-    In float64, as the mean of one number again and again must be that number.
-    """
-    count = 0.0
-    for first in range(0, rows, LANES):
-        tile(student, s_layout, teacher, t_layout, keep, first, rows, softmax, scale, p[0], q[0], vectors[0])
-        for lane in range(LANES):
-            count += vectors[0, WEIGHT + lane]
-        _wide_sums(p[0], vectors[0], out[0])
-        _wide_sums(q[0], vectors[0], out[1])
-    return count
-
-
-@jit(REORDERED)
-def _column_sums(p, q, v, shift, out):
-    """The tile's share of sums."""
-    classes = len(p)
-    for c in range(classes):
-        shift_p, shift_q = shift[0, c], shift[1, c]
-        sum_p = sum_q = sum_pp = sum_qq = sum_pq = ZERO
-        for lane in range(LANES):
-            x = (p[c, lane] - shift_p) * v[WEIGHT + lane]
-            y = (q[c, lane] - shift_q) * v[WEIGHT + lane]
-            sum_p += x
-            sum_q += y
-            sum_pp += x * x
-            sum_qq += y * y
-            sum_pq += x * y
-        out[c] += sum_p
-        out[classes + c] += sum_q
-        out[2 * classes + c] += sum_pp
-        out[3 * classes + c] += sum_qq
-        out[4 * classes + c] += sum_pq
-
-
-@jit(REORDERED)
-def _wide_sums(p, v, out):
-    for c in range(len(p)):
-        total = 0.0
-        for lane in range(LANES):
-            total += p[c, lane] * v[WEIGHT + lane]
-        out[c] += total
-
-
-@jit(EXACT)
-def _slopes(p, q, v, slopes, softmax, out):
-    """The gradient, (C, WIDTH)."""
-    v[SPARE:WIDTH] = ZERO
-    for start in range(0, len(p), GROUP):
-        v[PART : PART + WIDTH] = ZERO
-        for c in range(start, min(start + GROUP, len(p))):
-            mean_p, mean_q, own, other = slopes[0, c], slopes[1, c], slopes[2, c], slopes[3, c]
-            for lane in range(LANES):
-                value = p[c, lane]
-                slope = own * (value - mean_p) + other * (q[c, lane] - mean_q)
-                slope = slope + v[TO_STUDENT + lane] * (value - v[CENTER + lane])
-                slope = (slope + v[TO_TEACHER + lane] * (q[c, lane] - v[SIDE + CENTER + lane])) * value
-                out[c, lane] = slope
-                v[PART + lane] += slope
-        for lane in range(LANES):
-            v[SPARE + lane] += v[PART + lane]
-    for c in range(len(p)):
-        for lane in range(LANES):
-            total = v[SPARE + lane] if softmax else out[c, lane]
-            out[c, lane] -= p[c, lane] * total

@@ -1,4 +1,8 @@
-"""DIST's arithmetic between its two passes over the logits: from sums to the loss and the gradient's coefficients."""
+"""DIST's arithmetic around its two passes over the logits, whichever backend makes them.
+
+The first pass gives Sums, about a shift that is the mean of a sample of the rows; finish() makes the loss of them, and
+the Slopes that the second pass turns into the gradient.
+"""
 
 from typing import NamedTuple
 
@@ -10,6 +14,8 @@ from densedist.common.losses.checks import Activation
 
 # In place of lengths of 0, whose slope is 0 · (something / 0).
 TINY = 1e-30
+# The rows that the shift is taken of: about so many at most, of so many images if the batch has them.
+SAMPLED_ROWS, SAMPLED_IMAGES = 128, 16
 
 
 class Relation(NamedTuple):
@@ -32,7 +38,7 @@ class Sums(NamedTuple):
 
     @classmethod
     def of(cls, rows: Tensor, correlation: Tensor, shift: Tensor, sums: Tensor) -> "Sums":
-        """From sums about a shift near the means, which float32 resolves.
+        """Build them from sums about a shift near the means, for which float32 suffices.
 
         Args:
             shift: (2, C), of p and q.
@@ -44,7 +50,7 @@ class Sums(NamedTuple):
         return cls(rows, correlation, shift + offset, sums[2:] - apart)
 
     def over_processes(self) -> "Sums":
-        """The same of the rows of all processes: two all-reduces, of 2 + 2·C and 3·C numbers."""
+        """Return the sums over the rows of all processes: two all-reduces, of 2 + 2·C and 3·C numbers."""
         local = torch.cat([self.rows.view(1), self.correlation.view(1), (self.rows * self.means).flatten()])
         total = sum_over_processes(local)
         rows, correlation = total[0], total[1]
@@ -66,12 +72,12 @@ class Slopes(NamedTuple):
     row: Tensor  # 0-dim
 
     def times(self, factor: Tensor) -> "Slopes":
-        """Those of factor · loss."""
+        """Return the slopes of factor · loss."""
         return Slopes(self.means, self.own * factor, self.other * factor, self.row * factor)
 
 
 def finish(sums: Sums, relation: Relation) -> tuple[Tensor, Slopes]:
-    """The loss (0-dim, float64) and its gradient's coefficients."""
+    """Return the loss (0-dim, float64) and its gradient's coefficients."""
     beta, gamma, tau, _, eps = relation
     rows = sums.rows.clamp(min=1)
     lengths = sums.moments[:2].clamp(min=0).sqrt()
@@ -85,16 +91,12 @@ def finish(sums: Sums, relation: Relation) -> tuple[Tensor, Slopes]:
     return loss, Slopes(sums.means, own, other, (-tau * beta) / rows)
 
 
-SAMPLES = 128  # at most about so many rows
-IMAGES = 16  # if there are so many
+def sample_strides(images: int, places: int) -> tuple[int, int]:
+    """Return the strides of the sample: over images, and over places."""
+    by_image = _stride(images, max(SAMPLED_ROWS // places, SAMPLED_IMAGES))
+    return by_image, _stride(places, max(1, SAMPLED_ROWS // -(-images // by_image)))
 
 
-def steps(images: int, places: int) -> tuple[int, int]:
-    """From one image to the next, and from one place of it to the next."""
-    by_image = _step(images, max(SAMPLES // places, IMAGES))
-    return by_image, _step(places, max(1, SAMPLES // -(-images // by_image)))
-
-
-def _step(size: int, most: int) -> int:
-    """From one of at most so many to the next; odd, so that it is seldom a multiple of an image's width."""
+def _stride(size: int, most: int) -> int:
+    """Return the stride that leaves at most so many; odd, so that it is seldom a multiple of an image's width."""
     return -(-size // most) | 1

@@ -19,12 +19,12 @@ SAMPLE_TILE = 1 << 13  # values, or fewer rows
 
 
 def can(logits: Tensor) -> bool:
-    """Whether the kernels take such logits: not float64, not more than MAX_CLASSES."""
+    """Return whether the kernels take such logits: not float64, not more than MAX_CLASSES."""
     return logits.dtype in DTYPES and logits.shape[1] <= MAX_CLASSES
 
 
 def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation) -> tuple[Sums, None]:
-    """What the loss needs of the logits; nothing is kept for the gradient. Arguments as in blocks.sums."""
+    """Return the sums that the loss needs; nothing is kept for the gradient. Arguments as in blocks.sums."""
     launch, classes = _Launch(student, teacher, valid, relation), student.shape[1]
     shift = torch.empty(2, classes, device=student.device)
     partial = torch.empty(launch.programs, 5 * classes + 2, device=student.device)
@@ -37,7 +37,7 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
 def gradient(
     student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: None = None
 ) -> Tensor:
-    """The loss's gradient with respect to the student's logits, of their shape and dtype."""
+    """Return the loss's gradient with respect to the student's logits, of their shape and dtype."""
     launch = _Launch(student, teacher, valid, relation)
     out = torch.empty_like(launch.student)
     by_class = torch.cat([slopes.means, slopes.own.unsqueeze(0), slopes.other.unsqueeze(0)]).float()
@@ -68,11 +68,11 @@ class _Launch:
         }
 
     def all(self, kernel: Any, *more: Any) -> None:
-        """As many programs as there is room for, each with its share of the tiles."""
+        """Run as many programs as there is room for, each with its share of the tiles."""
         self._start(kernel, self.programs, more, PLACES=self.place_block, num_warps=self.warps, maxnreg=REGISTERS)
 
     def one(self, kernel: Any, *more: Any) -> None:
-        """One program, with rows from all over the logits."""
+        """Run one program, with rows from all over the logits."""
         sample = max(1, min(SAMPLE, SAMPLE_TILE // self.class_block))
         step = triton.cdiv(self.rows, sample) | 1  # odd, so that it is seldom a multiple of an image's width
         self._start(kernel, 1, (*more, self.rows, step), PLACES=sample, num_warps=SAMPLE_WARPS)
@@ -83,12 +83,12 @@ class _Launch:
 
 
 def _places_last(logits: Tensor) -> Tensor:
-    """(R, C) as (1, C, R), (N, C, *spatial) as (N, C, L)."""
+    """Return (R, C) as (1, C, R), (N, C, *spatial) as (N, C, L)."""
     return logits.t().unsqueeze(0) if logits.dim() == 2 else logits.flatten(2)
 
 
 def _extent(logits: Tensor) -> int:
-    """How far from the first value of an image its last one lies."""
+    """Return how far from the first value of an image its last one lies."""
     return sum((size - 1) * step for size, step in zip(logits.shape[1:], logits.stride()[1:], strict=True))
 
 

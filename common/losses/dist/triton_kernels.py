@@ -29,7 +29,7 @@ def shift(
     out, rows, step,
     C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """The mean (2, C) of those of rows 0, step, 2·step … that count; if none does, of the rows after them, and so on.
+    """Write the mean (2, C) of rows 0, step, 2·step … that count; if none does, of the rows after them, and so on.
 
     In float64, as the mean of one number again and again must be that number.
     """
@@ -68,7 +68,7 @@ def sums(
     shift, partial,
     C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """Each program's share of Sums.of: a row of partial, Σp, Σq, Σp², Σq², Σpq by class, then count, correlation."""
+    """Write this program's share of Sums.of into its row of partial: by class Σp … Σpq, then count, correlation."""
     index = tl.arange(0, CLASSES)
     shift_p = tl.load(shift + index, index < C, 0)[:, None]
     shift_q = tl.load(shift + C + index, index < C, 0)[:, None]
@@ -112,7 +112,7 @@ def gradient(
     slopes, row, out, o_image, o_class, o_place, tiny,
     C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of Slopes; slopes is (4, C): the means of p and q, own, other."""
+    """Write the gradient of Slopes into out; slopes is (4, C): the means of p and q, own, other."""
     index = tl.arange(0, CLASSES)
     inside = (index < C)[:, None]
     mean_p = tl.load(slopes + index, index < C, 0)[:, None]
@@ -143,7 +143,7 @@ def gradient(
 
 @triton.jit
 def _share(tiles):
-    """This program's first tile, and where its tiles end: next to each other, as parts of a sector of memory are."""
+    """Return this program's first tile and the end of its tiles, which are neighbors: they share sectors of memory."""
     share = tl.cdiv(tiles, tl.num_programs(0))
     first = tl.program_id(0) * share
     return first, tl.minimum(first + share, tiles)
@@ -156,7 +156,7 @@ def _rows(
     keep, places, image, block, scale,
     C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """Of a tile: which places count, the probabilities p and q, and these centered."""
+    """Return which places of a tile count, the probabilities p and q, and these centered."""
     index = tl.arange(0, CLASSES)
     inside = (index < C)[:, None]
     counts = _counts(keep, image, block, places, PLACES)
@@ -170,7 +170,7 @@ def _rows(
 
 @triton.jit
 def _counts(keep, image, block, places, PLACES: tl.constexpr):
-    """Which of a tile's places count, (PLACES,)."""
+    """Return which places of a tile count, (PLACES,)."""
     place = block * PLACES + tl.arange(0, PLACES)
     counts = place < places
     if keep is not None:
@@ -180,7 +180,7 @@ def _counts(keep, image, block, places, PLACES: tl.constexpr):
 
 @triton.jit
 def _at(image, block, index, by_image, by_class, by_place, PLACES: tl.constexpr, FAR: tl.constexpr):
-    """Where the values (CLASSES, PLACES) of a tile lie. From its first on 32 bits count, unless they are FAR."""
+    """Return where the values (CLASSES, PLACES) of a tile lie; from its first on in 32 bits, unless they are FAR."""
     first = image.to(tl.int64) * by_image + (block * PLACES).to(tl.int64) * by_place
     lane = tl.arange(0, PLACES)
     if FAR:
@@ -190,7 +190,7 @@ def _at(image, block, index, by_image, by_class, by_place, PLACES: tl.constexpr,
 
 @triton.jit
 def _probabilities(pointers, read, inside, scale, SOFTMAX: tl.constexpr):
-    """(CLASSES, PLACES) in float32, 0 beyond the C classes; logits that are not read are taken for 0."""
+    """Return probabilities (CLASSES, PLACES) in float32, 0 beyond the C classes; logits not read are taken for 0."""
     z = tl.load(pointers, read, 0).to(tl.float32) * scale
     if SOFTMAX:
         z = tl.where(inside, z, -float("inf"))
@@ -202,7 +202,7 @@ def _probabilities(pointers, read, inside, scale, SOFTMAX: tl.constexpr):
 
 @triton.jit
 def _centered(p, inside, C: tl.constexpr, SOFTMAX: tl.constexpr):
-    """p minus the mean of its row; exactly 0 where the row is constant, however its values were rounded."""
+    """Return p minus the mean of its row; exactly 0 where the row is constant, however its values were rounded."""
     if SOFTMAX:
         return tl.where(inside, p - 1 / C, 0)
     below = tl.where(inside, p - tl.max(p, 0)[None, :], 0)

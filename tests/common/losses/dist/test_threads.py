@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from densedist.common.losses.dist.cpu import in_threads, one_thread
+from densedist.common.losses.dist.threads import in_threads, one_thread
 
 CPU = torch.device("cpu")
 
