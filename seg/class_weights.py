@@ -1,4 +1,4 @@
-"""MODEL.CLASS_WEIGHTS, or weights of the classes that MODEL.CLASS_BALANCE makes of how often the labels have each."""
+"""Class weights: MODEL.CLASS_WEIGHTS, or computed from class frequencies (MODEL.CLASS_BALANCE)."""
 
 import logging
 from collections.abc import Callable, Mapping

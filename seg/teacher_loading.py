@@ -7,22 +7,22 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from huggingface_hub import snapshot_download
+from torch import nn
 
 from densedist.common.config import check_values, load, trust
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.ensemble import configs_of_each, shared_class_map
 from densedist.common.distill.speed import compile_parts
-from densedist.common.distill.teacher import precision, teacher_stream
+from densedist.common.distill.teacher import TeacherModel, precision, teacher_stream
 from densedist.common.distill.teacher_files import on_hub
-from densedist.common.errors import UserError, one_line
+from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.seg.config import GRAMMAR, get_cfg
 from densedist.seg.foreign.kinds import recognize
 from densedist.seg.foreign.load import check_format, load_foreign
-from densedist.seg.networks.architectures import count_classes, read_smp_folder
+from densedist.seg.networks.architectures import count_classes, fetch_smp_folder, read_smp_folder
 from densedist.seg.networks.dense import SMP, DenseModel
 from densedist.seg.networks.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
@@ -49,11 +49,11 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     """
     # Initial weights are overwritten; the student's run stays as without a teacher.
     with kept_random_state(student_cfg.MODEL.DEVICE):
-        found = [_one(cfg) for cfg in configs_of_each(student_cfg, GRAMMAR)]
+        found = [load_teacher_model(cfg) for cfg in configs_of_each(student_cfg, GRAMMAR)]
     classes = shared_class_map([one.classes for one in found])
-    network, flip = found[0].network, found[0].flipped
+    network, flip = found[0].model, found[0].flipped
     if len(found) > 1:
-        network, flip = Mean([one.network for one in found], [one.flipped for one in found]), False
+        network, flip = Mean([one.model for one in found], [one.flipped for one in found]), False
     kept_mass = student_cfg.DISTILL.TEACHER.KEPT_MASS if any(one.classes for one in found) else 0.0
     kind = KeptLogits if student_cfg.DISTILL.TEACHER.CACHE else SegTeacher
     teacher = kind(network, flip, _precision(student_cfg, network), classes, kept_mass)
@@ -72,49 +72,82 @@ def _precision(student_cfg: CfgNode, network: DenseModel) -> torch.dtype:
     return torch.float32
 
 
-@dataclass(frozen=True)
-class _One:
-    """A teacher's network, whether it wants the channels the other way round, and how its classes are the student's."""
+def load_teacher_model(student_cfg: CfgNode) -> TeacherModel[DenseModel]:
+    """Return the network that DISTILL.TEACHER of the student's config names, in the student's classes and at its scale.
 
-    network: DenseModel
-    flipped: bool
-    classes: ClassMap | None
-
-
-def _one(student_cfg: CfgNode) -> _One:
+    Raises:
+        UserError: a missing config or weights, weights that do not fit or were never trained, or classes that are not
+            the student's.
+    """
     node = student_cfg.DISTILL.TEACHER
     if not node.WEIGHTS:
         raise UserError(f"{KEY} is empty: give the trained model's weights")
     cfg = _config(student_cfg)
-    names, order = names_of(cfg.DATASETS), cfg.INPUT.FORMAT
-    refuse_exchanged_classes(names, node.WEIGHTS, KEY)
-    network: DenseModel
+    refuse_exchanged_classes(names_of(cfg.DATASETS), node.WEIGHTS, KEY)
     if cfg.MODEL.KIND != SMP:
-        network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
-        if network.says_pixels and (given := [name for name in ("PIXEL_MEAN", "PIXEL_STD", "STRIDE") if node[name]]):
-            raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} says that itself: leave the key empty")
-        if node.FORMAT or node.CONFIG_FILE:
-            check_format(cfg, network, f"{KEY}: {node.WEIGHTS}")
-        order = network.channels or order
-        names, count = names or list(network.names), network.class_count
-        trained = getattr(network, "model", None)
-    elif node.CONFIG_FILE:
-        network = load_network(cfg, node.WEIGHTS, KEY)
-        trained, count = network.smp, len(names)
+        found = _load_foreign(student_cfg, cfg)
     else:
-        weights = fetch(node.WEIGHTS, KEY) if on_hub(node) else node.WEIGHTS
-        network = _from_smp_folder(weights, cfg)
-        trained, count = network.smp, count_classes(network.smp)
-    if names and len(names) != count:
-        raise UserError(f"{KEY}: {node.WEIGHTS} predicts {count} classes, but {len(names)} are named")
-    classes = _classes(student_cfg, names, count)
-    if trained is not None:
-        check_trained(trained, f"{KEY}: {node.WEIGHTS}")
-    if node.INPUT_SCALE != 1:
-        network = Scaled(network, node.INPUT_SCALE)
-    if classes is not None:
-        network = InClasses(network, classes)
-    return _One(network, order != student_cfg.INPUT.FORMAT, classes)
+        found = (_load_checkpoint if node.CONFIG_FILE else _load_smp_folder)(node, cfg)
+    if found.names and len(found.names) != found.count:
+        raise UserError(f"{KEY}: {node.WEIGHTS} predicts {found.count} classes, but {len(found.names)} are named")
+    classes = _classes(student_cfg, found.names, found.count)
+    if found.trained is not None:
+        check_trained(found.trained, f"{KEY}: {node.WEIGHTS}")
+    network = found.network if node.INPUT_SCALE == 1 else Scaled(found.network, node.INPUT_SCALE)
+    network = network if classes is None else InClasses(network, classes)
+    return TeacherModel(network, found.channels != student_cfg.INPUT.FORMAT, classes)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A network as its author made it.
+
+    Args:
+        channels: "RGB" or "BGR", which images it wants.
+        names: of its classes; empty = unknown.
+        count: how many classes its logits have.
+        trained: the part that shows whether it was trained; None = no part does.
+    """
+
+    network: DenseModel
+    channels: str
+    names: Sequence[str]
+    count: int
+    trained: nn.Module | None
+
+
+def _load_foreign(student_cfg: CfgNode, cfg: CfgNode) -> _Found:
+    """Load a network that SMP does not build; it may know its pixels, channels and classes itself."""
+    node = student_cfg.DISTILL.TEACHER
+    network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
+    if network.says_pixels and (given := [name for name in ("PIXEL_MEAN", "PIXEL_STD", "STRIDE") if node[name]]):
+        raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} says that itself: leave the key empty")
+    if node.FORMAT or node.CONFIG_FILE:
+        check_format(cfg, network, f"{KEY}: {node.WEIGHTS}")
+    channels, names = network.channels or cfg.INPUT.FORMAT, names_of(cfg.DATASETS) or network.names
+    return _Found(network, channels, names, network.class_count, getattr(network, "model", None))
+
+
+def _load_checkpoint(node: CfgNode, cfg: CfgNode) -> _Found:
+    """Load a network of SMP that the teacher's config describes."""
+    network, names = load_network(cfg, node.WEIGHTS, KEY), names_of(cfg.DATASETS)
+    return _Found(network, cfg.INPUT.FORMAT, names, len(names), network.smp)
+
+
+def _load_smp_folder(node: CfgNode, cfg: CfgNode) -> _Found:
+    """Load a folder of SMP's save_pretrained. Its images are those of the default config: RGB, normalized as SMP does
+    for ImageNet."""
+    folder = fetch_smp_folder(node.WEIGHTS, KEY) if on_hub(node) else node.WEIGHTS
+    if not Path(folder).exists():
+        raise UserError(f"{KEY}: there is no file or folder {folder}")
+    if not Path(folder).is_dir():
+        raise UserError(
+            f"DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in {KEY} a folder written by "
+            "save_pretrained of SMP or transformers, a program (.pt2, .onnx, .torchscript), or module:function"
+        )
+    smp, model = read_smp_folder(folder, KEY), cfg.MODEL
+    network = Network(smp, model.PIXEL_MEAN, model.PIXEL_STD).to(model.DEVICE)
+    return _Found(network, cfg.INPUT.FORMAT, names_of(cfg.DATASETS), count_classes(smp), smp)
 
 
 def _config(student_cfg: CfgNode) -> CfgNode:
@@ -137,18 +170,6 @@ def _config(student_cfg: CfgNode) -> CfgNode:
             cfg.merge_from_list([key, node[name]])
     check_values(cfg, GRAMMAR.keys())
     return cfg
-
-
-def _from_smp_folder(weights: str, cfg: CfgNode) -> Network:
-    """Without CONFIG_FILE it is taken to want what the default config says: RGB and SMP's ImageNet normalization."""
-    if not Path(weights).exists():
-        raise UserError(f"{KEY}: there is no file or folder {weights}")
-    if not Path(weights).is_dir():
-        raise UserError(
-            f"DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in {KEY} a folder written by "
-            "save_pretrained of SMP or transformers, a program (.pt2, .onnx, .torchscript), or module:function"
-        )
-    return Network(read_smp_folder(weights, KEY), cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD).to(cfg.MODEL.DEVICE)
 
 
 def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap | None:
@@ -175,25 +196,3 @@ def _classes(student_cfg: CfgNode, names: Sequence[str], count: int) -> ClassMap
         )
     logger.info(f"{count} classes on both sides; their order is not checked, as {node.WEIGHTS} does not name them")
     return None
-
-
-# All that SMP needs; a pickle beside them is neither fetched nor read.
-FILES = ("config.json", "model.safetensors")
-
-
-def fetch(name: str, key: str) -> str:
-    """The folder in Hugging Face's cache that holds the model "owner/name"; what is there already is not fetched.
-
-    Args:
-        key: what names it, for messages.
-
-    Raises:
-        UserError: there is no such model, or no network.
-    """
-    try:
-        return snapshot_download(name, allow_patterns=list(FILES))
-    except Exception as error:
-        raise UserError(
-            f"{key}: there is no file or folder {name}, and Hugging Face's hub does not give it: {one_line(error)}; "
-            "without a network copy Hugging Face's cache here, or name a folder of SMP's save_pretrained"
-        ) from error

@@ -7,6 +7,7 @@ are there, the teacher's are asked of it. Kept teachers (DISTILL.TEACHER.CACHE) 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any, Generic, TypeVar
@@ -16,12 +17,28 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from densedist.common.config.shared_keys import PRECISIONS
+from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.speed import KEY, fuse_batch_norms, refuse_with_cache
 from densedist.common.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 Maps = dict[str, Tensor]  # (N, C, h, w), by name
 Samples = Sequence[Mapping[str, Any]]  # "image" of each is raw (3, H, W), 0 to 255
+
+
+@dataclass(frozen=True)
+class TeacherModel(Generic[M]):
+    """A teacher's model before a Teacher holds it.
+
+    Args:
+        model: with its weights.
+        flipped: it wants the student's images with their channels the other way round.
+        classes: how its classes become the student's; None = they are the same.
+    """
+
+    model: M
+    flipped: bool
+    classes: ClassMap | None
 
 
 class Teacher(Generic[M]):

@@ -27,21 +27,21 @@ class ForeignModel(DenseModel):
         return tuple(f"log of {name}" for name in self.probabilities)
 
     def takes_one(self) -> bool:
-        """Show the network one image of a batch after the other, if it can be shown so; whether it can."""
+        """Switch to one image at a time; return whether that is possible."""
         return False
 
     def taps(self, batch: Tensor) -> dict[str, Tensor]:
-        """Maps by name for a normalized batch (N, 3, H, W), as the network gives them."""
+        """Return maps by name for a normalized batch (N, 3, H, W), as the network gives them."""
         raise NotImplementedError
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """taps(), with logits in place of probabilities."""
+        """Return what taps() gives, with logits in place of probabilities."""
         found = self.taps(batch)
         return found | {name: _logarithm(found[name]) for name in self.probabilities if name in found}
 
 
 def _logarithm(probabilities: Tensor) -> Tensor:
-    """What is 0 counts as the smallest number of its precision: a logarithm has to be finite."""
+    """Return finite logarithms: a probability of 0 counts as the smallest number of its precision."""
     # 6e-8 is the smallest float16; those of float32 and bfloat16 below `tiny` are 0 on some GPUs.
     least = 6e-8 if probabilities.dtype == torch.float16 else torch.finfo(torch.float32).tiny
     return probabilities.float().clamp(min=least).log().to(probabilities.dtype)

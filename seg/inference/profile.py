@@ -14,8 +14,8 @@ from densedist.common.task import Subjects
 from densedist.seg.foreign.kinds import recognize
 from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import load_config, load_trained, smp_network
+from densedist.seg.networks.architectures import fetch_smp_folder
 from densedist.seg.networks.dense import SMP
-from densedist.seg.teacher_loading import fetch
 
 
 def profile(student: Weights, teacher: str, device: str) -> Subjects:
@@ -35,10 +35,10 @@ def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None
     """Locate the teacher's files; a folder of SMP's save_pretrained needs no config but the student's."""
     weights = given or cfg.DISTILL.TEACHER.WEIGHTS
     if not given and on_hub(cfg.DISTILL.TEACHER):
-        weights = fetch(weights, "DISTILL.TEACHER.WEIGHTS")
-    if (form := recognize(weights)) != SMP:
+        weights = fetch_smp_folder(weights, "DISTILL.TEACHER.WEIGHTS")
+    if (kind := recognize(weights)) != SMP:
         raise UserError(
-            f"--teacher: {weights} is a teacher of the form {form}, which is not measured: give --teacher none"
+            f"--teacher: {weights} is a teacher of the kind {kind}, which is not measured: give --teacher none"
         )
     if (Path(weights) / "config.json").is_file() and (given or not cfg.DISTILL.TEACHER.CONFIG_FILE):
         return replace(student, file=weights, key="--teacher", overrides=())

