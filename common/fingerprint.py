@@ -23,8 +23,7 @@ from densedist.common.config import trust
 from densedist.common.config.files import read_file
 from densedist.common.config.former_keys import current_parts
 from densedist.common.data.images import THREADS
-from densedist.common.distill.build import is_on
-from densedist.common.distill.registry import LOSSES
+from densedist.common.distill.registry import LOSSES, is_on
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.task import Task

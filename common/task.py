@@ -51,7 +51,9 @@ class Trainee:
 class TrainingTask(ABC):
     """What the engine asks of a task, to train a student and to evaluate it.
 
-    All methods raise UserError for what is wrong with what the user gave. A cfg is one of Task.load_config; a side of
+    The methods are bound to functions in det/task.py and seg/task.py.
+
+    All of them raise UserError for what is wrong with what the user gave. A cfg is one of Task.load_config; a side of
     DATASETS is TRAIN, UNLABELED or TEST.
     """
 
@@ -68,7 +70,7 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def build(self, cfg: CfgNode) -> Trainee:
-        """Build the student, with what DISTILL adds to its training."""
+        """Build the student, with what DISTILL adds to its training: build_trainee in {det,seg}/models.py."""
 
     @abstractmethod
     def load_weights(self, student: Any, weights: str, key: str, trust_pickle: bool) -> None:

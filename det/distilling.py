@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from densedist.common.config import check_values
 from densedist.common.config.keys import value_of
-from densedist.common.distill.build import build_distiller, is_on
+from densedist.common.distill.build import build_distiller
 from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.ensemble import configs_of_each
+from densedist.common.distill.registry import is_on
 from densedist.common.distill.taps import Tap, TapSpecs
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation

@@ -11,7 +11,7 @@ from torch import nn
 
 from densedist.common.config import load
 from densedist.common.config.functions import NAME
-from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
 from densedist.common.engine.checkpoint import load_weights as load_checkpoint

@@ -9,7 +9,7 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
 from densedist.common.data.loader import Batches, build_loader
-from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import is_on
 from densedist.common.distill.unlabeled import labeled_and_unlabeled
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache

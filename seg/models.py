@@ -11,9 +11,10 @@ from segmentation_models_pytorch.base import SegmentationModel
 
 from densedist.common.config import load
 from densedist.common.data.flip_pairs import mirrored_classes
-from densedist.common.distill.build import build_distiller, is_on
+from densedist.common.distill.build import build_distiller
 from densedist.common.distill.checks import check_order
 from densedist.common.distill.distiller import Distillation
+from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.engine.checkpoint import load_weights as load_checkpoint

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 
 from densedist.common.compare.methods import NONE, has_labels
-from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
 from densedist.common.task import Task
 

@@ -80,20 +80,25 @@ def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
 
 
 def check_values(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
-    """Refuse a value that its key does not allow.
+    """Refuse a value that its key does not allow, learning rates that do not fit together, and unusable pixel
+    statistics or devices.
 
     Raises:
-        UserError: naming the first that has not, its value, and what is wanted.
+        UserError: naming the first such key, its value, and what is wanted.
     """
     for name, key in keys.items():
         value = value_of(cfg, name)
         if not key.allowed(value):
             raise UserError(f"{name} is {value}: want {key.words}")
-    solver = cfg.SOLVER
-    if solver.BASE_LR_END > solver.BASE_LR:
-        raise UserError(f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}: want 0 to SOLVER.BASE_LR, {solver.BASE_LR}")
+    _check_learning_rates(cfg.SOLVER)
     _check_pixels(cfg.MODEL)
     _check_device(cfg.MODEL.DEVICE)
+
+
+def _check_learning_rates(solver: CfgNode) -> None:
+    """Refuse a last learning rate above the first."""
+    if solver.BASE_LR_END > solver.BASE_LR:
+        raise UserError(f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}: want 0 to SOLVER.BASE_LR, {solver.BASE_LR}")
 
 
 def _check_pixels(model: CfgNode) -> None:
@@ -110,6 +115,7 @@ def _check_pixels(model: CfgNode) -> None:
 
 
 def _check_device(name: str) -> None:
+    """Refuse a device that PyTorch does not know, or a GPU that this machine does not have."""
     try:
         device = torch.device(name)
     except RuntimeError as error:

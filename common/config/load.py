@@ -19,7 +19,7 @@ from densedist.common.config.imports import import_all
 from densedist.common.config.keys import Key, add_keys, check_values, value_of
 from densedist.common.errors import UserError
 
-# What yacs says of a value of the wrong type: a class each, then the values.
+# What yacs says of a value of the wrong type: the class of each value, then the values.
 MISMATCH = re.compile(
     r"Type mismatch \(<class '(?:.*\.)?(\w+)'> vs\. <class .*'>\) with values \(.* vs\. (.*)\) for .*: (.*)"
 )
@@ -29,8 +29,9 @@ KINDS = {
     "int": "a whole number",
     "float": "a number",
     "bool": "True or False",
+    "list": "a list, as ['one', 'two']",
+    "tuple": "a list, as ['one', 'two']",
 }
-KINDS |= {"list": "a list, as ['one', 'two']", "tuple": "a list, as ['one', 'two']"}
 
 
 @dataclass(frozen=True)

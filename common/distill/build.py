@@ -7,7 +7,8 @@ from torch import nn
 
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.distiller import Distiller, LossWeightSchedule, Term
-from densedist.common.distill.registry import LOSSES, LossSpec
+from densedist.common.distill.registry import LOSSES
+from densedist.common.distill.spec import LossSpec
 from densedist.common.distill.taps import TapSpec, TapSpecs
 from densedist.common.errors import UserError
 
@@ -17,12 +18,6 @@ FROM_LABELS = {
     "objects": "the boxes of labels",
     "anchors": "the boxes of labels",
 }
-
-
-def is_on(distill: CfgNode) -> bool:
-    """Return whether the DISTILL node names a teacher and switches a loss on."""
-    named = distill.TEACHER.CONFIG_FILE or distill.TEACHER.WEIGHTS
-    return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)
 
 
 def build_distiller(

@@ -179,11 +179,8 @@ class Distiller(nn.Module):
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
         learned = list(self.adapters[term.learned].children()) if term.learned in self.adapters else []
         losses = []
-        takes_mask = term.spec.logits or term.spec.padding
         for number, (s, t, mask) in enumerate(zip(ours, theirs, valid, strict=True)):
-            masks = (mask,) if takes_mask and mask is not None else ()
-            if mask is not None and not takes_mask and s.shape == t.shape:
-                s = s.where(mask.unsqueeze(1), t.to(s.dtype))
+            s, masks = _masked(term.spec, s, t, mask)
             label = {} if labels is None else {"target": labels[number]}
             # A batch may sample no RoI at all; every process must still take part in the same losses.
             losses.append(term.loss(s, t, *masks, **label) if s.numel() else _without_rows(term, s, t, label))
@@ -194,6 +191,24 @@ class Distiller(nn.Module):
     def __str__(self) -> str:
         plan = " + ".join(["task", *map(str, self.terms)])
         return f"{plan} (distillation {self.schedule})" if str(self.schedule) else plan
+
+
+def _masked(
+    spec: LossSpec, student: Tensor, teacher: Tensor, mask: Tensor | None
+) -> tuple[Tensor, tuple[Tensor] | tuple[()]]:
+    """Return the student's tensor, and the mask as the loss's third argument, if it takes one.
+
+    A loss on class logits, or one that knows padding, takes the mask. For any other the student's values become the
+    teacher's where the mask is False, so that there is nothing to learn there. Where the shapes differ, as
+    those of samples with other channels do, they cannot: the mask is left out and every row counts.
+    """
+    if mask is None:
+        return student, ()
+    if spec.logits or spec.padding:
+        return student, (mask,)
+    if student.shape == teacher.shape:
+        return student.where(mask.unsqueeze(1), teacher.to(student.dtype)), ()
+    return student, ()
 
 
 def _without_rows(term: Term, student: Tensor, teacher: Tensor, label: Mapping[str, Tensor]) -> Tensor:

@@ -1,5 +1,7 @@
 """The loss registry: for each loss its keys under DISTILL, the taps that it compares, and how it is made.
 
+build.py makes the losses that a config switches on: it calls the `make` of their entries, which comes first in each.
+
 Your own loss is one more entry, made by a file that a config names under IMPORTS: see docs/new_loss.md.
 """
 
@@ -34,7 +36,7 @@ from densedist.common.losses.box import DISTANCES
 from densedist.common.losses.fgd import GlobalRelationLoss
 from densedist.common.losses.mask import KINDS
 
-__all__ = ["LOSSES", "LossSpec", "loss_keys"]
+__all__ = ["LOSSES", "LossSpec", "is_on", "loss_keys"]
 
 
 def _softmax_of_one(_: CfgNode, tap: TapSpec) -> str:
@@ -68,7 +70,7 @@ def _dkd(keys: CfgNode, tap: TapSpec) -> str:
     return sigmoid if tap.activation == "sigmoid" else _softmax_of_one(keys, tap)
 
 
-def _generator_of_groups(keys: CfgNode, _: Kind, student: int, teacher: int) -> Generator:
+def _generator_of_groups(keys: CfgNode, kind: Kind, student: int, teacher: int) -> Generator:
     if teacher % keys.GROUPS:
         raise UserError(f"DISTILL.AFDCD.GROUPS is {keys.GROUPS}: want a divisor of the teacher's {teacher} channels")
     return Generator(student, teacher, keys.MASKED)
@@ -121,7 +123,7 @@ LOSSES: dict[str, LossSpec] = {
         **CLASS_LOGITS,
     ),
     "DKD": LossSpec(
-        lambda keys, _, sync: DKDLoss(keys.ALPHA, keys.BETA, keys.TAU, sync),
+        lambda keys, tap, sync: DKDLoss(keys.ALPHA, keys.BETA, keys.TAU, sync),
         keys={
             "ALPHA": _part(1.0, "label's class against all others"),
             "BETA": _part(0.25, "other classes among themselves; the default is the authors' for detectors"),
@@ -132,9 +134,9 @@ LOSSES: dict[str, LossSpec] = {
         **CLASS_LOGITS,
     ),
     # The authors of DIST + mimic adapt always.
-    "MIMIC": LossSpec(lambda *_: MimicLoss(), "features", adapt="always", padding=True),
+    "MIMIC": LossSpec(lambda keys, tap, sync: MimicLoss(), "features", adapt="always", padding=True),
     "RKD": LossSpec(
-        lambda keys, _, sync: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
+        lambda keys, tap, sync: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
         lambda keys: keys.SAMPLES,
         {
             "DISTANCE": _part(25.0, "distances"),
@@ -149,7 +151,7 @@ LOSSES: dict[str, LossSpec] = {
         no_rows=True,
     ),
     "CIRKD": LossSpec(
-        lambda keys, _, sync: CIRKDLoss(keys.TAU, keys.PLACES, sync),
+        lambda keys, tap, sync: CIRKDLoss(keys.TAU, keys.PLACES, sync),
         "features",
         {
             "TAU": _tau(0.1, "similarities are"),
@@ -159,19 +161,22 @@ LOSSES: dict[str, LossSpec] = {
         padding=True,
     ),
     "CWD": LossSpec(
-        lambda keys, *_: CWDLoss(keys.TAU),
+        lambda keys, tap, sync: CWDLoss(keys.TAU),
         lambda keys: keys.TAP,
         {"TAU": _tau(4.0, "maps are"), "TAP": Key("features", meaning="features, or cls_logits as maps.")},
         auxiliary=False,
         padding=True,
     ),
-    "PKD": LossSpec(lambda _, __, sync: PKDLoss(sync=sync), "features", padding=True),
+    "PKD": LossSpec(lambda keys, tap, sync: PKDLoss(sync=sync), "features", padding=True),
     "ATTENTION": LossSpec(
-        lambda keys, *_: AttentiveMimicLoss(keys.TAU), "features", {"TAU": _tau(0.5, "attention is")}, padding=True
+        lambda keys, tap, sync: AttentiveMimicLoss(keys.TAU),
+        "features",
+        {"TAU": _tau(0.5, "attention is")},
+        padding=True,
     ),
     # The authors' weights for one-stage detectors.
     "FGD": LossSpec(
-        lambda keys, *_: FGDLoss(keys.ALPHA, keys.BETA, keys.GAMMA, keys.TAU),
+        lambda keys, tap, sync: FGDLoss(keys.ALPHA, keys.BETA, keys.GAMMA, keys.TAU),
         "features",
         {
             "ALPHA": _part(1e-3, "features in objects"),
@@ -185,16 +190,18 @@ LOSSES: dict[str, LossSpec] = {
         padding=True,
     ),
     "MGD": LossSpec(
-        lambda *_: MGDLoss(),
+        lambda keys, tap, sync: MGDLoss(),
         "features",
         {"MASKED": _hidden(0.5, "Share of places hidden from the generator; paper: 0.65 one-stage, 0.45 two-stage.")},
         adapt="always",
-        adapter=lambda keys, _, student, teacher: Generator(student, teacher, keys.MASKED),
+        adapter=lambda keys, kind, student, teacher: Generator(student, teacher, keys.MASKED),
         padding=True,
     ),
     # The authors' values for segmentation.
     "AFDCD": LossSpec(
-        lambda keys, *_: AFDCDLoss(keys.CONTRAST, keys.RECONSTRUCTION, keys.TAU, keys.GROUPS, keys.PATCH, keys.POOL),
+        lambda keys, tap, sync: AFDCDLoss(
+            keys.CONTRAST, keys.RECONSTRUCTION, keys.TAU, keys.GROUPS, keys.PATCH, keys.POOL
+        ),
         "features",
         {
             "CONTRAST": _part(1e-3, "contrast between groups of channels"),
@@ -210,7 +217,7 @@ LOSSES: dict[str, LossSpec] = {
         padding=True,
     ),
     "BOX": LossSpec(
-        lambda keys, _, sync: BoxLoss(keys.DISTANCE, keys.BETA, sync),
+        lambda keys, tap, sync: BoxLoss(keys.DISTANCE, keys.BETA, sync),
         lambda keys: ("refined_" if keys.STAGES == "refined" else "") + BOXES[keys.DISTANCE],
         {
             "DISTANCE": one_of(*DISTANCES, meaning="GIoU of boxes in pixels, or smooth L1 of regression targets."),
@@ -224,14 +231,14 @@ LOSSES: dict[str, LossSpec] = {
         no_rows=True,
     ),
     "RPN": LossSpec(
-        lambda keys, _, sync: ProposalLoss(keys.BOX, sync),
+        lambda keys, tap, sync: ProposalLoss(keys.BOX, sync),
         "proposals",
         {"BOX": _part(1.0, "boxes; that of objectness is 1")},
         kinds=("proposals",),
         adapt="never",
     ),
     "CROSSKD": LossSpec(
-        lambda keys, _, sync: CrossHeadLoss(keys.BOX, sync),
+        lambda keys, tap, sync: CrossHeadLoss(keys.BOX, sync),
         lambda keys: f"crossed_{keys.POSITION}",
         {
             "POSITION": at_least(1, 3, meaning="Convolutions of the student's head before the teacher's take over."),
@@ -242,7 +249,7 @@ LOSSES: dict[str, LossSpec] = {
         adapt="never",
     ),
     "MASK": LossSpec(
-        lambda keys, _, sync: MaskLoss(keys.KIND, keys.TAU, sync),
+        lambda keys, tap, sync: MaskLoss(keys.KIND, keys.TAU, sync),
         "masks",
         {"KIND": one_of(*KINDS, meaning="Compare correlations of masks, or each pixel."), "TAU": _tau()},
         kinds=("masks",),
@@ -261,3 +268,9 @@ def loss_keys() -> dict[str, Key]:
         for key, value in spec.keys.items():
             keys[f"DISTILL.{name}.{key}"] = value if isinstance(value, Key) else Key(value)
     return keys
+
+
+def is_on(distill: CfgNode) -> bool:
+    """Return whether the DISTILL node names a teacher and switches a loss on."""
+    named = distill.TEACHER.CONFIG_FILE or distill.TEACHER.WEIGHTS
+    return bool(named) and any(distill[loss].WEIGHT > 0 for loss in LOSSES)

@@ -14,20 +14,20 @@ from densedist.common.distill.taps import Kind, TapSpec, Targets
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss that a config can switch on by DISTILL.<NAME>.WEIGHT above 0.
+    """A loss that a config can switch on by DISTILL.<NAME>.WEIGHT above 0; registry.LOSSES has all of them.
 
     Args:
-        make: makes the module from (DISTILL.<NAME> of the config, the student's TapSpec, DISTILL.SYNC). The module is
-            called with the student's tensor and the teacher's, once for each tensor of the tap, and returns a 0-dim
-            loss.
+        make: makes the module from (DISTILL.<NAME> of the config, the student's TapSpec, DISTILL.SYNC); build.py calls
+            it. The module is called with the student's tensor and the teacher's, once for each tensor of the tap, and
+            returns a 0-dim loss.
         tap: the name of the tap that it compares, or a function of its keys that chooses one.
         keys: DISTILL.<NAME>.* except WEIGHT, with defaults, and with the values that they may have.
         weight: the default of WEIGHT.
         kinds: the taps that it accepts (see TapSpec).
         logits: it accepts only class logits. Its module has a third argument `valid`: see Tap.
-        padding: its module has a third argument `inside`, and so has what is learned: the mask of Tap, of maps their
-            places that are no padding. A module with neither argument sees the teacher's numbers on both sides
-            wherever the mask is False.
+        padding: its module, and `learned`, take a third argument `inside`: Tap.valid, True where a place is not
+            padding. A module with neither argument gets the teacher's values on both sides wherever the mask is
+            False, if both sides have the same shape.
         no_rows: its module takes tensors of no row, if they come with `valid`, a mask of no row, and returns a 0-dim
             loss with a gradient. With sync that is the loss of the other processes' rows, and it takes part in their
             collectives. Other modules are not called where a process has no row: their loss there is 0.

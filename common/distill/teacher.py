@@ -1,7 +1,12 @@
 """The frozen teacher: what holds it, and how it gives its taps for a batch.
 
 teacher.begin(samples) is called before the student's forward pass, and returns a Pending. Once the student's tensors
-are there, the teacher's are asked of it. Kept teachers (DISTILL.TEACHER.CACHE) follow the same contract.
+are there, the teacher's are asked of it. A kept teacher (DISTILL.TEACHER.CACHE) takes part in the same contract, where
+what is kept replaces what would be computed:
+
+- detectors' maps: Teacher.maps (det/teacher/kept.py);
+- detectors' boxes: the TapGroup, as its class logits come from no maps (det/cache/boxes.py);
+- logits of segmentation: Pending, which looks up the student's places in whole images (seg/teacher/kept.py).
 """
 
 import copy
@@ -79,8 +84,8 @@ class Teacher(Generic[M]):
             yield
 
     def begin(self, samples: Samples) -> "Pending":
-        """Return what gives the teacher's taps for a batch. To be called before the student's forward pass: with a
-        stream the model starts now."""
+        """Return what gives the teacher's tensors for a batch; see Pending for when the model runs. To be called before
+        the student's forward pass."""
         return Pending(self, samples)
 
     def maps(self, samples: Samples) -> Maps:
@@ -130,10 +135,13 @@ class Teacher(Generic[M]):
 
 
 class Pending:
-    """A batch that a teacher has begun on.
+    """A batch that a teacher is asked about.
+
+    With a stream (DISTILL.TEACHER.STREAM) the model has been started on it, next to the student's forward pass. Without
+    one it runs when `maps` is first read, after the student's.
 
     Args:
-        teacher: whose taps are asked.
+        teacher: whose maps are asked for.
         samples: the batch, as the student gets it.
     """
 
@@ -143,12 +151,12 @@ class Pending:
 
     @cached_property
     def maps(self) -> Maps:
-        """Return the teacher's maps of the batch, by name. It runs once, whoever asks."""
+        """Return the teacher's maps of the batch, by name. The first to read them waits for the model; it runs once."""
         return self._finish()
 
 
 def _start(run: Callable[[], Maps], stream: torch.cuda.Stream | None) -> Callable[[], Maps]:
-    """Return what gives the maps of run, which starts now on a stream, or without one when it is asked for."""
+    """Return what gives the maps of run: run itself, or with a stream, on which run starts now, what waits for it."""
     if stream is None:
         return run
     stream.wait_stream(torch.cuda.current_stream(stream.device))  # the images may still be on their way

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.data.loader import Batches, Joined
-from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
 
 

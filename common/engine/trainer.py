@@ -61,22 +61,23 @@ class Trainer(SimpleTrainer):
         self.optimizer.zero_grad()
         logged: dict[str, float] = {}
         seconds = 0.0
-        for number in range(self.accumulation_steps):
+        for step in range(self.accumulation_steps):
             start = time.perf_counter()
             batch = self._next_batch()
             seconds += time.perf_counter() - start
-            with self._communication(last=number == self.accumulation_steps - 1):
-                new, numbers = self._finite_losses(batch)
-                if not numbers:
-                    for _ in range(number + 1, self.accumulation_steps):
+            with self._communication(last=step == self.accumulation_steps - 1):
+                found = self._finite_losses(batch)
+                if found is None:  # skipped, on all processes
+                    for _ in range(step + 1, self.accumulation_steps):
                         self._next_batch()  # the next step has those that it would have had
                     return
-                if number == 0 and self.teacher is not None and is_look(self.iter, self.max_iter):
-                    self._look_at_gradients(new)
-                total: Any = sum(new.values())
+                losses, values = found
+                if step == 0 and self.teacher is not None and is_look(self.iter, self.max_iter):
+                    self._look_at_gradients(losses)
+                total: Any = sum(losses.values())
                 self.scaler.scale(total / self.accumulation_steps).backward()
-            for name, number_of_loss in numbers.items():
-                logged[name] = logged.get(name, 0.0) + number_of_loss / self.accumulation_steps
+            for name, value in values.items():
+                logged[name] = logged.get(name, 0.0) + value / self.accumulation_steps
         self.after_backward()
         self._write_metrics({name: torch.tensor(mean, dtype=torch.float64) for name, mean in logged.items()}, seconds)
         # Before the step, as clipping within it needs the gradients' true size.
@@ -113,20 +114,23 @@ class Trainer(SimpleTrainer):
         parallel = isinstance(self.model, DistributedDataParallel)
         return self.model.no_sync() if parallel and not last else nullcontext()
 
-    def _finite_losses(self, batch: list[dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Return a batch's losses and their values; nothing if one is not finite on any process, where all skip the
-        step."""
-        losses, numbers, bad = {}, {}, []
+    def _finite_losses(self, batch: list[dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, float]] | None:
+        """Return a batch's losses and their values; None if one is not finite on any process: all skip the step then.
+
+        Raises:
+            UserError: max_skipped are used up.
+        """
+        losses, values, bad = {}, {}, []
         try:
             losses = self._losses(batch)
             # With one process, all that the program waits for the device here; a model may wait more.
-            numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+            values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         except FloatingPointError as error:  # Detectron2's own word for it, before there are losses
             bad = [one_line(error)]
-        bad += [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
+        bad += [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
         # Before the backward pass, in which processes wait for one another.
         if not any_process(bool(bad), self.device):
-            return losses, numbers
+            return losses, values
         images = ", ".join(str(sample.get("file_name", sample.get("name"))) for sample in batch)
         found = f"{', '.join(bad)} at iteration {self.iter} (process {comm.get_rank()}; images {images})"
         # Every process knows of it and shows the same.
@@ -138,7 +142,7 @@ class Trainer(SimpleTrainer):
                 f"or allow skipped steps by SOLVER.MAX_SKIPPED_STEPS, now {self.max_skipped}"
             )
         logger.warning(f"{text}: step skipped, {self.skipped} of at most {self.max_skipped}")
-        return {}, {}
+        return None
 
     def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog
 
 from densedist.common.cache.arrays import KEY, Arrays, size_in_bytes
 from densedist.common.cache.filling import fill
-from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee

@@ -87,7 +87,7 @@ class DetTeacher(Teacher[M]):
 
 
 class DetPending(Pending):
-    """A batch that a detector has begun on; its maps are its backbone's.
+    """A batch that a detector is asked about; its maps are its backbone's.
 
     Attributes:
         others: the same of the rest of an ensemble.

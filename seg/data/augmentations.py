@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from pydantic import ValidationError
 
-from densedist.common.distill.build import is_on
+from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError, one_line
 from densedist.seg.labels import IGNORE
 

@@ -53,7 +53,7 @@ class SegTeacher(Teacher[DenseModel]):
 
 
 class SegPending(Pending):
-    """A batch that a network has begun on."""
+    """A batch that a network is asked about: see at()."""
 
     teacher: SegTeacher
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from densedist.common.distill.build import is_on
 from densedist.common.distill.distiller import Distiller, LossWeightSchedule, Term, TrainingOnly, merge_losses
-from densedist.common.distill.registry import LOSSES, LossSpec
+from densedist.common.distill.registry import LOSSES, LossSpec, is_on
 from densedist.common.distill.taps import Tap, TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
