@@ -21,9 +21,11 @@ def add_task(parser: Parser) -> None:
     parser.add_argument("task", choices=["det", "seg"], help="detection or segmentation")
 
 
-def add_config(parser: Parser, note: str = "") -> None:
-    where = "path, or name among the packaged configs or in Detectron2's model zoo"
-    parser.add_argument("--config-file", default="", metavar="F", help=where + note)
+def add_config(parser: Parser, what: str = "config", default: str = "") -> None:
+    """Add --config-file. `what` and `default` say in words which config it names, and which one is the default."""
+    text = f"{what}: a path, or a name among the packaged configs or in Detectron2's model zoo"
+    text += f"; default: {default}" if default else ""
+    parser.add_argument("--config-file", default="", metavar="F", help=text)
 
 
 def add_weights(parser: Parser, several: bool = False) -> None:
@@ -33,21 +35,23 @@ def add_weights(parser: Parser, several: bool = False) -> None:
         parser.add_argument("--weights", required=True, action="append", metavar="W", help=text)
     else:
         parser.add_argument("--weights", required=True, metavar="W", help=text)
-    add_config(parser, "; default: config.yaml beside the weights")
+    add_config(parser, default="config.yaml next to the weights")
 
 
 def add_teacher(parser: Parser) -> None:
-    parser.add_argument("--teacher", default="", metavar="WT", help="or none; default: DISTILL.TEACHER of the config")
+    text = "the teacher's weights, or none; default: DISTILL.TEACHER of the config"
+    parser.add_argument("--teacher", default="", metavar="WT", help=text)
 
 
 def add_beside(parser: Parser) -> None:
-    text = "another model of the same classes, drawn beside this one; may be given several times"
+    text = "weights of another model of the same classes, drawn next to this one; may be given several times"
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=W", help=text)
 
 
-def add_output(parser: Parser, default: str, note: str = "default: %(default)s") -> None:
-    # Without a default, the function that the command calls has one.
-    parser.add_argument("--output-dir", type=Path, default=default or None, metavar="D", help=note)
+def add_output(parser: Parser, default: str, in_words: str = "%(default)s") -> None:
+    """Add --output-dir. Where `default` is empty, the function that the command calls has one: `in_words`."""
+    text = f"folder to write to; default: {in_words}"
+    parser.add_argument("--output-dir", type=Path, default=default or None, metavar="D", help=text)
 
 
 def add_images(parser: Parser, default: int, note: str) -> None:
@@ -55,7 +59,7 @@ def add_images(parser: Parser, default: int, note: str) -> None:
 
 
 def add_score(parser: Parser, default: str) -> None:
-    text = f"predictions below are left out, of a detector its boxes; default: {default}"
+    text = f"leave out predictions with a lower score, of a detector its boxes; default: {default}"
     parser.add_argument("--score-threshold", type=float, metavar="S", help=text)
 
 
@@ -63,15 +67,17 @@ def add_processes(parser: Parser) -> None:
     text = "GPUs of this machine to train on; without GPUs, processes"
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines to train on")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="of this machine, from 0")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="where several machines meet")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
+    parser.add_argument("--dist-url", default="auto", metavar="URL", help="address at which several machines meet")
 
 
 def add_study(parser: Parser, seeds: str) -> None:
     """Add what a comparison and a search have in common: a config, seeds, data without labels, and runs at a time."""
     parser.add_argument("config", metavar="F", help="the student's config")
-    parser.add_argument("--seeds", type=seed_list, default=seeds, metavar="A,B", help="default: %(default)s")
-    text = "data sets of the methods unlabeled and labels"
+    parser.add_argument(
+        "--seeds", type=seed_list, default=seeds, metavar="A,B", help="seeds of the runs; default: %(default)s"
+    )
+    text = "data sets without labels, for the methods unlabeled and labels"
     parser.add_argument("--unlabeled", type=comma_list, default="", metavar="A,B", help=text)
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one a GPU, or 1")
 
@@ -79,7 +85,7 @@ def add_study(parser: Parser, seeds: str) -> None:
 def add_overrides(parser: Parser, files: str = "") -> None:
     """Add KEY VALUE pairs, after files where the command takes some."""
     parser.add_argument("words", nargs="*", metavar=f"{files} KEY VALUE".strip(), help="keys of the config come last")
-    text = "import what IMPORTS of a config from elsewhere names"
+    text = "import the modules that IMPORTS names in a config from elsewhere"
     parser.add_argument("--trust-imports", action="store_true", help=text)
 
 
@@ -134,6 +140,6 @@ seed_list.__name__ = "list of whole numbers"  # what argparse calls it
 
 
 def check_count(count: int, option: str) -> None:
-    """Make sure that an option asks for one or more."""
+    """Refuse an option that asks for none."""
     if count < 1:
         Parser().error(f"{option} is {count}: want 1 or more")

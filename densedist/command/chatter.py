@@ -15,7 +15,7 @@ LINES = {
 
 
 def leave_out_chatter() -> None:
-    """For the rest of the process; before Detectron2 is imported."""
+    """Leave it out for the rest of the process; call this before Detectron2 is imported."""
     for text, kind in WARNINGS.items():
         warnings.filterwarnings("ignore", text, kind)
     for name, text in LINES.items():

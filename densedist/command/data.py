@@ -12,7 +12,7 @@ def add_check(parser: Parser) -> None:
     """Show what is read of data: images, classes, pictures with their labels."""
     parser.epilog = f"Writes data.png, {PICTURES} images with their labels. What is wrong ends in one line."
     add_task(parser)
-    add_config(parser, " of a student or teacher on this data")
+    add_config(parser, "config of a student or teacher on this data")
     add_output(parser, "output/check")
     add_overrides(parser)
 
@@ -55,7 +55,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 
 def _prepare(form: str, source: Path, output: Path) -> str:
-    """Write the data set; what was written, in words."""
+    """Write the data set, and return in words what was written."""
     if form == "camvid":
         from densedist.seg.data.camvid import prepare_camvid
 

@@ -45,12 +45,12 @@ def predict(args: argparse.Namespace) -> None:
 
 def add_visualize(parser: Parser) -> None:
     """Draw truth, teacher and student side by side, and the relations that DIST preserves."""
-    parser.epilog = "FOLDER is one of images; without it those of DATASETS.TEST are drawn, with their truth."
+    parser.epilog = "FOLDER holds the images to draw; without it those of DATASETS.TEST are drawn, with their truth."
     add_weights(parser)
     add_teacher(parser)
     add_beside(parser)
     add_output(parser, "output/visualize")
-    add_images(parser, 8, "how many, from the first")
+    add_images(parser, 8, "images to draw, from the first")
     add_score(parser, "where its F1 is best")
     add_overrides(parser, "FOLDER")
 
@@ -78,9 +78,10 @@ def visualize(args: argparse.Namespace) -> None:
 def add_export(parser: Parser) -> None:
     """Write a student in forms that others run: stock weights, ONNX, torch."""
     add_weights(parser)
-    parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help="default: %(default)s")
-    add_output(parser, "", "default: export beside the weights")
-    add_images(parser, 16, "of DATASETS.TEST, to compare on")
+    text = "formats to write; default: %(default)s"
+    parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help=text)
+    add_output(parser, "", "export next to the weights")
+    add_images(parser, 16, "images of DATASETS.TEST to compare on")
     parser.add_argument("--image-folder", default="", metavar="D", help="compare on images of this folder instead")
     add_overrides(parser)
 
@@ -108,9 +109,9 @@ def add_profile(parser: Parser) -> None:
     """Measure what a student costs, and its teacher: time, memory, multiply-adds."""
     add_weights(parser)
     add_teacher(parser)
-    text = "of the images; may be given several times"
+    text = "height and width of the images; may be given several times"
     parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     add_overrides(parser)
 
 

@@ -18,11 +18,13 @@ def add_compare(parser: Parser) -> None:
     """Train one student by several methods and seeds, and compare what they gain."""
     parser.epilog = "Curves have as many points as there are evaluations: TEST.EVAL_PERIOD N."
     add_task(parser)
-    text = "parts of one are joined by +; default: %(default)s"
+    text = "methods to train with; + joins the parts of one; default: %(default)s"
     parser.add_argument("--methods", type=comma_list, default="none,kd,dist", metavar="A,B", help=text)
     add_study(parser, seeds="0,1,2")
-    parser.add_argument("--equal-time", action="store_true", help="the same time on the clock for each method")
-    add_output(parser, "", "default: output/compare_TASK_CONFIG")
+    parser.add_argument(
+        "--equal-time", action="store_true", help="train each method for the same time, not for equal iterations"
+    )
+    add_output(parser, "", "output/compare_TASK_CONFIG")
     add_overrides(parser)
 
 
@@ -46,17 +48,17 @@ def add_tune(parser: Parser) -> None:
     """Search the method and the values of its keys that suit a student best."""
     parser.epilog = "Needs Optuna: the extra tune. Runs are compared on the way at each evaluation: TEST.EVAL_PERIOD N."
     add_task(parser)
-    text = "as of compare, where a value may be a range, as in dist@TAU=1..8;DECAY=none,linear"
+    text = "methods as in compare, whose values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
     parser.add_argument("--methods", type=comma_list, required=True, metavar="A,B", help=text)
     text = "seconds of training steps of each run"
     parser.add_argument("--budget", type=float, required=True, metavar="S", help=text)
-    parser.add_argument("--trials", type=int, default=30, metavar="N", help="default: %(default)s")
+    parser.add_argument("--trials", type=int, default=30, metavar="N", help="trials to run; default: %(default)s")
     add_study(parser, seeds="0")
     scored = parser.add_mutually_exclusive_group()
     scored.add_argument("--val", type=comma_list, default="", metavar="A,B", help="data sets to choose by")
-    text = "or the last share of the training data, left out of training; default: %(default)s"
+    text = "share of the training data to choose by, its last part, left out of training; default: %(default)s"
     scored.add_argument("--set-aside", type=float, default=0.2, metavar="SHARE", help=text)
-    add_output(parser, "", "default: output/tune_TASK_CONFIG")
+    add_output(parser, "", "output/tune_TASK_CONFIG")
     add_overrides(parser)
 
 
@@ -83,7 +85,9 @@ def add_quickstart(parser: Parser) -> None:
     """Run the whole method in minutes, on data made on the spot."""
     add_task(parser)
     add_output(parser, "output/quickstart")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="seed of all random numbers; default: %(default)s"
+    )
 
 
 def quickstart(args: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ def add_label(parser: Parser) -> None:
     add_weights(parser, several=True)
     add_output(parser, "output/labels")
     add_score(parser, "0.5")
-    text = "for each class the score where F1 on DATASETS.TEST is best"
+    text = "for each class, take the score threshold where F1 on DATASETS.TEST is best"
     parser.add_argument("--choose-thresholds", action="store_true", help=text)
     add_overrides(parser, "IMAGES")
 
@@ -46,12 +46,12 @@ def add_import(parser: Parser) -> None:
     """Write another project's checkpoint as a teacher."""
     parser.epilog = "What is written is named like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
     add_task(parser)
-    text = "project that the file comes from; default: as its tensors' names say"
+    text = "project that the file comes from; default: the one that its tensors' names show"
     parser.add_argument("--source", default="", metavar="S", help=text)
     parser.add_argument("--form", default="", help=argparse.SUPPRESS)  # its former name
     text = "what the file does not say, e.g. style=caffe; may be given several times"
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
-    add_config(parser, " whose DATASETS name the classes, which the file does not")
+    add_config(parser, "config whose DATASETS name the classes, which the file does not")
     add_output(parser, "output/imported")
     add_overrides(parser, "FILE")
 
