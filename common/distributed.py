@@ -19,7 +19,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """Sum of x over all processes, on each of them; x itself where there is only this one.
+    """Return the sum of x over all processes, on each of them; x itself in a single process.
 
     The gradient is summed likewise, so that the mean over the processes that DistributedDataParallel
     takes is the gradient of the one global loss.

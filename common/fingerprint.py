@@ -211,7 +211,7 @@ def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> N
         then: its fingerprint; None = it has none.
 
     Raises:
-        UserError: it is not, or does not say.
+        UserError: it was made with other settings, or has no fingerprint.
     """
     if then is None:
         raise UserError(

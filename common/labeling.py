@@ -145,7 +145,7 @@ def warn_of_bare(names: Sequence[str], least: np.ndarray) -> None:
         )
 
 
-class Trust:
+class Calibration:
     """How often predictions are right, by class and score.
 
     Args:

@@ -1,9 +1,8 @@
 """Files of a run that others use: the weights, and the config that describes them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from densedist.common.config.files import find_config
 from densedist.common.errors import UserError
@@ -71,44 +70,3 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
         hint = "name its config with --config-file" if key == "--weights" else "put its config there"
         raise UserError(f"{key}: there is no {CONFIG} next to {weights}: {hint}")
     return Weights(str(path), str(config), False, key)
-
-
-T = TypeVar("T")
-
-
-def locate_beside(given: Mapping[str, str]) -> dict[str, Weights]:
-    """Find the weights of further models, by name.
-
-    Args:
-        given: weights by name, see locate.
-
-    Raises:
-        UserError: a name that is taken, or weights that are not there.
-    """
-    for name in given:
-        if name in ("image", "truth", "teacher", "student"):
-            raise UserError(f"--beside: the name {name} is taken: want another one")
-    return {name: locate(weights, key=f"--beside {name}") for name, weights in given.items()}
-
-
-def load_beside(
-    beside: Mapping[str, Weights],
-    load: Callable[[Weights], T],
-    classes_of: Callable[[T], Sequence[str]],
-    classes: Sequence[str],
-) -> dict[str, T]:
-    """Load further models, by name.
-
-    Args:
-        load: a model from its files.
-        classes_of: the names of a model's classes.
-        classes: the student's classes.
-
-    Raises:
-        UserError: whatever load() raises, or a model of other classes.
-    """
-    result = {name: load(weights) for name, weights in beside.items()}
-    for name, model in result.items():
-        if list(theirs := classes_of(model)) != list(classes):
-            raise UserError(f"--beside {name}: its classes are {', '.join(theirs)}, not {', '.join(classes)}")
-    return result

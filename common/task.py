@@ -224,7 +224,11 @@ class Task(TrainingTask):
 
     @abstractmethod
     def load_config(self, config_file: str, overrides: Sequence[str], trusted: bool = True) -> CfgNode:
-        """Read a config, look its data sets up and freeze it: the config of a run. Takes what read_config takes."""
+        """Read a config, look its data sets up and freeze it: the config of a run. Takes what read_config takes.
+
+        Detection puts the data sets into Detectron2's global catalog, where each name has the data that the last
+        config said.
+        """
 
     # data
 

@@ -8,14 +8,14 @@ from typing import Generic, TypeVar
 import numpy as np
 from detectron2.config import CfgNode
 
+from densedist.common.beside import load_beside
 from densedist.common.config.keys import Key
 from densedist.common.data.images import unique_names
 from densedist.common.distill.teacher_files import with_teacher
-from densedist.common.run_files import Weights, load_beside
+from densedist.common.run_files import Weights
 
 OVERVIEW = 6  # images in overview.png
 RELATIONS = "relations.png"  # see common/report/relations.py
-
 
 Trained = TypeVar("Trained")
 Teacher = TypeVar("Teacher")

@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from densedist.common.beside import locate_beside
 from densedist.common.compare.study import Study
 from densedist.common.data.images import find_images
 from densedist.common.engine import train as engine
@@ -17,11 +18,11 @@ from densedist.common.export import FORMATS, check_formats
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.labeling import RECORD, SCORE, Labeling
 from densedist.common.locks import claimed
-from densedist.common.run_files import Weights, locate, locate_beside
+from densedist.common.run_files import Weights, locate
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
-from densedist.tasks import task_named, task_of
+from densedist.tasks import choose_task, task_named, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,9 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     Raises:
         UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.
     """
-    side = task_named(task) if task else task_of(config)
-    cfg = side.load_config(config, _as_words(overrides), True)
-    engine.train(cfg, side, resume)
+    chosen_task = choose_task(task, config)
+    cfg = chosen_task.load_config(config, _as_words(overrides), True)
+    engine.train(cfg, chosen_task, resume)
     return _results(cfg)
 
 
@@ -65,9 +66,9 @@ def evaluate(weights: str, overrides: Overrides = (), *, config: str = "", task:
         UserError: something in the config, the data or the weights.
     """
     found = _for_evaluation(weights, config, _as_words(overrides))
-    side = task_named(task) if task else task_of(found.config)
-    cfg = side.load_config(found.config, found.overrides, found.trusted)
-    engine.evaluate(cfg, side, found.file, found.key)
+    chosen_task = choose_task(task, found.config)
+    cfg = chosen_task.load_config(found.config, found.overrides, found.trusted)
+    engine.evaluate(cfg, chosen_task, found.file, found.key)
     return _results(cfg)
 
 
@@ -94,10 +95,10 @@ def predict(
     Raises:
         UserError: an image that cannot be used, or wrong weights.
     """
-    found, side = _find(weights, config, overrides)
+    found, chosen_task = _find(weights, config, overrides)
     output, files = Path(output_dir), [str(image) for image in images]
     with claimed(output, "--output-dir"):
-        return side.predict(found, files, output, score_threshold)
+        return chosen_task.predict(found, files, output, score_threshold)
 
 
 def label(
@@ -131,19 +132,21 @@ def label(
     if choose_thresholds and score_threshold is not None:
         raise UserError("--choose-thresholds takes the place of --score-threshold: give one of them")
     found = [locate(of_one, config).under(*_as_words(overrides)) for of_one in weights]
-    side = task_named(task) if task else task_of(found[0].config)
+    chosen_task = choose_task(task, found[0].config)
     for of_one in found:
-        if (other := task_of(of_one.config)).name != side.name:
-            raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {side.name}")
+        if (other := task_of(of_one.config)).name != chosen_task.name:
+            raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {chosen_task.name}")
     if images:
         files: Mapping[str, Path] = find_images([str(image) for image in images])
     else:
-        files = side.unlabeled_images(side.read_config(found[0].config, found[0].overrides, found[0].trusted))
+        files = chosen_task.unlabeled_images(
+            chosen_task.read_config(found[0].config, found[0].overrides, found[0].trusted)
+        )
     if not files:
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     with claimed(Path(output_dir), "--output-dir"):
-        side.label(Labeling(found, files, Path(output_dir), score))
+        chosen_task.label(Labeling(found, files, Path(output_dir), score))
     return json.loads(Path(output_dir, RECORD).read_text())
 
 
@@ -215,11 +218,11 @@ def visualize(
         UserError: wrong weights, data or images, or models of other classes.
     """
     words = _as_words(overrides)
-    found, side = _find(weights, config, words)
+    found, chosen_task = _find(weights, config, words)
     others = {name: model.under(*words) for name, model in locate_beside(beside or {}).items()}
     source = ImageSource(images, Path(image_folder) if image_folder else None)
     with claimed(Path(output_dir), "--output-dir"):
-        return side.visualize(found, teacher, others, source, Path(output_dir), score_threshold)
+        return chosen_task.visualize(found, teacher, others, source, Path(output_dir), score_threshold)
 
 
 def export(
@@ -247,15 +250,15 @@ def export(
         UserError: wrong weights, no images, or a model that cannot be exported.
     """
     chosen = check_formats(formats)
-    found, side = _find(weights, config, overrides)
+    found, chosen_task = _find(weights, config, overrides)
     output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
     source = ImageSource(images, Path(image_folder) if image_folder else None)
     with claimed(output, "--output-dir"):
-        return side.export(found, chosen, source, output)
+        return chosen_task.export(found, chosen, source, output)
 
 
 def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:
-    """The plain model of trained weights, in eval mode: as stock Detectron2 or SMP would build it.
+    """Load the plain model of trained weights, in eval mode: as stock Detectron2 or SMP would build it.
 
     Args:
         weights, config: see evaluate.
@@ -263,9 +266,9 @@ def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -
     Raises:
         UserError: wrong weights.
     """
-    found, side = _find(weights, config, overrides)
-    cfg = side.read_config(found.config, found.overrides, found.trusted)
-    return side.plain(side.load_model(cfg, found.file, found.key), cfg)
+    found, chosen_task = _find(weights, config, overrides)
+    cfg = chosen_task.read_config(found.config, found.overrides, found.trusted)
+    return chosen_task.plain(chosen_task.load_model(cfg, found.file, found.key), cfg)
 
 
 def compare(
@@ -298,13 +301,13 @@ def compare(
     Raises:
         UserError: a wrong config or method, before anything is trained.
     """
-    side = task_named(task) if task else task_of(config)
+    chosen_task = choose_task(task, config)
     return Study(
-        task=side,
+        task=chosen_task,
         config=config,
         methods=methods,
         seeds=seeds,
-        output=_output(output_dir, "compare", side, config),
+        output=_output(output_dir, "compare", chosen_task, config),
         overrides=_as_words(overrides),
         unlabeled=unlabeled,
         equal_time=equal_time,
@@ -349,13 +352,13 @@ def tune(
     Raises:
         UserError: a wrong config, method, data set or option, before anything is trained; Optuna is not installed.
     """
-    side = task_named(task) if task else task_of(config)
+    chosen_task = choose_task(task, config)
     return Search(
-        task=side,
+        task=chosen_task,
         config=config,
         methods=methods,
         budget=budget,
-        output=_output(output_dir, "tune", side, config),
+        output=_output(output_dir, "tune", chosen_task, config),
         trials=trials,
         seeds=seeds,
         overrides=_as_words(overrides),
@@ -390,11 +393,11 @@ def _find(weights: str, config: str, overrides: Overrides) -> tuple[Weights, Tas
 
 
 def _results(cfg: CfgNode) -> dict[str, Any]:
-    """As they were written, with None for what does not occur in the data."""
+    """Read results.json; None stands for what does not occur in the data."""
     file = Path(cfg.OUTPUT_DIR, "results.json")
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _output(given: str | Path, study: str, task: Task, config: str) -> Path:
-    """Where a study's files go: by default each task and config has a folder of its own."""
+    """Return where a study's files go: by default each task and config has a folder of its own."""
     return Path(given or f"output/{study}_{task.name}_{Path(config).stem}")

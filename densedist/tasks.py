@@ -6,7 +6,7 @@ from densedist.common.task import Task
 
 
 def task_named(name: str) -> Task:
-    """The task "det" or "seg"; the other one need not even be importable."""
+    """Return the task "det" or "seg"; the other one need not even be importable."""
     if name == "det":
         from densedist.det.task import TASK as DET
 
@@ -17,7 +17,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(config_file: str, key: str = "--config-file") -> Task:
-    """The task that TASK in a config names.
+    """Return the task that TASK in a config names.
 
     Without it a config is Detectron2's own, hence of detection; but for one of segmentation from before there was
     TASK, whose models have an architecture of SMP.
@@ -36,3 +36,8 @@ def task_of(config_file: str, key: str = "--config-file") -> Task:
     if name not in ("det", "seg"):
         raise UserError(f"TASK is {name} in {path}: want det or seg")
     return task_named(name)
+
+
+def choose_task(name: str, config_file: str) -> Task:
+    """Return the task of a name; where it is empty, that of a config (see task_of)."""
+    return task_named(name) if name else task_of(config_file)

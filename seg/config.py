@@ -169,12 +169,17 @@ TEST: Mapping[str, Key] = {
 
 TEACHER: Mapping[str, Key] = {
     "DISTILL.TEACHER.KIND": of_files(
-        one_of("auto", *MODEL_KINDS, meaning="What the teacher is; auto: as its files show.")
+        one_of("auto", *MODEL_KINDS, meaning="What the teacher is; auto: as its files show."), "MODEL.KIND"
     ),
-    "DISTILL.TEACHER.PIXEL_MEAN": of_files(_numbers_or_none("MODEL.PIXEL_MEAN of a teacher without a config.")),
-    "DISTILL.TEACHER.PIXEL_STD": of_files(_numbers_or_none("MODEL.PIXEL_STD of a teacher without a config.")),
+    "DISTILL.TEACHER.PIXEL_MEAN": of_files(
+        _numbers_or_none("MODEL.PIXEL_MEAN of a teacher without a config."), "MODEL.PIXEL_MEAN"
+    ),
+    "DISTILL.TEACHER.PIXEL_STD": of_files(
+        _numbers_or_none("MODEL.PIXEL_STD of a teacher without a config."), "MODEL.PIXEL_STD"
+    ),
     "DISTILL.TEACHER.STRIDE": of_files(
-        at_least(0, default=0, words="0 (not said) or more", meaning="MODEL.STRIDE of a teacher without a config.")
+        at_least(0, default=0, words="0 (not said) or more", meaning="MODEL.STRIDE of a teacher without a config."),
+        "MODEL.STRIDE",
     ),
     "DISTILL.TEACHER.KEPT_MASS": of_all(
         Key(

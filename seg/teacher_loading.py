@@ -15,7 +15,7 @@ from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.ensemble import configs_of_each, shared_class_map
 from densedist.common.distill.speed import compile_parts
 from densedist.common.distill.teacher import TeacherModel, precision, teacher_stream
-from densedist.common.distill.teacher_files import on_hub
+from densedist.common.distill.teacher_files import on_hub, words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
@@ -31,13 +31,6 @@ from densedist.seg.teacher.teacher import SegTeacher
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
-# Keys beside the teacher's weights, and those of a config that they stand for.
-BESIDE = {
-    "FORMAT": "INPUT.FORMAT",
-    "PIXEL_MEAN": "MODEL.PIXEL_MEAN",
-    "PIXEL_STD": "MODEL.PIXEL_STD",
-    "STRIDE": "MODEL.STRIDE",
-}
 
 
 def load_teacher(student_cfg: CfgNode) -> SegTeacher:
@@ -161,13 +154,9 @@ def _config(student_cfg: CfgNode) -> CfgNode:
         cfg = get_cfg()
         cfg.MODEL.DEVICE, cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.DEVICE, student_cfg.MODEL.TRUST_PICKLE
         cfg.IMPORTS = list(student_cfg.IMPORTS)
-    if node.KIND != "auto":
-        cfg.MODEL.KIND = node.KIND
-    elif cfg.MODEL.KIND == SMP:
+    if node.KIND == "auto" and cfg.MODEL.KIND == SMP:
         cfg.MODEL.KIND = recognize(node.WEIGHTS)
-    for name, key in BESIDE.items():
-        if node[name]:
-            cfg.merge_from_list([key, node[name]])
+    cfg.merge_from_list(words_of_teacher(node, GRAMMAR.keys()))
     check_values(cfg, GRAMMAR.keys())
     return cfg
 

@@ -18,7 +18,7 @@ from torch import nn
 from densedist.common.config.trust import REMEDY
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
-from densedist.common.import_checkpoint import read_foreign
+from densedist.common.importing.reading import read_foreign
 from densedist.seg.foreign.programs import read_program
 from helpers import bombs, scenes, tiny
 

@@ -16,18 +16,8 @@ from filelock import BaseFileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from densedist.common.cache.arrays import (
-    KEY,
-    MISSING,
-    PAGE,
-    REMEDY,
-    About,
-    Arrays,
-    forget_sums,
-    read_sums,
-    record_of,
-    size_in_bytes,
-)
+from densedist.common.cache.arrays import KEY, PAGE, REMEDY, About, Arrays, record_of, size_in_bytes
+from densedist.common.cache.check_sums import MISSING, forget_sums, read_sums
 from densedist.common.data.images import THREADS
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text

@@ -1,8 +1,6 @@
 """Measure the time of an iteration of each method, by turns: other load on the machine then affects all alike.
 
-A turn begins with workers of its own, which have made nothing before, and ends with them. So it pays for its data as a
-training does, where workers that had the other method's time to fill their queues would give them for nothing; and none
-takes time from the other method.
+Each turn starts fresh workers and ends them: workers left running would prefetch during the other method's turn.
 """
 
 import logging

@@ -103,7 +103,7 @@ def _methods(outcomes: Outcomes) -> Bars:
 
 
 def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
-    """Gains class by class of the best method."""
+    """Return the gain of the best method in each class; None without a method to compare it with."""
     if (pair := extremes(outcomes)) is None:
         return None
     before, after = pair

@@ -21,7 +21,7 @@ def refuse_another_run(folder: Path, now: Fingerprint) -> None:
         now: without ITERATIONS where these are not known yet.
 
     Raises:
-        UserError: it is of other settings, or does not say.
+        UserError: the run is of other settings, or has none recorded.
     """
     if holds_run(folder):
         file = folder / SETTINGS
@@ -52,7 +52,7 @@ class Numbers:
         """Refuse numbers of these names that are of other settings.
 
         Raises:
-            UserError: it is not, or does not say.
+            UserError: a number is of other settings, or has none recorded.
         """
         for name, settings in now.items():
             if name in self._entries:
@@ -62,7 +62,7 @@ class Numbers:
         """Refuse numbers of these names that have no settings.
 
         Raises:
-            UserError: it does not.
+            UserError: a number has no settings recorded.
         """
         for name in names:
             if name in self._entries and self._settings(name) is None:

@@ -12,25 +12,21 @@ import yaml
 from detectron2.config import CfgNode
 
 from densedist.common.compare.checks import check_method, check_scores, refuse_seed
+from densedist.common.compare.labels import (
+    TeacherLabels,
+    check_labels,
+    labeling_of,
+    refuse_other_labels,
+    settings_of,
+    write_labels,
+)
 from densedist.common.compare.methods import TEACHER, expand, folder_name, has_labels, setting, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.page import Folders, write_comparison
 from densedist.common.compare.records import FILES, ITERATIONS, PACES, Numbers, begin_run, refuse_another_run
 from densedist.common.compare.report import Outcomes, draw, equal_time, extremes, markdown, results
-from densedist.common.compare.teachers import (
-    Scores,
-    TeacherLabels,
-    TeacherScores,
-    check_labels,
-    draw_teachers,
-    labeling_of,
-    refuse_other_labels,
-    settings_of,
-    teacher_table,
-    teachers,
-    write_labels,
-)
+from densedist.common.compare.teachers import Scores, TeacherScores, draw_teachers, teacher_table, teachers
 from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.config import saved
 from densedist.common.data.overlap import overlaps
@@ -50,6 +46,7 @@ from densedist.common.run_files import CONFIG, FINAL, Weights
 from densedist.common.task import Task, Trainee
 
 logger = logging.getLogger(__name__)
+CACHE = "DISTILL.TEACHER.CACHE"
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Plan:
     Args:
         cfgs, settings: for a run of each method with the seed 0.
         labelings: for each method that trains on its teacher's labels, the config and the labeling.
-        found: what files hold.
+        fingerprints: what files hold.
     """
 
     methods: Sequence[str]
@@ -67,7 +64,7 @@ class Plan:
     settings: Mapping[str, Fingerprint]
     labelings: Mapping[str, tuple[CfgNode, Labeling]]
     of_teachers: TeacherScores
-    found: Fingerprints
+    fingerprints: Fingerprints
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -140,21 +137,21 @@ class Study:
             return self._run(plan)
 
     def _plan(self, cfg: CfgNode, methods: Sequence[str]) -> Plan:
-        found = Fingerprints(self.task, self.output / FILES)
+        fingerprints = Fingerprints(self.task, self.output / FILES)
         labelings = {}
         for method in filter(has_labels, methods):
             words = [*self._switches(method, self.overrides), "DATASETS.UNLABELED", str(list(self.unlabeled))]
             own = self.task.load_config(self.config, words)
-            labelings[method] = own, labeling_of(self.task, own, method, self.output / "teacher_labels", found)
+            labelings[method] = own, labeling_of(self.task, own, method, self.output / "teacher_labels", fingerprints)
         cfgs, settings = {}, {}
         for method in methods:
-            # Once more, as the checks of another method may have looked up other data of the same names.
+            # Once more: the checks of another method may have put other data of the same names into the catalog.
             cfgs[method] = self._load(self._words(method, 0))
-            settings[method] = found.of(cfgs[method])
+            settings[method] = fingerprints.of(cfgs[method])
             if method in labelings:
                 settings[method] |= settings_of(labelings[method][1])
-        of_teachers = TeacherScores(self.task, cfg, teachers(methods), self.output, found)
-        return Plan(methods, cfgs, settings, labelings, of_teachers, found)
+        of_teachers = TeacherScores(self.task, cfg, teachers(methods), self.output, fingerprints)
+        return Plan(methods, cfgs, settings, labelings, of_teachers, fingerprints)
 
     def _refuse_others(self, plan: Plan) -> None:
         """Make sure that all that the folder holds is of this comparison."""
@@ -186,7 +183,7 @@ class Study:
             refuse_another_run(self._folder(*run), settings)
         if paces:
             Numbers(self.output / PACES, "seconds").keep(paces, plan.settings)
-        plan.found.keep()
+        plan.fingerprints.keep()
         missing = [run for run in runs if outcome(self._folder(*run), lengths[run[0]]) is None]
         for run in missing:
             begin_run(self._folder(*run), runs[run])
@@ -232,9 +229,19 @@ class Study:
     def _words(self, method: str, seed: int, labels: TeacherLabels | None = None) -> list[str]:
         words = self._switches(method, ["SEED", str(seed), *self.overrides])
         words += labels.words if labels else []  # they add to what the overrides say
-        if (folder := setting(method, TEACHER)) and (cache := self._load(words).DISTILL.TEACHER.CACHE):
-            words += ["DISTILL.TEACHER.CACHE", str(Path(cache) / folder_name(folder))]  # one is of one teacher
+        if (folder := setting(method, TEACHER)) and (cache := self._cache(words)):
+            words += [CACHE, str(Path(cache) / folder_name(folder))]  # a cache is of one teacher
         return words
+
+    def _cache(self, words: Sequence[str]) -> str:
+        """Return DISTILL.TEACHER.CACHE under overrides; data sets are not looked up for that."""
+        cfg = self._without_method.clone()
+        cfg.defrost()
+        for key, value in zip(words[::2], words[1::2], strict=True):
+            if key == CACHE:
+                cfg.merge_from_list([key, value])
+        cache: str = cfg.DISTILL.TEACHER.CACHE
+        return cache
 
     def _folder(self, method: str, seed: int) -> Path:
         return self.output / folder_name(method) / f"seed{seed}"

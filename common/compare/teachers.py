@@ -1,11 +1,8 @@
 """Several teachers of one student: their own scores, and what the student gains from each."""
 
-import json
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,13 @@ from detectron2.config import CfgNode
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from densedist.common.compare.methods import LABELS, NONE, SCORE_THRESHOLD, TEACHER, folder_name, setting, without
+from densedist.common.compare.methods import NONE, TEACHER, folder_name, setting, without
 from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.records import SCORES, Numbers
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
-from densedist.common.config import find_config, trust
-from densedist.common.errors import UserError
-from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
-from densedist.common.labeling import RECORD, SCORE, Labeling, check_score
-from densedist.common.run_files import Weights, locate
+from densedist.common.config import trust
+from densedist.common.fingerprint import Fingerprints
+from densedist.common.run_files import locate
 from densedist.common.task import Task
 
 logger = logging.getLogger(__name__)
@@ -53,7 +48,9 @@ class TeacherScores:
         output: the folder of the comparison.
     """
 
-    def __init__(self, task: Task, cfg: CfgNode, folders: Sequence[str], output: Path, found: Fingerprints) -> None:
+    def __init__(
+        self, task: Task, cfg: CfgNode, folders: Sequence[str], output: Path, fingerprints: Fingerprints
+    ) -> None:
         self._task, self._output, self._folders = task, output, folders
         self._file = Numbers(output / SCORES, "score")
         node = cfg.DISTILL.TEACHER
@@ -71,7 +68,7 @@ class TeacherScores:
             for folder, weights in self._weights.items()
         }
         self._settings = {
-            folder: found.of(own, PARTS) | {"weights": found.of_weights(self._weights[folder].file)}
+            folder: fingerprints.of(own, PARTS) | {"weights": fingerprints.of_weights(self._weights[folder].file)}
             for folder, own in self._cfgs.items()
         }
 
@@ -79,7 +76,7 @@ class TeacherScores:
         """Refuse known scores that are of other teachers or data.
 
         Raises:
-            UserError: one is not, or does not say.
+            UserError: a score is of another teacher or other data, or has no settings recorded.
         """
         self._file.refuse_others(self._settings)
 
@@ -166,100 +163,3 @@ def _words(found: Gain) -> str:
 
 def _number(score: float | None) -> str:
     return "-" if score is None else f"{score:.1f}"
-
-
-# Parts of a fingerprint that labels depend on, apart from the score; and the keys of the teacher's own config that
-# those of DISTILL.TEACHER stand for.
-LABEL_PARTS = ("task", "DISTILL.TEACHER", "DATASETS.UNLABELED", "DATASETS.CLASSES", "DATASETS.IGNORED", "IMPORTS")
-STANDS_FOR = {
-    "FORMAT": "INPUT.FORMAT",
-    "PIXEL_MEAN": "MODEL.PIXEL_MEAN",
-    "PIXEL_STD": "MODEL.PIXEL_STD",
-    "STRIDE": "MODEL.STRIDE",
-}
-
-
-@dataclass(frozen=True)
-class TeacherLabels:
-    """Labels that a teacher has written.
-
-    Args:
-        words: the overrides that train on them, too.
-        seconds: time it took to write them.
-    """
-
-    words: list[str]
-    seconds: float
-
-
-def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, found: Fingerprints) -> Labeling:
-    """Return the labeling that a method's teacher has to do.
-
-    Args:
-        cfg: the method's config, whose DATASETS.UNLABELED are labeled.
-        output: folder of all methods; one with its own TEACHER or SCORE_THRESHOLD has its own folder in it.
-
-    Raises:
-        UserError: a wrong SCORE_THRESHOLD, or a teacher that is not one with a config.
-    """
-    node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
-    score = check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")
-    settings = [f"{name}={value}" for name in (TEACHER, SCORE_THRESHOLD) if (value := setting(method, name))]
-    if not node.CONFIG_FILE:
-        raise UserError(f"--methods: {method}: {key}.CONFIG_FILE is empty: a teacher that writes labels needs one")
-    if node.MORE:
-        raise UserError(
-            f"--methods: {method}: {key}.MORE: compare lets one teacher write labels; densedist label takes several"
-        )
-    teacher = Weights(node.WEIGHTS, find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE"), False, f"{key}.WEIGHTS")
-    said = [word for name, own in STANDS_FOR.items() if node.get(name) for word in (own, str(node[name]))]
-    if node.get("KIND", "auto") != "auto":
-        said += ["MODEL.KIND", node.KIND]
-    return Labeling(
-        [teacher.under(*own_words(cfg), *said)],
-        task.unlabeled_images(cfg),
-        output / folder_name("@".join([LABELS, *settings])),
-        score,
-        student=cfg,
-        settings=found.of(cfg, LABEL_PARTS) | {SCORE_THRESHOLD: str(score)},
-    )
-
-
-def refuse_other_labels(labeling: Labeling) -> None:
-    """Refuse a folder with labels of other settings.
-
-    Raises:
-        UserError: they are of other settings, or do not say.
-    """
-    if (record := labeling.output / RECORD).is_file():
-        then = json.loads(record.read_text()).get("settings")
-        refuse_another(str(labeling.output), then, dict(labeling.settings))
-
-
-def check_labels(task: Task, labeling: Labeling) -> None:
-    """Check that labels exist, or can be written; write none.
-
-    Raises:
-        UserError: a teacher that does not fit.
-    """
-    if not (labeling.output / RECORD).is_file():
-        task.label(replace(labeling, only_check=True))
-
-
-def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
-    """Let a teacher write the labels, unless it has done so before.
-
-    Args:
-        cfg: the method's.
-    """
-    record = labeling.output / RECORD
-    if not record.is_file():  # else of an earlier call
-        shutil.rmtree(labeling.output, ignore_errors=True)
-        task.label(labeling)
-    return TeacherLabels(task.with_labels(cfg, labeling.output), json.loads(record.read_text())["seconds"])
-
-
-def settings_of(labeling: Labeling) -> Fingerprint:
-    """Return what training on labels depends on in addition."""
-    parts = dict(labeling.settings)
-    return parts | {"--unlabeled": parts.pop("DATASETS.UNLABELED")}

@@ -18,7 +18,7 @@ from densedist.common.engine.launch import check_gpus, pass_on
 from densedist.common.errors import UserError
 from densedist.common.task import Task
 
-# Trains a config's student, going on with what is in OUTPUT_DIR where the last argument is True.
+# Trains a student; called with (its config, its task, True), the last to go on with what is in OUTPUT_DIR.
 Train = Callable[[CfgNode, Task, bool], None]
 
 

@@ -24,6 +24,8 @@ class Key:
         trust: the key lets a file from elsewhere run code, so only the user may set it (common/config/trust.py).
         meaning: what it does, in one line of docs/keys.md.
         of_files: of DISTILL.TEACHER: says what a teacher's files do not, and so is default for another teacher's.
+        stands_for: of DISTILL.TEACHER: the key of the teacher's own config that a value other than the default
+            replaces; "" = none.
         of_all: of DISTILL.TEACHER: holds for all teachers of an ensemble together, and stands in none of MORE.
     """
 
@@ -33,6 +35,7 @@ class Key:
     trust: bool = False
     meaning: str = ""
     of_files: bool = False
+    stands_for: str = ""
     of_all: bool = False
 
 
@@ -58,9 +61,9 @@ def every(key: Key, default: Any, words: str, meaning: str = "") -> Key:
     return Key(default, lambda values: bool(values) and all(map(key.allowed, values)), words, meaning=meaning)
 
 
-def of_files(key: Key) -> Key:
+def of_files(key: Key, stands_for: str = "") -> Key:
     """Return a key of DISTILL.TEACHER that says what a teacher's files do not."""
-    return replace(key, of_files=True)
+    return replace(key, of_files=True, stands_for=stands_for)
 
 
 def of_all(key: Key) -> Key:

@@ -119,7 +119,8 @@ TEACHER: Mapping[str, Key] = {
             lambda order: order in ("", "RGB", "BGR"),
             "RGB or BGR",
             meaning="Channel order that it was trained with, where no config says it.",
-        )
+        ),
+        stands_for="INPUT.FORMAT",
     ),
     "DISTILL.TEACHER.INPUT_SCALE": above(0, 1.0, meaning="Its images are resized by this factor in each direction."),
     "DISTILL.TEACHER.CLASSES": Key(

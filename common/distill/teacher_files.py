@@ -74,6 +74,20 @@ def keys_of_another(keys: Mapping[str, Key], found: Weights) -> dict[str, Any]:
     return {"WEIGHTS": found.file, "CONFIG_FILE": found.config} | default
 
 
+def words_of_teacher(teacher: CfgNode, keys: Mapping[str, Key]) -> list[str]:
+    """Return the overrides of a teacher's own config that DISTILL.TEACHER says in its place.
+
+    Args:
+        teacher: DISTILL.TEACHER of the student's config.
+        keys: of the task.
+    """
+    words = []
+    for name, key in keys.items():
+        if key.stands_for and (value := teacher[name.removeprefix(f"{TEACHER}.")]) != key.default:
+            words += [key.stands_for, str(value)]
+    return words
+
+
 def with_teacher(cfg: CfgNode, keys: Mapping[str, Key], given: str = "") -> CfgNode | None:
     """Return a copy of a run's config that names an existing teacher, in float32; None without one.
 

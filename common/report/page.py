@@ -68,7 +68,7 @@ class Bars:
 
     @property
     def ordered(self) -> list[Bar]:
-        """The bars, longest first, by gain or by score; what is undefined comes last."""
+        """Return the bars, the longest first, by gain or by score; what is undefined comes last."""
 
         def key(bar: Bar) -> tuple[bool, float]:
             value = bar.gain if self.before else bar.after
@@ -78,7 +78,7 @@ class Bars:
 
     @property
     def reach(self) -> float:
-        """The longest bar, in points."""
+        """Return the length of the longest bar, in points."""
         gains = [abs(bar.gain) for bar in self.bars if bar.gain is not None]
         return max([1.0, *gains]) if self.before else 100.0
 

@@ -76,7 +76,7 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
 
 
 def _who(teacher: TeacherRun | None) -> str:
-    """The teacher of others is no student while it is trained itself."""
+    """Return "student", or "model" for a run without a teacher."""
     return "model" if teacher is None else "student"
 
 

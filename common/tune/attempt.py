@@ -16,7 +16,8 @@ from densedist.common.engine.hooks import RunEnded
 from densedist.common.errors import UserError
 from densedist.common.report.history import read_history
 from densedist.common.task import Task, metric_of_each
-from densedist.common.tune.space import Choice, Recipe
+from densedist.common.tune.recipe import Recipe
+from densedist.common.tune.space import Choice
 from densedist.common.tune.trials import PLACE, WHY, Going
 
 if TYPE_CHECKING:

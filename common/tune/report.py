@@ -14,8 +14,9 @@ from tabulate import tabulate
 
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
+from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.rows import Row, importance, in_words, rows
-from densedist.common.tune.space import Choice, Recipe, short
+from densedist.common.tune.space import Choice, short
 from densedist.common.tune.trials import Trials
 
 

@@ -23,9 +23,10 @@ from densedist.common.logging import on_terminal
 from densedist.common.task import Task
 from densedist.common.tune.attempt import Attempt, Train
 from densedist.common.tune.data import Validation
+from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.report import write
 from densedist.common.tune.rows import line, rows
-from densedist.common.tune.space import Recipe, Space
+from densedist.common.tune.space import Space
 from densedist.common.tune.trials import SETTINGS, STUDY, WHY, Going, Trials, check_optuna, known_paces, preparing
 
 logger = logging.getLogger(__name__)
@@ -94,8 +95,8 @@ class Search:
             check_method(self.task, first, method)
         recipe = replace(recipe, data=self.validation.overrides(self.task, cfg, recipe.load))
         firsts = {method: recipe.of(space.first(method)) for method in space.methods}
-        found = Fingerprints(self.task, self.output / FILES)
-        about = self._about(firsts, found)
+        fingerprints = Fingerprints(self.task, self.output / FILES)
+        about = self._about(firsts, fingerprints)
         if (self.output / STUDY).is_file():
             with preparing(self.output):
                 known_paces(self.output, about)  # which refuses the folder of another search
@@ -105,13 +106,13 @@ class Search:
             paces = known_paces(self.output, about) or self.pace(self.task, firsts)
             recipe = replace(recipe, lengths=self._lengths(paces))
             trials = Trials(self.output)
-            found.keep()
+            fingerprints.keep()
             trials.claim(about, paces)
         each(partial(self._work, trials, space, recipe), range(self.jobs), self.jobs)
         scored = firsts[next(iter(space.methods))]
         return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg, scored))
 
-    def _about(self, firsts: Mapping[str, CfgNode], found: Fingerprints) -> dict[str, Any]:
+    def _about(self, firsts: Mapping[str, CfgNode], fingerprints: Fingerprints) -> dict[str, Any]:
         """Return the settings that a folder's search is identified by (see known_paces).
 
         Args:
@@ -123,7 +124,7 @@ class Search:
             "seeds": list(self.seeds),
             "unlabeled": list(self.unlabeled),
             "data": self.validation.in_words(),
-            SETTINGS: {method: found.of(first) for method, first in firsts.items()},
+            SETTINGS: {method: fingerprints.of(first) for method, first in firsts.items()},
         }
 
     def _chosen_on(self, cfg: CfgNode, scored: CfgNode) -> str:

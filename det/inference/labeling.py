@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
-from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names, numbers_of_student, warn_of_bare
+from densedist.common.labeling import RECORD, Calibration, Labeling, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels, with_only
@@ -104,7 +104,7 @@ def _found(teachers: Sequence[Trained], file: Path) -> Instances:
 def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
     """Choose for each class the score from which on F1 is best on DATASETS.TEST; boxes on crowds are no errors."""
     cfg = with_only(teachers[0].cfg, "TEST")
-    trust, any_truth = Trust(len(teachers[0].classes)), False
+    calibration, any_truth = Calibration(len(teachers[0].classes)), False
     for sample in tqdm(test_samples(cfg, None), "choosing thresholds", disable=not on_terminal()):
         if sample.objects is None:
             continue
@@ -114,10 +114,10 @@ def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
         found, right = found[counted], right[counted]
         truth = sample.objects.gt_classes.numpy()
         any_truth |= len(truth) > 0
-        trust.add(found.pred_classes.numpy(), found.scores.numpy(), right.numpy(), truth)
+        calibration.add(found.pred_classes.numpy(), found.scores.numpy(), right.numpy(), truth)
     if not any_truth:
         raise UserError("--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has")
-    return trust.thresholds()
+    return calibration.thresholds()
 
 
 def _annotation(box: dict[str, Any]) -> dict[str, Any]:

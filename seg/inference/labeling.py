@@ -17,7 +17,7 @@ from densedist.common.data.headers import read_header
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
-from densedist.common.labeling import RECORD, Labeling, Trust, check_same_names, numbers_of_student, warn_of_bare
+from densedist.common.labeling import RECORD, Calibration, Labeling, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames
 from densedist.seg.data.reading import Reader
@@ -141,13 +141,13 @@ def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
     frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
     if not frames:
         raise UserError("--choose-thresholds: DATASETS.TEST has no labels to choose by: name data that has")
-    read, trust = Reader(first.classes, first.cfg.INPUT.FORMAT), Trust(len(first.classes))
+    read, calibration = Reader(first.classes, first.cfg.INPUT.FORMAT), Calibration(len(first.classes))
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
         truth = read(frame)["sem_seg"].numpy()
         labels, scores = _labels(teachers, frame, np.arange(len(first.classes)), len(first.classes))
         counts = truth != IGNORE
-        trust.add(labels[counts], scores[counts], (labels == truth)[counts], truth[counts])
-    return trust.thresholds()
+        calibration.add(labels[counts], scores[counts], (labels == truth)[counts], truth[counts])
+    return calibration.thresholds()
 
 
 def _keep(frame: Frame, teacher: Trained, place: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from densedist.common.errors import UserError
-from densedist.common.import_checkpoint import read_foreign
+from densedist.common.importing.reading import read_foreign
 from helpers import bombs
 
 STATE = {"backbone.weight": torch.ones(2), "model.head.weight": torch.zeros(3)}

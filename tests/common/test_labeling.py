@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densedist.common.errors import UserError
-from densedist.common.labeling import Labeling, Trust, check_same_names
+from densedist.common.labeling import Calibration, Labeling, check_same_names
 
 
 def best_f1(scores, right, truth):
@@ -15,17 +15,17 @@ def best_f1(scores, right, truth):
 
 def test_thresholds_have_the_best_f1_of_each_class():
     rng = np.random.default_rng(0)
-    trust, seen = Trust(3), [[], [], []]
+    calibration, seen = Calibration(3), [[], [], []]
     for _ in range(4):  # images
         scores = rng.integers(0, 1001, 50) / 1000  # each is the lower end of its bin
         right = rng.random(50) < scores**2
         classes = rng.integers(0, 2, 50)
         truth = rng.integers(0, 2, 30)
-        trust.add(classes, scores, right, truth)
+        calibration.add(classes, scores, right, truth)
         for number in range(2):
             of_class = classes == number
             seen[number].append((scores[of_class], right[of_class], (truth == number).sum()))
-    found = trust.thresholds()
+    found = calibration.thresholds()
     for number in range(2):
         scores, right = (np.concatenate([image[i] for image in seen[number]]) for i in range(2))
         scores = np.minimum(scores, 0.999)
@@ -34,9 +34,9 @@ def test_thresholds_have_the_best_f1_of_each_class():
 
 
 def test_class_that_is_never_right_is_not_trusted():
-    trust = Trust(2)
-    trust.add(np.array([0, 1]), np.array([1.0, 1.0]), np.array([False, True]), np.array([0, 1]))
-    assert trust.thresholds().tolist() == [np.inf, 0.999]
+    calibration = Calibration(2)
+    calibration.add(np.array([0, 1]), np.array([1.0, 1.0]), np.array([False, True]), np.array([0, 1]))
+    assert calibration.thresholds().tolist() == [np.inf, 0.999]
 
 
 def test_files_of_a_folder_are_safe(tmp_path):

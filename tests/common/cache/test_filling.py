@@ -5,13 +5,12 @@ import time
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from densedist.common.cache import filling
-from densedist.common.cache.arrays import PAGE, Arrays, append_sums, read_sums, record_of
+from densedist.common.cache.arrays import PAGE, Arrays, record_of
 from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
@@ -93,17 +92,6 @@ def test_a_disk_that_cannot_be_asked_for_room_is_written_to(tmp_path, monkeypatc
     for size in (0, 999, 1000, 2500):
         filling._reserve(tmp_path / "a", size)
         assert (tmp_path / "a").read_bytes() == bytes(max(size, 1))
-
-
-def test_an_entry_that_was_cut_off_does_not_shift_others(tmp_path):
-    file = tmp_path / "kept"
-    append_sums(file, 0, [0], np.array([5, 6, 7]))
-    with (tmp_path / "kept.sums.0").open("ab") as opened:
-        opened.write(b"\1\0\0")
-    append_sums(file, 0, [2], np.array([5, 6, 7]))
-    append_sums(file, 11, [1], np.array([5, 2**32 - 1, 7]))
-    assert read_sums(file, 4).tolist() == [5, 2**32 - 1, 7, -1]
-    assert read_sums(file, 2).tolist() == [5, 2**32 - 1]
 
 
 def test_no_two_images_share_a_page(tmp_path):

@@ -15,11 +15,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
+from densedist.common.compare.labels import labeling_of, write_labels
 from densedist.common.compare.methods import expand, folder_name, setting, switches, without
 from densedist.common.compare.outcome import Outcome, gain, outcome, spread
 from densedist.common.compare.report import draw, markdown, verdicts
 from densedist.common.compare.study import Study
-from densedist.common.compare.teachers import TeacherScores, labeling_of, write_labels
+from densedist.common.compare.teachers import TeacherScores
 from densedist.common.compare.workers import Run, train_all
 from densedist.common.config import load
 from densedist.common.engine.preemption import REQUEUE

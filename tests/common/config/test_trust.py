@@ -14,7 +14,7 @@ from densedist.common.config import load, saved, trust
 from densedist.common.config.keys import value_of
 from densedist.common.config.shared_keys import COMMON
 from densedist.common.errors import UserError
-from densedist.common.tune.space import Recipe
+from densedist.common.tune.recipe import Recipe
 from densedist.det.config import DET
 from densedist.seg.config import GRAMMAR, SEG
 from helpers import scenes, tiny

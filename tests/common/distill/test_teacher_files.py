@@ -3,6 +3,7 @@
 import pytest
 
 from densedist.common.distill.ensemble import configs_of_each
+from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR as DET
 from densedist.det.models import read_config as read_det
@@ -50,3 +51,17 @@ def test_a_run_that_has_not_ended_is_refused(task, run):
     (run / "model_final.pth").unlink()
     with pytest.raises(UserError, match=r"^DISTILL\.TEACHER\.WEIGHTS: there is no .*model_final\.pth: the run has not"):
         task[0]("DISTILL.TEACHER.WEIGHTS", run)
+
+
+def test_keys_that_say_what_its_files_do_not_stand_for_those_of_its_config():
+    said = ["FORMAT", "BGR", "PIXEL_MEAN", "[1.0, 2.0, 3.0]", "STRIDE", 32, "KIND", "onnx"]
+    keys = [f"DISTILL.TEACHER.{word}" if place % 2 == 0 else str(word) for place, word in enumerate(said)]
+    teacher = read_seg(str(scenes.STUDENT), keys).DISTILL.TEACHER
+    words = words_of_teacher(teacher, SEG.keys())
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "INPUT.FORMAT": "BGR",
+        "MODEL.PIXEL_MEAN": "[1.0, 2.0, 3.0]",
+        "MODEL.STRIDE": "32",
+        "MODEL.KIND": "onnx",
+    }
+    assert words_of_teacher(read_seg(str(scenes.STUDENT), []).DISTILL.TEACHER, SEG.keys()) == []

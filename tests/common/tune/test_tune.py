@@ -21,9 +21,10 @@ from densedist.common.errors import UserError
 from densedist.common.task import metric_of_first
 from densedist.common.tune.attempt import Attempt
 from densedist.common.tune.data import Validation
+from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.rows import rows
 from densedist.common.tune.search import Search
-from densedist.common.tune.space import Choice, Range, Recipe, Space
+from densedist.common.tune.space import Choice, Range, Space
 from densedist.common.tune.trials import Trials
 from densedist.det.config import GRAMMAR
 from densedist.tasks import task_named
