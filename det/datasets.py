@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
+from densedist.det.architectures import class_count, classes_key
 from densedist.det.data.classes import class_names, known_classes
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import (
@@ -21,7 +22,6 @@ from densedist.det.data.registering import (
     ground_truth,
     register_declared,
 )
-from densedist.det.distilling import count_classes
 
 # The package that reads or scores a data set of these rules; it may be missing.
 PACKAGES: Mapping[str, str] = {"lvis": "lvis", "cityscapes_instance": "cityscapesscripts"}
@@ -38,9 +38,10 @@ def check_datasets(cfg: CfgNode) -> list[str]:
             that differ between training and test.
     """
     register_declared(cfg)
+    known = [*DatasetCatalog.list(), *declared_names(cfg)]
     for key in ("TRAIN", "UNLABELED", "TEST"):
         for name in cfg.DATASETS[key]:
-            _check_dataset(name, f"DATASETS.{key}", [*DatasetCatalog.list(), *declared_names(cfg)], *count_classes(cfg))
+            _check_dataset(name, f"DATASETS.{key}", known, cfg)
     return _check_same_categories(cfg)
 
 
@@ -71,7 +72,7 @@ def test_dataset(cfg: CfgNode) -> str:
 
 def class_labels(cfg: CfgNode) -> tuple[str, ...]:
     """Return a name for each class of the config's model: "class 3" where it is unknown."""
-    return tuple(known_classes(cfg) or [f"class {n}" for n in range(count_classes(cfg)[0])])
+    return tuple(known_classes(cfg) or [f"class {n}" for n in range(class_count(cfg))])
 
 
 def images(cfg: CfgNode, side: str) -> set[str]:
@@ -127,7 +128,7 @@ def set_aside(cfg: CfgNode, share: float) -> list[str]:
     return ["DATASETS.TRAIN", str(kept), "DATASETS.TEST", str(aside)]
 
 
-def _check_dataset(name: str, key: str, known: Sequence[str], num_classes: int, classes_key: str) -> None:
+def _check_dataset(name: str, key: str, known: Sequence[str], cfg: CfgNode) -> None:
     if name not in DatasetCatalog:
         near = difflib.get_close_matches(str(name), known, n=3)
         hint = (
@@ -149,8 +150,8 @@ def _check_dataset(name: str, key: str, known: Sequence[str], num_classes: int, 
     names = class_names(name)
     if not names and key == "DATASETS.UNLABELED":
         return
-    if names is not None and len(names) != num_classes:
-        raise UserError(f"{classes_key} is {num_classes}, but data set {name} has {len(names)} classes")
+    if names is not None and len(names) != (count := class_count(cfg)):
+        raise UserError(f"{classes_key(cfg)} is {count}, but data set {name} has {len(names)} classes")
 
 
 def _check_same_categories(cfg: CfgNode) -> list[str]:
@@ -161,7 +162,7 @@ def _check_same_categories(cfg: CfgNode) -> list[str]:
     datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     known = [(f"data set {name}", names) for name in datasets if (names := class_names(name)) is not None]
     if cfg.DATASETS.CLASSES:
-        count, key = count_classes(cfg)
+        count, key = class_count(cfg), classes_key(cfg)
         if len(cfg.DATASETS.CLASSES) != count:
             raise UserError(f"{key} is {count}, but DATASETS.CLASSES has {len(cfg.DATASETS.CLASSES)} names")
         known.insert(0, ("DATASETS.CLASSES", list(cfg.DATASETS.CLASSES)))

@@ -8,8 +8,9 @@ from torch.nn.parallel import DistributedDataParallel
 from densedist.common.config.keys import STOCK, value_of
 from densedist.common.config.shared_keys import COMMON
 from densedist.common.errors import UserError
+from densedist.det.architectures import distilling_class
 from densedist.det.config import DET
-from densedist.det.distilling import Distilling, distilling_class
+from densedist.det.distilling import Distilling
 
 # What densedist's engine does and DefaultTrainer does not.
 OURS = (

@@ -1,16 +1,14 @@
-"""The mixin that turns a Detectron2 meta-architecture into one that distills, and which classes have it."""
+"""The mixin that turns a Detectron2 meta-architecture into one that distills."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from densedist.common.config import check_values
-from densedist.common.config.keys import value_of
 from densedist.common.distill.build import build_distiller
 from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.ensemble import configs_of_each
@@ -21,7 +19,9 @@ from densedist.common.losses.checks import Activation
 from densedist.det.config import GRAMMAR, keeps_boxes, keys
 from densedist.det.modeling.inheriting import KEY, inherit
 from densedist.det.taps.group import TapGroup
-from densedist.det.teacher.teacher import DetPending, DetTeacher, averaged
+from densedist.det.teacher.teacher import DetTeacher, averaged
+
+R = TypeVar("R")
 
 
 class Distilling(nn.Module, ABC):
@@ -39,11 +39,14 @@ class Distilling(nn.Module, ABC):
         stock: X.
         classes_key: the key of a config that has the number of classes.
         row: what a row of class logits is, in the plural.
+        load_teacher: gives the one teacher that DISTILL.TEACHER of the student's config names, on the student's device;
+            raises UserError if it is not there, not trained, of another kind or of other classes.
     """
 
     stock: ClassVar[type[nn.Module]]
     classes_key: ClassVar[str]
     row: ClassVar[str]
+    load_teacher: ClassVar["staticmethod[..., DetTeacher]"]
 
     distill_cfg: CfgNode | None = None
     awaits_teacher = False
@@ -129,30 +132,29 @@ class Distilling(nn.Module, ABC):
         unlabeled = [x for x in batched_inputs if "instances" not in x]
         losses: dict[str, Tensor] = {}
         if labeled:
-            pending = self.distillation.teacher.begin(labeled)
-            with self._record() as recorded:
-                losses = super().forward(labeled)
-            losses = merge_losses(losses, self._distill(pending, recorded))
+            losses = merge_losses(*self._distilled(labeled, super().forward))
         if unlabeled:
-            pending = self.distillation.teacher.begin(unlabeled)
-            with self._record() as recorded:
-                self.run_without_labels(unlabeled)
-            weight, found = self.distillation.unlabeled_weight, self._distill(pending, recorded)
-            losses = merge_losses(losses, {f"{name}_unlabeled": weight * loss for name, loss in found.items()})
+            _, distilled = self._distilled(unlabeled, self.run_without_labels)
+            weight = self.distillation.unlabeled_weight
+            losses = merge_losses(losses, {f"{name}_unlabeled": weight * loss for name, loss in distilled.items()})
         return losses
+
+    def _distilled(self, samples: list[dict], run: Callable[[list[dict]], R]) -> tuple[R, dict[str, Tensor]]:
+        """Run the student on samples; return what run gives, and the losses of distillation."""
+        assert self.distillation is not None
+        pending = self.distillation.teacher.begin(samples)
+        with self._record() as recorded:
+            result = run(samples)
+        taps: dict[str, Tap] = {}
+        for (group, needed), of_group in zip(self.watched, recorded, strict=True):
+            taps.update(group.taps(needed, self, of_group, pending))
+        return result, self.distillation.distiller(taps)
 
     @contextmanager
     def _record(self) -> Iterator[list[Any]]:
         """Record, within the block, what the student computes, for each of the groups that losses need."""
         with ExitStack() as stack:
             yield [stack.enter_context(group.record(self)) for group, _ in self.watched]
-
-    def _distill(self, pending: DetPending, recorded: Sequence[Any]) -> dict[str, Tensor]:
-        assert self.distillation is not None
-        taps: dict[str, Tap] = {}
-        for (group, needed), of_group in zip(self.watched, recorded, strict=True):
-            taps.update(group.taps(needed, self, of_group, pending))
-        return self.distillation.distiller(taps)
 
     def tap_specs(self, teacher: DetTeacher) -> tuple[TapSpecs, TapSpecs]:
         """Return what the student can give and what the teacher can give."""
@@ -175,15 +177,6 @@ class Distilling(nn.Module, ABC):
         if len(each) > 1 and cfg.DISTILL.TEACHER.CACHE:
             raise UserError("DISTILL.TEACHER.CACHE keeps what one detector sees: leave it empty, or MORE")
         return averaged([cls.load_teacher(one) for one in each])
-
-    @classmethod
-    @abstractmethod
-    def load_teacher(cls, cfg: CfgNode) -> DetTeacher:
-        """Return the one teacher that DISTILL.TEACHER of the student's config names, on the student's device.
-
-        Raises:
-            UserError: a teacher that is not there, not trained, of another kind or of other classes.
-        """
 
     def check_pair(self, teacher: DetTeacher) -> None:
         """Check that the teacher can teach this student.
@@ -224,23 +217,3 @@ class Distilling(nn.Module, ABC):
         """Return what a checkpoint holds in addition to a model of this class or its stock class, by name."""
         distillation = getattr(model, "distillation", None)
         return {"adapters": distillation.distiller.adapters} if distillation and distillation.distiller.adapters else {}
-
-
-def distilling_classes() -> dict[str, type[Distilling]]:
-    """Return all registered meta-architectures that distill, by name."""
-    # A function may be registered, too.
-    return {name: kind for name, kind in META_ARCH_REGISTRY if isinstance(kind, type) and issubclass(kind, Distilling)}
-
-
-def distilling_class(architecture: str) -> type[Distilling] | None:
-    """Return the class of that name, or the first one of which it is the stock class; None if there is none."""
-    classes = distilling_classes()
-    stock = (kind for kind in classes.values() if kind.stock.__name__ == architecture)
-    return classes.get(architecture) or next(stock, None)
-
-
-def count_classes(cfg: CfgNode) -> tuple[int, str]:
-    """Return the number of classes of the config's detector, and the key that says so."""
-    kind = distilling_class(cfg.MODEL.META_ARCHITECTURE)
-    key = kind.classes_key if kind else "MODEL.ROI_HEADS.NUM_CLASSES"
-    return value_of(cfg, key), key

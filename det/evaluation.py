@@ -24,7 +24,7 @@ RULES = ("coco", "lvis", "pascal_voc", "cityscapes_instance")  # Detectron2's wo
 
 
 def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results:
-    """AP in percent, over all and for each class, on every data set of DATASETS.TEST, by its rules.
+    """Return AP in percent, over all and for each class, on every data set of DATASETS.TEST, by its rules.
 
     {"bbox": {"AP": …, "AP50": …, "AP-<class>": …}, "segm": … with a mask head}; by data set if there are several.
     Empty on all processes but the main one.
@@ -119,7 +119,7 @@ def _rules(name: str) -> str:
 
 
 def average_precision(cfg: CfgNode, name: str, samples: Sequence[dict], outputs: Sequence[dict]) -> float:
-    """COCO's AP of boxes in percent, on the samples alone; not a number where the data set has no annotations.
+    """Return COCO's AP of boxes in percent, on the samples alone; not a number where the data set has no annotations.
 
     Args:
         samples: of Detectron2's mapper.

@@ -20,10 +20,11 @@ from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
+from densedist.det.architectures import distilling_class, distilling_classes
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import check_datasets, class_labels
-from densedist.det.distilling import Distilling, distilling_class, distilling_classes
+from densedist.det.distilling import Distilling
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.modeling.frozen import check_filled, check_freeze_at, check_frozen
 
@@ -204,7 +205,7 @@ def _notes(cfg: CfgNode) -> dict[str, str]:
     if not (is_on(cfg.DISTILL) and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED):
         return {}
     weight = cfg.DISTILL.UNLABELED_WEIGHT
-    return {"no label": f"the losses of distillation once more, on images without labels, times {weight}: added up"}
+    return {"no label": f"also distilled on unlabeled images; those losses times {weight}"}
 
 
 def _start(cfg: CfgNode, model: nn.Module) -> str:

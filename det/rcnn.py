@@ -1,10 +1,10 @@
 """Two-stage students: any GeneralizedRCNN config, distilled on the RoIs that the student samples."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode
+from densedist.det import teacher_loading
 from densedist.det.cache.boxes import KeptRoIs
 from densedist.det.config import keeps_boxes
 from densedist.det.distilling import Distilling
@@ -23,7 +24,6 @@ from densedist.det.taps.masks import Masks, has_masks, mask_logits
 from densedist.det.taps.proposals import Proposals
 from densedist.det.taps.rois import RoIs, live_class_logits
 from densedist.det.teacher.teacher import DetTeacher
-from densedist.det.teacher_loading import load_teacher
 
 
 def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:
@@ -51,10 +51,7 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     stock = GeneralizedRCNN
     classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
     row = "RoIs"
-
-    @classmethod
-    def load_teacher(cls, cfg: CfgNode) -> DetTeacher:
-        return load_teacher(cfg, of_boxes=True)
+    load_teacher = staticmethod(partial(teacher_loading.load_teacher, of_boxes=True))
 
     def learn_from(self, teacher: DetTeacher) -> None:
         super().learn_from(teacher)

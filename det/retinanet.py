@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 from torch import Tensor
 
 from densedist.common.distributed import mean_over_processes
 from densedist.common.losses.checks import Activation
+from densedist.det import teacher_loading
 from densedist.det.distilling import Distilling
 from densedist.det.taps.anchors import Anchors, live_class_maps
 from densedist.det.taps.crossed import Crossed
@@ -18,7 +18,6 @@ from densedist.det.taps.features import Features
 from densedist.det.taps.grid import by_anchor
 from densedist.det.taps.group import TapGroup
 from densedist.det.teacher.teacher import DetTeacher
-from densedist.det.teacher_loading import load_teacher
 
 
 @META_ARCH_REGISTRY.register()
@@ -38,10 +37,7 @@ class DistillRetinaNet(Distilling, RetinaNet):
     stock = RetinaNet
     classes_key = "MODEL.RETINANET.NUM_CLASSES"
     row = "anchors"
-
-    @classmethod
-    def load_teacher(cls, cfg: CfgNode) -> DetTeacher:
-        return load_teacher(cfg)
+    load_teacher = staticmethod(teacher_loading.load_teacher)
 
     def tap_groups(self, teacher: DetTeacher) -> Sequence[TapGroup]:
         assert self.distill_cfg is not None

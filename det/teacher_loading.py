@@ -1,7 +1,6 @@
 """From a student's config to its teacher: any detector of Detectron2, of a config or of a function."""
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -12,15 +11,15 @@ from densedist.common.config.functions import NAME, call
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.speed import compile_parts
-from densedist.common.distill.teacher import precision, teacher_stream
+from densedist.common.distill.teacher import TeacherModel, precision, teacher_stream
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import refuse_exchanged_classes
+from densedist.det.architectures import class_count, classes_key
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import class_labels
-from densedist.det.distilling import count_classes
 from densedist.det.modeling.inheriting import heritage
 from densedist.det.models import build
 from densedist.det.teacher.kept import KeptMaps
@@ -28,21 +27,6 @@ from densedist.det.teacher.teacher import DetTeacher
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
-
-
-@dataclass(frozen=True)
-class TeacherModel:
-    """A teacher before it is held.
-
-    Args:
-        model: with its weights.
-        flipped: it wants the student's images with their channels the other way round.
-        classes: how its classes become the student's; None = they are the same.
-    """
-
-    model: Any
-    flipped: bool
-    classes: ClassMap | None
 
 
 def load_teacher(student_cfg: CfgNode, of_boxes: bool = False) -> DetTeacher:
@@ -82,7 +66,7 @@ def _check_cache(node: CfgNode, of_boxes: bool) -> None:
         )
 
 
-def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
+def load_teacher_model(student_cfg: CfgNode) -> TeacherModel[Any]:
     """Return the model that DISTILL.TEACHER of the student's config names, on the student's device.
 
     One that another project builds needs no WEIGHTS: MODEL.META_ARCHITECTURE of the teacher's config names a registered
@@ -93,35 +77,61 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
             the student's, or a model without a backbone of Detectron2.
     """
+    is_function = NAME.fullmatch(student_cfg.DISTILL.TEACHER.WEIGHTS)
+    with kept_random_state(student_cfg.MODEL.DEVICE):  # the student's run stays as without a teacher
+        return _from_function(student_cfg) if is_function else _from_config(student_cfg)
+
+
+def _config(student_cfg: CfgNode) -> CfgNode:
+    """Return the teacher's config; without CONFIG_FILE the default one."""
     node = student_cfg.DISTILL.TEACHER
     # Where it runs and whom to trust is not for the teacher's author to say.
     words = ["MODEL.DEVICE", student_cfg.MODEL.DEVICE, *trust.words(student_cfg)]
     cfg = load(GRAMMAR, node.CONFIG_FILE, words, "DISTILL.TEACHER.CONFIG_FILE", trusted=False)
     if node.FORMAT:
         cfg.INPUT.FORMAT = node.FORMAT
-    called = bool(NAME.fullmatch(node.WEIGHTS))
-    if not (node.CONFIG_FILE or called):  # of one in MORE: that of TEACHER itself is seen before
-        raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
-    model: Any
-    # Its initial weights are overwritten; the student's run stays as without it.
-    with kept_random_state(student_cfg.MODEL.DEVICE):
-        if called:
-            model = call(node.WEIGHTS, [*student_cfg.IMPORTS, *cfg.IMPORTS], KEY)
-        else:
-            model = build(without_distillation(cfg))
+    return cfg
+
+
+def _from_function(student_cfg: CfgNode) -> TeacherModel[Any]:
+    """Return the model that the function in WEIGHTS gives, as its author has it."""
+    node, cfg = student_cfg.DISTILL.TEACHER, _config(student_cfg)
     source = f"{KEY}: {node.WEIGHTS}"
-    if not (isinstance(getattr(model, "backbone", None), Backbone) and hasattr(model, "preprocess_image")):
-        where = source if called else "DISTILL.TEACHER.CONFIG_FILE"
-        raise UserError(f"{where}: {type(model).__name__} is no detector with a backbone, as R-CNNs and RetinaNets are")
+    model: Any = call(node.WEIGHTS, [*student_cfg.IMPORTS, *cfg.IMPORTS], KEY)
+    _check_detector(model, source)
     classes = _classes(student_cfg, cfg if node.CONFIG_FILE else None, model)
-    if called:
-        model.to(student_cfg.MODEL.DEVICE)
-    elif node.WEIGHTS or isinstance(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), type):
-        load_complete(model, node.WEIGHTS, KEY, student_cfg.MODEL.TRUST_PICKLE)
-    else:  # a function gives a model as its author has it
-        source = f"DISTILL.TEACHER.CONFIG_FILE: {cfg.MODEL.META_ARCHITECTURE}"
+    model.to(student_cfg.MODEL.DEVICE)
     check_trained(model, source)
     return TeacherModel(model, student_cfg.INPUT.FORMAT != cfg.INPUT.FORMAT, classes)
+
+
+def _from_config(student_cfg: CfgNode) -> TeacherModel[Any]:
+    """Return the model of CONFIG_FILE, with WEIGHTS if it has not its own."""
+    node = student_cfg.DISTILL.TEACHER
+    if not node.CONFIG_FILE:  # of one in MORE: that of TEACHER itself is seen before
+        raise UserError(f"{KEY} is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+    cfg = _config(student_cfg)
+    model: Any = build(without_distillation(cfg))
+    _check_detector(model, "DISTILL.TEACHER.CONFIG_FILE")
+    classes = _classes(student_cfg, cfg, model)
+    if node.WEIGHTS or isinstance(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), type):
+        load_complete(model, node.WEIGHTS, KEY, student_cfg.MODEL.TRUST_PICKLE)
+        check_trained(model, f"{KEY}: {node.WEIGHTS}")
+    else:  # a registered function gives a trained model
+        check_trained(model, f"DISTILL.TEACHER.CONFIG_FILE: {cfg.MODEL.META_ARCHITECTURE}")
+    return TeacherModel(model, student_cfg.INPUT.FORMAT != cfg.INPUT.FORMAT, classes)
+
+
+def _check_detector(model: Any, source: str) -> None:
+    """Refuse a model without a backbone and a preprocessing as Detectron2's detectors have them.
+
+    Args:
+        source: what gave it, for messages.
+    """
+    if not (isinstance(getattr(model, "backbone", None), Backbone) and hasattr(model, "preprocess_image")):
+        raise UserError(
+            f"{source}: {type(model).__name__} is no detector with a backbone, as R-CNNs and RetinaNets are"
+        )
 
 
 def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap | None:
@@ -133,7 +143,7 @@ def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap 
     Raises:
         UserError: another number of classes, other names or another order, and no map; or a wrong map.
     """
-    (count, key), node = count_classes(student), student.DISTILL.TEACHER
+    count, node = class_count(student), student.DISTILL.TEACHER
     theirs_count: int = getattr(model, "num_classes", 0) or model.roi_heads.num_classes
     ours, theirs = known_classes(student), None if teacher is None else declared_classes(teacher)
     refuse_exchanged_classes(theirs or (), node.WEIGHTS, KEY)
@@ -142,8 +152,8 @@ def _classes(student: CfgNode, teacher: CfgNode | None, model: Any) -> ClassMap 
         return read_class_map(node.CLASSES, class_labels(student), names, node.MISSING_CLASSES == "leave_out")
     if count != theirs_count:
         raise UserError(
-            f"{key}: the student has {count} classes, the teacher {theirs_count}; distillation needs the same classes "
-            "in the same order, or DISTILL.TEACHER.CLASSES"
+            f"{classes_key(student)}: the student has {count} classes, the teacher {theirs_count}; distillation needs "
+            "the same classes in the same order, or DISTILL.TEACHER.CLASSES"
         )
     if ours is None or theirs is None:
         why = "the student's data set is unknown" if ours is None else "the teacher's config does not name its own"

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def median_frequency(pixels: np.ndarray) -> np.ndarray:
-    """Median frequency balancing (Eigen and Fergus, ICCV 2015): the median of all frequencies by the class's own.
+    """Return the median frequency divided by the class's own: Eigen and Fergus's balancing (ICCV 2015).
 
     A frequency is the class's part of the labeled pixels in those images that have it. A class without a pixel, which
     no loss asks for, has weight 1 and is not in the median.
@@ -31,7 +31,7 @@ def median_frequency(pixels: np.ndarray) -> np.ndarray:
 
 
 def inverse_log(pixels: np.ndarray) -> np.ndarray:
-    """1 / ln(1.02 + p), p the class's part of all labeled pixels: ENet (Paszke et al., 2016); 1.4 to 50.5.
+    """Return 1 / ln(1.02 + p), p the class's part of all labeled pixels: ENet (Paszke et al., 2016); 1.4 to 50.5.
 
     Args:
         pixels: (n, K), of each class in each of n images.

@@ -88,7 +88,7 @@ def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:
 
 
 def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> None:
-    """Confusion matrix (K, K), rows = truth, as a PNG; each row in percent of the truth."""
+    """Draw a confusion matrix (K, K), rows = truth, as a PNG; each row in percent of the truth."""
     truth = confusion.sum(1, keepdims=True)
     percent = np.divide(100 * confusion, truth, out=np.full(confusion.shape, np.nan), where=truth > 0)
     side = 2.5 + 0.42 * len(names)

@@ -43,7 +43,7 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
 
 
 def scores(confusion: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """mIoU, mACC, pACC and each class's IoU, in percent.
+    """Return mIoU, mACC, pACC and each class's IoU, in percent.
 
     IoU is TP / (TP + FP + FN) over all images together, as Cityscapes counts it. A class that neither truth
     nor prediction has is undefined (NaN) and not part of the mean; nor, for mACC, is one without truth.
@@ -99,7 +99,7 @@ class Evaluator(DatasetEvaluator):
             write(self.output / "labelIds" / f"{sample['name']}_pred_labelIds.png", label_ids)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """{"sem_seg": scores in percent} on the main process; {} where no image has a label."""
+        """Return {"sem_seg": scores in percent} on the main process; {} where no image has a label."""
         gathered = comm.gather((self._confusion.cpu(), self._unlabeled))
         if not comm.is_main_process():
             return None
@@ -118,7 +118,7 @@ class Evaluator(DatasetEvaluator):
 
 
 def evaluate(cfg: CfgNode, model: Segmenter, most: int | None = None) -> Results:
-    """Scores in percent on every split of DATASETS.TEST: {"sem_seg": {"mIoU": …}}, by split if there are several.
+    """Return scores in percent on every split of DATASETS.TEST: {"sem_seg": {"mIoU": …}}; if several, by split.
 
     {} for one without labels, and on all processes but the main one.
 

@@ -22,7 +22,7 @@ from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
 from densedist.det.data.reading import read_input
 from densedist.det.modeling import box_head
-from densedist.det.taps.rois import Recorded, RoIs, in_student_classes
+from densedist.det.taps.rois import RecordedRoIs, RoIs, rows_in_student_classes
 from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 IOU = 0.5  # an RoI that overlaps a box by less is background, as in Detectron2's own sampling
@@ -31,7 +31,7 @@ IOU = 0.5  # an RoI that overlaps a box by less is background, as in Detectron2'
 class KeptRoIs(RoIs):
     """The tap cls_logits of a teacher whose boxes and logits come with the samples of a BoxesMapper."""
 
-    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+    def taps(self, needed: Collection[str], student: Any, recorded: RecordedRoIs, pending: DetPending) -> Taps:
         """
         Raises:
             UserError: samples of another loader than densedist's.
@@ -44,7 +44,7 @@ class KeptRoIs(RoIs):
         theirs = []
         for boxes, _ in recorded.regions:
             found = [soft_labels(rois, *of_image) for rois, of_image in zip(boxes, known, strict=True)]
-            logits = in_student_classes(teacher, torch.cat(found))
+            logits = rows_in_student_classes(teacher, torch.cat(found))
             theirs.append(_mirrored(logits, [len(rois) for rois in boxes], pending.samples).to(teacher.precision))
         return {"cls_logits": self.tap_of_logits(student, recorded, pending, theirs)}
 

@@ -1,4 +1,4 @@
-"""The settings of a detector that decide what it finds, apart from weights: the plain attributes of all its parts."""
+"""The settings of a detector that decide, apart from its weights, what it finds: its parts' plain attributes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,10 +10,11 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def settings(model: nn.Module) -> dict[str, str]:
-    """Return as text, by name, e.g. {"proposal_generator.nms_thresh": "0.7"}.
+    """Return the plain attributes of all parts as text, e.g. {"proposal_generator.nms_thresh": "0.7"}.
 
-    So what a teacher is asked with need not be listed anywhere: of stock Detectron2 thresholds of scores and overlaps,
-    numbers of proposals and of detections, weights of box deltas, names of maps; and whatever an author's own part has.
+    In stock Detectron2 they are thresholds of scores and overlaps, numbers of proposals and of detections, weights of
+    box deltas, and names of maps. No list names them, so that those of a user's own parts count, too. Settings of
+    training alone, such as a Matcher's, are left out.
     """
     return dict(_of_parts(model))
 

@@ -79,7 +79,7 @@ def as_json(form: str, files: Sequence[Path], parts: Iterable[str], make: Callab
 
 
 def image_size(path: Path) -> Size:
-    """Height and width, as Detectron2 reads the file.
+    """Return height and width, as Detectron2 reads the file.
 
     Raises:
         UserError: no image.
@@ -91,7 +91,7 @@ def image_size(path: Path) -> Size:
 
 
 def categories(names: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO's entries for classes, numbered from 0."""
+    """Return COCO's entries for classes, numbered from 0."""
     return [{"id": number, "name": str(name)} for number, name in enumerate(names)]
 
 

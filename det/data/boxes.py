@@ -28,7 +28,7 @@ def bad_boxes(coco: Coco) -> list[Entry]:
 
 
 def other_form(coco: Coco) -> str | None:
-    """In what other form than [x, y, w, h] in pixels the boxes must be, in words; None where they may be in that one.
+    """Say in what other form than [x, y, w, h] in pixels the boxes must be; return None where they may be in that one.
 
     No box says so by itself; all of them together do. Parts of the image are smaller than a pixel. Corners and
     centers fit into their images when they are taken for what they are, and stick out of them as [x, y, w, h]: of
@@ -51,7 +51,7 @@ def other_form(coco: Coco) -> str | None:
 
 
 def drop_bad_boxes(dicts: Sequence[Entry]) -> list[Entry]:
-    """Detectron2's dataset dicts without the annotations whose box is bad; images stay."""
+    """Return Detectron2's dataset dicts without the annotations whose box is bad; images stay."""
 
     def keep(annotation: Entry, image: Entry) -> bool:
         box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS)

@@ -149,12 +149,12 @@ def _is_length(value: Any) -> bool:
 
 
 def _whole(value: Hashable) -> Hashable:
-    """1 for 1.0."""
+    """Return 1 for 1.0."""
     return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _numbered(entries: list[Entry], kind: str, json_file: str) -> tuple[list[Entry], dict[Hashable, int] | None]:
-    """Copies with whole numbers as ids, in their order; None where the given ones are, else the new one of each."""
+    """Return copies with whole numbers as ids, in their order, and the new id of each; None where all stay as given."""
     given = [_whole(entry["id"]) for entry in entries]
     _refuse_duplicates(f"{json_file}: ids of {kind}", given)
     fit = all(type(i) is int and -(2**63) <= i < 2**63 for i in given)  # as NumPy's, which pycocotools sorts them by

@@ -76,7 +76,7 @@ def _image(d: dict, where: str, number: int) -> Entry:
 
 
 def _check_image_ids(dicts: Sequence[dict], source: str) -> None:
-    """Detections are scored on the image of their image_id."""
+    """Refuse image ids that are not unique: detections are scored on the image of their image_id."""
     ids = [d.get("image_id") for d in dicts]
     if strange := [i for i in ids if type(i) not in (int, str)]:
         raise UserError(f"{source}: image_id of an image is {strange[0]!r}: want a whole number or text")

@@ -14,7 +14,7 @@ Entry = dict[str, Any]
 def merge_duplicates(
     images: Sequence[Entry], annotations: Sequence[Entry], source: str
 ) -> tuple[list[Entry], list[Entry], int]:
-    """Images and annotations with each file listed once, by its first id, and how many listings are gone.
+    """Return images and annotations with each file listed once, by its first id, and how many listings are gone.
 
     An object that two listings of an image have in common is one object. Annotations are counted from 1.
 

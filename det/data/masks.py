@@ -15,7 +15,8 @@ class UnreadableError(Exception):
 
 
 def readable(segmentation: Any, height: int, width: int) -> Mask | None:
-    """Polygons of three points and more, in pixels, or run lengths compressed, as pycocotools takes both.
+    """Return a segmentation as pycocotools takes it: polygons of three points and more, in pixels, or compressed run
+    lengths.
 
     Args:
         segmentation: as a file has it.

@@ -66,7 +66,7 @@ def recognizes(foreign: Foreign) -> bool:
 
 
 def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
-    """To Detectron2's terms.
+    """Convert to Detectron2's terms.
 
     Args:
         options: "style", one of STYLES; "version", one of VERSIONS.

@@ -209,7 +209,7 @@ def _at(node: Any, place: str) -> Any:
 
 
 def _all_at(node: Any, place: str) -> Iterator[Any]:
-    """The same, in each member of a list on the way, as a cascade has them."""
+    """Do the same in each member of a list on the way, as a cascade has them."""
     first, _, rest = place.partition(".")
     below = node.get(first) if isinstance(node, Mapping) else None
     if not rest:

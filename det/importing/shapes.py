@@ -85,7 +85,7 @@ def detector_config(
 
 
 def resnet_config(tensors: Tensors, stride_in_1x1: bool) -> dict[str, Any]:
-    """MODEL.RESNETS but for OUT_FEATURES.
+    """Return MODEL.RESNETS but for OUT_FEATURES.
 
     Args:
         tensors: by our names.

@@ -52,7 +52,7 @@ def recognizes(foreign: Foreign) -> bool:
 
 
 def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
-    """To Detectron2's terms.
+    """Convert to Detectron2's terms.
 
     Args:
         options: "eps" of a FrozenBN, which no file has. 0: the published weights of the first versions, and what was
@@ -152,7 +152,7 @@ def _source(outputs: int, detections: int = 100) -> Source:
 
 
 def _with_eps(tensors: Tensors) -> dict[str, Tensor]:
-    """Batch norms of the backbone that give with an epsilon of EPS what they gave without.
+    """Return batch norms of the backbone that give with an epsilon of EPS what they gave without.
 
     Raises:
         UserError: a variance of 0, which nothing can be divided by.

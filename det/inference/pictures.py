@@ -86,7 +86,7 @@ def views(
     if teacher is not None:
         theirs = teacher.in_float32()
         turned = [ours | {"image": teacher.prepare_images([ours["image"]])[0]} for ours in inputs]
-        told = [teacher.in_student_classes(predict(theirs, x)) for x in turned]
+        told = [teacher.predictions_in_student_classes(predict(theirs, x)) for x in turned]
         who = f"the first of {len(teacher.models)} teachers" if teacher.others else "teacher"
         seen, scores[who] = _sure(told, objects, score)
     others: dict[str, list[Instances]] = {}

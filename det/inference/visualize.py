@@ -14,10 +14,11 @@ from densedist.common.report.relations import Relations, draw_relations
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource
 from densedist.common.visualize import RELATIONS, draw_gallery, load_together
+from densedist.det.architectures import distilling_class
 from densedist.det.config import keys
 from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
-from densedist.det.distilling import Distilling, distilling_class
+from densedist.det.distilling import Distilling
 from densedist.det.inference.pictures import overview, picture, views
 from densedist.det.inference.samples import Sample, samples_of
 from densedist.det.models import Trained, load_trained, read_config

@@ -75,7 +75,7 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and one coarser."""
+    """Build FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and one coarser."""
     top = LastLevelMaxPool()
     top.in_feature = cfg.MODEL.FPN.IN_FEATURES[-1].replace("res", "p")  # stock: p5, whatever the levels are
     return _pyramid(cfg, _bottom_up(cfg), top)
@@ -83,7 +83,7 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 @BACKBONE_REGISTRY.register()
 def build_timm_retinanet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and two coarser: RetinaNet's.
+    """Build FPN on the timm model MODEL.TIMM.NAME, with the levels MODEL.FPN.IN_FEATURES and two coarser: RetinaNet's.
 
     With IN_FEATURES res3 to res5 these are p3 to p7, of which p6 and p7 are convolutions of stride 2 on res5, as in
     Detectron2's build_retinanet_resnet_fpn_backbone.
@@ -98,14 +98,14 @@ class PlainP6P7(LastLevelP6P7):
     """P6 and P7 as two convolutions of stride 2 with no ReLU between them."""
 
     def forward(self, features: Tensor) -> list[Tensor]:
-        """P6 and P7, each (N, C, H, W), of the map that they start from."""
+        """Return P6 and P7, each (N, C, H, W), of the map that they start from."""
         p6 = self.p6(features)
         return [p6, self.p7(p6)]
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_plain_p7_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's build_retinanet_resnet_fpn_backbone, but without a ReLU before P7: mmdetection's."""
+    """Build what build_retinanet_resnet_fpn_backbone builds, but without a ReLU before P7: mmdetection's."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels
     fpn = cfg.MODEL.FPN
@@ -115,7 +115,7 @@ def build_retinanet_resnet_fpn_plain_p7_backbone(cfg: CfgNode, input_shape: Shap
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_p6_of_p5_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's build_retinanet_resnet_fpn_backbone, but with P6 from P5, not from C5: torchvision's first one."""
+    """Build what build_retinanet_resnet_fpn_backbone builds, but with P6 from P5, not C5: torchvision's first one."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     fpn = cfg.MODEL.FPN
     top = LastLevelP6P7(fpn.OUT_CHANNELS, fpn.OUT_CHANNELS, "p5")
@@ -130,7 +130,7 @@ def _create(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _levels(info: Any) -> dict[str, int]:
-    """timm's indices of the maps by name; of several with one stride the deepest, none with a stride such as 14."""
+    """Return timm's indices of the maps by name; of several with one stride the deepest, none of a stride as 14."""
     maps = zip(info.out_indices, map(math.log2, info.reduction()), strict=True)
     return {f"res{int(level)}": index for index, level in maps if level >= 1 and level.is_integer()}
 

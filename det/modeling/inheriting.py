@@ -17,8 +17,8 @@ FIRST_STAGE = ("roi_heads.box_head.0.", "roi_heads.box_predictor.0.")
 
 
 def part_of(name: str) -> str:
-    """What the tensor of that name belongs to: "neck", of the backbone what is not bottom_up; "head", all after the
-    backbone; "" the rest."""
+    """Return the part that the tensor of that name belongs to: "neck", of the backbone what is not bottom_up; "head",
+    all after the backbone; "" the rest."""
     if not name.startswith("backbone."):
         return "head"
     return "" if name.startswith("backbone.bottom_up.") else "neck"

@@ -12,14 +12,14 @@ from densedist.common.distill.ensemble import mean_logits
 from densedist.common.distill.taps import Tap, Taps, TapSpec, TapSpecs, inside_of
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
-from densedist.det.taps.boxes import likeliest, rows
-from densedist.det.taps.grid import anchors, by_anchor, by_row, different_grids
+from densedist.det.taps.boxes import box_rows, likeliest
+from densedist.det.taps.grid import anchor_boxes, by_anchor, by_row, different_grids
 from densedist.det.taps.group import AVERAGED, SCALED, TapGroup
 from densedist.det.teacher.teacher import DetPending, DetTeacher
 
-LOGITS, BOXES = ("cls_logits", "logit_maps"), ("boxes", "deltas")
+LOGIT_TAPS, BOX_TAPS = ("cls_logits", "logit_maps"), ("boxes", "deltas")
 # By level: class logits (N, anchors x classes, H, W), deltas (N, anchors x 4, H, W).
-Given = tuple[list[Tensor], list[Tensor]]
+HeadOutput = tuple[list[Tensor], list[Tensor]]
 
 
 class Anchors(TapGroup):
@@ -44,44 +44,46 @@ class Anchors(TapGroup):
             "cls_logits": TapSpec("rows", (self._columns(student),) * len(maps), "sigmoid"),
             "logit_maps": TapSpec("maps", maps, "sigmoid"),
         }
-        ours, theirs = (logits | dict.fromkeys(BOXES, TapSpec("boxes", (columns,))) for columns in (4, 5))
+        ours, theirs = (logits | dict.fromkeys(BOX_TAPS, TapSpec("boxes", (columns,))) for columns in (4, 5))
         lacking = self.lacking(student, teacher)
         return ours, {name: tap for name, tap in theirs.items() if name not in lacking}
 
     def lacking(self, student: Any, teacher: DetTeacher) -> dict[str, str]:
         for model in teacher.models:
             if why := unlike(student, model):
-                return dict.fromkeys((*LOGITS, *BOXES), why)
+                return dict.fromkeys((*LOGIT_TAPS, *BOX_TAPS), why)
         if teacher.scale != 1:
-            return dict.fromkeys((*LOGITS, *BOXES), SCALED)
+            return dict.fromkeys((*LOGIT_TAPS, *BOX_TAPS), SCALED)
         if teacher.others:
-            return dict.fromkeys(BOXES, AVERAGED)
+            return dict.fromkeys(BOX_TAPS, AVERAGED)
         return {}
 
-    def record(self, student: Any) -> AbstractContextManager[list[Given]]:
+    def record(self, student: Any) -> AbstractContextManager[list[HeadOutput]]:
         return record(student.head, lambda _, output: output)
 
-    def taps(self, needed: Collection[str], student: Any, recorded: list[Given], pending: DetPending) -> Taps:
+    def taps(self, needed: Collection[str], student: Any, recorded: list[HeadOutput], pending: DetPending) -> Taps:
         (maps, deltas), teacher, columns = recorded[0], pending.teacher, self._columns(student)
-        each = [(one.teacher, model_class_maps(one.teacher, one.maps)) for one in (pending, *pending.others)]
-        mean = _mean([in_student_classes(one, given) for one, given in each])
-        ours, theirs = ([by_row(x, columns) for x in side] for side in (maps, mean))
+        # Of each teacher of an ensemble, in its own classes.
+        class_maps = [model_class_maps(batch.teacher, batch.maps) for batch in (pending, *pending.others)]
+        mean_maps = _mean_in_student_classes((teacher, *teacher.others), class_maps)
+        ours, theirs = ([by_row(x, columns) for x in levels] for levels in (maps, mean_maps))
         taps = {"cls_logits": Tap(ours, theirs)}
         if "logit_maps" in needed:
             extents = pending.extents(student.anchor_generator.strides)
-            taps["logit_maps"] = Tap(maps, mean, [inside_of(x, e) for x, e in zip(maps, extents, strict=True)])
-        if names := set(BOXES) & set(needed):
+            inside = [inside_of(x, extent) for x, extent in zip(maps, extents, strict=True)]
+            taps["logit_maps"] = Tap(maps, mean_maps, inside)
+        if box_taps := set(BOX_TAPS) & set(needed):
             model = teacher.model
             with teacher.alone():
-                rows_of_all = by_anchor(each[0][1], model.num_classes)
-                best = likeliest(rows_of_all, "sigmoid", model.num_classes, teacher.classes)
-                places = anchors(student.anchor_generator, maps)
-                found = widen(by_anchor(_model_delta_maps(teacher, pending.maps), 4))
-                boxes = model.box2box_transform.apply_deltas(found, places)
-            for name in sorted(names):
-                given = student.box2box_transform, by_anchor(deltas, 4)
-                put, wanted = rows(*given, places, boxes, best.logit, as_deltas=name == "deltas")
-                taps[name] = Tap([put], [wanted])
+                logits = by_anchor(class_maps[0], model.num_classes)
+                best = likeliest(logits, "sigmoid", model.num_classes, teacher.classes)
+                anchors = anchor_boxes(student.anchor_generator, maps)
+                teacher_deltas = widen(by_anchor(_model_delta_maps(teacher, pending.maps), 4))
+                boxes = model.box2box_transform.apply_deltas(teacher_deltas, anchors)
+            for name in sorted(box_taps):
+                student_deltas, as_deltas = by_anchor(deltas, 4), name == "deltas"
+                rows = box_rows(student.box2box_transform, student_deltas, anchors, boxes, best.logit, as_deltas)
+                taps[name] = Tap([rows[0]], [rows[1]])
         return taps
 
     def _columns(self, student: Any) -> int:
@@ -96,8 +98,8 @@ def live_class_maps(teacher: DetTeacher, images: Sequence[Tensor]) -> list[Tenso
     Args:
         images: raw images (3, H, W), 0 to 255, in the student's channel order.
     """
-    each = [(one, model_class_maps(one, one.live_maps(images))) for one in (teacher, *teacher.others)]
-    return _mean([in_student_classes(one, maps) for one, maps in each])
+    teachers = (teacher, *teacher.others)
+    return _mean_in_student_classes(teachers, [model_class_maps(one, one.live_maps(images)) for one in teachers])
 
 
 def model_class_maps(teacher: DetTeacher, maps: Mapping[str, Tensor]) -> list[Tensor]:
@@ -119,7 +121,7 @@ def _model_delta_maps(teacher: DetTeacher, maps: Mapping[str, Tensor]) -> list[T
     return head(features)[1]
 
 
-def in_student_classes(teacher: DetTeacher, maps: Sequence[Tensor]) -> list[Tensor]:
+def maps_in_student_classes(teacher: DetTeacher, maps: Sequence[Tensor]) -> list[Tensor]:
     """Return maps (N, anchors x the teacher's classes, H, W) as maps of the student's classes."""
     if teacher.classes is None:
         return list(maps)
@@ -127,8 +129,14 @@ def in_student_classes(teacher: DetTeacher, maps: Sequence[Tensor]) -> list[Tens
     return [teacher.classes.tiled(x.shape[1] // count, count).of_teacher(x, "sigmoid") for x in maps]
 
 
-def _mean(each: Sequence[list[Tensor]]) -> list[Tensor]:
-    return [mean_logits(level, "sigmoid") for level in zip(*each, strict=True)]
+def _mean_in_student_classes(teachers: Sequence[DetTeacher], class_maps: Sequence[list[Tensor]]) -> list[Tensor]:
+    """Return by level the class logits of an ensemble's mean probabilities.
+
+    Args:
+        class_maps: of each teacher, by level, in its own classes.
+    """
+    by_teacher = [maps_in_student_classes(one, maps) for one, maps in zip(teachers, class_maps, strict=True)]
+    return [mean_logits(level, "sigmoid") for level in zip(*by_teacher, strict=True)]
 
 
 def unlike(student: Any, teacher: Any) -> str:

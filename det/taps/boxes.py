@@ -49,7 +49,7 @@ def likeliest(logits: Tensor, activation: Activation, count: int, classes: Class
     return Likeliest(theirs, ours, logit)
 
 
-def rows(
+def box_rows(
     transform: Box2BoxTransform, deltas: Tensor, references: Tensor, boxes: Tensor, logit: Tensor, as_deltas: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the student's rows (R, 4) and the teacher's (R, 5), with the logit of an object last.

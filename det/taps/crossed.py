@@ -15,15 +15,15 @@ from densedist.common.distill.taps import UNLABELED, Tap, Taps, TapSpec, TapSpec
 from densedist.common.losses.checks import widen
 from densedist.common.losses.cross_head import align_channels
 from densedist.common.modules import record
-from densedist.det.taps.anchors import in_student_classes, unlike
+from densedist.det.taps.anchors import maps_in_student_classes, unlike
 from densedist.det.taps.grid import by_row
 from densedist.det.taps.group import AVERAGED, SCALED, TapGroup
 from densedist.det.teacher.teacher import DetPending, DetTeacher
 
-Maps = Sequence[Tensor]  # by level
+LevelMaps = Sequence[Tensor]  # by level
 PREFIX = "crossed_"
 # Of the classes' branch and of the boxes': for each convolution what comes before its ReLU, by level.
-Recorded = tuple[list[list[Tensor]], list[list[Tensor]]]
+RecordedBranches = tuple[list[list[Tensor]], list[list[Tensor]]]
 
 
 class Crossed(TapGroup):
@@ -58,7 +58,7 @@ class Crossed(TapGroup):
         return dict.fromkeys(_names(student.head), why) if why else {}
 
     @contextmanager
-    def record(self, student: Any) -> Iterator[Recorded]:
+    def record(self, student: Any) -> Iterator[RecordedBranches]:
         with ExitStack() as stack:
             classes, boxes = (
                 [stack.enter_context(record(branch[end], lambda args, _: args[0])) for end in _ends(branch)]
@@ -66,7 +66,7 @@ class Crossed(TapGroup):
             )
             yield classes, boxes
 
-    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+    def taps(self, needed: Collection[str], student: Any, recorded: RecordedBranches, pending: DetPending) -> Taps:
         teacher, first = pending.teacher, recorded[0][0]
         places = _anchors(student, first)
         head, passable = teacher.model.head, teacher.passable_head
@@ -87,7 +87,7 @@ class Crossed(TapGroup):
         return taps
 
 
-def _objects(student: Any, first: Maps, places: Tensor, pending: DetPending) -> list[Tensor]:
+def _objects(student: Any, first: LevelMaps, places: Tensor, pending: DetPending) -> list[Tensor]:
     """Return what labels say of each anchor as the student's own losses see them, (N, anchors), nothing in padding."""
     labels = [sample.get("instances") for sample in pending.samples]
     open_ = torch.full((len(places),), UNLABELED, device=places.device)
@@ -101,7 +101,7 @@ def _matches(student: Any, places: Tensor, labels: Instances) -> Tensor:
     return torch.where(classes < 0, UNLABELED, (classes != student.num_classes).long())
 
 
-def _inside(student: Any, first: Maps, pending: DetPending) -> Tensor:
+def _inside(student: Any, first: LevelMaps, pending: DetPending) -> Tensor:
     """Return whether an anchor lies in the image, or in as little padding as the backbone wants: (N, anchors)."""
     multiple = max(student.backbone.size_divisibility, 1)
     generator, levels = student.anchor_generator, []
@@ -117,12 +117,12 @@ def _inside(student: Any, first: Maps, pending: DetPending) -> Tensor:
     return torch.cat(levels, 1)
 
 
-def _anchors(student: Any, first: Maps) -> Tensor:
+def _anchors(student: Any, first: LevelMaps) -> Tensor:
     """Return the anchors of one image (A, 4), in pixels."""
     return Boxes.cat(student.anchor_generator(first)).tensor
 
 
-def _predict(teacher: DetTeacher, head: Any, number: int, held: Sequence[Maps], places: Tensor) -> Tensor:
+def _predict(teacher: DetTeacher, head: Any, number: int, held: Sequence[LevelMaps], places: Tensor) -> Tensor:
     """Return rows of the teacher's predictions, image by image.
 
     Args:
@@ -134,14 +134,14 @@ def _predict(teacher: DetTeacher, head: Any, number: int, held: Sequence[Maps], 
     classes, boxes = (
         [_rest(branch, number)(x.to(dtype)) for x in maps] for branch, maps in zip(_branches(head), held, strict=True)
     )
-    logits = in_student_classes(teacher, [head.cls_score(x) for x in classes])
+    logits = maps_in_student_classes(teacher, [head.cls_score(x) for x in classes])
     columns = logits[0].shape[1] // teacher.model.anchor_generator.num_anchors[0]
     deltas = _by_image([head.bbox_pred(x) for x in boxes], 4)
     decoded = teacher.model.box2box_transform.apply_deltas(deltas.flatten(0, 1), places.repeat(len(deltas), 1))
     return torch.cat([decoded, _by_image(logits, columns).flatten(0, 1)], 1)
 
 
-def _by_image(maps: Maps, columns: int) -> Tensor:
+def _by_image(maps: LevelMaps, columns: int) -> Tensor:
     """Return maps of all levels as (N, anchors, columns), float32 at least."""
     return torch.cat([widen(by_row(x, columns)).view(len(x), -1, columns) for x in maps], 1)
 

@@ -17,7 +17,7 @@ def by_row(maps: Tensor, columns: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, columns)
 
 
-def anchors(generator: Any, maps: Sequence[Tensor]) -> Tensor:
+def anchor_boxes(generator: Any, maps: Sequence[Tensor]) -> Tensor:
     """Return the anchors (R, 4), in pixels, of the rows of by_anchor.
 
     Args:

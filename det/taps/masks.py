@@ -22,7 +22,7 @@ from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedMasks:
     """What went into the student's mask head and came out of it, by call: boxes, and logits (R, K or 1, M, M)."""
 
     boxes: list[list[Boxes]]
@@ -48,15 +48,15 @@ class Masks(TapGroup):
         return {"masks": why}
 
     @contextmanager
-    def record(self, student: Any) -> Iterator[Recorded]:
+    def record(self, student: Any) -> Iterator[RecordedMasks]:
         heads = student.roi_heads
         with (
             record(heads.mask_pooler, lambda args, _: args[1]) as boxes,
             record(heads.mask_head.predictor, lambda _, output: output) as logits,
         ):
-            yield Recorded(boxes, logits)
+            yield RecordedMasks(boxes, logits)
 
-    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+    def taps(self, needed: Collection[str], student: Any, recorded: RecordedMasks, pending: DetPending) -> Taps:
         teacher = pending.teacher
         heads, boxes, ours = teacher.model.roi_heads, scaled(recorded.boxes[0], teacher.scale), recorded.logits[0]
         with teacher.alone():

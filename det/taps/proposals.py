@@ -11,12 +11,12 @@ from torch import Tensor
 from densedist.common.distill.taps import Tap, Taps, TapSpec, TapSpecs
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
-from densedist.det.taps.grid import anchors, by_anchor, different_grids
+from densedist.det.taps.grid import anchor_boxes, by_anchor, different_grids
 from densedist.det.taps.group import AVERAGED, SCALED, TapGroup
 from densedist.det.teacher.teacher import DetPending, DetTeacher
 
 # By level: objectness (N, anchors, H, W), deltas (N, anchors x 4, H, W).
-Given = tuple[Sequence[Tensor], Sequence[Tensor]]
+RPNOutput = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 class Proposals(TapGroup):
@@ -37,19 +37,19 @@ class Proposals(TapGroup):
             why = different_grids(student, teacher.model)
         return {"proposals": why} if why else {}
 
-    def record(self, student: Any) -> AbstractContextManager[list[Given]]:
+    def record(self, student: Any) -> AbstractContextManager[list[RPNOutput]]:
         return record(student.proposal_generator.rpn_head, lambda _, output: output)
 
-    def taps(self, needed: Collection[str], student: Any, recorded: list[Given], pending: DetPending) -> Taps:
+    def taps(self, needed: Collection[str], student: Any, recorded: list[RPNOutput], pending: DetPending) -> Taps:
         ours, theirs = student.proposal_generator, pending.teacher.model.proposal_generator
-        places = anchors(ours.anchor_generator, recorded[0][0])
+        places = anchor_boxes(ours.anchor_generator, recorded[0][0])
         with pending.teacher.alone():
             given = theirs.rpn_head([pending.maps[name] for name in theirs.in_features])
             taught = _rows(theirs, given, places)
         return {"proposals": Tap([_rows(ours, recorded[0], places)], [taught])}
 
 
-def _rows(network: Any, given: Given, places: Tensor) -> Tensor:
+def _rows(network: Any, given: RPNOutput, places: Tensor) -> Tensor:
     objectness, deltas = given
     boxes = network.box2box_transform.apply_deltas(widen(by_anchor(deltas, 4)), places)
     return torch.cat([boxes, widen(by_anchor(objectness, 1))], 1)

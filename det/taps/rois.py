@@ -16,7 +16,7 @@ from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.modeling import box_head
 from densedist.det.modeling.box_head import Predictions
-from densedist.det.taps.boxes import Likeliest, likeliest, rows
+from densedist.det.taps.boxes import Likeliest, box_rows, likeliest
 from densedist.det.taps.group import AVERAGED, TapGroup
 from densedist.det.teacher.teacher import DetPending, DetTeacher
 
@@ -25,7 +25,7 @@ FIRST, REFINED = ("boxes", "deltas"), ("refined_boxes", "refined_deltas")
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRoIs:
     """What went into the student's box head and came out: boxes and pooled features by call, predictions by stage."""
 
     regions: list[tuple[list[Boxes], Tensor]]
@@ -71,10 +71,10 @@ class RoIs(TapGroup):
         return {}
 
     @contextmanager
-    def record(self, student: Any) -> Iterator[Recorded]:
+    def record(self, student: Any) -> Iterator[RecordedRoIs]:
         heads = student.roi_heads
         with ExitStack() as stack:
-            yield Recorded(
+            yield RecordedRoIs(
                 stack.enter_context(record(box_head.pooler(heads), lambda args, output: (args[1], output))),
                 [
                     stack.enter_context(record(p, lambda _, out: Predictions(box_head.columns(heads, out[0]), out[1])))
@@ -82,7 +82,7 @@ class RoIs(TapGroup):
                 ],
             )
 
-    def taps(self, needed: Collection[str], student: Any, recorded: Recorded, pending: DetPending) -> Taps:
+    def taps(self, needed: Collection[str], student: Any, recorded: RecordedRoIs, pending: DetPending) -> Taps:
         teacher, boxes = pending.teacher, [boxes for boxes, _ in recorded.regions]
         taps = {}
         with teacher.alone():
@@ -93,14 +93,16 @@ class RoIs(TapGroup):
             ours = [_samples(pooled) for _, pooled in recorded.regions]
             taps["rois"] = Tap(ours, [_samples(pooled) for pooled in regions])
         if "cls_logits" in needed:
-            each = [[in_student_classes(teacher, p.logits) for p in given]]
+            each = [[rows_in_student_classes(teacher, p.logits) for p in given]]
             each += [class_logits(other.teacher, other.maps, boxes) for other in pending.others]
             taps["cls_logits"] = self.tap_of_logits(student, recorded, pending, _mean(teacher, each))
         for name in sorted(set(needed) & {*FIRST, *REFINED}):
             taps[name] = _boxes(name, student, recorded, pending, given)
         return taps
 
-    def tap_of_logits(self, student: Any, recorded: Recorded, pending: DetPending, teacher: Sequence[Tensor]) -> Tap:
+    def tap_of_logits(
+        self, student: Any, recorded: RecordedRoIs, pending: DetPending, teacher: Sequence[Tensor]
+    ) -> Tap:
         """Return cls_logits; its targets are (R,) for each call, the background's column where no object is.
 
         Args:
@@ -116,7 +118,7 @@ class RoIs(TapGroup):
         return Tap([call.logits for call in recorded.predictions], teacher, targets=targets)
 
 
-def _boxes(name: str, student: Any, recorded: Recorded, pending: DetPending, given: Sequence[Predictions]) -> Tap:
+def _boxes(name: str, student: Any, recorded: RecordedRoIs, pending: DetPending, given: Sequence[Predictions]) -> Tap:
     """Return a tap of FIRST or REFINED.
 
     Args:
@@ -135,7 +137,7 @@ def _boxes(name: str, student: Any, recorded: Recorded, pending: DetPending, giv
             target = _first(pending.teacher, taught, best, references) if first else _refined(pending, rois)
         deltas = box_head.of_class(call.deltas, best.ours)
         as_deltas = name.endswith("deltas")
-        pairs.append(rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
+        pairs.append(box_rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
     ours, theirs = zip(*pairs, strict=True)
     return Tap(ours, theirs)
 
@@ -145,7 +147,7 @@ def class_logits(teacher: DetTeacher, maps: dict[str, Tensor], boxes: list[list[
     with teacher.alone():
         regions = [_pooled(teacher, maps, call) for call in boxes]
         given = [box_head.predict(teacher.model.roi_heads, x, teacher.stages) for x in regions]
-        return [in_student_classes(teacher, p.logits) for p in given]
+        return [rows_in_student_classes(teacher, p.logits) for p in given]
 
 
 def live_class_logits(teacher: DetTeacher, images: Sequence[Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:
@@ -153,7 +155,7 @@ def live_class_logits(teacher: DetTeacher, images: Sequence[Tensor], boxes: list
     return _mean(teacher, [class_logits(t, t.live_maps(images), boxes) for t in (teacher, *teacher.others)])
 
 
-def in_student_classes(teacher: DetTeacher, logits: Tensor) -> Tensor:
+def rows_in_student_classes(teacher: DetTeacher, logits: Tensor) -> Tensor:
     """Return class logits (R, K+1), with sigmoids (R, K), of the teacher's classes as logits of the student's; what the
     student does not know is background."""
     if teacher.classes is None:

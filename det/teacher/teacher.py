@@ -75,7 +75,7 @@ class DetTeacher(Teacher[M]):
         ordered = self.in_channel_order(images)
         return ordered if self.scale == 1 else [_resized(image, self.scale) for image in ordered]
 
-    def in_student_classes(self, found: Instances) -> Instances:
+    def predictions_in_student_classes(self, found: Instances) -> Instances:
         """Return the predictions of classes that the student knows, with the student's class numbers."""
         if self.classes is None:
             return found

@@ -91,5 +91,5 @@ def label_files(folder: Path) -> list[Path]:
 
 
 def bare_frames(files: Mapping[str, Path]) -> list[Frame]:
-    """Frames of any image files, by name, without labels."""
+    """Return frames of any image files, by name, without labels."""
     return [{"name": name, "image": str(file), "label": None} for name, file in files.items()]

@@ -151,7 +151,7 @@ def training_transform(cfg: CfgNode) -> TrainingTransform:
 
 
 def scaled_size(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
-    """Height and width of an image of that size, resized."""
+    """Return height and width of an image of that size, resized."""
     height, width = (max(int(length * scale), 1) for length in size)
     return height, width
 

@@ -157,7 +157,7 @@ def _program(content: bytes) -> bytes:
 
 
 def _checked(value: Any, key: str = "") -> Any:
-    """Plain data, of which each text is what its key may have."""
+    """Return plain data, of which each text is what its key may have."""
     if isinstance(value, dict):
         if wrong := [name for name in value if not (DOTTED.fullmatch(name) or NAME.fullmatch(name))]:
             raise _needs_trust(f"a name in it, {wrong[0]!r:.80}, is none, and a program that is made of it")

@@ -81,7 +81,7 @@ class FunctionModel(ForeignModel):
     def parts(self) -> list[Part]:
         return [(self, "model")]
 
-    def taps(self, batch: Tensor) -> dict[str, Tensor]:
+    def maps(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.model(batch)
         if not isinstance(output, Mapping):
             return {"cls_logits": output}

@@ -9,7 +9,7 @@ from densedist.seg.networks.dense import DenseModel
 
 
 class ForeignModel(DenseModel):
-    """A network of somebody else behind a normalization; a subclass gives its taps.
+    """A network of somebody else behind a normalization; a subclass gives its maps.
 
     Attributes:
         says_logits: its library says that it gives logits, whatever they look like.
@@ -30,13 +30,13 @@ class ForeignModel(DenseModel):
         """Switch to one image at a time; return whether that is possible."""
         return False
 
-    def taps(self, batch: Tensor) -> dict[str, Tensor]:
+    def maps(self, batch: Tensor) -> dict[str, Tensor]:
         """Return maps by name for a normalized batch (N, 3, H, W), as the network gives them."""
         raise NotImplementedError
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """Return what taps() gives, with logits in place of probabilities."""
-        found = self.taps(batch)
+        """Return what maps() gives, with logits in place of probabilities."""
+        found = self.maps(batch)
         return found | {name: _logarithm(found[name]) for name in self.probabilities if name in found}
 
 

@@ -76,7 +76,7 @@ class ProgramModel(ForeignModel):
         self._one_by_one = True
         return True
 
-    def taps(self, batch: Tensor) -> dict[str, Tensor]:
+    def maps(self, batch: Tensor) -> dict[str, Tensor]:
         """Return {"cls_logits": (N, K, h, w)} for a preprocessed batch (N, 3, H, W), floating-point numbers in float32.
 
         Raises:

@@ -54,8 +54,8 @@ class TransformersModel(ForeignModel):
     def divisor(self) -> int:
         return STRIDE
 
-    def taps(self, batch: Tensor) -> dict[str, Tensor]:
-        """Taps for a preprocessed batch (N, 3, H, W): "cls_logits" (N, K, h, w), and of the encoders that are known
+    def maps(self, batch: Tensor) -> dict[str, Tensor]:
+        """Return for a preprocessed batch (N, 3, H, W) "cls_logits" (N, K, h, w), and of the encoders that are known
         "features", the last of its maps."""
         encoder = _submodule(self.model, self._encoder) if self._encoder else None
         if encoder is None:

@@ -58,8 +58,8 @@ def try_out(network: ForeignModel, size: Sequence[int], source: str) -> None:
 
 
 def _images(size: Sequence[int]) -> list[Tensor]:
-    """Two raw images (3, H, W), 0 to 255, one bright and smooth, one dark and of single pixels: batch norms in training
-    mode see other means and deviations in each."""
+    """Return two raw images (3, H, W), 0 to 255, one bright and smooth, one dark and of single pixels: batch norms in
+    training mode see other means and deviations in each."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, *(ceil(side / 16) for side in size), generator=generator)
     smooth = F.interpolate(coarse, size=tuple(size), mode="bilinear")[0]

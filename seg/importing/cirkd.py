@@ -73,13 +73,13 @@ def convert(foreign: Foreign, options: Mapping[str, str]) -> Converted:
 
 
 def _pooled_first(weight: Tensor) -> Tensor:
-    """Of (outputs, 2 C, 3, 3) the second half of the inputs first: they join the map and its branches, SMP the branches
+    """Exchange both halves of the inputs of (outputs, 2 C, 3, 3): they join the map and its branches, SMP the branches
     and the map."""
     return weight.roll(weight.shape[1] // 2, 1)
 
 
 def convert_backbone(foreign: Foreign, options: Mapping[str, str]) -> Converted:
-    """Their ResNet with a deep stem as they trained it on ImageNet: what MODEL.WEIGHTS of their networks starts from.
+    """Convert their ResNet with a deep stem, trained on ImageNet: what MODEL.WEIGHTS of their networks starts from.
 
     Raises:
         UserError: a ResNet that has no name.

@@ -47,7 +47,7 @@ def converted(
 
 
 def encoder_of(tensors: Tensors, deep: bool) -> tuple[str, Mapping[str, Any]]:
-    """MODEL.ENCODER.NAME, and what MODEL.ARGS has to say beside it.
+    """Return MODEL.ENCODER.NAME, and what MODEL.ARGS has to have for it.
 
     Args:
         tensors: of the ResNet, as "layer1.0.conv1.weight".

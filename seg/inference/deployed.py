@@ -28,7 +28,7 @@ class Deployed(nn.Module):
         self.register_buffer("std", network.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes, H, W) of raw images (N, 3, H, W), uint8."""
+        """Return logits (N, classes, H, W) of raw images (N, 3, H, W), uint8."""
         height, width = images.shape[2:]
         # Written so that torch.export sees multiples of the divisor, and makes no difference between sizes: to cut
         # by a slice would be a special case where nothing is to be cut.
@@ -50,7 +50,7 @@ class AveragePool(nn.Module):
         self.size = size
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, *size)"""
+        """Pool (N, C, H, W) to (N, C, *size)"""
         rows, columns = (_means(full, parts, maps) for full, parts in zip(maps.shape[2:], self.size, strict=True))
         return rows @ maps @ columns.T
 
@@ -82,7 +82,7 @@ class SettledPadding(nn.Module):
         self.pad = (wide // 2, wide - wide // 2, high // 2, high - high // 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W), H and W multiples of the stride -> (N, K, H / stride, W / stride)"""
+        """Map (N, C, H, W), H and W multiples of the stride, to (N, K, H / stride, W / stride)"""
         own = self.convolution
         padded = F.pad(maps, self.pad)
         return F.conv2d(padded, own.weight, own.bias, own.stride, 0, own.dilation, own.groups)

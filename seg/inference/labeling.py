@@ -104,7 +104,7 @@ def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
 def _labels(
     teachers: Sequence[Trained], frame: Frame, numbers: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (H, W), uint8, of a frame, and the mean probability of each.
+    """Return classes (H, W), uint8, of a frame, and the mean probability of each.
 
     Args:
         numbers: for each of the teachers' classes that of the labels, below 0 where these do not have it.

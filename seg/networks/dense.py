@@ -1,4 +1,4 @@
-"""What every segmentation network is here, whoever built it: raw images in, taps out."""
+"""What every segmentation network is here, whoever built it: raw images in, maps by name out."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from densedist.common.distill.speed import Part
 
 SMP = "smp"  # MODEL.KIND of a network that SMP builds
-LOGITS = ("cls_logits", "aux_logits")  # the names of the taps that are class logits
+LOGITS = ("cls_logits", "aux_logits")  # the names of the maps that are class logits
 
 
 class DenseModel(nn.Module):
-    """A network behind its own normalization; a subclass gives taps for a normalized batch.
+    """A network behind its own normalization; a subclass gives maps (N, C, h, w) by name for a normalized batch.
 
     Args:
         pixel_mean, pixel_std: of each channel, for pixels of 0 to 255.
@@ -56,7 +56,7 @@ class DenseModel(nn.Module):
         return -(-height // self.divisor) * self.divisor, -(-width // self.divisor) * self.divisor
 
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
-        """Raw images (3, H, W), 0 to 255, normalized and padded with 0, bottom and right, to one batch.
+        """Normalize raw images (3, H, W), 0 to 255, and pad them with 0, bottom and right, to one batch.
 
         Height and width of the batch are those of the largest image, made multiples of the divisor.
         """

@@ -87,7 +87,7 @@ class DISTPSPNet(smp.PSPNet):
 
 
 def _branch(channels: int, outputs: int, size: int) -> PSPBlock:
-    """SMP's, but with batch norm at size 1 as well."""
+    """Build SMP's branch, but with batch norm at size 1 as well."""
     block = PSPBlock(channels, outputs, size)
     block.pool[1] = Conv2dReLU(channels, outputs, kernel_size=1, use_norm="batchnorm")
     return block
@@ -101,7 +101,7 @@ def _initialize_as_torch_does(*parts: nn.Module) -> None:
 
 
 def stock(model: SegmentationModel) -> SegmentationModel:
-    """SMP's own class with the same tensors, which differs in training only, where there is one; else the model."""
+    """Return SMP's own model of the same tensors, if there is one (it differs in training only); else the model."""
     if not isinstance(model, DISTDeepLabV3):
         return model
     arguments = {name: value for name, value in model.config.items() if name != "decoder_dropout"}

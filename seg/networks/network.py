@@ -73,13 +73,13 @@ class Network(DenseModel):
             "aux_logits", and "features", the encoder's last stage.
         """
         with record(self.smp.encoder, lambda _, output: output) as encoded:
-            taps = {"cls_logits": self.smp(batch)}
+            maps = {"cls_logits": self.smp(batch)}
         # Vision transformers give (stages, tokens).
         stages = encoded[0][0] if isinstance(encoded[0], tuple) else encoded[0]
-        taps["features"] = stages[-1]
+        maps["features"] = stages[-1]
         if self.aux_head is not None:
-            taps["aux_logits"] = self.aux_head(stages[-2])
-        return taps
+            maps["aux_logits"] = self.aux_head(stages[-2])
+        return maps
 
 
 def build_network(cfg: CfgNode) -> Network:

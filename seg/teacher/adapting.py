@@ -14,14 +14,14 @@ from densedist.common.distill.speed import Part
 from densedist.seg.networks.dense import LOGITS, DenseModel
 from densedist.seg.networks.resampling import Grid, resize_at
 
-KEPT_MASS = "kept_mass"  # the name of a tap (N, 1, h, w)
+KEPT_MASS = "kept_mass"  # the name of a map (N, 1, h, w)
 
 
 class Wrapped(DenseModel):
     """A network that sees the same images as the one within it.
 
     Args:
-        inner: gives taps for a normalized batch.
+        inner: gives maps for a normalized batch.
     """
 
     def __init__(self, inner: DenseModel) -> None:

@@ -15,8 +15,8 @@ from densedist.common.engine.solver import make_optimizer
 from densedist.common.losses import DISTLoss, MimicLoss, RKDLoss
 from densedist.common.modules import record
 from densedist.det import add_distill_config
+from densedist.det.architectures import class_count
 from densedist.det.config import GRAMMAR, without_distillation
-from densedist.det.distilling import count_classes
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import shared_levels
 from densedist.det.taps.rois import live_class_logits
@@ -249,7 +249,7 @@ def test_every_shipped_config_builds_and_gives_its_losses():
         inputs = batch(size=64)
         for x in inputs:
             x["instances"].gt_masks = BitMasks(torch.ones(3, *x["image"].shape[1:], dtype=torch.bool))
-            x["instances"].gt_classes %= count_classes(cfg)[0]
+            x["instances"].gt_classes %= class_count(cfg)
         with torch.no_grad():
             losses = losses_of(model, inputs)
         assert losses

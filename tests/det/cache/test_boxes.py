@@ -19,7 +19,7 @@ from densedist.det.data.reading import read_input
 from densedist.det.inference import samples as pictures
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
-from densedist.det.taps.rois import Recorded, live_class_logits
+from densedist.det.taps.rois import RecordedRoIs, live_class_logits
 from helpers.calling import densedist
 from helpers.killing import differences
 from helpers.processes import run_processes
@@ -107,7 +107,7 @@ def test_the_cache_holds_what_the_teacher_finds(teacher_keys, tmp_path):
         torch.testing.assert_close(known["logits"][:count], wanted, rtol=1e-2, atol=1e-2)
         # On the boxes of the teacher the student is taught what the live teacher says of them.
         moved = sample | {"teacher": (boxes, known["logits"], known["background"])}
-        recorded = Recorded([(rois, wanted)], [])
+        recorded = RecordedRoIs([(rois, wanted)], [])
         taps = KeptRoIs().taps({"cls_logits"}, trainee.model, recorded, teacher.begin([moved]))
         (given,) = taps["cls_logits"].teacher
         clear = (pairwise_iou(found.pred_boxes, found.pred_boxes) > 0.95).sum(1) == 1

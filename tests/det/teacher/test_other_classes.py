@@ -65,7 +65,7 @@ def test_a_class_that_the_teacher_does_not_know_is_compared_by_nobody(tmp_path):
 def test_predictions_are_told_in_the_students_classes(rcnn):
     teacher = DistillRCNN.load_teacher(config(STUDENT, *rcnn, f"{CLASSES}.3", "['3', 'more of 3']"))
     found = Instances((10, 10), pred_classes=torch.tensor([0, 4, 11, 1]), scores=torch.arange(4.0))
-    told = teacher.in_student_classes(found)
+    told = teacher.predictions_in_student_classes(found)
     assert told.pred_classes.tolist() == [3, 3, 0]
     assert told.scores.tolist() == [1, 2, 3]
 

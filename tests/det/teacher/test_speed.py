@@ -11,7 +11,7 @@ from densedist.det.config import without_distillation
 from densedist.det.modeling import box_head
 from densedist.det.rcnn import DistillRCNN
 from densedist.det.taps.features import feature_taps
-from densedist.det.taps.rois import Recorded, RoIs
+from densedist.det.taps.rois import RecordedRoIs, RoIs
 from helpers.tiny import STUDENT, TEACHER, batch, build_student, config, save_teacher
 
 TAPS = {"cls_logits", "rois", "features"}
@@ -27,7 +27,7 @@ def taps(teacher, inputs):
     rois = [x["instances"].gt_boxes for x in inputs]
     student, pending = build_student(config(STUDENT)), teacher.begin(inputs)
     pooled = box_head.pooled(student.roi_heads, student.backbone(student.preprocess_image(inputs).tensor), rois)
-    recorded = Recorded([(rois, pooled)], [[box_head.predict(student.roi_heads, pooled, "first")]])
+    recorded = RecordedRoIs([(rois, pooled)], [[box_head.predict(student.roi_heads, pooled, "first")]])
     taught = {name: tap.teacher for name, tap in RoIs().taps(TAPS, student, recorded, pending).items()}
     return taught | feature_taps(TAPS, pending.maps, LEVELS)
 
