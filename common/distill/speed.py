@@ -84,7 +84,7 @@ def _pairs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:
 
 
 def _neighbors(module: nn.Module) -> list[tuple[str, str]]:
-    """Return pairs of names of children, of which only the second is called with what the first returns."""
+    """Return pairs of children's names: what the first returns goes to the second alone."""
     if type(module).forward is nn.Sequential.forward:
         return list(pairwise(name for name, _ in module.named_children()))
     stages = "1" if isinstance(module, RESNETS) else "123" if isinstance(module, BLOCKS) else ""

@@ -47,7 +47,7 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, factors: Sequence[float]) -> Tensor:
-    """Return x, of which the gradient of each image is multiplied by a factor on its way back.
+    """Return x; on its way back, the gradient of each image is multiplied by that image's factor.
 
     So one loss on all images of a batch can count some of them more or less, whatever it does with the batch.
 

@@ -13,16 +13,19 @@ DEVIATION_EPS = 1e-7  # added to the deviation of a row of logits, as in the aut
 
 
 def check_activation(activation: str) -> None:
+    """Refuse, by ValueError, an unknown activation."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: got {activation!r}, want one of {', '.join(ACTIVATIONS)}")
 
 
 def check_positive(name: str, value: float) -> None:
+    """Refuse, by ValueError, an argument that is not above 0, or NaN."""
     if not value > 0:
         raise ValueError(f"{name}: got {value}, want a number above 0")
 
 
 def check_not_negative(name: str, value: float) -> None:
+    """Refuse, by ValueError, an argument below 0, or NaN."""
     if not value >= 0:
         raise ValueError(f"{name}: got {value}, want 0 or more")
 
@@ -34,7 +37,7 @@ def check_columns(student: Tensor, activation: Activation) -> None:
 
 
 def check_standardized(standardize: bool, activation: Activation) -> None:
-    """Refuse, by ValueError, z-scores of sigmoids, of which a row is no distribution."""
+    """Refuse, by ValueError, z-scores of sigmoids: a row of them is no distribution."""
     if standardize and activation == "sigmoid":
         raise ValueError("standardize: got sigmoids, want a softmax over the classes")
 

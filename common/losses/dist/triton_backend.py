@@ -10,11 +10,11 @@ from densedist.common.losses.dist import triton_kernels
 from densedist.common.losses.dist.terms import TINY, Relation, Slopes, Sums
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-MAX_CLASSES = 4096  # of which a tile fits the registers
+MAX_CLASSES = 4096  # a tile of so many fits the registers
 TILE = 256  # values that a warp takes at a time, 8 in each lane, which then has registers for sums over the places
 # What a thread may have, and how many warps then fit a multiprocessor of any GPU since Ampere: the grid is so large.
 REGISTERS, RESIDENT = 128, 16
-SAMPLE, SAMPLE_WARPS = 64, 8  # rows of which the shift is the mean, and who reads them
+SAMPLE, SAMPLE_WARPS = 64, 8  # rows whose mean is the shift, and the warps that read them
 SAMPLE_TILE = 1 << 13  # values, or fewer rows
 
 
