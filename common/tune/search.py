@@ -27,7 +27,17 @@ from densedist.common.tune.recipe import Recipe
 from densedist.common.tune.report import write
 from densedist.common.tune.rows import line, rows
 from densedist.common.tune.space import Space
-from densedist.common.tune.trials import SETTINGS, STUDY, WHY, Going, Trials, check_optuna, known_paces, preparing
+from densedist.common.tune.trials import (
+    SETTINGS,
+    STUDY,
+    WHY,
+    Going,
+    Trials,
+    check_optuna,
+    known_paces,
+    preparing,
+    refuse_fewer,
+)
 
 logger = logging.getLogger(__name__)
 FAILURES = 3  # one after another end the search
@@ -100,6 +110,7 @@ class Search:
         if (self.output / STUDY).is_file():
             with preparing(self.output):
                 known_paces(self.output, about)  # which refuses the folder of another search
+                refuse_fewer(self.output, self.trials)
         for of_data in {str(first.DATASETS): first for first in firsts.values()}.values():
             self.task.check_data(of_data)
         with preparing(self.output):

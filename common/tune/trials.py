@@ -100,6 +100,19 @@ def known_paces(folder: Path, about: Mapping[str, Any]) -> Mapping[str, float] |
     return paces
 
 
+def refuse_fewer(folder: Path, trials: int) -> None:
+    """Refuse a number of trials that a folder's search is beyond: the best of more trials is another one.
+
+    Raises:
+        UserError: naming how many there are.
+    """
+    if (have := len(Trials(folder).ended())) > trials:
+        raise UserError(
+            f"--trials is {trials}, but the search in {folder} has {have} trials: give {have} or more, or another "
+            "--output-dir"
+        )
+
+
 class Trials:
     """The trials of a folder, begun where it has none; within preparing(), as one process at a time can make the file.
 

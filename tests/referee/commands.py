@@ -110,7 +110,8 @@ def judge_session(session: Session) -> Answers:
             assert "\n" not in answer, answer
             assert _contents(used) == there, f"command {number + 1} was refused, and has changed its folder: {answer}"
             lengths = {one.equal_time for one in session.commands[: number + 1]}
-            may = not same or isinstance(fresh, str) or len(lengths) > 1 or command.equal_time
+            fewer = any(0 < command.trials < one.trials for one in session.commands[:number])
+            may = not same or isinstance(fresh, str) or len(lengths) > 1 or command.equal_time or fewer
             assert may, f"command {number + 1} is refused without a reason: {answer}"
             refused += 1
     return Answers(answered, refused)

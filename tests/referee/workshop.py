@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from densedist.common.labeling import RECORD, Labeling
 from densedist.common.task import Task
 from densedist.det.task import TASK as DET
 from densedist.seg.task import TASK as SEG
+from helpers.tasks import with_methods
 
 TASKS = {"det": DET, "seg": SEG}
 METRIC = {"det": ("bbox", "AP"), "seg": ("sem_seg", "mIoU")}
@@ -220,7 +220,7 @@ def stand_in(task: str) -> Task:
         seen = [Path(weights).read_bytes().hex(), *_side(cfg, "TEST"), *_keys(cfg, ("MODEL", "INPUT", "TEST"))]
         return {group: {metric: _percent(seen)}}
 
-    return replace(
+    return with_methods(
         TASKS[task],
         build=lambda _: None,
         label=label,

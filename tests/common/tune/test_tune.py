@@ -404,6 +404,13 @@ def test_another_search_in_the_folder_is_refused(tmp_path):
         "another --output-dir"
     )
     replace(first, trials=2).run()  # more trials are the same search
+    there = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(UserError) as refused:
+        first.run()
+    assert str(refused.value) == (
+        f"--trials is 1, but the search in {tmp_path} has 2 trials: give 2 or more, or another --output-dir"
+    )
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == there
 
 
 def test_search_of_an_earlier_version_is_refused(tmp_path):
