@@ -7,8 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 
 from densedist.common.distill.registry import LOSSES
+from densedist.det.data.formats import FORMATS
+from densedist.det.task import TASK as DET
 from densedist.seg.task import TASK
 from helpers.calling import densedist
 
@@ -50,12 +53,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def same_losses():
+def same_tables():
     """What the pages add is gone after them."""
-    known = dict(LOSSES)
+    known = [dict(table) for table in (LOSSES, FORMATS)]
     yield
-    for name in set(LOSSES) - set(known):
-        del LOSSES[name]
+    for table, before in zip((LOSSES, FORMATS), known, strict=True):
+        for name in set(table) - set(before):
+            del table[name]
 
 
 @pytest.mark.parametrize(("page", "command"), [(page, words) for page in RUN for words in commands(page)])
@@ -100,6 +104,19 @@ def test_the_segmentation_config_of_the_readme(tmp_path, monkeypatch):
     cfg = TASK.load_config("config.yaml", ["DISTILL.TEACHER.WEIGHTS", ""])
     TASK.check_data(cfg)
     assert cfg.MODEL.ARCHITECTURE == "PSPNet"
+
+
+def test_the_data_format_of_a_page_is_read(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    cv2.imwrite("1.png", np.zeros((20, 30, 3), np.uint8))
+    Path("boxes.csv").write_text("file,class,x0,y0,x1,y1\n1.png,cup,1,2,11,12\n1.png,bowl,3,4,5,6\n")
+    (text,) = [text for _, text in blocks("new_loss.md", "yaml") if "CSV_FORMAT" in text]
+    Path("csv.yaml").write_text(text.replace("photographs", "."))
+    keys = ["MODEL.META_ARCHITECTURE", "DistillRCNN", "MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.DEVICE", "cpu"]
+    cfg = DET.load_config("csv.yaml", keys)
+    DET.check_data(cfg, "TRAIN")
+    assert list(cfg.DATASETS.CLASSES) == ["bowl", "cup"]
+    assert [d["annotations"][0]["bbox"] for d in DatasetCatalog.get("mine")] == [[1.0, 2.0, 10.0, 10.0]]
 
 
 @pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))])
