@@ -62,8 +62,7 @@ def test_their_weight_is_a_factor_on_their_losses(pair):
         torch.manual_seed(0)
         more = ["DATASETS.UNLABELED", "('digits_train',)", "DISTILL.UNLABELED_WEIGHT", weight, *BOX]
         trainee = build_trainee(config(file, *keys, *more))
-        end = f"on images without labels, times {weight}: added up"
-        assert trainee.notes == {"no label": f"the losses of distillation once more, {end}"}
+        assert trainee.notes == {"no label": f"also distilled on unlabeled images; those losses times {weight}"}
         losses = losses_of(trainee.model.train(), [*batch(1), *bare(batch(1, seed=1))])
         once_more = sum(loss for name, loss in losses.items() if name.endswith("_unlabeled"))
         found.append((losses, torch.autograd.grad(once_more, list(trainee.model.backbone.bottom_up.parameters()))))
