@@ -29,6 +29,7 @@ class CachedMapper(Mapper):
         return super().__call__({"annotations": None, **dataset_dict})
 
     def _transform_annotations(self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]) -> None:
+        """Add what is kept of the teacher. Detectron2 has no public place after the transforms are drawn."""
         if dataset_dict["annotations"] is None:
             del dataset_dict["annotations"]
         else:
