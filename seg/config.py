@@ -31,10 +31,6 @@ def _size(default: list[int], words: str, meaning: str, may_be_empty: bool = Fal
     return Key(default, allowed, words, meaning=meaning)
 
 
-def _is_jitter(values: list[Any]) -> bool:
-    return len(values) == 4 and all(map(_is_weight, values)) and values[-1] <= 0.5
-
-
 def _is_weight(value: Any) -> bool:
     return isinstance(value, (int, float)) and value >= 0
 
@@ -123,15 +119,6 @@ DATA: Mapping[str, Key] = {
         lambda flip: flip in ("none", "horizontal"),
         "none or horizontal",
         meaning="Mirror half of the training images.",
-    ),
-    "INPUT.COLOR_JITTER": Key(
-        [],
-        lambda values: not values or _is_jitter(values),
-        "[brightness, contrast, saturation, hue], each 0 or more, the last one 0.5 at most; or []",
-        meaning="Ranges of torchvision's ColorJitter; empty = none.",
-    ),
-    "INPUT.ALBUMENTATIONS": Key(
-        [], meaning="Transforms of albumentations on the cropped image, [{HorizontalFlip: {p: 0.5}}, …]."
     ),
     "DATASETS.ROOT": Key("", meaning='Folder in Cityscapes\' format, or "digits".'),
     "DATASETS.TRAIN": Key(

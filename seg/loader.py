@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from densedist.common.data.loader import Batches, build_loader
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.unlabeled import labeled_and_unlabeled
+from densedist.common.distill.views import with_strong_views
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache
 from densedist.seg.data.frames import Frame
@@ -42,9 +43,10 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
 
 def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:
     classes, channels, transform = Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg)
+    read: Callable[[Frame], dict[str, Any]] = Reader(classes, channels, transform)
     if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL):
-        return CachedReader(Reader(classes, channels), transform, open_cache(cfg))
-    return Reader(classes, channels, transform)
+        read = CachedReader(Reader(classes, channels), transform, open_cache(cfg))
+    return with_strong_views(read, cfg, "sem_seg")
 
 
 def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:

@@ -16,6 +16,7 @@ from densedist.common.distill.checks import check_order
 from densedist.common.distill.distiller import Distillation
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
+from densedist.common.distill.views import build_strong, in_words
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
@@ -65,6 +66,7 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
         )
     _check_losses(cfg)
     check_augmentations(cfg)
+    build_strong(cfg)
     return cfg
 
 
@@ -259,9 +261,11 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
     if str(model.task) != str(TaskLosses.of(get_cfg())):
         notes["task"] = f"= {model.task}"
     if augment := build_augmentations(cfg):
-        notes["augment"] = ", ".join(augment.names())
+        notes["augment"] = str(augment)
         if model.distillation is not None and cfg.DISTILL.TEACHER.CACHE:
             notes["augment"] += "; the cached teacher saw images without, and teaches where their pixels are now"
+    if strong := in_words(cfg):
+        notes["strong"] = strong
     if model.distillation is not None and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT
         notes["no label"] = f"distilled in the same losses as images with labels; their gradient times {weight}"

@@ -1,6 +1,7 @@
 """The keys that detection and segmentation share, apart from those of the losses (common/distill/registry.py)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -10,6 +11,17 @@ from densedist.common.data.flip_pairs import WANTED, is_pairs
 
 SCHEDULES = ("WarmupPolyLR", "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def _jitter(meaning: str) -> Key:
+    """Return a key for ranges of torchvision's ColorJitter."""
+    words = "[brightness, contrast, saturation, hue], each 0 or more, the last one 0.5 at most; or []"
+    return Key([], lambda values: not values or _is_jitter(values), words, meaning=meaning)
+
+
+def _is_jitter(values: list[Any]) -> bool:
+    numbers = all(isinstance(value, (int, float)) and value >= 0 for value in values)
+    return len(values) == 4 and numbers and values[-1] <= 0.5
 
 
 def _stock(meaning: str) -> Key:
@@ -93,6 +105,12 @@ DATA: Mapping[str, Key] = {
     "INPUT.FLIP_PAIRS": Key(
         [], is_pairs, WANTED, meaning="Classes that are swapped where an image is mirrored, as left and right hand."
     ),
+    "INPUT.COLOR_JITTER": _jitter("Ranges of torchvision's ColorJitter; empty = none."),
+    "INPUT.ALBUMENTATIONS": Key(
+        [],
+        meaning="Transforms of albumentations on the cropped image, [{GaussianBlur: {p: 0.5}}, …]; in detection those "
+        "that move no pixel.",
+    ),
     "DATASETS.UNLABELED": Key(
         [], meaning="Data sets that are only distilled; their labels, if there are any, are not read."
     ),
@@ -102,6 +120,15 @@ DATA: Mapping[str, Key] = {
     "TEST.EXAMPLES": at_least(0, default=4, meaning="Test images that report.html shows; 0 = none."),
     "MODEL.TRUST_PICKLE": Key(
         False, trust=True, meaning="Load pickles, TorchScript and torch.export programs, which can run any code."
+    ),
+}
+
+PSEUDO_LABELS: Mapping[str, Key] = {
+    "PSEUDO_LABELS.COLOR_JITTER": _jitter(
+        "As INPUT.COLOR_JITTER, on top of it; of DATASETS.PSEUDO_LABELED and UNLABELED, as the student alone sees them."
+    ),
+    "PSEUDO_LABELS.ALBUMENTATIONS": Key(
+        [], meaning="As INPUT.ALBUMENTATIONS, likewise; only transforms that move no pixel."
     ),
 }
 
@@ -169,4 +196,4 @@ TEACHER: Mapping[str, Key] = {
     ),
 }
 
-COMMON: Mapping[str, Key] = {**RUN, **SOLVER, **DATA, **TEACHER}
+COMMON: Mapping[str, Key] = {**RUN, **SOLVER, **DATA, **PSEUDO_LABELS, **TEACHER}

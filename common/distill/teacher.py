@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.speed import KEY, fuse_batch_norms, refuse_with_cache
+from densedist.common.distill.views import seen_by_teacher
 from densedist.common.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 Maps = dict[str, Tensor]  # (N, C, h, w), by name
-Samples = Sequence[Mapping[str, Any]]  # "image" of each is raw (3, H, W), 0 to 255
+# "image" of each is raw (3, H, W), 0 to 255; "teacher_image", where a sample has it, is what its teacher sees.
+Samples = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Teacher(Generic[M]):
 
     def maps(self, samples: Samples) -> Maps:
         """Return what the model gives for the images of a batch, or what is kept of it."""
-        return self.live_maps([sample["image"] for sample in samples])
+        return self.live_maps(seen_by_teacher(samples))
 
     def live_maps(self, images: Sequence[Tensor]) -> Maps:
         """Return what the model gives for raw images (3, H, W), 0 to 255, in the student's channel order."""

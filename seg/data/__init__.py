@@ -1,9 +1,5 @@
 """Segmentation data: which files there are, what is checked of them, what is read from them, batches of it."""
 
-import os
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else albumentations asks the network when it is imported
-
 from densedist.seg.data.frames import Frame, frames
 from densedist.seg.data.reading import Reader
 

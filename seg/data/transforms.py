@@ -13,8 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from torch.nn import functional as F
 
+from densedist.common.data.augmentations import Augmentations
 from densedist.common.data.flip_pairs import mirrored_classes
-from densedist.seg.data.augmentations import Augmentations, build_augmentations
+from densedist.seg.data.augmentations import build_augmentations
 from densedist.seg.labels import IGNORE, Classes
 
 # In pixels: the step of the grid on which coordinates are kept. They are interpolated between its points, which is
