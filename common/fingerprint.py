@@ -22,15 +22,16 @@ from torch import nn
 from densedist.common.config import trust
 from densedist.common.config.files import read_file
 from densedist.common.config.former_keys import current_parts
+from densedist.common.config.shared_keys import COMMON
 from densedist.common.data.images import THREADS
-from densedist.common.distill.registry import LOSSES, is_on
+from densedist.common.data.sides import SIDES
+from densedist.common.distill.registry import LOSSES, is_on, loss_keys
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.task import Task
 
 # Parts by name, as plain data: text; or where what they hold counts, what it is called and a digest of it.
 Fingerprint = dict[str, Any]
-SIDES = ("TRAIN", "UNLABELED", "TEST")
 SETTLED = 2e9  # nanoseconds after a change in which another one may leave a file's times as they are
 SHOWN = 3  # differences that a message names
 SHORT = 120  # characters of a value that it shows
@@ -173,10 +174,15 @@ def of_model(model: nn.Module, **more: object) -> Fingerprint:
 
 
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
-    """Return what has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07"."""
-    found, then = [], current_parts(then)
+    """Return what has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07".
+
+    A key that was not there then had its default.
+    """
+    found, then, keys = [], current_parts(then), {**COMMON, **loss_keys()}
     for name in dict.fromkeys([*now, *then]):
         old, new = then.get(name, ""), now.get(name, "")
+        if name not in then and name in keys and _named(new) == _named(_text(keys[name].default)):
+            continue
         if isinstance(old, dict) and isinstance(new, dict):
             if old["sha256"] == new["sha256"]:
                 continue
@@ -222,6 +228,10 @@ def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> N
         raise UserError(
             f"{source} is of other settings: {'; '.join(found[:SHOWN])}{more}: give the same, or another --output-dir"
         )
+
+
+def _text(value: Any) -> str:
+    return "" if value in ("", []) else str(value)
 
 
 def _named(part: Any) -> str:

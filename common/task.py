@@ -54,7 +54,7 @@ class TrainingTask(ABC):
     The methods are bound to functions in det/task.py and seg/task.py.
 
     All of them raise UserError for what is wrong with what the user gave. A cfg is one of Task.load_config; a side of
-    DATASETS is TRAIN, UNLABELED or TEST.
+    DATASETS is one of common.data.sides.SIDES.
     """
 
     name: str  # "det" or "seg"

@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header
 from densedist.common.data.images import check_image, check_images, warn_of_transparency
+from densedist.common.data.sides import LABELED, SIDES
 from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.report.panels import Panel, draw_in_lines
@@ -36,7 +37,7 @@ COCO_KEYPOINTS = 17
 
 
 def check_data(cfg: CfgNode, *sides: str) -> None:
-    """Make sure that annotations and files of DATASETS.TRAIN, UNLABELED and TEST, or of the given sides, are sound.
+    """Make sure that annotations and files of all sides of DATASETS, or of the given ones, are sound.
 
     Of the data sets that Detectron2 registers itself the annotations are only counted: a few boxes of COCO have no
     area, and Detectron2 leaves them out. A class without an object is a warning.
@@ -45,7 +46,7 @@ def check_data(cfg: CfgNode, *sides: str) -> None:
         UserError: what is wrong first; DATASETS.DROP_BAD_BOXES lets bad boxes pass, DATALOADER.CHECK_FILES False
             damaged files.
     """
-    on_main_process(lambda: _check(cfg, sides or ("TRAIN", "UNLABELED", "TEST")))
+    on_main_process(lambda: _check(cfg, sides or SIDES))
 
 
 def survey(cfg: CfgNode, side: str) -> Survey:
@@ -74,12 +75,12 @@ def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
 
 def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
     class_mirrors(cfg)
-    if cfg.DATASETS.TRAIN and "TRAIN" in sides and cfg.INPUT.RANDOM_FLIP == "horizontal":
+    if any(cfg.DATASETS[side] for side in LABELED if side in sides) and cfg.INPUT.RANDOM_FLIP == "horizontal":
         warn_of_sides(cfg.INPUT.FLIP_PAIRS, known_classes(cfg) or [], "INPUT.RANDOM_FLIP", "none")
     for side in sides:
         if side == "TEST":
             check_rules(cfg)
-        if side == "TRAIN" and cfg.DATASETS.TRAIN:
+        if side in LABELED and cfg.DATASETS[side]:
             check_sampler(cfg)
         counts: Counter[str] = Counter()
         names: list[str] = []
@@ -94,10 +95,10 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             if not coco.images:
                 raise UserError(f"{source} is empty: {coco.source} names no image")
             _check_listings(coco, source, name)
-            if side == "TRAIN" and not coco.has_labels:
+            if side in LABELED and not coco.has_labels:
                 raise UserError(f"{source}: {coco.source} has no annotations: name it in DATASETS.UNLABELED")
             if side != "UNLABELED" and coco.has_labels and judged:  # what is left is Detectron2's
-                _check_labels(cfg, coco, f"DATASETS.{side}", name)
+                _check_labels(cfg, coco, side, name)
                 known = {category["id"]: category["name"] for category in coco.categories}
                 counts.update(known.get(a["category_id"], "") for a in coco.objects)
                 names = names or coco.names
@@ -122,7 +123,7 @@ def _check_listings(coco: Coco, source: str, name: str) -> None:
 
 
 def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
-    source, built_in = f"{side}: data set {name}", name in registering.BUILT_IN
+    source, built_in = f"DATASETS.{side}: data set {name}", name in registering.BUILT_IN
     if not built_in and (why := other_form(coco)):
         raise UserError(f"{source}: the boxes of {coco.source} are not [x, y, w, h] in pixels: {why}")
     if bad := bad_boxes(coco):
@@ -133,14 +134,14 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         if not built_in and not cfg.DATASETS.DROP_BAD_BOXES:
             raise UserError(f"{message}; correct them, or set DATASETS.DROP_BAD_BOXES to True to train without them")
         logger.warning(message)
-    if side == "DATASETS.TRAIN" and len(coco.objects) == len(bad):
+    if side in LABELED and len(coco.objects) == len(bad):
         raise UserError(f"{source}: {coco.source} has nothing to learn from: add annotations of objects (iscrowd 0)")
     if cfg.MODEL.MASK_ON:
         _check_masks(coco, source, built_in)
-        if side == "DATASETS.TRAIN":
+        if side in LABELED:
             _check_mask_format(cfg, coco, source)
     counted = MetadataCatalog.get(name).get("class_image_count")
-    if side == "DATASETS.TRAIN" and cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and not counted:
+    if side in LABELED and cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and not counted:
         raise UserError(
             f"{source}: MODEL.ROI_BOX_HEAD.USE_FED_LOSS needs to know how many images each class is in: set it to "
             "False, or register the data set in a file of IMPORTS, with class_image_count in its metadata"

@@ -1,4 +1,4 @@
-"""The data sets of DATASETS.TRAIN, UNLABELED and TEST: checked against the model and each other, listed, divided."""
+"""The data sets of DATASETS, by side: checked against the model and each other, listed, divided."""
 
 import difflib
 import hashlib
@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.data import digits
+from densedist.common.data.sides import SIDES, labeled_sets
 from densedist.common.errors import UserError
 from densedist.det.architectures import class_count, classes_key
 from densedist.det.data.classes import class_names, known_classes
@@ -39,21 +40,21 @@ def check_datasets(cfg: CfgNode) -> list[str]:
     """
     register_declared(cfg)
     known = [*DatasetCatalog.list(), *declared_names(cfg)]
-    for key in ("TRAIN", "UNLABELED", "TEST"):
+    for key in SIDES:
         for name in cfg.DATASETS[key]:
             _check_dataset(name, f"DATASETS.{key}", known, cfg)
     return _check_same_categories(cfg)
 
 
 def with_only(cfg: CfgNode, side: str) -> CfgNode:
-    """Return a copy of cfg with the data sets of one of DATASETS.TRAIN, UNLABELED and TEST only, checked.
+    """Return a copy of cfg with the data sets of one side of DATASETS only, checked.
 
     Raises:
         UserError: as check_datasets.
     """
     alone = cfg.clone()
     alone.defrost()
-    for other in {"TRAIN", "UNLABELED", "TEST"} - {side}:
+    for other in {*SIDES} - {side}:
         alone.DATASETS[other] = type(alone.DATASETS[other])()
     check_datasets(alone)
     return alone
@@ -76,12 +77,12 @@ def class_labels(cfg: CfgNode) -> tuple[str, ...]:
 
 
 def images(cfg: CfgNode, side: str) -> set[str]:
-    """Return the image files of DATASETS.TRAIN, UNLABELED or TEST, whose data sets are registered."""
+    """Return the image files of a side of DATASETS, whose data sets are registered."""
     return {d["file_name"] for name in cfg.DATASETS[side] for d in DatasetCatalog.get(name)}
 
 
 def contents(cfg: CfgNode, side: str) -> list[str | Path]:
-    """List all that training and scores depend on in DATASETS.TRAIN, UNLABELED or TEST: annotations, then images.
+    """List all that training and scores depend on in a side of DATASETS: annotations, then images.
 
     The data sets are registered. A path stands for what is in the file.
     """
@@ -159,7 +160,7 @@ def _check_same_categories(cfg: CfgNode) -> list[str]:
 
     Training names the outputs by their numbers; another order in the test set would score them as wrong.
     """
-    datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    datasets = [*labeled_sets(cfg), *cfg.DATASETS.TEST]
     known = [(f"data set {name}", names) for name in datasets if (names := class_names(name)) is not None]
     if cfg.DATASETS.CLASSES:
         count, key = class_count(cfg), classes_key(cfg)

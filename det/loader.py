@@ -14,7 +14,8 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader, Sampler
 
 from densedist.common.data.loader import Batches, build_loader
-from densedist.common.distill.unlabeled import labeled_and_unlabeled
+from densedist.common.data.sides import LABELED, MARK
+from densedist.common.distill.sources import batches_of_sources
 from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.filling import training_mapper
 from densedist.det.data.boxes import drop_bad_boxes
@@ -24,33 +25,41 @@ from densedist.det.data.coco import forget
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     """Return a function that gives the endless batches of this process from a position on.
 
-    SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
-    DATASETS.UNLABELED, whose samples have no "instances". The data sets are read here, once.
+    The data sets are read here, once; see batches_of_sources for what a batch has. Samples of DATASETS.UNLABELED have
+    no "instances".
     """
-    dicts = _labeled_dicts(cfg) if cfg.DATASETS.TRAIN else []
-    bare = _bare_dicts(cfg) if cfg.DATASETS.UNLABELED else []
+    dicts = {side: _labeled_dicts(cfg, cfg.DATASETS[side]) if cfg.DATASETS[side] else [] for side in LABELED}
+    dicts["PSEUDO_LABELED"] = [d | {MARK: True} for d in dicts["PSEUDO_LABELED"]]
+    dicts["UNLABELED"] = _bare_dicts(cfg)
     forget()  # the dicts have it all
     mapper = training_mapper(cfg)
 
-    def batches(dicts: Sequence[dict], sampler: Sampler, position: RunPosition, images: int, key: str) -> Batches:
-        by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
-        wide = [d["width"] > d["height"] for d in dicts] if by_shape else None
-        return build_loader(dicts, mapper, sampler, cfg, position, images, key, wide)
-
     def from_position(position: RunPosition) -> Batches:
-        def labeled(images: int) -> Batches:
-            # Detectron2 has no public function from a config to a sampler alone, and seeds its samplers from NumPy.
-            with seeded(position.seed):
-                sampler = _train_loader_from_config(cfg, dataset=dicts)["sampler"]
-            return batches(dicts, sampler, position, images, "SOLVER.IMS_PER_BATCH")
+        def load(sides: Sequence[str], images: int, key: str) -> Batches:
+            of_sides = [d for side in sides for d in dicts[side]]
+            by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+            wide = [d["width"] > d["height"] for d in of_sides] if by_shape else None
+            sampler = _sampler(cfg, sides, of_sides, position.seed)
+            return build_loader(of_sides, mapper, sampler, cfg, position, images, key, wide)
 
-        def unlabeled(images: int) -> Batches:
-            sampler = TrainingSampler(len(bare), seed=position.seed)
-            return batches(bare, sampler, position, images, "SOLVER.UNLABELED_IMS_PER_BATCH")
-
-        return labeled_and_unlabeled(cfg, labeled, unlabeled)
+        return batches_of_sources(cfg, position, load)
 
     return from_position
+
+
+def _sampler(cfg: CfgNode, sides: Sequence[str], dicts: Sequence[dict], seed: int) -> Sampler:
+    """Return DATALOADER.SAMPLER_TRAIN of the images of some sides with labels; of others each as likely."""
+    if "UNLABELED" in sides:
+        return TrainingSampler(len(dicts), seed=seed)
+    # Detectron2's samplers know of DATASETS.TRAIN alone, and refuse a factor of other data.
+    alone = cfg.clone()
+    alone.defrost()
+    names = [name for side in sides for name in cfg.DATASETS[side]]
+    alone.DATASETS.TRAIN = tuple(names)
+    alone.DATASETS.TRAIN_REPEAT_FACTOR = [pair for pair in cfg.DATASETS.TRAIN_REPEAT_FACTOR if pair[0] in names]
+    # Detectron2 has no public function from a config to a sampler alone, and seeds its samplers from NumPy.
+    with seeded(seed):
+        return _train_loader_from_config(alone, dataset=dicts)["sampler"]
 
 
 def test_dicts(cfg: CfgNode, name: str) -> list[dict]:
@@ -66,14 +75,14 @@ def test_loader(cfg: CfgNode, dicts: Sequence[dict]) -> DataLoader:
     return build_detection_test_loader(list(dicts), mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 
-def _labeled_dicts(cfg: CfgNode) -> list[dict]:
-    """Load DATASETS.TRAIN as Detectron2 does; without bad boxes where DATASETS.DROP_BAD_BOXES says so."""
+def _labeled_dicts(cfg: CfgNode, names: Sequence[str]) -> list[dict]:
+    """Load data sets with labels as Detectron2 does; without bad boxes where DATASETS.DROP_BAD_BOXES says so."""
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
     proposals = cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None
     filtered = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     if not cfg.DATASETS.DROP_BAD_BOXES:
-        return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filtered, keypoints, proposals)
-    dicts = drop_bad_boxes(get_detection_dataset_dicts(cfg.DATASETS.TRAIN, False, keypoints, proposals))
+        return get_detection_dataset_dicts(names, filtered, keypoints, proposals)
+    dicts = drop_bad_boxes(get_detection_dataset_dicts(names, False, keypoints, proposals))
     return filter_images_with_only_crowd_annotations(dicts) if filtered else dicts
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from densedist.common.config import load
 from densedist.common.config.functions import NAME
+from densedist.common.data.sides import labeled_sets
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
@@ -62,6 +63,11 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
             "DATASETS.UNLABELED empty"
         )
     if cfg.MODEL.LOAD_PROPOSALS:
+        if cfg.DATASETS.PSEUDO_LABELED:
+            raise UserError(
+                "DATASETS.PSEUDO_LABELED: MODEL.LOAD_PROPOSALS reads proposals for DATASETS.TRAIN and TEST: set it to "
+                "False, or leave DATASETS.PSEUDO_LABELED empty"
+            )
         for path in [*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST]:
             refuse_pickle(path, "DATASETS.PROPOSAL_FILES", cfg.MODEL.TRUST_PICKLE)
     return cfg
@@ -99,7 +105,7 @@ def build_trainee(cfg: CfgNode) -> Trainee:
         model,
         getattr(model, "distillation", None),
         kind.checkpoint_parts(model) if kind else {},
-        unused_parameters=not cfg.DATASETS.TRAIN,  # without labels nothing trains the RPN and the box regression
+        unused_parameters=not labeled_sets(cfg),  # without labels nothing trains the RPN and the box regression
         start=_start(cfg, model),
         notes=_notes(cfg),
     )
@@ -202,7 +208,7 @@ def has_stock_backbone(cfg: CfgNode) -> bool:
 
 def _notes(cfg: CfgNode) -> dict[str, str]:
     """Return the notes of the plan that not every run has, by a word each."""
-    if not (is_on(cfg.DISTILL) and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED):
+    if not (is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED):
         return {}
     weight = cfg.DISTILL.UNLABELED_WEIGHT
     return {"no label": f"also distilled on unlabeled images; those losses times {weight}"}

@@ -1,6 +1,6 @@
 """The teacher's logits for whole training images, kept on disk: it costs nothing per step.
 
-It sees each image of DATASETS.TRAIN and UNLABELED once, whole and as it lies there. In training its logits are looked
+It sees each training image once, whole and as it lies there. In training its logits are looked
 up where the student's pixels come from, whatever scale, crop, padding and mirror image the student sees.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from densedist.common.cache.arrays import KEY, About, Arrays
 from densedist.common.cache.filling import fill
 from densedist.common.data.headers import read_header
+from densedist.common.data.sides import TRAINED
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
@@ -129,7 +130,7 @@ def open_cache(cfg: CfgNode) -> dict[str, tuple[Arrays, int]]:
 def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[Frame]]]:
     """Yield for each split that is trained on its file of the cache, and its frames."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
-    for split in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
+    for split in dict.fromkeys(name for side in TRAINED for name in node[side]):
         yield (
             folder / f"{split.replace('/', '_')}.logits",
             split_frames(cfg, split, KEY, need_labels=False, may_be_bare=True),

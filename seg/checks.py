@@ -20,6 +20,7 @@ from densedist.common.data.images import (
     evenly,
     warn_of_transparency,
 )
+from densedist.common.data.sides import LABELED
 from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.report.panels import Panel, draw_in_lines
@@ -42,7 +43,7 @@ IGNORED = "(ignored)"
 
 
 def check_data(cfg: CfgNode, *sides: str) -> None:
-    """Make sure that the frames of DATASETS.TRAIN, UNLABELED and TEST, or of the given sides, are there and whole.
+    """Make sure that the frames of all sides of DATASETS, or of the given ones, are there and whole.
 
     All labels are read: numbers without a meaning are found here, and a class without a pixel is a warning.
 
@@ -117,9 +118,10 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
 
 def _warn_of_mirrors(cfg: CfgNode, classes: Classes, sides: Sequence[str]) -> None:
     pairs, node = cfg.INPUT.FLIP_PAIRS, cfg.INPUT
-    if cfg.DATASETS.TRAIN and "TRAIN" in sides and node.RANDOM_FLIP != "none":
+    trained = any(cfg.DATASETS[side] for side in LABELED if side in sides)
+    if trained and node.RANDOM_FLIP != "none":
         warn_of_sides(pairs, classes.names, "INPUT.RANDOM_FLIP", "none")
-    if cfg.DATASETS.TRAIN and "TRAIN" in sides and mirrors(cfg):
+    if trained and mirrors(cfg):
         warn_of_sides(pairs, classes.names, "INPUT.ALBUMENTATIONS", "transforms that mirror nothing")
     if cfg.TEST.FLIP and "TEST" in sides:
         warn_of_sides(pairs, classes.names, "TEST.FLIP", "False")

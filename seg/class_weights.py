@@ -9,7 +9,7 @@ from detectron2.utils import comm
 
 from densedist.common.errors import on_main_process
 from densedist.seg.data.reading import Reader, count_pixels
-from densedist.seg.datasets import training_frames
+from densedist.seg.datasets import labeled_frames
 from densedist.seg.labels import Classes
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ BALANCES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def class_weights(cfg: CfgNode) -> list[float]:
-    """Return a weight for each class; empty = all 1. To balance, one process reads the labels of DATASETS.TRAIN.
+    """Return a weight for each class; empty = all 1. To balance, one process reads the labels of DATASETS.TRAIN
+    and PSEUDO_LABELED.
 
     The same labels give the same weights, so that a run that goes on has those that it began with.
 
@@ -60,7 +61,7 @@ def class_weights(cfg: CfgNode) -> list[float]:
     def count() -> None:
         classes = Classes.of(cfg)
         read = Reader(classes, cfg.INPUT.FORMAT)
-        pixels = count_pixels(read, training_frames(cfg), "DATASETS.TRAIN")[:, : len(classes)]
+        pixels = count_pixels(read, labeled_frames(cfg), "MODEL.CLASS_BALANCE")[:, : len(classes)]
         found.extend(BALANCES[name](pixels).tolist())
         shown = ", ".join(f"{one} {weight:.3g}" for one, weight in zip(classes.names, found, strict=True))
         logger.info(f"MODEL.CLASS_BALANCE {name}, of {len(pixels)} labels: {shown}")

@@ -1,4 +1,4 @@
-"""The data sets of DATASETS.TRAIN, UNLABELED and TEST: frames in Cityscapes' format, in one of FORMATS or a folder."""
+"""The data sets of DATASETS, by side: frames in Cityscapes' format, in one of FORMATS or a folder."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from densedist.common.config.formats import Format
 from densedist.common.data import digits
 from densedist.common.data.images import unique_names
+from densedist.common.data.sides import LABELED, MARK
 from densedist.common.errors import UserError
 from densedist.common.labeling import RECORD
 from densedist.common.task import refuse_twins
@@ -61,6 +62,16 @@ def training_frames(cfg: CfgNode) -> list[Frame]:
     return _all_frames(cfg, "TRAIN", need_labels=True)
 
 
+def pseudo_labeled_frames(cfg: CfgNode) -> list[Frame]:
+    """List the frames of DATASETS.PSEUDO_LABELED, all with labels that a teacher wrote, and marked."""
+    return [frame | {MARK: True} for frame in _all_frames(cfg, "PSEUDO_LABELED", need_labels=True)]
+
+
+def labeled_frames(cfg: CfgNode) -> list[Frame]:
+    """List all frames whose labels are learned, those with true labels first."""
+    return [frame for side in LABELED for frame in SIDES[side](cfg)]
+
+
 def unlabeled_frames(cfg: CfgNode) -> list[Frame]:
     """List the frames of DATASETS.UNLABELED, without the labels that some may have."""
     return [frame | {"label": None} for frame in _all_frames(cfg, "UNLABELED", need_labels=False)]
@@ -83,18 +94,19 @@ def test_sets(cfg: CfgNode) -> dict[str, list[Frame]]:
 
 SIDES: Mapping[str, Callable[[CfgNode], list[Frame]]] = {
     "TRAIN": training_frames,
+    "PSEUDO_LABELED": pseudo_labeled_frames,
     "UNLABELED": unlabeled_frames,
     "TEST": test_frames,
 }
 
 
 def images(cfg: CfgNode, side: str) -> set[str]:
-    """Return the image files of DATASETS.TRAIN, UNLABELED or TEST."""
+    """Return the image files of a side of DATASETS."""
     return {frame["image"] for frame in SIDES[side](cfg)}
 
 
 def contents(cfg: CfgNode, side: str) -> list[str | Path]:
-    """List all that training and scores depend on in DATASETS.TRAIN, UNLABELED or TEST, in order.
+    """List all that training and scores depend on in a side of DATASETS, in order.
 
     A path stands for what is in the file; how labels are read stands as text.
     """

@@ -9,36 +9,36 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
 from densedist.common.data.loader import Batches, build_loader
+from densedist.common.data.sides import TRAINED
 from densedist.common.distill.registry import is_on
-from densedist.common.distill.unlabeled import labeled_and_unlabeled
+from densedist.common.distill.sources import batches_of_sources
 from densedist.common.distill.views import with_strong_views
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import training_transform
-from densedist.seg.datasets import training_frames, unlabeled_frames
+from densedist.seg.datasets import SIDES
 from densedist.seg.labels import Classes
 
 
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     """Return a function that gives the endless batches of this process from a position on.
 
-    SOLVER.IMS_PER_BATCH of DATASETS.TRAIN and, where it is set, SOLVER.UNLABELED_IMS_PER_BATCH of
-    DATASETS.UNLABELED.
+    The frames are listed here, once; see batches_of_sources for what a batch has.
     """
     reader = _training_reader(cfg)
-    labeled, unlabeled = training_frames(cfg), unlabeled_frames(cfg)
+    frames = {side: SIDES[side](cfg) for side in TRAINED}
 
-    def batches(dataset: list[Frame], position: RunPosition, images: int, key: str) -> Batches:
-        sampler = TrainingSampler(len(dataset), seed=position.seed)
-        return build_loader(dataset, reader, sampler, cfg, position, images, key)
+    def from_position(position: RunPosition) -> Batches:
+        def load(sides: Sequence[str], images: int, key: str) -> Batches:
+            dataset = [frame for side in sides for frame in frames[side]]
+            sampler = TrainingSampler(len(dataset), seed=position.seed)
+            return build_loader(dataset, reader, sampler, cfg, position, images, key)
 
-    return lambda position: labeled_and_unlabeled(
-        cfg,
-        lambda images: batches(labeled, position, images, "SOLVER.IMS_PER_BATCH"),
-        lambda images: batches(unlabeled, position, images, "SOLVER.UNLABELED_IMS_PER_BATCH"),
-    )
+        return batches_of_sources(cfg, position, load)
+
+    return from_position
 
 
 def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:

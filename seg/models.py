@@ -11,6 +11,7 @@ from segmentation_models_pytorch.base import SegmentationModel
 
 from densedist.common.config import load
 from densedist.common.data.flip_pairs import mirrored_classes
+from densedist.common.data.sides import labeled_sets
 from densedist.common.distill.build import build_distiller
 from densedist.common.distill.checks import check_order
 from densedist.common.distill.distiller import Distillation
@@ -122,6 +123,7 @@ def wrap(
         aux_weight=cfg.MODEL.AUX_HEAD.LOSS_WEIGHT,
         distillation=distillation,
         ignored_pixels=cfg.DISTILL.IGNORED_PIXELS,
+        pseudo_weight=cfg.PSEUDO_LABELS.WEIGHT,
     )
     return segmenter.to(cfg.MODEL.DEVICE)
 
@@ -240,7 +242,7 @@ def _check_losses(cfg: CfgNode) -> None:
         raise UserError(
             "MODEL.CLASS_WEIGHTS and MODEL.CLASS_BALANCE are both given: set the former to [], or the latter to none"
         )
-    if node.CLASS_BALANCE != "none" and not cfg.DATASETS.TRAIN:
+    if node.CLASS_BALANCE != "none" and not labeled_sets(cfg):
         raise UserError("MODEL.CLASS_BALANCE counts the labels of DATASETS.TRAIN, which is empty: set it to none")
 
 
@@ -266,7 +268,7 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
             notes["augment"] += "; the cached teacher saw images without, and teaches where their pixels are now"
     if strong := in_words(cfg):
         notes["strong"] = strong
-    if model.distillation is not None and cfg.DATASETS.TRAIN and cfg.DATASETS.UNLABELED:
+    if model.distillation is not None and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT
         notes["no label"] = f"distilled in the same losses as images with labels; their gradient times {weight}"
     if cfg.MODEL.CLASS_BALANCE != "none":

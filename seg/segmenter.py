@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from densedist.common.data.sides import MARK
 from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.unlabeled import scale_gradient
 from densedist.seg.labels import IGNORE
@@ -28,6 +29,7 @@ class Segmenter(nn.Module):
         aux_weight: weight of the auxiliary head's.
         distillation: from a teacher.
         ignored_pixels: distill also where the label is IGNORE.
+        pseudo_weight: factor on the gradient of the losses with labels in images whose labels a teacher wrote.
     """
 
     def __init__(
@@ -38,18 +40,21 @@ class Segmenter(nn.Module):
         aux_weight: float = 0.4,
         distillation: Distillation[SegTeacher] | None = None,
         ignored_pixels: bool = True,
+        pseudo_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.network, self.inference = network, inference
         self.task = task or TaskLosses({"ce": CrossEntropyLoss()}, {"ce": 1.0})
         self.aux_weight = aux_weight
         self.distillation, self.ignored_pixels = distillation, ignored_pixels
+        self.pseudo_weight = pseudo_weight
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """
         Args:
             batched_inputs: for each image {"image": raw (3, H, W), 0 to 255} and in training "sem_seg":
-                trainIds (H, W), int64, IGNORE where a pixel does not count. Images without it are distilled only.
+                trainIds (H, W), int64, IGNORE where a pixel does not count. Images without it are distilled only;
+                MARK says that a teacher wrote it.
 
         Returns:
             in training 0-dim losses by name; else for each image {"sem_seg": probabilities (K, H, W)}.
@@ -63,9 +68,10 @@ class Segmenter(nn.Module):
         labels = self._labels(batched_inputs, batch.shape[2:])
         pending = None if self.distillation is None else self.distillation.teacher.begin(batched_inputs)
         student = self.network(batch)
-        losses = self.task(resize(student["cls_logits"].float(), labels.shape[1:]), labels)
-        if "aux_logits" in student:
-            aux = resize(student["aux_logits"].float(), labels.shape[1:])
+        labeled = self._labeled(student, batched_inputs)
+        losses = self.task(resize(labeled["cls_logits"].float(), labels.shape[1:]), labels)
+        if "aux_logits" in labeled:
+            aux = resize(labeled["aux_logits"].float(), labels.shape[1:])
             losses |= self.task(aux, labels, "_aux", self.aux_weight)
         if self.distillation is None or pending is None:
             return losses
@@ -74,6 +80,15 @@ class Segmenter(nn.Module):
         valid = self._valid(batched_inputs, labels, student, known)
         weighed = self._weighed(student, batched_inputs)
         return merge_losses(losses, distiller(taps(distiller.needed, weighed, teacher, labels, valid)))
+
+    def _labeled(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Return the student's class logits as labels see them: PSEUDO_LABELS.WEIGHT times their gradient where a
+        teacher wrote the labels."""
+        logits = {name: student[name] for name in LOGITS if name in student}
+        if self.pseudo_weight == 1:
+            return logits
+        factors = [self.pseudo_weight if MARK in sample else 1.0 for sample in batched_inputs]
+        return {name: scale_gradient(x, factors) for name, x in logits.items()}
 
     def _weighed(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Return the student's maps, in images without labels with DISTILL.UNLABELED_WEIGHT times their gradient."""

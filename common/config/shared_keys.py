@@ -97,6 +97,13 @@ SOLVER: Mapping[str, Key] = {
     "SOLVER.MAX_SKIPPED_STEPS": at_least(
         0, default=0, meaning="Steps that may be skipped because a loss is not finite; one more ends the run."
     ),
+    "SOLVER.TRUE_LABELS_LAST": Key(
+        0.0,
+        lambda value: 0 <= value < 1,
+        "a share from 0 to below 1",
+        meaning="Share of the iterations, at the end, that train on DATASETS.TRAIN alone: no labels of a teacher, no "
+        "images without labels.",
+    ),
     "SOLVER.CHECKPOINT_PERIOD": at_least(1, meaning="Iterations between checkpoints."),
     "SOLVER.CHECKPOINTS_KEPT": at_least(0, default=3, meaning="Numbered checkpoints that are kept; 0 = all."),
 }
@@ -111,6 +118,10 @@ DATA: Mapping[str, Key] = {
         meaning="Transforms of albumentations on the cropped image, [{GaussianBlur: {p: 0.5}}, …]; in detection those "
         "that move no pixel.",
     ),
+    "DATASETS.PSEUDO_LABELED": Key(
+        [],
+        meaning="Data sets whose labels a teacher wrote, named as in TRAIN; see PSEUDO_LABELS.",
+    ),
     "DATASETS.UNLABELED": Key(
         [], meaning="Data sets that are only distilled; their labels, if there are any, are not read."
     ),
@@ -124,6 +135,16 @@ DATA: Mapping[str, Key] = {
 }
 
 PSEUDO_LABELS: Mapping[str, Key] = {
+    "PSEUDO_LABELS.SHARE": Key(
+        0.0,
+        lambda value: 0 <= value < 1,
+        "a share from 0 to below 1",
+        meaning="Share of each batch of SOLVER.IMS_PER_BATCH that DATASETS.PSEUDO_LABELED has, exactly; 0 = its images "
+        "are drawn like those of TRAIN.",
+    ),
+    "PSEUDO_LABELS.WEIGHT": at_least(
+        0, 1.0, "0 (nothing) or more", "Factor on the gradient of the losses with labels in these images."
+    ),
     "PSEUDO_LABELS.COLOR_JITTER": _jitter(
         "As INPUT.COLOR_JITTER, on top of it; of DATASETS.PSEUDO_LABELED and UNLABELED, as the student alone sees them."
     ),

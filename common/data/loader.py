@@ -82,7 +82,9 @@ def build_loader(
 
 
 def first_batch(batches: Batches) -> list[Sample]:
-    """Return the first batch of build_loader's or Joined, made in this process: no worker is started."""
+    """Return the first batch of build_loader's, Joined or Then, made in this process: no worker is started."""
+    if isinstance(batches, Then):
+        return first_batch(batches.first if batches.count else batches.second)
     if isinstance(batches, Joined):
         return [sample for loader in batches.loaders for sample in first_batch(loader)]
     assert isinstance(batches, DataLoader)
@@ -91,14 +93,26 @@ def first_batch(batches: Batches) -> list[Sample]:
 
 
 class Joined:
-    """Batches of two endless loaders, one behind the other."""
+    """Batches of several endless loaders, one behind the other."""
 
-    def __init__(self, first: Batches, second: Batches) -> None:
-        self.loaders = first, second
+    def __init__(self, *loaders: Batches) -> None:
+        self.loaders = loaders
 
     def __iter__(self) -> Iterator[list[Sample]]:
         for batches in zip(*self.loaders, strict=True):
             yield [sample for batch in batches for sample in batch]
+
+
+class Then:
+    """So many batches of one endless loader, and then those of another."""
+
+    def __init__(self, first: Batches, count: int, second: Batches) -> None:
+        self.first, self.count, self.second = first, count, second
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        if self.count:  # or its workers would be started in vain
+            yield from islice(self.first, self.count)
+        yield from self.second
 
 
 class _Seeded(Dataset):

@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from densedist.common.data.images import THREADS
+from densedist.common.data.sides import TRAINED
 
 PART = 4096  # bytes that are read of the beginning, the middle and the end of a file
 
@@ -35,7 +36,7 @@ def shared_images(files: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def overlaps(cfg: CfgNode, images: Callable[[CfgNode, str], Iterable[str]]) -> list[str]:
-    """Return a line for DATASETS.TRAIN and UNLABELED each that has images of DATASETS.TEST, with how many.
+    """Return a line for each side of DATASETS to train on that has images of DATASETS.TEST, with how many.
 
     None with DATALOADER.CHECK_FILES False.
 
@@ -43,7 +44,7 @@ def overlaps(cfg: CfgNode, images: Callable[[CfgNode, str], Iterable[str]]) -> l
         cfg: with its data sets looked up.
         images: a task's method of that name.
     """
-    sides = [side for side in ("TRAIN", "UNLABELED") if cfg.DATASETS[side]]
+    sides = [side for side in TRAINED if cfg.DATASETS[side]]
     if not (sides and cfg.DATASETS.TEST and cfg.DATALOADER.CHECK_FILES):
         return []
     tested = set(images(cfg, "TEST"))

@@ -11,10 +11,10 @@ from densedist.common.data.headers import Size
 
 @dataclass(frozen=True)
 class Survey:
-    """What one of DATASETS.TRAIN, UNLABELED and TEST holds.
+    """What a side of DATASETS holds.
 
     Args:
-        side: which of these.
+        side: which one.
         sizes: number of images of each height and width.
         labeled: how many images have labels.
         classes: for each class how much there is of it: objects, or pixels.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from detectron2.config import CfgNode
 from torch import nn
 
+from densedist.common.data.sides import labeled_sets
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.distiller import Distiller, LossWeightSchedule, Term
 from densedist.common.distill.registry import LOSSES
@@ -46,7 +47,7 @@ def build_distiller(
             continue
         chosen = spec.tap if isinstance(spec.tap, str) else spec.tap(keys)
         _check(f"DISTILL.{name}", spec, keys, chosen, student, teacher, (lacking or {}).get(chosen, ""))
-        if spec.targets == "classes" and not cfg.DATASETS.TRAIN:
+        if spec.targets == "classes" and not labeled_sets(cfg):
             raise UserError(f"DISTILL.{name} needs labels, and DATASETS.TRAIN is empty: take another loss")
         if logits_only and not spec.logits:  # nor would it leave out what the teacher has not seen
             raise UserError(

@@ -1,37 +1,10 @@
-"""Images without labels: batches that have them too, and how much they count in distillation."""
+"""How much an image counts in training: a factor on its gradient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from torch import Tensor
-
-from densedist.common.data.loader import Batches, Joined
-from densedist.common.distill.registry import is_on
-from densedist.common.errors import UserError
-
-
-def labeled_and_unlabeled(
-    cfg: CfgNode, labeled: Callable[[int], Batches], unlabeled: Callable[[int], Batches]
-) -> Batches:
-    """Return the training batches of DATASETS.TRAIN and DATASETS.UNLABELED.
-
-    Args:
-        labeled, unlabeled: make a loader of that many images per batch, over all processes.
-
-    Raises:
-        UserError: no data at all, or images without labels and nothing to learn from them.
-    """
-    count = cfg.SOLVER.IMS_PER_BATCH
-    if not cfg.DATASETS.UNLABELED:
-        if not cfg.DATASETS.TRAIN:
-            raise UserError("DATASETS.TRAIN is empty: name the training data")
-        return labeled(count)
-    if not is_on(cfg.DISTILL):
-        raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
-    extra = cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count
-    return Joined(labeled(count), unlabeled(extra)) if cfg.DATASETS.TRAIN else unlabeled(extra)
 
 
 class _ScaleGradient(torch.autograd.Function):

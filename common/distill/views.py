@@ -14,10 +14,11 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.data.augmentations import Augmentations, build_photometric
+from densedist.common.data.sides import MARK
 from densedist.common.distill.registry import is_on
 
 NODE = "PSEUDO_LABELS"
-IMAGE, WEAK, PSEUDO = "image", "teacher_image", "pseudo_labeled"  # keys of a sample
+IMAGE, WEAK = "image", "teacher_image"  # keys of a sample
 REMEDY = "name it in INPUT.ALBUMENTATIONS, which student and teacher see, or leave it out"
 Sample = dict[str, Any]
 Mapper = Callable[[Any], Sample]
@@ -74,7 +75,7 @@ def is_true(sample: Mapping[str, Any], labels: str) -> bool:
     Args:
         labels: the key of a sample's labels.
     """
-    return labels in sample and not sample.get(PSEUDO)
+    return labels in sample and not sample.get(MARK)
 
 
 def seen_by_teacher(samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:

@@ -17,7 +17,10 @@ from detectron2.utils.env import seed_all_rng
 from densedist.common.config import saved
 from densedist.common.config.files import read_file
 from densedist.common.data.overlap import overlaps
+from densedist.common.data.sides import SIDES
 from densedist.common.distill.distiller import describe
+from densedist.common.distill.sources import check_sources
+from densedist.common.distill.sources import in_words as sources_in_words
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
 from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.engine.gradients import in_words
@@ -73,6 +76,7 @@ def train(
         SystemExit: with preemption.REQUEUE, after SIGTERM and a checkpoint.
     """
     task.check_data(cfg)  # complains before anything is written
+    check_sources(cfg)
     with claimed_by_all(cfg.OUTPUT_DIR):
         if not resume:
             refuse_existing_run(cfg.OUTPUT_DIR)
@@ -214,10 +218,10 @@ def _changed(cfg: CfgNode) -> list[str]:
 def _given(cfg: CfgNode, start: str) -> list[str]:
     """Return the plan's lines on data and weights."""
     node = cfg.DATASETS
-    sides = {"train": node.TRAIN, "unlabeled": node.UNLABELED, "test": node.TEST}
+    sides = {side.lower().replace("_", "-"): node[side] for side in SIDES}
     data = "; ".join(f"{side} {', '.join(names)}" for side, names in sides.items() if names)
     weights = " and ".join(filter(None, [start, cfg.MODEL.WEIGHTS])) or "random weights"
-    return [f"  data     {data}", f"  start    {weights}"]
+    return [f"  data     {data}", *(f"  data     {line}" for line in sources_in_words(cfg)), f"  start    {weights}"]
 
 
 def _start(cfg: CfgNode) -> LogFile:

@@ -19,6 +19,7 @@ def add_check(parser: Parser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     from densedist.common.data.overlap import overlaps
+    from densedist.common.data.sides import SIDES
     from densedist.common.data.survey import classes_table, images_table
     from densedist.common.errors import UserError
     from densedist.tasks import task_named
@@ -26,7 +27,7 @@ def check(args: argparse.Namespace) -> None:
     task = task_named(args.task)
     cfg = task.load_config(args.config_file, overrides(args))
     task.check_data(cfg)
-    sides = [side for side in ("TRAIN", "UNLABELED", "TEST") if cfg.DATASETS[side]]
+    sides = [side for side in SIDES if cfg.DATASETS[side]]
     if not sides:
         raise UserError("DATASETS.TRAIN, UNLABELED and TEST are empty: name the data")
     surveys = [task.survey(cfg, side) for side in sides]

@@ -1,6 +1,6 @@
 """A two-stage teacher's boxes in whole training images with their class logits, kept on disk: soft labels for RoIs.
 
-It sees each image of DATASETS.TRAIN and UNLABELED once, at the size of the tests. In training its boxes move with the
+It sees each training image once, at the size of the tests. In training its boxes move with the
 student's image; an RoI of the student takes the class logits of the box that it overlaps most, and where there is none,
 those that the teacher gives the image's background.
 """

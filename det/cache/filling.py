@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog
 
 from densedist.common.cache.arrays import KEY, Arrays, size_in_bytes
 from densedist.common.cache.filling import fill
+from densedist.common.data.sides import TRAINED
 from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
@@ -68,6 +69,6 @@ def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[str]]]:
     """Yield for each data set that is trained on its file of the cache, and its images."""
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS else "boxes"
-    for name in dict.fromkeys([*node.TRAIN, *node.UNLABELED]):
+    for name in dict.fromkeys(name for side in TRAINED for name in node[side]):
         images = list(dict.fromkeys(entry["file_name"] for entry in DatasetCatalog.get(name)))
         yield folder / f"{name.replace('/', '_')}.{kind}", images

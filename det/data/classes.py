@@ -6,16 +6,17 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.data.flip_pairs import mirrored_classes
+from densedist.common.data.sides import labeled_sets
 from densedist.common.errors import UserError
 from densedist.det.data.coco import read_coco
 from densedist.det.data.registering import classes_of_files, is_built_in, whole_name
 
 
 def known_classes(cfg: CfgNode) -> list[str] | None:
-    """Return the class names of the config's model, from DATASETS.CLASSES or the first training set; None = unknown."""
+    """Return the names of the model's classes, by DATASETS.CLASSES or the first labeled data set; None = unknown."""
     if cfg.DATASETS.CLASSES:
         return list(cfg.DATASETS.CLASSES)
-    return class_names(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None
+    return class_names(labeled_sets(cfg)[0]) if labeled_sets(cfg) else None
 
 
 def declared_classes(cfg: CfgNode) -> list[str] | None:
@@ -23,9 +24,9 @@ def declared_classes(cfg: CfgNode) -> list[str] | None:
 
     The model may have been trained elsewhere, and another data set be registered here under the same name.
     """
-    if cfg.DATASETS.CLASSES or not cfg.DATASETS.TRAIN:
+    if cfg.DATASETS.CLASSES or not labeled_sets(cfg):
         return list(cfg.DATASETS.CLASSES) or None
-    name = whole_name(str(cfg.DATASETS.TRAIN[0]))
+    name = whole_name(labeled_sets(cfg)[0])
     return class_names(name) if is_built_in(name) else classes_of_files(cfg, name)
 
 

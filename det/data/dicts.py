@@ -26,7 +26,7 @@ def read_dicts(name: str, classes: Sequence[str], source: str, side: str, with_m
     Args:
         classes: the names of the model's classes, which category_id counts from 0.
         source: for messages.
-        side: TRAIN, UNLABELED, whose annotations are not looked at, or TEST, whose images need an image_id.
+        side: of DATASETS; annotations of UNLABELED are not looked at, and images of TEST need an image_id.
         with_masks: whether segmentations are looked at.
 
     Raises:

@@ -11,6 +11,7 @@ from detectron2.data.datasets import builtin
 from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
+from densedist.common.data.sides import SIDES
 from densedist.common.errors import UserError
 from densedist.det.data import as_coco
 from densedist.det.data.coco import Coco, Entry, image_file, read_coco
@@ -48,7 +49,7 @@ def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
         UserError: an entry of another form, a name that is another data set already, files that do not have the form,
             or a part of a data set that is not in COCO format.
     """
-    used = {whole_name(str(name)) for key in ("TRAIN", "UNLABELED", "TEST") for name in cfg.DATASETS[key]}
+    used = {whole_name(str(name)) for key in SIDES for name in cfg.DATASETS[key]}
     named: dict[str, str] = {}
     for key, format in FORMATS.items():
         may_be_lists = (False, *[key == "COCO_FORMAT"] * 2)
@@ -165,7 +166,7 @@ def _register_anew(name: str, json_file: str, image_root: str) -> None:
 
 def _register_parts(cfg: CfgNode) -> None:
     """Register the parts of data sets that the config names, as in vehicles_train[:100], by the order of ids."""
-    for key in ("TRAIN", "UNLABELED", "TEST"):
+    for key in SIDES:
         for name in map(str, cfg.DATASETS[key]):
             if not (found := PART.fullmatch(name)) or found[1] not in DatasetCatalog:
                 continue

@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode
 
+from densedist.common.data.sides import labeled_sets
 from densedist.common.errors import UserError
 
 KEY = "DATALOADER.SAMPLER_TRAIN"
@@ -31,7 +32,7 @@ def check_sampler(cfg: CfgNode) -> None:
             raise _lacks(
                 name, "DATASETS.TRAIN_REPEAT_FACTOR", "[data set, factor] of each, e.g. [['cells_train', 2.0]]"
             )
-        if strange := [entry[0] for entry in factors if entry[0] not in cfg.DATASETS.TRAIN]:
+        if strange := [entry[0] for entry in factors if entry[0] not in labeled_sets(cfg)]:
             raise UserError(f"DATASETS.TRAIN_REPEAT_FACTOR: {strange[0]} is not in DATASETS.TRAIN: name one of these")
         if cfg.DATASETS.DROP_BAD_BOXES:
             raise UserError(f"{KEY} is {name}, which counts images of bad boxes: set DATASETS.DROP_BAD_BOXES to False")

@@ -17,7 +17,8 @@ SPLIT = re.compile(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers as they are
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
 # A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}. Beside these "colors": True where
-# labels may have the colors of classes, and "train_ids": True where they have trainIds instead of labelIds.
+# labels may have the colors of classes, "train_ids": True where they have trainIds instead of labelIds, and
+# common.data.sides.MARK where a teacher wrote the label.
 Frame = dict[str, Any]
 
 

@@ -10,6 +10,7 @@ import torch
 from densedist.common.data.headers import Header, read_header
 from densedist.common.data.images import check_images
 from densedist.common.data.pixels import read_pixels
+from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.label_images import has_colors, read_colors, read_label_ids, read_train_ids
@@ -83,11 +84,13 @@ class Reader:
 
 
 def as_sample(frame: Frame, image: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
-    """Return a sample of an image (H, W, 3) and trainIds (H, W), as Reader gives it."""
+    """Return a sample of an image (H, W, 3) and trainIds (H, W), as Reader gives it; a frame's MARK goes with it."""
     sample: dict[str, Any] = {"name": frame["name"], "height": image.shape[0], "width": image.shape[1]}
     sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     if label is not None:
         sample["sem_seg"] = torch.from_numpy(label.astype(np.int64))
+    if MARK in frame:
+        sample[MARK] = True
     return sample
 
 

@@ -141,3 +141,9 @@ def test_what_differs_is_said_in_one_line():
     assert str(refused.value) == (
         "here was written by an earlier version and does not say by what settings: name another --output-dir"
     )
+
+
+def test_a_key_of_a_later_version_had_its_default_then():
+    nothing = {"named": "", "sha256": "0"}
+    now = {"SOLVER.TRUE_LABELS_LAST": "0.0", "DATASETS.PSEUDO_LABELED": nothing, "PSEUDO_LABELS.WEIGHT": "0.5"}
+    assert differences({}, now) == ["PSEUDO_LABELS.WEIGHT, then nothing, now 0.5"]

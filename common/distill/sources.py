@@ -1,0 +1,116 @@
+"""Batches of several sources: images with true labels, with labels that a teacher wrote, and without labels."""
+
+from collections.abc import Callable, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from densedist.common.data.loader import Batches, Joined, Then
+from densedist.common.data.sides import LABELED, labeled_sets
+from densedist.common.distill.registry import is_on
+from densedist.common.errors import UserError
+from densedist.common.randomness import RunPosition
+
+SHARE, LAST = "PSEUDO_LABELS.SHARE", "SOLVER.TRUE_LABELS_LAST"
+NEAR = 0.005  # how far a share may be from one that gives whole images: 0.33 is a third
+# Makes a loader of the images of some sides of DATASETS, each drawn as often as any other. Takes the sides, how many
+# images a batch has over all processes, and the config key that says so.
+Load = Callable[[Sequence[str], int, str], Batches]
+
+
+def check_sources(cfg: CfgNode) -> None:
+    """Refuse, before training, sources that are not there or have no whole images in a batch.
+
+    Raises:
+        UserError: no data at all; images without labels and nothing to learn from them; a data set with true labels and
+            a teacher's; a key that is set for data that are not there; see pseudo_labeled_images.
+    """
+    node = cfg.DATASETS
+    if not (labeled_sets(cfg) or node.UNLABELED):
+        raise UserError("DATASETS.TRAIN is empty: name the training data")
+    if node.UNLABELED and not is_on(cfg.DISTILL):
+        raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
+    if twice := [name for name in node.PSEUDO_LABELED if name in node.TRAIN]:
+        raise UserError(f"DATASETS.PSEUDO_LABELED: {twice[0]} is in DATASETS.TRAIN, too: name it in one of them")
+    for side in LABELED:
+        if cfg.PSEUDO_LABELS.SHARE and not node[side]:
+            raise UserError(f"{SHARE} is {cfg.PSEUDO_LABELS.SHARE:g}, but DATASETS.{side} is empty: set it to 0")
+    if cfg.PSEUDO_LABELS.WEIGHT != 1 and not node.PSEUDO_LABELED:
+        raise UserError(
+            f"PSEUDO_LABELS.WEIGHT is {cfg.PSEUDO_LABELS.WEIGHT:g}, but DATASETS.PSEUDO_LABELED is empty: set it to 1"
+        )
+    if cfg.SOLVER.TRUE_LABELS_LAST and not node.TRAIN:
+        raise UserError(f"{LAST} is {cfg.SOLVER.TRUE_LABELS_LAST:g}, but DATASETS.TRAIN is empty: set it to 0")
+    pseudo_labeled_images(cfg)
+
+
+def pseudo_labeled_images(cfg: CfgNode) -> int:
+    """Return how many images of a batch, over all processes, PSEUDO_LABELS.SHARE gives to DATASETS.PSEUDO_LABELED.
+
+    Raises:
+        UserError: they are not as many for each process and each part of a batch, or one of both sources has none.
+    """
+    share, count = cfg.PSEUDO_LABELS.SHARE, cfg.SOLVER.IMS_PER_BATCH
+    if not share:
+        return 0
+    processes, parts = comm.get_world_size(), cfg.SOLVER.ACCUMULATION_STEPS
+    most = count // (processes * parts)  # of each process and part
+    images = round(share * most)
+    if abs(share - images / max(most, 1)) <= NEAR and 0 < images < most:
+        return images * processes * parts
+    per = f"the {most} of SOLVER.IMS_PER_BATCH {count} on each of {processes} process(es)"
+    per += f" in each of {parts} parts" if parts > 1 else ""
+    if most < 2:
+        raise UserError(f"{SHARE} is {share:g}, but cannot divide {per}: raise SOLVER.IMS_PER_BATCH, or set it to 0")
+    lower = min(max(int(share * most), 1), most - 1)
+    near = dict.fromkeys(f"{number / most:.4g}" for number in (lower, min(lower + 1, most - 1)))
+    raise UserError(f"{SHARE} is {share:g}, which gives no whole number of {per}: want {' or '.join(near)}")
+
+
+def first_of_true_labels(cfg: CfgNode) -> int:
+    """Return the iteration from which on training sees DATASETS.TRAIN alone: SOLVER.TRUE_LABELS_LAST of all of them."""
+    return cfg.SOLVER.MAX_ITER - round(cfg.SOLVER.TRUE_LABELS_LAST * cfg.SOLVER.MAX_ITER)
+
+
+def batches_of_sources(cfg: CfgNode, position: RunPosition, load: Load) -> Batches:
+    """Return the training batches of the sides of DATASETS from a position on.
+
+    A batch has SOLVER.IMS_PER_BATCH images with labels and, where DATASETS.UNLABELED is set,
+    SOLVER.UNLABELED_IMS_PER_BATCH without.
+
+    Args:
+        load: makes a loader from the position on.
+
+    Raises:
+        UserError: see check_sources.
+    """
+    check_sources(cfg)
+    count, key = cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH"
+    loaders = []
+    if pseudo := pseudo_labeled_images(cfg):
+        loaders += [load(["TRAIN"], count - pseudo, key), load(["PSEUDO_LABELED"], pseudo, SHARE)]
+    elif labeled_sets(cfg):
+        loaders.append(load(LABELED, count, key))
+    if cfg.DATASETS.UNLABELED:
+        loaders.append(
+            load(["UNLABELED"], cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count, "SOLVER.UNLABELED_IMS_PER_BATCH")
+        )
+    batches = loaders[0] if len(loaders) == 1 else Joined(*loaders)
+    if not cfg.SOLVER.TRUE_LABELS_LAST:
+        return batches
+    left = max(first_of_true_labels(cfg) - position.iteration, 0)
+    return Then(batches, left * cfg.SOLVER.ACCUMULATION_STEPS, load(["TRAIN"], count, key))
+
+
+def in_words(cfg: CfgNode) -> list[str]:
+    """Return lines of the plan on how the sources are trained on, where DATASETS.PSEUDO_LABELED or a key says more than
+    the names of the data sets."""
+    node, lines = cfg.PSEUDO_LABELS, []
+    if cfg.DATASETS.PSEUDO_LABELED:
+        pseudo, count = pseudo_labeled_images(cfg), cfg.SOLVER.IMS_PER_BATCH
+        drawn = f"{pseudo} of {count} images of a batch" if pseudo else "drawn as often as images of TRAIN"
+        weighed = f"; their gradient times {node.WEIGHT:g}" if node.WEIGHT != 1 else ""
+        lines.append(f"pseudo-labeled images: {drawn}{weighed}")
+    if cfg.SOLVER.TRUE_LABELS_LAST:
+        lines.append(f"from iteration {first_of_true_labels(cfg)} on DATASETS.TRAIN alone")
+    return lines
