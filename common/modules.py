@@ -1,4 +1,4 @@
-"""Change modules within a block: record their outputs, or put them into eval mode."""
+"""Change modules within a block: record or change their outputs, or put them into eval mode."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +23,16 @@ def record(module: nn.Module, keep: Callable[[tuple[Any, ...], Any], T]) -> Iter
     handle = module.register_forward_hook(hook)
     try:
         yield calls
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def changed(module: nn.Module, change: Callable[[tuple[Any, ...], Any], Any]) -> Iterator[None]:
+    """Let module return change(args, output) within the block; record() blocks around this one see its output."""
+    handle = module.register_forward_hook(lambda _, args, output: change(args, output))
+    try:
+        yield
     finally:
         handle.remove()
 

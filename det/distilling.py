@@ -17,6 +17,7 @@ from densedist.common.distill.taps import Tap, TapSpecs
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
 from densedist.det.config import GRAMMAR, keeps_boxes, keys
+from densedist.det.label_weights import weighed
 from densedist.det.modeling.inheriting import KEY, inherit
 from densedist.det.taps.group import TapGroup
 from densedist.det.teacher.teacher import DetTeacher, averaged
@@ -126,18 +127,25 @@ class Distilling(nn.Module, ABC):
     def forward(self, batched_inputs: list[dict]) -> Any:
         if self.training:
             self.attach_teacher(after_optimizer=True)
-        if self.distillation is None or not self.training:
+        if not self.training:
             return super().forward(batched_inputs)
+        if self.distillation is None:
+            return self._with_labels(batched_inputs)
         labeled = [x for x in batched_inputs if "instances" in x]
         unlabeled = [x for x in batched_inputs if "instances" not in x]
         losses: dict[str, Tensor] = {}
         if labeled:
-            losses = merge_losses(*self._distilled(labeled, super().forward))
+            losses = merge_losses(*self._distilled(labeled, self._with_labels))
         if unlabeled:
             _, distilled = self._distilled(unlabeled, self.run_without_labels)
             weight = self.distillation.unlabeled_weight
             losses = merge_losses(losses, {f"{name}_unlabeled": weight * loss for name, loss in distilled.items()})
         return losses
+
+    def _with_labels(self, samples: list[dict]) -> dict[str, Tensor]:
+        """Return the stock losses of samples with labels, which count as the samples say."""
+        with weighed(self, samples):
+            return super().forward(samples)
 
     def _distilled(self, samples: list[dict], run: Callable[[list[dict]], R]) -> tuple[R, dict[str, Tensor]]:
         """Run the student on samples; return what run gives, and the losses of distillation."""

@@ -16,16 +16,17 @@ class _ScaleGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (factors,) = ctx.saved_tensors
-        return gradient * factors.view(-1, *[1] * (gradient.dim() - 1)), None
+        return gradient * factors, None
 
 
-def scale_gradient(x: Tensor, factors: Sequence[float]) -> Tensor:
-    """Return x; on its way back, the gradient of each image is multiplied by that image's factor.
+def scale_gradient(x: Tensor, factors: Tensor | Sequence[float]) -> Tensor:
+    """Return x; on its way back, the gradient is multiplied by factors.
 
-    So one loss on all images of a batch can count some of them more or less, whatever it does with the batch.
+    So one loss on all of a batch can count some of it more or less, whatever it does with the batch.
 
     Args:
         x: (N, *).
-        factors: N.
+        factors: a number for each image or row, (N,); or of a shape that broadcasts to x's, as (N, 1, H, W).
     """
-    return _ScaleGradient.apply(x, x.new_tensor(factors))
+    factors = torch.as_tensor(factors, dtype=x.dtype, device=x.device)
+    return _ScaleGradient.apply(x, factors.view(*factors.shape, *[1] * (x.dim() - factors.dim())))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.modeling import Backbone
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, ROIHeads, StandardROIHeads
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
@@ -41,6 +42,11 @@ def predictors(roi_heads: ROIHeads) -> list[Any]:
     if isinstance(roi_heads, CascadeROIHeads):
         return list(roi_heads.box_predictor)
     return [roi_heads.box_predictor]
+
+
+def matcher(roi_heads: ROIHeads, stage: int) -> Matcher:
+    """Return what matches RoIs to objects: of a cascade each stage has its own."""
+    return roi_heads.proposal_matchers[stage] if isinstance(roi_heads, CascadeROIHeads) else roi_heads.proposal_matcher
 
 
 def pooled_channels(roi_heads: ROIHeads, backbone: Backbone) -> int:
@@ -114,13 +120,12 @@ def classes_of(roi_heads: ROIHeads, stage: int, boxes: list[Boxes], labels: Sequ
         stage: of a cascade, each of which has its own matcher; else 0.
         labels: gt_boxes and gt_classes for each image, None = it has no labels.
     """
-    cascade = isinstance(roi_heads, CascadeROIHeads)
-    matcher = roi_heads.proposal_matchers[stage] if cascade else roi_heads.proposal_matcher
+    match = matcher(roi_heads, stage)
     found = []
     for of_image, objects in zip(boxes, labels, strict=True):
         classes = torch.full((len(of_image),), UNLABELED, device=of_image.device)
         if objects is not None:
-            matched, kind = matcher(pairwise_iou(objects.gt_boxes.to(of_image.device), of_image))
+            matched, kind = match(pairwise_iou(objects.gt_boxes.to(of_image.device), of_image))
             gt_classes = objects.gt_classes.to(of_image.device)
             known = gt_classes[matched] if len(gt_classes) else classes
             classes = known.masked_fill(kind == 0, roi_heads.num_classes).masked_fill(kind == -1, UNLABELED)

@@ -1,0 +1,175 @@
+"""How much labels teach a detector: factors on the gradient of what it predicts for RoIs, masks and anchors.
+
+A sample says it by LABEL_WEIGHT, a factor for all that the labels of its image teach; by gt_weights of its instances, a
+factor for each object in place of that one; and by IGNORED, boxes that are neither objects nor background.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
+from torch import Tensor, nn
+
+from densedist.common.distill.unlabeled import scale_gradient
+from densedist.common.errors import UserError
+from densedist.common.modules import changed, record
+from densedist.det.modeling import box_head
+
+LABEL_WEIGHT, IGNORED = "label_weight", "ignored"
+# The share of a box's own area that has to lie on an ignored one, as COCO's evaluation asks of a detection on a crowd.
+# A RoI or anchor that would be an object, were the ignored box one, has it: its IoU is 0.5 or more.
+ON_IGNORED = 0.5
+
+
+@contextmanager
+def weighed(model: Any, samples: Sequence[dict]) -> Iterator[None]:
+    """Multiply, within the block, the gradient that each RoI, mask and anchor gets from its label; losses stay.
+
+    The factor is that of the object which the model's own matcher gives a RoI or an anchor. Background has its image's,
+    and 0 where it lies on an ignored box. A RoI has it at all stages of a cascade.
+
+    Args:
+        model: an R-CNN or a RetinaNet that runs once in the block, on the samples.
+        samples: with "instances".
+
+    Raises:
+        UserError: labels have weights, and the model is another one (see check).
+    """
+    with ExitStack() as stack:
+        if any(map(_has_weights, samples)):
+            check(model)
+            device = next(model.parameters()).device
+            labels = [_Labels.of(sample, device) for sample in samples]
+            if isinstance(model, RetinaNet):
+                stack.enter_context(_weighed_anchors(model.head, model, labels))
+            else:
+                if (network := model.proposal_generator) is not None:
+                    stack.enter_context(_weighed_anchors(network.rpn_head, network, labels))
+                stack.enter_context(_weighed_rois(model.roi_heads, labels))
+                if model.roi_heads.mask_on:
+                    stack.enter_context(_weighed_masks(model.roi_heads.mask_head, labels))
+        yield
+
+
+def check(model: Any) -> None:
+    """Refuse a model whose labels cannot have weights.
+
+    Raises:
+        UserError: it is no R-CNN and no RetinaNet, or an R-CNN with other parts than Detectron2's for boxes and masks.
+    """
+    if isinstance(model, RetinaNet):
+        return
+    if not isinstance(model, GeneralizedRCNN):
+        raise UserError(f"PSEUDO_LABELS: a {type(model).__name__} takes all labels alike: want an R-CNN or a RetinaNet")
+    heads, network = model.roi_heads, model.proposal_generator
+    box_head.check(heads)
+    own = "in which PSEUDO_LABELS would weigh nothing"
+    if network is not None and not (isinstance(network, RPN) and network.anchor_generator.box_dim == 4):
+        raise UserError(f"MODEL.PROPOSAL_GENERATOR.NAME is {type(network).__name__}, {own}: want RPN")
+    if getattr(heads, "keypoint_on", False):
+        raise UserError(f"MODEL.KEYPOINT_ON is True, {own}: set it to False")
+    if heads.mask_on and not hasattr(heads.mask_head, "predictor"):
+        name = type(heads.mask_head).__name__
+        raise UserError(f"MODEL.ROI_MASK_HEAD.NAME is {name}, {own}: want MaskRCNNConvUpsampleHead")
+
+
+def _has_weights(sample: dict) -> bool:
+    """Return whether any label counts otherwise than by 1; if none does, all is left as it is, bit for bit."""
+    objects: Instances = sample["instances"]
+    weighed = objects.has("gt_weights") and bool((objects.gt_weights != 1).any())
+    return weighed or sample.get(LABEL_WEIGHT, 1) != 1 or bool(sample.get(IGNORED))
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of an image: boxes and weights of its M objects, the weight of its background, and ignored boxes."""
+
+    boxes: Boxes
+    weights: Tensor
+    background: float
+    ignored: Boxes
+
+    @classmethod
+    def of(cls, sample: dict, device: torch.device) -> "_Labels":
+        objects: Instances = sample["instances"].to(device)
+        background = float(sample.get(LABEL_WEIGHT, 1.0))
+        ignored = sample.get(IGNORED) or Boxes(torch.zeros(0, 4))
+        return cls(objects.gt_boxes, _weights(objects, background), background, ignored.to(device))
+
+    def factors(self, boxes: Boxes, matcher: Matcher) -> Tensor:
+        """Return the factor (R,) of each of R boxes."""
+        matched, kind = matcher(pairwise_iou(self.boxes, boxes))
+        factors = boxes.tensor.new_full((len(boxes),), self.background)
+        if len(self.ignored):
+            factors[(pairwise_ioa(self.ignored, boxes) >= ON_IGNORED).any(0)] = 0
+        return self.weights[matched].where(kind == 1, factors) if len(self.boxes) else factors
+
+
+def _weights(objects: Instances, otherwise: float) -> Tensor:
+    """Return the weights (M,) of instances."""
+    if objects.has("gt_weights"):
+        return objects.gt_weights
+    return objects.gt_classes.new_full((len(objects),), otherwise, dtype=torch.float32)
+
+
+@contextmanager
+def _weighed_rois(heads: Any, labels: Sequence[_Labels]) -> Iterator[None]:
+    with record(box_head.pooler(heads), lambda args, _: args[1]) as calls, ExitStack() as stack:
+        for stage, predictor in enumerate(box_head.predictors(heads)):
+            matcher = box_head.matcher(heads, stage)
+
+            def weigh(_: Any, output: tuple[Tensor, ...], matcher: Matcher = matcher) -> tuple[Tensor, ...]:
+                each = zip(labels, calls[-1], strict=True)
+                factors = torch.cat([of_image.factors(boxes, matcher) for of_image, boxes in each])
+                return tuple(scale_gradient(x, factors) for x in output)
+
+            stack.enter_context(changed(predictor, weigh))
+        yield
+
+
+@contextmanager
+def _weighed_masks(head: Any, labels: Sequence[_Labels]) -> Iterator[None]:
+    """Weigh masks by the objects that their RoIs were sampled for, whatever box they have by now."""
+    given: list[Sequence[Instances]] = []
+
+    def weigh(_: Any, logits: Tensor) -> Tensor:
+        each = zip(labels, given[-1], strict=True)
+        return scale_gradient(logits, torch.cat([_weights(rois, of_image.background) for of_image, rois in each]))
+
+    handle = head.register_forward_pre_hook(lambda _, args: given.append(args[1]))
+    try:
+        with changed(head.predictor, weigh):
+            yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _weighed_anchors(head: nn.Module, model: Any, labels: Sequence[_Labels]) -> Iterator[None]:
+    """Weigh the maps of a dense head, (N, anchors x columns, H, W) by level.
+
+    Args:
+        model: whose anchors and matcher they have: a RetinaNet, or an R-CNN's region proposal network.
+    """
+
+    def weigh(_: Any, output: tuple[Sequence[Tensor], ...]) -> tuple[list[Tensor], ...]:
+        anchors = model.anchor_generator(output[0])
+        factors = torch.stack([of_image.factors(Boxes.cat(anchors), model.anchor_matcher) for of_image in labels])
+        by_level = factors.split([len(of_level) for of_level in anchors], dim=1)
+        return tuple([_weighed_map(x, level) for x, level in zip(maps, by_level, strict=True)] for maps in output)
+
+    with changed(head, weigh):
+        yield
+
+
+def _weighed_map(x: Tensor, factors: Tensor) -> Tensor:
+    """Scale the gradient of a map (N, anchors x columns, H, W) by the factors (N, H x W x anchors) of its anchors."""
+    size = x.shape[2:]
+    of_places = factors.unflatten(1, (*size, -1)).permute(0, 3, 1, 2).unsqueeze(2)
+    return scale_gradient(x.unflatten(1, (of_places.shape[1], -1)), of_places).flatten(1, 2)
