@@ -120,6 +120,12 @@ DATA: Mapping[str, Key] = {
         "none or horizontal",
         meaning="Mirror half of the training images.",
     ),
+    "PSEUDO_LABELS.CUTMIX": Key(
+        0.0,
+        lambda value: 0 <= value <= 1,
+        "a probability, 0 to 1",
+        meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED shows a part of another one.",
+    ),
     "DATASETS.ROOT": Key("", meaning='Folder in Cityscapes\' format, or "digits".'),
     "DATASETS.TRAIN": Key(
         ["train"], meaning="Splits of ROOT, or names of data sets; a part is named like a slice: train[:100]."

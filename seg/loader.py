@@ -15,6 +15,7 @@ from densedist.common.distill.sources import batches_of_sources
 from densedist.common.distill.views import with_strong_views
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache
+from densedist.seg.data.cutmix import Boxes, check_partners, mix
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import training_transform
@@ -32,9 +33,11 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
 
     def from_position(position: RunPosition) -> Batches:
         def load(sides: Sequence[str], images: int, key: str) -> Batches:
+            if any(frames[side] for side in sides if side != "TRAIN"):
+                check_partners(cfg, images, key)
             dataset = [frame for side in sides for frame in frames[side]]
             sampler = TrainingSampler(len(dataset), seed=position.seed)
-            return build_loader(dataset, reader, sampler, cfg, position, images, key)
+            return build_loader(dataset, reader, sampler, cfg, position, images, key, collate=mix)
 
         return batches_of_sources(cfg, position, load)
 
@@ -46,7 +49,8 @@ def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:
     read: Callable[[Frame], dict[str, Any]] = Reader(classes, channels, transform)
     if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL):
         read = CachedReader(Reader(classes, channels), transform, open_cache(cfg))
-    return with_strong_views(read, cfg, "sem_seg")
+    read = with_strong_views(read, cfg, "sem_seg")
+    return Boxes(read, cfg.PSEUDO_LABELS.CUTMIX) if cfg.PSEUDO_LABELS.CUTMIX else read
 
 
 def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:

@@ -46,6 +46,7 @@ def build_loader(
     images: int,
     key: str,
     groups: Sequence[Any] | None = None,
+    collate: Callable[[list[Sample]], list[Sample]] | None = None,
 ) -> DataLoader:
     """Yield batches of mapped items from a position on, the same as after going through all before it.
 
@@ -56,6 +57,7 @@ def build_loader(
         images: number of images of an optimizer step, over all processes.
         key: the config key that says so; it also keeps the random numbers of two loaders apart.
         groups: batches hold items of one group only, e.g. wide or tall ones.
+        collate: what is done with the samples of a batch together; it draws no random numbers.
 
     Raises:
         UserError: images that cannot be divided equally among the processes.
@@ -74,7 +76,7 @@ def build_loader(
         num_workers=workers,
         # A fork server's would not be children of this process, and would import everything again.
         multiprocessing_context="fork" if workers else None,
-        collate_fn=_as_it_is,
+        collate_fn=collate or _as_it_is,
         worker_init_fn=_outlive_sigterm,
         pin_memory=cfg.MODEL.DEVICE.startswith("cuda"),  # see on_device
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are
@@ -89,7 +91,7 @@ def first_batch(batches: Batches) -> list[Sample]:
         return [sample for loader in batches.loaders for sample in first_batch(loader)]
     assert isinstance(batches, DataLoader)
     assert batches.batch_sampler is not None
-    return [batches.dataset[at] for at in next(iter(batches.batch_sampler))]
+    return batches.collate_fn([batches.dataset[at] for at in next(iter(batches.batch_sampler))])
 
 
 class Joined:

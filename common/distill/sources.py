@@ -39,6 +39,12 @@ def check_sources(cfg: CfgNode) -> None:
         raise UserError(
             f"PSEUDO_LABELS.WEIGHT is {cfg.PSEUDO_LABELS.WEIGHT:g}, but DATASETS.PSEUDO_LABELED is empty: set it to 1"
         )
+    for name in ("COLOR_JITTER", "ALBUMENTATIONS", "CUTMIX"):
+        if cfg.PSEUDO_LABELS.get(name) and not (node.PSEUDO_LABELED or node.UNLABELED):
+            raise UserError(
+                f"PSEUDO_LABELS.{name} is set, but DATASETS.PSEUDO_LABELED and UNLABELED are empty: name data, or "
+                "leave it out"
+            )
     if cfg.SOLVER.TRUE_LABELS_LAST and not node.TRAIN:
         raise UserError(f"{LAST} is {cfg.SOLVER.TRUE_LABELS_LAST:g}, but DATASETS.TRAIN is empty: set it to 0")
     pseudo_labeled_images(cfg)

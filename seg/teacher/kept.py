@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from densedist.common.distill.teacher import Maps, Samples
+from densedist.seg.data.cutmix import mix_maps
 from densedist.seg.networks.dense import LOGITS
 from densedist.seg.networks.resampling import Grid, sample_at
 from densedist.seg.teacher.adapting import KEPT_MASS
@@ -31,16 +32,15 @@ class KeptPending(SegPending):
         maps, valid = {}, {}
         for name in (name for name in KEPT if name in wanted and name in samples[0]["teacher"]):
             coordinates = [_student_coordinates(sample, wanted[name], size).to(device) for sample in samples]
-            found = torch.stack(
-                [
-                    sample_at(
-                        sample["teacher"][name].to(device, torch.float32),
-                        at,
-                        Grid(sample["teacher_size"], align_corners),
-                    )
-                    for sample, at in zip(samples, coordinates, strict=True)
-                ]
-            )
+            whole = [
+                sample_at(
+                    sample["teacher"][name].to(device, torch.float32),
+                    at,
+                    Grid(sample["teacher_size"], align_corners),
+                )
+                for sample, at in zip(samples, coordinates, strict=True)
+            ]
+            found = torch.stack(mix_maps(whole, samples, size))
             valid[name] = found[:, 0].isfinite()
             maps[name] = found.nan_to_num().to(teacher.precision)
         return self.without_mass(maps, valid)
