@@ -16,6 +16,7 @@ from densedist.common.data.survey import Survey
 from densedist.common.distill.distiller import Distillation
 from densedist.common.errors import UserError
 from densedist.common.importing.importer import Importer
+from densedist.common.init.beginning import Beginning
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
 from densedist.common.report.panels import Gallery
@@ -251,6 +252,14 @@ class Task(TrainingTask):
     @abstractmethod
     def draw_data(self, cfg: CfgNode, side: str, count: int, file: Path) -> None:
         """Draw so many images of a side with their labels to a PNG."""
+
+    @abstractmethod
+    def first_configs(self, folder: Path, output: Path) -> Beginning:
+        """Return configs of a teacher and a student for the data in a folder; nothing is written.
+
+        Args:
+            output: an absolute path; the runs get folders in it.
+        """
 
     # labels that a teacher writes
 

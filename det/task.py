@@ -14,6 +14,7 @@ from densedist.det.inference.predict import predict_images
 from densedist.det.inference.profile import profile
 from densedist.det.inference.quickstart import DEMONSTRATION
 from densedist.det.inference.visualize import visualize
+from densedist.det.init.configs import first_configs
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
 
@@ -34,6 +35,7 @@ class DetectionTask(Task):
     check_data = staticmethod(check_data)
     survey = staticmethod(survey)
     draw_data = staticmethod(draw_data)
+    first_configs = staticmethod(first_configs)
     build = staticmethod(build_trainee)
     load_model = staticmethod(load_model)
     load_weights = staticmethod(load_weights)

@@ -14,6 +14,7 @@ from densedist.seg.inference.predict import predict_images
 from densedist.seg.inference.profile import profile
 from densedist.seg.inference.quickstart import DEMONSTRATION
 from densedist.seg.inference.visualize import visualize
+from densedist.seg.init.configs import first_configs
 from densedist.seg.loader import training_batches
 from densedist.seg.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
 
@@ -34,6 +35,7 @@ class SegmentationTask(Task):
     check_data = staticmethod(check_data)
     survey = staticmethod(survey)
     draw_data = staticmethod(draw_data)
+    first_configs = staticmethod(first_configs)
     build = staticmethod(build_trainee)
     load_model = staticmethod(load_model)
     load_weights = staticmethod(load_weights)

@@ -13,13 +13,14 @@ from densedist.common.distill.registry import LOSSES
 from densedist.det.data.formats import FORMATS
 from densedist.det.task import TASK as DET
 from densedist.seg.task import TASK
+from helpers import folders
 from helpers.calling import densedist
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 # The later ones use what the first one trains.
-RUN = ("start.md", "compare.md", "tune.md", "labels.md", "new_loss.md")
+RUN = ("start.md", "compare.md", "tune.md", "labels.md", "new_loss.md", "own_data.md")
 SHORT = {"SOLVER.MAX_ITER": 2, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0, "TEST.EVAL_PERIOD": 0}
 SHORT |= {"TEST.EXAMPLES": 0, "REHEARSAL": False}
 LESS = {
@@ -45,6 +46,7 @@ def commands(page):
 def folder(tmp_path_factory):
     """A user's working folder with the files that the pages show."""
     folder = tmp_path_factory.mktemp("docs")
+    folders.yolo(folder / "photos")
     for page in PAGES:
         for _, text in blocks(page, "python"):
             if named := re.match(r'"""(my_\w+\.py): ', text):

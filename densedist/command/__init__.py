@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "label": (teacher.add_label, teacher.label),
     "visualize": (student.add_visualize, student.visualize),
     "export": (student.add_export, student.export),
+    "init": (data.add_init, data.init),
     "check": (data.add_check, data.check),
     "prepare": (data.add_prepare, data.prepare),
     "import": (teacher.add_import, teacher.import_weights),

@@ -65,3 +65,21 @@ def _prepare(form: str, source: Path, output: Path) -> str:
 
     count, there = preparing.prepare(source, output)
     return f"{count} files" + (f", {there} of which were there" if there else "")
+
+
+def add_init(parser: Parser) -> None:
+    """Write first configs of a teacher and a student for a folder of data."""
+    parser.epilog = "Prints the commands that come next. Nothing that is there is overwritten."
+    text = "detection or segmentation; not needed where the data show it"
+    parser.add_argument("task", nargs="?", choices=["det", "seg", ""], default="", metavar="{det,seg}", help=text)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="images with their labels, in any format")
+    add_output(parser, "", "output/NAME, with the name of FOLDER")
+
+
+def init(args: argparse.Namespace) -> None:
+    from densedist.common.first_configs import begin, in_words
+    from densedist.tasks import task_named
+
+    tasks = [task_named(name) for name in ([args.task] if args.task else ["det", "seg"])]
+    output = args.output_dir or Path("output", args.folder.absolute().name)
+    print(f"\n{in_words(begin(tasks, args.folder, output))}")

@@ -1,5 +1,7 @@
 """The command `densedist`, called in this process."""
 
+import shlex
+
 import pytest
 
 from densedist.command import main
@@ -20,3 +22,9 @@ def complaint(capsys, *argv):
     last = seen.strip().splitlines()[-1]
     assert last.startswith("error: ")
     return last.removeprefix("error: ")
+
+
+def advised(printed):
+    """The commands in what a command has printed as advice: lists of words behind `densedist`."""
+    lines = [line.strip() for line in printed.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("densedist ")]

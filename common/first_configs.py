@@ -1,0 +1,125 @@
+"""densedist init: configs of a teacher and a student for a folder of data, and the commands that come next."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from densedist.common.errors import UserError
+from densedist.common.files import write_text
+from densedist.common.init.beginning import BASE, STUDENT, TEACHER, Beginning
+from densedist.common.init.leftovers import leftovers
+from densedist.common.shell import quoted
+from densedist.common.task import Task
+
+KEY = "--output-dir"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that comes next.
+
+    Args:
+        why: what it is for.
+        words: the command, without its first word.
+    """
+
+    why: str
+    words: Sequence[str]
+
+
+def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
+    """Write configs for the data in a folder, say what was found, and return the commands that come next.
+
+    Args:
+        tasks: those that the data may be for.
+        output: a folder that is made for the configs and the runs.
+
+    Raises:
+        UserError: no data is recognized, or data of both tasks; an output folder that is there. Nothing is written.
+    """
+    if not folder.is_dir():
+        raise UserError(f"FOLDER: there is no folder {folder}")
+    if os.path.lexists(output):
+        raise UserError(f"{KEY}: {output} is there already: name a new folder")
+    task, found = _find(tasks, folder.absolute(), output.absolute())
+    rest = leftovers(folder.absolute(), found.files)
+    _check(task, found)
+    _write(found, output)
+    print(_summary(folder, output, found, rest.notes))
+    return _next(task.name, output.absolute(), rest.unlabeled)
+
+
+def in_words(steps: Sequence[Step]) -> str:
+    """Return commands as lines for a shell, each below a comment."""
+    return "\n".join(f"# {step.why}\n{quoted(['densedist', *step.words])}" for step in steps)
+
+
+def _find(tasks: Sequence[Task], folder: Path, output: Path) -> tuple[Task, Beginning]:
+    found, reasons = [], []
+    for task in tasks:
+        try:
+            found.append((task, task.first_configs(folder, output)))
+        except UserError as error:
+            reasons.append(f"{task.name}: {error}" if len(tasks) > 1 else str(error))
+    if len(found) > 1:
+        forms = " and ".join(f"{beginning.form} for {task.name}" for task, beginning in found)
+        raise UserError(f"{folder} has data in {forms}: say which, densedist init det or densedist init seg")
+    if not found:
+        raise UserError("; ".join(reasons))
+    return found[0]
+
+
+def _check(task: Task, found: Beginning) -> None:
+    """Make sure that the configs are read, before there is anything to see of them."""
+    with TemporaryDirectory() as folder:
+        for name, text in found.configs.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        task.load_config(str(Path(folder, TEACHER)), [])
+        task.load_config(str(Path(folder, STUDENT)), ["DISTILL.TEACHER.WEIGHTS", ""])
+
+
+def _write(found: Beginning, output: Path) -> None:
+    try:
+        output.mkdir(parents=True)
+        for name, text in found.configs.items():
+            write_text(output / name, text)
+    except OSError as error:
+        shutil.rmtree(output, ignore_errors=True)
+        raise UserError(f"{KEY}: cannot write to {output}: {error.strerror}: name another folder") from error
+
+
+def _summary(folder: Path, output: Path, found: Beginning, notes: Sequence[str]) -> str:
+    images = ", ".join(f"{count} images in {split}" for split, count in found.images.items())
+    first = f"{folder}: {found.form}; {images}; {len(found.classes)} classes: {', '.join(found.classes)}"
+    files = f"Written to {output}: {BASE} (data, sizes and schedule), {TEACHER} and {STUDENT}"
+    return "\n".join([first, *(f"Note: {note}" for note in (*found.notes, *notes)), files])
+
+
+def _next(name: str, output: Path, unlabeled: Sequence[Path]) -> list[Step]:
+    teacher, student = str(output / TEACHER), str(output / STUDENT)
+    folders = [str(place) for place in unlabeled]
+    pool = ["DATASETS.UNLABELED", str(folders)] if folders else []
+    methods = "none,dist,dist+unlabeled,labels" if folders else "none,dist"
+    compare = ["compare", name, student, "--methods", methods, "--output-dir", str(output / "compare")]
+    steps = [
+        Step("Is the data read as it is meant?", ["check", name, "--config-file", teacher]),
+        Step("Train the teacher.", ["train", name, "--config-file", teacher]),
+        Step(
+            f"Distill the student once: {output / 'student'} gets it and its report.html.",
+            ["train", name, "--config-file", student, *pool],
+        ),
+    ]
+    if folders:
+        weights = ["--weights", str(output / "teacher"), "--output-dir", str(output / "labels")]
+        steps.append(Step("Or let the teacher write labels.", ["label", name, *weights, *folders]))
+    more = ["--unlabeled", ",".join(folders)] if folders else []
+    return [
+        *steps,
+        Step(
+            f"What did the teacher add? Each method with three seeds, in {output / 'compare' / 'report.html'}.",
+            [*compare, *more],
+        ),
+    ]

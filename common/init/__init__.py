@@ -1,0 +1,1 @@
+"""First configs for a folder of data: what `densedist init` writes."""

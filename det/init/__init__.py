@@ -1,0 +1,1 @@
+"""First configs of detectors for a folder of data."""

@@ -1,0 +1,1 @@
+"""First configs of segmentation models for a folder of data."""
