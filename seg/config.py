@@ -193,6 +193,12 @@ TEACHER: Mapping[str, Key] = {
     "DISTILL.IGNORED_PIXELS": Key(
         True, meaning="Distill also on pixels that the label ignores, as the DIST authors do."
     ),
+    "DISTILL.LOGITS_STRIDE": at_least(
+        0,
+        default=0,
+        words="0 (the student's own) or more",
+        meaning="Stride, in pixels, at which class logits are compared; 1 is each pixel, 0 the student's own map.",
+    ),
 }
 
 SEG: Mapping[str, Key] = {**RUN, **MODEL, **LOSS, **DATA, **TEST, **TEACHER}

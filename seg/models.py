@@ -35,7 +35,7 @@ from densedist.seg.networks.architectures import count_classes, pixels_of, read_
 from densedist.seg.networks.dense import SMP, DenseModel
 from densedist.seg.networks.dist_networks import stock
 from densedist.seg.networks.network import Network, build_network, load_network
-from densedist.seg.networks.taps import tap_specs
+from densedist.seg.networks.taps import places_in_words, tap_specs
 from densedist.seg.networks.windows import Inference
 from densedist.seg.segmenter import Segmenter
 from densedist.seg.teacher.teacher import SegTeacher
@@ -124,6 +124,7 @@ def wrap(
         distillation=distillation,
         ignored_pixels=cfg.DISTILL.IGNORED_PIXELS,
         pseudo_weight=cfg.PSEUDO_LABELS.WEIGHT,
+        logits_stride=cfg.DISTILL.LOGITS_STRIDE,
     )
     return segmenter.to(cfg.MODEL.DEVICE)
 
@@ -251,7 +252,8 @@ def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | 
         return None
     teacher = load_teacher(cfg)
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
-    student_taps, teacher_taps = (tap_specs(side, count, weight) for side in (network, teacher.model))
+    places = places_in_words(network, cfg.INPUT.CROP_SIZE, cfg.DISTILL.LOGITS_STRIDE)
+    student_taps, teacher_taps = tap_specs(network, count, weight, places), tap_specs(teacher.model, count, weight)
     cached = bool(cfg.DISTILL.TEACHER.CACHE)
     distiller = build_distiller(cfg, student_taps, teacher_taps, cached, teacher.classes)
     return Distillation(teacher, distiller, cfg.DISTILL.UNLABELED_WEIGHT)

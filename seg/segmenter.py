@@ -14,7 +14,7 @@ from densedist.seg.labels import IGNORE
 from densedist.seg.losses import CrossEntropyLoss, TaskLosses
 from densedist.seg.networks.dense import LOGITS, DenseModel
 from densedist.seg.networks.resampling import nearest, resize
-from densedist.seg.networks.taps import taps
+from densedist.seg.networks.taps import at_stride, taps
 from densedist.seg.networks.windows import Inference
 from densedist.seg.teacher.teacher import SegTeacher
 
@@ -30,6 +30,7 @@ class Segmenter(nn.Module):
         distillation: from a teacher.
         ignored_pixels: distill also where the label is IGNORE.
         pseudo_weight: factor on the gradient of the losses with labels in images whose labels a teacher wrote.
+        logits_stride: of the places where class logits are compared, in pixels; 0 = those of the student's own map.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class Segmenter(nn.Module):
         distillation: Distillation[SegTeacher] | None = None,
         ignored_pixels: bool = True,
         pseudo_weight: float = 1.0,
+        logits_stride: int = 0,
     ) -> None:
         super().__init__()
         self.network, self.inference = network, inference
         self.task = task or TaskLosses({"ce": CrossEntropyLoss()}, {"ce": 1.0})
         self.aux_weight = aux_weight
-        self.distillation, self.ignored_pixels = distillation, ignored_pixels
+        self.distillation, self.ignored_pixels, self.logits_stride = distillation, ignored_pixels, logits_stride
         self.pseudo_weight = pseudo_weight
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
@@ -76,6 +78,7 @@ class Segmenter(nn.Module):
         if self.distillation is None or pending is None:
             return losses
         distiller = self.distillation.distiller
+        student = at_stride(student, distiller.needed, self.logits_stride, batch.shape[2:])
         teacher, known = pending.at(student, batch.shape[2:])
         valid = self._valid(batched_inputs, labels, student, known)
         weighed = self._weighed(student, batched_inputs)

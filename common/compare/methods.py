@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise, product
 from urllib.parse import quote
@@ -193,7 +193,8 @@ def switches(
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
         own = {TEACHER, SCORE_THRESHOLD} if name == LABELS else {TEACHER}  # of the files and labels, not of the config
-        keys = [(full_key(name, key), ",".join(values)) for key, values in pairs(part) if key not in own]
+        given = [(key, ",".join(values)) for key, values in pairs(part) if key not in own]
+        keys = [(full_key(name, key, task_keys or ()), value) for key, value in given]
         words += [word for pair in current_pairs(keys, f"--methods: {part}") for word in pair]
     if folder := setting(method, TEACHER):
         found = locate(folder, key=f"--methods: {TEACHER}")
@@ -204,12 +205,16 @@ def switches(
     return [*ones, *current_words(overrides, "the command line"), *zeros, *words]
 
 
-def full_key(name: str, key: str) -> str:
-    """Return the whole name of a key in a part of a method."""
+def full_key(name: str, key: str, of_task: Collection[str] = ()) -> str:
+    """Return the whole name of a key in a part of a method.
+
+    Args:
+        of_task: whole names of keys that not both tasks have.
+    """
     loss = "DIST" if name in ("inter", "intra") else name.upper()
     of_loss, shared = f"DISTILL.{loss}.{key}", f"DISTILL.{key}"
     if of_loss in loss_keys():
         return of_loss
-    if shared in {**COMMON, **loss_keys()} or key.startswith("TEACHER."):
+    if shared in {*COMMON, *loss_keys(), *of_task} or key.startswith("TEACHER."):
         return shared
     return key if "." in key else of_loss if loss in LOSSES else shared

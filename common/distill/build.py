@@ -62,7 +62,7 @@ def build_distiller(
                 factor * keys.WEIGHT,
                 spec.make(keys, student[tap], cfg.DISTILL.SYNC),
                 spec,
-                f"{spec.described(keys)} {tap}".strip(),
+                " ".join(filter(None, (spec.described(keys), tap, student[tap].places))),
                 None if classes is None or student[tap].activation is None else _kept(classes, student[tap]),
             )
             terms.append(term)

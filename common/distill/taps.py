@@ -59,6 +59,7 @@ class TapSpec:
             (N, H, W); "objects": for each place one over the number of places of the smallest object that has it, 0 in
             the background, (N, H, W); "anchors": for each image and each of its rows 1 where an object is, 0 where none
             is, int64, (N, R / N), rows lying image by image; all UNLABELED where labels say nothing. "" = nothing.
+        places: where its places lie, for the plan, as "at stride 8, 64x128"; "" = nothing is said.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class TapSpec:
     auxiliary_to: str = ""
     factor: float = 1.0
     targets: Targets = ""
+    places: str = ""
 
 
 # By name: what a model can give.

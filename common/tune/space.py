@@ -71,6 +71,7 @@ class Space:
                 none or is mixed with values.
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
+        of_task = [f"DISTILL.{key}" for key in cfg.DISTILL]
         for method in joined(words):
             joint = parts(method)
             name = "+".join(part.partition("@")[0] for part in joint)
@@ -81,7 +82,7 @@ class Space:
             keys: dict[str, tuple[str, ...] | Range] = {}
             for part in joint:
                 for key, values in pairs(part):
-                    full = full_key(part.partition("@")[0], key)
+                    full = full_key(part.partition("@")[0], key, of_task)
                     current = [x for value in values for x in current_pairs([(full, value)], f"--methods: {part}")]
                     if not current:
                         continue  # a key that was removed

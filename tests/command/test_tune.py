@@ -29,7 +29,7 @@ def test_two_trials_and_the_final_training(tmp_path, capsys, monkeypatch):
     first = out / "trials" / "0" / "seed0"
     assert found["trials"][0]["seeds"].keys() == {"0"}
     log = (first / "log.txt").read_text()
-    assert "dist(cls_logits)" in log
+    assert "dist(cls_logits at stride 8, 8x8)" in log
     written = (first / "config.yaml").read_text()
     assert "train[:10]" in written  # of the 12 images that there are
     assert "train[10:12]" in written

@@ -106,9 +106,10 @@ def test_plan_says_where_distillation_applies(teacher_keys, aux_teacher_keys):
         return describe(model.network.smp, model.distillation)
 
     assert plan().endswith("loss     task")
-    assert plan(*teacher_keys, *AUX).endswith("loss     = task + 1.0·dist(cls_logits)")
-    assert plan(*aux_teacher_keys).endswith("loss     = task + 1.0·dist(cls_logits)")
-    assert plan(*aux_teacher_keys, *AUX).endswith("task + 1.0·dist(cls_logits) + 0.4·dist_aux_logits(aux_logits)")
+    main = "task + 1.0·dist(cls_logits at stride 8, 8x8)"
+    assert plan(*teacher_keys, *AUX).endswith(f"loss     = {main}")
+    assert plan(*aux_teacher_keys).endswith(f"loss     = {main}")
+    assert plan(*aux_teacher_keys, *AUX).endswith(f"{main} + 0.4·dist_aux_logits(aux_logits at stride 8, 8x8)")
 
 
 def test_image_without_a_pixel_that_counts_gives_zero_and_a_gradient():

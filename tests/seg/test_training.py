@@ -62,7 +62,7 @@ def test_files_in_the_output_folder(distilled):
 
 def test_plan_is_logged_before_the_first_iteration(distilled):
     log = (distilled / "log.txt").read_text()
-    plan = log.index("loss     = task + 1.0·dist(cls_logits) + 0.4·dist_aux_logits(aux_logits)")
+    plan = log.index("loss     = task + 1.0·dist(cls_logits at stride 8, 8x8) + 0.4·dist_aux_logits(aux_logits")
     assert plan < log.index("Starting training")
     assert log.index("same 11 classes in the same order") < log.index("Starting training")
 
