@@ -9,6 +9,7 @@ from densedist.common.config.formats import format_keys
 from densedist.common.config.former_keys import FORMER
 from densedist.common.config.keys import STOCK, of_all
 from densedist.common.distill.registry import loss_keys
+from densedist.det.data.augmentations import SIDES, is_scale_jitter
 from densedist.det.data.formats import FORMATS
 from densedist.det.data.samplers import SAMPLERS, is_factors
 from densedist.det.modeling.inheriting import PARTS
@@ -70,6 +71,13 @@ DATA: Mapping[str, Key] = {
     "INPUT.MAX_SIZE_TEST": _stock("Longest edge of a test image at most."),
     "INPUT.RANDOM_FLIP": _stock("horizontal, vertical or none."),
     "INPUT.CROP.ENABLED": _stock("Train on crops."),
+    "INPUT.SCALE_JITTER": Key(
+        [],
+        is_scale_jitter,
+        SIDES,
+        meaning="Large-scale jitter, in place of MIN_SIZE_TRAIN: a training image is resized to fit height and width "
+        "times a scale, and cropped to them.",
+    ),
     "INPUT.MASK_FORMAT": _stock("polygon or bitmask."),
     "DATASETS.TRAIN": _stock("Names of data sets with labels; a part is named like a slice: mine_train[:100]."),
     "DATASETS.TEST": _stock("Names of data sets that are evaluated."),

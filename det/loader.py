@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from densedist.common.data.loader import Batches, build_loader
 from densedist.common.data.sides import LABELED, MARK
 from densedist.common.distill.sources import batches_of_sources
+from densedist.common.distill.views import with_strong_views
 from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.filling import training_mapper
 from densedist.det.data.boxes import drop_bad_boxes
@@ -32,7 +33,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     dicts["PSEUDO_LABELED"] = [d | {MARK: True} for d in dicts["PSEUDO_LABELED"]]
     dicts["UNLABELED"] = _bare_dicts(cfg)
     forget()  # the dicts have it all
-    mapper = training_mapper(cfg)
+    mapper = with_strong_views(training_mapper(cfg), cfg, "instances")
 
     def from_position(position: RunPosition) -> Batches:
         def load(sides: Sequence[str], images: int, key: str) -> Batches:

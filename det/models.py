@@ -14,6 +14,7 @@ from densedist.common.config.functions import NAME
 from densedist.common.data.sides import labeled_sets
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
+from densedist.common.distill.views import build_strong, in_words
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
 from densedist.common.engine.checkpoint import load_weights as load_checkpoint
 from densedist.common.errors import UserError
@@ -23,6 +24,7 @@ from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
 from densedist.det.architectures import distilling_class, distilling_classes
 from densedist.det.config import GRAMMAR, without_distillation
+from densedist.det.data.augmentations import build_input
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import Distilling
@@ -46,6 +48,8 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
         raise UserError("--config-file is missing: name a config, e.g. det/digits/faster_rcnn_r10_quarter.yaml")
     cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
     name_files(cfg.DISTILL.TEACHER)
+    build_input(cfg)
+    build_strong(cfg)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
     called = bool(NAME.fullmatch(teacher.WEIGHTS))  # a function, which needs no config
@@ -208,10 +212,15 @@ def has_stock_backbone(cfg: CfgNode) -> bool:
 
 def _notes(cfg: CfgNode) -> dict[str, str]:
     """Return the notes of the plan that not every run has, by a word each."""
-    if not (is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED):
-        return {}
-    weight = cfg.DISTILL.UNLABELED_WEIGHT
-    return {"no label": f"also distilled on unlabeled images; those losses times {weight}"}
+    notes = {}
+    if augment := build_input(cfg):
+        notes["augment"] = str(augment)
+    if strong := in_words(cfg):
+        notes["strong"] = strong
+    if is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
+        weight = cfg.DISTILL.UNLABELED_WEIGHT
+        notes["no label"] = f"also distilled on unlabeled images; those losses times {weight}"
+    return notes
 
 
 def _start(cfg: CfgNode, model: nn.Module) -> str:

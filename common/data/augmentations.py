@@ -56,7 +56,7 @@ class Augmentations:
         """Return the transforms, without compositions."""
         return _leaves(self.steps)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return ", ".join(type(leaf).__name__ for leaf in self.leaves)
 
 

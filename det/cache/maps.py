@@ -84,5 +84,7 @@ def check_same_size(cfg: CfgNode) -> None:
         raise UserError(f"{why}, but INPUT.MIN_SIZE_TRAIN is {tuple(node.MIN_SIZE_TRAIN)}: want one size")
     if node.CROP.ENABLED:
         raise UserError(f"{why}: set INPUT.CROP.ENABLED to False")
+    if node.SCALE_JITTER:
+        raise UserError(f"{why}: leave INPUT.SCALE_JITTER empty")
     if node.RANDOM_FLIP not in ("none", "horizontal"):
         raise UserError(f"{why}: INPUT.RANDOM_FLIP is {node.RANDOM_FLIP}: want none or horizontal")

@@ -12,6 +12,7 @@ from detectron2.data.detection_utils import SizeMismatchError, read_image
 from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge
 
 from densedist.common.errors import UserError
+from densedist.det.data.augmentations import training_augmentations
 from densedist.det.data.classes import class_mirrors
 
 
@@ -29,6 +30,15 @@ class Mapper(DatasetMapper):
     def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:
         super().__init__(cfg, is_train)
         self.mirrored_classes = class_mirrors(cfg)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        found = super().from_config(cfg, is_train)
+        if is_train:
+            found["augmentations"] = training_augmentations(cfg, found["augmentations"])
+            # As Detectron2 does for its own crops.
+            found["recompute_boxes"] |= bool(cfg.INPUT.SCALE_JITTER) and cfg.MODEL.MASK_ON
+        return found
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
