@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from densedist.common.config import check_values
+from densedist.common.distill.average import AVERAGE, is_average
 from densedist.common.distill.build import build_distiller
 from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.ensemble import configs_of_each
@@ -20,9 +21,11 @@ from densedist.det.config import GRAMMAR, keeps_boxes, keys
 from densedist.det.label_weights import weighed
 from densedist.det.modeling.inheriting import KEY, inherit
 from densedist.det.taps.group import TapGroup
+from densedist.det.teacher.average import average_of
 from densedist.det.teacher.teacher import DetTeacher, averaged
 
 R = TypeVar("R")
+TRAIN = "train with `densedist train det`"
 
 
 class Distilling(nn.Module, ABC):
@@ -79,19 +82,23 @@ class Distilling(nn.Module, ABC):
 
         Args:
             after_optimizer: whether an optimizer has been built, and a checkpoint loaded. It would not know the
-                parameters of losses, and what the student inherits would take the checkpoint's place.
+                parameters of losses, what the student inherits would take the checkpoint's place, and nothing would
+                keep an average that teaches.
 
         Raises:
             UserError: a teacher that is missing or does not fit (see load_teachers and build_distiller); or, after the
-                optimizer, losses with parameters, or DISTILL.INHERIT.
+                optimizer, losses with parameters, DISTILL.INHERIT, or the student's average as its teacher.
         """
         if not self.awaits_teacher:
             return
         assert self.distill_cfg is not None
-        late = "call attach_teacher() on the model before the optimizer is built, or train with `densedist train det`"
+        late = f"call attach_teacher() on the model before the optimizer is built, or {TRAIN}"
         if after_optimizer and self.distill_cfg.DISTILL.INHERIT:
             raise UserError(f"{KEY}: the student is to start from its teacher, and has been loaded already: {late}")
-        self.learn_from(self.load_teachers(self.distill_cfg))
+        teacher = self.load_teachers(self.distill_cfg, self)
+        if after_optimizer and teacher.average is not None:
+            raise UserError(f"DISTILL.TEACHER.WEIGHTS: nothing here would keep the {AVERAGE}: {TRAIN}")
+        self.learn_from(teacher)
         assert self.distillation is not None
         if after_optimizer and (parts := list(self.distillation.distiller.adapters)):
             self.distillation = None
@@ -116,6 +123,8 @@ class Distilling(nn.Module, ABC):
         )
         if cfg.DISTILL.INHERIT and teacher.classes is not None:
             raise UserError(f"{KEY}: the teacher has other classes (DISTILL.TEACHER.CLASSES): leave it empty")
+        if cfg.DISTILL.INHERIT and is_average(cfg.DISTILL.TEACHER):
+            raise UserError(f"{KEY}: the teacher is the student's {AVERAGE}: leave it empty")
         inherit(self, teacher.heritage, cfg.DISTILL.INHERIT)
         for each in (teacher, *teacher.others):
             each.heritage = {}  # their memory is free again
@@ -175,8 +184,11 @@ class Distilling(nn.Module, ABC):
         return {name: why for group in self.tap_groups(teacher) for name, why in group.lacking(self, teacher).items()}
 
     @classmethod
-    def load_teachers(cls, cfg: CfgNode) -> DetTeacher:
+    def load_teachers(cls, cfg: CfgNode, student: "Distilling | None" = None) -> DetTeacher:
         """Return the teacher that DISTILL.TEACHER of the student's config names, with those of its MORE as one.
+
+        Args:
+            student: whose average may be one of them; None = none is.
 
         Raises:
             UserError: see load_teacher; or teachers that cannot be averaged.
@@ -184,7 +196,9 @@ class Distilling(nn.Module, ABC):
         each = configs_of_each(cfg, GRAMMAR)
         if len(each) > 1 and cfg.DISTILL.TEACHER.CACHE:
             raise UserError("DISTILL.TEACHER.CACHE keeps what one detector sees: leave it empty, or MORE")
-        return averaged([cls.load_teacher(one) for one in each])
+        return averaged(
+            [average_of(student, one) if is_average(one.DISTILL.TEACHER) else cls.load_teacher(one) for one in each]
+        )
 
     def check_pair(self, teacher: DetTeacher) -> None:
         """Check that the teacher can teach this student.

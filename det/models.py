@@ -12,6 +12,7 @@ from torch import nn
 from densedist.common.config import load
 from densedist.common.config.functions import NAME
 from densedist.common.data.sides import labeled_sets
+from densedist.common.distill.average import is_average
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.distill.views import build_strong, in_words
@@ -52,13 +53,13 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
     build_strong(cfg)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
-    called = bool(NAME.fullmatch(teacher.WEIGHTS))  # a function, which needs no config
-    if (teacher.CONFIG_FILE or called) and name not in distilling:
+    alone = is_average(teacher) or bool(NAME.fullmatch(teacher.WEIGHTS))  # a function: both need no config
+    if (teacher.CONFIG_FILE or alone) and name not in distilling:
         raise UserError(
             f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {name} does not distill: "
             f"set it to {' or '.join(distilling)}"
         )
-    if teacher.WEIGHTS and not (teacher.CONFIG_FILE or called):
+    if teacher.WEIGHTS and not (teacher.CONFIG_FILE or alone):
         raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
     if cfg.DATASETS.UNLABELED and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
         raise UserError(

@@ -250,7 +250,7 @@ def _check_losses(cfg: CfgNode) -> None:
 def _distillation(cfg: CfgNode, network: Network) -> Distillation[SegTeacher] | None:
     if not is_on(cfg.DISTILL):
         return None
-    teacher = load_teacher(cfg)
+    teacher = load_teacher(cfg, network)
     count, weight = len(Classes.of(cfg)), cfg.MODEL.AUX_HEAD.LOSS_WEIGHT
     places = places_in_words(network, cfg.INPUT.CROP_SIZE, cfg.DISTILL.LOGITS_STRIDE)
     student_taps, teacher_taps = tap_specs(network, count, weight, places), tap_specs(teacher.model, count, weight)

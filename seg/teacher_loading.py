@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from densedist.common.config import check_values, load, trust
+from densedist.common.distill.average import is_average
 from densedist.common.distill.checks import check_same_classes, check_trained
 from densedist.common.distill.classes import ClassMap, read_class_map
 from densedist.common.distill.ensemble import configs_of_each, shared_class_map
@@ -26,6 +27,7 @@ from densedist.seg.networks.architectures import count_classes, fetch_smp_folder
 from densedist.seg.networks.dense import SMP, DenseModel
 from densedist.seg.networks.network import Network, load_network
 from densedist.seg.teacher.adapting import InClasses, Mean, Scaled
+from densedist.seg.teacher.average import average_of
 from densedist.seg.teacher.kept import KeptLogits
 from densedist.seg.teacher.teacher import SegTeacher
 
@@ -33,8 +35,11 @@ logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
 
 
-def load_teacher(student_cfg: CfgNode) -> SegTeacher:
+def load_teacher(student_cfg: CfgNode, student: Network | None = None) -> SegTeacher:
     """Return the teacher that DISTILL.TEACHER of the student's config names, on the student's device.
+
+    Args:
+        student: whose average may teach; None = it does not.
 
     Raises:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
@@ -42,14 +47,18 @@ def load_teacher(student_cfg: CfgNode) -> SegTeacher:
     """
     # Initial weights are overwritten; the student's run stays as without a teacher.
     with kept_random_state(student_cfg.MODEL.DEVICE):
-        found = [load_teacher_model(cfg) for cfg in configs_of_each(student_cfg, GRAMMAR)]
+        found = [
+            average_of(student, cfg) if student and is_average(cfg.DISTILL.TEACHER) else load_teacher_model(cfg)
+            for cfg in configs_of_each(student_cfg, GRAMMAR)
+        ]
     classes = shared_class_map([one.classes for one in found])
     network, flip = found[0].model, found[0].flipped
     if len(found) > 1:
         network, flip = Mean([one.model for one in found], [one.flipped for one in found]), False
     kept_mass = student_cfg.DISTILL.TEACHER.KEPT_MASS if any(one.classes for one in found) else 0.0
     kind = KeptLogits if student_cfg.DISTILL.TEACHER.CACHE else SegTeacher
-    teacher = kind(network, flip, _precision(student_cfg, network), classes, kept_mass)
+    average = next((one.average for one in found if one.average is not None), None)
+    teacher = kind(network, flip, _precision(student_cfg, network), classes, kept_mass, average)
     compile_parts(student_cfg, teacher.model.parts)
     teacher.stream = teacher_stream(student_cfg)
     return teacher

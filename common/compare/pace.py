@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 
 from densedist.common.data.loader import Batches
+from densedist.common.engine.hooks import ModelEMA
 from densedist.common.engine.solver import make_optimizer
 from densedist.common.engine.trainer import Trainer, build_trainer
 from densedist.common.randomness import RunPosition
@@ -103,10 +104,18 @@ class _TrainerSteps:
     Args:
         batches_from: a loader from a position on.
         has_workers: without any one loader lasts for all turns: to begin anew would only cost time.
+        average: of SOLVER.EMA_DECAY, which is part of a step; None = none.
     """
 
-    def __init__(self, trainer: Trainer, batches_from: Callable[[RunPosition], Batches], has_workers: bool) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches_from: Callable[[RunPosition], Batches],
+        has_workers: bool,
+        average: ModelEMA | None = None,
+    ) -> None:
         self._trainer, self._batches_from, self._has_workers = trainer, batches_from, has_workers
+        self._average = average
         self._done, self._begun = 0, False
 
     def begin(self) -> None:
@@ -120,6 +129,8 @@ class _TrainerSteps:
         trainer = self._trainer
         with EventStorage(PLACE) as trainer.storage:
             trainer.run_step()
+        if self._average:
+            self._average.after_step()
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
         self._done += 1
@@ -136,10 +147,14 @@ def _ready(task: Task, cfg: CfgNode) -> Iterator[Steps]:
     trainee = task.build(cfg)
     task.prepare(cfg, trainee)
     teacher = trainee.distillation.teacher if trainee.distillation else None
+    average = None
+    if cfg.SOLVER.EMA_DECAY:
+        average = ModelEMA(trainee.student, cfg.SOLVER.EMA_DECAY, teacher.average if teacher else None)
     trainer = build_trainer(cfg, trainee.model, make_optimizer(cfg, trainee.model), teacher)
+    trainer.register_hooks([average])
     trainee.model.train()
     trainer.iter, trainer.max_iter = PLACE, cfg.SOLVER.MAX_ITER
-    steps = _TrainerSteps(trainer, task.training_batches(cfg), cfg.DATALOADER.NUM_WORKERS > 0)
+    steps = _TrainerSteps(trainer, task.training_batches(cfg), cfg.DATALOADER.NUM_WORKERS > 0, average)
     try:
         steps.begin()
         for _ in range(WARM_UP):

@@ -158,7 +158,9 @@ TEACHER: Mapping[str, Key] = {
         "", meaning="The teacher's config: a path, a name among the packaged configs, or in Detectron2's model zoo."
     ),
     "DISTILL.TEACHER.WEIGHTS": Key(
-        "", meaning="Its weights: a checkpoint, the OUTPUT_DIR of a finished run, or what docs/teachers.md lists."
+        "",
+        meaning="Its weights: a checkpoint, the OUTPUT_DIR of a finished run, or what docs/teachers.md lists; average: "
+        "the student's own, of SOLVER.EMA_DECAY.",
     ),
     "DISTILL.TEACHER.PRECISION": of_all(one_of("auto", *PRECISIONS, meaning="Its precision; auto: float16 on a GPU.")),
     "DISTILL.TEACHER.FORMAT": of_files(

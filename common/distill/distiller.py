@@ -242,6 +242,8 @@ def describe(student: nn.Module, distillation: Distillation | None) -> str:
         lines += ["  teacher  none: an ordinary training run", "  loss     task"]
     else:
         lines += [f"  teacher  {_model(model)}" for model in distillation.teacher.models]
+        if distillation.teacher.average is not None:
+            lines.append("  average  of the student's weights, by SOLVER.EMA_DECAY: it teaches")
         lines += [f"  loss     = {distillation.distiller}"]
     return "\n".join(lines)
 

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from densedist.common.config.keys import check_values, value_of
 from densedist.common.config.load import Grammar, merge
+from densedist.common.distill.average import AVERAGE, TEACHER, check_average, is_average
 from densedist.common.distill.classes import ClassMap
-from densedist.common.distill.teacher_files import TEACHER, name_files
+from densedist.common.distill.teacher_files import name_files
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 
@@ -21,11 +22,18 @@ def configs_of_each(student_cfg: CfgNode, grammar: Grammar) -> list[CfgNode]:
     """Return for each teacher the student's config as it would be with that teacher alone, the first one first.
 
     Raises:
-        UserError: an entry of MORE with a key that is not one of a teacher's, or a wrong value.
+        UserError: an entry of MORE with a key that is not one of a teacher's, or a wrong value; or the student's
+            average named twice, or with keys that it has no use for.
     """
     node = value_of(student_cfg, TEACHER)
     first = _with(student_cfg, grammar, node, {})
-    return [first, *(_with(student_cfg, grammar, _fresh(node, grammar), more) for more in node.MORE)]
+    each = [first, *(_with(student_cfg, grammar, _fresh(node, grammar), more) for more in node.MORE)]
+    averages = [cfg for cfg in each if is_average(cfg.DISTILL.TEACHER)]
+    for cfg in averages:
+        check_average(cfg, grammar.keys())
+    if len(averages) > 1:
+        raise UserError(f"{TEACHER}.MORE: {AVERAGE} is named {len(averages)} times: name it once")
+    return each
 
 
 def _fresh(node: CfgNode, grammar: Grammar) -> CfgNode:

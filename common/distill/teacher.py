@@ -41,11 +41,13 @@ class TeacherModel(Generic[M]):
         model: with its weights.
         flipped: it wants the student's images with their channels the other way round.
         classes: how its classes become the student's; None = they are the same.
+        average: see Teacher.
     """
 
     model: M
     flipped: bool
     classes: ClassMap | None
+    average: nn.Module | None = None
 
 
 class Teacher(Generic[M]):
@@ -57,16 +59,25 @@ class Teacher(Generic[M]):
 
     stream: torch.cuda.Stream | None = None  # of a GPU, where it has another one than the student
 
-    def __init__(self, model: M, flip_channels: bool = False, precision: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: M,
+        flip_channels: bool = False,
+        precision: torch.dtype = torch.float32,
+        average: nn.Module | None = None,
+    ) -> None:
         """Freeze a model: put it in eval mode, and fuse its batch norms.
 
         Args:
             model: is changed in place.
             flip_channels: the images come in the other channel order (BGR for RGB) than the model wants.
             precision: of its weights and its taps.
+            average: the part of it that is the student's average (see common/distill/average.py): it is as the student,
+                its batch norms not fused, and the engine updates it. None = nothing of it ever changes.
         """
-        self.flip_channels, self.precision = flip_channels, precision
-        fuse_batch_norms(model)
+        self.flip_channels, self.precision, self.average = flip_channels, precision, average
+        if average is None:
+            fuse_batch_norms(model)
         # Channels last: the same values to rounding, in about half the time on a CPU.
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for part in model.children():  # the pixels' mean and deviation, the model's own, keep float32

@@ -1,5 +1,6 @@
 """Hooks of a run in addition to Detectron2's."""
 
+import copy
 import logging
 import math
 import statistics
@@ -7,17 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.utils import comm
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
 from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.engine.preemption import Preemption
 from densedist.common.engine.run_folder import RunCheckpointer, damage, save_checkpoint
@@ -74,23 +75,37 @@ class ModelEMA(HookBase):
     Args:
         model: what is trained.
         decay: in (0, 1), e.g. 0.999 for a memory of about 1000 iterations.
+        teacher: a copy of the model that teaches it: this then is the average (common/distill/average.py). All
+            processes have the same, for which the trained model's buffers become those of the main process first.
+
+    Attributes:
+        model: the average.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, teacher: nn.Module | None = None) -> None:
         self._trained, self._decay = model, decay
-        self._averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
-        self._averaged.n_averaged.fill_(1)  # it starts as a copy, and so does a resumed one
+        self.model = copy.deepcopy(model) if teacher is None else teacher
+        self._shares_buffers = teacher is not None and has_local_batch_norm(model)
+        self.start()
 
-    @property
-    def model(self) -> nn.Module:
-        return self._averaged.module
+    def start(self) -> None:
+        """Let the average begin as what the model is now."""
+        self.model.load_state_dict(self._trained.state_dict())
 
+    @torch.no_grad()
     def after_step(self) -> None:
-        self._averaged.update_parameters(self._trained)
-
-    def _average(self, averaged: Any, trained: Any, _: Any) -> None:
+        if self._shares_buffers:  # DistributedDataParallel would do so before the next forward pass
+            share_buffers(self._trained)
         step = self.trainer.iter
-        get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))(averaged, trained, _)
+        update = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))
+        pairs = self._pairs()
+        for floating in (True, False):  # the function looks at the first of a list
+            if group := [pair for pair in pairs if pair[0].is_floating_point() == floating]:
+                update([averaged for averaged, _ in group], [trained for _, trained in group], None)
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """Return each tensor of the average and of the trained model."""
+        return list(zip(self.model.state_dict().values(), self._trained.state_dict().values(), strict=True))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -103,8 +118,7 @@ class ModelEMA(HookBase):
 
     @torch.no_grad()
     def _swap(self) -> None:
-        pairs = zip(self._trained.state_dict().values(), self.model.state_dict().values(), strict=True)
-        for trained, averaged in pairs:
+        for averaged, trained in self._pairs():
             mine = trained.clone()
             trained.copy_(averaged)
             averaged.copy_(mine)

@@ -73,7 +73,9 @@ def rehearse(cfg: CfgNode, task: TrainingTask, trainee: Trainee, batches: Batche
                 with _named("a drawing", "INPUT, or TEST.EXAMPLES, of which 0 draws nothing"):
                     task.draw_examples(small, actor, Path(folder, "examples.png"))
     comm.synchronize()
-    if seen.idle and not cfg.DISTILL.WARMUP_ITERS:
+    # An average begins as the student; where training and eval mode compute alike, it has nothing to teach yet.
+    averages = trainee.distillation is not None and trainee.distillation.teacher.average is not None
+    if seen.idle and not cfg.DISTILL.WARMUP_ITERS and not averages:
         logger.warning(
             f"0 on the first batch: {', '.join(seen.idle)}; the teacher teaches nothing there: look at "
             "DISTILL.TEACHER.CLASSES, and in segmentation at KEPT_MASS"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     is_main = comm.is_main_process()
     trackers = build_trackers(cfg) if is_main else []
     task.load_weights(student, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE)
+    teacher = trainee.distillation.teacher if trainee.distillation else None
+    average = teacher.average if teacher else None
+    ema = ModelEMA(student, cfg.SOLVER.EMA_DECAY, average) if cfg.SOLVER.EMA_DECAY else None
     once = task.prepare(cfg, trainee)
     batches_from = task.training_batches(cfg)
     unused = trainee.unused_parameters
@@ -129,10 +133,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     options: dict[str, Any] = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
     options |= {"broadcast_buffers": has_local_batch_norm(model)}
     options |= {"find_unused_parameters": unused}
-    teacher = trainee.distillation.teacher if trainee.distillation else None
     trainer = build_trainer(cfg, create_ddp_model(model, **options), optimizer, teacher)
-    # Made now that all processes have the same student.
-    ema = ModelEMA(student, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None
+    if ema:
+        ema.start()  # now that all processes have the same student
     shown = ema.model if ema else student
 
     # What a checkpoint holds, by name.
@@ -153,8 +156,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     def draw_and_report() -> None:
         output, gallery = Path(cfg.OUTPUT_DIR), None
         if cfg.TEST.EXAMPLES and cfg.DATASETS.TEST:
+            drawn = trainee if average is None else replace(trainee, distillation=None)  # its own teacher
             with as_users_get_it():
-                gallery = task.draw_examples(cfg, trainee, output / "examples.png")
+                gallery = task.draw_examples(cfg, drawn, output / "examples.png")
         size, taught = sum(p.numel() for p in student.parameters()), None
         if teacher is not None:
             taught = sum(p.numel() for other in teacher.models for p in other.parameters())
@@ -162,8 +166,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         write_report(output, facts, gallery)
 
     with exact(), Preemption(trainer.device) as preemption:
-        trainer.register_hooks([Clock(once), hooks.IterationTimer(), SeedEachStep()])
-        trainer.register_hooks([hooks.LRScheduler(optimizer, build_schedule(cfg, optimizer)), ema])
+        # The clock stops after the average, which is part of a step.
+        trainer.register_hooks([ema, Clock(once), hooks.IterationTimer(), SeedEachStep()])
+        trainer.register_hooks([hooks.LRScheduler(optimizer, build_schedule(cfg, optimizer))])
         # Before the evaluation, so that a failed one loses nothing.
         trainer.register_hooks([SaveCheckpoints(checkpointer, cfg, preemption)])
         # Before the writers, which log its results.

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from densedist.common.distill.average import AVERAGE
 from densedist.common.report.history import History, read_history
 from densedist.common.report.scores import Scores, flatten, last_scores, scores_at
 from densedist.common.run_files import BEST, FINAL, config_beside
@@ -41,6 +42,8 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
         metric: the one that the best checkpoint is chosen by, as "bbox/AP".
     """
     weights = config.get("DISTILL", {}).get("TEACHER", {}).get("WEIGHTS", "")
+    if weights == AVERAGE:
+        return TeacherRun(note="it is the student's own average")
     own = config_beside(weights)
     if own is None:
         return TeacherRun(note="there is no run next to its weights")

@@ -24,7 +24,7 @@ class DetTeacher(Teacher[M]):
     """A frozen detector of Detectron2. Its maps are its backbone's; the groups of det/taps ask its heads.
 
     Args:
-        model, flip_channels, precision: see common/distill/teacher.py.
+        model, flip_channels, precision, average: see common/distill/teacher.py.
         classes: how its classes become the student's; None = they are the same.
         scale: its images are that many times larger than the student's.
         stages: of a cascade's class logits, "first" or "mean" (see det/modeling/box_head.py).
@@ -46,8 +46,9 @@ class DetTeacher(Teacher[M]):
         classes: ClassMap | None = None,
         scale: float = 1.0,
         stages: str = "first",
+        average: nn.Module | None = None,
     ) -> None:
-        super().__init__(model, flip_channels, precision)
+        super().__init__(model, flip_channels, precision, average)
         self.classes, self.scale, self.stages = classes, scale, stages
 
     @property
@@ -114,6 +115,7 @@ def averaged(teachers: Sequence[DetTeacher]) -> DetTeacher:
     first, *others = teachers
     shared_class_map([teacher.classes for teacher in teachers])
     first.others = others
+    first.average = next((teacher.average for teacher in teachers if teacher.average is not None), None)
     return first
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.teacher import Maps, Pending, Samples, Teacher
@@ -16,7 +16,7 @@ class SegTeacher(Teacher[DenseModel]):
     """A frozen network.
 
     Args:
-        model, flip_channels, precision: see common/distill/teacher.py.
+        model, flip_channels, precision, average: see common/distill/teacher.py.
         classes: which of the student's classes the model knows, where its own are others; None = all.
         kept_mass: a pixel counts where these have at least this much of the model's probability.
     """
@@ -28,8 +28,9 @@ class SegTeacher(Teacher[DenseModel]):
         precision: torch.dtype = torch.float32,
         classes: ClassMap | None = None,
         kept_mass: float = 0.0,
+        average: nn.Module | None = None,
     ) -> None:
-        super().__init__(model, flip_channels, precision)
+        super().__init__(model, flip_channels, precision, average)
         self.classes, self.kept_mass = classes, kept_mass
 
     def begin(self, samples: Samples) -> "SegPending":

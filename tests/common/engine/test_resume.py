@@ -111,6 +111,18 @@ def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, arg
         assert all(f"loss_{name}{end}" in logged for name in ("box", "rpn", "mgd", "mask_distill") for end in ENDS)
 
 
+@pytest.mark.parametrize("task", ["seg", "det"])
+def test_resume_with_the_students_average_as_its_teacher_ends_as_if_nothing_had_happened(tmp_path, task, sigterm):
+    keys = [*(SEG if task == "seg" else DET), "DISTILL.TEACHER.WEIGHTS", "average", "DISTILL.KD.WEIGHT", "1.0"]
+    keys += ["SOLVER.EMA_DECAY", "0.5", "DATASETS.UNLABELED", "['val']" if task == "seg" else "('digits_val',)"]
+    whole = train(tmp_path / "whole", keys, task=task)
+    sigterm(3)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "cut", keys, task=task)
+    cut = train(tmp_path / "cut", keys, "--resume", task=task)
+    assert differences(*(torch.load(f / "model_final.pth", weights_only=True) for f in (whole, cut))) == []
+
+
 def test_sigterm_before_anything_is_listening_still_ends_the_process(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     train(tmp_path, SEG)
