@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.compare.methods import NONE, has_labels
 from densedist.common.distill.registry import is_on
+from densedist.common.distill.sources import pseudo_labeled_images
 from densedist.common.errors import UserError
 from densedist.common.task import Task
 
@@ -42,13 +43,14 @@ def check_method(task: Task, cfg: CfgNode, method: str) -> None:
 
     Raises:
         UserError: a method without a teacher or a loss, a teacher that is not there, a loss on a tap that this pair
-            does not have.
+            does not have, a share of labels that is no whole number of images.
     """
     if method == NONE:
         return
     if has_labels(method):
         if not cfg.DISTILL.TEACHER.WEIGHTS:
             raise UserError(f"--methods: {method} has no teacher: set DISTILL.TEACHER")
+        pseudo_labeled_images(cfg)
     elif not is_on(cfg.DISTILL):
         raise UserError(f"--methods: {method} has no teacher or no loss: set DISTILL.TEACHER, or join a loss to it")
     task.build(cfg)

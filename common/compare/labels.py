@@ -7,9 +7,11 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import LABELS, SCORE_THRESHOLD, TEACHER, folder_name, setting
+from densedist.common.compare.methods import LABELS, SCORE_THRESHOLD, TEACHER, UNLABELED, folder_name, parts, setting
 from densedist.common.compare.teachers import own_words
 from densedist.common.config import find_config
+from densedist.common.data.sides import SIDES
+from densedist.common.distill.sources import NEEDS, idle_keys
 from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
@@ -103,3 +105,17 @@ def settings_of(labeling: Labeling) -> Fingerprint:
     """Return what training on labels depends on in addition."""
     parts = dict(labeling.settings)
     return parts | {"--unlabeled": parts.pop("DATASETS.UNLABELED")}
+
+
+def undone(cfg: CfgNode, method: str) -> list[str]:
+    """Return the overrides that undo what a config says of labels and of images without labels, for methods that have
+    them, where a method has none.
+
+    Args:
+        cfg: without a method.
+    """
+    names = {part.partition("@")[0] for part in parts(method)}
+    sides = {side for side in SIDES if cfg.DATASETS[side]}
+    sides |= {side for name, side in ((LABELS, "PSEUDO_LABELED"), (UNLABELED, "UNLABELED")) if name in names}
+    idle = idle_keys(cfg, sides)
+    return [word for key, usual, _ in NEEDS if key in idle for word in (key, str(usual))]

@@ -33,7 +33,7 @@ def methods() -> Mapping[str, tuple[str, ...]]:
         "inter": ("DIST", "DISTILL.DIST.GAMMA", "0.0"),
         "intra": ("DIST", "DISTILL.DIST.BETA", "0.0"),
         UNLABELED: ("",),  # with DATASETS.UNLABELED as --unlabeled says
-        LABELS: ("",),  # with what the teacher takes for their labels in DATASETS.TRAIN, too
+        LABELS: ("",),  # with what the teacher takes for their labels in DATASETS.PSEUDO_LABELED
     }
 
 
@@ -53,11 +53,14 @@ def expand(words: Sequence[str]) -> list[str]:
 def joined(words: Sequence[str]) -> list[str]:
     """Put together the methods that were split at commas: a word that is no method is one more value of the last.
 
-    So does the path of one more TEACHER, which may begin as a method does.
+    So does the path of one more TEACHER, which may begin as a method does, and so do the items of a list in brackets.
     """
     known = methods()
     found: list[str] = []
     for word in words:
+        if found and _closed(found[-1])[1]:
+            found[-1] += f",{word}"
+            continue
         begins = word.partition("+")[0].partition("@")[0] in known
         if begins and found and TEACHERS.search(found[-1]):
             begins = "/" not in (path := _path(word, 0)) or not os.path.exists(path)
@@ -81,10 +84,23 @@ def folder_name(text: str) -> str:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """Split text at a mark, but not inside the path of a TEACHER that exists: folders of methods have such marks."""
-    inside = _paths(text)
+    """Split text at a mark, but not in brackets, nor inside the path of a TEACHER that exists: folders of methods have
+    such marks."""
+    inside, _ = _closed(text)
     cuts = [place for place, character in enumerate(text) if character == mark and place not in inside]
     return [text[start + 1 : stop] for start, stop in pairwise([-1, *cuts, len(text)])]
+
+
+def _closed(text: str) -> tuple[set[int], int]:
+    """Return the indices of characters in brackets or in paths behind TEACHER=, and how many brackets stay open."""
+    paths, inside, depth = _paths(text), set(), 0
+    for place, character in enumerate(text):
+        if place in paths:
+            continue
+        depth = max(depth + (character in "[{(") - (character in "]})"), 0)
+        if depth:
+            inside.add(place)
+    return paths | inside, depth
 
 
 def _paths(text: str) -> set[int]:
@@ -148,9 +164,11 @@ def pairs(part: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the keys of a part with their values.
 
     Raises:
-        UserError: a key without a value.
+        UserError: a key without a value, or a list without its end.
     """
     _, _, settings = part.partition("@")
+    if _closed(settings)[1]:
+        raise UserError(f"--methods: {part}: want a list as [1,2], with a bracket at its end")
     for setting in filter(None, _split(settings, ";")):
         first, *more = _split(setting, ",")
         key, _, value = first.partition("=")
@@ -166,8 +184,9 @@ def switches(
 
     What the overrides say of a loss holds where a method has that loss; a key after @ has the last word.
 
-    A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), or a whole one (SOLVER.BASE_LR); or
-    TEACHER, the OUTPUT_DIR of a teacher's run, or SCORE_THRESHOLD, of labels.
+    A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), TRUE_LABELS_LAST, or a whole one
+    (SOLVER.BASE_LR); of labels also one of PSEUDO_LABELS (SHARE); or TEACHER, the OUTPUT_DIR of a teacher's run, or
+    SCORE_THRESHOLD, of labels.
 
     Args:
         method: one that expand() returns.
@@ -211,6 +230,10 @@ def full_key(name: str, key: str, of_task: Collection[str] = ()) -> str:
     Args:
         of_task: whole names of keys that not both tasks have.
     """
+    if key == "TRUE_LABELS_LAST":
+        return f"SOLVER.{key}"
+    if name == LABELS and (of_labels := f"PSEUDO_LABELS.{key}") in {*COMMON, *of_task}:
+        return of_labels
     loss = "DIST" if name in ("inter", "intra") else name.upper()
     of_loss, shared = f"DISTILL.{loss}.{key}", f"DISTILL.{key}"
     if of_loss in loss_keys():

@@ -18,6 +18,7 @@ from densedist.common.compare.labels import (
     labeling_of,
     refuse_other_labels,
     settings_of,
+    undone,
     write_labels,
 )
 from densedist.common.compare.methods import TEACHER, expand, folder_name, has_labels, setting, switches
@@ -228,6 +229,7 @@ class Study:
 
     def _words(self, method: str, seed: int, labels: TeacherLabels | None = None) -> list[str]:
         words = self._switches(method, ["SEED", str(seed), *self.overrides])
+        words += undone(self._without_method, method)
         words += labels.words if labels else []  # they add to what the overrides say
         if (folder := setting(method, TEACHER)) and (cache := self._cache(words)):
             words += [CACHE, str(Path(cache) / folder_name(folder))]  # a cache is of one teacher

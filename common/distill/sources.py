@@ -1,17 +1,29 @@
 """Batches of several sources: images with true labels, with labels that a teacher wrote, and without labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from densedist.common.data.loader import Batches, Joined, Then
-from densedist.common.data.sides import LABELED, labeled_sets
+from densedist.common.data.sides import LABELED, SIDES, labeled_sets
 from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 
-SHARE, LAST = "PSEUDO_LABELS.SHARE", "SOLVER.TRUE_LABELS_LAST"
+SHARE = "PSEUDO_LABELS.SHARE"
+_WITHOUT_TRUTH = ("PSEUDO_LABELED", "UNLABELED")
+# Keys, their value that does nothing, and sides of DATASETS of which one has to have data, or the key would do nothing.
+NEEDS: Sequence[tuple[str, Any, Sequence[str]]] = (
+    (SHARE, 0.0, ["PSEUDO_LABELED"]),
+    (SHARE, 0.0, ["TRAIN"]),
+    ("PSEUDO_LABELS.WEIGHT", 1.0, ["PSEUDO_LABELED"]),
+    ("PSEUDO_LABELS.COLOR_JITTER", [], _WITHOUT_TRUTH),
+    ("PSEUDO_LABELS.ALBUMENTATIONS", [], _WITHOUT_TRUTH),
+    ("PSEUDO_LABELS.CUTMIX", 0.0, _WITHOUT_TRUTH),
+    ("SOLVER.TRUE_LABELS_LAST", 0.0, ["TRAIN"]),
+)
 NEAR = 0.005  # how far a share may be from one that gives whole images: 0.33 is a third
 # Makes a loader of the images of some sides of DATASETS, each drawn as often as any other. Takes the sides, how many
 # images a batch has over all processes, and the config key that says so.
@@ -32,22 +44,24 @@ def check_sources(cfg: CfgNode) -> None:
         raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
     if twice := [name for name in node.PSEUDO_LABELED if name in node.TRAIN]:
         raise UserError(f"DATASETS.PSEUDO_LABELED: {twice[0]} is in DATASETS.TRAIN, too: name it in one of them")
-    for side in LABELED:
-        if cfg.PSEUDO_LABELS.SHARE and not node[side]:
-            raise UserError(f"{SHARE} is {cfg.PSEUDO_LABELS.SHARE:g}, but DATASETS.{side} is empty: set it to 0")
-    if cfg.PSEUDO_LABELS.WEIGHT != 1 and not node.PSEUDO_LABELED:
-        raise UserError(
-            f"PSEUDO_LABELS.WEIGHT is {cfg.PSEUDO_LABELS.WEIGHT:g}, but DATASETS.PSEUDO_LABELED is empty: set it to 1"
-        )
-    for name in ("COLOR_JITTER", "ALBUMENTATIONS", "CUTMIX"):
-        if cfg.PSEUDO_LABELS.get(name) and not (node.PSEUDO_LABELED or node.UNLABELED):
-            raise UserError(
-                f"PSEUDO_LABELS.{name} is set, but DATASETS.PSEUDO_LABELED and UNLABELED are empty: name data, or "
-                "leave it out"
-            )
-    if cfg.SOLVER.TRUE_LABELS_LAST and not node.TRAIN:
-        raise UserError(f"{LAST} is {cfg.SOLVER.TRUE_LABELS_LAST:g}, but DATASETS.TRAIN is empty: set it to 0")
+    for key, sides in idle_keys(cfg, [side for side in SIDES if node[side]]).items():
+        empty = f"DATASETS.{' and '.join(sides)} {'are' if len(sides) > 1 else 'is'} empty"
+        raise UserError(f"{key} is set, but {empty}: name data, or leave it out")
     pseudo_labeled_images(cfg)
+
+
+def idle_keys(cfg: CfgNode, sides: Collection[str]) -> dict[str, Sequence[str]]:
+    """Return the keys that are set and would do nothing, each with the sides of DATASETS one of which it needs.
+
+    Args:
+        sides: those that have data.
+    """
+    groups = [(key, usual, needed, *key.split(".")) for key, usual, needed in NEEDS]
+    return {
+        key: needed
+        for key, usual, needed, group, last in groups
+        if cfg[group].get(last, usual) != usual and not set(needed) & set(sides)
+    }
 
 
 def pseudo_labeled_images(cfg: CfgNode) -> int:

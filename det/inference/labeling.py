@@ -76,13 +76,13 @@ def label_images(labeling: Labeling) -> None:
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
     """Return the overrides that train cfg on the labels in a folder, too."""
-    return _words(cfg.DATASETS.COCO_FORMAT, cfg.DATASETS.TRAIN, folder)
+    return _words(cfg.DATASETS.COCO_FORMAT, cfg.DATASETS.PSEUDO_LABELED, folder)
 
 
-def _words(known: Sequence[Any], trained_on: Sequence[str], folder: Path) -> list[str]:
+def _words(known: Sequence[Any], others: Sequence[str], folder: Path) -> list[str]:
     name = str(folder)
     entry = [name, str(folder / ANNOTATIONS), str(folder)]
-    return ["DATASETS.COCO_FORMAT", str([*known, entry]), "DATASETS.TRAIN", str((*trained_on, name))]
+    return ["DATASETS.COCO_FORMAT", str([*known, entry]), "DATASETS.PSEUDO_LABELED", str([*others, name])]
 
 
 def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:

@@ -76,11 +76,11 @@ def label_images(labeling: Labeling) -> None:
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
     """Return the overrides that train cfg on the labels in a folder, too."""
-    return _words(cfg, cfg.DATASETS.TRAIN, folder)
+    return _words(cfg, cfg.DATASETS.PSEUDO_LABELED, folder)
 
 
-def _words(cfg: CfgNode, trained_on: Sequence[str], folder: Path) -> list[str]:
-    words = ["DATASETS.TRAIN", str([*trained_on, str(folder / SPLIT)])]
+def _words(cfg: CfgNode, others: Sequence[str], folder: Path) -> list[str]:
+    words = ["DATASETS.PSEUDO_LABELED", str([*others, str(folder / SPLIT)])]
     return words if cfg.DATASETS.IGNORED_IDS else [*words, "DATASETS.IGNORED_IDS", str(_ignored(cfg))]
 
 

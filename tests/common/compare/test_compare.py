@@ -178,6 +178,32 @@ def test_keys_of_a_method_have_the_last_word():
     assert dict(zip(words[::2], words[1::2], strict=True))["DISTILL.DIST.WEIGHT"] == "0.0"
 
 
+def test_keys_of_labels_have_short_names():
+    """Theirs are those of PSEUDO_LABELS; one of a loss at its side stays the loss's own."""
+    words = switches("dist@WEIGHT=2+labels@SHARE=0.5;WEIGHT=0.3;TRUE_LABELS_LAST=0.2;SCORE_THRESHOLD=0", ["rest"])
+    keys = dict(zip(words[::2], words[1::2], strict=True))
+    assert (keys["PSEUDO_LABELS.SHARE"], keys["PSEUDO_LABELS.WEIGHT"]) == ("0.5", "0.3")
+    assert (keys["SOLVER.TRUE_LABELS_LAST"], keys["DISTILL.DIST.WEIGHT"]) == ("0.2", "2")
+    assert "DATASETS.UNLABELED" not in keys
+
+
+def test_a_list_is_one_value():
+    """As is what is in it, though the command line is split at commas before."""
+    given = "none,labels@COLOR_JITTER=[],[0.4,0.4, 0.4,0.1];ALBUMENTATIONS=[{Blur: {p: 0.5}},{kd: 1}]+kd,dist@TAU=1,2"
+    methods = expand(given.split(","))
+    assert methods == [
+        "none",
+        "labels@COLOR_JITTER=[];ALBUMENTATIONS=[{Blur: {p: 0.5}},{kd: 1}]+kd",
+        "labels@COLOR_JITTER=[0.4,0.4, 0.4,0.1];ALBUMENTATIONS=[{Blur: {p: 0.5}},{kd: 1}]+kd",
+        "dist@TAU=1",
+        "dist@TAU=2",
+    ]
+    words = switches(methods[2], ["rest"])
+    assert words[words.index("PSEUDO_LABELS.COLOR_JITTER") + 1] == "[0.4,0.4, 0.4,0.1]"
+    with pytest.raises(UserError, match=r"labels@COLOR_JITTER=\[0.4,kd: want a list as \[1,2\], with a bracket at its"):
+        expand(["labels@COLOR_JITTER=[0.4", "kd"])
+
+
 def run_of(folder):
     """What a teacher's training leaves."""
     folder.mkdir()
@@ -306,7 +332,7 @@ def labeling(written, teacher_classes=None):
         **vars(TASK),
         label=label,
         unlabeled_images=lambda cfg: {name: Path(name) for name in cfg.DATASETS.UNLABELED},
-        with_labels=lambda cfg, folder: ["DATASETS.TRAIN", str((*cfg.DATASETS.TRAIN, str(folder)))],
+        with_labels=lambda cfg, folder: ["DATASETS.PSEUDO_LABELED", str([*cfg.DATASETS.PSEUDO_LABELED, str(folder)])],
     )
 
 
@@ -629,13 +655,15 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
     train = Trainer({"none": 1.0, "labels": 2.0, "dist+labels": 3.0})
 
     def remember(cfg, task, resume):
-        seen.append((Path(cfg.OUTPUT_DIR).parts[-2], cfg.DATASETS.TRAIN, cfg.DISTILL.DIST.WEIGHT))
+        labels = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.PSEUDO_LABELED]
+        seen.append((Path(cfg.OUTPUT_DIR).parts[-2], labels, cfg.PSEUDO_LABELS.WEIGHT, cfg.DISTILL.DIST.WEIGHT))
         train(cfg, task, resume)
 
     methods = ["none", "labels", "dist+labels"]
     config = tmp_path / "teacher.yaml"
     config.write_text("{}")
     words = ["DATASETS.TRAIN", "('t100',)", "DISTILL.TEACHER.CONFIG_FILE", str(config), "MODEL.DEVICE", "cpu"]
+    words += ["PSEUDO_LABELS.WEIGHT", "0.5"]
     for _ in range(2):
         Study(task, "c.yaml", methods, [0], tmp_path / "out", words, ["rest"], train=remember).run()
     own = ["MODEL.DEVICE", "cpu", "TRUST_IMPORTS", "False", "MODEL.TRUST_PICKLE", "False"]
@@ -643,7 +671,8 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
         ("teacher.pth", {"rest": Path("rest")}, own)
     ]
     labels = str(tmp_path / "out" / "teacher_labels" / "labels")
-    assert seen == [("none", ("t100",), 0.0), ("labels", ("t100", labels), 0.0), ("dist+labels", ("t100", labels), 1.0)]
+    both = ["t100", labels]
+    assert seen == [("none", ["t100"], 1.0, 0.0), ("labels", both, 0.5, 0.0), ("dist+labels", both, 0.5, 1.0)]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
     other = Study(task, "c.yaml", methods, [1], tmp_path / "out", [*words, *TEACHER[:1], "other.pth"], ["rest"])

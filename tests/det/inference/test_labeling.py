@@ -96,10 +96,9 @@ def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
 
 def test_a_student_trains_on_them(teacher, images, tmp_path):
     densedist.label([teacher, teacher], [images], output_dir=tmp_path / "out", score_threshold=0.2)
-    cfg = config(STUDENT, "DATASETS.TRAIN", "('digits_train_60',)")
+    cfg = config(STUDENT, "DATASETS.TRAIN", "('digits_train_60',)", "DATASETS.PSEUDO_LABELED", "['digits_val']")
     words = with_labels(cfg, tmp_path / "out")
-    assert str(tmp_path / "out") in words[-1]
-    assert "digits_train_60" in words[-1]
+    assert words[-2:] == ["DATASETS.PSEUDO_LABELED", str(["digits_val", str(tmp_path / "out")])]
     keys = [*SMALL, *words, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()", "OUTPUT_DIR", str(tmp_path / "run")]
     densedist.train(str(STUDENT), keys)
     assert (tmp_path / "run" / "model_final.pth").is_file()

@@ -12,7 +12,7 @@ from densedist.common.errors import UserError
 from densedist.common.labeling import Labeling
 from densedist.common.run_files import Weights
 from densedist.seg.data.frames import frames
-from densedist.seg.datasets import training_frames
+from densedist.seg.datasets import pseudo_labeled_frames
 from densedist.seg.inference.labeling import label_images
 from densedist.seg.models import load_trained
 from helpers.calling import complaint
@@ -83,7 +83,8 @@ def test_a_student_trains_on_them(teachers, tmp_path):
     files, data, _ = teachers
     images = pictures(tmp_path / "images", ["a.png", "b.png"])
     densedist.label([files[0]], [images], output_dir=tmp_path / "out", score_threshold=0.0)
-    keys = [*SMALL, *data, "SOLVER.MAX_ITER", "1", "DATASETS.TRAIN", str([str(tmp_path / "out" / "train")])]
+    labels = ["DATASETS.TRAIN", "[]", "DATASETS.PSEUDO_LABELED", str([str(tmp_path / "out" / "train")])]
+    keys = [*SMALL, *data, "SOLVER.MAX_ITER", "1", *labels]
     results = densedist.train(str(STUDENT), [*keys, "OUTPUT_DIR", str(tmp_path / "run")])
     assert results["sem_seg"]["mIoU"] >= 0
 
@@ -93,7 +94,7 @@ def test_without_an_ignored_id_a_free_one_is_taken(teachers, tmp_path, capsys):
     arguments = ["--weights", files[0], pictures(tmp_path / "images", ["a.png"]), "--output-dir", tmp_path / "out"]
     densedist_command("label", "seg", *arguments, "--score-threshold", "1", "DATASETS.IGNORED_IDS", "[]")
     said = capsys.readouterr().out
-    assert "100.0 % of the pixels ignored; train on DATASETS.TRAIN" in said
+    assert "100.0 % of the pixels ignored; train on DATASETS.PSEUDO_LABELED" in said
     assert "DATASETS.IGNORED_IDS '[255]'" in said
     label = cv2.imread(str(tmp_path / "out/gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
     assert (label == 255).all()
@@ -199,18 +200,19 @@ def test_written_labels_mean_what_the_student_says(teachers, tmp_path):
     images, out = pictures(tmp_path / "images", ["a.png"]), tmp_path / "out"
     record = densedist.label([files[0]], [images], output_dir=out, score_threshold=0.0)
     name, number = next(iter(record["label_ids"].items()))
-    train = ["DATASETS.TRAIN", f"['{out}/train']"]
+    train = ["DATASETS.PSEUDO_LABELED", f"['{out}/train']"]
     others = [("x", 100), ("y", 101)]
     rest = str([i for i in (0, 7, 8, 9) if i != number])
-    assert len(training_frames(student([*data, *train], (name, number), *others, ignored=rest))) == 1
+    assert len(pseudo_labeled_frames(student([*data, *train], (name, number), *others, ignored=rest))) == 1
     with pytest.raises(UserError) as refused:
-        training_frames(student([*data, *train], ("road", number), *others))
+        pseudo_labeled_frames(student([*data, *train], ("road", number), *others))
     assert str(refused.value) == (
-        f"DATASETS.TRAIN: labelId {number} in {out} is {name}, as {out}/labels.json says, but road by DATASETS.CLASSES "
-        "and IGNORED_IDS: let the teacher's config have the names and ids of this one, and write the labels anew"
+        f"DATASETS.PSEUDO_LABELED: labelId {number} in {out} is {name}, as {out}/labels.json says, but road by "
+        "DATASETS.CLASSES and IGNORED_IDS: let the teacher's config have the names and ids of this one, and write the "
+        "labels anew"
     )
     with pytest.raises(UserError, match=f"labelId 0 in {out} is ignored, as .*, but x by DATASETS.CLASSES and IGNORED"):
-        training_frames(student([*data, *train], (name, number), ("x", 0), ignored="[]"))
+        pseudo_labeled_frames(student([*data, *train], (name, number), ("x", 0), ignored="[]"))
 
 
 def test_classes_without_a_threshold_are_named(teachers, tmp_path, caplog):
