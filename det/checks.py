@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
+from densedist.common.data.confidence import Confidence
 from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header
 from densedist.common.data.images import check_image, check_images, warn_of_transparency
@@ -18,10 +19,11 @@ from densedist.common.data.sides import LABELED, SIDES
 from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.report.panels import Panel, draw_in_lines
+from densedist.det.architectures import distilling_classes
 from densedist.det.data import registering
 from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.classes import class_mirrors, class_names, known_classes
-from densedist.det.data.coco import Coco, Entry, image_file
+from densedist.det.data.coco import Coco, Entry, image_file, is_number
 from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import are_damaged, not_of_boxes
 from densedist.det.data.reading import read_input
@@ -140,6 +142,8 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         _check_masks(coco, source, built_in)
         if side in LABELED:
             _check_mask_format(cfg, coco, source)
+    if side == "PSEUDO_LABELED":
+        _check_scores(cfg, coco, source)
     counted = MetadataCatalog.get(name).get("class_image_count")
     if side in LABELED and cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS and not counted:
         raise UserError(
@@ -148,6 +152,25 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         )
     if cfg.MODEL.KEYPOINT_ON:
         _check_keypoints(cfg, coco, source, MetadataCatalog.get(name))
+
+
+def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
+    """Refuse labels without the scores that PSEUDO_LABELS asks for, and boxes to ignore that would be background."""
+    confidence, least = Confidence.of(cfg), cfg.PSEUDO_LABELS.MIN_SCORE
+    bare = [a["given"] for a in coco.objects if not (is_number(a.get("score")) and 0 <= a["score"] <= 1)]
+    if confidence.needs_scores and bare:
+        raise UserError(
+            f"{source}: {confidence.asked}, but {len(bare)} annotations of {coco.source} have no score from 0 to 1, "
+            f"first annotation {bare[0]}: let the teacher write the labels anew, or set it to its default"
+        )
+    if least and all(a["score"] < least for a in coco.objects):
+        raise UserError(f"{source}: PSEUDO_LABELS.MIN_SCORE is {least:g}, and no box has that score: lower it")
+    architecture, known = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
+    if len(coco.objects) < len(coco.annotations) and architecture not in known:
+        raise UserError(
+            f"{source}: {coco.source} has crowds, which are neither objects nor background, but background to "
+            f"MODEL.META_ARCHITECTURE {architecture}: set it to {' or '.join(known)}"
+        )
 
 
 def _check_masks(coco: Coco, source: str, built_in: bool) -> None:

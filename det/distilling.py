@@ -54,19 +54,24 @@ class Distilling(nn.Module, ABC):
 
     distill_cfg: CfgNode | None = None
     awaits_teacher = False
+    pseudo_weight = 1.0
     distillation: Distillation | None
     backbone: Any
 
     @configurable
-    def __init__(self, *, distill_cfg: CfgNode | None = None, **student: Any):
+    def __init__(self, *, distill_cfg: CfgNode | None = None, pseudo_weight: float = 1.0, **student: Any):
         """
         Args:
             distill_cfg: the student's config; None = it asks for no teacher.
+            pseudo_weight: PSEUDO_LABELS.WEIGHT.
             student: the arguments of the stock class.
         """
         super().__init__(**student)
-        if distill_cfg is not None:  # a teacher has none, and caches know it by its attributes (det/cache/settings.py)
+        # A teacher has neither, and caches know it by its attributes (det/cache/settings.py).
+        if distill_cfg is not None:
             self.distill_cfg, self.awaits_teacher = distill_cfg, True
+        if pseudo_weight != 1:
+            self.pseudo_weight = pseudo_weight
         self.distillation = None
         self.watched: list[tuple[TapGroup, set[str]]] = []  # with the taps that the losses need of each
 
@@ -74,7 +79,8 @@ class Distilling(nn.Module, ABC):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_values(cfg, keys())  # of a script that loads its config itself, too
         student = super().from_config(cfg)  # type: ignore[misc]
-        return student | {"distill_cfg": cfg if is_on(cfg.DISTILL) else None}
+        asked = cfg if is_on(cfg.DISTILL) else None
+        return student | {"distill_cfg": asked, "pseudo_weight": cfg.PSEUDO_LABELS.WEIGHT}
 
     def attach_teacher(self, after_optimizer: bool = False) -> None:
         """Load the teacher that DISTILL of the config names, and make the losses. Without one, or where it is attached
@@ -153,7 +159,7 @@ class Distilling(nn.Module, ABC):
 
     def _with_labels(self, samples: list[dict]) -> dict[str, Tensor]:
         """Return the stock losses of samples with labels, which count as the samples say."""
-        with weighed(self, samples):
+        with weighed(self, samples, self.pseudo_weight):
             return super().forward(samples)
 
     def _distilled(self, samples: list[dict], run: Callable[[list[dict]], R]) -> tuple[R, dict[str, Tensor]]:

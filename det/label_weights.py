@@ -1,7 +1,7 @@
 """How much labels teach a detector: factors on the gradient of what it predicts for RoIs, masks and anchors.
 
-A sample says it by LABEL_WEIGHT, a factor for all that the labels of its image teach; by gt_weights of its instances, a
-factor for each object in place of that one; and by IGNORED, boxes that are neither objects nor background.
+Labels that a teacher wrote, whose sample has MARK, count by a weight; each object also by its score, where instances
+have GT_SCORES. IGNORED boxes of a sample are neither objects nor background.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,19 +16,20 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from torch import Tensor, nn
 
+from densedist.common.data.confidence import GT_SCORES, IGNORED
+from densedist.common.data.sides import MARK
 from densedist.common.distill.unlabeled import scale_gradient
 from densedist.common.errors import UserError
 from densedist.common.modules import changed, record
 from densedist.det.modeling import box_head
 
-LABEL_WEIGHT, IGNORED = "label_weight", "ignored"
 # The share of a box's own area that has to lie on an ignored one, as COCO's evaluation asks of a detection on a crowd.
 # A RoI or anchor that would be an object, were the ignored box one, has it: its IoU is 0.5 or more.
 ON_IGNORED = 0.5
 
 
 @contextmanager
-def weighed(model: Any, samples: Sequence[dict]) -> Iterator[None]:
+def weighed(model: Any, samples: Sequence[dict], weight: float) -> Iterator[None]:
     """Multiply, within the block, the gradient that each RoI, mask and anchor gets from its label; losses stay.
 
     The factor is that of the object which the model's own matcher gives a RoI or an anchor. Background has its image's,
@@ -37,15 +38,16 @@ def weighed(model: Any, samples: Sequence[dict]) -> Iterator[None]:
     Args:
         model: an R-CNN or a RetinaNet that runs once in the block, on the samples.
         samples: with "instances".
+        weight: PSEUDO_LABELS.WEIGHT.
 
     Raises:
         UserError: labels have weights, and the model is another one (see check).
     """
     with ExitStack() as stack:
-        if any(map(_has_weights, samples)):
+        if any(_are_weighed(sample, weight) for sample in samples):
             check(model)
             device = next(model.parameters()).device
-            labels = [_Labels.of(sample, device) for sample in samples]
+            labels = [_Labels.of(sample, weight, device) for sample in samples]
             if isinstance(model, RetinaNet):
                 stack.enter_context(_weighed_anchors(model.head, model, labels))
             else:
@@ -79,11 +81,11 @@ def check(model: Any) -> None:
         raise UserError(f"MODEL.ROI_MASK_HEAD.NAME is {name}, {own}: want MaskRCNNConvUpsampleHead")
 
 
-def _has_weights(sample: dict) -> bool:
-    """Return whether any label counts otherwise than by 1; if none does, all is left as it is, bit for bit."""
+def _are_weighed(sample: dict, weight: float) -> bool:
+    """Return whether any label counts otherwise than by 1; where none does, all is left as it is, bit for bit."""
     objects: Instances = sample["instances"]
-    weighed = objects.has("gt_weights") and bool((objects.gt_weights != 1).any())
-    return weighed or sample.get(LABEL_WEIGHT, 1) != 1 or bool(sample.get(IGNORED))
+    by_score = objects.has(GT_SCORES) and bool((objects.get(GT_SCORES) != 1).any())
+    return by_score or (MARK in sample and weight != 1) or bool(sample.get(IGNORED))
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,9 @@ class _Labels:
     ignored: Boxes
 
     @classmethod
-    def of(cls, sample: dict, device: torch.device) -> "_Labels":
+    def of(cls, sample: dict, weight: float, device: torch.device) -> "_Labels":
         objects: Instances = sample["instances"].to(device)
-        background = float(sample.get(LABEL_WEIGHT, 1.0))
+        background = weight if MARK in sample else 1.0
         ignored = sample.get(IGNORED) or Boxes(torch.zeros(0, 4))
         return cls(objects.gt_boxes, _weights(objects, background), background, ignored.to(device))
 
@@ -111,11 +113,10 @@ class _Labels:
         return self.weights[matched].where(kind == 1, factors) if len(self.boxes) else factors
 
 
-def _weights(objects: Instances, otherwise: float) -> Tensor:
-    """Return the weights (M,) of instances."""
-    if objects.has("gt_weights"):
-        return objects.gt_weights
-    return objects.gt_classes.new_full((len(objects),), otherwise, dtype=torch.float32)
+def _weights(objects: Instances, weight: float) -> Tensor:
+    """Return the weights (M,) of instances: that of their image, times their scores if they have some."""
+    weights = objects.gt_classes.new_full((len(objects),), weight, dtype=torch.float32)
+    return weights * objects.get(GT_SCORES) if objects.has(GT_SCORES) else weights
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.filling import training_mapper
 from densedist.det.data.boxes import drop_bad_boxes
 from densedist.det.data.coco import forget
+from densedist.det.data.teacher_labels import low_as_crowds
 
 
 def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
@@ -30,7 +31,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     no "instances".
     """
     dicts = {side: _labeled_dicts(cfg, cfg.DATASETS[side]) if cfg.DATASETS[side] else [] for side in LABELED}
-    dicts["PSEUDO_LABELED"] = [d | {MARK: True} for d in dicts["PSEUDO_LABELED"]]
+    dicts["PSEUDO_LABELED"] = [d | {MARK: True} for d in _sure(cfg, dicts["PSEUDO_LABELED"])]
     dicts["UNLABELED"] = _bare_dicts(cfg)
     forget()  # the dicts have it all
     mapper = with_strong_views(training_mapper(cfg), cfg, "instances")
@@ -85,6 +86,14 @@ def _labeled_dicts(cfg: CfgNode, names: Sequence[str]) -> list[dict]:
         return get_detection_dataset_dicts(names, filtered, keypoints, proposals)
     dicts = drop_bad_boxes(get_detection_dataset_dicts(names, False, keypoints, proposals))
     return filter_images_with_only_crowd_annotations(dicts) if filtered else dicts
+
+
+def _sure(cfg: CfgNode, dicts: list[dict]) -> list[dict]:
+    """Return dicts whose labels below PSEUDO_LABELS.MIN_SCORE are no objects."""
+    if not cfg.PSEUDO_LABELS.MIN_SCORE:
+        return dicts
+    sure = low_as_crowds(dicts, cfg.PSEUDO_LABELS.MIN_SCORE)
+    return filter_images_with_only_crowd_annotations(sure) if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else sure
 
 
 def _bare_dicts(cfg: CfgNode) -> list[dict]:

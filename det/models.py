@@ -11,6 +11,7 @@ from torch import nn
 
 from densedist.common.config import load
 from densedist.common.config.functions import NAME
+from densedist.common.data.confidence import Confidence
 from densedist.common.data.sides import labeled_sets
 from densedist.common.distill.average import is_average
 from densedist.common.distill.registry import is_on
@@ -23,6 +24,7 @@ from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
+from densedist.det import label_weights
 from densedist.det.architectures import distilling_class, distilling_classes
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.augmentations import build_input
@@ -104,6 +106,7 @@ def build_trainee(cfg: CfgNode) -> Trainee:
         check_frozen(model)
         _check_pixels(cfg, model)
     check_freeze_at(cfg, model)
+    _check_label_weights(cfg, model)
     kind = distilling_class(type(model).__name__)
     return Trainee(
         model,
@@ -114,6 +117,18 @@ def build_trainee(cfg: CfgNode) -> Trainee:
         start=_start(cfg, model),
         notes=_notes(cfg),
     )
+
+
+def _check_label_weights(cfg: CfgNode, model: nn.Module) -> None:
+    """Refuse a model in which PSEUDO_LABELS would weigh nothing."""
+    if cfg.PSEUDO_LABELS.WEIGHT == 1 and not Confidence.of(cfg).needs_scores:
+        return
+    if not isinstance(model, Distilling):
+        raise UserError(
+            f"PSEUDO_LABELS: MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} takes all labels alike: set it to "
+            f"{' or '.join(distilling_classes())}"
+        )
+    label_weights.check(model)
 
 
 def build(cfg: CfgNode) -> nn.Module:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.config import CfgNode
 
+from densedist.common.data.confidence import SCORES
 from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header, read_header
 from densedist.common.data.images import (
@@ -134,6 +135,8 @@ def _check_frame(classes: Classes, frame: Frame) -> _Seen:
     if why := turned(image):
         raise DamagedError(f"{frame['image']} {why}")
     label = check_file(frame["label"], image.size, "in its image")
+    if SCORES in frame:
+        check_file(frame[SCORES], image.size, "in its image")
     try:
         if frame.get("colors") and has_colors(label):
             return _Seen(image, _standing_for(classes, read_colors(frame["label"], classes)))

@@ -7,6 +7,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from densedist.common.data.confidence import Confidence
 from densedist.common.errors import on_main_process
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import labeled_frames
@@ -60,7 +61,7 @@ def class_weights(cfg: CfgNode) -> list[float]:
 
     def count() -> None:
         classes = Classes.of(cfg)
-        read = Reader(classes, cfg.INPUT.FORMAT)
+        read = Reader(classes, cfg.INPUT.FORMAT, confidence=Confidence.of(cfg))
         pixels = count_pixels(read, labeled_frames(cfg), "MODEL.CLASS_BALANCE")[:, : len(classes)]
         found.extend(BALANCES[name](pixels).tolist())
         shown = ", ".join(f"{one} {weight:.3g}" for one, weight in zip(classes.names, found, strict=True))

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.config.formats import Format
 from densedist.common.data import digits
+from densedist.common.data.confidence import SCORES, Confidence
 from densedist.common.data.images import unique_names
 from densedist.common.data.sides import LABELED, MARK
 from densedist.common.errors import UserError
@@ -15,7 +16,7 @@ from densedist.common.labeling import RECORD
 from densedist.common.task import refuse_twins
 from densedist.seg.data import folders
 from densedist.seg.data.formats import FORMATS
-from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames
+from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames, scores_file
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 
 # In the record of labels that a teacher wrote: the labelId of each class that occurs, and that of pixels without one.
@@ -63,8 +64,26 @@ def training_frames(cfg: CfgNode) -> list[Frame]:
 
 
 def pseudo_labeled_frames(cfg: CfgNode) -> list[Frame]:
-    """List the frames of DATASETS.PSEUDO_LABELED, all with labels that a teacher wrote, and marked."""
-    return [frame | {MARK: True} for frame in _all_frames(cfg, "PSEUDO_LABELED", need_labels=True)]
+    """List the frames of DATASETS.PSEUDO_LABELED, all with labels that a teacher wrote, and marked.
+
+    Where PSEUDO_LABELS asks for scores, they have the files of these.
+
+    Raises:
+        UserError: a label without its scores.
+    """
+    found = [frame | {MARK: True} for frame in _all_frames(cfg, "PSEUDO_LABELED", need_labels=True)]
+    confidence = Confidence.of(cfg)
+    return [frame | {SCORES: _scores(frame, confidence)} for frame in found] if confidence.needs_scores else found
+
+
+def _scores(frame: Frame, confidence: Confidence) -> str:
+    file = scores_file(frame["label"])
+    if not Path(file).is_file():
+        raise UserError(
+            f"DATASETS.PSEUDO_LABELED: {confidence.asked}, but {frame['label']} has no scores {file}: let the teacher "
+            "write the labels anew, or set it to its default"
+        )
+    return file
 
 
 def labeled_frames(cfg: CfgNode) -> list[Frame]:
@@ -112,8 +131,9 @@ def contents(cfg: CfgNode, side: str) -> list[str | Path]:
     """
     found: list[str | Path] = []
     for frame in SIDES[side](cfg):
-        files = [Path(frame[kind]) if frame[kind] else "" for kind in ("image", "label")]
-        how = {key: value for key, value in frame.items() if key not in ("name", "image", "label")}
+        kinds = ("image", "label", *([SCORES] if SCORES in frame else []))
+        files = [Path(frame[kind]) if frame[kind] else "" for kind in kinds]
+        how = {key: value for key, value in frame.items() if key not in ("name", *kinds)}
         found += [*files, str(sorted(how.items()))]
     return found
 

@@ -8,6 +8,7 @@ from detectron2.data import build_detection_test_loader
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
+from densedist.common.data.confidence import Confidence
 from densedist.common.data.loader import Batches, build_loader
 from densedist.common.data.sides import TRAINED
 from densedist.common.distill.registry import is_on
@@ -46,9 +47,10 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
 
 def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:
     classes, channels, transform = Classes.of(cfg), cfg.INPUT.FORMAT, training_transform(cfg)
-    read: Callable[[Frame], dict[str, Any]] = Reader(classes, channels, transform)
+    confidence = Confidence.of(cfg)
+    read: Callable[[Frame], dict[str, Any]] = Reader(classes, channels, transform, confidence)
     if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL):
-        read = CachedReader(Reader(classes, channels), transform, open_cache(cfg))
+        read = CachedReader(Reader(classes, channels, confidence=confidence), transform, open_cache(cfg))
     read = with_strong_views(read, cfg, "sem_seg")
     return Boxes(read, cfg.PSEUDO_LABELS.CUTMIX) if cfg.PSEUDO_LABELS.CUTMIX else read
 

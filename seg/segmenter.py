@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from densedist.common.data.confidence import SCORES
 from densedist.common.data.sides import MARK
 from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.unlabeled import scale_gradient
@@ -56,7 +57,7 @@ class Segmenter(nn.Module):
         Args:
             batched_inputs: for each image {"image": raw (3, H, W), 0 to 255} and in training "sem_seg":
                 trainIds (H, W), int64, IGNORE where a pixel does not count. Images without it are distilled only;
-                MARK says that a teacher wrote it.
+                MARK says that a teacher wrote it, and SCORES, uint8 (H, W), how sure it was.
 
         Returns:
             in training 0-dim losses by name; else for each image {"sem_seg": probabilities (K, H, W)}.
@@ -70,11 +71,16 @@ class Segmenter(nn.Module):
         labels = self._labels(batched_inputs, batch.shape[2:])
         pending = None if self.distillation is None else self.distillation.teacher.begin(batched_inputs)
         student = self.network(batch)
-        labeled = self._labeled(student, batched_inputs)
-        losses = self.task(resize(labeled["cls_logits"].float(), labels.shape[1:]), labels)
-        if "aux_logits" in labeled:
-            aux = resize(labeled["aux_logits"].float(), labels.shape[1:])
-            losses |= self.task(aux, labels, "_aux", self.aux_weight)
+        weights = self._label_weights(batched_inputs)
+
+        def compared(name: str) -> Tensor:
+            """Return class logits at the labels' size, as the labels see them."""
+            logits = resize(student[name].float(), labels.shape[1:])
+            return logits if weights is None else scale_gradient(logits, weights)
+
+        losses = self.task(compared("cls_logits"), labels)
+        if "aux_logits" in student:
+            losses |= self.task(compared("aux_logits"), labels, "_aux", self.aux_weight)
         if self.distillation is None or pending is None:
             return losses
         distiller = self.distillation.distiller
@@ -84,14 +90,22 @@ class Segmenter(nn.Module):
         weighed = self._weighed(student, batched_inputs)
         return merge_losses(losses, distiller(taps(distiller.needed, weighed, teacher, labels, valid)))
 
-    def _labeled(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """Return the student's class logits as labels see them: PSEUDO_LABELS.WEIGHT times their gradient where a
-        teacher wrote the labels."""
-        logits = {name: student[name] for name in LOGITS if name in student}
-        if self.pseudo_weight == 1:
-            return logits
-        factors = [self.pseudo_weight if MARK in sample else 1.0 for sample in batched_inputs]
-        return {name: scale_gradient(x, factors) for name, x in logits.items()}
+    def _label_weights(self, batched_inputs: list[dict]) -> Tensor | None:
+        """Return the factors on the gradient that labels give, (N,) or for each pixel (N, 1, H, W); None = all are 1.
+
+        Of labels that a teacher wrote it is PSEUDO_LABELS.WEIGHT, times their scores where samples have these.
+        """
+        device = self.network.mean.device
+        scored = any(SCORES in sample for sample in batched_inputs)
+        if not scored and (self.pseudo_weight == 1 or not any(MARK in sample for sample in batched_inputs)):
+            return None
+        weights = torch.tensor([self.pseudo_weight if MARK in x else 1.0 for x in batched_inputs], device=device)
+        if not scored:
+            return weights
+        full = (torch.full(x["image"].shape[1:], 255, dtype=torch.uint8) for x in batched_inputs)
+        scores = [x.get(SCORES, whole).to(device) for x, whole in zip(batched_inputs, full, strict=True)]
+        padded = ImageList.from_tensors(scores, self.network.divisor).tensor
+        return weights.view(-1, 1, 1, 1) * padded.unsqueeze(1) / 255
 
     def _weighed(self, student: dict[str, Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Return the student's maps, in images without labels with DISTILL.UNLABELED_WEIGHT times their gradient."""

@@ -145,6 +145,16 @@ PSEUDO_LABELS: Mapping[str, Key] = {
     "PSEUDO_LABELS.WEIGHT": at_least(
         0, 1.0, "0 (nothing) or more", "Factor on the gradient of the losses with labels in these images."
     ),
+    "PSEUDO_LABELS.CONFIDENCE": one_of(
+        "none", "score", meaning="score: each pixel or box counts times the teacher's score of its label, too."
+    ),
+    "PSEUDO_LABELS.MIN_SCORE": Key(
+        0.0,
+        lambda value: 0 <= value <= 1,
+        "a number from 0 to 1",
+        meaning="Labels of a lower score do not count: such pixels have no label, such boxes are neither objects nor "
+        "background.",
+    ),
     "PSEUDO_LABELS.COLOR_JITTER": _jitter(
         "As INPUT.COLOR_JITTER, on top of it; of DATASETS.PSEUDO_LABELED and UNLABELED, as the student alone sees them."
     ),

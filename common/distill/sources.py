@@ -19,6 +19,8 @@ NEEDS: Sequence[tuple[str, Any, Sequence[str]]] = (
     (SHARE, 0.0, ["PSEUDO_LABELED"]),
     (SHARE, 0.0, ["TRAIN"]),
     ("PSEUDO_LABELS.WEIGHT", 1.0, ["PSEUDO_LABELED"]),
+    ("PSEUDO_LABELS.CONFIDENCE", "none", ["PSEUDO_LABELED"]),
+    ("PSEUDO_LABELS.MIN_SCORE", 0.0, ["PSEUDO_LABELED"]),
     ("PSEUDO_LABELS.COLOR_JITTER", [], _WITHOUT_TRUTH),
     ("PSEUDO_LABELS.ALBUMENTATIONS", [], _WITHOUT_TRUTH),
     ("PSEUDO_LABELS.CUTMIX", 0.0, _WITHOUT_TRUTH),
@@ -129,8 +131,11 @@ def in_words(cfg: CfgNode) -> list[str]:
     if cfg.DATASETS.PSEUDO_LABELED:
         pseudo, count = pseudo_labeled_images(cfg), cfg.SOLVER.IMS_PER_BATCH
         drawn = f"{pseudo} of {count} images of a batch" if pseudo else "drawn as often as images of TRAIN"
-        weighed = f"; their gradient times {node.WEIGHT:g}" if node.WEIGHT != 1 else ""
-        lines.append(f"pseudo-labeled images: {drawn}{weighed}")
+        factors = [f"{node.WEIGHT:g}"] if node.WEIGHT != 1 else []
+        factors += ["the score of each label"] if node.CONFIDENCE == "score" else []
+        weighed = f"; their gradient times {' times '.join(factors)}" if factors else ""
+        unsure = f"; labels below {node.MIN_SCORE:g} do not count" if node.MIN_SCORE else ""
+        lines.append(f"pseudo-labeled images: {drawn}{weighed}{unsure}")
     if cfg.SOLVER.TRUE_LABELS_LAST:
         lines.append(f"from iteration {first_of_true_labels(cfg)} on DATASETS.TRAIN alone")
     return lines

@@ -1,6 +1,7 @@
 """From a dataset dict, or any image file, to a sample of Detectron2."""
 
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge
 
+from densedist.common.data.confidence import Confidence
+from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
+from densedist.det.data import teacher_labels
 from densedist.det.data.augmentations import training_augmentations
 from densedist.det.data.classes import class_mirrors
 
@@ -20,7 +24,7 @@ class Mapper(DatasetMapper):
     """Detectron2's, which refuses an image that cannot be read in one line and swaps classes in mirror images.
 
     A sample whose classes are swapped, as INPUT.FLIP_PAIRS says, has "class_order": for each class the number of
-    what its mirror image shows.
+    what its mirror image shows. For labels that a teacher wrote see det/data/teacher_labels.py.
 
     Args:
         cfg: the student's, whose data sets are registered where it has INPUT.FLIP_PAIRS.
@@ -30,6 +34,7 @@ class Mapper(DatasetMapper):
     def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:
         super().__init__(cfg, is_train)
         self.mirrored_classes = class_mirrors(cfg)
+        self.by_score = Confidence.of(cfg).by_score
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -65,7 +70,11 @@ class Mapper(DatasetMapper):
         has_objects = any(not annotation.get("iscrowd") for annotation in dataset_dict["annotations"])
         mapper = self if has_objects else copy(self)
         mapper.recompute_boxes &= has_objects
-        super(Mapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
+        to_instances = partial(super(Mapper, mapper)._transform_annotations, dataset_dict, transforms, image_shape)
+        if MARK in dataset_dict:
+            teacher_labels.transform(dataset_dict, transforms, image_shape, self.by_score, to_instances)
+        else:
+            to_instances()
 
 
 def read_input(

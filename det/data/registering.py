@@ -19,6 +19,7 @@ from densedist.det.data.formats import FORMATS
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
 PART = re.compile(r"(.+)\[(\d*):(\d*)\]")  # a data set and where a part of it starts and stops: vehicles_train[:100]
+KEPT = ("iscrowd", "bbox", "segmentation", "score")  # of an annotation; a teacher gave the score
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
 # The data sets that Detectron2 registers itself; no public name lists them (DatasetCatalog has those of scripts).
 BUILT_IN = frozenset(
@@ -151,7 +152,7 @@ def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
         for image in coco.images
     }
     for annotation in coco.annotations:
-        kept: Entry = {key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation}
+        kept: Entry = {key: annotation[key] for key in KEPT if key in annotation}
         kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
         dicts[annotation["image_id"]]["annotations"].append(kept)
     return list(dicts.values())

@@ -18,7 +18,7 @@ LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbe
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
 # A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}. Beside these "colors": True where
 # labels may have the colors of classes, "train_ids": True where they have trainIds instead of labelIds, and
-# common.data.sides.MARK where a teacher wrote the label.
+# common.data.sides.MARK where a teacher wrote the label, and SCORES, a path, where they count.
 Frame = dict[str, Any]
 
 
@@ -76,6 +76,11 @@ def _frame(image: Path, label: Path | None) -> Frame:
 
 def _name(image: Path) -> str:
     return image.stem.removesuffix(f"_{IMAGES}")
+
+
+def scores_file(label: str) -> str:
+    """Return the file of the scores of a label that a teacher wrote: its probabilities times 255, in 8 bits."""
+    return f"{label.rpartition('_')[0]}_scores.png"
 
 
 def image_files(folder: Path, split: str = "*") -> list[Path]:

@@ -21,7 +21,7 @@ from densedist.seg.labels import IGNORE, Classes
 # In pixels: the step of the grid on which coordinates are kept. They are interpolated between its points, which is
 # exact for all that scales, crops and mirrors.
 GRID = 8
-# image (H, W, 3) and trainIds (H, W), if there are any, in; both of another size out
+# image (H, W, 3) and label (H, W), see Reader.read, if there is one, in; both of another size out
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -64,8 +64,11 @@ class _Mirror(A.HorizontalFlip):
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         mirrored = super().apply_to_mask(mask, **params)
-        # The coordinates of pixels are a mask, too.
-        return mirrored if self.table is None or mask.dtype != np.uint8 else cv2.LUT(mirrored, self.table)
+        # The coordinates of pixels are a mask, too; in uint16 the upper 8 bits are scores.
+        if self.table is None or mask.dtype == np.float32:
+            return mirrored
+        label = cv2.LUT((mirrored & 255).astype(np.uint8), self.table)
+        return label if mask.dtype == np.uint8 else mirrored & 0xFF00 | label
 
 
 class TrainingTransform:

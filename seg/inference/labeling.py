@@ -19,7 +19,7 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Calibration, Labeling, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
-from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames
+from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores_file
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb, write
@@ -34,8 +34,9 @@ def label_images(labeling: Labeling) -> None:
     """Write leftImg8bit/train and gtFine/train in the output folder, and what is known of them.
 
     A pixel has the class of the highest mean probability over the teachers; where that is below the score, or the
-    student does not have the class, its labelId is the first of DATASETS.IGNORED_IDS, or one that is free. The images
-    beside it are links to PNG files, and copies in PNG of all others.
+    student does not have the class, its labelId is the first of DATASETS.IGNORED_IDS, or one that is free. The
+    probability of the highest class, times 255, is in a PNG of its own. The images are links to PNG files, and copies
+    in PNG of all others.
 
     Raises:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
@@ -62,13 +63,15 @@ def label_images(labeling: Labeling) -> None:
         labels, scores = _labels(teachers, frame, numbers, count)
         sure = scores >= least_and_none[labels]
         label_ids = np.where(sure, ids_and_none[labels], np.uint8(unknown))
-        write(output / LABELS / SPLIT / CITY / f"{frame['name']}_{LABELS}_labelIds.png", label_ids)
+        label = output / LABELS / SPLIT / CITY / f"{frame['name']}_{LABELS}_labelIds.png"
+        write(label, label_ids)
+        write(Path(scores_file(str(label))), np.rint(scores * 255).astype(np.uint8))
         _keep(frame, teachers[0], output / IMAGES / SPLIT / CITY / f"{frame['name']}_{IMAGES}.png")
         pixels += np.bincount(np.where(sure, labels, count).ravel(), minlength=count + 1)
     *counts, unsure = (pixels / pixels.sum()).tolist()
     record = labeling.record(written.names, least.tolist(), time.perf_counter() - start, counts)
     ids = {name: int(i) for name, i, share in zip(written.names, written.label_ids, counts, strict=True) if share}
-    record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown}
+    record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown, "scores": "*_scores.png"}
     write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
     train_on = shlex.join(_words(teachers[0].cfg, [], output))
     print(f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored; train on {train_on}")

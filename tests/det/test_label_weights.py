@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from densedist.common.data.confidence import IGNORED
+from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
 from densedist.common.modules import record
-from densedist.det.label_weights import IGNORED, LABEL_WEIGHT, check
+from densedist.det.label_weights import check
 from densedist.det.modeling import box_head
 from helpers.processes import run_processes
 from helpers.tiny import C4, HEADS, RETINANET, STUDENT, batch, build_student, config, save_teacher
@@ -28,6 +30,8 @@ STUDENTS = {
     "sigmoid": (STUDENT, ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True")),
     "retinanet": (RETINANET, ()),
 }
+
+HALF = ["PSEUDO_LABELS.WEIGHT", "0.5"]
 
 
 def build(kind, *overrides):
@@ -47,9 +51,10 @@ def samples(count=2, masks=True):
     return inputs
 
 
-def weigh(sample, weights, background=1.0, ignored=()):
-    sample["instances"].gt_weights = torch.tensor(weights)
-    sample[LABEL_WEIGHT] = background
+def weigh(sample, scores, ignored=()):
+    """The sample, as if a teacher had written its labels."""
+    sample["instances"].gt_scores = torch.tensor(scores)
+    sample[MARK] = True
     if ignored:
         sample[IGNORED] = Boxes(torch.tensor(ignored))
     return sample
@@ -102,7 +107,9 @@ def test_weight_1_is_bitwise_the_stock_gradient(kind):
     assert losses == weighed or kind == "retinanet"
     assert all(equal(a, b) for a, b in zip(wanted, found, strict=True))
     first, second = samples()
-    _, found = gradients_of(model, [weigh(first, [1.0] * 3), weigh(second, [0.5] * 3, 0.5)])
+    half = build(kind, *HALF)
+    half.load_state_dict(model.state_dict())
+    _, found = gradients_of(half, [first, weigh(second, [1.0] * 3)])
     # By image, or by RoI, those of an image after those of the other.
     assert all(equal(a[0], b[0]) for a, b in zip(wanted, found, strict=True))
     assert any(equal(a[-1], 2 * b[-1]) and b[-1].any() for a, b in zip(wanted, found, strict=True))
@@ -112,10 +119,10 @@ def test_weight_1_is_bitwise_the_stock_gradient(kind):
 def test_a_weight_for_all_labels_is_a_factor_on_the_gradient_and_on_no_loss(kind):
     model = build(kind)
     losses, gradients = run(model, samples())
-    weighed, quarter = run(model, [x | {LABEL_WEIGHT: 0.25} for x in samples()])
-    assert losses == weighed
-    for a, b in zip(gradients, quarter, strict=True):
-        torch.testing.assert_close(b, a / 4, rtol=1e-5, atol=1e-9)
+    weighed, halved = run(build(kind, *HALF), [x | {MARK: True} for x in samples()])
+    assert losses == weighed or kind == "retinanet"
+    for a, b in zip(gradients, halved, strict=True):
+        torch.testing.assert_close(b, a / 2, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
@@ -128,7 +135,7 @@ def test_nothing_is_left_behind(kind):
     assert before == [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
 
 
-MIXED = ([0.9, 0.2, 0.6], 0.5, [[0.0, 0.0, 60.0, 60.0]])
+MIXED = ([0.9, 0.2, 0.6], [[0.0, 0.0, 60.0, 60.0]])
 
 
 def mixed():
@@ -138,17 +145,17 @@ def mixed():
 
 
 def factors_by_hand(boxes, classes, background, matched):
-    """The factor of each box of the two images, by its class and the object that it is matched to."""
-    weights, of_background, ((x0, y0, x1, y1),) = MIXED
+    """The factor of each box of the two images, by its class and the object that it has, at half the weight."""
+    scores, ((x0, y0, x1, y1),) = MIXED
     found = [torch.ones(len(boxes[0]))]
     of_second = []
     for box, number, best in zip(boxes[1].tolist(), classes[1].tolist(), matched.tolist(), strict=True):
         if number != background:
-            of_second.append(weights[best])
+            of_second.append(scores[best] / 2)
             continue
         inside = max(min(box[2], x1) - max(box[0], x0), 0) * max(min(box[3], y1) - max(box[1], y0), 0)
         area = (box[2] - box[0]) * (box[3] - box[1])
-        of_second.append(0.0 if inside >= area / 2 else of_background)
+        of_second.append(0.0 if inside >= area / 2 else 0.5)
     return [*found, torch.tensor(of_second)]
 
 
@@ -164,7 +171,7 @@ def nearest(objects, boxes):
 
 @pytest.mark.parametrize("kind", ["faster", "sigmoid"])
 def test_rois_learn_as_from_explicitly_weighted_losses(kind):
-    model, inputs = build(kind), mixed()
+    model, inputs = build(kind, *HALF), mixed()
     predictor = model.roi_heads.box_predictor
     with (
         record(predictor, lambda _, output: output) as predicted,
@@ -200,7 +207,7 @@ def test_rois_learn_as_from_explicitly_weighted_losses(kind):
 
 def test_every_stage_of_a_cascade_weighs_its_own_matches(monkeypatch):
     """The gradient of what a predictor gives, by what the loss asks of it."""
-    model, inputs, trained = build("cascade"), mixed(), []
+    model, inputs, trained = build("cascade", *HALF), mixed(), []
     for predictor in model.roi_heads.box_predictor:
         stock = predictor.losses
 
@@ -225,7 +232,7 @@ def test_every_stage_of_a_cascade_weighs_its_own_matches(monkeypatch):
 
 
 def test_masks_learn_as_from_an_explicitly_weighted_loss():
-    model, inputs = build("mask"), mixed()
+    model, inputs = build("mask", *HALF), mixed()
     predictor = model.roi_heads.mask_head.predictor
     with (
         record(predictor, lambda _, output: output) as predicted,
@@ -235,7 +242,7 @@ def test_masks_learn_as_from_an_explicitly_weighted_loss():
     wanted = list(predictor.parameters())
     got = torch.autograd.grad(loss, wanted, retain_graph=True)
     rois = [r[r.gt_classes < 10] for r in sampled[0]]
-    factors = torch.cat([torch.ones(len(rois[0])), rois[1].gt_weights])
+    factors = torch.cat([torch.ones(len(rois[0])), rois[1].gt_scores / 2])
     logits = predicted[0][torch.arange(len(factors)), torch.cat([r.gt_classes for r in rois])]
     side = logits.shape[-1]
     targets = torch.cat([r.gt_masks.crop_and_resize(r.proposal_boxes.tensor, side) for r in rois]).float()
@@ -254,7 +261,7 @@ def anchors_by_hand(model, maps, labels, background, objects):
 
 
 def test_retinanet_learns_as_from_explicitly_weighted_losses(monkeypatch):
-    model, inputs = build("retinanet"), mixed()
+    model, inputs = build("retinanet", *HALF), mixed()
     given = []
     stock = model.losses
     monkeypatch.setattr(model, "losses", lambda *args: given.append(args) or stock(*args))
@@ -293,7 +300,7 @@ def test_retinanet_learns_as_from_explicitly_weighted_losses(monkeypatch):
 
 
 def test_region_proposals_learn_as_from_explicitly_weighted_losses(monkeypatch):
-    model, inputs = build("faster"), mixed()
+    model, inputs = build("faster", *HALF), mixed()
     network, given = model.proposal_generator, []
     stock = network.losses
     monkeypatch.setattr(network, "losses", lambda *args: given.append(args) or stock(*args))
@@ -324,16 +331,16 @@ def test_distillation_counts_all_labels_alike(tmp_path):
     """Of a labeled image the teacher teaches as much as ever."""
     keys = [*save_teacher(tmp_path), "DISTILL.DIST.WEIGHT", "1.0"]
     gradients = []
-    for weight in (1.0, 0.25):
-        model = build("faster", *keys)
-        losses = losses_of(model, [x | {LABEL_WEIGHT: weight} for x in samples(masks=False)])
+    for weight in (1.0, 0.5):
+        model = build("faster", *keys, "PSEUDO_LABELS.WEIGHT", weight)
+        losses = losses_of(model, [x | {MARK: True} for x in samples(masks=False)])
         part = list(model.roi_heads.box_predictor.parameters())[:1]
         gradients.append(
             [torch.autograd.grad(losses[name], part, retain_graph=True)[0] for name in ("loss_dist", "loss_cls")]
         )
-    (dist, task), (same, quarter) = gradients
+    (dist, task), (same, halved) = gradients
     assert torch.equal(dist, same)
-    torch.testing.assert_close(quarter, task / 4, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(halved, task / 2, rtol=1e-5, atol=1e-9)
 
 
 def of_one_size():
@@ -344,7 +351,7 @@ def of_one_size():
 
 
 def check_processes(rank, count, wanted):
-    model = build("retinanet")
+    model = build("retinanet", *HALF)
     model.loss_normalizer = 50.0  # of 100, as a process has half of the images
     with EventStorage():
         parallel = DistributedDataParallel(model, find_unused_parameters=True)  # no head looks at p2
@@ -356,7 +363,7 @@ def check_processes(rank, count, wanted):
 
 def test_two_processes_learn_as_one():
     """The first has the image with true labels, the second the other."""
-    _, wanted = run(build("retinanet"), of_one_size())
+    _, wanted = run(build("retinanet", *HALF), of_one_size())
     run_processes(2, check_processes, wanted)
 
 

@@ -11,7 +11,7 @@ import densedist
 from densedist.common.errors import UserError
 from densedist.common.labeling import Labeling
 from densedist.common.run_files import Weights
-from densedist.seg.data.frames import frames
+from densedist.seg.data.frames import frames, scores_file
 from densedist.seg.datasets import pseudo_labeled_frames
 from densedist.seg.inference.labeling import label_images
 from densedist.seg.models import load_trained
@@ -70,6 +70,8 @@ def test_labels_are_the_highest_mean_probability(teachers, tmp_path):
     ):
         found = cv2.imread(frame["label"], cv2.IMREAD_UNCHANGED)
         assert (found != np.where(mean.max(0) >= score, mean.argmax(0) + 7, 0)).mean() < 0.001  # float32
+        scores = cv2.imread(scores_file(frame["label"]), cv2.IMREAD_UNCHANGED)
+        assert np.abs(scores / 255 - mean.max(0)).max() <= 0.5 / 255 + 1e-5
         np.testing.assert_array_equal(cv2.imread(frame["image"]), cv2.imread(str(images / name)))
     assert record["ignored"] == pytest.approx(0.5, abs=0.001)
     assert (tmp_path / "out/leftImg8bit/train/images/a_leftImg8bit.png").is_symlink()
@@ -84,7 +86,7 @@ def test_a_student_trains_on_them(teachers, tmp_path):
     images = pictures(tmp_path / "images", ["a.png", "b.png"])
     densedist.label([files[0]], [images], output_dir=tmp_path / "out", score_threshold=0.0)
     labels = ["DATASETS.TRAIN", "[]", "DATASETS.PSEUDO_LABELED", str([str(tmp_path / "out" / "train")])]
-    keys = [*SMALL, *data, "SOLVER.MAX_ITER", "1", *labels]
+    keys = [*SMALL, *data, "SOLVER.MAX_ITER", "1", *labels, "PSEUDO_LABELS.CONFIDENCE", "score"]
     results = densedist.train(str(STUDENT), [*keys, "OUTPUT_DIR", str(tmp_path / "run")])
     assert results["sem_seg"]["mIoU"] >= 0
 

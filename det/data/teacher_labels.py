@@ -1,0 +1,61 @@
+"""Labels that a teacher wrote, as a sample has them: scores of its objects, and boxes that are neither these nor
+background."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from detectron2.data.detection_utils import (
+    annotations_to_instances,
+    filter_empty_instances,
+    transform_instance_annotations,
+)
+from detectron2.data.transforms import TransformList
+from detectron2.structures import Boxes
+
+from densedist.common.data.confidence import GT_SCORES, IGNORED
+from densedist.common.data.headers import Size
+
+Entry = dict
+
+
+def low_as_crowds(dicts: Sequence[Entry], least: float) -> list[Entry]:
+    """Return Detectron2's dataset dicts whose annotations of a lower score are crowds, as those that `densedist label
+    --ignore-threshold` is less sure of."""
+
+    def marked(annotation: Entry) -> Entry:
+        return annotation | {"iscrowd": 1} if annotation.get("score", 1.0) < least else annotation
+
+    return [d | {"annotations": [marked(annotation) for annotation in d["annotations"]]} for d in dicts]
+
+
+def transform(sample: Entry, transforms: TransformList, size: Size, by_score: bool, to_instances: Callable) -> None:
+    """Let to_instances() move the annotations of a sample, and add the boxes of crowds as IGNORED and, where labels
+    count by score, the scores of the instances as GT_SCORES.
+
+    Args:
+        sample: a copy of a dataset dict.
+        transforms: what the image went through.
+        size: height and width of the image now.
+        to_instances: puts "instances" in the place of "annotations".
+    """
+    objects, crowds = ([a for a in sample["annotations"] if bool(a.get("iscrowd")) == kind] for kind in (False, True))
+    ignored = _boxes(crowds, transforms, size)
+    classes = [annotation["category_id"] for annotation in objects]
+    if by_score:
+        for number, annotation in enumerate(objects):
+            annotation["category_id"] = number  # by which those are known that are left in a crop
+    to_instances()
+    instances = sample["instances"]
+    if by_score:
+        left = instances.gt_classes
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)[left]
+        instances.set(GT_SCORES, torch.tensor([float(annotation["score"]) for annotation in objects])[left])
+    if len(ignored):
+        sample[IGNORED] = ignored
+
+
+def _boxes(annotations: Sequence[Entry], transforms: TransformList, size: Size) -> Boxes:
+    """Return the boxes of annotations in the transformed image, as far as they are in it."""
+    bare = [{key: a[key] for key in ("bbox", "bbox_mode", "category_id")} for a in annotations]
+    moved = [transform_instance_annotations(annotation, transforms, size) for annotation in bare]
+    return filter_empty_instances(annotations_to_instances(moved, size)).gt_boxes
