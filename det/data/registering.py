@@ -21,6 +21,7 @@ Part = tuple[int | None, int | None]  # where it starts and stops among the imag
 PART = re.compile(r"(.+)\[(\d*):(\d*)\]")  # a data set and where a part of it starts and stops: vehicles_train[:100]
 KEPT = ("iscrowd", "bbox", "segmentation", "score")  # of an annotation; a teacher gave the score
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
+ANNOTATIONS = "annotations.json"  # in a folder of labels that a teacher wrote
 # The data sets that Detectron2 registers itself; no public name lists them (DatasetCatalog has those of scripts).
 BUILT_IN = frozenset(
     [
@@ -41,7 +42,8 @@ def register_digits() -> None:
 
 
 def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
-    """Register the data sets of FORMATS that the config uses, folders of images in UNLABELED, and parts of data sets.
+    """Register the data sets of FORMATS that the config uses, parts of data sets, and folders: of images in UNLABELED,
+    of labels that a teacher wrote in TRAIN and PSEUDO_LABELED.
 
     Args:
         may_be_gone: accept files that cannot be read: the config is that of a model trained elsewhere.
@@ -69,6 +71,10 @@ def register_declared(cfg: CfgNode, may_be_gone: bool = False) -> None:
     for name in map(str, cfg.DATASETS.UNLABELED):
         if (path := whole_name(name)) not in DatasetCatalog and Path(path).expanduser().is_dir() and not may_be_gone:
             _register_anew(path, *as_coco.of_folder(path))
+    for name in map(str, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.PSEUDO_LABELED]):
+        folder = Path(path := whole_name(name)).expanduser()
+        if path not in DatasetCatalog and (folder / ANNOTATIONS).is_file() and not may_be_gone:
+            _register_anew(path, str(folder / ANNOTATIONS), str(folder))
     _register_parts(cfg)
 
 

@@ -1,7 +1,6 @@
 """Labels that detectors write for any images: a COCO data set that a student trains on as on any other."""
 
 import json
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,9 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Calibration, Labeling, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
+from densedist.common.shell import quoted
 from densedist.det.data.reading import read_input
+from densedist.det.data.registering import ANNOTATIONS
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
 from densedist.det.inference.fusion import fuse
@@ -28,7 +29,6 @@ from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import test_samples
 from densedist.det.models import Trained, load_trained
 
-ANNOTATIONS = "annotations.json"
 LEAST = 0.05  # of a box that one of several teachers gives, or that a threshold is chosen among
 
 
@@ -71,18 +71,17 @@ def label_images(labeling: Labeling) -> None:
     counts = np.bincount([a["category_id"] - 1 for a in annotations], minlength=len(written)).tolist()
     record = labeling.record(written, least.tolist(), time.perf_counter() - start, counts)
     write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
-    print(f"{len(annotations)} objects in {len(images)} images; train on {shlex.join(_words([], [], labeling.output))}")
+    key = quoted(_words([], labeling.output))
+    print(f"{len(annotations)} objects in {len(images)} images\nAdd to the command that trains a student: {key}")
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
     """Return the overrides that train cfg on the labels in a folder, too."""
-    return _words(cfg.DATASETS.COCO_FORMAT, cfg.DATASETS.PSEUDO_LABELED, folder)
+    return _words(cfg.DATASETS.PSEUDO_LABELED, folder)
 
 
-def _words(known: Sequence[Any], others: Sequence[str], folder: Path) -> list[str]:
-    name = str(folder)
-    entry = [name, str(folder / ANNOTATIONS), str(folder)]
-    return ["DATASETS.COCO_FORMAT", str([*known, entry]), "DATASETS.PSEUDO_LABELED", str([*others, name])]
+def _words(others: Sequence[str], folder: Path) -> list[str]:
+    return ["DATASETS.PSEUDO_LABELED", str([*others, str(folder)])]
 
 
 def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:

@@ -1,7 +1,6 @@
 """Labels that teachers write for any images: a split in Cityscapes' format that a student trains on as on any other."""
 
 import json
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import RECORD, Calibration, Labeling, check_same_names, numbers_of_student, warn_of_bare
 from densedist.common.logging import on_terminal
+from densedist.common.shell import quoted
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores_file
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, unlabeled_frames
@@ -73,8 +73,11 @@ def label_images(labeling: Labeling) -> None:
     ids = {name: int(i) for name, i, share in zip(written.names, written.label_ids, counts, strict=True) if share}
     record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown, "scores": "*_scores.png"}
     write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
-    train_on = shlex.join(_words(teachers[0].cfg, [], output))
-    print(f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored; train on {train_on}")
+    words = quoted(_words(teachers[0].cfg, [], output))
+    print(
+        f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored\n"
+        f"Add to the command that trains a student: {words}"
+    )
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:

@@ -24,6 +24,12 @@ def complaint(capsys, *argv):
     return last.removeprefix("error: ")
 
 
+def advised_keys(printed):
+    """The KEY VALUE words in the line of advice that `label` prints."""
+    (line,) = [line for line in printed.splitlines() if line.startswith("Add to the command that trains a student: ")]
+    return shlex.split(line.partition(": ")[2])
+
+
 def advised(printed):
     """The commands in what a command has printed as advice: lists of words behind `densedist`."""
     lines = [line.strip() for line in printed.splitlines()]

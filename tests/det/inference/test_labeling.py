@@ -21,7 +21,7 @@ from densedist.det.inference.fusion import fuse
 from densedist.det.inference.labeling import label_images, with_labels
 from densedist.det.inference.predict import predict
 from densedist.det.models import load_trained
-from helpers.calling import complaint
+from helpers.calling import advised_keys, complaint
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
 
 LEAST = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05"]
@@ -103,6 +103,20 @@ def test_a_student_trains_on_them(teacher, images, tmp_path):
     densedist.train(str(STUDENT), keys)
     assert (tmp_path / "run" / "model_final.pth").is_file()
     assert read_coco(str(tmp_path / "out" / "annotations.json")).names == list(digits.CLASSES)
+
+
+def test_the_printed_key_adds_them_to_a_students_own_data(teacher, images, tmp_path, capsys, monkeypatch):
+    """In a folder of one's own, and named from there."""
+    monkeypatch.chdir(tmp_path)
+    densedist.label([teacher], [images], output_dir="my labels", score_threshold=0.2)
+    own = ["own", str(digits.annotations("train_60")), str(digits.images("train_60"))]
+    words = ["DATASETS.COCO_FORMAT", str([own]), "DATASETS.TRAIN", "('own[:2]',)", "DATASETS.TEST", "()"]
+    keys = [*SMALL, *words, *advised_keys(capsys.readouterr().out), "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", "run"]
+    densedist.train(str(STUDENT), keys)
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert "own[:2]" in said
+    assert "my labels" in said
+    assert Path("run", "model_final.pth").is_file()
 
 
 def test_thresholds_are_chosen_on_the_test_data(teacher, images, tmp_path, capsys):

@@ -15,7 +15,7 @@ from densedist.seg.data.frames import frames, scores_file
 from densedist.seg.datasets import pseudo_labeled_frames
 from densedist.seg.inference.labeling import label_images
 from densedist.seg.models import load_trained
-from helpers.calling import complaint
+from helpers.calling import advised_keys, complaint
 from helpers.calling import densedist as densedist_command
 from helpers.scenes import SMALL, STUDENT, config, save_teacher, write_tree
 
@@ -91,13 +91,27 @@ def test_a_student_trains_on_them(teachers, tmp_path):
     assert results["sem_seg"]["mIoU"] >= 0
 
 
+def test_the_printed_key_adds_them_to_a_students_own_data(teachers, tmp_path, capsys, monkeypatch):
+    """In a folder of one's own, and named from there."""
+    monkeypatch.chdir(tmp_path)
+    files, data, _ = teachers
+    pictures(tmp_path / "images", ["a.png", "b.png"])
+    densedist.label([files[0]], ["images"], output_dir="my labels", score_threshold=0.0)
+    own = [*data, "DATASETS.TRAIN", "['val']"]
+    keys = [*SMALL, *own, *advised_keys(capsys.readouterr().out), "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", "run"]
+    densedist.train(str(STUDENT), keys)
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert "pseudo-labeled" in said
+    assert "my labels/train" in said
+
+
 def test_without_an_ignored_id_a_free_one_is_taken(teachers, tmp_path, capsys):
     files, _, _ = teachers
     arguments = ["--weights", files[0], pictures(tmp_path / "images", ["a.png"]), "--output-dir", tmp_path / "out"]
     densedist_command("label", "seg", *arguments, "--score-threshold", "1", "DATASETS.IGNORED_IDS", "[]")
     said = capsys.readouterr().out
-    assert "100.0 % of the pixels ignored; train on DATASETS.PSEUDO_LABELED" in said
-    assert "DATASETS.IGNORED_IDS '[255]'" in said
+    assert "1 images, 100.0 % of the pixels ignored\n" in said
+    assert advised_keys(said)[-2:] == ["DATASETS.IGNORED_IDS", "[255]"]
     label = cv2.imread(str(tmp_path / "out/gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
     assert (label == 255).all()
 
