@@ -3,13 +3,15 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from detectron2.config import CfgNode
 
 from densedist.common.compare.checks import check_scores
 from densedist.common.data.overlap import overlaps, shared_images
+from densedist.common.data.sides import LABELED
 from densedist.common.errors import UserError
 from densedist.common.task import Task
 
@@ -58,13 +60,30 @@ class Validation:
         words = named if self.names else task.set_aside(cfg, self.share)
         scored = load(words)
         check_scores(task, scored, option)
-        both = _paths(task, scored, "TRAIN") & _paths(task, scored, "TEST")
-        if both:
+        tested = _places(task.images(scored, "TEST"))
+        if both := tested & _places(file for side in LABELED for file in task.images(scored, side)):
             remedy = "name other data" if self.names else "DATASETS.TRAIN has them twice; name data by --val"
             raise UserError(f"{option}: training sees {len(both)} of its images, first {min(both)}: {remedy}")
         for line in filter(None, [self.note(cfg), *self.shared(task, cfg, scored)]):
             logger.warning(line)
         return words
+
+    def refuse_labeled(self, task: Task, scored: CfgNode, files: Iterable[Path]) -> None:
+        """Refuse to choose on images that a teacher labels for training.
+
+        Args:
+            scored: a run's config.
+            files: what the teacher labels.
+
+        Raises:
+            UserError: there are such images.
+        """
+        if both := _places(task.images(scored, "TEST")) & _places(files):
+            option = "--val" if self.names else "--set-aside"
+            raise UserError(
+                f"{option}: {len(both)} of its images, first {min(both)}, are among --unlabeled, and their labels are "
+                "trained on: name other data by --val, or fewer by --unlabeled"
+            )
 
     def note(self, cfg: CfgNode) -> str:
         """Return a warning if the search chooses on the data that it reports; else ""."""
@@ -95,6 +114,6 @@ class Validation:
         return ", ".join(self.names) if self.names else f"the last {self.share:g} of DATASETS.TRAIN, set aside"
 
 
-def _paths(task: Task, cfg: CfgNode, side: str) -> set[str]:
+def _places(files: Iterable[str | Path]) -> set[str]:
     # A split of labels that a teacher wrote has links to its images.
-    return {os.path.realpath(file) for file in task.images(cfg, side)}
+    return set(map(os.path.realpath, files))

@@ -26,6 +26,7 @@ class Recipe:
         config: the student's.
         overrides: KEY VALUE … for every run.
         unlabeled: DATASETS.UNLABELED of the part "unlabeled".
+        added: further overrides of each method, as those that train on labels of its teacher.
         data: overrides by which a run is scored on other data than the config's.
         lengths: iterations of each method.
     """
@@ -34,6 +35,7 @@ class Recipe:
     config: str
     overrides: Sequence[str] = ()
     unlabeled: Sequence[str] = ()
+    added: Mapping[str, Sequence[str]] = field(default_factory=dict)
     data: Sequence[str] = ()
     lengths: Mapping[str, int] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Recipe:
 
     def of(self, choice: Choice) -> CfgNode:
         """Load the config of a choice on the data of the search, with the length that the config says."""
-        return self.load([*choice.words(self.unlabeled, self.overrides), *self.data])
+        return self.load([*self._words(choice), *self.data])
 
     def run(self, choice: Choice, seed: int, folder: Path) -> CfgNode:
         """Load the config of a run; the number of evaluations does not depend on its length, so that runs can be
@@ -52,7 +54,7 @@ class Recipe:
         period = cfg.TEST.EVAL_PERIOD / cfg.SOLVER.MAX_ITER if cfg.TEST.EVAL_PERIOD else 1 / EVALUATIONS
         return self.load(
             [
-                *choice.words(self.unlabeled, self.overrides),
+                *self._words(choice),
                 *self.data,
                 *stretched(cfg.SOLVER, iterations / cfg.SOLVER.MAX_ITER),
                 *("TEST.EVAL_PERIOD", str(max(1, round(period * iterations)))),
@@ -62,7 +64,7 @@ class Recipe:
 
     def final(self, choice: Choice) -> str:
         """Return the text of a config that trains the choice as long as a run, on the data of the config."""
-        words = choice.words(self.unlabeled, self.overrides)
+        words = self._words(choice)
         solver = self.load(words).SOLVER
         words += stretched(solver, self.lengths[choice.method] / solver.MAX_ITER)
         cfg = self.load(words)
@@ -76,6 +78,9 @@ class Recipe:
                 node[last] = _plain(value_of(cfg, name))
         base = Path(find_config(self.config, "CONFIG")).absolute()
         return f"_BASE_: {base}\n{yaml.safe_dump(keys, sort_keys=False)}"
+
+    def _words(self, choice: Choice) -> list[str]:
+        return [*choice.words(self.unlabeled, self.overrides), *self.added.get(choice.method, ())]
 
 
 def _plain(value: Any) -> Any:

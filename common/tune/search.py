@@ -11,14 +11,24 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from densedist.common.compare.checks import check_method, refuse_seed
-from densedist.common.compare.methods import joined
+from densedist.common.compare.labels import (
+    check_labels,
+    labeling_of,
+    refuse_other_labels,
+    settings_of,
+    undone,
+    write_labels,
+)
+from densedist.common.compare.methods import has_labels, joined
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.records import FILES
 from densedist.common.compare.workers import each
+from densedist.common.distill.sources import pseudo_labeled_images
 from densedist.common.engine.launch import check_gpus
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprints
+from densedist.common.labeling import Labeling
 from densedist.common.logging import on_terminal
 from densedist.common.task import Task
 from densedist.common.tune.attempt import Attempt, Train
@@ -56,7 +66,7 @@ class Search:
         trials: how many choices are tried.
         seeds: seeds of the runs of each trial.
         overrides: KEY VALUE … for every run.
-        unlabeled: DATASETS.UNLABELED of the method "unlabeled".
+        unlabeled: DATASETS.UNLABELED of the method "unlabeled"; in "labels" the teacher writes labels for them, once.
         validation: what choices are scored on.
         jobs: trials at a time.
         train: the engine's.
@@ -100,20 +110,32 @@ class Search:
         cfg = recipe.load()  # imports what it names, losses among them
         space = Space.of(self.methods, cfg)
         self.validation.check(cfg)
+        recipe = replace(recipe, added={method: undone(cfg, method) for method in space.methods})
         for method in space.methods:
-            first, *_ = [recipe.of(corner) for corner in space.corners(method)]  # which refuses wrong values
-            check_method(self.task, first, method)
+            corners = [recipe.of(corner) for corner in space.corners(method)]  # which refuses wrong values
+            check_method(self.task, corners[0], method)
+            for corner in corners:
+                pseudo_labeled_images(corner)
         recipe = replace(recipe, data=self.validation.overrides(self.task, cfg, recipe.load))
         firsts = {method: recipe.of(space.first(method)) for method in space.methods}
         fingerprints = Fingerprints(self.task, self.output / FILES)
-        about = self._about(firsts, fingerprints)
+        labelings = self._labelings(space, recipe, fingerprints)
+        about = self._about(firsts, labelings, fingerprints)
         if (self.output / STUDY).is_file():
             with preparing(self.output):
                 known_paces(self.output, about)  # which refuses the folder of another search
                 refuse_fewer(self.output, self.trials)
+        for method, (_, labeling) in labelings.items():
+            self.validation.refuse_labeled(self.task, firsts[method], labeling.images.values())
+            refuse_other_labels(labeling)
+            check_labels(self.task, labeling)
         for of_data in {str(first.DATASETS): first for first in firsts.values()}.values():
             self.task.check_data(of_data)
         with preparing(self.output):
+            for method, (own, labeling) in labelings.items():
+                labels = write_labels(self.task, own, labeling)
+                recipe = replace(recipe, added={**recipe.added, method: [*recipe.added[method], *labels.words]})
+            firsts |= {method: recipe.of(space.first(method)) for method in labelings}
             paces = known_paces(self.output, about) or self.pace(self.task, firsts)
             recipe = replace(recipe, lengths=self._lengths(paces))
             trials = Trials(self.output)
@@ -123,19 +145,39 @@ class Search:
         scored = firsts[next(iter(space.methods))]
         return write(trials, recipe, self.output, self.task.metric(scored), self._chosen_on(cfg, scored))
 
-    def _about(self, firsts: Mapping[str, CfgNode], fingerprints: Fingerprints) -> dict[str, Any]:
+    def _labelings(
+        self, space: Space, recipe: Recipe, fingerprints: Fingerprints
+    ) -> dict[str, tuple[CfgNode, Labeling]]:
+        """Return for each method that trains on its teacher's labels a config and the labeling."""
+        folder, unlabeled = (
+            (self.output / "teacher_labels").absolute(),
+            ["DATASETS.UNLABELED", str(list(self.unlabeled))],
+        )
+        result = {}
+        for method in filter(has_labels, space.methods):
+            own = recipe.load([*space.first(method).words(self.unlabeled, self.overrides), *unlabeled, *recipe.data])
+            result[method] = own, labeling_of(self.task, own, method, folder, fingerprints)
+        return result
+
+    def _about(
+        self,
+        firsts: Mapping[str, CfgNode],
+        labelings: Mapping[str, tuple[CfgNode, Labeling]],
+        fingerprints: Fingerprints,
+    ) -> dict[str, Any]:
         """Return the settings that a folder's search is identified by (see known_paces).
 
         Args:
             firsts: the config of each method with its first values.
         """
+        of_labels = {method: settings_of(labeling) for method, (_, labeling) in labelings.items()}
         return {
             "methods": ",".join(joined(self.methods)),
             "budget": self.budget,
             "seeds": list(self.seeds),
             "unlabeled": list(self.unlabeled),
             "data": self.validation.in_words(),
-            SETTINGS: {method: fingerprints.of(first) for method, first in firsts.items()},
+            SETTINGS: {method: fingerprints.of(cfg) | of_labels.get(method, {}) for method, cfg in firsts.items()},
         }
 
     def _chosen_on(self, cfg: CfgNode, scored: CfgNode) -> str:

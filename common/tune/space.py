@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import RANGE, full_key, has_labels, joined, pairs, parts, switches
+from densedist.common.compare.methods import RANGE, SCORE_THRESHOLD, full_key, joined, pairs, parts, switches
 from densedist.common.config.former_keys import current_pairs
 from densedist.common.config.keys import value_of
+from densedist.common.distill.sources import SHARE
 from densedist.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method without its keys, as "dist+unlabeled", and the value of each key by its whole name."""
+    """A method without its keys but SCORE_THRESHOLD of labels, and the value of each key by its whole name."""
 
     method: str
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -68,20 +70,21 @@ class Space:
 
         Raises:
             UserError: an unknown part, a method or key that is named twice, a key without a value, a range that is
-                none or is mixed with values.
+                none, is mixed with values, or is of SCORE_THRESHOLD.
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
-        of_task = [f"DISTILL.{key}" for key in cfg.DISTILL]
+        of_task = [f"{group}.{key}" for group in ("DISTILL", "PSEUDO_LABELS") for key in cfg[group]]
         for method in joined(words):
             joint = parts(method)
-            name = "+".join(part.partition("@")[0] for part in joint)
-            if has_labels(method):
-                raise UserError(f"--methods: {name}: labels are for compare; write them once by densedist label")
-            if name in methods:
-                raise UserError(f"--methods: {name} is named twice: give each of its keys all values at once")
+            names = ["+".join(chosen) for chosen in product(*map(_names, joint))]
+            name = names[0]
+            if twice := methods.keys() & set(names):
+                raise UserError(f"--methods: {min(twice)} is named twice: give each of its keys all values at once")
             keys: dict[str, tuple[str, ...] | Range] = {}
             for part in joint:
                 for key, values in pairs(part):
+                    if key == SCORE_THRESHOLD:
+                        continue  # of the labels, not of the config
                     full = full_key(part.partition("@")[0], key, of_task)
                     current = [x for value in values for x in current_pairs([(full, value)], f"--methods: {part}")]
                     if not current:
@@ -89,8 +92,11 @@ class Space:
                     full, values = current[0][0], [value for _, value in current]
                     if full in keys:
                         raise UserError(f"--methods: {name} has {full} twice: give it all values at once")
-                    keys[full] = _values(f"{name}: {key}={','.join(values)}", values, value_of(cfg, full))
-            methods[name] = keys
+                    given = f"{name}: {key}={','.join(values)}"
+                    keys[full] = found = _values(given, values, value_of(cfg, full))
+                    if full == SHARE and isinstance(found, Range):
+                        raise UserError(f"--methods: {given}: a batch has whole images: name values, as SHARE=0.25,0.5")
+            methods |= dict.fromkeys(names, keys)
         if not methods:
             raise UserError("--methods is empty: name methods, e.g. dist@TAU=1..8")
         return cls(methods)
@@ -122,6 +128,15 @@ class Space:
 def short(key: str) -> str:
     """Return a key's name for people: DIST.TAU for DISTILL.DIST.TAU."""
     return key.removeprefix("DISTILL.")
+
+
+def _names(part: str) -> list[str]:
+    """Return the name of a part of a method; of labels with each SCORE_THRESHOLD, as each needs labels of its own."""
+    name = part.partition("@")[0]
+    scores = [value for key, values in pairs(part) if key == SCORE_THRESHOLD for value in values]
+    if any(map(RANGE.fullmatch, scores)):
+        raise UserError(f"--methods: {part}: labels are written once for each {SCORE_THRESHOLD}: name values, as 0,0.5")
+    return [f"{name}@{SCORE_THRESHOLD}={score}" for score in dict.fromkeys(scores)] or [name]
 
 
 def _known(values: tuple[str, ...] | Range) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+import yaml
 from matplotlib.image import imread
 from sqlalchemy import Engine, event
 
@@ -141,9 +142,9 @@ def in_a_process(cfg, task, resume, watch):
     Trainer()(cfg, task, resume, watch)
 
 
-def search(output, train=None, methods=METHODS, trials=4, **more):
+def search(output, train=None, methods=METHODS, trials=4, task=TASK, **more):
     given = {"config": CONFIG, "budget": 20.0, "train": train or Trainer(), "pace": pace}
-    return Search(TASK, methods=methods, output=output, trials=trials, **given | more)
+    return Search(task, methods=methods, output=output, trials=trials, **given | more)
 
 
 def found(output):
@@ -217,7 +218,15 @@ KEYS = ("DISTILL.DIST.TAU", "DISTILL.DIST.WEIGHT", "DISTILL.DIST.BETA", "SOLVER.
         (["dist@TAU=1..2", "dist@TAU=4"], "--methods: dist is named twice: give each of its keys all values at once"),
         (["dist@TAU=1;TAU=2"], "--methods: dist has DISTILL.DIST.TAU twice: give it all values at once"),
         (["dist@TAU"], "--methods: dist@TAU: want KEY=VALUE after @, e.g. dist@TAU=1,2,4;WEIGHT=0.3,1"),
-        (["kd", "labels@TAU=1"], "--methods: labels: labels are for compare; write them once by densedist label"),
+        (
+            ["kd", "labels@SHARE=0.1..0.9"],
+            "--methods: labels: SHARE=0.1..0.9: a batch has whole images: name values, as SHARE=0.25,0.5",
+        ),
+        (
+            ["labels@SCORE_THRESHOLD=0..1"],
+            "--methods: labels@SCORE_THRESHOLD=0..1: labels are written once for each SCORE_THRESHOLD: name values, as "
+            "0,0.5",
+        ),
         ([], "--methods is empty: name methods, e.g. dist@TAU=1..8"),
     ],
 )
@@ -225,6 +234,62 @@ def test_what_is_no_space(words, complaint):
     with pytest.raises(UserError) as refused:
         space(*words)
     assert str(refused.value) == complaint
+
+
+def labeling(written):
+    """A task whose teacher writes nothing but the record, and tells of it."""
+
+    def label(labeling):
+        if not labeling.only_check:
+            labeling.output.mkdir(parents=True)
+            record = {"seconds": 7.0, "settings": labeling.settings}
+            (labeling.output / "labels.json").write_text(json.dumps(record))
+            written.append((labeling.output, labeling.score, list(labeling.images)))
+
+    return SimpleNamespace(
+        **vars(TASK),
+        grammar=GRAMMAR,
+        label=label,
+        unlabeled_images=lambda cfg: {f"{name}.png": Path(f"{name}.png") for name in cfg.DATASETS.UNLABELED},
+        with_labels=lambda cfg, folder: ["DATASETS.PSEUDO_LABELED", str([*cfg.DATASETS.PSEUDO_LABELED, str(folder)])],
+    )
+
+
+def of_labels(cfg):
+    """Labels at a half of the batch and with a small weight are best, those of a low threshold better than others."""
+    if not cfg.DATASETS.PSEUDO_LABELED:
+        return 5.0
+    node, (folder,) = cfg.PSEUDO_LABELS, cfg.DATASETS.PSEUDO_LABELED
+    return 20.0 + (node.SHARE == 0.5) - abs(node.WEIGHT - 0.3) + folder.endswith("=0")
+
+
+def test_labels_are_written_once_and_how_they_count_is_searched(tmp_path, monkeypatch):
+    for score in ("0", "0.5"):
+        monkeypatch.setitem(PACE, f"labels@SCORE_THRESHOLD={score}", 0.1)
+    written, train = [], Trainer(of_labels)
+    (tmp_path / "teacher.yaml").write_text("{}")
+    more = {
+        "methods": ["none", "labels@SHARE=0", "0.5;WEIGHT=0.1..1;SCORE_THRESHOLD=0", "0.5"],
+        "overrides": ["DISTILL.TEACHER.CONFIG_FILE", str(tmp_path / "teacher.yaml"), "PSEUDO_LABELS.SHARE", "0.25"],
+        "unlabeled": ["rest"],
+        "task": labeling(written),
+    }
+    out = tmp_path / "out"
+    best = search(out, train, trials=12, **more).run()
+    assert search(out, train, trials=12, **more).run() == best
+    folders = [out / "teacher_labels" / f"labels@SCORE_THRESHOLD={score}" for score in ("0", "0.5")]
+    assert sorted(written) == [(folder, score, ["rest.png"]) for folder, score in zip(folders, (0.0, 0.5), strict=True)]
+    assert best["method"].startswith("labels@SCORE_THRESHOLD=0")
+    assert set(best["keys"]) == {"PSEUDO_LABELS.SHARE", "PSEUDO_LABELS.WEIGHT"}
+    final = yaml.safe_load((out / "best.yaml").read_text())
+    assert final["DATASETS"]["PSEUDO_LABELED"] == [str(out / "teacher_labels" / best["method"])]
+    assert final["PSEUDO_LABELS"]["SHARE"] == float(best["keys"]["PSEUDO_LABELS.SHARE"])
+    with pytest.raises(UserError, match=r"--set-aside: 1 of its images, first .*2\.png, are among --unlabeled, and"):
+        search(tmp_path / "other", train, **more | {"unlabeled": ["2"]}).run()
+    wrong = more | {"methods": ["labels@SHARE=0.5", "0.7"]}
+    with pytest.raises(UserError, match=r"PSEUDO_LABELS.SHARE is 0.7, which gives no whole number of the 16 of SOLVER"):
+        search(tmp_path / "other", train, **wrong).run()
+    assert not (tmp_path / "other").exists()
 
 
 def test_compare_refuses_ranges():
