@@ -7,10 +7,21 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import LABELS, SCORE_THRESHOLD, TEACHER, UNLABELED, folder_name, parts, setting
+from densedist.common.compare.methods import (
+    LABELS,
+    SCORE_THRESHOLD,
+    TEACHER,
+    UNLABELED,
+    folder_name,
+    of_teacher,
+    parts,
+    setting,
+)
 from densedist.common.compare.teachers import own_words
 from densedist.common.config import find_config
 from densedist.common.data.sides import SIDES
+from densedist.common.distill.average import AVERAGE, is_average
+from densedist.common.distill.ensemble import configs_of_each
 from densedist.common.distill.sources import NEEDS, idle_keys
 from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
@@ -41,30 +52,46 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
 
     Args:
         cfg: the method's config, whose DATASETS.UNLABELED are labeled.
-        output: folder of all methods; one with its own TEACHER or SCORE_THRESHOLD has its own folder in it.
+        output: folder of all methods; one that says something of labels (TEACHER, SCORE_THRESHOLD, TEACHER.TEST.FLIP)
+            has its own folder in it.
 
     Raises:
-        UserError: a wrong SCORE_THRESHOLD, a teacher without a config, or several teachers.
+        UserError: a wrong SCORE_THRESHOLD, or a teacher that cannot write labels.
     """
-    node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
     score = check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")
-    settings = [f"{name}={value}" for name in (TEACHER, SCORE_THRESHOLD) if (value := setting(method, name))]
-    if not node.CONFIG_FILE:
-        raise UserError(f"--methods: {method}: {key}.CONFIG_FILE is empty: a teacher that writes labels needs one")
-    if node.MORE:
-        raise UserError(
-            f"--methods: {method}: {key}.MORE: compare lets one teacher write labels; densedist label takes several"
-        )
-    teacher = Weights(node.WEIGHTS, find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE"), False, f"{key}.WEIGHTS")
-    said = words_of_teacher(node, task.grammar.keys())
+    looks = of_teacher(method)
+    own = {name: value for name in (TEACHER, SCORE_THRESHOLD) if (value := setting(method, name))} | looks
+    words = [word for key, value in looks.items() for word in (key.removeprefix(f"{TEACHER}."), value)]
+    teachers = [_writer(one, method, task).under(*words) for one in configs_of_each(cfg, task.grammar)]
     return Labeling(
-        [teacher.under(*own_words(cfg), *said)],
+        teachers,
         task.unlabeled_images(cfg),
-        output / folder_name("@".join([LABELS, *settings])),
+        output / folder_name("@".join([LABELS, *(f"{key}={value}" for key, value in own.items())])),
         score,
         student=cfg,
-        settings=fingerprints.of(cfg, LABEL_PARTS) | {SCORE_THRESHOLD: str(score)},
+        settings=fingerprints.of(cfg, LABEL_PARTS) | {SCORE_THRESHOLD: str(score)} | looks,
     )
+
+
+def _writer(cfg: CfgNode, method: str, task: Task) -> Weights:
+    """Return the files of a teacher that writes labels.
+
+    Args:
+        cfg: the student's, with this teacher alone.
+
+    Raises:
+        UserError: it has no config, or is the student's own average.
+    """
+    node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
+    if is_average(node):
+        raise UserError(
+            f"--methods: {method}: {key}.WEIGHTS is {AVERAGE}, and labels are written before there is a student: name "
+            "trained teachers by TEACHER"
+        )
+    if not node.CONFIG_FILE:
+        raise UserError(f"--methods: {method}: {key}.CONFIG_FILE is empty: a teacher that writes labels needs one")
+    weights = Weights(node.WEIGHTS, find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE"), False, f"{key}.WEIGHTS")
+    return weights.under(*own_words(cfg), *words_of_teacher(node, task.grammar.keys()))
 
 
 def refuse_other_labels(labeling: Labeling) -> None:

@@ -11,17 +11,18 @@ from densedist.common.config.former_keys import current_pairs, current_words
 from densedist.common.config.keys import Key
 from densedist.common.config.shared_keys import COMMON
 from densedist.common.distill.registry import LOSSES, loss_keys
-from densedist.common.distill.teacher_files import keys_of_another
+from densedist.common.distill.teacher_files import keys_of_others
 from densedist.common.errors import UserError
-from densedist.common.run_files import locate
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
 # Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; below which score its labels are ignored.
 TEACHER, SCORE_THRESHOLD = "TEACHER", "SCORE_THRESHOLD"
+# How it looks at the images that it labels: these groups of its own config.
+LOOKS = (f"{TEACHER}.TEST.", f"{TEACHER}.INPUT.")
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})")  # LOW..HIGH, from which densedist tune draws
 
-MARKS, TEACHERS = re.compile("[+;,]"), re.compile(rf"(?:^|[@;]){TEACHER}=")
+MARKS, TEACHERS = re.compile("[+;,|]"), re.compile(rf"(?:^|[@;]){TEACHER}=")
 LONGEST = 180  # letters of a folder's name
 
 
@@ -111,7 +112,7 @@ def _paths(text: str) -> set[int]:
         while start not in inside:
             end = start + len(_path(text, start))
             inside.update(range(start, end))
-            if text[end : end + 1] != ",":
+            if text[end : end + 1] not in (",", "|"):
                 break
             start = end + 1
     return inside
@@ -138,6 +139,18 @@ def setting(method: str, key: str) -> str:
     if len(found) > 1:
         raise UserError(f"--methods: {method} has {key} {' and '.join(sorted(found))}: want one")
     return next(iter(found), "")
+
+
+def of_teacher(method: str) -> dict[str, str]:
+    """Return the keys of its own config, TEACHER. before each, by which a method's teacher looks at what it labels."""
+    labels = [part for part in parts(method) if part.partition("@")[0] == LABELS]
+    return {key: ",".join(values) for part in labels for key, values in pairs(part) if key.startswith(LOOKS)}
+
+
+def together(given: str) -> list[str]:
+    """Split a TEACHER at "|" into the folders of several teachers that teach, or write labels, together."""
+    first, *more = _split(f"{TEACHER}={given}", "|")
+    return [first.removeprefix(f"{TEACHER}="), *more]
 
 
 def without(method: str, key: str) -> str:
@@ -185,8 +198,9 @@ def switches(
     What the overrides say of a loss holds where a method has that loss; a key after @ has the last word.
 
     A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), TRUE_LABELS_LAST, or a whole one
-    (SOLVER.BASE_LR); of labels also one of PSEUDO_LABELS (SHARE); or TEACHER, the OUTPUT_DIR of a teacher's run, or
-    SCORE_THRESHOLD, of labels.
+    (SOLVER.BASE_LR); or TEACHER: the OUTPUT_DIR of a teacher's run, those of several with "|" between them, or
+    "average", the student's own (common/distill/average.py). Of labels also one of PSEUDO_LABELS (SHARE),
+    SCORE_THRESHOLD, and keys of the teacher's own config by which it looks at the images, as TEACHER.TEST.FLIP.
 
     Args:
         method: one that expand() returns.
@@ -212,13 +226,13 @@ def switches(
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
         own = {TEACHER, SCORE_THRESHOLD} if name == LABELS else {TEACHER}  # of the files and labels, not of the config
-        given = [(key, ",".join(values)) for key, values in pairs(part) if key not in own]
-        keys = [(full_key(name, key, task_keys or ()), value) for key, value in given]
+        looks = LOOKS if name == LABELS else ()
+        given = [(key, values) for key, values in pairs(part) if key not in own and not key.startswith(looks)]
+        keys = [(full_key(name, key, task_keys or ()), ",".join(values)) for key, values in given]
         words += [word for pair in current_pairs(keys, f"--methods: {part}") for word in pair]
-    if folder := setting(method, TEACHER):
-        found = locate(folder, key=f"--methods: {TEACHER}")
-        more = keys_of_another(task_keys or {}, found)
-        words += [word for key, value in more.items() for word in (f"DISTILL.TEACHER.{key}", str(value))]
+    if named := setting(method, TEACHER):
+        found = keys_of_others(task_keys or {}, together(named), f"--methods: {TEACHER}")
+        words += [word for key, value in found.items() for word in (f"DISTILL.TEACHER.{key}", str(value))]
     ones = [word for loss in LOSSES if loss in on for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
     zeros = [word for loss in LOSSES if loss not in on for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
     return [*ones, *current_words(overrides, "the command line"), *zeros, *words]

@@ -10,11 +10,12 @@ from detectron2.config import CfgNode
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from densedist.common.compare.methods import NONE, TEACHER, folder_name, setting, without
+from densedist.common.compare.methods import NONE, TEACHER, folder_name, setting, together, without
 from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.records import SCORES, Numbers
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
 from densedist.common.config import trust
+from densedist.common.distill.average import AVERAGE
 from densedist.common.fingerprint import Fingerprints
 from densedist.common.run_files import locate
 from densedist.common.task import Task
@@ -34,17 +35,18 @@ def own_words(cfg: CfgNode) -> list[str]:
 
 
 def teachers(methods: Sequence[str]) -> list[str]:
-    """Return the folders of the teachers that methods name."""
+    """Return the teachers that methods name: a folder each, or as together() has it."""
     return list(dict.fromkeys(folder for method in methods if (folder := setting(method, TEACHER))))
 
 
 class TeacherScores:
     """Each teacher's score on DATASETS.TEST of the student's config; a known one is not evaluated again.
 
-    One of other classes (DISTILL.TEACHER.CLASSES) has no score there.
+    One of other classes (DISTILL.TEACHER.CLASSES) has no score there, nor have several together, or the student's own
+    average.
 
     Args:
-        folders: the OUTPUT_DIR of each.
+        folders: of teachers().
         output: the folder of the comparison.
     """
 
@@ -58,7 +60,8 @@ class TeacherScores:
         if folders and not self._scored:
             logger.info("teachers of other classes than the student's are not evaluated on its data")
         data = [word for key, value in cfg.DATASETS.items() for word in (f"DATASETS.{key}", str(value))]
-        self._weights = {folder: locate(folder, key=f"--methods: {TEACHER}") for folder in folders if self._scored}
+        alone = [folder for folder in folders if self._scored and together(folder) == [folder] != [AVERAGE]]
+        self._weights = {folder: locate(folder, key=f"--methods: {TEACHER}") for folder in alone}
         self._cfgs = {
             folder: task.load_config(
                 weights.config,

@@ -20,7 +20,7 @@ from densedist.common.compare.methods import expand, folder_name, setting, switc
 from densedist.common.compare.outcome import Outcome, gain, outcome, spread
 from densedist.common.compare.report import draw, markdown, verdicts
 from densedist.common.compare.study import Study
-from densedist.common.compare.teachers import TeacherScores
+from densedist.common.compare.teachers import TeacherScores, teacher_table, teachers
 from densedist.common.compare.workers import Run, train_all
 from densedist.common.config import load
 from densedist.common.engine.preemption import REQUEUE
@@ -352,6 +352,58 @@ def test_labels_of_several_teachers_and_thresholds(tmp_path):
             labeling_of(task, cfg, f"labels@SCORE_THRESHOLD={wrong}", out, found)
 
 
+NO_FILE, EMA = ["DISTILL.TEACHER.CONFIG_FILE", ""], ["SOLVER.EMA_DECAY", "0.9"]
+
+
+def test_several_teachers_write_labels_together_and_look_as_they_are_told(tmp_path):
+    """Those of DISTILL.TEACHER.MORE, or of TEACHER with marks between them."""
+    folders = [run_of(tmp_path / name) for name in ("a", "b|+c")]
+    method = f"labels@TEACHER={'|'.join(folders)};TEACHER.TEST.AUG.ENABLED=True"
+    assert expand([method, f"labels@TEACHER={folders[1]}", "kd"]) == [method, f"labels@TEACHER={folders[1]}", "kd"]
+    words = switches(method, ["rest"], task_keys=GRAMMAR.keys())
+    keys = dict(zip(words[::2], words[1::2], strict=True))
+    assert not any("AUG" in key or key == "DISTILL.TEACHER" for key in keys)
+    written, task = [], labeling([])
+    found = Fingerprints(task, tmp_path / "files.json")
+    for method_, cfg in (
+        (method, load_config("c.yaml", words)),
+        ("labels", load_config("c.yaml", [word for key in keys if "TEACHER" in key for word in (key, keys[key])])),
+        ("labels@TEACHER.TEST.FLIP=True", load_config("c.yaml", words)),
+    ):
+        written.append(labeling_of(task, cfg, method_, tmp_path / "out", found))
+    for entry in written:
+        assert [one.file for one in entry.teachers] == [f"{folder}/model_final.pth" for folder in folders]
+    assert written[0].teachers[1].overrides[-2:] == ["TEST.AUG.ENABLED", "True"]
+    assert written[1].teachers[1].overrides[-2:] != ["TEST.AUG.ENABLED", "True"]
+    assert len({entry.output for entry in written}) == 3
+    assert [written[n].settings.get("TEACHER.TEST.AUG.ENABLED") for n in (0, 1)] == ["True", None]
+
+
+def test_the_students_average_is_a_teacher_that_needs_nothing_of_the_configs(tmp_path):
+    a = run_of(tmp_path / "a")
+    of_config = ["DISTILL.TEACHER.CACHE", "c", "DISTILL.TEACHER.CONFIG_FILE", "c"]
+    for method, weights, more, cache in (
+        ("kd@TEACHER=average+unlabeled", "average", [], ""),
+        (f"kd@TEACHER={a}|average", f"{a}/model_final.pth", [{"CONFIG_FILE": "", "WEIGHTS": "average"}], ""),
+        (f"kd@TEACHER={a}", f"{a}/model_final.pth", [], "c"),
+    ):
+        node = load_config("c.yaml", switches(method, ["rest"], of_config, GRAMMAR.keys())).DISTILL.TEACHER
+        assert (node.WEIGHTS, node.MORE, node.CACHE) == (weights, more, cache)
+        assert node.CONFIG_FILE == ("" if weights == "average" else f"{a}/config.yaml")
+
+
+def test_teachers_together_and_averages_have_no_score_of_their_own(tmp_path):
+    a, b = (run_of(tmp_path / name) for name in "ab")
+    folders = teachers([f"kd@TEACHER={a}|{b}", "kd@TEACHER=average+unlabeled", "kd"])
+    assert folders == [f"{a}|{b}", "average"]
+    scores = TeacherScores(
+        TASK, load_config("c.yaml", []), folders, tmp_path, Fingerprints(TASK, tmp_path / "f")
+    ).evaluate()
+    assert scores == {f"{a}|{b}": None, "average": None}
+    told = {method: {0: Outcome("bbox/AP", 9.0, 100, 10.0, [])} for method in ("none", "kd@TEACHER=average+unlabeled")}
+    assert "| average" in teacher_table(told, scores)
+
+
 def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
     weak = run_of(tmp_path / "weak")
     keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", "DISTILL.TEACHER.FORMAT", "RGB"]
@@ -361,7 +413,8 @@ def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
     assert words[-2:] == ["INPUT.FORMAT", "RGB"]
     for keys, said in (
         (["DISTILL.TEACHER.CONFIG_FILE", ""], "CONFIG_FILE is empty: a teacher that writes labels needs one"),
-        (["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'x'}]"], "MORE: compare lets one teacher write labels; densedist l"),
+        (["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'x'}]"], "CONFIG_FILE is empty: a teacher that writes labels needs"),
+        (["DISTILL.TEACHER.WEIGHTS", "average", *NO_FILE, *EMA], "WEIGHTS is average, and labels are written before"),
     ):
         cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", *keys])
         with pytest.raises(UserError, match=f"--methods: labels: DISTILL.TEACHER.{said}"):
