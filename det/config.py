@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from detectron2.config import CfgNode, get_cfg
 
-from densedist.common.config import COMMON, Grammar, Key, add_keys, one_of
+from densedist.common.config import COMMON, Grammar, Key, add_keys, at_least, one_of
 from densedist.common.config.formats import format_keys
 from densedist.common.config.former_keys import FORMER
 from densedist.common.config.keys import STOCK, of_all
@@ -113,7 +113,17 @@ TEST: Mapping[str, Key] = {
     ),
     "TEST.DETECTIONS_PER_IMAGE": _stock("Detections of an image at most."),
     "TEST.KEYPOINT_OKS_SIGMAS": _stock("COCO's sigmas of your own keypoints."),
-    "TEST.AUG.ENABLED": _off(False, "test-time augmentation"),
+    "TEST.AUG.ENABLED": _stock(
+        "Look at each image in several sizes: label, predict, eval and the end of a run (bbox_TTA in results.json)."
+    ),
+    "TEST.AUG.MIN_SIZES": Key(
+        STOCK,
+        lambda sizes: bool(sizes) and all(isinstance(size, int) and size > 0 for size in sizes),
+        "whole numbers above 0",
+        meaning="Lengths of the shortest edge; the image is what INPUT.MIN_SIZE_TEST makes of it.",
+    ),
+    "TEST.AUG.MAX_SIZE": at_least(1, meaning="Longest edge at most."),
+    "TEST.AUG.FLIP": _stock("Also mirrored, in each size."),
     "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),
     "TEST.EXPECTED_RESULTS": _off([], "a check of results"),
     "SOLVER.REFERENCE_WORLD_SIZE": _off(0, "scaling with the number of processes"),

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
 from densedist.common.errors import UserError
@@ -17,6 +18,7 @@ from densedist.common.task import Results, evaluate_each, metric_of_first, refus
 from densedist.det.data.registering import ground_truth
 from densedist.det.evaluators import CityscapesEvaluator, VocEvaluator, VocRules, coco_evaluator, lvis_evaluator
 from densedist.det.loader import test_dicts, test_loader
+from densedist.det.modeling.augmented import augmented
 
 logger = logging.getLogger(__name__)
 OWN = "own"
@@ -25,6 +27,8 @@ RULES = ("coco", "lvis", "pascal_voc", "cityscapes_instance")  # Detectron2's wo
 
 def evaluate(cfg: CfgNode, model: nn.Module, most: int | None = None) -> Results:
     """Return AP in percent, over all and for each class, on every data set of DATASETS.TEST, by its rules.
+
+    With TEST.AUG.ENABLED "bbox_TTA" and so on have the same with test-time augmentation, but on the way of a run.
 
     {"bbox": {"AP": …, "AP50": …, "AP-<class>": …}, "segm": … with a mask head}; by data set if there are several.
     Empty on all processes but the main one.
@@ -40,16 +44,27 @@ def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Re
     images = None if most is None else [d["image_id"] for d in dicts]
     with eval_mode(model):
         results = inference_on_dataset(model, test_loader(cfg, dicts), _evaluator(cfg, name, images)) or {}
+        if cfg.TEST.AUG.ENABLED and not _on_the_way(cfg):
+            evaluator = _evaluator(cfg, name, images, "inference_TTA")
+            found = inference_on_dataset(augmented(cfg, model), test_loader(cfg, dicts), evaluator) or {}
+            results |= {f"{kind}_TTA": scores for kind, scores in found.items()}
     if comm.is_main_process():
         logger.info(f"results on {name}, in csv format:")
         print_csv_format(results)
     return results
 
 
-def _evaluator(cfg: CfgNode, name: str, images: Sequence[Any] | None) -> DatasetEvaluator | None:
+def _on_the_way(cfg: CfgNode) -> bool:
+    """Return whether a run goes on after this evaluation: Detectron2's tools augment at its end alone."""
+    return has_event_storage() and get_event_storage().iter < cfg.SOLVER.MAX_ITER
+
+
+def _evaluator(
+    cfg: CfgNode, name: str, images: Sequence[Any] | None, folder: str = "inference"
+) -> DatasetEvaluator | None:
     """Build the evaluator of a data set's rules; None where these cannot score some images alone."""
     # Each has a folder of its own, as all write files of the same names.
-    output = f"{cfg.OUTPUT_DIR}/inference" + (f"/{name}" if len(cfg.DATASETS.TEST) > 1 else "")
+    output = f"{cfg.OUTPUT_DIR}/{folder}" + (f"/{name}" if len(cfg.DATASETS.TEST) > 1 else "")
     rules = _rules(name)
     if cfg.TEST.RULES != OWN and (coco := ground_truth(name)) is not None:
         return VocRules(name, coco, int(cfg.TEST.RULES.removeprefix("voc")), images)

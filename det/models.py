@@ -31,6 +31,7 @@ from densedist.det.data.augmentations import build_input
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import Distilling
+from densedist.det.modeling.augmented import check_augmented
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.modeling.frozen import check_filled, check_freeze_at, check_frozen
 
@@ -69,6 +70,7 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
             "MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals it has none: set it to RPN, or leave "
             "DATASETS.UNLABELED empty"
         )
+    check_augmented(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         if cfg.DATASETS.PSEUDO_LABELED:
             raise UserError(

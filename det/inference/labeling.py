@@ -24,9 +24,10 @@ from densedist.det.data.reading import read_input
 from densedist.det.data.registering import ANNOTATIONS
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
-from densedist.det.inference.fusion import fuse
 from densedist.det.inference.predict import predict
 from densedist.det.inference.samples import test_samples
+from densedist.det.modeling.augmented import augmented
+from densedist.det.modeling.fusion import fuse
 from densedist.det.models import Trained, load_trained
 
 LEAST = 0.05  # of a box that one of several teachers gives, or that a threshold is chosen among
@@ -35,7 +36,8 @@ LEAST = 0.05  # of a box that one of several teachers gives, or that a threshold
 def label_images(labeling: Labeling) -> None:
     """Write annotations.json, in COCO format with the images where they lie, and what is known of it.
 
-    Of one teacher masks are written too, as RLE (INPUT.MASK_FORMAT bitmask); boxes of several are fused.
+    Of one teacher masks are written too, as RLE (INPUT.MASK_FORMAT bitmask); boxes of several are fused. Each looks at
+    the images as TEST.AUG of its config says.
 
     Raises:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
@@ -43,7 +45,8 @@ def label_images(labeling: Labeling) -> None:
     """
     lowest = LEAST if labeling.score is None else min(LEAST, labeling.score)
     words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
-    teachers = [load_trained(replace(weights, overrides=[*words, *weights.overrides])) for weights in labeling.teachers]
+    loaded = [load_trained(replace(weights, overrides=[*words, *weights.overrides])) for weights in labeling.teachers]
+    teachers = [replace(teacher, model=augmented(teacher.cfg, teacher.model)) for teacher in loaded]
     names = teachers[0].classes
     check_same_names([teacher.classes for teacher in teachers])
     written = names if labeling.student is None else class_labels(labeling.student)

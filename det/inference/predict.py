@@ -20,6 +20,7 @@ from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
 from densedist.det.data.reading import read_input
 from densedist.det.drawing import draw_instances
+from densedist.det.modeling.augmented import augmented
 from densedist.det.models import load_trained
 
 
@@ -42,10 +43,11 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
     ]
     trained = load_trained(replace(student, overrides=[*thresholds, *student.overrides]))
+    model = augmented(trained.cfg, trained.model)
     results: list[dict[str, Any]] = []
     for number, (name, file) in enumerate(tqdm(files.items(), "predicting", disable=not on_terminal())):
         sample, image = read_input(trained.cfg, file)
-        found = predict(trained.model, sample)
+        found = predict(model, sample)
         picture = output / f"{name}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(picture), draw_instances(image, found, trained.classes)[..., ::-1])

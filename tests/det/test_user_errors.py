@@ -252,11 +252,7 @@ def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
         ("DISTILL.DECAY", "foo", "DISTILL.DECAY is foo: want none, linear or cosine"),
         ("DISTILL.DENSE_ROWS", "pixels", "DISTILL.DENSE_ROWS is pixels: want anchors or locations"),
         ("TRACKERS", "['tb']", "TRACKERS is ['tb']: want any of wandb, mlflow"),
-        (
-            "TEST.AUG.ENABLED",
-            "True",
-            "want False, as test-time augmentation is only in",
-        ),
+        ("TEST.AUG.MIN_SIZES", "()", "TEST.AUG.MIN_SIZES is (): want whole numbers above 0"),
         (
             "TEST.PRECISE_BN.ENABLED",
             "True",

@@ -17,9 +17,9 @@ from densedist.common.run_files import Weights
 from densedist.det.data.coco import read_coco
 from densedist.det.data.reading import read_input
 from densedist.det.drawing import on_crowds
-from densedist.det.inference.fusion import fuse
 from densedist.det.inference.labeling import label_images, with_labels
 from densedist.det.inference.predict import predict
+from densedist.det.modeling.fusion import fuse
 from densedist.det.models import load_trained
 from helpers.calling import advised_keys, complaint
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
