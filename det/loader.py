@@ -36,17 +36,14 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     forget()  # the dicts have it all
     mapper = with_strong_views(training_mapper(cfg), cfg, "instances")
 
-    def from_position(position: RunPosition) -> Batches:
-        def load(sides: Sequence[str], images: int, key: str) -> Batches:
-            of_sides = [d for side in sides for d in dicts[side]]
-            by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
-            wide = [d["width"] > d["height"] for d in of_sides] if by_shape else None
-            sampler = _sampler(cfg, sides, of_sides, position.seed)
-            return build_loader(of_sides, mapper, sampler, cfg, position, images, key, wide)
+    def load(position: RunPosition, sides: Sequence[str], images: int, key: str) -> Batches:
+        of_sides = [d for side in sides for d in dicts[side]]
+        by_shape = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+        wide = [d["width"] > d["height"] for d in of_sides] if by_shape else None
+        sampler = _sampler(cfg, sides, of_sides, position.seed)
+        return build_loader(of_sides, mapper, sampler, cfg, position, images, key, wide)
 
-        return batches_of_sources(cfg, position, load)
-
-    return from_position
+    return lambda position: batches_of_sources(cfg, position, load)
 
 
 def _sampler(cfg: CfgNode, sides: Sequence[str], dicts: Sequence[dict], seed: int) -> Sampler:

@@ -32,17 +32,14 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     reader = _training_reader(cfg)
     frames = {side: SIDES[side](cfg) for side in TRAINED}
 
-    def from_position(position: RunPosition) -> Batches:
-        def load(sides: Sequence[str], images: int, key: str) -> Batches:
-            if any(frames[side] for side in sides if side != "TRAIN"):
-                check_partners(cfg, images, key)
-            dataset = [frame for side in sides for frame in frames[side]]
-            sampler = TrainingSampler(len(dataset), seed=position.seed)
-            return build_loader(dataset, reader, sampler, cfg, position, images, key, collate=mix)
+    def load(position: RunPosition, sides: Sequence[str], images: int, key: str) -> Batches:
+        if any(frames[side] for side in sides if side != "TRAIN"):
+            check_partners(cfg, images, key)
+        dataset = [frame for side in sides for frame in frames[side]]
+        sampler = TrainingSampler(len(dataset), seed=position.seed)
+        return build_loader(dataset, reader, sampler, cfg, position, images, key, collate=mix)
 
-        return batches_of_sources(cfg, position, load)
-
-    return from_position
+    return lambda position: batches_of_sources(cfg, position, load)
 
 
 def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:

@@ -27,9 +27,9 @@ NEEDS: Sequence[tuple[str, Any, Sequence[str]]] = (
     ("SOLVER.TRUE_LABELS_LAST", 0.0, ["TRAIN"]),
 )
 NEAR = 0.005  # how far a share may be from one that gives whole images: 0.33 is a third
-# Makes a loader of the images of some sides of DATASETS, each drawn as often as any other. Takes the sides, how many
-# images a batch has over all processes, and the config key that says so.
-Load = Callable[[Sequence[str], int, str], Batches]
+# Makes a loader of the images of some sides of DATASETS, all drawn alike. Takes the position from which on it goes, the
+# sides, how many images a batch has over all processes, and the config key that says so.
+Load = Callable[[RunPosition, Sequence[str], int, str], Batches]
 
 
 def check_sources(cfg: CfgNode) -> None:
@@ -100,9 +100,6 @@ def batches_of_sources(cfg: CfgNode, position: RunPosition, load: Load) -> Batch
     A batch has SOLVER.IMS_PER_BATCH images with labels and, where DATASETS.UNLABELED is set,
     SOLVER.UNLABELED_IMS_PER_BATCH without.
 
-    Args:
-        load: makes a loader from the position on.
-
     Raises:
         UserError: see check_sources.
     """
@@ -110,18 +107,20 @@ def batches_of_sources(cfg: CfgNode, position: RunPosition, load: Load) -> Batch
     count, key = cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH"
     loaders = []
     if pseudo := pseudo_labeled_images(cfg):
-        loaders += [load(["TRAIN"], count - pseudo, key), load(["PSEUDO_LABELED"], pseudo, SHARE)]
+        # In another order: of as many images each would always have the same one by its side.
+        other = RunPosition(position.seed + 1, position.iteration)
+        loaders += [load(position, ["TRAIN"], count - pseudo, key), load(other, ["PSEUDO_LABELED"], pseudo, SHARE)]
     elif labeled_sets(cfg):
-        loaders.append(load(LABELED, count, key))
+        loaders.append(load(position, LABELED, count, key))
     if cfg.DATASETS.UNLABELED:
-        loaders.append(
-            load(["UNLABELED"], cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count, "SOLVER.UNLABELED_IMS_PER_BATCH")
-        )
+        extra = cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count
+        loaders.append(load(position, ["UNLABELED"], extra, "SOLVER.UNLABELED_IMS_PER_BATCH"))
     batches = loaders[0] if len(loaders) == 1 else Joined(*loaders)
     if not cfg.SOLVER.TRUE_LABELS_LAST:
         return batches
-    left = max(first_of_true_labels(cfg) - position.iteration, 0)
-    return Then(batches, left * cfg.SOLVER.ACCUMULATION_STEPS, load(["TRAIN"], count, key))
+    change = RunPosition(position.seed, max(first_of_true_labels(cfg), position.iteration))
+    left = (change.iteration - position.iteration) * cfg.SOLVER.ACCUMULATION_STEPS
+    return Then(batches, left, load(change, ["TRAIN"], count, key))
 
 
 def in_words(cfg: CfgNode) -> list[str]:
