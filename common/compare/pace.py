@@ -150,7 +150,7 @@ def _ready(task: Task, cfg: CfgNode) -> Iterator[Steps]:
     average = None
     if cfg.SOLVER.EMA_DECAY:
         average = ModelEMA(trainee.student, cfg.SOLVER.EMA_DECAY, teacher.average if teacher else None)
-    trainer = build_trainer(cfg, trainee.model, make_optimizer(cfg, trainee.model), teacher)
+    trainer = build_trainer(cfg, trainee.model, make_optimizer(cfg, trainee.model), trainee.distillation)
     trainer.register_hooks([average])
     trainee.model.train()
     trainer.iter, trainer.max_iter = PLACE, cfg.SOLVER.MAX_ITER

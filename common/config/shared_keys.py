@@ -227,6 +227,15 @@ TEACHER: Mapping[str, Key] = {
         "cosine",
         meaning="How a factor on all distillation losses falls from 1 to 0 by the end of the run.",
     ),
+    "DISTILL.GRADIENT_SHARE": Key(
+        0.0,
+        lambda share: 0 <= share < 1,
+        "0 (off) to below 1",
+        meaning="Share of the gradient, on what task and distillation both train, that distillation is scaled to.",
+    ),
+    "DISTILL.GRADIENT_PERIOD": at_least(
+        1, default=50, meaning="Iterations between two looks at the gradients for GRADIENT_SHARE."
+    ),
 }
 
 COMMON: Mapping[str, Key] = {**RUN, **SOLVER, **DATA, **PSEUDO_LABELS, **TEACHER}

@@ -40,6 +40,11 @@ def build_distiller(
     Raises:
         UserError: a loss on a tap that the pair does not have, or that the loss does not accept.
     """
+    if cfg.DISTILL.GRADIENT_SHARE and not labeled_sets(cfg):
+        raise UserError(
+            f"DISTILL.GRADIENT_SHARE is {cfg.DISTILL.GRADIENT_SHARE:g}, but DATASETS.TRAIN is empty: there is no loss "
+            "with labels to share the gradient with; set it to 0"
+        )
     terms, adapters = [], {}
     for name, spec in LOSSES.items():
         keys = cfg.DISTILL[name]
@@ -71,7 +76,7 @@ def build_distiller(
                 adapters[term.name] = nn.ModuleList(spec.adapter(keys, student[tap].kind, *pair) for pair in pairs)
             if spec.learned:
                 adapters[term.learned] = nn.ModuleList(spec.learned(keys, count) for count in teacher[tap].channels)
-    return Distiller(terms, adapters, LossWeightSchedule.of(cfg))
+    return Distiller(terms, adapters, LossWeightSchedule.of(cfg), cfg.DISTILL.GRADIENT_SHARE)
 
 
 def _kept(classes: ClassMap, tap: TapSpec) -> tuple[int, ...] | None:

@@ -131,6 +131,7 @@ class Distiller(nn.Module):
         adapters: for terms by name one module per tensor of the tap, which the student's passes through; and by
             Term.learned those parts of losses that have parameters.
         schedule: a factor on all losses in the course of the run.
+        share: of the gradient, that the engine scales all losses to; 0 = they stay as they are.
     """
 
     def __init__(
@@ -138,16 +139,22 @@ class Distiller(nn.Module):
         terms: Sequence[Term],
         adapters: Mapping[str, nn.ModuleList] | None = None,
         schedule: LossWeightSchedule | None = None,
+        share: float = 0.0,
     ) -> None:
         super().__init__()
         self.terms = tuple(terms)
         self.adapters = TrainingOnly(dict(adapters or {}))
-        self.schedule = schedule or LossWeightSchedule()
+        self.schedule, self.share = schedule or LossWeightSchedule(), share
 
     @property
     def needed(self) -> set[str]:
         """Return the names of the taps that the losses need."""
         return {term.tap for term in self.terms}
+
+    @property
+    def loss_names(self) -> set[str]:
+        """Return the names that the losses have among a model's, in detection those of images without labels, too."""
+        return {f"loss_{term.name}{end}" for term in self.terms for end in ("", "_unlabeled")}
 
     @property
     def targets(self) -> set[str]:
@@ -190,7 +197,9 @@ class Distiller(nn.Module):
 
     def __str__(self) -> str:
         plan = " + ".join(["task", *map(str, self.terms)])
-        return f"{plan} (distillation {self.schedule})" if str(self.schedule) else plan
+        share = f"{100 * self.share:g} % of the gradient" if self.share else ""
+        factors = ", ".join(filter(None, (share, str(self.schedule))))
+        return f"{plan} (distillation {factors})" if factors else plan
 
 
 def _masked(

@@ -20,13 +20,14 @@ from torch import Tensor
 from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.data.loader import Batches, first_batch, images_per_process
 from densedist.common.distributed import any_process
-from densedist.common.engine.gradients import gradient_shares
+from densedist.common.engine.gradients import Gradients, compare_gradients
 from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
 from densedist.common.randomness import kept_random_state, seeded
 from densedist.common.task import Trainee, TrainingTask
 
 logger = logging.getLogger(__name__)
+NOT_MEASURED = Gradients({}, None)
 OFF = "REHEARSAL False begins anyway, --debug shows where"
 # Messages that point to a key: PyTorch's batch norm, and timm's models of one size.
 ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
@@ -38,12 +39,12 @@ class Rehearsed(NamedTuple):
 
     Args:
         unused: a parameter got no gradient, on any process.
-        shares: each loss's share of the gradient at the start, in percent; empty without a teacher.
+        gradients: at the start; without a teacher nothing is measured.
         idle: the losses of distillation that are 0 on the first batch.
     """
 
     unused: bool
-    shares: Mapping[str, float]
+    gradients: Gradients
     idle: Sequence[str] = ()
 
 
@@ -93,19 +94,21 @@ def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) 
             try:
                 losses = actor.model(batch)
             except FloatingPointError:  # whether the run goes on is for the trainer to say
-                return Rehearsed(False, {})
+                return Rehearsed(False, NOT_MEASURED)
         parameters = list(actor.model.parameters())
         scaler = torch.amp.GradScaler(device.type, enabled=solver.AMP.ENABLED and solver.AMP.PRECISION == "float16")
-        shares = gradient_shares(losses, parameters, scaler.get_scale()) if actor.distillation else {}
+        gradients = NOT_MEASURED
+        if actor.distillation:
+            distilled = actor.distillation.distiller.loss_names
+            gradients = compare_gradients(losses, parameters, scaler.get_scale(), distilled)
         sum(losses.values()).backward()
     unused = any(p.grad is None for p in parameters if p.requires_grad)
     actor.model.zero_grad()
-    return Rehearsed(unused, shares, _idle(actor, losses))
+    return Rehearsed(unused, gradients, _idle(actor, losses))
 
 
 def _idle(actor: Trainee, losses: Mapping[str, Tensor]) -> list[str]:
-    terms = actor.distillation.distiller.terms if actor.distillation else ()
-    names = {f"loss_{term.name}{end}" for term in terms for end in ("", "_unlabeled")}
+    names = actor.distillation.distiller.loss_names if actor.distillation else ()
     return [name for name, loss in losses.items() if name in names and loss.item() == 0]
 
 

@@ -124,8 +124,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         with exact():
             rehearsed = rehearse(cfg, task, trainee, batches_from(RunPosition(0)))
         unused = rehearsed.unused
-        if rehearsed.shares:
-            at_the_start = f"  at the start, {in_words(rehearsed.shares)}"
+        if rehearsed.gradients.shares:
+            at_the_start = f"  at the start, {in_words(rehearsed.gradients)}"
+            at_the_start += ", before GRADIENT_SHARE" if cfg.DISTILL.GRADIENT_SHARE else ""
             logger.info(f"plan\n{at_the_start}")
             plan += f"\n{at_the_start}"
     optimizer = make_optimizer(cfg, model)
@@ -133,7 +134,7 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     options: dict[str, Any] = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
     options |= {"broadcast_buffers": has_local_batch_norm(model)}
     options |= {"find_unused_parameters": unused}
-    trainer = build_trainer(cfg, create_ddp_model(model, **options), optimizer, teacher)
+    trainer = build_trainer(cfg, create_ddp_model(model, **options), optimizer, trainee.distillation)
     if ema:
         ema.start()  # now that all processes have the same student
     shown = ema.model if ema else student

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densedist.common.config.shared_keys import PRECISIONS
+from densedist.common.distill.distiller import Distillation
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
-from densedist.common.engine.gradients import gradient_shares, in_words, is_look
+from densedist.common.engine.gradient_share import GradientShare, gradient_share_of
+from densedist.common.engine.gradients import compare_gradients, in_words, is_look
 from densedist.common.errors import UserError, one_line
-from densedist.common.report.history import GRADIENT
+from densedist.common.report.history import COSINE, GRADIENT
 
 logger = logging.getLogger(__name__)
+SHARE = "gradient_share"  # the name of its state in a checkpoint
 
 
 class Trainer(SimpleTrainer):
@@ -34,6 +38,8 @@ class Trainer(SimpleTrainer):
         precision: autocast's; None = off. With float16 the losses are scaled.
         max_skipped: steps of the whole run that may be skipped because a loss is not finite.
         teacher: the model's teacher, where losses that are not finite may come from.
+        distilled: the names of the losses of distillation.
+        share: keeps their share of the gradient constant; None = they stay as they are.
     """
 
     def __init__(
@@ -45,8 +51,11 @@ class Trainer(SimpleTrainer):
         precision: torch.dtype | None = None,
         max_skipped: int = 0,
         teacher: Teacher | None = None,
+        distilled: Collection[str] = (),
+        share: GradientShare | None = None,
     ) -> None:
         super().__init__(model, [], optimizer)
+        self.distilled, self.share = distilled, share
         self.device = next(model.parameters()).device
         self.seed, self.accumulation_steps, self.precision = seed, accumulation_steps, precision
         self.max_skipped, self.skipped, self.teacher = max_skipped, 0, teacher
@@ -72,6 +81,10 @@ class Trainer(SimpleTrainer):
                         self._next_batch()  # the next step has those that it would have had
                     return
                 losses, values = found
+                if self.share is not None:
+                    if step == 0 and self.share.is_due(self.iter):
+                        self._log(self.share.look(losses, self.iter, list(self.model.parameters()), self._scale()))
+                    losses, values = self.share.scaled(losses), self.share.scaled(values)
                 if step == 0 and self.teacher is not None and is_look(self.iter, self.max_iter):
                     self._look_at_gradients(losses)
                 total: Any = sum(losses.values())
@@ -86,11 +99,19 @@ class Trainer(SimpleTrainer):
         self.scaler.update()
 
     def _look_at_gradients(self, losses: dict[str, Tensor]) -> None:
-        """Log each loss's share of the gradient, of this process's batch."""
-        if shares := gradient_shares(losses, list(self.model.parameters()), self.scaler.get_scale()):
-            logger.info(f"iteration {self.iter}: {in_words(shares)}")
-            logged = {f"{GRADIENT}{name}": share for name, share in shares.items()}
-            self.storage.put_scalars(**logged, smoothing_hint=False)
+        """Log each loss's share of the gradient, and the angle of distillation and task, of this process's batch."""
+        found = compare_gradients(losses, list(self.model.parameters()), self._scale(), self.distilled)
+        if found.shares:
+            logger.info(f"iteration {self.iter}: {in_words(found)}")
+            self._log({f"{GRADIENT}{name}": share for name, share in found.shares.items()})
+            if found.cosine is not None and self.share is None:  # which logs the mean of all processes
+                self._log({COSINE: found.cosine})
+
+    def _scale(self) -> float:
+        return self.scaler.get_scale()
+
+    def _log(self, numbers: Mapping[str, float]) -> None:
+        self.storage.put_scalars(**numbers, smoothing_hint=False)
 
     def after_train(self) -> None:
         # Ends the loader's workers. Left to the garbage collector, which is what frees a trainer, the queues' threads
@@ -161,22 +182,31 @@ class Trainer(SimpleTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         mine = {"seed": self.seed, "scaler": self.scaler.state_dict(), "skipped": self.skipped}
+        mine |= {} if self.share is None else {SHARE: self.share.state_dict()}
         return super().state_dict() | mine
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.scaler.load_state_dict(state_dict["scaler"])
         self.seed, self.skipped = state_dict["seed"], state_dict["skipped"]
+        if self.share is not None and SHARE in state_dict:  # a run may go on with a share that it began without
+            self.share.load_state_dict(state_dict[SHARE])
 
 
 def build_trainer(
-    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, teacher: Teacher | None = None
+    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, distillation: Distillation | None = None
 ) -> Trainer:
-    """Build the trainer that SEED and SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS} describe."""
+    """Build the trainer that SEED, SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS} and
+    DISTILL.{GRADIENT_SHARE, GRADIENT_PERIOD} describe."""
     solver = cfg.SOLVER
     precision = PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    return Trainer(model, optimizer, seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS, teacher)
+    options = (seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS)
+    if distillation is None:
+        return Trainer(model, optimizer, *options)
+    distiller = distillation.distiller
+    share = gradient_share_of(cfg, distiller)
+    return Trainer(model, optimizer, *options, distillation.teacher, distiller.loss_names, share)
 
 
 def on_device(data: Any, device: torch.device) -> Any:

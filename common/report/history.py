@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 GRADIENT = "gradient/"  # begins the name of a loss's share of the gradient
+COSINE = "gradient_cosine"  # of the angle between distillation's gradient and the task's
 
 
 class Point(NamedTuple):

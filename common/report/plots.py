@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
-from densedist.common.report.history import GRADIENT, History
+from densedist.common.report.history import COSINE, GRADIENT, History
 
 COLORS = ("#2563eb", "#93c5fd")
 SHARES = "gradient on shared parameters, percent"  # see common/engine/gradients.py
@@ -64,6 +64,7 @@ def _panels(history: History, metric: str) -> dict[str, list[str]]:
     panels = {
         "losses": ["total_loss", *losses],
         SHARES: shares,
+        "cosine of distillation's gradient and the task's": [COSINE],
         "learning rate": ["lr"],
         PERCENT.format(metric): [metric],
     }

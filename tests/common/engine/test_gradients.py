@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from densedist.common.distill.teacher import Teacher
-from densedist.common.engine.gradients import gradient_shares, in_words, is_look
+from densedist.common.engine.gradients import Gradients, gradient_shares, in_words, is_look
 from densedist.common.engine.trainer import Trainer
 from densedist.common.losses import DISTLoss, KDLoss
 from helpers.calling import densedist
@@ -21,7 +21,7 @@ def test_shares_are_norms_on_what_several_losses_train():
     losses = {"a": (shared * torch.tensor([3.0, 4.0])).sum(), "b": 2 * shared[0] + 100 * alone.sum()}
     shares = gradient_shares(losses, [shared, alone, unused])
     assert shares == {"a": pytest.approx(100 * 5 / 7), "b": pytest.approx(100 * 2 / 7)}
-    assert in_words(shares) == "gradient on shared parameters: a 71 %, b 29 %"
+    assert in_words(Gradients(shares, None)) == "gradient on shared parameters: a 71 %, b 29 %"
 
 
 def test_nothing_is_said_where_nothing_is_shared():
@@ -114,4 +114,5 @@ def test_a_distilled_run_logs_shares_and_draws_them(tmp_path):
     densedist("train", "seg", *argv, "SOLVER.MAX_ITER", "1")
     line = json.loads((tmp_path / "out" / "metrics.json").read_text().splitlines()[0])
     assert line["gradient/loss_ce"] + line["gradient/loss_dist"] == pytest.approx(100)
+    assert -1 <= line["gradient_cosine"] <= 1
     assert "iteration 0: gradient on shared parameters: loss_" in (tmp_path / "out" / "log.txt").read_text()

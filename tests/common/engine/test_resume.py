@@ -72,6 +72,7 @@ def sigterm(monkeypatch):
 
 BF16 = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]
 RARE = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", "0.5"]
+SHARE = ["DISTILL.GRADIENT_SHARE", "0.2", "DISTILL.GRADIENT_PERIOD", "2", "DISTILL.WARMUP_ITERS", "3"]
 EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]
 
 
@@ -79,13 +80,20 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
     ("task", "argv"),
     [
         ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True"]),
-        ("seg", [*SEG, *BF16, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
+        ("seg", [*SEG, *BF16, *SHARE, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
         ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
         ("det", [*DET, *RARE, "SOLVER.EMA_DECAY", "0.5"]),
         ("det", RETINANET),
         ("det", [*DET, "MODEL.MASK_ON", "True", *EVERY_LOSS]),
     ],
-    ids=["float16", "bfloat16, accumulation", "EMA, no clipping, two workers", "R-CNN", "RetinaNet", "every loss"],
+    ids=[
+        "float16",
+        "bfloat16, accumulation, share",
+        "EMA, no clipping, two workers",
+        "R-CNN",
+        "RetinaNet",
+        "every loss",
+    ],
 )
 def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, argv, sigterm, teacher):
     if task == "seg":
