@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-LOGGERS = ("detectron2", "fvcore", "densedist")
-METRIC_LINES = "detectron2.utils.events"  # where Detectron2's CommonMetricPrinter logs
+WARNINGS = "py.warnings"  # where logging puts warnings
+LOGGERS = ("detectron2", "fvcore", "densedist", WARNINGS)
+TABLES = ("densedist.seg.evaluation", "densedist.det.evaluation")  # where scores of each class are logged
 
 
 class _Console(logging.Handler):
@@ -28,15 +29,19 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def setup_logs(rank: int) -> "LogFile":
+def setup_logs(rank: int, brief: bool = False) -> "LogFile":
     """Log to the console, from rank 0, and for a file that is opened once it is clear that there is a run.
 
-    On a terminal the periodic lines of metrics go to the file only: there the bar shows the progress.
+    Args:
+        brief: what libraries log and warn of, and tables of scores, go to the file only: a bar shows the progress.
     """
     console, file = _Console(), LogFile()
-    console.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s", datefmt="%m/%d %H:%M:%S"))
-    if on_terminal():
-        console.addFilter(lambda record: record.name != METRIC_LINES)
+    if brief:
+        console.setFormatter(logging.Formatter("%(message)s"))
+        console.addFilter(_is_for_users)
+        logging.captureWarnings(True)
+    else:
+        console.setFormatter(logging.Formatter("[%(asctime)s %(name)s] %(message)s", datefmt="%m/%d %H:%M:%S"))
     for name in LOGGERS:
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):  # of another run in this process
@@ -47,6 +52,12 @@ def setup_logs(rank: int) -> "LogFile":
         for handler in [file, console][: 2 if rank == 0 else 1]:
             logger.addHandler(handler)
     return file
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    if record.name.startswith("densedist"):
+        return record.levelno >= logging.WARNING or record.name not in TABLES
+    return record.levelno >= logging.WARNING and record.name != WARNINGS
 
 
 class LogFile(MemoryHandler):

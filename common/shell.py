@@ -1,5 +1,6 @@
 """Commands as a shell takes them, as a person would write them."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -12,3 +13,8 @@ def quoted(words: Iterable[str]) -> str:
     return " ".join(
         f'"{word}"' if "'" in word and PLAIN_IN_DOUBLE_QUOTES.fullmatch(word) else shlex.quote(word) for word in words
     )
+
+
+def command(*words: str) -> str:
+    """Return a command of DenseDIST as the user's shell takes it, under uv where this one runs under uv."""
+    return quoted([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), "densedist", *words])

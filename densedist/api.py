@@ -22,6 +22,7 @@ from densedist.common.run_files import Weights, locate
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
+from densedist.early import check_training
 from densedist.tasks import choose_task, task_named, task_of
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,9 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     Raises:
         UserError: something in the config, the data or the weights, before training starts; a loss that is not finite.
     """
-    chosen_task = choose_task(task, config)
-    cfg = chosen_task.load_config(config, _as_words(overrides), True)
+    chosen_task, words = choose_task(task, config), _as_words(overrides)
+    check_training(chosen_task.name, config, words)
+    cfg = chosen_task.load_config(config, words, True)
     engine.train(cfg, chosen_task, resume)
     return _results(cfg)
 

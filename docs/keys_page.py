@@ -1,7 +1,8 @@
-"""Write docs/keys.md, the reference of keys, from the tables of keys: uv run python docs/keys_page.py"""
+"""Write docs/keys.md and densedist/keys.json from the tables of keys: uv run python docs/keys_page.py"""
 
 from pathlib import Path
 
+from densedist import known_keys
 from densedist.common.config.reference import markdown, rows
 from densedist.det.config import GRAMMAR as DET
 from densedist.seg.config import GRAMMAR as SEG
@@ -26,5 +27,11 @@ def page() -> str:
     return INTRODUCTION + "\n".join(markdown(rows({"det": DET, "seg": SEG}))) + "\n" + NEXT
 
 
+def known() -> str:
+    """Return the text of densedist/keys.json, by which mistyped keys are refused before anything is imported."""
+    return known_keys.text({"det": DET.config(), "seg": SEG.config()})
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    known_keys.FILE.write_text(known(), encoding="utf-8")

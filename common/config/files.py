@@ -1,20 +1,23 @@
 """Config files: find them, and read them without executing anything."""
 
+import difflib
 import io
 import re
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 import yaml
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config.former_keys import current_text
+from densedist.common.config.paths import resolve
 from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"  # the packaged ones
-MODEL_ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
+# Found without an import of Detectron2, which imports PyTorch.
+MODEL_ZOO = Path(getattr(find_spec("detectron2"), "origin", "")).parent / "model_zoo" / "configs"
 BASE = re.compile(r"""^_BASE_: *["']?([^\s"'\[\]]+)["']? *$""", re.MULTILINE)
 
 
@@ -31,9 +34,9 @@ class _Reader(CfgNode):
 
         def resolve(line: re.Match) -> str:
             name = line[1]
-            if (Path(filename).parent / Path(name).expanduser()).is_file() or not (path := _named(name)):
+            if (Path(filename).parent / Path(name).expanduser()).is_file() or not (path := _find(name)):
                 return line[0]
-            return f"_BASE_: {path}"
+            return f"_BASE_: {path.absolute()}"
 
         text = Path(filename).read_text(encoding="utf-8")
         refuse_repeated_keys(text, f"config file {filename}")
@@ -58,14 +61,24 @@ class _Reader(CfgNode):
             ) from error
         if not isinstance(loaded, dict):
             raise UserError(f"config file {filename} is not a mapping of keys to values")
-        if isinstance(names := loaded.get("IMPORTS"), list):  # of this file: those of its base are absolute by now
+        # Of this file: what its base names has been looked up by now.
+        resolve(loaded, path.parent)
+        if isinstance(names := loaded.get("IMPORTS"), list):
             loaded["IMPORTS"] = absolute(names, path.parent)
         return loaded
 
 
 def absolute(names: list, folder: Path) -> list:
-    """Return IMPORTS with relative paths of .py files made absolute from a folder; names of modules stay."""
-    return [str((folder / name).absolute()) if str(name).endswith(".py") else name for name in names]
+    """Return IMPORTS with relative paths of .py files made absolute, from a folder or else from the current one.
+
+    Names of modules stay.
+    """
+
+    def place(name: str) -> str:
+        there = (folder / name).exists() or not Path(name).exists()
+        return str((folder / name if there else Path(name)).absolute())
+
+    return [place(name) if str(name).endswith(".py") else name for name in names]
 
 
 class _CurrentKeys(_Reader):
@@ -104,15 +117,22 @@ def find_config(name: str, key: str) -> str:
     Packaged ones are named from their folder on, as in det/digits/faster_rcnn_r10_quarter.yaml.
 
     Raises:
-        UserError: naming the key, where there is none.
+        UserError: naming the key, where there is none, and the names that are most like it.
     """
-    path = Path(name).expanduser() if Path(name).expanduser().is_file() else _named(name)
-    if path:
+    if path := _find(name):
         return str(path)
-    raise UserError(f"{key}: {name} is neither a file, nor a packaged config, nor one of Detectron2's model zoo")
+    near = difflib.get_close_matches(name, _names(Path(name).expanduser().parent), n=2, cutoff=0.8)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"{key}: {name} is neither a file, nor a packaged config, nor one of Detectron2's model zoo{hint}")
 
 
-def _named(name: str) -> Path | None:
-    """Find a packaged config, or one of the model zoo, by its name."""
-    paths = (CONFIGS / name.removeprefix("configs/"), MODEL_ZOO / name)
+def _find(name: str) -> Path | None:
+    """Find a file, a packaged config, or one of the model zoo."""
+    paths = (Path(name).expanduser(), CONFIGS / name.removeprefix("configs/"), MODEL_ZOO / name)
     return next((path for path in paths if path.is_file()), None)
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names by which configs are found: of files in a folder, packaged ones, and those of the model zoo."""
+    packaged = [str(file.relative_to(root)) for root in (CONFIGS, MODEL_ZOO) for file in root.rglob("*.yaml")]
+    return [*map(str, folder.glob("*.yaml")), *packaged]

@@ -6,13 +6,14 @@ Configs, the config.yaml of old runs and words of the command line may have them
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import yaml
-from detectron2.utils.logger import log_first_n
 
 from densedist.common.config.repeated_keys import LOADER
 from densedist.common.errors import UserError
 
+logger = logging.getLogger(__name__)
 IN_MORE = "DISTILL.TEACHER.MORE"  # a list of groups with the keys of DISTILL.TEACHER
 
 
@@ -154,4 +155,9 @@ def _both(source: str, name: str, value: str, now: str, other: str) -> UserError
 
 def _log(name: str, former: Former, source: str) -> None:
     became = f"is called {former.now} now" if former.now else f"does nothing any more: {former.instead}"
-    log_first_n(logging.WARNING, f"{source}: {name} {became}", key="message", name=__name__)
+    _say_once(f"{source}: {name} {became}")
+
+
+@cache
+def _say_once(line: str) -> None:
+    logger.warning(line)

@@ -5,8 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.errors import UserError
 
@@ -73,13 +72,14 @@ def of_all(key: Key) -> Key:
 
 def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
     """Add keys with their defaults, and the groups that they are in, in place."""
+    kind = type(cfg)  # yacs merges groups of one class only: Detectron2's where cfg is Detectron2's
     for name, key in keys.items():
         if key.default is not STOCK:
             *groups, last = name.split(".")
             node = cfg
             for group in groups:
-                node = node.setdefault(group, CfgNode())
-            node[last] = deepcopy(key.default)
+                node = node.setdefault(group, kind())
+            node[last] = kind(new_allowed=True) if isinstance(key.default, CfgNode) else deepcopy(key.default)
 
 
 def check_values(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
@@ -119,6 +119,8 @@ def _check_pixels(model: CfgNode) -> None:
 
 def _check_device(name: str) -> None:
     """Refuse a device that PyTorch does not know, or a GPU that this machine does not have."""
+    import torch  # here, so that the keys are known without it
+
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config import trust
 from densedist.common.config.files import absolute, find_config, read_alone, read_file
@@ -70,31 +69,85 @@ def load(
         UserError: a missing or unreadable file, an unknown key, a wrong type, a value out of range, a key without
             a value, a module that cannot be imported.
     """
+    given = read(config_file, overrides, key)
+    if trusted:
+        trust.refuse_in_file(given.itself, given.path)
+    from_itself = "IMPORTS" in given.itself or "IMPORTS" not in given.content
+    source = given.path if from_itself else f"a _BASE_ of {given.path}"
+    _import(given.content, source, dict(given.pairs), trusted and from_itself)
+    cfg = grammar.config()
+    merge_file(cfg, given)
+    if given.path:
+        trust.take_back(cfg, given.itself if trusted else {}, given.path)
+    merge_pairs(cfg, given)
+    cfg.IMPORTS = absolute(list(cfg.IMPORTS), Path.cwd())
+    if cfg.MODEL.DEVICE == "cuda":
+        import torch  # here, so that configs are read without it
+
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    check_values(cfg, grammar.keys())
+    return cfg
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user gives, read and not yet checked.
+
+    Args:
+        path: of the config file; "" = none.
+        content: of the file and its _BASE_ chain.
+        itself: of the file alone.
+        pairs: KEY VALUE of the command line.
+    """
+
+    path: str
+    content: Mapping[str, Any]
+    itself: Mapping[str, Any]
+    pairs: Sequence[tuple[str, str]]
+
+    @property
+    def may_add_keys(self) -> bool:
+        """Return whether modules are imported that may add keys."""
+        return bool(self.content.get("IMPORTS")) or any(name == "IMPORTS" for name, _ in self.pairs)
+
+
+def read(config_file: str, overrides: Sequence[str] = (), key: str = "--config-file") -> Given:
+    """Read a config file and KEY VALUE overrides. Takes what load takes.
+
+    Raises:
+        UserError: a missing or unreadable file, or a key without a value.
+    """
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
     pairs = current_pairs(list(zip(overrides[::2], overrides[1::2], strict=True)), "the command line")
     path = find_config(config_file, key) if config_file else ""
-    loaded, itself = (read_file(path), read_alone(path)) if path else ({}, {})
-    if trusted:
-        trust.refuse_in_file(itself, path)
-    from_itself = "IMPORTS" in itself or "IMPORTS" not in loaded
-    _import(loaded, path if from_itself else f"a _BASE_ of {path}", dict(pairs), trusted and from_itself)
-    cfg = grammar.config()
-    if path:
-        if (version := loaded.setdefault("VERSION", cfg.VERSION)) != cfg.VERSION:
-            raise UserError(f"{path}: VERSION {version} is too old: want {cfg.VERSION}")
-        merge(cfg, loaded, path)
-        trust.take_back(cfg, itself if trusted else {}, path)
-    for name, value in pairs:
+    return Given(path, read_file(path), read_alone(path), pairs) if path else Given("", {}, {}, pairs)
+
+
+def merge_file(cfg: CfgNode, given: Given) -> None:
+    """Put the content of a file into a config, in place.
+
+    Raises:
+        UserError: an unknown key, a wrong type, or the keys of an old version of Detectron2.
+    """
+    if given.path:
+        content = {"VERSION": cfg.VERSION, **given.content}
+        if content["VERSION"] != cfg.VERSION:
+            raise UserError(f"{given.path}: VERSION {content['VERSION']} is too old: want {cfg.VERSION}")
+        merge(cfg, content, given.path)
+
+
+def merge_pairs(cfg: CfgNode, given: Given) -> None:
+    """Put the pairs of the command line into a config, in place.
+
+    Raises:
+        UserError: an unknown key, or a wrong type.
+    """
+    for name, value in given.pairs:
         with _refusing_in_one_line(cfg, "the command line"):
             _allow_new(cfg, name)
             is_float = isinstance(value_of(cfg, name), float) and value.lstrip("+-").isdigit()
             cfg.merge_from_list([name, float(value) if is_float else value])
-    cfg.IMPORTS = absolute(list(cfg.IMPORTS), Path.cwd())
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-    check_values(cfg, grammar.keys())
-    return cfg
 
 
 def merge(cfg: CfgNode, given: Mapping[str, Any], source: str) -> None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config.keys import Key, value_of
 from densedist.common.config.load import Grammar
 
-TYPES = {CfgNode: "group", bool: "True/False", type(None): "number"}  # others by their own name
+TYPES = {bool: "True/False", type(None): "number"}  # others by their own name
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,12 @@ def group(name: str) -> str:
 
 
 def _row(name: str, key: Key, default: Any) -> Row:
-    shown = "{}" if isinstance(default, CfgNode) else str(list(default) if isinstance(default, tuple) else default)
-    kind = TYPES.get(type(default), "list" if isinstance(default, tuple) else type(default).__name__)
+    if isinstance(default, CfgNode):
+        kind, shown = "group", "{}"
+    elif isinstance(default, tuple):
+        kind, shown = "list", str(list(default))
+    else:
+        kind, shown = TYPES.get(type(default), type(default).__name__), str(default)
     return Row(name, (), kind, shown, "" if isinstance(default, bool) else key.words, key.meaning)
 
 

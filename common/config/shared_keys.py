@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config.keys import STOCK, Key, above, at_least, of_all, of_files, one_of
 from densedist.common.data.flip_pairs import WANTED, is_pairs
 
 SCHEDULES = ("WarmupPolyLR", "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PRECISIONS = ("float32", "float16", "bfloat16")  # as PyTorch calls them
 
 
 def _jitter(meaning: str) -> Key:

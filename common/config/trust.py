@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config.keys import value_of
 from densedist.common.config.shared_keys import COMMON

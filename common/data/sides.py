@@ -1,6 +1,6 @@
 """The sides of DATASETS: data to train on with true labels, with a teacher's labels and without labels, and to test."""
 
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 SIDES = ("TRAIN", "PSEUDO_LABELED", "UNLABELED", "TEST")
 LABELED = SIDES[:2]  # whose labels are learned

@@ -8,7 +8,7 @@ begin as the student begins, and updates it after each step (common/engine/hooks
 from collections.abc import Mapping
 from typing import Any
 
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config.keys import Key
 from densedist.common.errors import UserError

@@ -245,11 +245,14 @@ class Distillation(nn.Module, Generic[T]):
 
 
 def describe(student: nn.Module, distillation: Distillation | None) -> str:
-    """Return the lines of a run's plan on student, teacher, the parameters of each, and the loss."""
-    lines = [f"  student  {_model(student)}"]
+    """Return the lines of a run's plan on student, teacher, the parameters of each, and the loss.
+
+    A model that learns from no teacher is no student.
+    """
     if distillation is None:
-        lines += ["  teacher  none: an ordinary training run", "  loss     task"]
+        lines = [f"  model    {_model(student)}", "  teacher  none: an ordinary training run", "  loss     task"]
     else:
+        lines = [f"  student  {_model(student)}"]
         lines += [f"  teacher  {_model(model)}" for model in distillation.teacher.models]
         if distillation.teacher.average is not None:
             lines.append("  average  of the student's weights, by SOLVER.EMA_DECAY: it teaches")

@@ -21,7 +21,6 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.speed import KEY, fuse_batch_norms, refuse_with_cache
 from densedist.common.distill.views import seen_by_teacher
@@ -208,4 +207,4 @@ def precision(student_cfg: CfgNode) -> torch.dtype:
     if name == "auto":
         # float16 rounds 8 times finer than bfloat16; what overflows it ends in a loss that is not finite.
         name = "float16" if torch.device(student_cfg.MODEL.DEVICE).type == "cuda" else "float32"
-    return PRECISIONS[name]
+    return getattr(torch, name)

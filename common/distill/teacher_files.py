@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from densedist.common.config.files import find_config
 from densedist.common.config.functions import NAME

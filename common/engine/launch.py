@@ -1,10 +1,8 @@
-"""Run a command in one or many processes, and turn its end into an exit code."""
+"""Run a command in one or many processes."""
 
-import errno
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import active_children
@@ -52,24 +50,6 @@ def run_in_processes(main: Main, processes: Processes) -> None:
         _as_torchrun_says(main)
     else:
         _start(main, processes)
-
-
-def guarded(main: Main, debug: bool = False) -> None:
-    """Run main(); a UserError or a full disk becomes one line and exit code 2.
-
-    Args:
-        debug: show the traceback too.
-    """
-    try:
-        main()
-    except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        if debug:
-            traceback.print_exception(error)
-        if comm.is_main_process():
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
 
 
 def _start(main: Main, processes: Processes) -> None:

@@ -17,7 +17,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.data.loader import Batches, first_batch, images_per_process
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradients import Gradients, compare_gradients
@@ -90,7 +89,7 @@ def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) 
     actor.model.train()
     with _named("a training step", "MODEL, INPUT, DISTILL and SOLVER", _hint(cfg)):
         batch = first_batch(batches)
-        with EventStorage(), torch.autocast(device.type, PRECISIONS[solver.AMP.PRECISION], solver.AMP.ENABLED):
+        with EventStorage(), torch.autocast(device.type, getattr(torch, solver.AMP.PRECISION), solver.AMP.ENABLED):
             try:
                 losses = actor.model(batch)
             except FloatingPointError:  # whether the run goes on is for the trainer to say

@@ -16,19 +16,31 @@ Log = Callable[[Mapping[str, float], int], object]
 
 
 def build_trackers(cfg: CfgNode) -> list[EventWriter]:
-    """Begin a run named OUTPUT_DIR in each of TRACKERS.
+    """Begin a run named OUTPUT_DIR in each of TRACKERS, which may write to OUTPUT_DIR.
 
     Raises:
         UserError: one that is not installed.
     """
-    begun = []
+    return [Tracker(*BEGIN[name](library, cfg)) for name, library in _libraries(cfg).items()]
+
+
+def refuse_missing_trackers(cfg: CfgNode) -> None:
+    """Refuse one of TRACKERS that is not installed, before anything is written.
+
+    Raises:
+        UserError: naming it.
+    """
+    _libraries(cfg)
+
+
+def _libraries(cfg: CfgNode) -> dict[str, ModuleType]:
+    found = {}
     for name in cfg.TRACKERS:
         try:
-            library = import_module(name)
+            found[name] = import_module(name)
         except ImportError as error:
             raise UserError(f"TRACKERS: {name} is not installed: install it, or take it out") from error
-        begun.append(Tracker(*BEGIN[name](library, cfg)))
-    return begun
+    return found
 
 
 class Tracker(EventWriter):

@@ -24,6 +24,7 @@ from densedist.common.distill.sources import check_sources
 from densedist.common.distill.sources import in_words as sources_in_words
 from densedist.common.engine.batch_norm import has_local_batch_norm, share_buffers
 from densedist.common.engine.checkpoint import CompleteCheckpointer
+from densedist.common.engine.ending import evaluations, last_lines, schedule_warnings, scores_in_words
 from densedist.common.engine.gradients import in_words
 from densedist.common.engine.hooks import (
     AtEnd,
@@ -47,7 +48,7 @@ from densedist.common.engine.run_folder import (
     write_results,
 )
 from densedist.common.engine.solver import build_schedule, make_optimizer
-from densedist.common.engine.trackers import build_trackers
+from densedist.common.engine.trackers import build_trackers, refuse_missing_trackers
 from densedist.common.engine.trainer import build_trainer
 from densedist.common.files import write_text
 from densedist.common.fingerprint import changed_keys
@@ -89,13 +90,19 @@ def train(
 
 def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int, float], None] | None) -> None:
     """Train in a folder that is this run's alone; what it has is left as it is until the first step can be taken."""
-    log = _start(cfg)
+    log = _start(cfg, brief=on_terminal())
+    if resume and not has_checkpoints(cfg.OUTPUT_DIR):
+        logger.warning(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting anew")
+    for line in schedule_warnings(cfg):
+        logger.warning(line)
     other = "the weights for the one class are where the other starts"
     refuse_exchanged_classes(names_of(cfg.DATASETS), cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", other)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     trainee = task.build(cfg)
     model, student = trainee.model, trainee.student
+    called = "student" if trainee.distillation else "model"  # who has no teacher is no student
     notes = [f"  {word:8} {note}" for word, note in trainee.notes.items()]
+    notes += [f"  scored   {when}" for when in filter(None, [evaluations(cfg)])]
     shared = overlaps(cfg, task.images) if comm.is_main_process() else []
     changed = _changed(cfg) if resume else []
     notes += [f"  shared   {line}" for line in shared]
@@ -108,9 +115,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         logger.warning(f"--resume goes on with other settings: {'; '.join(changed)}")
     metric = task.metric(cfg)
     if cfg.DATASETS.TEST:
-        logger.info(f"{BEST} is the student with the highest {metric}")
+        logger.info(f"{BEST} is the {called} with the highest {metric}")
     is_main = comm.is_main_process()
-    trackers = build_trackers(cfg) if is_main else []
+    refuse_missing_trackers(cfg)
     task.load_weights(student, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE)
     teacher = trainee.distillation.teacher if trainee.distillation else None
     average = teacher.average if teacher else None
@@ -152,6 +159,8 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
             share_buffers(student)
             results = task.evaluate(cfg, model)
             write_results(cfg, results)
+        if is_main and (scores := scores_in_words(results)):
+            logger.info(f"scores   {scores}")
         return results
 
     def draw_and_report() -> None:
@@ -159,12 +168,13 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         if cfg.TEST.EXAMPLES and cfg.DATASETS.TEST:
             drawn = trainee if average is None else replace(trainee, distillation=None)  # its own teacher
             with as_users_get_it():
-                gallery = task.draw_examples(cfg, drawn, output / "examples.png")
+                gallery = task.draw_examples(cfg, drawn, output / "examples.png", called=called)
         size, taught = sum(p.numel() for p in student.parameters()), None
         if teacher is not None:
             taught = sum(p.numel() for other in teacher.models for p in other.parameters())
         facts = Facts(plan, metric, _machine(cfg), comm.get_world_size(), trainer.seed, size, taught)
         write_report(output, facts, gallery)
+        logger.info("\n".join(["done", *(f"  {line}" for line in last_lines(cfg))]))
 
     with exact(), Preemption(trainer.device) as preemption:
         # The clock stops after the average, which is part of a step.
@@ -176,15 +186,13 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         trainer.register_hooks([Evaluation(cfg.TEST.EVAL_PERIOD, evaluate_and_write)])
         # After the hooks, whose states are in a checkpoint; it also has the seed of the run.
         iteration = checkpointer.resume() if resume else 0
-        if resume and iteration == 0:
-            logger.info(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting anew")
         _begin(cfg, log)
         batches = batches_from(RunPosition(trainer.seed, iteration))
         trainer.reset_data_loader(lambda: batches)
         if is_main:
             rewind_metrics(cfg.OUTPUT_DIR, iteration)  # before the writers open it
             trainer.register_hooks([KeepBest(best, metric)])
-            writers = [*default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER), *trackers]
+            writers = [*default_writers(cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER), *build_trackers(cfg)]
             trainer.register_hooks([hooks.PeriodicWriter(writers), AtEnd(draw_and_report)])
         if is_main and on_terminal():
             trainer.register_hooks([ProgressBar()])
@@ -230,10 +238,14 @@ def _given(cfg: CfgNode, start: str) -> list[str]:
     return [f"  data     {data}", *(f"  data     {line}" for line in sources_in_words(cfg)), f"  start    {weights}"]
 
 
-def _start(cfg: CfgNode) -> LogFile:
-    """Set up the logs and random seeds of this process; lines for OUTPUT_DIR wait for _begin."""
+def _start(cfg: CfgNode, brief: bool = False) -> LogFile:
+    """Set up the logs and random seeds of this process; lines for OUTPUT_DIR wait for _begin.
+
+    Args:
+        brief: see setup_logs.
+    """
     rank = comm.get_rank()
-    log = setup_logs(rank)
+    log = setup_logs(rank, brief)
     logger.info(f"{_machine(cfg)}; output in {cfg.OUTPUT_DIR}")
     if cfg.IMPORTS:
         logger.info(f"imported {', '.join(cfg.IMPORTS)}")

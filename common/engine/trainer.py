@@ -14,8 +14,11 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+<<<<<<< HEAD
 from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.distill.distiller import Distillation
+=======
+>>>>>>> 51f6d2a (Commands: one grammar, the task from the config; what is mistyped is refused before PyTorch is imported, what works is said at once; paths in a config are from its folder, else from the current one; a run says what its schedule will not do and where its files are, on a terminal in few lines; exported folders name no hub and no license)
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradient_share import GradientShare, gradient_share_of
@@ -199,7 +202,7 @@ def build_trainer(
     """Build the trainer that SEED, SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS} and
     DISTILL.{GRADIENT_SHARE, GRADIENT_PERIOD} describe."""
     solver = cfg.SOLVER
-    precision = PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None
+    precision = getattr(torch, solver.AMP.PRECISION) if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     options = (seed, solver.ACCUMULATION_STEPS, precision, solver.MAX_SKIPPED_STEPS)
     if distillation is None:

@@ -3,13 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeAlias
 
 from densedist import check_installation
 from densedist.command import data, student, studies, teacher, training
-from densedist.command.arguments import Parser
+from densedist.command.arguments import Parser, sort_words
 from densedist.command.chatter import leave_out_chatter
+from densedist.command.guard import in_one_line
 
 Add: TypeAlias = Callable[[Parser], None]
 Run: TypeAlias = Callable[[argparse.Namespace], None]
@@ -50,11 +50,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     add(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
     args = parser.parse_intermixed_args(words[1:])
+    if hasattr(args, "words"):
+        sort_words(args)
     leave_out_chatter()
     try:
         check_installation()
     except ImportError as error:
         parser.error(str(error))
-    from densedist.common.engine.launch import guarded
+    from densedist.command.first import check_first, say  # now that Detectron2 is known to be installed
 
-    guarded(partial(run, args), args.debug)
+    with in_one_line(args.debug):
+        check_first(args)
+        say(name, args)
+        run(args)

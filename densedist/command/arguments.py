@@ -1,4 +1,4 @@
-"""Options that commands share, each declared once, and the KEY VALUE pairs at the end."""
+"""Options that commands share, each declared once, and the words between them: task, files and KEY VALUE pairs."""
 
 import argparse
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
+TASKS = ("det", "seg")
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_task(parser: Parser) -> None:
-    parser.add_argument("task", choices=["det", "seg"], help="detection or segmentation")
+    parser.add_argument("task", choices=TASKS, help="detection or segmentation")
 
 
 def add_config(parser: Parser, what: str = "config", default: str = "") -> None:
@@ -26,6 +27,25 @@ def add_config(parser: Parser, what: str = "config", default: str = "") -> None:
     text = f"{what}: a path, or a name among the packaged configs or in Detectron2's model zoo"
     text += f"; default: {default}" if default else ""
     parser.add_argument("--config-file", default="", metavar="F", help=text)
+
+
+def add_words(parser: Parser, needs: str, files: str = "", task: bool = True, config: bool = False) -> None:
+    """Add the words of a command that works on a config, in this order: task, config, files, KEY VALUE pairs.
+
+    sort_words sorts them.
+
+    Args:
+        needs: the options that it does not do without, for its usage.
+        files: the files that it takes, for its usage; "" = none.
+        task: it takes the task, which the config says, too.
+        config: it takes the config without --config-file, too, as before there was that option.
+    """
+    words = ["[det|seg]" if task else "", needs, files, "[options]", "[KEY VALUE ...]"]
+    parser.usage = " ".join([parser.prog, *filter(None, words)])
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.set_defaults(task="", trains=True, takes_task=task, takes_config=config, takes_files=bool(files))
+    text = "import the modules that IMPORTS names in a config from elsewhere"
+    parser.add_argument("--trust-imports", action="store_true", help=text)
 
 
 def add_weights(parser: Parser, several: bool = False) -> None:
@@ -73,7 +93,7 @@ def add_processes(parser: Parser) -> None:
 
 def add_study(parser: Parser, seeds: str) -> None:
     """Add what a comparison and a search have in common: a config, seeds, data without labels, and runs at a time."""
-    parser.add_argument("config", metavar="F", help="the student's config")
+    add_config(parser, "the student's config")
     parser.add_argument(
         "--seeds", type=seed_list, default=seeds, metavar="A,B", help="seeds of the runs; default: %(default)s"
     )
@@ -82,30 +102,34 @@ def add_study(parser: Parser, seeds: str) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one a GPU, or 1")
 
 
-def add_overrides(parser: Parser, files: str = "") -> None:
-    """Add KEY VALUE pairs, after files where the command takes some."""
-    parser.add_argument("words", nargs="*", metavar=f"{files} KEY VALUE".strip(), help="keys of the config come last")
-    text = "import the modules that IMPORTS names in a config from elsewhere"
-    parser.add_argument("--trust-imports", action="store_true", help=text)
+def sort_words(args: argparse.Namespace) -> None:
+    """Sort the words of a command into args.task, args.config_file, args.files and args.overrides, in place.
 
-
-def overrides(args: argparse.Namespace) -> list[str]:
-    """Return the KEY VALUE pairs of a command that takes no files.
-
-    OUTPUT_DIR among them ends in one line where the command has --output-dir: it would say where to, and not be heard.
+    OUTPUT_DIR among the keys ends in one line where the command has --output-dir: it would say where to, and not be
+    heard.
     """
-    if "OUTPUT_DIR" in args.words[::2] and hasattr(args, "output_dir"):
-        Parser().error("OUTPUT_DIR is for train and eval: say --output-dir D to this command")
-    return [*(["TRUST_IMPORTS", "True"] if args.trust_imports else []), *args.words]
-
-
-def files_and_overrides(args: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Return the words before the first that looks like a key and is no file, and the KEY VALUE pairs from there on."""
     words = args.words
+    if args.takes_task and words and words[0] in TASKS:
+        args.task, *words = words
     keys = (n for n, word in enumerate(words) if CONFIG_KEY.fullmatch(word) and not Path(word).exists())
     start = next(keys, len(words))
-    files, args.words = words[:start], words[start:]
-    return files, overrides(args)
+    files, pairs = words[:start], words[start:]
+    if files and args.takes_config and not args.config_file:
+        args.config_file, *files = files
+    if files and not args.takes_files:
+        _refuse_strange(files[0], args)
+        files, pairs = [], [*files, *pairs]
+    if "OUTPUT_DIR" in pairs[::2] and hasattr(args, "output_dir"):
+        Parser().error("OUTPUT_DIR is for train and eval: say --output-dir D to this command")
+    args.files, args.overrides = files, [*(["TRUST_IMPORTS", "True"] if args.trust_imports else []), *pairs]
+
+
+def _refuse_strange(word: str, args: argparse.Namespace) -> None:
+    """Refuse a first word that is meant for a task or a config; other wrong words are unknown keys."""
+    if word.endswith((".yaml", ".yml")):
+        Parser().error(f"{word} has no option: say --config-file {word}")
+    if args.takes_task and not args.task and "." not in word:
+        Parser().error(f"argument task: invalid choice: {word!r} (choose from {', '.join(TASKS)})")
 
 
 def beside(args: argparse.Namespace) -> dict[str, str]:

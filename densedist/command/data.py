@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from densedist.command.arguments import Parser, add_config, add_output, add_overrides, add_task, overrides
+from densedist.command.arguments import Parser, add_config, add_output, add_words
 
 PICTURES = 10
 
@@ -11,10 +11,10 @@ PICTURES = 10
 def add_check(parser: Parser) -> None:
     """Show what is read of data: images, classes, pictures with their labels."""
     parser.epilog = f"Writes data.png, {PICTURES} images with their labels. What is wrong ends in one line."
-    add_task(parser)
     add_config(parser, "config of a student or teacher on this data")
     add_output(parser, "output/check")
-    add_overrides(parser)
+    add_words(parser, "--config-file F")
+    parser.set_defaults(trains=False)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -25,7 +25,7 @@ def check(args: argparse.Namespace) -> None:
     from densedist.tasks import task_named
 
     task = task_named(args.task)
-    cfg = task.load_config(args.config_file, overrides(args))
+    cfg = task.load_config(args.config_file, args.overrides)
     task.check_data(cfg)
     sides = [side for side in SIDES if cfg.DATASETS[side]]
     if not sides:

@@ -9,15 +9,12 @@ from densedist.command.arguments import (
     add_beside,
     add_images,
     add_output,
-    add_overrides,
     add_score,
     add_teacher,
     add_weights,
+    add_words,
     beside,
-    check_count,
     comma_list,
-    files_and_overrides,
-    overrides,
 )
 
 
@@ -26,17 +23,16 @@ def add_predict(parser: Parser) -> None:
     add_weights(parser)
     add_output(parser, "output/predict")
     add_score(parser, "0.5")
-    add_overrides(parser, "IMAGES")
+    add_words(parser, "--weights W", "[IMAGES ...]", task=False)
 
 
 def predict(args: argparse.Namespace) -> None:
     from densedist import api
 
-    images, words = files_and_overrides(args)
     api.predict(
         args.weights,
-        images,
-        words,
+        args.files,
+        args.overrides,
         config=args.config_file,
         output_dir=args.output_dir,
         score_threshold=args.score_threshold,
@@ -52,25 +48,23 @@ def add_visualize(parser: Parser) -> None:
     add_output(parser, "output/visualize")
     add_images(parser, 8, "images to draw, from the first")
     add_score(parser, "where its F1 is best")
-    add_overrides(parser, "FOLDER")
+    add_words(parser, "--weights W", "[FOLDER]", task=False)
 
 
 def visualize(args: argparse.Namespace) -> None:
     from densedist import api
 
-    check_count(args.images, "--images")
-    folders, words = files_and_overrides(args)
-    if len(folders) > 1:
-        Parser().error(f"FOLDER: want one folder of images, not {' '.join(folders)}")
+    if len(args.files) > 1:
+        Parser().error(f"FOLDER: want one folder of images, not {' '.join(args.files)}")
     api.visualize(
         args.weights,
-        words,
+        args.overrides,
         config=args.config_file,
         teacher=args.teacher,
         beside=beside(args),
         output_dir=args.output_dir,
         images=args.images,
-        image_folder=folders[0] if folders else "",
+        image_folder=args.files[0] if args.files else "",
         score_threshold=args.score_threshold,
     )
 
@@ -83,16 +77,15 @@ def add_export(parser: Parser) -> None:
     add_output(parser, "", "export next to the weights")
     add_images(parser, 16, "images of DATASETS.TEST to compare on")
     parser.add_argument("--image-folder", default="", metavar="D", help="compare on images of this folder instead")
-    add_overrides(parser)
+    add_words(parser, "--weights W", task=False)
 
 
 def export(args: argparse.Namespace) -> None:
     from densedist import api
 
-    check_count(args.images, "--images")
     done = api.export(
         args.weights,
-        overrides(args),
+        args.overrides,
         config=args.config_file,
         formats=args.format,
         output_dir=args.output_dir or "",
@@ -112,7 +105,7 @@ def add_profile(parser: Parser) -> None:
     text = "height and width of the images; may be given several times"
     parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-    add_overrides(parser)
+    add_words(parser, "--weights W", task=False)
 
 
 def profile(args: argparse.Namespace) -> None:
@@ -120,9 +113,7 @@ def profile(args: argparse.Namespace) -> None:
     from densedist.common.run_files import locate
     from densedist.tasks import task_of
 
-    for side in (side for size in args.size for side in size):
-        check_count(side, "--size")
-    student, device = locate(args.weights, args.config_file).under(*overrides(args)), best_device()
+    student, device = locate(args.weights, args.config_file).under(*args.overrides), best_device()
     subjects = task_of(student.config).profile(student, args.teacher, device.type)
     if len(subjects.models) == 1:
         print("Without a teacher: none is named by the config, or --teacher is none.")

@@ -5,19 +5,17 @@ import argparse
 from densedist.command.arguments import (
     Parser,
     add_output,
-    add_overrides,
     add_study,
     add_task,
+    add_words,
     comma_list,
     jobs,
-    overrides,
 )
 
 
 def add_compare(parser: Parser) -> None:
     """Train one student by several methods and seeds, and compare what they gain."""
     parser.epilog = "Curves have as many points as there are evaluations: TEST.EVAL_PERIOD N."
-    add_task(parser)
     text = "methods to train with; + joins the parts of one; default: %(default)s"
     parser.add_argument("--methods", type=comma_list, default="none,kd,dist", metavar="A,B", help=text)
     add_study(parser, seeds="0,1,2")
@@ -25,15 +23,15 @@ def add_compare(parser: Parser) -> None:
         "--equal-time", action="store_true", help="train each method for the same time, not for equal iterations"
     )
     add_output(parser, "", "output/compare_TASK_CONFIG")
-    add_overrides(parser)
+    add_words(parser, "--config-file F", config=True)
 
 
 def compare(args: argparse.Namespace) -> None:
     from densedist import api
 
     api.compare(
-        args.config,
-        overrides(args),
+        args.config_file,
+        args.overrides,
         methods=args.methods,
         seeds=args.seeds,
         unlabeled=args.unlabeled,
@@ -47,7 +45,6 @@ def compare(args: argparse.Namespace) -> None:
 def add_tune(parser: Parser) -> None:
     """Search the method and the values of its keys that suit a student best."""
     parser.epilog = "Needs Optuna: the extra tune. Runs are compared on the way at each evaluation: TEST.EVAL_PERIOD N."
-    add_task(parser)
     text = "methods as in compare, whose values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
     parser.add_argument("--methods", type=comma_list, required=True, metavar="A,B", help=text)
     text = "seconds of training steps of each run"
@@ -59,15 +56,15 @@ def add_tune(parser: Parser) -> None:
     text = "share of the training data to choose by, its last part, left out of training; default: %(default)s"
     scored.add_argument("--set-aside", type=float, default=0.2, metavar="SHARE", help=text)
     add_output(parser, "", "output/tune_TASK_CONFIG")
-    add_overrides(parser)
+    add_words(parser, "--config-file F --methods A,B --budget S", config=True)
 
 
 def tune(args: argparse.Namespace) -> None:
     from densedist import api
 
     api.tune(
-        args.config,
-        overrides(args),
+        args.config_file,
+        args.overrides,
         methods=args.methods,
         budget=args.budget,
         trials=args.trials,

@@ -6,34 +6,30 @@ from densedist.command.arguments import (
     Parser,
     add_config,
     add_output,
-    add_overrides,
     add_score,
-    add_task,
     add_weights,
-    files_and_overrides,
+    add_words,
 )
 
 
 def add_label(parser: Parser) -> None:
     """Write what a teacher sees in images as labels to train on."""
     parser.epilog = "Without IMAGES those of DATASETS.UNLABELED; several --weights are fused."
-    add_task(parser)
     add_weights(parser, several=True)
     add_output(parser, "output/labels")
     add_score(parser, "0.5")
     text = "for each class, take the score threshold where F1 on DATASETS.TEST is best"
     parser.add_argument("--choose-thresholds", action="store_true", help=text)
-    add_overrides(parser, "IMAGES")
+    add_words(parser, "--weights W", "[IMAGES ...]")
 
 
 def label(args: argparse.Namespace) -> None:
     from densedist import api
 
-    images, words = files_and_overrides(args)
     api.label(
         args.weights,
-        images,
-        words,
+        args.files,
+        args.overrides,
         config=args.config_file,
         output_dir=args.output_dir,
         score_threshold=args.score_threshold,
@@ -45,7 +41,6 @@ def label(args: argparse.Namespace) -> None:
 def add_import(parser: Parser) -> None:
     """Write another project's checkpoint as a teacher."""
     parser.epilog = "What is written is named like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
-    add_task(parser)
     text = "project that the file comes from; default: the one that its tensors' names show"
     parser.add_argument("--source", default="", metavar="S", help=text)
     parser.add_argument("--form", default="", help=argparse.SUPPRESS)  # its former name
@@ -53,19 +48,19 @@ def add_import(parser: Parser) -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
     add_config(parser, "config whose DATASETS name the classes, which the file does not")
     add_output(parser, "output/imported")
-    add_overrides(parser, "FILE")
+    add_words(parser, "FILE")
+    parser.set_defaults(takes_files=True)
 
 
 def import_weights(args: argparse.Namespace) -> None:
     from densedist import api
     from densedist.common.errors import UserError
 
-    files, words = files_and_overrides(args)
-    if len(files) != 1:
-        raise UserError(f"want one FILE, got {len(files)}")
+    if len(args.files) != 1:
+        raise UserError(f"want one FILE, got {len(args.files)}")
     record = api.import_weights(
-        files[0],
-        words,
+        args.files[0],
+        args.overrides,
         source=args.source,
         form=args.form,
         config=args.config_file,

@@ -7,47 +7,42 @@ from functools import partial
 from densedist.command.arguments import (
     Parser,
     add_config,
-    add_overrides,
     add_processes,
-    add_task,
     add_weights,
-    overrides,
+    add_words,
 )
 
 
 def add_train(parser: Parser) -> None:
-    """Train a student, with or without a teacher."""
-    add_task(parser)
+    """Train a student with its teacher, or any model without one."""
     add_config(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS instead")
     add_processes(parser)
-    add_overrides(parser)
+    add_words(parser, "--config-file F")
 
 
 def train(args: argparse.Namespace) -> None:
     from densedist import api
 
-    words = overrides(args)
     if args.eval_only:
-        run: Callable[[], object] = partial(_evaluate_start, args.task, args.config_file, words)
+        run: Callable[[], object] = partial(_evaluate_start, args.task, args.config_file, args.overrides)
     else:
-        run = partial(api.train, args.config_file, words, resume=args.resume, task=args.task)
+        run = partial(api.train, args.config_file, args.overrides, resume=args.resume, task=args.task)
     _in_processes(args, run)
 
 
 def add_eval(parser: Parser) -> None:
     """Score trained weights: AP or mIoU, over all and for each class."""
-    add_task(parser)
     add_weights(parser)
     add_processes(parser)
-    add_overrides(parser)
+    add_words(parser, "--weights W")
 
 
 def evaluate(args: argparse.Namespace) -> None:
     from densedist import api
 
-    run = partial(api.evaluate, args.weights, overrides(args), config=args.config_file, task=args.task)
+    run = partial(api.evaluate, args.weights, args.overrides, config=args.config_file, task=args.task)
     _in_processes(args, run)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from detectron2.config import CfgNode
-from huggingface_hub import ModelCard
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
@@ -159,7 +158,6 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
     if factor > 1 and "upsampling" in inspect.signature(type(plain)).parameters:
         read(str(folder), upsampling=factor).save_pretrained(folder)
         factor = 1  # as users of stock SMP expect it
-    _license_is_the_users(folder / "README.md")
     again = read(str(folder)).eval()
     torch.save(again.state_dict(), folder / "model.pth")
     loader = "smp" if hasattr(smp, type(plain).__name__) else f"{type(plain).__module__}.{type(plain).__name__}"
@@ -170,15 +168,22 @@ def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> R
         "output": f"logits: float32 (N, classes, h, w), at {size}",
         "files": f"model.pth: state dict; config.json, model.safetensors: folder for {loader}.from_pretrained",
     }
-    write_description(folder, _describe(trained) | own)
+    description = _describe(trained) | own
+    write_description(folder, description)
+    _write_card(folder / "README.md", type(plain).__name__, loader, description)
     return Deployed(Network(again, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
 
 
-def _license_is_the_users(file: Path) -> None:
-    """Take SMP's license, MIT, off the card: the weights are the user's."""
-    card = ModelCard.load(file)
-    card.data.license = "unknown"
-    card.save(file)
+def _write_card(file: Path, name: str, loader: str, description: Description) -> None:
+    """Write the card of a folder in place of SMP's, which names a license and a hub: both are for the user to say."""
+    module = loader.rpartition(".")[0]
+    called = f"import {module}" if module else "import segmentation_models_pytorch as smp"
+    said = ("input", "channels", "pixel_mean", "pixel_std", "normalization", "output", "files")
+    facts = [f"- {key.replace('_', ' ')}: {description[key]}" for key in said]
+    lines = ["---", "library_name: segmentation-models-pytorch", "pipeline_tag: image-segmentation", "---", f"# {name}"]
+    lines += ["", f"Segmentation into {len(description['classes'])} classes: {', '.join(description['classes'])}.", ""]
+    lines += ["```python", called, "", f'model = {loader}.from_pretrained("<this folder>").eval()', "```", "", *facts]
+    file.write_text("\n".join([*lines, "", "model.json says the same for programs.", ""]), encoding="utf-8")
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from densedist import known_keys
 from densedist.common.config.keys import Key, at_least, value_of
 from densedist.common.config.load import Grammar
 from densedist.common.config.reference import group, markdown, rows
@@ -17,11 +18,12 @@ ROOT = Path(__file__).parents[3]
 GRAMMARS = {"det": DET, "seg": SEG}
 
 
-def test_the_page_is_what_the_tables_give():
+def test_the_page_and_the_known_keys_are_what_the_tables_give():
     """In a process of its own: other tests register losses."""
-    program = "import runpy; print(runpy.run_path('docs/keys_page.py')['page'](), end='')"
+    program = "import runpy; made = runpy.run_path('docs/keys_page.py'); print(made['page'](), made['known'](), end='')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout == (ROOT / "docs/keys.md").read_text(), "write it anew: uv run python docs/keys_page.py"
+    wanted = (ROOT / "docs/keys.md").read_text() + " " + known_keys.FILE.read_text()
+    assert done.stdout == wanted, "write them anew: uv run python docs/keys_page.py"
 
 
 @pytest.mark.parametrize("task", GRAMMARS)

@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,6 +25,7 @@ from helpers.processes import server
 
 SHORT = ["SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]"]
 RUNS = {"det": (tiny.STUDENT, [*tiny.SMALL, *SHORT]), "seg": (scenes.STUDENT, [*scenes.SMALL, *SHORT])}
+OTHER_MODEL = {"det": ["MODEL.FPN.OUT_CHANNELS", "16"], "seg": ["MODEL.AUX_HEAD.ENABLED", "True"]}
 
 
 def contents(folder):
@@ -79,9 +82,53 @@ def test_weights_to_start_from_have_their_classes_beside_them(run, capsys, monke
 def test_a_run_of_another_model_is_left_as_it_was(run, capsys):
     task, config, words, folder = run
     before = contents(folder)
-    wider = {"det": ["MODEL.FPN.OUT_CHANNELS", "16"], "seg": ["MODEL.AUX_HEAD.ENABLED", "True"]}[task]
-    argv = ["--config-file", config, "--resume", *words, *wider, "OUTPUT_DIR", folder, "SOLVER.MAX_ITER", "2"]
+    argv = [
+        "--config-file",
+        config,
+        "--resume",
+        *words,
+        *OTHER_MODEL[task],
+        "OUTPUT_DIR",
+        folder,
+        "SOLVER.MAX_ITER",
+        "2",
+    ]
     assert "--resume: " in complaint(capsys, "train", task, *argv)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("train", [], "OUTPUT_DIR: "),
+        ("train", ["--resume", "MODEL.WEIGHTS", "BROKEN"], "MODEL.WEIGHTS: "),
+        ("train", ["--resume", "TRACKERS", "['mlflow']"], "TRACKERS: mlflow is not installed"),
+        ("train", ["--resume", "TRACKERS", "['wandb']", "OTHER"], "--resume: "),
+        ("train", ["--resume", "REHEARSAL", "True"], "it does not work"),
+        ("eval", ["--weights", "BROKEN"], "--weights: "),
+    ],
+)
+def test_what_is_refused_in_the_folder_of_a_run_changes_nothing_there(
+    run, tmp_path, capsys, monkeypatch, command, options, said
+):
+    task, config, words, folder = run
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+
+    def begin(dir, **_):
+        (Path(dir) / "wandb").touch()
+
+    def rehearse(*_):
+        raise UserError("it does not work")
+
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=begin))
+    monkeypatch.setattr("densedist.common.engine.train.rehearse", rehearse)
+    given = [str(tmp_path / "broken.pth") if word == "BROKEN" else word for word in options]
+    if "OTHER" in given:
+        given[-1:] = OTHER_MODEL[task]
+    before = contents(folder)
+    argv = ["--config-file", config, *words, "OUTPUT_DIR", folder, *given]
+    assert said in complaint(capsys, command, task, *argv)
     assert contents(folder) == before
 
 

@@ -1,0 +1,50 @@
+"""What a run says about itself: what its schedule will not do, its scores, and at the end where its files are."""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from densedist.common.report.scores import flatten, in_words, overall
+from densedist.common.run_files import BEST, FINAL
+from densedist.common.shell import command
+from densedist.common.task import Results
+
+
+def schedule_warnings(cfg: CfgNode) -> list[str]:
+    """Return what a schedule will not do: reach its learning rate."""
+    last, warmup = cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS
+    if last > warmup:
+        return []
+    return [
+        f"SOLVER.MAX_ITER is {last}, within SOLVER.WARMUP_ITERS, {warmup}: the learning rate does not reach "
+        f"SOLVER.BASE_LR; set WARMUP_ITERS to {last // 10}, say"
+    ]
+
+
+def evaluations(cfg: CfgNode) -> str:
+    """Return when a run evaluates, for its plan; "" where it does not."""
+    period = cfg.TEST.EVAL_PERIOD
+    if not cfg.DATASETS.TEST:
+        return ""
+    if 0 < period < cfg.SOLVER.MAX_ITER:
+        return f"every {period} iterations, and at the end"
+    return "once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and draws curves"
+
+
+def scores_in_words(results: Results) -> str:
+    """Return the scores that are of no single class, as "box AP 40.1, box AP50 60.3"; "" where there are none."""
+    shown = overall(flatten(results))
+    return ", ".join(f"{in_words(name)} {'-' if value is None else f'{value:.1f}'}" for name, value in shown.items())
+
+
+def last_lines(cfg: CfgNode) -> list[str]:
+    """Return where the page and the weights of a finished run are, and the command that comes next."""
+    output = Path(cfg.OUTPUT_DIR)
+    page = output / "report.html"
+    best = f"; the best on the way: {output / BEST}" if (output / BEST).is_file() else ""
+    lines = [f"report   {page}"] if page.is_file() else []
+    lines.append(f"weights  {output / FINAL}{best}")
+    if cfg.DATASETS.TEST:
+        trust = ["MODEL.TRUST_PICKLE", "True"] if cfg.MODEL.TRUST_PICKLE else []
+        lines.append(f"next     {command('visualize', '--weights', cfg.OUTPUT_DIR, *trust)}")
+    return lines

@@ -1,0 +1,70 @@
+"""What a command does before it imports PyTorch: it checks what it was given, and says what it works on."""
+
+import argparse
+import sys
+from itertools import chain
+from pathlib import Path
+
+from densedist import early
+from densedist.command.arguments import Parser, beside, check_count
+from densedist.command.guard import speaks
+from densedist.common.beside import locate_beside
+from densedist.common.config.files import find_config
+from densedist.common.errors import UserError
+from densedist.common.run_files import Weights, locate
+from densedist.tasks import IN_WORDS, name_of
+
+WITHOUT_TEACHER = ("", "none")
+
+
+def check_first(args: argparse.Namespace) -> None:
+    """Refuse what is mistyped, and fill in the task that the config says.
+
+    Raises:
+        UserError: naming the option or key, and what is like it.
+    """
+    if hasattr(args, "folder") and not args.folder.is_dir():
+        raise UserError(f"FOLDER: there is no folder {args.folder}")
+    if not hasattr(args, "words"):
+        return
+    if hasattr(args, "images"):
+        check_count(args.images, "--images")
+    for side in chain.from_iterable(getattr(args, "size", ())):
+        check_count(side, "--size")
+    if hasattr(args, "weights"):
+        given = [args.weights] if isinstance(args.weights, str) else args.weights
+        tasks = [early.check_trained(args.task, found) for found in _locate(given, args)]
+        args.task = tasks[0]
+        if getattr(args, "teacher", "") not in WITHOUT_TEACHER:
+            locate(args.teacher, key="--teacher")
+        locate_beside(beside(args) if hasattr(args, "beside") else {})
+    elif args.takes_files:  # a file of another project
+        if args.config_file:
+            find_config(args.config_file, "--config-file")
+        args.task = args.task or (name_of(args.config_file) if args.config_file else "")
+        if not args.task:
+            Parser().error("the task is missing: say det or seg")
+    else:
+        methods = getattr(args, "methods", [])
+        named_elsewhere = methods and all(method == "none" or "TEACHER=" in method for method in methods)
+        learns = args.trains and not named_elsewhere
+        args.task = early.check_training(args.task, args.config_file, args.overrides, args.trains, learns)
+
+
+def _locate(given: list[str], args: argparse.Namespace) -> list[Weights]:
+    """Find weights with their configs; with a config they may be no file, as those of a catalog are."""
+    if args.config_file and not all(Path(weights).exists() for weights in given):
+        config = find_config(args.config_file, "--config-file")
+        return [Weights(weights, config, True, overrides=args.overrides) for weights in given]
+    return [locate(weights, args.config_file).under(*args.overrides) for weights in given]
+
+
+def say(command: str, args: argparse.Namespace) -> None:
+    """Say what a command works on; the import of PyTorch that comes next takes seconds."""
+    if "torch" in sys.modules or not speaks():
+        return
+    weights = getattr(args, "weights", "")
+    subject = getattr(args, "config_file", "") or (weights if isinstance(weights, str) else " ".join(weights))
+    about = ", ".join(filter(None, [subject, IN_WORDS.get(getattr(args, "task", ""), "")]))
+    words = "; ".join(filter(None, [about, "loading PyTorch …"]))
+    print(f"densedist {command}: {words}", file=sys.stderr, flush=True)

@@ -1,0 +1,34 @@
+"""Turn what a user did wrong into one line and exit code 2."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from densedist.common.errors import UserError
+
+
+@contextmanager
+def in_one_line(debug: bool) -> Iterator[None]:
+    """Show a UserError or a full disk within the block as one line, and exit with code 2.
+
+    Args:
+        debug: show the traceback too.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if debug:
+            traceback.print_exception(error)
+        if speaks():
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def speaks() -> bool:
+    """Return whether this process speaks for all: the main one under torchrun, or one that torchrun did not start."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,110 @@
+"""Refuse what is mistyped before PyTorch is imported: a config's name, keys, types, paths and task."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from densedist.common.config.files import CONFIGS, find_config
+from densedist.common.config.functions import NAME
+from densedist.common.config.load import Given, read
+from densedist.common.config.paths import NO_PATHS, is_relative, places
+from densedist.common.data.sides import SIDES
+from densedist.common.distill.teacher_files import on_hub
+from densedist.common.errors import UserError
+from densedist.common.run_files import Weights, config_beside
+from densedist.known_keys import refuse_mistyped
+from densedist.tasks import LEAVE_OUT, name_of, refuse_other_task
+
+TEACHER = "DISTILL.TEACHER"
+
+
+def check_training(task: str, config: str, overrides: Sequence[str], trains: bool = True, learns: bool = True) -> str:
+    """Check the config of a student, and whether the files that it names are there.
+
+    Args:
+        task: "det" or "seg"; "" = as the config says.
+        trains: the weights that it starts from have to be there.
+        learns: the teacher, too, where the config switches a loss on.
+
+    Returns:
+        the task.
+
+    Raises:
+        UserError: naming what is mistyped, and what is like it.
+    """
+    if not config:
+        raise UserError("--config-file is missing: name a config, e.g. det/digits/faster_rcnn_r10_quarter.yaml")
+    refuse_other_task(task, config, "--config-file", LEAVE_OUT)
+    task = task or name_of(config) or "det"
+    given = read(config, overrides)
+    if (cfg := refuse_mistyped(given, task)) is not None:
+        _refuse_missing_files(cfg, given, trains)
+        if learns:
+            _check_teacher(cfg.DISTILL, given, task)
+    return task
+
+
+def check_trained(task: str, found: Weights) -> str:
+    """Check the config of trained weights. Takes and returns what check_training does.
+
+    Raises:
+        UserError: naming what is mistyped, and what is like it.
+    """
+    refuse_other_task(task, found.config, "--config-file" if found.trusted else found.key, LEAVE_OUT)
+    task = task or name_of(found.config) or "det"
+    refuse_mistyped(read(found.config, found.overrides), task)
+    return task
+
+
+def _refuse_missing_files(cfg: CfgNode, given: Given, trains: bool) -> None:
+    """Refuse files that a config names and that are not there, of data sets those that are read.
+
+    Of data that the command line names, the readers say what is missing.
+    """
+    sides = {str(name).partition("[")[0] for side in SIDES for name in cfg.DATASETS[side]}
+    for node, name, key in places(cfg):
+        declared = key.partition(", ")[2]
+        if key == "MODEL.WEIGHTS":
+            needed = trains
+        else:
+            needed = (declared in sides or key == "DATASETS.ROOT") and _stands_in_file(key, given)
+        if needed and not _is_there(node[name]):
+            raise _missing(node[name], key, given)
+
+
+def _check_teacher(distill: CfgNode, given: Given, task: str) -> None:
+    """Refuse a teacher that a loss needs and whose files are not there, or that is of the other task."""
+    if not any(node.get("WEIGHT", 0) > 0 for node in distill.values() if isinstance(node, CfgNode)):
+        return
+    node = distill.TEACHER
+    if node.CONFIG_FILE:
+        find_config(node.CONFIG_FILE, f"{TEACHER}.CONFIG_FILE")
+    refuse_other_task(task, node.CONFIG_FILE, f"{TEACHER}.CONFIG_FILE")
+    weights, key = node.WEIGHTS, f"{TEACHER}.WEIGHTS"
+    if _is_there(weights):
+        if config := config_beside(weights):
+            refuse_other_task(task, str(config), key)
+        return
+    # A detector's checkpoint needs a config; that it has none is said first.
+    without_config = task == "det" and not node.CONFIG_FILE and Path(weights).suffix
+    if not (NAME.fullmatch(weights) or (task == "seg" and on_hub(node)) or without_config):
+        raise _missing(weights, key, given)
+
+
+def _is_there(name: str) -> bool:
+    return name in NO_PATHS or "://" in name or Path(name).expanduser().exists()
+
+
+def _missing(name: str, key: str, given: Given) -> UserError:
+    """Return the refusal of a path that leads nowhere, with the places that were tried."""
+    kind = "file" if Path(name).suffix else "folder" if key.startswith("DATASETS") else "file or folder"
+    said, folder = f"{key}: there is no {kind} {name}", Path(given.path).absolute().parent
+    packaged = CONFIGS in folder.parents
+    if _stands_in_file(key, given) and is_relative(name) and not packaged and folder != Path.cwd():
+        said += f" in {folder} (the config's folder) or in {Path.cwd()} (the current folder)"
+    return UserError(said)
+
+
+def _stands_in_file(key: str, given: Given) -> bool:
+    return bool(given.path) and key.partition(",")[0] not in dict(given.pairs)

@@ -1,0 +1,68 @@
+"""The keys of both tasks, known without PyTorch, so that a mistyped one is refused at once.
+
+keys.json is made from the tables of keys (docs/keys_page.py), which import losses, readers and models.
+"""
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+from densedist.common.config.load import Given, merge_file, merge_pairs
+
+FILE = Path(__file__).with_name("keys.json")
+
+
+def defaults(task: str) -> CfgNode:
+    """Return a config of a task, "det" or "seg", with every key and its default; an empty group takes any key."""
+    cfg = CfgNode(_content()[task])
+    _let_empty_groups_grow(cfg)
+    return cfg
+
+
+def refuse_mistyped(given: Given, task: str) -> CfgNode | None:
+    """Refuse an unknown key, or a value of a wrong type.
+
+    Returns:
+        the config, whose values may still be refused by their keys; None where modules are imported that may add keys.
+
+    Raises:
+        UserError: naming the key, and those of a like name.
+    """
+    if given.may_add_keys:
+        return None
+    tables = sys.modules.get(f"densedist.{task}.config")  # once they are imported, they have what a program added
+    cfg = tables.GRAMMAR.config() if tables else defaults(task)
+    merge_file(cfg, given)
+    merge_pairs(cfg, given)
+    return cfg
+
+
+def text(configs: dict[str, CfgNode]) -> str:
+    """Return the text of keys.json.
+
+    Args:
+        configs: of each task, with all defaults.
+    """
+    return json.dumps({task: _plain(cfg) for task, cfg in configs.items()}, indent=1, sort_keys=True) + "\n"
+
+
+@cache
+def _content() -> dict[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _let_empty_groups_grow(node: CfgNode) -> None:
+    groups = [value for value in node.values() if isinstance(value, CfgNode)]
+    node.__dict__[CfgNode.NEW_ALLOWED] = not node
+    for group in groups:
+        _let_empty_groups_grow(group)

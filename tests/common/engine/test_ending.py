@@ -1,0 +1,77 @@
+"""What a run says about its schedule, and where its files are in the end."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+from detectron2.config import get_cfg
+
+from densedist.common.engine.ending import evaluations, last_lines, schedule_warnings, scores_in_words
+from densedist.common.logging import WARNINGS, setup_logs
+from densedist.common.shell import command
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.DATASETS.TEST, cfg.MODEL.TRUST_PICKLE = str(tmp_path), ("val",), False
+    return cfg
+
+
+def test_a_schedule_within_its_warm_up(cfg):
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 30, 50
+    assert schedule_warnings(cfg) == [
+        "SOLVER.MAX_ITER is 30, within SOLVER.WARMUP_ITERS, 50: the learning rate does not reach SOLVER.BASE_LR; set "
+        "WARMUP_ITERS to 3, say"
+    ]
+    cfg.SOLVER.MAX_ITER = 51
+    assert schedule_warnings(cfg) == []
+
+
+@pytest.mark.parametrize(("period", "words"), [(0, "once, at the end"), (9, "once, at the end"), (4, "every 4 iter")])
+def test_how_often_it_is_evaluated(cfg, period, words):
+    cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_ITER = period, 9
+    assert evaluations(cfg).startswith(words)
+    assert ("draws curves" in evaluations(cfg)) == (period != 4)
+    cfg.DATASETS.TEST = ()
+    assert evaluations(cfg) == ""
+
+
+def test_scores_without_those_of_classes():
+    assert scores_in_words({"bbox": {"AP": 40.12, "AP50": float("nan"), "AP-car": 1.0}}) == "box AP 40.1, box AP50 -"
+    assert scores_in_words({}) == ""
+
+
+def test_the_last_lines(cfg, monkeypatch, tmp_path):
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    weights = f"weights  {tmp_path}/model_final.pth"
+    assert last_lines(cfg) == [weights, f"next     densedist visualize --weights {tmp_path}"]
+    (tmp_path / "report.html").touch()
+    (tmp_path / "model_best.pth").touch()
+    cfg.DATASETS.TEST = ()
+    best = f"{weights}; the best on the way: {tmp_path}/model_best.pth"
+    assert last_lines(cfg) == [f"report   {tmp_path}/report.html", best]
+
+
+def test_a_command_is_one_for_the_users_shell(monkeypatch):
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert command("eval", "--weights", "my run") == "uv run densedist eval --weights 'my run'"
+
+
+def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging, "_warnings_showwarning", None)  # another test may have had warnings captured
+    with warnings.catch_warnings():
+        log = setup_logs(0, brief=True)
+        warnings.simplefilter("always")
+        warnings.warn("torch warns", stacklevel=1)
+        logging.getLogger("detectron2.data.common").info("Serializing 3 elements")
+        logging.getLogger("fvcore.common.checkpoint").warning("some keys are not there")
+        logging.getLogger("densedist.seg.evaluation").info("a table")
+        logging.getLogger("densedist.common.engine.train").info("plan")
+        log.open(str(tmp_path), 0)
+    log.flush()
+    assert capsys.readouterr().out.splitlines() == ["some keys are not there", "plan"]
+    said = Path(tmp_path, "log.txt").read_text()
+    assert all(text in said for text in ("torch warns", "Serializing", "some keys", "a table", "plan"))
+    logging.getLogger(WARNINGS).handlers.clear()
