@@ -14,11 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-<<<<<<< HEAD
-from densedist.common.config.shared_keys import PRECISIONS
 from densedist.common.distill.distiller import Distillation
-=======
->>>>>>> 51f6d2a (Commands: one grammar, the task from the config; what is mistyped is refused before PyTorch is imported, what works is said at once; paths in a config are from its folder, else from the current one; a run says what its schedule will not do and where its files are, on a terminal in few lines; exported folders name no hub and no license)
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradient_share import GradientShare, gradient_share_of
