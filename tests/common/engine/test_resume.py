@@ -119,6 +119,24 @@ def test_sigterm_then_resume_ends_as_if_nothing_had_happened(tmp_path, task, arg
         assert all(f"loss_{name}{end}" in logged for name in ("box", "rpn", "mgd", "mask_distill") for end in ENDS)
 
 
+@pytest.mark.parametrize(("task", "cut_at"), [("seg", 2), ("det", 4)])
+def test_resume_before_and_after_the_change_to_true_labels_ends_as_if_nothing_had_happened(
+    tmp_path, task, cut_at, sigterm
+):
+    """They change at iteration 4; until then a half of each batch has labels of a teacher, with a weight."""
+    name = "train[{}]" if task == "seg" else "digits_train[{}]"
+    keys = [*(SEG if task == "seg" else DET), "DATALOADER.NUM_WORKERS", "1", "SOLVER.IMS_PER_BATCH", "4"]
+    keys += ["DATASETS.TRAIN", str([name.format(":6")]), "DATASETS.PSEUDO_LABELED", str([name.format("6:9")])]
+    keys += ["PSEUDO_LABELS.SHARE", "0.5", "PSEUDO_LABELS.WEIGHT", "0.3", "SOLVER.TRUE_LABELS_LAST", "0.33"]
+    whole = train(tmp_path / "whole", keys, task=task)
+    assert "from iteration 4 on DATASETS.TRAIN alone" in (whole / "log.txt").read_text()
+    sigterm(cut_at)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "cut", keys, task=task)
+    cut = train(tmp_path / "cut", keys, "--resume", task=task)
+    assert differences(*(torch.load(f / "model_final.pth", weights_only=True) for f in (whole, cut))) == []
+
+
 @pytest.mark.parametrize("task", ["seg", "det"])
 def test_resume_with_the_students_average_as_its_teacher_ends_as_if_nothing_had_happened(tmp_path, task, sigterm):
     keys = [*(SEG if task == "seg" else DET), "DISTILL.TEACHER.WEIGHTS", "average", "DISTILL.KD.WEIGHT", "1.0"]
