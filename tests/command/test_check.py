@@ -24,8 +24,10 @@ def test_detection(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (30, 20)).save(tmp_path / "photos" / "a.png")
     keys = ["DATASETS.TRAIN", "('digits_train[:5]',)", "DATASETS.UNLABELED", f"('{tmp_path / 'photos'}',)"]
+    keys += ["DATASETS.PSEUDO_LABELED", "['digits_train[5:7]']"]
     densedist("check", "det", "--config-file", tiny.STUDENT, "--output-dir", tmp_path / "out", *tiny.SMALL, *keys)
     printed = capsys.readouterr().out
+    assert lines(printed, "| PSEUDO_LABELED") == [["PSEUDO_LABELED", "2", "2", "128x128 (2)"]]
     assert lines(printed, "| TRAIN") == [["TRAIN", "5", "5", "128x128 (5)"]]
     assert lines(printed, "| UNLABELED") == [["UNLABELED", "1", "0", "20x30 (1)"]]
     wanted = [0] * 10
@@ -42,8 +44,10 @@ def test_detection(tmp_path, capsys):
 
 def test_segmentation(tmp_path, capsys):
     argv = ["check", "seg", "--config-file", scenes.STUDENT, "--output-dir", tmp_path / "out", *scenes.SMALL]
-    densedist(*argv, "DATASETS.TRAIN", "['train[:3]']", "DATASETS.UNLABELED", "['train[3:]']")
+    more = ["DATASETS.PSEUDO_LABELED", "['train[3:5]']", "DATASETS.UNLABELED", "['train[3:]']"]
+    densedist(*argv, "DATASETS.TRAIN", "['train[:3]']", *more)
     printed = capsys.readouterr().out
+    assert lines(printed, "| PSEUDO_LABELED") == [["PSEUDO_LABELED", "2", "2", "128x128 (2)"]]
     assert lines(printed, "| TRAIN") == [["TRAIN", "3", "3", "128x128 (3)"]]
     assert lines(printed, "| UNLABELED")[0][1:3] == [str(digits.SCENES["train"] - 3), "0"]
     cfg = scenes.config(scenes.STUDENT, "DATASETS.TRAIN", "['train[:3]']")

@@ -60,6 +60,7 @@ def test_what_changes_no_number(fingerprint, words):
         (["DISTILL.DIST.TAU", "9"], "DISTILL.DIST.TAU, then 1.0, now 9.0"),
         (["DISTILL.TEACHER.CACHE", "kept"], "DISTILL.TEACHER.CACHE, then nothing, now a folder"),
         (["DATASETS.UNLABELED", "['u']"], "DATASETS.UNLABELED, then nothing, now u"),
+        (["DATASETS.PSEUDO_LABELED", "['u']"], "DATASETS.PSEUDO_LABELED, then nothing, now u"),
         (["MODEL.WEIGHTS", "detectron2://x.pkl"], "MODEL.WEIGHTS, then nothing, now detectron2://x.pkl"),
         (
             ["DISTILL.TEACHER.MORE", "[{'WEIGHTS': 'm.pth'}]"],

@@ -160,13 +160,14 @@ def filled(cfg, trainee, calls):
 
 
 def test_teacher_sees_each_image_once(teacher_keys, tmp_path):
-    cfg = config(STUDENT, *keys(teacher_keys, tmp_path, "DATASETS.UNLABELED", ["val[:3]"]))
+    more = ["DATASETS.UNLABELED", ["val[:3]"], "DATASETS.PSEUDO_LABELED", ["train[8:10]"]]
+    cfg = config(STUDENT, *keys(teacher_keys, tmp_path, *more))
     trainee, calls = build_trainee(cfg), []
     seconds = filled(cfg, trainee, calls)
-    assert len(calls) == 6 + 3 + 2  # one more for the shapes of each split
+    assert len(calls) == 6 + 3 + 2 + 3  # one more for the shapes of each split
     assert filled(cfg, trainee, calls) == seconds > 0
-    assert len(calls) == 11
-    assert len(open_cache(cfg)) == 9
+    assert len(calls) == 14
+    assert len(open_cache(cfg)) == 11
 
 
 def test_what_was_begun_is_gone_on_with(tmp_path):

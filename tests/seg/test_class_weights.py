@@ -39,6 +39,12 @@ def alike(rank, count, keys, balance):
     assert class_weights(config(STUDENT, *keys)) == pytest.approx(wanted(balance))
 
 
+def test_labels_of_a_teacher_count_like_others(tmp_path):
+    keys = data(tmp_path, "MODEL.CLASS_BALANCE", "inverse_log")
+    apart = [*keys, "DATASETS.TRAIN", "['s0']", "DATASETS.PSEUDO_LABELED", "['s1']"]
+    assert class_weights(config(STUDENT, *apart)) == pytest.approx(wanted("inverse_log"))
+
+
 @pytest.mark.parametrize("balance", ["median_frequency", "inverse_log"])
 def test_weights(balance, tmp_path, caplog):
     keys = data(tmp_path, "MODEL.CLASS_BALANCE", balance)

@@ -88,6 +88,8 @@ def test_what_is_said(images, tmp_path):
     assert overlaps(config(), images) == [said]
     found = overlaps(config("DATASETS.UNLABELED", "('u', 'w')"), images)
     assert [found[0], found[1][:62]] == [said, "1 of 3 images of DATASETS.TEST are in DATASETS.UNLABELED, too,"]
+    (written,) = overlaps(config("DATASETS.TRAIN", "()", "DATASETS.PSEUDO_LABELED", "['t']"), images)
+    assert written == said.replace("DATASETS.TRAIN", "DATASETS.PSEUDO_LABELED")
     assert overlaps(config("DATASETS.TEST", "('w',)"), images) == []
     assert overlaps(config("DATALOADER.CHECK_FILES", "False"), images) == []
     assert overlaps(config("DATASETS.TEST", "()"), images) == overlaps(config("DATASETS.TRAIN", "()"), images) == []

@@ -55,10 +55,15 @@ def test_links_to_images_are_these_images(tmp_path):
         folder.mkdir(parents=True)
         for file in (root / kind / "train" / "town").iterdir():
             (folder / file.name).symlink_to(file)
-    train = ["train[:10]", "written"]
-    cfg = seg_config(root, train)
-    with pytest.raises(UserError, match=r"--set-aside: training sees 2 of its images"):
-        Validation().overrides(SEG, cfg, lambda words: seg_config(root, train, *words))
+    for train, more in (
+        (["train[:10]", "written"], []),
+        (["train[:10]"], ["DATASETS.PSEUDO_LABELED", "['written']"]),
+    ):
+        cfg = seg_config(root, train, *more)
+        with pytest.raises(UserError, match=r"--set-aside: training sees 2 of its images"):
+            Validation().overrides(
+                SEG, cfg, lambda words, train=train, more=more: seg_config(root, train, *more, *words)
+            )
 
 
 def test_one_image_cannot_be_parted(tmp_path):

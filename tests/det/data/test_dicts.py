@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from densedist.common.errors import UserError
 from densedist.det import checks
 from densedist.det.loader import training_batches
+from densedist.det.models import read_config
 from helpers.coco import CLASSES
 from helpers.tiny import STUDENT, TEACHER, config
 
@@ -48,6 +49,15 @@ def complaint(*given, **more):
     with pytest.raises(UserError) as refused:
         check(*given, **more)
     return str(refused.value)
+
+
+def test_labels_of_a_teacher_are_judged_as_those_of_training(dicts):
+    for d in dicts:
+        del d["annotations"]
+    here = HERE.replace("TRAIN", "PSEUDO_LABELED")
+    assert complaint("PSEUDO_LABELED") == f"{here}: {NAME} has no annotations: name it in DATASETS.UNLABELED"
+    with pytest.raises(UserError, match=r"DATASETS.PSEUDO_LABELED: MODEL.LOAD_PROPOSALS reads proposals for DATA"):
+        read_config(str(STUDENT), ["DATASETS.PSEUDO_LABELED", "['x']", "MODEL.LOAD_PROPOSALS", "True"])
 
 
 def test_categories_that_count_from_one(dicts):
