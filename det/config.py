@@ -78,6 +78,12 @@ DATA: Mapping[str, Key] = {
         meaning="Large-scale jitter, in place of MIN_SIZE_TRAIN: a training image is resized to fit height and width "
         "times a scale, and cropped to them.",
     ),
+    "PSEUDO_LABELS.MOSAIC": Key(
+        0.0,
+        lambda value: 0 <= value <= 1,
+        "a probability, 0 to 1",
+        meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED is shown with three more in one.",
+    ),
     "INPUT.MASK_FORMAT": _stock("polygon or bitmask."),
     "DATASETS.TRAIN": _stock("Names of data sets with labels; a part is named like a slice: mine_train[:100]."),
     "DATASETS.TEST": _stock("Names of data sets that are evaluated."),

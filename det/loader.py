@@ -21,6 +21,7 @@ from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.filling import training_mapper
 from densedist.det.data.boxes import drop_bad_boxes
 from densedist.det.data.coco import forget
+from densedist.det.data.mosaic import mosaic
 from densedist.det.data.teacher_labels import low_as_crowds
 
 
@@ -34,7 +35,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
     dicts["PSEUDO_LABELED"] = [d | {MARK: True} for d in _sure(cfg, dicts["PSEUDO_LABELED"])]
     dicts["UNLABELED"] = _bare_dicts(cfg)
     forget()  # the dicts have it all
-    mapper = with_strong_views(training_mapper(cfg), cfg, "instances")
+    mapper = with_strong_views(mosaic(training_mapper(cfg), cfg, dicts), cfg, "instances")
 
     def load(position: RunPosition, sides: Sequence[str], images: int, key: str) -> Batches:
         of_sides = [d for side in sides for d in dicts[side]]

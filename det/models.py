@@ -29,6 +29,7 @@ from densedist.det.architectures import distilling_class, distilling_classes
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.augmentations import build_input
 from densedist.det.data.classes import declared_classes, known_classes
+from densedist.det.data.mosaic import check_mosaic
 from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import Distilling
 from densedist.det.modeling.augmented import check_augmented
@@ -54,6 +55,8 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
     name_files(cfg.DISTILL.TEACHER)
     build_input(cfg)
     build_strong(cfg)
+    check_mosaic(cfg)
+    check_mosaic(cfg)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
     alone = is_average(teacher) or bool(NAME.fullmatch(teacher.WEIGHTS))  # a function: both need no config

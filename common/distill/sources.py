@@ -24,6 +24,7 @@ NEEDS: Sequence[tuple[str, Any, Sequence[str]]] = (
     ("PSEUDO_LABELS.COLOR_JITTER", [], _WITHOUT_TRUTH),
     ("PSEUDO_LABELS.ALBUMENTATIONS", [], _WITHOUT_TRUTH),
     ("PSEUDO_LABELS.CUTMIX", 0.0, _WITHOUT_TRUTH),
+    ("PSEUDO_LABELS.MOSAIC", 0.0, _WITHOUT_TRUTH),
     ("SOLVER.TRUE_LABELS_LAST", 0.0, ["TRAIN"]),
 )
 NEAR = 0.005  # how far a share may be from one that gives whole images: 0.33 is a third
