@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 SCORE = 0.5
 RECORD = "labels.json"  # written last: what the labels are of
 BINS = 1000  # of scores from 0 to 1
+# How the score of each class is chosen, from which on its predictions are labels: where F1 is best, or the least one of
+# a precision, on DATASETS.TEST of the first teacher's config; or so that classes are as frequent as in the true labels.
+F1, FREQUENCIES, PRECISION = "f1", "frequencies", "precision:"
+WAYS = (F1, FREQUENCIES, f"{PRECISION}P")
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,10 @@ class Labeling:
         teachers: one, or several whose predictions are fused.
         images: files by name.
         output: a folder that is not there, or empty.
-        score: predictions below are left out, in [0, 1]; None = each class has its own, where F1 on DATASETS.TEST of
-            the first teacher's config is best.
+        score: predictions below are left out, in [0, 1]; None = each class has its own, chosen by `choose`.
+        choose: one of WAYS (see read_way).
+        ignore: of detectors: predictions from this score up to the other one are written as crowds, which are neither
+            objects nor background in training; None = they are left out.
         student: the config of a student whose classes, by their names, the labels have; None = they are the teacher's.
         settings: what they depend on, which is written down with them.
         only_check: look whether they can be written, and write nothing.
@@ -39,18 +45,36 @@ class Labeling:
     images: Mapping[str, Path]
     output: Path
     score: float | None = SCORE
+    choose: str = F1
+    ignore: float | None = None
     student: CfgNode | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     only_check: bool = False
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UserError: a score out of range, or a way of choosing that is none.
+        """
+        if self.score is None:
+            read_way(self.choose)
+        else:
+            check_score(self.score)
+        if self.ignore is None:
+            return
+        check_score(self.ignore, "--ignore-threshold")
+        if self.score is not None and self.ignore >= self.score:
+            raise UserError(
+                f"--ignore-threshold is {self.ignore:g}, but predictions are labels from --score-threshold "
+                f"{self.score:g} on: want less"
+            )
 
     def begin(self) -> None:
         """Make the folder.
 
         Raises:
-            UserError: one that has files, among which labels would be lost, or a score out of range.
+            UserError: one that has files, among which labels would be lost.
         """
-        if self.score is not None:
-            check_score(self.score)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
             refuse_files(self.output, "--output-dir")
@@ -69,6 +93,8 @@ class Labeling:
         return {
             "teachers": [teacher.file for teacher in self.teachers],
             **({"settings": dict(self.settings)} if self.settings else {}),
+            **({"chosen_by": self.choose} if self.score is None else {}),
+            **({"ignored_from": self.ignore} if self.ignore is not None else {}),
             "images": len(self.images),
             "seconds": seconds,
             "classes": {
@@ -136,12 +162,34 @@ def check_score(score: float | str, name: str = "--score-threshold") -> float:
     return number
 
 
-def warn_of_bare(names: Sequence[str], least: np.ndarray) -> None:
+def read_way(way: str, name: str = "--choose-by") -> float | None:
+    """Return the precision that a way of choosing scores asks for; None if it asks for none.
+
+    Raises:
+        UserError: it is none of WAYS.
+    """
+    if way in (F1, FREQUENCIES):
+        return None
+    try:
+        precision = float(way.removeprefix(PRECISION)) if way.startswith(PRECISION) else -1.0
+    except ValueError:
+        precision = -1.0
+    if not 0 < precision <= 1:
+        raise UserError(f"{name} is {way}: want {F1}, {FREQUENCIES} or {PRECISION}P, with P above 0, 1 at most")
+    return precision
+
+
+def warn_of_bare(names: Sequence[str], least: np.ndarray, way: str) -> None:
     """Warn of classes without a single label, whatever the teacher sees."""
     if bare := [name for name, score in zip(names, least, strict=True) if not np.isfinite(score)]:
+        why = {
+            F1: "DATASETS.TEST has none, or none that the teacher finds",
+            FREQUENCIES: "DATASETS.TRAIN has none, or the teacher finds none",
+        }
         logger.warning(
-            f"--choose-thresholds: no label of {', '.join(bare)} is written: DATASETS.TEST has none, or none that the "
-            "teacher finds; name test data that have, or one --score-threshold for all"
+            f"--choose-thresholds: no label of {', '.join(bare)} is written: "
+            f"{why.get(way, 'on DATASETS.TEST no score has this precision')}; name data that have, or one "
+            "--score-threshold for all"
         )
 
 
@@ -170,11 +218,29 @@ class Calibration:
             counts += np.bincount(chosen, minlength=counts.size).reshape(counts.shape)
         self._truth += np.bincount(truth.astype(np.int64).ravel(), minlength=len(self._truth))
 
-    def thresholds(self) -> np.ndarray:
+    def thresholds(self, precision: float | None = None) -> np.ndarray:
         """Return, for each class, the score in steps of 1 / BINS from which on F1 is best; infinite if none is ever
-        right."""
-        made, right = (counts[:, ::-1].cumsum(1)[:, ::-1] for counts in (self._made, self._right))
+        right.
+
+        Args:
+            precision: return the least score from which on so large a share is right; infinite if there is none.
+        """
+        made, right = self._from_on(self._made), self._from_on(self._right)
+        if precision is not None:
+            enough = (right >= precision * made) & (right > 0)
+            return np.where(enough.any(1), enough.argmax(1) / BINS, np.inf)
         f1 = 2 * right / np.maximum(made + self._truth[:, None], 1)
         # Of equal ones the highest: no prediction lies between them.
         best = BINS - 1 - f1[:, ::-1].argmax(1)
         return np.where(right[:, 0] > 0, best / BINS, np.inf)
+
+    def thresholds_of_counts(self, wanted: np.ndarray) -> np.ndarray:
+        """Return, for each class, the score in steps of 1 / BINS from which on the number of predictions is nearest to
+        a wanted one (K,), as a class with fewer predictions has all of them; infinite where none is wanted or made."""
+        made = self._from_on(self._made)
+        best = np.abs(made - wanted[:, None]).argmin(1)
+        return np.where((wanted > 0) & (made[:, 0] > 0), best / BINS, np.inf)
+
+    @staticmethod
+    def _from_on(counts: np.ndarray) -> np.ndarray:
+        return counts[:, ::-1].cumsum(1)[:, ::-1]

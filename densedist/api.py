@@ -16,7 +16,7 @@ from densedist.common.engine import train as engine
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
 from densedist.common.import_checkpoint import import_checkpoint
-from densedist.common.labeling import RECORD, SCORE, Labeling
+from densedist.common.labeling import F1, RECORD, SCORE, Labeling
 from densedist.common.locks import claimed
 from densedist.common.run_files import Weights, locate
 from densedist.common.task import ImageSource, Task
@@ -111,7 +111,8 @@ def label(
     config: str = "",
     output_dir: str | Path = "output/labels",
     score_threshold: float | None = None,
-    choose_thresholds: bool = False,
+    ignore_threshold: float | None = None,
+    choose_thresholds: bool | str = False,
     task: str = "",
 ) -> dict[str, Any]:
     """Write what a teacher sees in images as labels to train on; what several see is fused.
@@ -122,7 +123,10 @@ def label(
         images: files and folders; default: those of DATASETS.UNLABELED of the first teacher's config.
         output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, and labels.json.
         score_threshold: predictions below are left out, in [0, 1]; default 0.5.
-        choose_thresholds: instead one for each class, where F1 on DATASETS.TEST of the first teacher is best.
+        ignore_threshold: boxes from this score up to the other one are neither objects nor background.
+        choose_thresholds: instead of score_threshold one for each class: "f1" or True, where F1 on DATASETS.TEST of the
+            first teacher is best; "precision:0.8", the least one of this precision there; "frequencies", by which
+            classes are as frequent as in its DATASETS.TRAIN.
         task: "det" or "seg"; default: as the configs say.
 
     Returns:
@@ -147,8 +151,10 @@ def label(
     if not files:
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
+    way = choose_thresholds if isinstance(choose_thresholds, str) and choose_thresholds else F1
+    labeling = Labeling(found, files, Path(output_dir), score, way, ignore_threshold)
     with claimed(Path(output_dir), "--output-dir"):
-        chosen_task.label(Labeling(found, files, Path(output_dir), score))
+        chosen_task.label(labeling)
     return json.loads(Path(output_dir, RECORD).read_text())
 
 

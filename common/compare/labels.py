@@ -8,7 +8,10 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from densedist.common.compare.methods import (
+    CHOOSE_THRESHOLDS,
+    IGNORE_THRESHOLD,
     LABELS,
+    OF_LABELING,
     SCORE_THRESHOLD,
     TEACHER,
     UNLABELED,
@@ -26,11 +29,11 @@ from densedist.common.distill.sources import NEEDS, idle_keys
 from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
-from densedist.common.labeling import RECORD, SCORE, Labeling, check_score
+from densedist.common.labeling import F1, FREQUENCIES, RECORD, SCORE, Labeling, check_score, read_way
 from densedist.common.run_files import Weights
 from densedist.common.task import Task
 
-# Parts of a fingerprint that labels depend on, apart from the score.
+# Parts of a fingerprint that labels depend on, apart from scores.
 LABEL_PARTS = ("task", "DISTILL.TEACHER", "DATASETS.UNLABELED", "DATASETS.CLASSES", "DATASETS.IGNORED", "IMPORTS")
 
 
@@ -52,24 +55,36 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
 
     Args:
         cfg: the method's config, whose DATASETS.UNLABELED are labeled.
-        output: folder of all methods; one that says something of labels (TEACHER, SCORE_THRESHOLD, TEACHER.TEST.FLIP)
-            has its own folder in it.
+        output: folder of all methods; one that says something of labels (TEACHER, OF_LABELING, TEACHER.TEST.FLIP) has
+            its own folder in it.
 
     Raises:
-        UserError: a wrong SCORE_THRESHOLD, or a teacher that cannot write labels.
+        UserError: a wrong value of one of OF_LABELING, or a teacher that cannot write labels.
     """
-    score = check_score(setting(method, SCORE_THRESHOLD) or SCORE, f"--methods: {method}: {SCORE_THRESHOLD}")
     looks = of_teacher(method)
-    own = {name: value for name in (TEACHER, SCORE_THRESHOLD) if (value := setting(method, name))} | looks
+    own = {name: value for name in (TEACHER, *OF_LABELING) if (value := setting(method, name))} | looks
     words = [word for key, value in looks.items() for word in (key.removeprefix(f"{TEACHER}."), value)]
+    source, way, ignore = f"--methods: {method}", own.get(CHOOSE_THRESHOLDS), own.get(IGNORE_THRESHOLD)
+    if way and SCORE_THRESHOLD in own:
+        raise UserError(f"{source}: {CHOOSE_THRESHOLDS} takes the place of {SCORE_THRESHOLD}: give one of them")
+    if way:
+        read_way(way, f"{source}: {CHOOSE_THRESHOLDS}")
+    score = None if way else check_score(own.get(SCORE_THRESHOLD, SCORE), f"{source}: {SCORE_THRESHOLD}")
+    ignored_from = None if ignore is None else check_score(ignore, f"{source}: {IGNORE_THRESHOLD}")
+    # Folders with one score for all classes, and no band, have been written before there were others.
+    depends_on = {CHOOSE_THRESHOLDS: way} if way else {SCORE_THRESHOLD: str(score)}
+    depends_on |= {} if ignored_from is None else {IGNORE_THRESHOLD: str(ignored_from)}
+    read = (*LABEL_PARTS, "DATASETS.TRAIN") if way == FREQUENCIES else LABEL_PARTS
     teachers = [_writer(one, method, task).under(*words) for one in configs_of_each(cfg, task.grammar)]
     return Labeling(
         teachers,
         task.unlabeled_images(cfg),
         output / folder_name("@".join([LABELS, *(f"{key}={value}" for key, value in own.items())])),
         score,
+        way or F1,
+        ignored_from,
         student=cfg,
-        settings=fingerprints.of(cfg, LABEL_PARTS) | {SCORE_THRESHOLD: str(score)} | looks,
+        settings=fingerprints.of(cfg, read) | depends_on | looks,
     )
 
 

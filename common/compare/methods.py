@@ -15,8 +15,10 @@ from densedist.common.distill.teacher_files import keys_of_others
 from densedist.common.errors import UserError
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
-# Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; below which score its labels are ignored.
-TEACHER, SCORE_THRESHOLD = "TEACHER", "SCORE_THRESHOLD"
+# Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; options of densedist label.
+TEACHER = "TEACHER"
+SCORE_THRESHOLD, IGNORE_THRESHOLD, CHOOSE_THRESHOLDS = "SCORE_THRESHOLD", "IGNORE_THRESHOLD", "CHOOSE_THRESHOLDS"
+OF_LABELING = (SCORE_THRESHOLD, IGNORE_THRESHOLD, CHOOSE_THRESHOLDS)
 # How it looks at the images that it labels: these groups of its own config.
 LOOKS = (f"{TEACHER}.TEST.", f"{TEACHER}.INPUT.")
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -130,7 +132,7 @@ def has_labels(method: str) -> bool:
 
 
 def setting(method: str, key: str) -> str:
-    """Return a method's TEACHER or SCORE_THRESHOLD, in whichever part; "" if it has none.
+    """Return a method's TEACHER, or one of OF_LABELING, in whichever part; "" if it has none.
 
     Raises:
         UserError: two parts disagree.
@@ -199,8 +201,8 @@ def switches(
 
     A key after @ is one of the loss (TAU), of DISTILL (DECAY, TEACHER.CACHE), TRUE_LABELS_LAST, or a whole one
     (SOLVER.BASE_LR); or TEACHER: the OUTPUT_DIR of a teacher's run, those of several with "|" between them, or
-    "average", the student's own (common/distill/average.py). Of labels also one of PSEUDO_LABELS (SHARE),
-    SCORE_THRESHOLD, and keys of the teacher's own config by which it looks at the images, as TEACHER.TEST.FLIP.
+    "average", the student's own (common/distill/average.py). Of labels also one of PSEUDO_LABELS (SHARE), one of
+    OF_LABELING, and keys of the teacher's own config by which it looks at the images, as TEACHER.TEST.FLIP.
 
     Args:
         method: one that expand() returns.
@@ -225,7 +227,7 @@ def switches(
             if not unlabeled:
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
-        own = {TEACHER, SCORE_THRESHOLD} if name == LABELS else {TEACHER}  # of the files and labels, not of the config
+        own = {TEACHER, *OF_LABELING} if name == LABELS else {TEACHER}  # of the files and labels, not of the config
         looks = LOOKS if name == LABELS else ()
         given = [(key, values) for key, values in pairs(part) if key not in own and not key.startswith(looks)]
         keys = [(full_key(name, key, task_keys or ()), ",".join(values)) for key, values in given]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import RANGE, SCORE_THRESHOLD, full_key, joined, pairs, parts, switches
+from densedist.common.compare.methods import OF_LABELING, RANGE, full_key, joined, pairs, parts, switches
 from densedist.common.config.former_keys import current_pairs
 from densedist.common.config.keys import value_of
 from densedist.common.distill.sources import SHARE
@@ -44,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method without its keys but SCORE_THRESHOLD of labels, and the value of each key by its whole name."""
+    """A method without its keys but those of OF_LABELING, and the value of each key by its whole name."""
 
     method: str
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Space:
 
         Raises:
             UserError: an unknown part, a method or key that is named twice, a key without a value, a range that is
-                none, is mixed with values, or is of SCORE_THRESHOLD.
+                none, is mixed with values, or is of OF_LABELING.
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
         of_task = [f"{group}.{key}" for group in ("DISTILL", "PSEUDO_LABELS") for key in cfg[group]]
@@ -83,7 +83,7 @@ class Space:
             keys: dict[str, tuple[str, ...] | Range] = {}
             for part in joint:
                 for key, values in pairs(part):
-                    if key == SCORE_THRESHOLD:
+                    if key in OF_LABELING:
                         continue  # of the labels, not of the config
                     full = full_key(part.partition("@")[0], key, of_task)
                     current = [x for value in values for x in current_pairs([(full, value)], f"--methods: {part}")]
@@ -131,12 +131,13 @@ def short(key: str) -> str:
 
 
 def _names(part: str) -> list[str]:
-    """Return the name of a part of a method; of labels with each SCORE_THRESHOLD, as each needs labels of its own."""
-    name = part.partition("@")[0]
-    scores = [value for key, values in pairs(part) if key == SCORE_THRESHOLD for value in values]
-    if any(map(RANGE.fullmatch, scores)):
-        raise UserError(f"--methods: {part}: labels are written once for each {SCORE_THRESHOLD}: name values, as 0,0.5")
-    return [f"{name}@{SCORE_THRESHOLD}={score}" for score in dict.fromkeys(scores)] or [name]
+    """Return the name of a part of a method; with each choice of OF_LABELING, as each needs labels of its own."""
+    name, given = part.partition("@")[0], {key: values for key, values in pairs(part) if key in OF_LABELING}
+    for key, values in given.items():
+        if any(map(RANGE.fullmatch, values)):
+            raise UserError(f"--methods: {part}: labels are written once for each {key}: name values, as 0,0.5")
+    each = [[f"{key}={value}" for value in dict.fromkeys(values)] for key, values in given.items()]
+    return [f"{name}@{';'.join(chosen)}" for chosen in product(*each)] if given else [name]
 
 
 def _known(values: tuple[str, ...] | Range) -> tuple[str, ...]:

@@ -18,8 +18,13 @@ def add_label(parser: Parser) -> None:
     add_weights(parser, several=True)
     add_output(parser, "output/labels")
     add_score(parser, "0.5")
+    text = "boxes from this score up to --score-threshold are neither objects nor background"
+    parser.add_argument("--ignore-threshold", type=float, metavar="S", help=text)
     text = "for each class, take the score threshold where F1 on DATASETS.TEST is best"
-    parser.add_argument("--choose-thresholds", action="store_true", help=text)
+    parser.add_argument("--choose-thresholds", action="store_const", const="f1", default="", help=text)
+    text = "choose by f1; by precision:P, the least score of this precision on DATASETS.TEST; or by frequencies, so "
+    text += "that classes are as frequent as in DATASETS.TRAIN"
+    parser.add_argument("--choose-by", dest="choose_thresholds", metavar="HOW", help=text)
     add_words(parser, "--weights W", "[IMAGES ...]")
 
 
@@ -33,6 +38,7 @@ def label(args: argparse.Namespace) -> None:
         config=args.config_file,
         output_dir=args.output_dir,
         score_threshold=args.score_threshold,
+        ignore_threshold=args.ignore_threshold,
         choose_thresholds=args.choose_thresholds,
         task=args.task,
     )

@@ -16,12 +16,21 @@ from densedist.common.data.headers import read_header
 from densedist.common.data.images import unique_names
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
-from densedist.common.labeling import RECORD, Calibration, Labeling, check_same_names, numbers_of_student, warn_of_bare
+from densedist.common.labeling import (
+    FREQUENCIES,
+    RECORD,
+    Calibration,
+    Labeling,
+    check_same_names,
+    numbers_of_student,
+    read_way,
+    warn_of_bare,
+)
 from densedist.common.logging import on_terminal
 from densedist.common.shell import quoted
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores_file
-from densedist.seg.data.reading import Reader
-from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, unlabeled_frames
+from densedist.seg.data.reading import Reader, count_pixels
+from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, training_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb, write
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
@@ -42,6 +51,8 @@ def label_images(labeling: Labeling) -> None:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
             files, no labels to choose by.
     """
+    if labeling.ignore is not None:
+        raise UserError("--ignore-threshold is for detectors: pixels below --score-threshold are ignored without it")
     teachers = [load_trained(weights) for weights in labeling.teachers]
     classes = teachers[0].classes
     check_same_names([teacher.classes.names for teacher in teachers])
@@ -53,12 +64,18 @@ def label_images(labeling: Labeling) -> None:
     labeling.begin()
     start = time.perf_counter()
     count, output = len(written), labeling.output
-    least = _chosen(teachers) if labeling.score is None else np.full(count, labeling.score)
-    warn_of_bare(written.names, least)
-    ids_and_none, least_and_none = np.append(written.label_ids, np.uint8(unknown)), np.append(least, np.inf)
-    pixels = np.zeros(count + 1, np.int64)
     flat = [name.replace("/", "_") for name in labeling.images]
     files = dict(zip(unique_names(flat), labeling.images.values(), strict=True))
+    if labeling.score is not None:
+        least = np.full(count, labeling.score)
+    else:
+        if labeling.choose == FREQUENCIES:
+            least = _as_frequent(teachers, bare_frames(files), numbers, written_by)
+        else:
+            least = _chosen(teachers, numbers, count, read_way(labeling.choose))
+        warn_of_bare(written.names, least, labeling.choose)
+    ids_and_none, least_and_none = np.append(written.label_ids, np.uint8(unknown)), np.append(least, np.inf)
+    pixels = np.zeros(count + 1, np.int64)
     for frame in tqdm(bare_frames(files), "labeling", disable=not on_terminal()):
         labels, scores = _labels(teachers, frame, numbers, count)
         sure = scores >= least_and_none[labels]
@@ -141,19 +158,53 @@ def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor
     yield total / len(teachers)
 
 
-def _chosen(teachers: Sequence[Trained]) -> np.ndarray:
-    """Choose for each class the probability from which on F1 is best, on the labeled frames of DATASETS.TEST."""
+def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, precision: float | None) -> np.ndarray:
+    """Choose for each class of the labels the probability from which on F1 on the labeled frames of DATASETS.TEST is
+    best, or a precision is reached.
+
+    Args:
+        numbers, count: see _labels.
+    """
     first = teachers[0]
     frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
     if not frames:
         raise UserError("--choose-thresholds: DATASETS.TEST has no labels to choose by: name data that has")
-    read, calibration = Reader(first.classes, first.cfg.INPUT.FORMAT), Calibration(len(first.classes))
+    read, calibration = Reader(first.classes, first.cfg.INPUT.FORMAT), Calibration(count + 1)
+    meant = np.where(numbers < 0, count, numbers)
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
-        truth = read(frame)["sem_seg"].numpy()
-        labels, scores = _labels(teachers, frame, np.arange(len(first.classes)), len(first.classes))
-        counts = truth != IGNORE
-        calibration.add(labels[counts], scores[counts], (labels == truth)[counts], truth[counts])
-    return calibration.thresholds()
+        given = read(frame)["sem_seg"].numpy()
+        counts = given != IGNORE
+        truth = meant[given[counts]]
+        labels, scores = (x[counts] for x in _labels(teachers, frame, numbers, count))
+        calibration.add(labels, scores, labels == truth, truth)
+    return calibration.thresholds(precision)[:count]
+
+
+def _as_frequent(teachers: Sequence[Trained], frames: Sequence[Frame], numbers: np.ndarray, cfg: CfgNode) -> np.ndarray:
+    """Choose for each class the probability from which on its share of the pixels is that in DATASETS.TRAIN.
+
+    The teachers see all frames once for it.
+
+    Args:
+        frames: that are to be labeled.
+        numbers: see _labels.
+        cfg: whose classes the labels have.
+
+    Raises:
+        UserError: DATASETS.TRAIN has no labels.
+    """
+    classes = Classes.of(cfg)
+    count = len(classes)
+    truth = count_pixels(Reader(classes, cfg.INPUT.FORMAT), training_frames(cfg), "DATASETS.TRAIN")
+    pixels = truth.sum(0)[:count]
+    if not pixels.sum():
+        raise UserError("--choose-by frequencies: DATASETS.TRAIN has no labels to count: name data that has")
+    calibration, total = Calibration(count + 1), 0
+    for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
+        labels, scores = _labels(teachers, frame, numbers, count)
+        calibration.add(labels, scores, np.zeros(labels.shape, bool), np.zeros(0))
+        total += labels.size
+    return calibration.thresholds_of_counts(np.append(pixels * total / pixels.sum(), 0))[:count]
 
 
 def _keep(frame: Frame, teacher: Trained, place: Path) -> None:

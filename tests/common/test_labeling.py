@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densedist.common.errors import UserError
-from densedist.common.labeling import Calibration, Labeling, check_same_names
+from densedist.common.labeling import Calibration, Labeling, check_same_names, read_way
 
 
 def best_f1(scores, right, truth):
@@ -37,6 +37,45 @@ def test_class_that_is_never_right_is_not_trusted():
     calibration = Calibration(2)
     calibration.add(np.array([0, 1]), np.array([1.0, 1.0]), np.array([False, True]), np.array([0, 1]))
     assert calibration.thresholds().tolist() == [np.inf, 0.999]
+
+
+def test_least_score_of_a_precision():
+    calibration = Calibration(2)
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    right = np.array([True, True, False, True, False])
+    calibration.add(np.zeros(5, int), scores, right, np.zeros(4, int))
+    calibration.add(np.ones(1, int), np.array([0.9]), np.array([False]), np.ones(1, int))
+    found = calibration.thresholds(0.75)  # from 0.6 on 3 of 4 are right
+    assert found[0] == pytest.approx(0.501)  # no prediction lies between it and 0.6
+    assert found[1] == np.inf
+    assert calibration.thresholds(0.9)[0] == pytest.approx(0.701)
+    assert calibration.thresholds(0.1)[0] == 0
+
+
+def test_scores_by_which_there_are_as_many_as_wanted():
+    calibration = Calibration(4)
+    for number, scores in enumerate(([0.9, 0.7, 0.5, 0.3], [0.4, 0.2], [0.8])):
+        calibration.add(np.full(len(scores), number), np.array(scores), np.zeros(len(scores), bool), np.zeros(0))
+    found = calibration.thresholds_of_counts(np.array([2.0, 5.0, 0.0, 3.0]))
+    assert 0.5 < found[0] <= 0.7
+    assert found[1] == 0  # all of a class that has too few
+    assert found[2:].tolist() == [np.inf, np.inf]  # of which none is wanted, or none made
+
+
+@pytest.mark.parametrize("way", ["best", "precision:", "precision:0", "precision:1.1", "precision:nan"])
+def test_ways_of_choosing(way):
+    with pytest.raises(UserError, match=f"X is {way}: want f1, frequencies or precision:P, with P above 0, 1 at most"):
+        read_way(way, "X")
+    assert (read_way("f1"), read_way("frequencies"), read_way("precision:0.8")) == (None, None, 0.8)
+
+
+def test_a_band_lies_below_the_score(tmp_path):
+    Labeling([], {}, tmp_path, 0.7, ignore=0.3)
+    Labeling([], {}, tmp_path, None, ignore=0.3)
+    with pytest.raises(UserError, match=r"--ignore-threshold is 0.7, but predictions are labels from .* 0.7 on: want"):
+        Labeling([], {}, tmp_path, 0.7, ignore=0.7)
+    with pytest.raises(UserError, match=r"--ignore-threshold is 2: want a number from 0 to 1"):
+        Labeling([], {}, tmp_path, None, ignore=2)
 
 
 def test_files_of_a_folder_are_safe(tmp_path):

@@ -404,6 +404,33 @@ def test_teachers_together_and_averages_have_no_score_of_their_own(tmp_path):
     assert "| average" in teacher_table(told, scores)
 
 
+def test_labels_are_written_as_the_method_says(tmp_path):
+    out, task = tmp_path / "out", labeling([])
+    cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{run_of(tmp_path / 'weak')}/config.yaml"])
+    found = Fingerprints(task, tmp_path / "files.json")
+
+    def of(part):
+        return labeling_of(task, cfg, part, out, found)
+
+    band, chosen = of("labels@SCORE_THRESHOLD=0.7;IGNORE_THRESHOLD=0.3"), of("labels@CHOOSE_THRESHOLDS=precision:0.8")
+    assert (band.score, band.ignore, of("labels").ignore) == (0.7, 0.3, None)
+    assert (chosen.score, chosen.choose) == (None, "precision:0.8")
+    frequent = of("labels@CHOOSE_THRESHOLDS=frequencies")
+    usual = of("labels").settings.keys()
+    assert [one.settings.keys() - usual for one in (band, chosen)] == [{"IGNORE_THRESHOLD"}, {"CHOOSE_THRESHOLDS"}]
+    assert {"CHOOSE_THRESHOLDS", "DATASETS.TRAIN"} <= frequent.settings.keys() - usual
+    assert len({one.output for one in (band, chosen, frequent, of("labels"))}) == 4
+    assert not any("THRESHOLD" in word for word in switches("labels@IGNORE_THRESHOLD=0.3", ["u"]))
+    for part, said in (
+        ("CHOOSE_THRESHOLDS=best", "CHOOSE_THRESHOLDS is best: want f1, frequencies or precision:P"),
+        ("CHOOSE_THRESHOLDS=f1;SCORE_THRESHOLD=0.5", "CHOOSE_THRESHOLDS takes the place of SCORE_THRESHOLD"),
+        ("IGNORE_THRESHOLD=high", "IGNORE_THRESHOLD is high: want a number from 0 to 1"),
+        ("IGNORE_THRESHOLD=0.6", "--ignore-threshold is 0.6, but predictions are labels from --score-threshold 0.5 on"),
+    ):
+        with pytest.raises(UserError, match=said):
+            of(f"labels@{part}")
+
+
 def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):
     weak = run_of(tmp_path / "weak")
     keys = ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml", "DISTILL.TEACHER.FORMAT", "RGB"]

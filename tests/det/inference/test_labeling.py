@@ -22,6 +22,7 @@ from densedist.det.inference.predict import predict
 from densedist.det.modeling.fusion import fuse
 from densedist.det.models import load_trained
 from helpers.calling import advised_keys, complaint
+from helpers.calling import densedist as densedist_command
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
 
 LEAST = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05"]
@@ -137,6 +138,52 @@ def test_thresholds_are_chosen_on_the_test_data(teacher, images, tmp_path, capsy
     words = ["DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TEST", "('no_objects',)"]
     said = complaint(capsys, "label", "det", *arguments, *words)
     assert said == "--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has"
+
+
+def test_boxes_of_a_band_are_crowds(teacher, images, tmp_path):
+    """They keep their scores, and no label is lost or gained."""
+    weights = {"output_dir": tmp_path / "low", "score_threshold": 0.2}
+    densedist.label([teacher], [images], **weights)
+    record = densedist.label(
+        [teacher], [images], output_dir=tmp_path / "band", score_threshold=0.3, ignore_threshold=0.2
+    )
+    low, band = (
+        json.loads((tmp_path / name / "annotations.json").read_text())["annotations"] for name in ("low", "band")
+    )
+    assert [a["iscrowd"] for a in band] == [int(a["score"] < 0.3) for a in low]
+    assert 0 < sum(a["iscrowd"] for a in band) < len(band)
+    assert [a | {"iscrowd": 0} for a in band] == low
+    assert sum(known["labels"] for known in record["classes"].values()) == sum(not a["iscrowd"] for a in band)
+    assert record["ignored_from"] == 0.2
+
+
+def test_classes_are_as_frequent_as_in_the_training_data(teacher, images, tmp_path):
+    content = json.loads(Path(digits.annotations("val")).read_text())
+    first = content["images"][:4]
+    ids = {image["id"] for image in first}
+    kept = [a for a in content["annotations"] if a["image_id"] in ids]
+    file = tmp_path / "few.json"
+    file.write_text(json.dumps(content | {"images": first, "annotations": kept}))
+    keys = ["DATASETS.COCO_FORMAT", str([["few", str(file), str(digits.images("val"))]]), "DATASETS.TRAIN", "('few',)"]
+    low, out = tmp_path / "low", tmp_path / "out"
+    densedist.label([teacher], [images], output_dir=low, score_threshold=0.05)
+    words = ["--output-dir", out, "--choose-by", "frequencies", images, *keys]
+    densedist_command("label", "det", "--weights", teacher, *words)
+    record = json.loads((out / "labels.json").read_text())
+    assert record["chosen_by"] == "frequencies"
+    every = json.loads((low / "annotations.json").read_text())["annotations"]
+    for number, (name, known) in enumerate(record["classes"].items(), 1):
+        wanted = 2 * sum(content["categories"][number - 1]["id"] == a["category_id"] for a in kept) / len(first)
+        scores = sorted((a["score"] for a in every if a["category_id"] == number), reverse=True)
+        counts = [0 if wanted == 0 else n for n in range(1, len(scores) + 1)] or [0]
+        apart = min(abs(n - wanted) for n in counts)
+        assert abs(known["labels"] - wanted) <= apart + 1, name  # a thousandth may hold two boxes
+
+
+def test_plain_choose_thresholds_is_by_f1(teacher, images, tmp_path):
+    out = tmp_path / "out"
+    densedist_command("label", "det", "--weights", teacher, "--output-dir", out, "--choose-thresholds", images)
+    assert json.loads((out / "labels.json").read_text())["chosen_by"] == "f1"
 
 
 def test_images_of_the_config(teacher, tmp_path, capsys):

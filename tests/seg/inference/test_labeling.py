@@ -146,6 +146,45 @@ def test_thresholds_are_chosen_on_the_test_data(teachers, tmp_path, capsys):
     assert said == "--choose-thresholds takes the place of --score-threshold: give one of them"
 
 
+def test_classes_have_the_shares_of_the_training_data(teachers, tmp_path):
+    files, _, probabilities = teachers
+    images = pictures(tmp_path / "images", ["a.png", "b.png"])
+    write_tree(tmp_path / "truth", ids=(7, 7, 7, 8, 9), size=(48, 64))
+    words = {"DATASETS.ROOT": str(tmp_path / "truth"), "DATASETS.TRAIN": "['train']"}
+    record = densedist.label([files[0]], [images], words, output_dir=tmp_path / "out", choose_thresholds="frequencies")
+    truth = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) - 7 for file in (tmp_path / "truth").rglob("*_labelIds.png")]
+    wanted = np.bincount(np.concatenate(truth).ravel(), minlength=3) / np.concatenate(truth).size
+    seen = [probabilities(files[0], images / name) for name in ("a.png", "b.png")]
+    classes, scores = (np.concatenate([getattr(p, kind)(0).ravel() for p in seen]) for kind in ("argmax", "max"))
+    for number, known in enumerate(record["classes"].values()):
+        of_class = scores[classes == number]
+        shares = [(of_class >= least).sum() / classes.size for least in np.arange(1000) / 1000]
+        nearest = min(abs(share - wanted[number]) for share in shares)
+        assert abs(known["labels"] - wanted[number]) <= nearest + 0.002
+    assert record["chosen_by"] == "frequencies"
+
+
+def test_least_probability_of_a_precision(teachers, tmp_path):
+    files, data, probabilities = teachers
+    images = pictures(tmp_path / "images", ["a.png"])
+    record = densedist.label([files[0]], [images], output_dir=tmp_path / "out", choose_thresholds="precision:0.35")
+    seen = [(probabilities(files[0], f["image"]), f) for f in frames(data[-1], "val", "", True)]
+    scores = np.concatenate([p.max(0).ravel() for p, _ in seen])
+    labels = np.concatenate([p.argmax(0).ravel() for p, _ in seen])
+    truth = np.concatenate([cv2.imread(f["label"], cv2.IMREAD_UNCHANGED).ravel().astype(int) - 7 for _, f in seen])
+    for number, known in enumerate(record["classes"].values()):
+        kept = [(labels == number) & (scores >= least) for least in np.arange(1000) / 1000]
+        enough = [n / 1000 for n, k in enumerate(kept) if k.any() and (truth[k] == number).mean() >= 0.35]
+        assert known["score"] == (pytest.approx(enough[0], abs=0.0011) if enough else None)
+
+
+def test_a_band_is_for_detectors(teachers, tmp_path, capsys):
+    images = pictures(tmp_path / "images", ["a.png"])
+    words = ["--weights", teachers[0][0], images, "--output-dir", tmp_path / "out", "--ignore-threshold", "0.3"]
+    said = complaint(capsys, "label", "seg", *words)
+    assert said == "--ignore-threshold is for detectors: pixels below --score-threshold are ignored without it"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
