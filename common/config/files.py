@@ -18,7 +18,7 @@ from densedist.common.errors import UserError
 CONFIGS = Path(__file__).parents[2] / "configs"  # the packaged ones
 # Found without an import of Detectron2, which imports PyTorch.
 MODEL_ZOO = Path(getattr(find_spec("detectron2"), "origin", "")).parent / "model_zoo" / "configs"
-BASE = re.compile(r"""^_BASE_: *["']?([^\s"'\[\]]+)["']? *$""", re.MULTILINE)
+BASE = re.compile(r"""^_BASE_: *["']?([^\s"'\[\]]+)["']? *(?: #.*)?$""", re.MULTILINE)
 
 
 class _Reader(CfgNode):

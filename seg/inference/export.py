@@ -143,7 +143,8 @@ def _describe_graph(trained: Trained) -> Description:
     """Describe a graph, which has normalization and resizing inside."""
     return _describe(trained) | {
         "normalization": "inside the graph",
-        "input": "images: uint8 (N, 3, H, W), any N, H and W",
+        "input": "images: uint8 (N, 3, H, W), any N, H and W, resized before by scale",
+        "scale": trained.cfg.TEST.SCALES[0],
         "output": "logits: float32 (N, classes, H, W), at the images' size",
     }
 
