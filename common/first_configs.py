@@ -49,7 +49,7 @@ def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
     _check(task, found)
     _write(found, output)
     print(_summary(folder, output, found, rest.notes))
-    return _next(task.name, output.absolute(), rest.unlabeled)
+    return _next(output.absolute(), rest.unlabeled)
 
 
 def in_words(steps: Sequence[Step]) -> str:
@@ -98,23 +98,23 @@ def _summary(folder: Path, output: Path, found: Beginning, notes: Sequence[str])
     return "\n".join([first, *(f"Note: {note}" for note in (*found.notes, *notes)), files])
 
 
-def _next(name: str, output: Path, unlabeled: Sequence[Path]) -> list[Step]:
+def _next(output: Path, unlabeled: Sequence[Path]) -> list[Step]:
     teacher, student = str(output / TEACHER), str(output / STUDENT)
     folders = [str(place) for place in unlabeled]
     pool = ["DATASETS.UNLABELED", str(folders)] if folders else []
     methods = "none,dist,dist+unlabeled,labels" if folders else "none,dist"
-    compare = ["compare", name, student, "--methods", methods, "--output-dir", str(output / "compare")]
+    compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
     steps = [
-        Step("Is the data read as it is meant?", ["check", name, "--config-file", teacher]),
-        Step("Train the teacher.", ["train", name, "--config-file", teacher]),
+        Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),
+        Step("Train the teacher.", ["train", "--config-file", teacher]),
         Step(
             f"Distill the student once: {output / 'student'} gets it and its report.html.",
-            ["train", name, "--config-file", student, *pool],
+            ["train", "--config-file", student, *pool],
         ),
     ]
     if folders:
         weights = ["--weights", str(output / "teacher"), "--output-dir", str(output / "labels")]
-        steps.append(Step("Or let the teacher write labels.", ["label", name, *weights, *folders]))
+        steps.append(Step("Or let the teacher write labels.", ["label", *weights, *folders]))
     more = ["--unlabeled", ",".join(folders)] if folders else []
     return [
         *steps,

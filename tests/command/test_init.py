@@ -52,7 +52,8 @@ def test_data_of_each_format_is_found_and_read_as_the_configs_say(write, tmp_pat
     densedist("init", root, "--output-dir", output)
     check = advised(capsys.readouterr().out)[0]
     task, key = ("det", DET[write]) if write in DET else ("seg", SEG[write])
-    assert check[:2] == ["check", task]
+    assert check == ["check", "--config-file", str(output / "teacher.yaml")]
+    assert base(output)["TASK"] == task
     assert key in base(output)["DATASETS"]
     assert {file.name for file in output.iterdir()} == {"base.yaml", "teacher.yaml", "student.yaml"}
     densedist(*check, "--output-dir", tmp_path / "check")
