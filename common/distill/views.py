@@ -18,6 +18,7 @@ from densedist.common.data.sides import MARK
 from densedist.common.distill.registry import is_on
 
 NODE = "PSEUDO_LABELS"
+JOINING = ("CUTMIX", "MOSAIC")  # keys of NODE that show a part of another image; each task has one
 IMAGE, WEAK = "image", "teacher_image"  # keys of a sample
 REMEDY = "name it in INPUT.ALBUMENTATIONS, which student and teacher see, or leave it out"
 Sample = dict[str, Any]
@@ -84,6 +85,8 @@ def seen_by_teacher(samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
 
 
 def in_words(cfg: CfgNode) -> str:
-    """Return what the strong views are, for the plan; "" without any."""
-    augment = build_strong(cfg)
-    return f"{augment} in images without true labels, as the student sees them and no teacher" if augment else ""
+    """Return what PSEUDO_LABELS does with images, for the plan; "" for nothing."""
+    augment, node, where = build_strong(cfg), cfg[NODE], "images without true labels"
+    alone = [f"{augment} in {where}, as the student sees them and no teacher"] if augment else []
+    joined = [f"{name} in {100 * node[name]:g} % of {where}" for name in JOINING if node.get(name)]
+    return "; ".join([*alone, *joined])

@@ -114,6 +114,8 @@ def test_a_run_that_goes_on_sees_the_same(teacher_keys):
 def test_the_plan_names_them():
     notes = build_trainee(config(STUDENT, *JITTER, *HOLES)).notes
     assert notes["strong"].startswith("ColorJitter, CoarseDropout, GaussianBlur in images without true labels")
+    notes = build_trainee(config(STUDENT, "PSEUDO_LABELS.CUTMIX", 0.5)).notes
+    assert notes == {"strong": "CUTMIX in 50 % of images without true labels"}
     assert build_trainee(config(STUDENT)).notes == {}
 
 
