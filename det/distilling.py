@@ -244,4 +244,4 @@ class Distilling(nn.Module, ABC):
     def checkpoint_parts(model: Any) -> dict[str, Any]:
         """Return what a checkpoint holds in addition to a model of this class or its stock class, by name."""
         distillation = getattr(model, "distillation", None)
-        return {"adapters": distillation.distiller.adapters} if distillation and distillation.distiller.adapters else {}
+        return distillation.distiller.beside if distillation else {}

@@ -87,8 +87,8 @@ def build_trainee(cfg: CfgNode) -> Trainee:
     model = build_segmenter(cfg)
     network, distillation = smp_network(model), model.distillation
     beside: dict[str, Any] = {} if network.aux_head is None else {"aux_head": network.aux_head}
-    if distillation is not None and distillation.distiller.adapters:
-        beside["adapters"] = distillation.distiller.adapters
+    if distillation is not None:
+        beside |= distillation.distiller.beside
     # SMP keeps an encoder's stages beyond MODEL.ENCODER.DEPTH.
     encoder = cfg.MODEL.ENCODER
     start = f"{encoder.NAME} with the weights {encoder.WEIGHTS}" if encoder.WEIGHTS else ""

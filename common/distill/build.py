@@ -69,6 +69,8 @@ def build_distiller(
                 spec,
                 " ".join(filter(None, (spec.described(keys), tap, student[tap].places))),
                 None if classes is None or student[tap].activation is None else _kept(classes, student[tap]),
+                _levels(f"DISTILL.{name}", spec, keys, tap, student[tap]),
+                spec.memory(keys),
             )
             terms.append(term)
             if _adapts(spec, student[tap], teacher[tap]):
@@ -77,6 +79,16 @@ def build_distiller(
             if spec.learned:
                 adapters[term.learned] = nn.ModuleList(spec.learned(keys, count) for count in teacher[tap].channels)
     return Distiller(terms, adapters, LossWeightSchedule.of(cfg), cfg.DISTILL.GRADIENT_SHARE)
+
+
+def _levels(key: str, spec: LossSpec, keys: CfgNode, name: str, tap: TapSpec) -> tuple[int, ...] | None:
+    """Return the numbers of the tensors that are compared; None for all."""
+    chosen, count = spec.levels(keys), len(tap.channels)
+    if wrong := [level for level in chosen if level >= count]:
+        raise UserError(
+            f"{key}.LEVELS has {wrong[0]}, but {name} of this pair has {count} level(s): want 0 to {count - 1}"
+        )
+    return tuple(chosen) or None
 
 
 def _kept(classes: ClassMap, tap: TapSpec) -> tuple[int, ...] | None:

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
+from densedist.common.distill.memory import Memories, Memory
 from densedist.common.distill.spec import LossSpec
 from densedist.common.distill.taps import UNLABELED, Tap, Taps
 from densedist.common.distill.teacher import Teacher
@@ -61,6 +62,8 @@ class Term:
     Args:
         compared: the tap in words, for the plan.
         columns: of the tap's tensors, those that are compared; None = all.
+        levels: the tensors that are compared, by their number; None = all.
+        memory: samples of earlier batches that are compared, too.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Term:
     spec: LossSpec
     compared: str = ""
     columns: tuple[int, ...] | None = None
+    levels: tuple[int, ...] | None = None
+    memory: int = 0
 
     @property
     def learned(self) -> str:
@@ -144,6 +149,7 @@ class Distiller(nn.Module):
         super().__init__()
         self.terms = tuple(terms)
         self.adapters = TrainingOnly(dict(adapters or {}))
+        self.memories = Memories({term.name: Memory(term.memory) for term in self.terms if term.memory})
         self.schedule, self.share = schedule or LossWeightSchedule(), share
 
     @property
@@ -155,6 +161,11 @@ class Distiller(nn.Module):
     def loss_names(self) -> set[str]:
         """Return the names that the losses have among a model's, in detection those of images without labels, too."""
         return {f"loss_{term.name}{end}" for term in self.terms for end in ("", "_unlabeled")}
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps in addition to the student, by name."""
+        return {name: part for name, part in (("adapters", self.adapters), ("memories", self.memories)) if part}
 
     @property
     def targets(self) -> set[str]:
@@ -186,8 +197,13 @@ class Distiller(nn.Module):
             ours = [adapter(x) for adapter, x in zip(adapters, ours, strict=True)]
         learned = list(self.adapters[term.learned].children()) if term.learned in self.adapters else []
         losses = []
+        memory = self.memories.each.get(term.name)
         for number, (s, t, mask) in enumerate(zip(ours, theirs, valid, strict=True)):
+            if term.levels is not None and number not in term.levels:
+                continue
             s, masks = _masked(term.spec, s, t, mask)
+            if memory is not None and s.numel():
+                s, t = memory.joined(number, s, t)
             label = {} if labels is None else {"target": labels[number]}
             # A batch may sample no RoI at all; every process must still take part in the same losses.
             losses.append(term.loss(s, t, *masks, **label) if s.numel() else _without_rows(term, s, t, label))

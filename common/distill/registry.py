@@ -70,6 +70,11 @@ def _dkd(keys: CfgNode, tap: TapSpec) -> str:
     return sigmoid if tap.activation == "sigmoid" else _softmax_of_one(keys, tap)
 
 
+def _rkd(keys: CfgNode) -> str:
+    levels = f"level {', '.join(map(str, keys.LEVELS))} of" if keys.LEVELS else ""
+    return " ".join(filter(None, (f"{keys.MEMORY} past and" if keys.MEMORY else "", levels)))
+
+
 def _generator_of_groups(keys: CfgNode, kind: Kind, student: int, teacher: int) -> Generator:
     if teacher % keys.GROUPS:
         raise UserError(f"DISTILL.AFDCD.GROUPS is {keys.GROUPS}: want a divisor of the teacher's {teacher} channels")
@@ -145,10 +150,20 @@ LOSSES: dict[str, LossSpec] = {
                 "images",
                 meaning="What is related: images, cells (of a 4x4 grid), rois (two-stage), classes (segmentation).",
             ),
+            "LEVELS": Key(
+                [],
+                lambda levels: all(isinstance(level, int) and level >= 0 for level in levels),
+                "whole numbers of 0 or more",
+                meaning="Maps whose samples are related, by number: a pyramid's from the finest, 0, on; empty = all.",
+            ),
+            "MEMORY": at_least(0, 0, meaning="Samples of earlier batches that each batch is related to, too."),
         },
         kinds=("samples",),
         adapt="never",
         no_rows=True,
+        described=_rkd,
+        levels=lambda keys: keys.LEVELS,
+        memory=lambda keys: keys.MEMORY,
     ),
     "CIRKD": LossSpec(
         lambda keys, tap, sync: CIRKDLoss(keys.TAU, keys.PLACES, sync),

@@ -1,6 +1,6 @@
 """An entry of the loss registry: a loss's keys, the taps that it compares, and how it is made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ class LossSpec:
         unfit: says why it teaches nothing, or is not defined, by a tap of a kind that it accepts, in words that follow
             the tap's name; "" = it does teach.
         described: a word of the plan for what it does to the tap first.
+        levels: the tensors of the tap that it compares, by their number; empty = all.
+        memory: how many samples of earlier batches, kept without gradient, come to those of each batch.
     """
 
     make: Callable[[CfgNode, TapSpec, bool], nn.Module]
@@ -61,3 +63,5 @@ class LossSpec:
     title: str = ""
     unfit: Callable[[CfgNode, TapSpec], str] = lambda *_: ""
     described: Callable[[CfgNode], str] = lambda _: ""
+    levels: Callable[[CfgNode], Sequence[int]] = lambda _: ()
+    memory: Callable[[CfgNode], int] = lambda _: 0

@@ -73,6 +73,7 @@ def sigterm(monkeypatch):
 BF16 = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]
 RARE = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", "0.5"]
 SHARE = ["DISTILL.GRADIENT_SHARE", "0.2", "DISTILL.GRADIENT_PERIOD", "2", "DISTILL.WARMUP_ITERS", "3"]
+MEMORY = ["DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "cells", "DISTILL.RKD.MEMORY", "40"]
 EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.01"]
 
 
@@ -80,7 +81,7 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
     ("task", "argv"),
     [
         ("seg", [*SEG, "SOLVER.AMP.ENABLED", "True"]),
-        ("seg", [*SEG, *BF16, *SHARE, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
+        ("seg", [*SEG, *BF16, *SHARE, *MEMORY, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
         ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
         ("det", [*DET, *RARE, "SOLVER.EMA_DECAY", "0.5"]),
         ("det", RETINANET),
@@ -88,7 +89,7 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
     ],
     ids=[
         "float16",
-        "bfloat16, accumulation, share",
+        "bfloat16, accumulation, share, memory",
         "EMA, no clipping, two workers",
         "R-CNN",
         "RetinaNet",
