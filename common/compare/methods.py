@@ -227,9 +227,7 @@ def switches(
             if not unlabeled:
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
-        own = {TEACHER, *OF_LABELING} if name == LABELS else {TEACHER}  # of the files and labels, not of the config
-        looks = LOOKS if name == LABELS else ()
-        given = [(key, values) for key, values in pairs(part) if key not in own and not key.startswith(looks)]
+        given = [(key, values) for key, values in pairs(part) if key != TEACHER and not is_of_labels(name, key)]
         keys = [(full_key(name, key, task_keys or ()), ",".join(values)) for key, values in given]
         words += [word for pair in current_pairs(keys, f"--methods: {part}") for word in pair]
     if named := setting(method, TEACHER):
@@ -238,6 +236,11 @@ def switches(
     ones = [word for loss in LOSSES if loss in on for word in (f"DISTILL.{loss}.WEIGHT", "1.0")]
     zeros = [word for loss in LOSSES if loss not in on for word in (f"DISTILL.{loss}.WEIGHT", "0.0")]
     return [*ones, *current_words(overrides, "the command line"), *zeros, *words]
+
+
+def is_of_labels(name: str, key: str) -> bool:
+    """Return whether a key in a part of a method is about the labels that are written, and is not of the config."""
+    return name == LABELS and (key in (TEACHER, *OF_LABELING) or key.startswith(LOOKS))
 
 
 def full_key(name: str, key: str, of_task: Collection[str] = ()) -> str:

@@ -45,7 +45,7 @@ class Recipe:
 
     def of(self, choice: Choice) -> CfgNode:
         """Load the config of a choice on the data of the search, with the length that the config says."""
-        return self.load([*self._words(choice), *self.data])
+        return self.load([*self.words(choice), *self.data])
 
     def run(self, choice: Choice, seed: int, folder: Path) -> CfgNode:
         """Load the config of a run; the number of evaluations does not depend on its length, so that runs can be
@@ -54,7 +54,7 @@ class Recipe:
         period = cfg.TEST.EVAL_PERIOD / cfg.SOLVER.MAX_ITER if cfg.TEST.EVAL_PERIOD else 1 / EVALUATIONS
         return self.load(
             [
-                *self._words(choice),
+                *self.words(choice),
                 *self.data,
                 *stretched(cfg.SOLVER, iterations / cfg.SOLVER.MAX_ITER),
                 *("TEST.EVAL_PERIOD", str(max(1, round(period * iterations)))),
@@ -64,7 +64,7 @@ class Recipe:
 
     def final(self, choice: Choice) -> str:
         """Return the text of a config that trains the choice as long as a run, on the data of the config."""
-        words = self._words(choice)
+        words = self.words(choice)
         solver = self.load(words).SOLVER
         words += stretched(solver, self.lengths[choice.method] / solver.MAX_ITER)
         cfg = self.load(words)
@@ -79,8 +79,10 @@ class Recipe:
         base = Path(find_config(self.config, "CONFIG")).absolute()
         return f"_BASE_: {base}\n{yaml.safe_dump(keys, sort_keys=False)}"
 
-    def _words(self, choice: Choice) -> list[str]:
-        return [*choice.words(self.unlabeled, self.overrides), *self.added.get(choice.method, ())]
+    def words(self, choice: Choice) -> list[str]:
+        """Return the overrides of a choice, on the data of the config."""
+        keys = self.task.grammar.keys()
+        return [*choice.words(self.unlabeled, self.overrides, keys), *self.added.get(choice.method, ())]
 
 
 def _plain(value: Any) -> Any:

@@ -155,7 +155,7 @@ class Search:
         )
         result = {}
         for method in filter(has_labels, space.methods):
-            own = recipe.load([*space.first(method).words(self.unlabeled, self.overrides), *unlabeled, *recipe.data])
+            own = recipe.load([*recipe.words(space.first(method)), *unlabeled, *recipe.data])
             result[method] = own, labeling_of(self.task, own, method, folder, fingerprints)
         return result
 

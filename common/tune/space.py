@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import OF_LABELING, RANGE, full_key, joined, pairs, parts, switches
+from densedist.common.compare.methods import RANGE, full_key, is_of_labels, joined, pairs, parts, switches
 from densedist.common.config.former_keys import current_pairs
-from densedist.common.config.keys import value_of
+from densedist.common.config.keys import Key, value_of
 from densedist.common.distill.sources import SHARE
 from densedist.common.errors import UserError
 
@@ -44,15 +44,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method without its keys but those of OF_LABELING, and the value of each key by its whole name."""
+    """A method without its keys but those of the labels that are written, and the value of each key by its whole
+    name."""
 
     method: str
     keys: Mapping[str, str] = field(default_factory=dict)
 
-    def words(self, unlabeled: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    def words(self, unlabeled: Sequence[str], overrides: Sequence[str], task_keys: Mapping[str, Key]) -> list[str]:
         """Return the overrides that train with the choice; its keys win over the overrides of all choices."""
         chosen = [word for pair in self.keys.items() for word in pair]
-        return [*switches(self.method, unlabeled, overrides), *chosen]
+        return [*switches(self.method, unlabeled, overrides, task_keys), *chosen]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Space:
 
         Raises:
             UserError: an unknown part, a method or key that is named twice, a key without a value, a range that is
-                none, is mixed with values, or is of OF_LABELING.
+                none, is mixed with values, or is of what labels are written by.
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
         of_task = [f"{group}.{key}" for group in ("DISTILL", "PSEUDO_LABELS") for key in cfg[group]]
@@ -83,9 +84,10 @@ class Space:
             keys: dict[str, tuple[str, ...] | Range] = {}
             for part in joint:
                 for key, values in pairs(part):
-                    if key in OF_LABELING:
-                        continue  # of the labels, not of the config
-                    full = full_key(part.partition("@")[0], key, of_task)
+                    kind = part.partition("@")[0]
+                    if is_of_labels(kind, key):
+                        continue  # in the name
+                    full = full_key(kind, key, of_task)
                     current = [x for value in values for x in current_pairs([(full, value)], f"--methods: {part}")]
                     if not current:
                         continue  # a key that was removed
@@ -131,13 +133,13 @@ def short(key: str) -> str:
 
 
 def _names(part: str) -> list[str]:
-    """Return the name of a part of a method; with each choice of OF_LABELING, as each needs labels of its own."""
-    name, given = part.partition("@")[0], {key: values for key, values in pairs(part) if key in OF_LABELING}
-    for key, values in given.items():
-        if any(map(RANGE.fullmatch, values)):
-            raise UserError(f"--methods: {part}: labels are written once for each {key}: name values, as 0,0.5")
-    each = [[f"{key}={value}" for value in dict.fromkeys(values)] for key, values in given.items()]
-    return [f"{name}@{';'.join(chosen)}" for chosen in product(*each)] if given else [name]
+    """Return the names of a part of a method, one for each labels that it asks for: by threshold, teacher or views."""
+    name = part.partition("@")[0]
+    settings = [[f"{key}={value}" for value in values] for key, values in pairs(part) if is_of_labels(name, key)]
+    for setting in (word for words in settings for word in words):
+        if RANGE.fullmatch(setting.partition("=")[2]):
+            raise UserError(f"--methods: {name}: {setting}: each value needs labels of its own: name some, as 0,0.5")
+    return [name + f"@{';'.join(chosen)}" * bool(chosen) for chosen in product(*settings)]
 
 
 def _known(values: tuple[str, ...] | Range) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def check_data(cfg, *sides):
 
 TASK = SimpleNamespace(
     name="det",
+    grammar=GRAMMAR,
     contents=contents,
     check_data=check_data,
     load_config=load_config,
@@ -167,6 +168,13 @@ def test_ranges_and_values_of_keys():
     }
 
 
+def test_what_labels_are_written_by_makes_methods():
+    words = ["labels@SCORE_THRESHOLD=0", "0.5;WEIGHT=0.1..1;TEACHER.TEST.FLIP=True+dist@TAU=1", "2"]
+    keys = {"PSEUDO_LABELS.WEIGHT": Range(0.1, 1.0), "DISTILL.DIST.TAU": ("1", "2")}
+    names = [f"labels@SCORE_THRESHOLD={score};TEACHER.TEST.FLIP=True+dist" for score in ("0", "0.5")]
+    assert space(*words).methods == dict.fromkeys(names, keys)
+
+
 def test_corners_are_what_is_checked_before_training():
     assert space(*METHODS).corners("dist") == [
         Choice("dist", {"DISTILL.DIST.TAU": "1", "DISTILL.DECAY": "none"}),
@@ -224,8 +232,7 @@ KEYS = ("DISTILL.DIST.TAU", "DISTILL.DIST.WEIGHT", "DISTILL.DIST.BETA", "SOLVER.
         ),
         (
             ["labels@SCORE_THRESHOLD=0..1"],
-            "--methods: labels@SCORE_THRESHOLD=0..1: labels are written once for each SCORE_THRESHOLD: name values, as "
-            "0,0.5",
+            "--methods: labels: SCORE_THRESHOLD=0..1: each value needs labels of its own: name some, as 0,0.5",
         ),
         ([], "--methods is empty: name methods, e.g. dist@TAU=1..8"),
     ],
@@ -248,7 +255,6 @@ def labeling(written):
 
     return SimpleNamespace(
         **vars(TASK),
-        grammar=GRAMMAR,
         label=label,
         unlabeled_images=lambda cfg: {f"{name}.png": Path(f"{name}.png") for name in cfg.DATASETS.UNLABELED},
         with_labels=lambda cfg, folder: ["DATASETS.PSEUDO_LABELED", str([*cfg.DATASETS.PSEUDO_LABELED, str(folder)])],
