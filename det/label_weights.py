@@ -96,18 +96,22 @@ class _Labels:
     weights: Tensor
     background: float
     ignored: Boxes
+    alike: bool  # objects and background have one weight, and nothing is ignored
 
     @classmethod
     def of(cls, sample: dict, weight: float, device: torch.device) -> "_Labels":
         objects: Instances = sample["instances"].to(device)
         background = weight if MARK in sample else 1.0
         ignored = sample.get(IGNORED) or Boxes(torch.zeros(0, 4))
-        return cls(objects.gt_boxes, _weights(objects, background), background, ignored.to(device))
+        alike = not (len(ignored) or objects.has(GT_SCORES))
+        return cls(objects.gt_boxes, _weights(objects, background), background, ignored.to(device), alike)
 
     def factors(self, boxes: Boxes, matcher: Matcher) -> Tensor:
         """Return the factor (R,) of each of R boxes."""
-        matched, kind = matcher(pairwise_iou(self.boxes, boxes))
         factors = boxes.tensor.new_full((len(boxes),), self.background)
+        if self.alike:
+            return factors
+        matched, kind = matcher(pairwise_iou(self.boxes, boxes))
         if len(self.ignored):
             factors[(pairwise_ioa(self.ignored, boxes) >= ON_IGNORED).any(0)] = 0
         return self.weights[matched].where(kind == 1, factors) if len(self.boxes) else factors
@@ -161,7 +165,8 @@ def _weighed_anchors(head: nn.Module, model: Any, labels: Sequence[_Labels]) -> 
 
     def weigh(_: Any, output: tuple[Sequence[Tensor], ...]) -> tuple[list[Tensor], ...]:
         anchors = model.anchor_generator(output[0])
-        factors = torch.stack([of_image.factors(Boxes.cat(anchors), model.anchor_matcher) for of_image in labels])
+        every = Boxes.cat(anchors)
+        factors = torch.stack([of_image.factors(every, model.anchor_matcher) for of_image in labels])
         by_level = factors.split([len(of_level) for of_level in anchors], dim=1)
         return tuple([_weighed_map(x, level) for x, level in zip(maps, by_level, strict=True)] for maps in output)
 

@@ -96,13 +96,19 @@ def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
 
 
 def test_a_student_trains_on_them(teacher, images, tmp_path):
-    densedist.label([teacher, teacher], [images], output_dir=tmp_path / "out", score_threshold=0.2)
+    band = {"score_threshold": 0.3, "ignore_threshold": 0.2}
+    densedist.label([teacher, teacher], [images], output_dir=tmp_path / "out", **band)
     cfg = config(STUDENT, "DATASETS.TRAIN", "('digits_train_60',)", "DATASETS.PSEUDO_LABELED", "['digits_val']")
     words = with_labels(cfg, tmp_path / "out")
     assert words[-2:] == ["DATASETS.PSEUDO_LABELED", str(["digits_val", str(tmp_path / "out")])]
     keys = [*SMALL, *words, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()", "OUTPUT_DIR", str(tmp_path / "run")]
     densedist.train(str(STUDENT), keys)
     assert (tmp_path / "run" / "model_final.pth").is_file()
+    weighed = ["PSEUDO_LABELS.CONFIDENCE", "score", "PSEUDO_LABELS.MIN_SCORE", "0.35", "PSEUDO_LABELS.WEIGHT", "0.5"]
+    alone = [*keys, "DATASETS.PSEUDO_LABELED", str([str(tmp_path / "out")]), "OUTPUT_DIR", str(tmp_path / "weighed")]
+    words = [*alone, *weighed]
+    densedist.train(str(STUDENT), dict(zip(words[::2], words[1::2], strict=True)))  # the last of each key
+    assert (tmp_path / "weighed" / "model_final.pth").is_file()
     assert read_coco(str(tmp_path / "out" / "annotations.json")).names == list(digits.CLASSES)
 
 
