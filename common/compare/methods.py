@@ -227,7 +227,7 @@ def switches(
             if not unlabeled:
                 raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
-        given = [(key, values) for key, values in pairs(part) if key != TEACHER and not is_of_labels(name, key)]
+        given = [(key, values) for key, values in pairs(part) if not is_of_teacher(name, key)]
         keys = [(full_key(name, key, task_keys or ()), ",".join(values)) for key, values in given]
         words += [word for pair in current_pairs(keys, f"--methods: {part}") for word in pair]
     if named := setting(method, TEACHER):
@@ -238,9 +238,10 @@ def switches(
     return [*ones, *current_words(overrides, "the command line"), *zeros, *words]
 
 
-def is_of_labels(name: str, key: str) -> bool:
-    """Return whether a key in a part of a method is about the labels that are written, and is not of the config."""
-    return name == LABELS and (key in (TEACHER, *OF_LABELING) or key.startswith(LOOKS))
+def is_of_teacher(name: str, key: str) -> bool:
+    """Return whether a key in a part of a method says who its teachers are or how they label, and is none of the
+    student's config."""
+    return key == TEACHER or (name == LABELS and (key in OF_LABELING or key.startswith(LOOKS)))
 
 
 def full_key(name: str, key: str, of_task: Collection[str] = ()) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import RANGE, full_key, is_of_labels, joined, pairs, parts, switches
+from densedist.common.compare.methods import RANGE, full_key, is_of_teacher, joined, pairs, parts, switches
 from densedist.common.config.former_keys import current_pairs
 from densedist.common.config.keys import Key, value_of
 from densedist.common.distill.sources import SHARE
@@ -44,8 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method without its keys but those of the labels that are written, and the value of each key by its whole
-    name."""
+    """A method with those of its keys that are of its teacher, and the value of each other key by its whole name."""
 
     method: str
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +84,7 @@ class Space:
             for part in joint:
                 for key, values in pairs(part):
                     kind = part.partition("@")[0]
-                    if is_of_labels(kind, key):
+                    if is_of_teacher(kind, key):
                         continue  # in the name
                     full = full_key(kind, key, of_task)
                     current = [x for value in values for x in current_pairs([(full, value)], f"--methods: {part}")]
@@ -133,9 +132,9 @@ def short(key: str) -> str:
 
 
 def _names(part: str) -> list[str]:
-    """Return the names of a part of a method, one for each labels that it asks for: by threshold, teacher or views."""
+    """Return the names of a part of a method, one for each teacher, threshold or view that it asks for."""
     name = part.partition("@")[0]
-    settings = [[f"{key}={value}" for value in values] for key, values in pairs(part) if is_of_labels(name, key)]
+    settings = [[f"{key}={value}" for value in values] for key, values in pairs(part) if is_of_teacher(name, key)]
     for setting in (word for words in settings for word in words):
         if RANGE.fullmatch(setting.partition("=")[2]):
             raise UserError(f"--methods: {name}: {setting}: each value needs labels of its own: name some, as 0,0.5")

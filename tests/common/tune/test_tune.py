@@ -269,6 +269,34 @@ def of_labels(cfg):
     return 20.0 + (node.SHARE == 0.5) - abs(node.WEIGHT - 0.3) + folder.endswith("=0")
 
 
+def test_teachers_are_choices_too(tmp_path):
+    """Each is a method by itself: several together, or the student's own average."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for file in ("config.yaml", "model_final.pth"):
+            (tmp_path / name / file).write_text("{}")
+    both = f"{tmp_path}/a|{tmp_path}/b"
+    words = [f"kd@TEACHER=average,{both};TAU=1..4+unlabeled", "labels@TEACHER.TEST.FLIP=True"]
+    cfg = GRAMMAR.config()
+    space = Space.of(words, cfg)
+    assert list(space.methods) == [
+        "kd@TEACHER=average+unlabeled",
+        f"kd@TEACHER={both}+unlabeled",
+        "labels@TEACHER.TEST.FLIP=True",
+    ]
+    found = []
+    for method in space.methods:
+        chosen = space.first(method).words(["rest"], [], GRAMMAR.keys())
+        found.append(dict(zip(chosen[::2], chosen[1::2], strict=True)))
+    average, several, labels = found
+    assert (average["DISTILL.TEACHER.WEIGHTS"], average["DISTILL.TEACHER.CACHE"]) == ("average", "")
+    assert several["DISTILL.TEACHER.WEIGHTS"] == f"{tmp_path}/a/model_final.pth"
+    assert f"{tmp_path}/b/model_final.pth" in several["DISTILL.TEACHER.MORE"]
+    assert average["DISTILL.KD.TAU"] == several["DISTILL.KD.TAU"] == "1"
+    assert not any("FLIP" in key or key == "DISTILL.TEACHER" for each in found for key in each)
+    assert "DISTILL.TEACHER.WEIGHTS" not in labels
+
+
 def test_labels_are_written_once_and_how_they_count_is_searched(tmp_path, monkeypatch):
     for score in ("0", "0.5"):
         monkeypatch.setitem(PACE, f"labels@SCORE_THRESHOLD={score}", 0.1)
