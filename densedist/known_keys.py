@@ -1,6 +1,7 @@
 """The keys of both tasks, known without PyTorch, so that a mistyped one is refused at once.
 
-keys.json is made from the tables of keys (docs/keys_page.py), which import losses, readers and models.
+keys.json, with their defaults, and reference.json, with what docs/keys.md says of them, are made from the tables of
+keys (docs/keys_page.py), which import losses, readers and models.
 """
 
 import json
@@ -12,8 +13,10 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from densedist.common.config.load import Given, merge_file, merge_pairs
+from densedist.common.config.reference import Row, from_json
 
 FILE = Path(__file__).with_name("keys.json")
+REFERENCE = Path(__file__).with_name("reference.json")
 
 
 def defaults(task: str) -> CfgNode:
@@ -21,6 +24,11 @@ def defaults(task: str) -> CfgNode:
     cfg = CfgNode(_content()[task])
     _let_empty_groups_grow(cfg)
     return cfg
+
+
+def reference() -> list[Row]:
+    """Return the reference of keys: name, type, default, values and meaning."""
+    return from_json(REFERENCE.read_text(encoding="utf-8"))
 
 
 def refuse_mistyped(given: Given, task: str) -> CfgNode | None:

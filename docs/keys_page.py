@@ -1,9 +1,9 @@
-"""Write docs/keys.md and densedist/keys.json from the tables of keys: uv run python docs/keys_page.py"""
+"""Write docs/keys.md and densedist/{keys,reference}.json from the tables of keys: uv run python docs/keys_page.py"""
 
 from pathlib import Path
 
 from densedist import known_keys
-from densedist.common.config.reference import markdown, rows
+from densedist.common.config.reference import as_json, markdown, rows
 from densedist.det.config import GRAMMAR as DET
 from densedist.seg.config import GRAMMAR as SEG
 
@@ -13,6 +13,8 @@ INTRODUCTION = """# Keys of a config
 Every key that this suite adds to Detectron2's, and those of Detectron2's own that it uses or restricts. A detection
 config has all other keys of Detectron2, too. Each may stand in a config, or behind a command as `KEY VALUE`; a value of
 another type, or one that is not among the values, is refused before training.
+
+The command prints them, too: `densedist keys [PATTERN]`, and all about one by `densedist --explain SOLVER.MAX_ITER`.
 
 The page is made from the tables that check configs
 ([shared](../common/config/shared_keys.py), [det](../det/config.py), [seg](../seg/config.py),
@@ -27,6 +29,11 @@ def page() -> str:
     return INTRODUCTION + "\n".join(markdown(rows({"det": DET, "seg": SEG}))) + "\n" + NEXT
 
 
+def reference() -> str:
+    """Return the text of densedist/reference.json, which `densedist keys` prints."""
+    return as_json(rows({"det": DET, "seg": SEG}))
+
+
 def known() -> str:
     """Return the text of densedist/keys.json, by which mistyped keys are refused before anything is imported."""
     return known_keys.text({"det": DET.config(), "seg": SEG.config()})
@@ -35,3 +42,4 @@ def known() -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     known_keys.FILE.write_text(known(), encoding="utf-8")
+    known_keys.REFERENCE.write_text(reference(), encoding="utf-8")

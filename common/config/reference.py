@@ -1,7 +1,9 @@
 """The reference of keys: rows made from the tables of keys, so that what is documented is what is checked."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import groupby
 from typing import Any
 
@@ -55,6 +57,21 @@ def group(name: str) -> str:
     first, _, rest = name.partition(".")
     inner = rest.partition(".")[0] if "." in rest and first == "DISTILL" else ""
     return f"{first}.{inner}".rstrip(".") if rest else ""
+
+
+def matching(found: Sequence[Row], pattern: str) -> list[Row]:
+    """Return the rows whose name has a pattern in it, in any case; * stands for anything."""
+    return [row for row in found if fnmatchcase(row.name.upper(), f"*{pattern.upper()}*")]
+
+
+def as_json(found: Sequence[Row]) -> str:
+    """Return rows as a JSON text, a row a line; from_json reads it."""
+    return "[\n" + ",\n".join(json.dumps(asdict(row), ensure_ascii=False) for row in found) + "\n]\n"
+
+
+def from_json(text: str) -> list[Row]:
+    """Return the rows of a text of as_json."""
+    return [Row(**entry | {"tasks": tuple(entry["tasks"])}) for entry in json.loads(text)]
 
 
 def _row(name: str, key: Key, default: Any) -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from densedist import check_installation
-from densedist.command import data, student, studies, teacher, training
+from densedist.command import data, keys, student, studies, teacher, training
 from densedist.command.arguments import Parser, sort_words
 from densedist.command.chatter import leave_out_chatter
 from densedist.command.guard import in_one_line
@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "prepare": (data.add_prepare, data.prepare),
     "import": (teacher.add_import, teacher.import_weights),
     "profile": (student.add_profile, student.profile),
+    "keys": (keys.add_keys, keys.keys),
     "quickstart": (studies.add_quickstart, studies.quickstart),
 }
 
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = [f"  {name:<12}{add.__doc__}" for name, (add, _) in COMMANDS.items()]
         print("\n".join(["usage: densedist COMMAND …, densedist COMMAND --help", "", *lines]))
         return
+    if words[0] == "--explain":
+        words[0] = "keys"
     name = words[0]
     if name not in COMMANDS:
         Parser().error(f"there is no command {name}; want one of {', '.join(COMMANDS)}")

@@ -61,7 +61,7 @@ def _locate(given: list[str], args: argparse.Namespace) -> list[Weights]:
 
 def say(command: str, args: argparse.Namespace) -> None:
     """Say what a command works on; the import of PyTorch that comes next takes seconds."""
-    if "torch" in sys.modules or not speaks():
+    if "torch" in sys.modules or command == "keys" or not speaks():
         return
     weights = getattr(args, "weights", "")
     subject = getattr(args, "config_file", "") or (weights if isinstance(weights, str) else " ".join(weights))

@@ -20,9 +20,11 @@ GRAMMARS = {"det": DET, "seg": SEG}
 
 def test_the_page_and_the_known_keys_are_what_the_tables_give():
     """In a process of its own: other tests register losses."""
-    program = "import runpy; made = runpy.run_path('docs/keys_page.py'); print(made['page'](), made['known'](), end='')"
+    program = "import runpy; made = runpy.run_path('docs/keys_page.py'); "
+    program += "print(made['page'](), made['known'](), made['reference'](), end='')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     wanted = (ROOT / "docs/keys.md").read_text() + " " + known_keys.FILE.read_text()
+    wanted += " " + known_keys.REFERENCE.read_text()
     assert done.stdout == wanted, "write them anew: uv run python docs/keys_page.py"
 
 

@@ -1,0 +1,46 @@
+"""densedist keys: the reference of keys, without PyTorch."""
+
+import subprocess
+import sys
+
+from helpers.calling import complaint, densedist
+
+
+def test_all_keys_are_listed_by_their_groups(capsys):
+    densedist("keys")
+    printed = capsys.readouterr().out
+    assert "\nDISTILL.DIST\n  DISTILL.DIST.BETA = " in printed
+    assert "\n  TASK = det    (det only)\n" in printed
+
+
+def test_a_part_of_a_name_lists_those_that_have_it(capsys):
+    densedist("keys", "dist.t")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if " = " in line] == ["DISTILL.DIST.TAU"]
+    densedist("keys", "solver*lr")
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " = " in line]
+    assert "SOLVER.BASE_LR" in names
+    assert all(name.startswith("SOLVER.") and "LR" in name for name in names)
+
+
+def test_a_whole_name_is_explained(capsys):
+    densedist("--explain", "solver.ema_decay")
+    assert capsys.readouterr().out == (
+        "SOLVER.EMA_DECAY\n"
+        "  Above 0: an exponential moving average of the weights is evaluated and saved as the student.\n"
+        "  type     float\n"
+        "  default  0.0\n"
+        "  values   0 (off) to below 1\n"
+        "  task     det and seg\n"
+    )
+    densedist("keys", "TASK")
+    assert capsys.readouterr().out.count("\n  type ") == 2
+
+
+def test_a_name_like_no_key_is_refused_with_the_nearest(capsys):
+    message = complaint(capsys, "keys", "DISTILL.DIST.TUA")
+    assert message.startswith("there is no key like DISTILL.DIST.TUA; did you mean DISTILL.DIST.TAU or ")
+
+
+def test_pytorch_is_not_imported():
+    program = "import sys; from densedist.command import main; main(['keys', 'TAU']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
