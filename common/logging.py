@@ -8,20 +8,31 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
 WARNINGS = "py.warnings"  # where logging puts warnings
 LOGGERS = ("detectron2", "fvcore", "densedist", WARNINGS)
-TABLES = ("densedist.seg.evaluation", "densedist.det.evaluation")  # where scores of each class are logged
+PRINTED = "densedist.printed"  # where printed_to_log logs
+TABLES = ("densedist.seg.evaluation", "densedist.det.evaluation", PRINTED)  # scores of each class
 
 
 class _Console(logging.Handler):
-    """Log lines on standard output, above a bar if there is one."""
+    """Log lines on standard output, above a bar if there is one.
+
+    Args:
+        stream: where to; None = what is standard output at the time.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        stream = self._stream or sys.stdout
+        tqdm.write(self.format(record), file=stream)
+        stream.flush()
 
 
 def on_terminal() -> bool:
@@ -35,7 +46,7 @@ def setup_logs(rank: int, brief: bool = False) -> "LogFile":
     Args:
         brief: what libraries log and warn of, and tables of scores, go to the file only: a bar shows the progress.
     """
-    console, file = _Console(), LogFile()
+    console, file = _Console(sys.stdout if brief else None), LogFile()
     if brief:
         console.setFormatter(logging.Formatter("%(message)s"))
         console.addFilter(_is_for_users)
@@ -52,6 +63,15 @@ def setup_logs(rank: int, brief: bool = False) -> "LogFile":
         for handler in [file, console][: 2 if rank == 0 else 1]:
             logger.addHandler(handler)
     return file
+
+
+@contextmanager
+def printed_to_log() -> Iterator[None]:
+    """Log what libraries print within the block, as pycocotools do; a brief console does not show it."""
+    with redirect_stdout(StringIO()) as printed:
+        yield
+    if text := printed.getvalue().strip():
+        logging.getLogger(PRINTED).info(text)
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:

@@ -52,7 +52,7 @@ from densedist.common.engine.trackers import build_trackers, refuse_missing_trac
 from densedist.common.engine.trainer import build_trainer
 from densedist.common.files import write_text
 from densedist.common.fingerprint import changed_keys
-from densedist.common.logging import LogFile, on_terminal, setup_logs
+from densedist.common.logging import LogFile, on_terminal, printed_to_log, setup_logs
 from densedist.common.randomness import RunPosition
 from densedist.common.report.run import Facts, write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
@@ -157,7 +157,10 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     def evaluate_and_write() -> Results:
         with preemption.at_once(), as_users_get_it():
             share_buffers(student)
-            results = task.evaluate(cfg, model)
+            if is_main and cfg.DATASETS.TEST:
+                logger.info(f"evaluating on {', '.join(map(str, cfg.DATASETS.TEST))}")
+            with printed_to_log() if on_terminal() else nullcontext():
+                results = task.evaluate(cfg, model)
             write_results(cfg, results)
         if is_main and (scores := scores_in_words(results)):
             logger.info(f"scores   {scores}")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -165,7 +166,16 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
     assert re.search(r"21/21 \[\d+:\d+<00:00,.* loss=", shown.err)
     assert "plan" in shown.out
     assert "eta:" not in shown.out  # the bar says it
-    assert "eta:" in (tmp_path / "log.txt").read_text()
+    assert "Average Precision" not in shown.out  # the scores are in one line
+    assert re.search(r"\nscores   box AP [\d.]+, ", shown.out)
+    log = (tmp_path / "log.txt").read_text()
+    assert "eta:" in log
+    assert "Average Precision" in log
+    assert f"report   {tmp_path}/report.html" in shown.out
+    monkeypatch.chdir(tmp_path)
+    (advice,) = re.findall(r"next +(?:uv run )?densedist (.*)", shown.out)
+    densedist(*shlex.split(advice))
+    assert list((tmp_path / "output/visualize").glob("*.png"))
 
 
 def test_two_processes_under_torchrun(tmp_path, teacher_keys):

@@ -8,7 +8,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from densedist.common.engine.ending import evaluations, last_lines, schedule_warnings, scores_in_words
-from densedist.common.logging import WARNINGS, setup_logs
+from densedist.common.logging import WARNINGS, printed_to_log, setup_logs
 from densedist.common.shell import command
 
 
@@ -69,9 +69,13 @@ def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch)
         logging.getLogger("fvcore.common.checkpoint").warning("some keys are not there")
         logging.getLogger("densedist.seg.evaluation").info("a table")
         logging.getLogger("densedist.common.engine.train").info("plan")
+        with printed_to_log():
+            print("Average Precision")
+            logging.getLogger("densedist.common.engine.train").info("seen")
         log.open(str(tmp_path), 0)
     log.flush()
-    assert capsys.readouterr().out.splitlines() == ["some keys are not there", "plan"]
+    assert capsys.readouterr().out.splitlines() == ["some keys are not there", "plan", "seen"]
     said = Path(tmp_path, "log.txt").read_text()
-    assert all(text in said for text in ("torch warns", "Serializing", "some keys", "a table", "plan"))
+    for text in ("torch warns", "Serializing", "some keys", "a table", "plan", "seen", "Average Precision"):
+        assert text in said
     logging.getLogger(WARNINGS).handlers.clear()
