@@ -22,13 +22,13 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
 
 
 def evaluations(cfg: CfgNode) -> str:
-    """Return when a run evaluates, for its plan; "" where it does not."""
+    """Return the plan's line on when a run evaluates; "" where it does not."""
     period = cfg.TEST.EVAL_PERIOD
     if not cfg.DATASETS.TEST:
         return ""
     if 0 < period < cfg.SOLVER.MAX_ITER:
-        return f"every {period} iterations, and at the end"
-    return "once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and draws curves"
+        return f"  scored   every {period} iterations, and at the end"
+    return "  scored   once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and draws curves"
 
 
 def scores_in_words(results: Results) -> str:

@@ -107,7 +107,8 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     changed = _changed(cfg) if resume else []
     notes += [f"  shared   {line}" for line in shared]
     notes += [f"  changed  {line}" for line in changed]
-    plan = "\n".join(["plan", *_given(cfg, trainee.start), *notes, describe(student, trainee.distillation)])
+    about = [describe(student, trainee.distillation), *filter(None, [evaluations(cfg)])]
+    plan = "\n".join(["plan", *_given(cfg, trainee.start), *notes, *about])
     logger.info(plan)
     for line in shared:
         logger.warning(line)

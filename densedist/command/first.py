@@ -44,6 +44,9 @@ def check_first(args: argparse.Namespace) -> None:
         args.task = args.task or (name_of(args.config_file) if args.config_file else "")
         if not args.task:
             Parser().error("the task is missing: say det or seg")
+    elif getattr(args, "eval_only", False) and args.config_file:  # what it was trained on may be gone
+        found = Weights("", find_config(args.config_file, "--config-file"), True, overrides=args.overrides)
+        args.task = early.check_trained(args.task, found)
     else:
         methods = getattr(args, "methods", [])
         named_elsewhere = methods and all(method == "none" or "TEACHER=" in method for method in methods)

@@ -32,7 +32,7 @@ def test_a_schedule_within_its_warm_up(cfg):
 @pytest.mark.parametrize(("period", "words"), [(0, "once, at the end"), (9, "once, at the end"), (4, "every 4 iter")])
 def test_how_often_it_is_evaluated(cfg, period, words):
     cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_ITER = period, 9
-    assert evaluations(cfg).startswith(words)
+    assert evaluations(cfg).startswith(f"  scored   {words}")
     assert ("draws curves" in evaluations(cfg)) == (period != 4)
     cfg.DATASETS.TEST = ()
     assert evaluations(cfg) == ""
