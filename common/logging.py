@@ -30,7 +30,7 @@ class _Console(logging.Handler):
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        stream = self._stream or sys.stdout
+        stream = sys.stdout if self._stream is None or self._stream.closed else self._stream
         tqdm.write(self.format(record), file=stream)
         stream.flush()
 

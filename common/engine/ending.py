@@ -17,7 +17,7 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
         return []
     return [
         f"SOLVER.MAX_ITER is {last}, within SOLVER.WARMUP_ITERS, {warmup}: the learning rate does not reach "
-        f"SOLVER.BASE_LR; set WARMUP_ITERS to {last // 10}, say"
+        f"SOLVER.BASE_LR; lower it, to {last // 10}, say"
     ]
 
 

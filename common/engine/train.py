@@ -102,7 +102,6 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     model, student = trainee.model, trainee.student
     called = "student" if trainee.distillation else "model"  # who has no teacher is no student
     notes = [f"  {word:8} {note}" for word, note in trainee.notes.items()]
-    notes += [f"  scored   {when}" for when in filter(None, [evaluations(cfg)])]
     shared = overlaps(cfg, task.images) if comm.is_main_process() else []
     changed = _changed(cfg) if resume else []
     notes += [f"  shared   {line}" for line in shared]

@@ -22,8 +22,8 @@ def cfg(tmp_path):
 def test_a_schedule_within_its_warm_up(cfg):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 30, 50
     assert schedule_warnings(cfg) == [
-        "SOLVER.MAX_ITER is 30, within SOLVER.WARMUP_ITERS, 50: the learning rate does not reach SOLVER.BASE_LR; set "
-        "WARMUP_ITERS to 3, say"
+        "SOLVER.MAX_ITER is 30, within SOLVER.WARMUP_ITERS, 50: the learning rate does not reach SOLVER.BASE_LR; lower "
+        "it, to 3, say"
     ]
     cfg.SOLVER.MAX_ITER = 51
     assert schedule_warnings(cfg) == []
