@@ -282,7 +282,10 @@ def message(tmp_path, capsys):
         (["SOLVER.BASE_LR_END", "1.0"], "SOLVER.BASE_LR_END is 1.0: want 0 to SOLVER.BASE_LR"),
         (["SOLVER.OPTIMIZER", "Adagrad"], "want SGD or AdamW"),
         (["DISTILL.TEACHER.CONFIG_FILE", str(TEACHER)], "DISTILL.TEACHER.WEIGHTS is empty"),
-        (["DISTILL.TEACHER.WEIGHTS", "x.pth", "DISTILL.KD.TAU", "0.0"], "DISTILL.KD.TAU is 0.0: want a temperature"),
+        (
+            ["DISTILL.TEACHER.WEIGHTS", str(TEACHER), "DISTILL.KD.TAU", "0.0"],
+            "DISTILL.KD.TAU is 0.0: want a temperature",
+        ),
         (["INPUT.SCALES", "[]"], "INPUT.SCALES is []: want numbers above 0"),
         (["TEST.SCALES", "[]"], "TEST.SCALES is []: want numbers above 0"),
     ],

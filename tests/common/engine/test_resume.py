@@ -186,7 +186,7 @@ def test_best_is_chosen_by_the_metric_that_the_config_has_now(tmp_path, monkeypa
     keys = [*SEG, "TEST.EXAMPLES", "0"]
     train(tmp_path, [*keys, "DATASETS.TEST", "['val', 'test']"])
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"] == {"val/sem_seg/mIoU": 50.0}
-    said = "model_best.pth is the student with the highest val/sem_seg/mIoU"
+    said = "model_best.pth is the model with the highest val/sem_seg/mIoU"
     assert (tmp_path / "log.txt").read_text().count(said) == 1
     assert read_history(tmp_path)["val/sem_seg/mIoU"][-1].value == 50.0  # what the report draws
     train(tmp_path, [*keys, "DATASETS.TEST", "['test', 'val']", "SOLVER.MAX_ITER", "8"], "--resume")
