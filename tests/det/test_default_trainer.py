@@ -66,6 +66,8 @@ def test_a_checkpoint_without_them_is_refused(trained):
         ("SOLVER.OPTIMIZER", "AdamW", "AdamW"),
         ("SOLVER.ACCUMULATION_STEPS", "2", "2"),
         ("DATASETS.UNLABELED", "('digits_train',)", "('digits_train',)"),
+        ("DATASETS.PSEUDO_LABELED", "['digits_train']", "['digits_train']"),
+        ("SOLVER.TRUE_LABELS_LAST", "0.2", "0.2"),
         ("DISTILL.TEACHER.CACHE", "kept", "kept"),
     ],
 )
