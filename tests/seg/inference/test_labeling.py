@@ -59,6 +59,22 @@ def pictures(folder, names):
     return folder
 
 
+def test_a_teacher_looks_as_test_says_it_does(teachers, tmp_path):
+    """TEST.FLIP: the mean over the image and its mirror image; windows and scales by the same way (windows.py)."""
+    files, _, probabilities = teachers
+    images = pictures(tmp_path / "images", ["a.png"])
+    mirrored = tmp_path / "mirrored.png"
+    cv2.imwrite(str(mirrored), cv2.imread(str(images / "a.png"))[:, ::-1])
+    mean = (probabilities(files[0], images / "a.png") + probabilities(files[0], mirrored)[..., ::-1]) / 2
+    score = float(np.median(mean.max(0)))
+    densedist.label(files[:1], [images], {"TEST.FLIP": True}, output_dir=tmp_path / "out", score_threshold=score)
+    (frame,) = frames(str(tmp_path / "out"), "train", "", True)
+    found = cv2.imread(frame["label"], cv2.IMREAD_UNCHANGED)
+    assert (found != np.where(mean.max(0) >= score, mean.argmax(0) + 7, 0)).mean() < 0.001  # float32
+    alone = probabilities(files[0], images / "a.png")
+    assert (found != np.where(alone.max(0) >= score, alone.argmax(0) + 7, 0)).mean() > 0.01
+
+
 def test_labels_are_the_highest_mean_probability(teachers, tmp_path):
     files, _, probabilities = teachers
     images = pictures(tmp_path / "images", ["a.png", "b.jpg"])
