@@ -57,11 +57,13 @@ class Mapper(DatasetMapper):
             raise UserError(f"{dataset_dict['file_name']} cannot be read as its data set says: {reason}") from error
 
     def _transform_annotations(self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]) -> None:
-        """Swap classes in a mirror image.
+        """Move boxes and polygons of whole numbers as exactly as others, and swap classes in a mirror image.
 
         In a crop boxes are computed from their masks, which an image without objects does not have. Detectron2 has no
         public place between the transforms and the annotations.
         """
+        for annotation in dataset_dict["annotations"]:
+            _with_fractions(annotation)
         flips = sum(isinstance(one, HFlipTransform) for one in transforms.transforms)
         if self.mirrored_classes is not None and flips % 2:
             for annotation in dataset_dict["annotations"]:
@@ -75,6 +77,13 @@ class Mapper(DatasetMapper):
             teacher_labels.transform(dataset_dict, transforms, image_shape, self.by_score, to_instances)
         else:
             to_instances()
+
+
+def _with_fractions(annotation: dict) -> None:
+    """Let coordinates be floats: those of whole numbers Detectron2 would cut off to whole ones as it resizes."""
+    annotation["bbox"] = [float(x) for x in annotation["bbox"]]
+    if isinstance(polygons := annotation.get("segmentation"), list):
+        annotation["segmentation"] = [np.asarray(polygon, np.float64) for polygon in polygons]
 
 
 def read_input(
