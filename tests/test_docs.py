@@ -1,5 +1,6 @@
 """The pages in docs/: every command is run, shortened, in the order of the pages, or is marked as needing data."""
 
+import os
 import re
 from pathlib import Path
 
@@ -30,7 +31,8 @@ LESS = {
 
 def commands(page):
     """Those that need no data, as lists of words."""
-    return lines(text for mark, text in blocks(page, "sh") if mark != "needs-data")
+    cache = os.environ["XDG_CACHE_HOME"]
+    return lines(text.replace("~/.cache", cache) for mark, text in blocks(page, "sh") if mark != "needs-data")
 
 
 @pytest.fixture(scope="module")
