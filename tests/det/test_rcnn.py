@@ -274,7 +274,7 @@ def test_mimic_on_the_maps_of_both_backbones(teacher_keys):
 
 
 def test_relations_among_the_regions_of_both_sides(teacher_keys):
-    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "rois"]
+    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1000.0", "DISTILL.RKD.SAMPLES", "rois"]
     torch.manual_seed(0)
     model = build_student(config(STUDENT, *teacher_keys, *keys)).train()
     inputs, teacher = batch(), model.distillation.teacher.model

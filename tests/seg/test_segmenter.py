@@ -259,7 +259,7 @@ def test_one_class_is_no_choice():
 
 @pytest.mark.parametrize("samples", ["images", "cells", "classes"])
 def test_relations_among_samples_of_the_encoders_last_stage(teacher_keys, samples):
-    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", samples]
+    keys = ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.RKD.WEIGHT", "1000.0", "DISTILL.RKD.SAMPLES", samples]
     model, inputs = build(*teacher_keys, *keys), batch(4)
     teacher = load_network_of(teacher_keys)
     images = [sample["image"] for sample in inputs]

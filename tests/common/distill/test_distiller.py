@@ -58,7 +58,8 @@ def test_adapters_have_the_declared_channels_and_only_where_needed():
 
 
 def test_relations_of_samples():
-    distiller = build("DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "cells", "DISTILL.RKD.ANGLE", "10.0")
+    weights = ["DISTILL.RKD.DISTANCE", "25.0", "DISTILL.RKD.ANGLE", "10.0"]
+    distiller = build("DISTILL.RKD.WEIGHT", "1.0", "DISTILL.RKD.SAMPLES", "cells", *weights)
     student, teacher = [torch.randn(6, 4)], [torch.randn(6, 8)]
     loss = distiller({"cells": Tap(student, teacher)})["loss_rkd"]
     assert torch.allclose(loss, RKDLoss(25.0, 10.0)(student[0], teacher[0]))

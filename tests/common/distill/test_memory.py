@@ -11,7 +11,7 @@ from densedist.common.errors import UserError
 from densedist.common.losses import RKDLoss
 from helpers.distillers import build
 
-RKD = ["DISTILL.RKD.WEIGHT", 1.0]
+RKD = ["DISTILL.RKD.WEIGHT", 1.0, "DISTILL.RKD.DISTANCE", 25.0, "DISTILL.RKD.ANGLE", 50.0]
 
 
 def batches(count, rows=4):
