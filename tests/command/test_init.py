@@ -76,7 +76,7 @@ def test_every_command_that_is_printed_runs_as_it_stands(task, write, tmp_path, 
     written = tmp_path / "output" / "photos"
     check, teach, distill, label, compare = steps
     densedist(*check)
-    densedist(*teach, *SHORT, *RANDOM[task])
+    densedist(*teach, *SHORT, *RANDOM[task], *SMALL[task])
     if task == "det":
         give_opinions(written / "teacher" / "model_final.pth")
     densedist(*distill, *SHORT, *RANDOM[task])

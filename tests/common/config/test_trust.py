@@ -160,7 +160,7 @@ def test_no_file_that_is_written_has_a_key_of_trust():
     assert all(value_of(cfg, name) is True for name in trust.KEYS)
     assert "TRUST" not in saved(cfg)
     choice = SimpleNamespace(method="none", words=lambda *given: list(words))
-    task = SimpleNamespace(load_config=lambda file, words: load(GRAMMAR, file, words))
+    task = SimpleNamespace(grammar=GRAMMAR, load_config=lambda file, words: load(GRAMMAR, file, words))
     assert "TRUST" not in Recipe(task, str(scenes.STUDENT), lengths={"none": 10}).final(choice)
 
 
