@@ -12,9 +12,10 @@ from detectron2.data import DatasetCatalog
 from densedist.common.distill.registry import LOSSES
 from densedist.det.data.formats import FORMATS
 from densedist.det.task import TASK as DET
+from densedist.known_keys import reference
 from densedist.seg.task import TASK
 from helpers import folders
-from helpers.calling import densedist
+from helpers.calling import complaint, densedist
 from helpers.pages import PAGES, ROOT, blocks, lines
 
 # The later ones use what the first one trains.
@@ -73,6 +74,28 @@ def test_command(page, command, folder, monkeypatch, capsys):
 def test_other_pages_have_no_command_that_is_not_run():
     """README's are run by the tests of the quickstart, and by whoever runs this."""
     assert not [command for page in set(PAGES) - {*RUN, "README.md"} for command in commands(page)]
+
+
+NEEDING = [
+    pytest.param(words, id=f"{page}-{number}")
+    for page in PAGES
+    for number, words in enumerate(lines(text for mark, text in blocks(page, "sh") if mark == "needs-data"))
+    if words[:3] == ["uv", "run", "densedist"]
+]
+# What a command says of data, configs and weights that are not there.
+MISSING = re.compile(
+    "there is no|no such|is neither a|has no (annotation file|image folder)|does not exist|no image in", re.I
+)
+
+
+@pytest.mark.parametrize("command", NEEDING)
+def test_a_command_that_needs_data_lacks_nothing_else(command, tmp_path, monkeypatch, capsys):
+    """Its options are read before the data are looked for; its keys are those of a task."""
+    keys = [word for word in command if re.fullmatch(r"[A-Z][A-Z_]+(\.[A-Z0-9_]+)+", word)]
+    assert set(keys) <= {row.name for row in reference()}
+    monkeypatch.chdir(tmp_path)
+    assert MISSING.search(complaint(capsys, *command[3:]))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
