@@ -12,6 +12,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from densedist.common.run_names import LOG
+
 WARNINGS = "py.warnings"  # where logging puts warnings
 LOGGERS = ("detectron2", "fvcore", "densedist", WARNINGS)
 PRINTED = "densedist.printed"  # where printed_to_log logs
@@ -88,7 +90,7 @@ class LogFile(MemoryHandler):
 
     def open(self, output_dir: str, rank: int) -> None:
         """Write them to output_dir/log.txt (log.txt.rank1, … of other processes), and what comes at once."""
-        file = logging.FileHandler(Path(output_dir, f"log.txt.rank{rank}" if rank else "log.txt"))
+        file = logging.FileHandler(Path(output_dir, f"{LOG}.rank{rank}" if rank else LOG))
         file.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%m/%d %H:%M:%S"))
         self.setTarget(file)
         self.flush()

@@ -6,14 +6,11 @@ from pathlib import Path
 
 from densedist.common.config.files import find_config
 from densedist.common.errors import UserError
-
-CONFIG, FINAL, BEST, LAST, METRICS = (
-    "config.yaml",
-    "model_final.pth",
-    "model_best.pth",
-    "last_checkpoint",
-    "metrics.json",
-)
+from densedist.common.run_names import BEST as BEST
+from densedist.common.run_names import CONFIG as CONFIG
+from densedist.common.run_names import FINAL as FINAL
+from densedist.common.run_names import LAST as LAST
+from densedist.common.run_names import METRICS as METRICS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from fvcore.common.config import CfgNode
 from densedist.common.config.files import CONFIGS, find_config
 from densedist.common.config.functions import NAME
 from densedist.common.config.load import Given, read
-from densedist.common.config.paths import NO_PATHS, is_relative, places
+from densedist.common.config.paths import NO_PATHS, is_of_run, is_relative, places
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
@@ -100,8 +100,8 @@ def _missing(name: str, key: str, given: Given) -> UserError:
     """Return the refusal of a path that leads nowhere, with the places that were tried."""
     kind = "file" if Path(name).suffix else "folder" if key.startswith("DATASETS") else "file or folder"
     said, folder = f"{key}: there is no {kind} {name}", Path(given.path).absolute().parent
-    packaged = CONFIGS in folder.parents
-    if _stands_in_file(key, given) and is_relative(name) and not packaged and folder != Path.cwd():
+    looked_up = CONFIGS not in folder.parents and not is_of_run(Path(given.path))
+    if _stands_in_file(key, given) and is_relative(name) and looked_up and folder != Path.cwd():
         said += f" in {folder} (the config's folder) or in {Path.cwd()} (the current folder)"
     return UserError(said)
 

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from densedist.common.cache.arrays import KEY, About, Arrays
-from densedist.common.cache.filling import fill
+from densedist.common.cache.filling import cache_file, fill
 from densedist.common.data.headers import read_header
 from densedist.common.data.sides import TRAINED
 from densedist.common.errors import UserError
@@ -132,6 +132,6 @@ def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[Frame]]]:
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     for split in dict.fromkeys(name for side in TRAINED for name in node[side]):
         yield (
-            folder / f"{split.replace('/', '_')}.logits",
+            cache_file(folder, str(split), "logits"),
             split_frames(cfg, split, KEY, need_labels=False, may_be_bare=True),
         )

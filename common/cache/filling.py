@@ -33,6 +33,20 @@ BLOCK = 2**24  # bytes written at a time where a disk cannot be asked for room
 FLUSHED = 64  # arrays are on the disk before it is noted that they are, so many images at a time
 
 
+def cache_file(folder: Path, name: str, kind: str) -> Path:
+    """Return the file of a data set in a folder of caches, by its name or path.
+
+    One that is there by the path from the current folder goes on: former versions kept paths of a config relative.
+
+    Args:
+        kind: the suffix.
+    """
+    here = Path.cwd()
+    former = str(Path(name).relative_to(here)) if Path(name).is_relative_to(here) else name
+    files = [folder / f"{called.replace('/', '_')}.{kind}" for called in (former, name)]
+    return files[0] if files[0].is_file() else files[1]
+
+
 def fill(
     file: Path,
     images: Sequence[str],

@@ -11,7 +11,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from densedist.common.config.former_keys import current_text
-from densedist.common.config.paths import resolve
+from densedist.common.config.paths import is_of_run, resolve
 from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.errors import UserError
 
@@ -27,6 +27,8 @@ class _Reader(CfgNode):
     The one exception is the model zoo inside the installed Detectron2 package: its RetinaNet base computes its
     anchor sizes with a YAML tag.
     """
+
+    looks_up = False  # whether relative paths are looked up from the file's folder
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
@@ -62,7 +64,8 @@ class _Reader(CfgNode):
         if not isinstance(loaded, dict):
             raise UserError(f"config file {filename} is not a mapping of keys to values")
         # Of this file: what its base names has been looked up by now.
-        resolve(loaded, path.parent)
+        if cls.looks_up and not is_of_run(path):
+            resolve(loaded, path.parent)
         if isinstance(names := loaded.get("IMPORTS"), list):
             loaded["IMPORTS"] = absolute(names, path.parent)
         return loaded
@@ -84,6 +87,8 @@ def absolute(names: list, folder: Path) -> list:
 class _CurrentKeys(_Reader):
     """Gives former keys their present names, in each file of the _BASE_ chain: a file's key wins over its base's."""
 
+    looks_up = True
+
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
         with super()._open_cfg(filename) as file:
@@ -94,7 +99,7 @@ def read_file(config_file: str, as_written: bool = False) -> dict:
     """Read a file and its _BASE_ chain, checked no further; paths in IMPORTS are made absolute.
 
     Args:
-        as_written: keep former names of keys (common/config/former_keys.py).
+        as_written: keep former names of keys (common/config/former_keys.py) and, but for IMPORTS, relative paths.
 
     Raises:
         UserError: no such file, one that is no plain YAML, or one with a key's former and present name.

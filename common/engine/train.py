@@ -17,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 
 from densedist.common.config import saved
 from densedist.common.config.files import read_file
+from densedist.common.config.paths import resolve
 from densedist.common.data.overlap import overlaps
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.distiller import describe
@@ -229,7 +230,10 @@ def _changed(cfg: CfgNode) -> list[str]:
     before = Path(cfg.OUTPUT_DIR, CONFIG)
     if not (has_checkpoints(cfg.OUTPUT_DIR) and before.is_file()):
         return []
-    return changed_keys(read_file(str(before)), yaml.safe_load(saved(cfg)))
+    then, now = read_file(str(before)), yaml.safe_load(saved(cfg))
+    for content in (then, now):
+        resolve(content, Path.cwd())  # what one of them may have found in its config's folder
+    return changed_keys(then, now)
 
 
 def _given(cfg: CfgNode, start: str) -> list[str]:

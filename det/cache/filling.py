@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from densedist.common.cache.arrays import KEY, Arrays, size_in_bytes
-from densedist.common.cache.filling import fill
+from densedist.common.cache.filling import cache_file, fill
 from densedist.common.data.sides import TRAINED
 from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
@@ -71,4 +71,4 @@ def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[str]]]:
     kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS else "boxes"
     for name in dict.fromkeys(name for side in TRAINED for name in node[side]):
         images = list(dict.fromkeys(entry["file_name"] for entry in DatasetCatalog.get(name)))
-        yield folder / f"{name.replace('/', '_')}.{kind}", images
+        yield cache_file(folder, name, kind), images

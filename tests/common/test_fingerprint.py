@@ -90,6 +90,20 @@ def test_files_count_by_what_they_hold(fingerprint, tmp_path):
     ]
 
 
+def test_a_config_counts_by_what_it_says_from_any_current_folder(fingerprint, tmp_path, monkeypatch):
+    config = tmp_path / "teacher.yaml"
+    config.write_text("DATASETS: {ROOT: images}\n")
+    of_config = ["DISTILL.TEACHER.CONFIG_FILE", str(config), "DISTILL.TEACHER.WEIGHTS", str(tmp_path / "teacher.pth")]
+    before = fingerprint(*of_config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert differences(before, fingerprint(*of_config)) == []
+    (tmp_path / "images").rename(tmp_path / "moved")
+    monkeypatch.setattr("densedist.common.fingerprint.Fingerprints._side", lambda *_: {"named": "t", "sha256": "0"})
+    key = "DISTILL.TEACHER.CONFIG_FILE"
+    assert fingerprint(*of_config)[key] == before[key]
+
+
 def test_without_a_loss_the_teacher_changes_nothing(fingerprint, tmp_path):
     off = ["DISTILL.DIST.WEIGHT", "0"]
     before = fingerprint(*off)

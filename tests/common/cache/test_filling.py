@@ -11,7 +11,7 @@ from torch import nn
 
 from densedist.common.cache import filling
 from densedist.common.cache.arrays import PAGE, Arrays, record_of
-from densedist.common.cache.filling import fill
+from densedist.common.cache.filling import cache_file, fill
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.locks import locked
@@ -172,3 +172,16 @@ def apart(rank, count, folder):
 
 def test_a_folder_that_machines_do_not_share_is_refused(tmp_path):
     run_processes(2, apart, str(tmp_path))
+
+
+def test_a_cache_of_a_path_that_was_relative_goes_on(tmp_path, monkeypatch):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    name = f"{tmp_path}/data/train[:6]"
+    whole = kept / f"{name.replace('/', '_')}.logits"
+    assert cache_file(kept, name, "logits") == whole
+    (kept / "data_train[:6].logits").touch()
+    assert cache_file(kept, name, "logits") == whole
+    monkeypatch.chdir(tmp_path)
+    assert cache_file(kept, name, "logits") == cache_file(kept, "data/train[:6]", "logits")
+    assert cache_file(kept, "train", "logits") == kept / "train.logits"

@@ -58,10 +58,45 @@ def test_more_teachers(folder):
     assert more == {"WEIGHTS": f"{folder}/two.pth", "CONFIG_FILE": "det/x.yaml"}
 
 
-def test_in_the_current_folder_paths_stay_as_they_are_written(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def test_a_path_means_the_same_from_any_current_folder(folder, monkeypatch):
     (folder / "weights.pth").touch()
-    assert read(folder, "MODEL: {WEIGHTS: weights.pth}\n") == {"MODEL": {"WEIGHTS": "weights.pth"}}
+    for current in (folder.parent, folder):
+        monkeypatch.chdir(current)
+        assert read(folder, "MODEL: {WEIGHTS: weights.pth}\n") == {"MODEL": {"WEIGHTS": f"{folder}/weights.pth"}}
+
+
+@pytest.mark.parametrize("left", ["model_final.pth", "last_checkpoint", "metrics.json", "log.txt"])
+def test_the_folder_of_a_run_is_no_place_for_paths_that_its_config_kept(folder, left):
+    for name in ("model_best.pth", left):
+        (folder / name).touch()
+    text = "MODEL: {WEIGHTS: model_best.pth}\nDISTILL: {TEACHER: {WEIGHTS: model_best.pth}}\n"
+    kept = {"MODEL": {"WEIGHTS": "model_best.pth"}, "DISTILL": {"TEACHER": {"WEIGHTS": "model_best.pth"}}}
+    assert read(folder, text) == kept
+    (folder / "mine.yaml").write_text(text)
+    assert read_file(str(folder / "mine.yaml"))["MODEL"]["WEIGHTS"] == f"{folder}/model_best.pth"
+
+
+def test_declared_names_with_a_slash_stay_and_factors_have_the_names_of_the_data(folder):
+    for name in ("cells", "photos"):
+        (folder / name).mkdir()
+    text = "DATASETS: {COCO_FORMAT: [[cells/train, a.json, photos]], TRAIN: ['cells/train[:5]', photos/x], "
+    text += "UNLABELED: [cells/train], TRAIN_REPEAT_FACTOR: [['cells/train[:5]', 2.0], [photos/x, 3.0]]}\n"
+    assert read(folder, text)["DATASETS"] == {
+        "COCO_FORMAT": [["cells/train", "a.json", f"{folder}/photos"]],
+        "TRAIN": ["cells/train[:5]", f"{folder}/photos/x"],
+        "UNLABELED": ["cells/train"],
+        "TRAIN_REPEAT_FACTOR": [["cells/train[:5]", 2.0], [f"{folder}/photos/x", 3.0]],
+    }
+
+
+def test_a_folder_without_a_slash_is_found_where_no_data_set_has_its_name(folder):
+    for name in ("pool", "labels", "declared", "val", "data/leftImg8bit/val"):
+        (folder / name).mkdir(parents=True)
+    text = "DATASETS: {ROOT: data, FOLDERS: [[declared, a, b]], TRAIN: [pool], "
+    text += "UNLABELED: ['pool[:3]', declared, val, gone], PSEUDO_LABELED: [labels]}\n"
+    found = read(folder, text)["DATASETS"]
+    assert found["UNLABELED"] == [f"{folder}/pool[:3]", "declared", "val", "gone"]
+    assert (found["PSEUDO_LABELED"], found["TRAIN"]) == ([f"{folder}/labels"], ["pool"])
 
 
 @pytest.mark.parametrize("text", ["DATASETS: 3\n", "DATASETS: {COCO_FORMAT: 3}\n", "DISTILL: {TEACHER: {MORE: x}}\n"])

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import densedist
-from densedist.common.engine.train import train
+from densedist.common.engine.train import _changed, train
 from densedist.common.errors import UserError
 from densedist.common.locks import LOCK, claimed, refuse_files
 from densedist.det.task import TASK as DET
@@ -146,6 +146,18 @@ def test_a_run_that_goes_on_with_other_settings_says_so(run, tmp_path):
     assert "--resume goes on with other settings: SOLVER.BASE_LR, then " in said
     assert ", now 0.5; SOLVER.MAX_ITER, then 1, now 2\n" in said
     assert "  changed  SOLVER.MAX_ITER, then 1, now 2" in said
+
+
+def test_a_path_that_a_former_run_kept_relative_is_no_other_setting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("w.pth", "run/w.pth", "run/model_final.pth"):
+        (tmp_path / name).touch()
+    (tmp_path / "run/config.yaml").write_text("MODEL: {WEIGHTS: w.pth}\n")
+    monkeypatch.setattr("densedist.common.engine.train.saved", lambda _: f"MODEL: {{WEIGHTS: {tmp_path}/w.pth}}\n")
+    assert _changed(SimpleNamespace(OUTPUT_DIR=str(tmp_path / "run"))) == []
+    monkeypatch.setattr("densedist.common.engine.train.saved", lambda _: f"MODEL: {{WEIGHTS: {tmp_path}/run/w.pth}}\n")
+    assert len(_changed(SimpleNamespace(OUTPUT_DIR=str(tmp_path / "run")))) == 1
 
 
 def test_an_evaluation_leaves_the_config_of_a_run(run, tmp_path):
