@@ -104,6 +104,8 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
                 known = {category["id"]: category["name"] for category in coco.categories}
                 counts.update(known.get(a["category_id"], "") for a in coco.objects)
                 names = names or coco.names
+            if side == "PSEUDO_LABELED":
+                _check_kept_scores(cfg, name, source)
             if cfg.DATALOADER.CHECK_FILES:
                 # Detectron2 takes names as they are.
                 place = image_file if MetadataCatalog.get(name).get("normalized") else os.path.join
@@ -170,6 +172,19 @@ def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
         raise UserError(
             f"{source}: {coco.source} has crowds, which are neither objects nor background, but background to "
             f"MODEL.META_ARCHITECTURE {architecture}: set it to {' or '.join(known)}"
+        )
+
+
+def _check_kept_scores(cfg: CfgNode, name: str, source: str) -> None:
+    """Refuse a data set whose file may have scores, but not what is trained on: load_coco_json leaves them out."""
+    confidence = Confidence.of(cfg)
+    if not confidence.needs_scores:
+        return
+    annotations = (a for d in DatasetCatalog.get(name) for a in d.get("annotations", []))
+    if any("score" not in a for a in annotations if not a.get("iscrowd")):
+        raise UserError(
+            f"{source}: {confidence.asked}, but as it is registered its annotations have no score: name it in "
+            "DATASETS.COCO_FORMAT, or register annotations with a score"
         )
 
 

@@ -68,17 +68,17 @@ def check(model: Any) -> None:
     if isinstance(model, RetinaNet):
         return
     if not isinstance(model, GeneralizedRCNN):
-        raise UserError(f"PSEUDO_LABELS: a {type(model).__name__} takes all labels alike: want an R-CNN or a RetinaNet")
+        raise UserError(f"PSEUDO_LABELS: a {type(model).__name__} ignores their weights: use an R-CNN or a RetinaNet")
     heads, network = model.roi_heads, model.proposal_generator
     box_head.check(heads)
-    own = "in which PSEUDO_LABELS would weigh nothing"
+    own = "which ignores the PSEUDO_LABELS weights"
     if network is not None and not (isinstance(network, RPN) and network.anchor_generator.box_dim == 4):
-        raise UserError(f"MODEL.PROPOSAL_GENERATOR.NAME is {type(network).__name__}, {own}: want RPN")
+        raise UserError(f"MODEL.PROPOSAL_GENERATOR.NAME is {type(network).__name__}, {own}: use RPN")
     if getattr(heads, "keypoint_on", False):
         raise UserError(f"MODEL.KEYPOINT_ON is True, {own}: set it to False")
     if heads.mask_on and not hasattr(heads.mask_head, "predictor"):
         name = type(heads.mask_head).__name__
-        raise UserError(f"MODEL.ROI_MASK_HEAD.NAME is {name}, {own}: want MaskRCNNConvUpsampleHead")
+        raise UserError(f"MODEL.ROI_MASK_HEAD.NAME is {name}, {own}: use MaskRCNNConvUpsampleHead")
 
 
 def _are_weighed(sample: dict, weight: float) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from torch import nn
 
@@ -55,7 +56,6 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
     name_files(cfg.DISTILL.TEACHER)
     build_input(cfg)
     build_strong(cfg)
-    check_mosaic(cfg)
     check_mosaic(cfg)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
@@ -125,8 +125,8 @@ def build_trainee(cfg: CfgNode) -> Trainee:
 
 
 def _check_label_weights(cfg: CfgNode, model: nn.Module) -> None:
-    """Refuse a model in which PSEUDO_LABELS would weigh nothing."""
-    if cfg.PSEUDO_LABELS.WEIGHT == 1 and not Confidence.of(cfg).needs_scores:
+    """Refuse a model that would ignore the weights of labels; crowds that a teacher wrote weigh nothing."""
+    if cfg.PSEUDO_LABELS.WEIGHT == 1 and not Confidence.of(cfg).needs_scores and not _has_crowds(cfg):
         return
     if not isinstance(model, Distilling):
         raise UserError(
@@ -134,6 +134,12 @@ def _check_label_weights(cfg: CfgNode, model: nn.Module) -> None:
             f"{' or '.join(distilling_classes())}"
         )
     label_weights.check(model)
+
+
+def _has_crowds(cfg: CfgNode) -> bool:
+    """Return whether a data set of DATASETS.PSEUDO_LABELED has crowds."""
+    dicts = (d for name in cfg.DATASETS.PSEUDO_LABELED for d in DatasetCatalog.get(name))
+    return any(a.get("iscrowd") for d in dicts for a in d.get("annotations", []))
 
 
 def build(cfg: CfgNode) -> nn.Module:

@@ -15,6 +15,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data.transforms import (
     Augmentation,
     AugmentationList,
+    NoOpTransform,
     PadTransform,
     ResizeTransform,
     Transform,
@@ -23,12 +24,28 @@ from detectron2.data.transforms import (
 from detectron2.structures import Boxes, Instances
 
 from densedist.common.data.confidence import IGNORED
+from densedist.common.data.headers import Size
 from densedist.common.data.sides import MARK
 from densedist.common.distill.views import is_true
 from densedist.common.errors import UserError
 
 KEY = "PSEUDO_LABELS.MOSAIC"
 CENTER = (0.25, 0.75)  # where the parts meet, as shares of height and width
+
+
+class Bounds(NoOpTransform):
+    """Cuts boxes off at the edges of an image; crops cut off all else themselves, but boxes wait for the last picture.
+
+    Args:
+        size: height and width of the image.
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.size = size
+
+    def apply_box(self, box: np.ndarray) -> np.ndarray:
+        return np.asarray(box).clip(0, [*self.size[::-1]] * 2)
 
 
 class Place(Augmentation):
@@ -62,7 +79,7 @@ class Place(Augmentation):
         top, left = y if below else y - h, x if right else x - w
         self.box = slice(top, top + h), slice(left, left + w)
         pad = PadTransform(left, top, columns - left - w, rows - top - h, orig_w=w, orig_h=h)
-        return TransformList([ResizeTransform(height, width, h, w), pad])
+        return TransformList([Bounds((height, width)), ResizeTransform(height, width, h, w), pad])
 
 
 class Mosaic:

@@ -36,6 +36,11 @@ def check_sampler(cfg: CfgNode) -> None:
             raise UserError(f"DATASETS.TRAIN_REPEAT_FACTOR: {strange[0]} is not in DATASETS.TRAIN: name one of these")
         if cfg.DATASETS.DROP_BAD_BOXES:
             raise UserError(f"{KEY} is {name}, which counts images of bad boxes: set DATASETS.DROP_BAD_BOXES to False")
+        if cfg.PSEUDO_LABELS.MIN_SCORE and loader.FILTER_EMPTY_ANNOTATIONS:
+            raise UserError(
+                f"{KEY} is {name}, which counts images whose labels are all below PSEUDO_LABELS.MIN_SCORE: set that "
+                "to 0, or DATALOADER.FILTER_EMPTY_ANNOTATIONS to False"
+            )
 
 
 def is_factors(value: object) -> bool:

@@ -371,8 +371,14 @@ def test_two_processes_learn_as_one():
     ("keys", "said"),
     [
         (["MODEL.PROPOSAL_GENERATOR.NAME", "RRPN", "MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"], "RRPN"),
-        (["MODEL.KEYPOINT_ON", "True"], "MODEL.KEYPOINT_ON is True, in which PSEUDO_LABELS would weigh nothing"),
-        (["MODEL.META_ARCHITECTURE", "ProposalNetwork"], "PSEUDO_LABELS: a ProposalNetwork takes all labels alike"),
+        (
+            ["MODEL.KEYPOINT_ON", "True"],
+            "MODEL.KEYPOINT_ON is True, which ignores the PSEUDO_LABELS weights: set it to False",
+        ),
+        (
+            ["MODEL.META_ARCHITECTURE", "ProposalNetwork"],
+            "PSEUDO_LABELS: a ProposalNetwork ignores their weights: use an",
+        ),
     ],
 )
 def test_detectors_that_cannot_be_weighed_are_refused(keys, said):

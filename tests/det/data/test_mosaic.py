@@ -84,8 +84,8 @@ def test_boxes_and_masks_are_where_the_picture_shows_them(pool, masks):
     assert shown == {0, 1, 2}
 
 
-def test_a_teachers_boxes_follow(pool, tmp_path):
-    """They are the annotations here."""
+def kept_boxes(pool, folder):
+    """The annotations, as a cached teacher keeps boxes."""
     shapes = {"boxes": [2, 4], "logits": [2, 3], "background": [3]}
 
     def see(number):
@@ -95,9 +95,12 @@ def test_a_teachers_boxes_follow(pool, tmp_path):
         return {"boxes": boxes, "logits": torch.full((2, 3), number), "background": torch.full((3,), number)}
 
     files = [entry["file_name"] for entry in pool]
-    fill(tmp_path / "kept", files, {}, lambda _: {"shapes": shapes}, see)
-    kept = {file: (Arrays(tmp_path / "kept"), number) for number, file in enumerate(files)}
-    mapper = Mosaic(BoxesMapper(loaded(), kept), (pool, []), 1.0, [0, 0, 0])
+    fill(folder / "kept", files, {}, lambda _: {"shapes": shapes}, see)
+    return {file: (Arrays(folder / "kept"), number) for number, file in enumerate(files)}
+
+
+def test_a_teachers_boxes_follow(pool, tmp_path):
+    mapper = Mosaic(BoxesMapper(loaded(), kept_boxes(pool, tmp_path)), (pool, []), 1.0, [0, 0, 0])
     for seed in range(6):
         with seeded(seed):
             sample = mapper(pool[seed % 3])
@@ -106,6 +109,43 @@ def test_a_teachers_boxes_follow(pool, tmp_path):
         torch.testing.assert_close(boxes[real], sample["instances"].gt_boxes.tensor, rtol=0, atol=0.15)  # float16
         assert torch.equal(logits[real][:, 0].long(), sample["instances"].gt_classes)
         torch.testing.assert_close(background, logits[real].mean(0))
+
+
+CROPS = {
+    "crop": ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "[48, 48]"],
+    "jitter": ["INPUT.SCALE_JITTER", "[2, 2, 96, 96]"],
+}
+
+
+@pytest.mark.parametrize("masks", ["bitmask", "polygon", ""])
+@pytest.mark.parametrize("keys", CROPS.values(), ids=CROPS)
+def test_what_a_crop_cuts_off_is_cut_off_in_the_picture(pool, tmp_path, keys, masks):
+    """Boxes, ignored boxes, masks and a teacher's boxes lie where their object is seen, and on no other image."""
+    more = ["INPUT.MASK_FORMAT", masks] if masks else []
+    cfg = loaded(*keys, *more, "PSEUDO_LABELS.CONFIDENCE", "score", file=TEACHER if masks else STUDENT)
+    crowds = [{**one, "annotations": [*one["annotations"], {**one["annotations"][0], "iscrowd": 1}]} for one in pool]
+    mapper = Mosaic(BoxesMapper(cfg, kept_boxes(pool, tmp_path)), (crowds, []), 1.0, [255, 255, 255])
+    left = 0
+    for seed in range(12):
+        with seeded(seed):
+            sample = mapper(crowds[seed % 3])
+        objects, (boxes, logits, _) = sample["instances"], sample["teacher"]
+        real = Boxes(boxes).nonempty(1e-3)
+        if masks == "bitmask":
+            assert all(mask.any() for mask in objects.gt_masks.tensor)
+        if masks == "polygon":
+            torch.testing.assert_close(objects.gt_masks.get_bounding_boxes().tensor, objects.gt_boxes.tensor)
+        seen = [*zip(objects.gt_boxes.tensor, objects.gt_classes.tolist(), strict=True)]
+        seen += zip(boxes[real], logits[real][:, 0].long().tolist(), strict=True)
+        seen += [(box, None) for box in sample["ignored"].tensor] if "ignored" in sample else []
+        left += len(objects)
+        for box, kind in seen:
+            x0, y0, x1, y1 = box.round().int().tolist()
+            inside = sample["image"][0, y0 + 1 : y1 - 1, x0 + 1 : x1 - 1].float()
+            bright = [60 * (number + 1) for number in ([kind] if kind is not None else range(3))]
+            if inside.numel():
+                assert max((abs(inside - value) < 20).float().mean() for value in bright) > 0.7
+    assert 0 < left < 48
 
 
 def test_images_with_true_labels_stay():

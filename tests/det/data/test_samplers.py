@@ -47,6 +47,10 @@ def test_a_sampler_with_its_key_and_without(name):
             "DATALOADER.SAMPLER_TRAIN is WeightedTrainingSampler, which counts images of bad boxes: set",
         ),
         (
+            ["DATASETS.TRAIN_REPEAT_FACTOR", "[['digits_train', 2]]", "PSEUDO_LABELS.MIN_SCORE", "0.5"],
+            "DATALOADER.SAMPLER_TRAIN is WeightedTrainingSampler, which counts images whose labels are all below",
+        ),
+        (
             ["DATASETS.TRAIN_REPEAT_FACTOR", "[['digits_train']]"],
             "DATASETS.TRAIN_REPEAT_FACTOR is [['digits_train']]:",
         ),

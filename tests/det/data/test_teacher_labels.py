@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes
 
 from densedist.common.data import digits
@@ -149,6 +150,26 @@ def cfg_words(cfg):
     node = cfg.DATASETS
     words = ["DATASETS.COCO_FORMAT", str(node.COCO_FORMAT), "DATASETS.PSEUDO_LABELED", str(node.PSEUDO_LABELED)]
     return [*SMALL, *words, "DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
+
+
+@pytest.mark.parametrize("keys", [SURE, ["PSEUDO_LABELS.MIN_SCORE", "0.5"]])
+def test_a_data_set_of_detectron2_that_keeps_no_scores_is_refused(data, tmp_path, keys):
+    """Its file has them."""
+    data(content())
+    register_coco_instances("theirs", {}, str(tmp_path / "data_0" / "a.json"), str(tmp_path / "data_0"))
+    words = [*SMALL, "DATASETS.PSEUDO_LABELED", "('theirs',)", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
+    check_data(load_config(str(STUDENT), words), "PSEUDO_LABELED")
+    with pytest.raises(UserError, match=r"theirs: PSEUDO_LABELS.*, but as it is registered .* have no score: name it"):
+        check_data(load_config(str(STUDENT), [*words, *keys]), "PSEUDO_LABELED")
+
+
+def test_crowds_are_refused_before_training_by_what_would_take_them_for_background(data):
+    rotated = ["MODEL.PROPOSAL_GENERATOR.NAME", "RRPN", "MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"]
+    more = [*rotated, "MODEL.RPN.BBOX_REG_WEIGHTS", "(1.0,1.0,1.0,1.0,1.0)", "DATASETS.TRAIN", "()"]
+    build_trainee(load_config(str(STUDENT), [*SMALL, *data(content(OBJECTS[:2]), "PSEUDO_LABELED"), *more]))
+    cfg = load_config(str(STUDENT), [*SMALL, *data(content(), "PSEUDO_LABELED"), *more])
+    with pytest.raises(UserError, match="NAME is RRPN, which ignores the PSEUDO_LABELS weights: use RPN"):
+        build_trainee(cfg)
 
 
 def test_stock_architectures_weigh_nothing(data):
