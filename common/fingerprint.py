@@ -22,10 +22,10 @@ from torch import nn
 from densedist.common.config import trust
 from densedist.common.config.files import read_file
 from densedist.common.config.former_keys import current_parts
-from densedist.common.config.shared_keys import COMMON
+from densedist.common.config.keys import Key
 from densedist.common.data.images import THREADS
 from densedist.common.data.sides import SIDES
-from densedist.common.distill.registry import LOSSES, is_on, loss_keys
+from densedist.common.distill.registry import LOSSES, is_on
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.task import Task
@@ -173,15 +173,17 @@ def of_model(model: nn.Module, **more: object) -> Fingerprint:
     }
 
 
-def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
+def differences(then: Fingerprint, now: Fingerprint, keys: Mapping[str, Key] | None = None) -> list[str]:
     """Return what has changed, in words, as "SOLVER.BASE_LR, then 0.1, now 1e-07".
 
-    A key that was not there then had its default.
+    Args:
+        keys: of the task's grammar; one that was not there then had its default.
     """
-    found, then, keys = [], current_parts(then), {**COMMON, **loss_keys()}
+    found, then, keys = [], current_parts(then), keys or {}
+    weights = {f"DISTILL.{loss}.WEIGHT" for loss in LOSSES}  # which are there where they are not 0
     for name in dict.fromkeys([*now, *then]):
         old, new = then.get(name, ""), now.get(name, "")
-        if name not in then and name in keys and _named(new) == _named(_text(keys[name].default)):
+        if name not in then and name in keys and name not in weights and _is_default(new, keys[name]):
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             if old["sha256"] == new["sha256"]:
@@ -204,17 +206,18 @@ def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Args:
         then, now: plain data, as config.yaml holds it.
     """
-    sides = [{".".join(key): str(value) for key, value in _leaves(one)} for one in (then, now)]
-    both = [name for name in sides[0] if name in sides[1] and name not in NO_NUMBER]
-    return differences(*({name: side[name] for name in both} for side in sides))
+    before, after = ({".".join(key): str(value) for key, value in _leaves(one)} for one in (then, now))
+    both = [name for name in before if name in after and name not in NO_NUMBER]
+    return differences({name: before[name] for name in both}, {name: after[name] for name in both})
 
 
-def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> None:
+def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint, keys: Mapping[str, Key]) -> None:
     """Refuse what was made before with other settings.
 
     Args:
         source: what was made, for messages.
         then: its fingerprint; None = it has none.
+        keys: see differences.
 
     Raises:
         UserError: it was made with other settings, or has no fingerprint.
@@ -223,15 +226,16 @@ def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint) -> N
         raise UserError(
             f"{source} was written by an earlier version and does not say by what settings: name another --output-dir"
         )
-    if found := differences(then, now):
+    if found := differences(then, now, keys):
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(
             f"{source} is of other settings: {'; '.join(found[:SHOWN])}{more}: give the same, or another --output-dir"
         )
 
 
-def _text(value: Any) -> str:
-    return "" if value in ("", []) else str(value)
+def _is_default(part: Any, key: Key) -> bool:
+    """Return whether a part says a key's default, which is empty where the part is of contents."""
+    return part["named"] == "" if isinstance(part, dict) else part == str(key.default)
 
 
 def _named(part: Any) -> str:

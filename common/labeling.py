@@ -179,6 +179,11 @@ def read_way(way: str, name: str = "--choose-by") -> float | None:
     return precision
 
 
+def option_of(way: str) -> str:
+    """Return the option that gives a way of choosing scores, for messages."""
+    return "--choose-thresholds" if way == F1 else f"--choose-by {way}"
+
+
 def warn_of_bare(names: Sequence[str], least: np.ndarray, way: str) -> None:
     """Warn of classes without a single label, whatever the teacher sees."""
     if bare := [name for name, score in zip(names, least, strict=True) if not np.isfinite(score)]:
@@ -187,7 +192,7 @@ def warn_of_bare(names: Sequence[str], least: np.ndarray, way: str) -> None:
             FREQUENCIES: "DATASETS.TRAIN has none, or the teacher finds none",
         }
         logger.warning(
-            f"--choose-thresholds: no label of {', '.join(bare)} is written: "
+            f"{option_of(way)}: no label of {', '.join(bare)} is written: "
             f"{why.get(way, 'on DATASETS.TEST no score has this precision')}; name data that have, or one "
             "--score-threshold for all"
         )

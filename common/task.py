@@ -16,7 +16,6 @@ from densedist.common.data.survey import Survey
 from densedist.common.distill.distiller import Distillation
 from densedist.common.errors import UserError
 from densedist.common.importing.importer import Importer
-from densedist.common.init.beginning import Beginning
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
 from densedist.common.report.panels import Gallery
@@ -47,6 +46,27 @@ class Trainee:
     unused_parameters: bool = False
     start: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What `densedist init` begins with: the data sets that lie in a folder, and configs that train on them.
+
+    Args:
+        form: the format of the data in words, as "YOLO's format".
+        images: number of images of each split with labels, by its name in the data.
+        classes: the names of the classes.
+        configs: the texts of BASE, TEACHER and STUDENT (common/init/text.py).
+        files: all images and label images that the data sets consist of.
+        notes: what is not recognized, or was guessed, each in one line with what to do about it.
+    """
+
+    form: str
+    images: Mapping[str, int]
+    classes: Sequence[str]
+    configs: Mapping[str, str]
+    files: frozenset[Path]
+    notes: Sequence[str] = ()
 
 
 class TrainingTask(ABC):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from densedist.common.data.confidence import GT_SCORES, IGNORED
 from densedist.common.data.sides import MARK
-from densedist.common.distill.unlabeled import scale_gradient
+from densedist.common.distill.gradient_factors import scale_gradient
 from densedist.common.errors import UserError
 from densedist.common.modules import changed, record
 from densedist.det.modeling import box_head

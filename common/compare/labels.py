@@ -109,7 +109,7 @@ def _writer(cfg: CfgNode, method: str, task: Task) -> Weights:
     return weights.under(*own_words(cfg), *words_of_teacher(node, task.grammar.keys()))
 
 
-def refuse_other_labels(labeling: Labeling) -> None:
+def refuse_other_labels(task: Task, labeling: Labeling) -> None:
     """Refuse a folder with labels of other settings.
 
     Raises:
@@ -117,7 +117,7 @@ def refuse_other_labels(labeling: Labeling) -> None:
     """
     if (record := labeling.output / RECORD).is_file():
         then = json.loads(record.read_text()).get("settings")
-        refuse_another(str(labeling.output), then, dict(labeling.settings))
+        refuse_another(str(labeling.output), then, dict(labeling.settings), task.grammar.keys())
 
 
 def check_labels(task: Task, labeling: Labeling) -> None:

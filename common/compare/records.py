@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densedist.common.config import Key
 from densedist.common.engine.run_folder import holds_run
 from densedist.common.files import write_text
 from densedist.common.fingerprint import Fingerprint, differences, refuse_another
@@ -14,11 +15,12 @@ ITERATIONS = "iterations"  # the part that says how long a run is, whatever SOLV
 PACES, SCORES, FILES = "seconds_per_iteration.json", "teachers.json", "files.json"
 
 
-def refuse_another_run(folder: Path, now: Fingerprint) -> None:
+def refuse_another_run(folder: Path, now: Fingerprint, keys: Mapping[str, Key]) -> None:
     """Refuse a folder that holds a run of other settings.
 
     Args:
         now: without ITERATIONS where these are not known yet.
+        keys: of the task's grammar.
 
     Raises:
         UserError: the run is of other settings, or has none recorded.
@@ -28,7 +30,7 @@ def refuse_another_run(folder: Path, now: Fingerprint) -> None:
         then = json.loads(file.read_text()) if file.is_file() else None
         if then and ITERATIONS not in now:
             now = now | {ITERATIONS: then[ITERATIONS]}
-        refuse_another(str(folder), then, now)
+        refuse_another(str(folder), then, now, keys)
 
 
 def begin_run(folder: Path, settings: Fingerprint) -> None:
@@ -42,10 +44,11 @@ class Numbers:
 
     Args:
         what: the number's name in the file.
+        keys: of the task's grammar.
     """
 
-    def __init__(self, file: Path, what: str) -> None:
-        self._file, self._what = file, what
+    def __init__(self, file: Path, what: str, keys: Mapping[str, Key]) -> None:
+        self._file, self._what, self._keys = file, what, keys
         self._entries: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
 
     def refuse_others(self, now: Mapping[str, Fingerprint]) -> None:
@@ -56,7 +59,7 @@ class Numbers:
         """
         for name, settings in now.items():
             if name in self._entries:
-                refuse_another(f"{self._file}: {name}", self._settings(name), settings)
+                refuse_another(f"{self._file}: {name}", self._settings(name), settings, self._keys)
 
     def refuse_unknown(self, names: Sequence[str]) -> None:
         """Refuse numbers of these names that have no settings.
@@ -66,12 +69,14 @@ class Numbers:
         """
         for name in names:
             if name in self._entries and self._settings(name) is None:
-                refuse_another(f"{self._file}: {name}", None, {})
+                refuse_another(f"{self._file}: {name}", None, {}, self._keys)
 
     def known(self, now: Mapping[str, Fingerprint]) -> dict[str, Any]:
         """Return the numbers known for these names with these settings."""
         known = {name: self._settings(name) for name in now if name in self._entries}
-        fits = [name for name, then in known.items() if then is not None and not differences(then, now[name])]
+        fits = [
+            name for name, then in known.items() if then is not None and not differences(then, now[name], self._keys)
+        ]
         return {name: self._entries[name][self._what] for name in fits}
 
     def keep(self, numbers: Mapping[str, Any], settings: Mapping[str, Fingerprint]) -> None:

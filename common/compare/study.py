@@ -158,12 +158,12 @@ class Study:
         """Make sure that all that the folder holds is of this comparison."""
         for method, seed in self._runs(plan):
             length = None if self.equal_time else plan.lengths[method]
-            refuse_another_run(self._folder(method, seed), plan.of_run(method, seed, length))
+            refuse_another_run(self._folder(method, seed), plan.of_run(method, seed, length), self.task.grammar.keys())
         if self.equal_time:
-            Numbers(self.output / PACES, "seconds").refuse_unknown(plan.methods)
+            Numbers(self.output / PACES, "seconds", self.task.grammar.keys()).refuse_unknown(plan.methods)
         plan.of_teachers.refuse_others()
         for _, labeling in plan.labelings.values():
-            refuse_other_labels(labeling)
+            refuse_other_labels(self.task, labeling)
 
     def _check_missing(self, plan: Plan) -> None:
         """Make sure that what is missing has the data and the teachers that it needs."""
@@ -181,9 +181,9 @@ class Study:
         lengths = {method: int(longer[method][1]) for method in longer} or plan.lengths
         runs = {run: plan.of_run(*run, lengths[run[0]]) for run in self._runs(plan)}
         for run, settings in runs.items():
-            refuse_another_run(self._folder(*run), settings)
+            refuse_another_run(self._folder(*run), settings, self.task.grammar.keys())
         if paces:
-            Numbers(self.output / PACES, "seconds").keep(paces, plan.settings)
+            Numbers(self.output / PACES, "seconds", self.task.grammar.keys()).keep(paces, plan.settings)
         plan.fingerprints.keep()
         missing = [run for run in runs if outcome(self._folder(*run), lengths[run[0]]) is None]
         for run in missing:
@@ -215,7 +215,7 @@ class Study:
 
     def _paces(self, plan: Plan, labels: Mapping[str, TeacherLabels]) -> dict[str, float]:
         """Return the seconds an iteration of each method takes: as known, or measured."""
-        paces = Numbers(self.output / PACES, "seconds").known(plan.settings)
+        paces = Numbers(self.output / PACES, "seconds", self.task.grammar.keys()).known(plan.settings)
         if missing := [method for method in plan.methods if method not in paces]:
             # Together with one whose pace is known, so that both are measured in the same minutes.
             reference = list(paces)[:1]

@@ -54,7 +54,7 @@ class TeacherScores:
         self, task: Task, cfg: CfgNode, folders: Sequence[str], output: Path, fingerprints: Fingerprints
     ) -> None:
         self._task, self._output, self._folders = task, output, folders
-        self._file = Numbers(output / SCORES, "score")
+        self._file = Numbers(output / SCORES, "score", task.grammar.keys())
         node = cfg.DISTILL.TEACHER
         self._scored = not (node.CLASSES or node.MISSING_CLASSES == "leave_out")
         if folders and not self._scored:

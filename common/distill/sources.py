@@ -26,6 +26,7 @@ NEEDS: Sequence[tuple[str, Any, Sequence[str]]] = (
     ("PSEUDO_LABELS.CUTMIX", 0.0, _WITHOUT_TRUTH),
     ("PSEUDO_LABELS.MOSAIC", 0.0, _WITHOUT_TRUTH),
     ("SOLVER.TRUE_LABELS_LAST", 0.0, ["TRAIN"]),
+    ("SOLVER.TRUE_LABELS_LAST", 0.0, _WITHOUT_TRUTH),
 )
 NEAR = 0.005  # how far a share may be from one that gives whole images: 0.33 is a third
 # Makes a loader of the images of some sides of DATASETS, all drawn alike. Takes the position from which on it goes, the

@@ -1,4 +1,4 @@
-"""Plain data as YAML on one line, and the beginnings of configs."""
+"""Plain data as YAML on one line, and the names and beginnings of configs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 
 from densedist.common.init.schedule import Schedule
+
+BASE, TEACHER, STUDENT = "base.yaml", "teacher.yaml", "student.yaml"
 
 
 def inline(value: Any) -> str:

@@ -123,11 +123,11 @@ class Search:
         about = self._about(firsts, labelings, fingerprints)
         if (self.output / STUDY).is_file():
             with preparing(self.output):
-                known_paces(self.output, about)  # which refuses the folder of another search
+                known_paces(self.output, about, self.task.grammar.keys())  # which refuses the folder of another search
                 refuse_fewer(self.output, self.trials)
         for method, (_, labeling) in labelings.items():
             self.validation.refuse_labeled(self.task, firsts[method], labeling.images.values())
-            refuse_other_labels(labeling)
+            refuse_other_labels(self.task, labeling)
             check_labels(self.task, labeling)
         for of_data in {str(first.DATASETS): first for first in firsts.values()}.values():
             self.task.check_data(of_data)
@@ -136,7 +136,7 @@ class Search:
                 labels = write_labels(self.task, own, labeling)
                 recipe = replace(recipe, added={**recipe.added, method: [*recipe.added[method], *labels.words]})
             firsts |= {method: recipe.of(space.first(method)) for method in labelings}
-            paces = known_paces(self.output, about) or self.pace(self.task, firsts)
+            paces = known_paces(self.output, about, self.task.grammar.keys()) or self.pace(self.task, firsts)
             recipe = replace(recipe, lengths=self._lengths(paces))
             trials = Trials(self.output)
             fingerprints.keep()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densedist.common.config import Key
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import refuse_another
 from densedist.common.locks import locked, try_lock
@@ -73,11 +74,12 @@ def preparing(folder: Path) -> Iterator[None]:
         raise
 
 
-def known_paces(folder: Path, about: Mapping[str, Any]) -> Mapping[str, float] | None:
+def known_paces(folder: Path, about: Mapping[str, Any], keys: Mapping[str, Key]) -> Mapping[str, float] | None:
     """Return the paces of a folder's search; None where it has none.
 
     Args:
         about: plain data for each of ABOUT, and SETTINGS.
+        keys: of the task's grammar.
 
     Raises:
         UserError: it is of another search.
@@ -95,7 +97,7 @@ def known_paces(folder: Path, about: Mapping[str, Any]) -> Mapping[str, float] |
                 "another --output-dir"
             )
     for method, settings in now[SETTINGS].items():
-        refuse_another(f"the search in {folder}", then.get(SETTINGS, {}).get(method), settings)
+        refuse_another(f"the search in {folder}", then.get(SETTINGS, {}).get(method), settings, keys)
     paces: Mapping[str, float] = attributes["paces"]
     return paces
 

@@ -77,7 +77,7 @@ def add_init(parser: Parser) -> None:
 
 
 def init(args: argparse.Namespace) -> None:
-    from densedist.common.first_configs import begin, in_words
+    from densedist.common.init.first_configs import begin, in_words
     from densedist.tasks import task_named
 
     tasks = [task_named(name) for name in ([args.task] if args.task else ["det", "seg"])]

@@ -33,7 +33,8 @@ def check_sampler(cfg: CfgNode) -> None:
                 name, "DATASETS.TRAIN_REPEAT_FACTOR", "[data set, factor] of each, e.g. [['cells_train', 2.0]]"
             )
         if strange := [entry[0] for entry in factors if entry[0] not in labeled_sets(cfg)]:
-            raise UserError(f"DATASETS.TRAIN_REPEAT_FACTOR: {strange[0]} is not in DATASETS.TRAIN: name one of these")
+            data = "DATASETS.TRAIN or PSEUDO_LABELED"
+            raise UserError(f"DATASETS.TRAIN_REPEAT_FACTOR: {strange[0]} is not in {data}: name one of these")
         if cfg.DATASETS.DROP_BAD_BOXES:
             raise UserError(f"{KEY} is {name}, which counts images of bad boxes: set DATASETS.DROP_BAD_BOXES to False")
         if cfg.PSEUDO_LABELS.MIN_SCORE and loader.FILTER_EMPTY_ANNOTATIONS:

@@ -24,6 +24,7 @@ from densedist.common.labeling import (
     Labeling,
     check_same_names,
     numbers_of_student,
+    option_of,
     read_way,
     warn_of_bare,
 )
@@ -72,7 +73,7 @@ def label_images(labeling: Labeling) -> None:
     elif labeling.choose == FREQUENCIES:
         least = np.full(classes, lowest)  # until all predictions are known
     else:
-        least = _chosen(teachers, numbers, classes, read_way(labeling.choose))
+        least = _chosen(teachers, numbers, classes, labeling.choose)
     kept_from = np.minimum(least, np.inf if labeling.ignore is None else labeling.ignore)
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
@@ -132,7 +133,7 @@ def _found(teachers: Sequence[Trained], file: Path, numbers: np.ndarray) -> Inst
     return found[found.pred_classes >= 0]
 
 
-def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, precision: float | None) -> np.ndarray:
+def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: str) -> np.ndarray:
     """Choose for each class of the labels the score from which on F1 on DATASETS.TEST is best, or a precision is
     reached; boxes on crowds are no errors.
 
@@ -154,8 +155,8 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, precis
         any_truth |= len(truth) > 0
         calibration.add(found.pred_classes.numpy(), found.scores.numpy(), right.numpy(), truth)
     if not any_truth:
-        raise UserError("--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has")
-    return calibration.thresholds(precision)
+        raise UserError(f"{option_of(way)}: DATASETS.TEST has no objects to choose by: name data that has")
+    return calibration.thresholds(read_way(way))
 
 
 def _renumbered(objects: Instances, numbers: np.ndarray) -> Instances:

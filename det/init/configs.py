@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from densedist.common.errors import UserError
-from densedist.common.init.beginning import BASE, STUDENT, TEACHER, Beginning
 from densedist.common.init.schedule import schedule
 from densedist.common.init.splits import Sides, sides
-from densedist.common.init.text import data_keys, inline, solver, teach
+from densedist.common.init.text import BASE, STUDENT, TEACHER, data_keys, inline, solver, teach
+from densedist.common.task import Beginning
 from densedist.det.data.registering import is_built_in
 from densedist.det.init.finding import DataSet, Found, find
 

@@ -23,6 +23,7 @@ from densedist.common.labeling import (
     Labeling,
     check_same_names,
     numbers_of_student,
+    option_of,
     read_way,
     warn_of_bare,
 )
@@ -72,7 +73,7 @@ def label_images(labeling: Labeling) -> None:
         if labeling.choose == FREQUENCIES:
             least = _as_frequent(teachers, bare_frames(files), numbers, written_by)
         else:
-            least = _chosen(teachers, numbers, count, read_way(labeling.choose))
+            least = _chosen(teachers, numbers, count, labeling.choose)
         warn_of_bare(written.names, least, labeling.choose)
     ids_and_none, least_and_none = np.append(written.label_ids, np.uint8(unknown)), np.append(least, np.inf)
     pixels = np.zeros(count + 1, np.int64)
@@ -158,7 +159,7 @@ def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor
     yield total / len(teachers)
 
 
-def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, precision: float | None) -> np.ndarray:
+def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: str) -> np.ndarray:
     """Choose for each class of the labels the probability from which on F1 on the labeled frames of DATASETS.TEST is
     best, or a precision is reached.
 
@@ -168,7 +169,7 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, precis
     first = teachers[0]
     frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
     if not frames:
-        raise UserError("--choose-thresholds: DATASETS.TEST has no labels to choose by: name data that has")
+        raise UserError(f"{option_of(way)}: DATASETS.TEST has no labels to choose by: name data that has")
     read, calibration = Reader(first.classes, first.cfg.INPUT.FORMAT), Calibration(count + 1)
     meant = np.where(numbers < 0, count, numbers)
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
@@ -177,7 +178,7 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, precis
         truth = meant[given[counts]]
         labels, scores = (x[counts] for x in _labels(teachers, frame, numbers, count))
         calibration.add(labels, scores, labels == truth, truth)
-    return calibration.thresholds(precision)[:count]
+    return calibration.thresholds(read_way(way))[:count]
 
 
 def _as_frequent(teachers: Sequence[Trained], frames: Sequence[Frame], numbers: np.ndarray, cfg: CfgNode) -> np.ndarray:

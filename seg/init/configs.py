@@ -8,10 +8,10 @@ import torch
 
 from densedist.common.data.headers import Size, read_header
 from densedist.common.data.images import evenly
-from densedist.common.init.beginning import BASE, STUDENT, TEACHER, Beginning
 from densedist.common.init.schedule import schedule
 from densedist.common.init.splits import Sides, sides
-from densedist.common.init.text import data_keys, inline, lines, solver, teach
+from densedist.common.init.text import BASE, STUDENT, TEACHER, data_keys, inline, lines, solver, teach
+from densedist.common.task import Beginning
 from densedist.seg.data.frames import Frame
 from densedist.seg.init.classes import Classes, find_classes
 from densedist.seg.init.finding import Found, find

@@ -10,6 +10,7 @@ from densedist.common.config import load
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprints, differences, refuse_another
 from densedist.det.config import GRAMMAR
+from densedist.seg.config import GRAMMAR as SEG
 
 
 @pytest.fixture
@@ -111,6 +112,12 @@ def test_without_a_loss_the_teacher_changes_nothing(fingerprint, tmp_path):
     assert differences(before, fingerprint(*off, "DISTILL.DECAY", "linear")) == []
 
 
+def test_a_loss_that_was_off_did_not_have_its_default_weight(fingerprint):
+    then = fingerprint("DISTILL.DIST.WEIGHT", "0", "DISTILL.KD.WEIGHT", "1")
+    found = differences(then, fingerprint("DISTILL.KD.WEIGHT", "1"), GRAMMAR.keys())
+    assert found == ["DISTILL.DIST.WEIGHT, then nothing, now 1.0"]
+
+
 def test_code_of_imports_and_what_it_imports_beside_it(fingerprint, tmp_path):
     (tmp_path / "mine.py").write_text("from theirs import x\n")
     (tmp_path / "theirs.py").write_text("x = 1\n")
@@ -144,21 +151,46 @@ def test_a_file_is_read_again_when_it_has_changed(fingerprint, tmp_path):
 
 def test_what_differs_is_said_in_one_line():
     then = {"a": "1", "b": "2", "c": {"named": "x", "sha256": "0"}, "d": "4", "e": "5"}
-    refuse_another("here", then, dict(then))
+    refuse_another("here", then, dict(then), {})
+    now = then | {"a": "9", "b": "9", "c": {"named": "x", "sha256": "1"}, "d": "9", "e": ""}
     with pytest.raises(UserError) as refused:
-        refuse_another("here", then, then | {"a": "9", "b": "9", "c": {"named": "x", "sha256": "1"}, "d": "9", "e": ""})
+        refuse_another("here", then, now, {})
     assert str(refused.value) == (
         "here is of other settings: a, then 1, now 9; b, then 2, now 9; other content of c, x; and 2 more: give the "
         "same, or another --output-dir"
     )
     with pytest.raises(UserError) as refused:
-        refuse_another("here", None, then)
+        refuse_another("here", None, then, {})
     assert str(refused.value) == (
         "here was written by an earlier version and does not say by what settings: name another --output-dir"
     )
 
 
-def test_a_key_of_a_later_version_had_its_default_then():
-    nothing = {"named": "", "sha256": "0"}
-    now = {"SOLVER.TRUE_LABELS_LAST": "0.0", "DATASETS.PSEUDO_LABELED": nothing, "PSEUDO_LABELS.WEIGHT": "0.5"}
-    assert differences({}, now) == ["PSEUDO_LABELS.WEIGHT, then nothing, now 0.5"]
+# Keys that came after version 36d836e, by what they begin with.
+LATER = ("DATASETS.PSEUDO_LABELED", "PSEUDO_LABELS.", "SOLVER.TRUE_LABELS_LAST", "DISTILL.GRADIENT_")
+LATER += ("DISTILL.LOGITS_STRIDE", "DISTILL.RKD.LEVELS", "DISTILL.RKD.MEMORY", "INPUT.SCALE_JITTER")
+OF_DET = ("INPUT.ALBUMENTATIONS", "INPUT.COLOR_JITTER")  # of segmentation alone before
+
+
+@pytest.mark.parametrize(
+    ("name", "grammar", "later", "count", "given"),
+    [
+        ("det", GRAMMAR, (*LATER, *OF_DET), 16, ("PSEUDO_LABELS.MOSAIC", "0.5")),
+        ("seg", SEG, LATER, 14, ("DISTILL.LOGITS_STRIDE", "1")),
+    ],
+)
+def test_a_key_of_a_later_version_had_its_default_then(tmp_path, name, grammar, later, count, given):
+    """In a whole settings.json, with losses on; with another value it is a difference."""
+    task = SimpleNamespace(name=name, grammar=grammar, contents=lambda cfg, side: [])
+    on = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth", "DISTILL.RKD.WEIGHT", "1", "DATASETS.TRAIN", "['t']"]
+
+    def fingerprint(*words):
+        return Fingerprints(task, tmp_path / "files.json").of(load(grammar, "", [*on, *words]))
+
+    now, keys = fingerprint(), grammar.keys()
+    then = {part: value for part, value in now.items() if not part.startswith(later)}
+    assert len(now) - len(then) == count
+    refuse_another("here", json.loads(json.dumps(then)), now, keys)
+    assert differences(then, fingerprint(*given), keys) == [f"{given[0]}, then nothing, now {given[1]}"]
+    labeled = fingerprint("DATASETS.PSEUDO_LABELED", "['u']")
+    assert differences(then, labeled, keys) == ["DATASETS.PSEUDO_LABELED, then nothing, now u"]

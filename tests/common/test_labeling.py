@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densedist.common.errors import UserError
-from densedist.common.labeling import Calibration, Labeling, check_same_names, read_way
+from densedist.common.labeling import Calibration, Labeling, check_same_names, read_way, warn_of_bare
 
 
 def best_f1(scores, right, truth):
@@ -94,3 +94,11 @@ def test_teachers_of_other_classes_are_refused():
     check_same_names([["a", "b"], ["a", "b"]])
     with pytest.raises(UserError, match="the classes of teacher 2, b, a, are not those of the first, a, b"):
         check_same_names([["a", "b"], ["b", "a"]])
+
+
+@pytest.mark.parametrize(
+    ("way", "option"), [("f1", "--choose-thresholds"), ("precision:0.8", "--choose-by precision:0.8")]
+)
+def test_classes_without_labels_are_named_with_the_option_that_was_given(caplog, way, option):
+    warn_of_bare(["a", "b"], np.array([0.5, np.inf]), way)
+    assert f"{option}: no label of b is written: " in caplog.text

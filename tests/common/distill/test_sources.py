@@ -174,6 +174,12 @@ def test_a_share_of_whole_images(monkeypatch, images, parts, processes, share, w
             ("SOLVER.TRUE_LABELS_LAST", "0.5"),
             "SOLVER.TRUE_LABELS_LAST is set, but DATASETS.TRAIN is empt",
         ),
+        (
+            [(0, 2)],
+            [],
+            ("SOLVER.TRUE_LABELS_LAST", "0.5"),
+            "SOLVER.TRUE_LABELS_LAST is set, but DATASETS.PSEUDO_LABELED and UNLABELED are empty: name data, or leave",
+        ),
         ([], [], (), "DATASETS.TRAIN is empty: name the training data"),
         (
             [(0, 2)],

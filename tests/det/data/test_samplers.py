@@ -40,7 +40,7 @@ def test_a_sampler_with_its_key_and_without(name):
     [
         (
             ["DATASETS.TRAIN_REPEAT_FACTOR", "[['other', 2]]"],
-            "DATASETS.TRAIN_REPEAT_FACTOR: other is not in",
+            "DATASETS.TRAIN_REPEAT_FACTOR: other is not in DATASETS.TRAIN or PSEUDO_LABELED: name one of",
         ),
         (
             ["DATASETS.TRAIN_REPEAT_FACTOR", "[['digits_train', 2]]", "DATASETS.DROP_BAD_BOXES", "True"],

@@ -206,6 +206,7 @@ def test_a_band_is_for_detectors(teachers, tmp_path, capsys):
     [
         ([], "nothing to label: name images or folders, or DATASETS.UNLABELED"),
         (["--choose-thresholds", "DATASETS.TEST", "[]"], "--choose-thresholds: DATASETS.TEST has no labels to choose"),
+        (["--choose-by", "precision:0.8", "DATASETS.TEST", "[]"], "--choose-by precision:0.8: DATASETS.TEST has no la"),
     ],
 )
 def test_what_cannot_be_labeled(teachers, tmp_path, capsys, words, said):

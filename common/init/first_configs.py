@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
-from densedist.common.init.beginning import BASE, STUDENT, TEACHER, Beginning
 from densedist.common.init.leftovers import leftovers
+from densedist.common.init.text import BASE, STUDENT, TEACHER
 from densedist.common.shell import quoted
-from densedist.common.task import Task
+from densedist.common.task import Beginning, Task
 
 KEY = "--output-dir"
 
