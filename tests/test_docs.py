@@ -135,7 +135,7 @@ def test_the_data_format_of_a_page_is_read(folder, monkeypatch):
     monkeypatch.chdir(folder)
     cv2.imwrite("1.png", np.zeros((20, 30, 3), np.uint8))
     Path("boxes.csv").write_text("file,class,x0,y0,x1,y1\n1.png,cup,1,2,11,12\n1.png,bowl,3,4,5,6\n")
-    (text,) = [text for _, text in blocks("new_loss.md", "yaml") if "CSV_FORMAT" in text]
+    (text,) = [text for _, text in blocks("new_parts.md", "yaml") if "CSV_FORMAT" in text]
     Path("csv.yaml").write_text(text.replace("photographs", "."))
     keys = ["MODEL.META_ARCHITECTURE", "DistillRCNN", "MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.DEVICE", "cpu"]
     cfg = DET.load_config("csv.yaml", keys)

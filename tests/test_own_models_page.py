@@ -1,4 +1,4 @@
-"""docs/own_models.md: its whole configs are checked and trained with, its code runs the exported ONNX."""
+"""docs/own_models.md: its whole configs are checked and trained with. docs/export.md: its code runs the exported ONNX."""
 
 import subprocess
 import sys
@@ -55,8 +55,8 @@ def test_the_whole_config_trains(task, tmp_path, monkeypatch):
 
 
 def run(mark, names):
-    """What the code of the page gives, in a process that has nothing of ours and no PyTorch."""
-    program = block(PAGE, "python", mark)
+    """What the code of docs/export.md gives, in a process that has nothing of ours and no PyTorch."""
+    program = block("export.md", "python", mark)
     program += f"import sys; assert not {{'torch', 'densedist'}} & set(sys.modules)\nnp.savez('out.npz', {names})\n"
     Path("program.py").write_text(program)
     subprocess.run([sys.executable, "program.py"], check=True)

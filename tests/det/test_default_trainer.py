@@ -10,7 +10,7 @@ from helpers.tiny import STUDENT, config, save_teacher
 
 
 class Trainer(DefaultTrainer):
-    """As docs/own_models.md has it for losses with parameters."""
+    """As docs/own_loop.md has it for losses with parameters."""
 
     @classmethod
     def build_model(cls, cfg):
