@@ -1,4 +1,4 @@
-"""docs/own_models.md: its whole configs are checked and trained with. docs/export.md: its code runs the exported ONNX."""
+"""docs/own_models.md: its whole configs are trained with. docs/export.md: its code runs the exported ONNX."""
 
 import subprocess
 import sys
