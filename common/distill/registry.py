@@ -144,7 +144,7 @@ LOSSES: dict[str, LossSpec] = {
         lambda keys, tap, sync: RKDLoss(keys.DISTANCE, keys.ANGLE, sync=sync),
         lambda keys: keys.SAMPLES,
         {
-            # A thousandth of the customary 25 and 50, which leave the labels next to nothing (docs/losses.md).
+            # A thousandth of the customary 25 and 50, which leave the labels next to nothing (docs/relations.md).
             "DISTANCE": _part(0.025, "distances"),
             "ANGLE": _part(0.05, "angles"),
             "SAMPLES": Key(
