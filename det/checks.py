@@ -139,7 +139,10 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
             raise UserError(f"{message}; correct them, or set DATASETS.DROP_BAD_BOXES to True to train without them")
         logger.warning(message)
     if side in LABELED and len(coco.objects) == len(bad):
-        raise UserError(f"{source}: {coco.source} has nothing to learn from: add annotations of objects (iscrowd 0)")
+        remedy = "add annotations of objects (iscrowd 0)"
+        if side == "PSEUDO_LABELED":
+            remedy = "let the teacher write those of lower scores, too (--score-threshold)"
+        raise UserError(f"{source}: {coco.source} has nothing to learn from: {remedy}")
     if cfg.MODEL.MASK_ON:
         _check_masks(coco, source, built_in)
         if side in LABELED:

@@ -7,7 +7,8 @@ from detectron2.config import CfgNode, get_cfg
 from densedist.common.config import COMMON, Grammar, Key, add_keys, at_least, one_of
 from densedist.common.config.formats import format_keys
 from densedist.common.config.former_keys import FORMER
-from densedist.common.config.keys import STOCK, of_all
+from densedist.common.config.keys import STOCK, needing, of_all
+from densedist.common.data.sides import WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
 from densedist.det.data.augmentations import SIDES, is_scale_jitter
 from densedist.det.data.formats import FORMATS
@@ -78,11 +79,15 @@ DATA: Mapping[str, Key] = {
         meaning="Large-scale jitter, in place of MIN_SIZE_TRAIN: a training image is resized to fit height and width "
         "times a scale, and cropped to them.",
     ),
-    "PSEUDO_LABELS.MOSAIC": Key(
-        0.0,
-        lambda value: 0 <= value <= 1,
-        "a probability, 0 to 1",
-        meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED is shown with three more in one.",
+    "PSEUDO_LABELS.MOSAIC": needing(
+        Key(
+            0.0,
+            lambda value: 0 <= value <= 1,
+            "a probability, 0 to 1",
+            meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED is shown with three more in "
+            "one.",
+        ),
+        WITHOUT_TRUTH,
     ),
     "INPUT.MASK_FORMAT": _stock("polygon or bitmask."),
     "DATASETS.TRAIN": _stock("Names of data sets with labels; a part is named like a slice: mine_train[:100]."),

@@ -16,11 +16,11 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from torch import Tensor, nn
 
-from densedist.common.data.confidence import GT_SCORES, IGNORED
 from densedist.common.data.sides import MARK
 from densedist.common.distill.gradient_factors import scale_gradient
 from densedist.common.errors import UserError
 from densedist.common.modules import changed, record
+from densedist.det.data.teacher_labels import GT_SCORES, IGNORED
 from densedist.det.modeling import box_head
 
 # The share of a box's own area that has to lie on an ignored one, as COCO's evaluation asks of a detection on a crowd.

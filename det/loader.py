@@ -19,6 +19,7 @@ from densedist.common.distill.sources import batches_of_sources
 from densedist.common.distill.views import with_strong_views
 from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.filling import training_mapper
+from densedist.det.config import keys
 from densedist.det.data.boxes import drop_bad_boxes
 from densedist.det.data.coco import forget
 from densedist.det.data.mosaic import mosaic
@@ -44,7 +45,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
         sampler = _sampler(cfg, sides, of_sides, position.seed)
         return build_loader(of_sides, mapper, sampler, cfg, position, images, key, wide)
 
-    return lambda position: batches_of_sources(cfg, position, load)
+    return lambda position: batches_of_sources(cfg, keys(), position, load)
 
 
 def _sampler(cfg: CfgNode, sides: Sequence[str], dicts: Sequence[dict], seed: int) -> Sampler:

@@ -242,7 +242,7 @@ def _notes(cfg: CfgNode) -> dict[str, str]:
     notes = {}
     if augment := build_input(cfg):
         notes["augment"] = str(augment)
-    if strong := in_words(cfg):
+    if strong := in_words(cfg, "MOSAIC"):
         notes["strong"] = strong
     if is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from detectron2.config import CfgNode
 
-from densedist.common.data.confidence import SCORES
 from densedist.common.data.flip_pairs import warn_of_sides
 from densedist.common.data.headers import Header, read_header
 from densedist.common.data.images import (
@@ -26,7 +25,7 @@ from densedist.common.data.survey import Survey
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.report.panels import Panel, draw_in_lines
 from densedist.seg.data.augmentations import mirrors
-from densedist.seg.data.frames import Frame
+from densedist.seg.data.frames import SCORES, Frame
 from densedist.seg.data.label_images import has_colors, occurring, read_colors, read_label, read_train_ids
 from densedist.seg.data.palettes import refuse_renumbered
 from densedist.seg.data.reading import Reader, count_pixels, turned

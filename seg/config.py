@@ -8,7 +8,8 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, one_of
 from densedist.common.config.formats import format_keys
-from densedist.common.config.keys import above, of_all, of_files
+from densedist.common.config.keys import above, needing, of_all, of_files
+from densedist.common.data.sides import WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
 from densedist.seg.class_weights import BALANCES
 from densedist.seg.data.formats import FORMATS
@@ -120,11 +121,14 @@ DATA: Mapping[str, Key] = {
         "none or horizontal",
         meaning="Mirror half of the training images.",
     ),
-    "PSEUDO_LABELS.CUTMIX": Key(
-        0.0,
-        lambda value: 0 <= value <= 1,
-        "a probability, 0 to 1",
-        meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED shows a part of another one.",
+    "PSEUDO_LABELS.CUTMIX": needing(
+        Key(
+            0.0,
+            lambda value: 0 <= value <= 1,
+            "a probability, 0 to 1",
+            meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED shows a part of another one.",
+        ),
+        WITHOUT_TRUTH,
     ),
     "DATASETS.ROOT": Key("", meaning='Folder in Cityscapes\' format, or "digits".'),
     "DATASETS.TRAIN": Key(

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 
 from densedist.common.config.formats import Format
 from densedist.common.data import digits
-from densedist.common.data.confidence import SCORES, Confidence
+from densedist.common.data.confidence import Confidence
 from densedist.common.data.images import unique_names
 from densedist.common.data.sides import LABELED, MARK
 from densedist.common.errors import UserError
@@ -16,7 +16,7 @@ from densedist.common.labeling import RECORD
 from densedist.common.task import refuse_twins
 from densedist.seg.data import folders
 from densedist.seg.data.formats import FORMATS
-from densedist.seg.data.frames import IMAGES, SPLIT, Frame, frames, scores_file
+from densedist.seg.data.frames import IMAGES, SCORES, SPLIT, Frame, frames, scores_file
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 
 # In the record of labels that a teacher wrote: the labelId of each class that occurs, and that of pixels without one.

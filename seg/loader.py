@@ -16,6 +16,7 @@ from densedist.common.distill.sources import batches_of_sources
 from densedist.common.distill.views import with_strong_views
 from densedist.common.randomness import RunPosition
 from densedist.seg.cache import CachedReader, open_cache
+from densedist.seg.config import keys
 from densedist.seg.data.cutmix import Boxes, check_partners, mix
 from densedist.seg.data.frames import Frame
 from densedist.seg.data.reading import Reader
@@ -39,7 +40,7 @@ def training_batches(cfg: CfgNode) -> Callable[[RunPosition], Batches]:
         sampler = TrainingSampler(len(dataset), seed=position.seed)
         return build_loader(dataset, reader, sampler, cfg, position, images, key, collate=mix)
 
-    return lambda position: batches_of_sources(cfg, position, load)
+    return lambda position: batches_of_sources(cfg, keys(), position, load)
 
 
 def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:

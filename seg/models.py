@@ -268,7 +268,7 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
         notes["augment"] = str(augment)
         if model.distillation is not None and cfg.DISTILL.TEACHER.CACHE:
             notes["augment"] += "; the cached teacher saw images without, and teaches where their pixels are now"
-    if strong := in_words(cfg):
+    if strong := in_words(cfg, "CUTMIX"):
         notes["strong"] = strong
     if model.distillation is not None and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT

@@ -7,10 +7,10 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from densedist.common.data.confidence import SCORES
 from densedist.common.data.sides import MARK
 from densedist.common.distill.distiller import Distillation, merge_losses
 from densedist.common.distill.gradient_factors import scale_gradient
+from densedist.seg.data.frames import SCORES
 from densedist.seg.labels import IGNORE
 from densedist.seg.losses import CrossEntropyLoss, TaskLosses
 from densedist.seg.networks.dense import LOGITS, DenseModel

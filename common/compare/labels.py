@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from densedist.common.compare.methods import (
     setting,
 )
 from densedist.common.compare.teachers import own_words
-from densedist.common.config import find_config
+from densedist.common.config import Key, find_config
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.average import AVERAGE, is_average
 from densedist.common.distill.ensemble import configs_of_each
-from densedist.common.distill.sources import NEEDS, idle_keys
+from densedist.common.distill.sources import idle_keys
 from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
@@ -135,12 +136,20 @@ def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
 
     Args:
         cfg: the method's.
+
+    Raises:
+        UserError: the teacher is not sure enough of anything.
     """
-    record = labeling.output / RECORD
-    if not record.is_file():  # else of an earlier call
+    if not (file := labeling.output / RECORD).is_file():  # else of an earlier call
         shutil.rmtree(labeling.output, ignore_errors=True)
         task.label(labeling)
-    return TeacherLabels(task.with_labels(cfg, labeling.output), json.loads(record.read_text())["seconds"])
+    record = json.loads(file.read_text())
+    if not any(known["labels"] for known in record["classes"].values()):
+        why = f"{CHOOSE_THRESHOLDS} {labeling.choose} leaves none: give {SCORE_THRESHOLD} in its place"
+        if labeling.score is not None:
+            why = f"no score reaches {SCORE_THRESHOLD} {labeling.score:g}: lower it"
+        raise UserError(f"--methods: {LABELS}: the teacher wrote no label: {why}, as in {LABELS}@{SCORE_THRESHOLD}=0.1")
+    return TeacherLabels(task.with_labels(cfg, labeling.output), record["seconds"])
 
 
 def settings_of(labeling: Labeling) -> Fingerprint:
@@ -149,15 +158,15 @@ def settings_of(labeling: Labeling) -> Fingerprint:
     return parts | {"--unlabeled": parts.pop("DATASETS.UNLABELED")}
 
 
-def undone(cfg: CfgNode, method: str) -> list[str]:
+def undone(cfg: CfgNode, keys: Mapping[str, Key], method: str) -> list[str]:
     """Return the overrides that undo what a config says of labels and of images without labels, for methods that have
     them, where a method has none.
 
     Args:
         cfg: without a method.
+        keys: of the task.
     """
     names = {part.partition("@")[0] for part in parts(method)}
     sides = {side for side in SIDES if cfg.DATASETS[side]}
     sides |= {side for name, side in ((LABELS, "PSEUDO_LABELED"), (UNLABELED, "UNLABELED")) if name in names}
-    idle = idle_keys(cfg, sides)
-    return [word for key, usual, _ in NEEDS if key in idle for word in (key, str(usual))]
+    return [word for name in idle_keys(cfg, keys, sides) for word in (name, str(keys[name].default))]

@@ -229,7 +229,7 @@ class Study:
 
     def _words(self, method: str, seed: int, labels: TeacherLabels | None = None) -> list[str]:
         words = self._switches(method, ["SEED", str(seed), *self.overrides])
-        words += undone(self._without_method, method)
+        words += undone(self._without_method, self.task.grammar.keys(), method)
         words += labels.words if labels else []  # they add to what the overrides say
         if (folder := setting(method, TEACHER)) and (cache := self._cache(words)):
             words += [CACHE, str(Path(cache) / folder_name(folder))]  # a cache is of one teacher

@@ -1,6 +1,6 @@
 """Keys of a config: default, allowed values and meaning of each; and the checks of a whole config."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +26,7 @@ class Key:
         stands_for: of DISTILL.TEACHER: the key of the teacher's own config that a value other than the default
             replaces; "" = none.
         of_all: of DISTILL.TEACHER: holds for all teachers of an ensemble together, and stands in none of MORE.
+        needs: groups of sides of DATASETS: of each group one side has to have data, or the key would do nothing.
     """
 
     default: Any
@@ -36,6 +37,7 @@ class Key:
     of_files: bool = False
     stands_for: str = ""
     of_all: bool = False
+    needs: tuple[Sequence[str], ...] = ()
 
 
 def at_least(least: float, default: Any = STOCK, words: str = "", meaning: str = "") -> Key:
@@ -68,6 +70,11 @@ def of_files(key: Key, stands_for: str = "") -> Key:
 def of_all(key: Key) -> Key:
     """Return a key of DISTILL.TEACHER that holds for all teachers of an ensemble together."""
     return replace(key, of_all=True)
+
+
+def needing(key: Key, *sides: Sequence[str]) -> Key:
+    """Return a key that does nothing without data: of each group of sides of DATASETS one has to have some."""
+    return replace(key, needs=sides)
 
 
 def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from densedist.common.config.keys import STOCK, Key, above, at_least, of_all, of_files, one_of
+from densedist.common.config.keys import STOCK, Key, above, at_least, needing, of_all, of_files, one_of
 from densedist.common.data.flip_pairs import WANTED, is_pairs
+from densedist.common.data.sides import PSEUDO, TRUE, WITHOUT_TRUTH
 
 SCHEDULES = ("WarmupPolyLR", "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 PRECISIONS = ("float32", "float16", "bfloat16")  # as PyTorch calls them
@@ -96,12 +97,16 @@ SOLVER: Mapping[str, Key] = {
     "SOLVER.MAX_SKIPPED_STEPS": at_least(
         0, default=0, meaning="Steps that may be skipped because a loss is not finite; one more ends the run."
     ),
-    "SOLVER.TRUE_LABELS_LAST": Key(
-        0.0,
-        lambda value: 0 <= value < 1,
-        "a share from 0 to below 1",
-        meaning="Share of the iterations, at the end, that train on DATASETS.TRAIN alone: no labels of a teacher, no "
-        "images without labels.",
+    "SOLVER.TRUE_LABELS_LAST": needing(
+        Key(
+            0.0,
+            lambda value: 0 <= value < 1,
+            "a share from 0 to below 1",
+            meaning="Share of the iterations, at the end, that train on DATASETS.TRAIN alone: no labels of a teacher, "
+            "no images without labels.",
+        ),
+        TRUE,
+        WITHOUT_TRUTH,
     ),
     "SOLVER.CHECKPOINT_PERIOD": at_least(1, meaning="Iterations between checkpoints."),
     "SOLVER.CHECKPOINTS_KEPT": at_least(0, default=3, meaning="Numbered checkpoints that are kept; 0 = all."),
@@ -134,31 +139,44 @@ DATA: Mapping[str, Key] = {
 }
 
 PSEUDO_LABELS: Mapping[str, Key] = {
-    "PSEUDO_LABELS.SHARE": Key(
-        0.0,
-        lambda value: 0 <= value < 1,
-        "a share from 0 to below 1",
-        meaning="Share of each batch of SOLVER.IMS_PER_BATCH that DATASETS.PSEUDO_LABELED has, exactly; 0 = its images "
-        "are drawn like those of TRAIN.",
+    "PSEUDO_LABELS.SHARE": needing(
+        Key(
+            0.0,
+            lambda value: 0 <= value < 1,
+            "a share from 0 to below 1",
+            meaning="Share of each batch of SOLVER.IMS_PER_BATCH that DATASETS.PSEUDO_LABELED has, exactly; 0 = its "
+            "images are drawn like those of TRAIN.",
+        ),
+        PSEUDO,
+        TRUE,
     ),
-    "PSEUDO_LABELS.WEIGHT": at_least(
-        0, 1.0, "0 (nothing) or more", "Factor on the gradient of the losses with labels in these images."
+    "PSEUDO_LABELS.WEIGHT": needing(
+        at_least(0, 1.0, "0 (nothing) or more", "Factor on the gradient of the losses with labels in these images."),
+        PSEUDO,
     ),
-    "PSEUDO_LABELS.CONFIDENCE": one_of(
-        "none", "score", meaning="score: each pixel or box counts times the teacher's score of its label, too."
+    "PSEUDO_LABELS.CONFIDENCE": needing(
+        one_of("none", "score", meaning="score: each pixel or box counts times the teacher's score of its label, too."),
+        PSEUDO,
     ),
-    "PSEUDO_LABELS.MIN_SCORE": Key(
-        0.0,
-        lambda value: 0 <= value <= 1,
-        "a number from 0 to 1",
-        meaning="Labels of a lower score do not count: such pixels have no label, such boxes are neither objects nor "
-        "background.",
+    "PSEUDO_LABELS.MIN_SCORE": needing(
+        Key(
+            0.0,
+            lambda value: 0 <= value <= 1,
+            "a number from 0 to 1",
+            meaning="Labels of a lower score do not count: such pixels have no label, such boxes are neither objects "
+            "nor background.",
+        ),
+        PSEUDO,
     ),
-    "PSEUDO_LABELS.COLOR_JITTER": _jitter(
-        "As INPUT.COLOR_JITTER, on top of it; of DATASETS.PSEUDO_LABELED and UNLABELED, as the student alone sees them."
+    "PSEUDO_LABELS.COLOR_JITTER": needing(
+        _jitter(
+            "As INPUT.COLOR_JITTER, on top of it; of DATASETS.PSEUDO_LABELED and UNLABELED, as the student alone sees "
+            "them."
+        ),
+        WITHOUT_TRUTH,
     ),
-    "PSEUDO_LABELS.ALBUMENTATIONS": Key(
-        [], meaning="As INPUT.ALBUMENTATIONS, likewise; only transforms that move no pixel."
+    "PSEUDO_LABELS.ALBUMENTATIONS": needing(
+        Key([], meaning="As INPUT.ALBUMENTATIONS, likewise; only transforms that move no pixel."), WITHOUT_TRUTH
     ),
 }
 

@@ -4,12 +4,6 @@ from dataclasses import dataclass
 
 from detectron2.config import CfgNode
 
-# The teacher's scores of the labels of a sample, if they count: in segmentation its probabilities times 255, uint8
-# (H, W); in detection a field of its instances, 0 to 1, (M,).
-SCORES, GT_SCORES = "scores", "gt_scores"
-# In detection: boxes of a sample that are neither objects nor background.
-IGNORED = "ignored"
-
 
 @dataclass(frozen=True)
 class Confidence:

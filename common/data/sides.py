@@ -5,6 +5,8 @@ from fvcore.common.config import CfgNode
 SIDES = ("TRAIN", "PSEUDO_LABELED", "UNLABELED", "TEST")
 LABELED = SIDES[:2]  # whose labels are learned
 TRAINED = SIDES[:3]
+TRUE, PSEUDO = SIDES[:1], SIDES[1:2]
+WITHOUT_TRUTH = SIDES[1:3]
 # True in a sample, and in what it is made from, whose labels a teacher wrote; else it is not there.
 MARK = "pseudo_labeled"
 

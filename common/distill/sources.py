@@ -1,11 +1,11 @@
 """Batches of several sources: images with true labels, with labels that a teacher wrote, and without labels."""
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from densedist.common.config.keys import Key, value_of
 from densedist.common.data.loader import Batches, Joined, Then
 from densedist.common.data.sides import LABELED, SIDES, labeled_sets
 from densedist.common.distill.registry import is_on
@@ -13,29 +13,17 @@ from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 
 SHARE = "PSEUDO_LABELS.SHARE"
-_WITHOUT_TRUTH = ("PSEUDO_LABELED", "UNLABELED")
-# Keys, their value that does nothing, and sides of DATASETS of which one has to have data, or the key would do nothing.
-NEEDS: Sequence[tuple[str, Any, Sequence[str]]] = (
-    (SHARE, 0.0, ["PSEUDO_LABELED"]),
-    (SHARE, 0.0, ["TRAIN"]),
-    ("PSEUDO_LABELS.WEIGHT", 1.0, ["PSEUDO_LABELED"]),
-    ("PSEUDO_LABELS.CONFIDENCE", "none", ["PSEUDO_LABELED"]),
-    ("PSEUDO_LABELS.MIN_SCORE", 0.0, ["PSEUDO_LABELED"]),
-    ("PSEUDO_LABELS.COLOR_JITTER", [], _WITHOUT_TRUTH),
-    ("PSEUDO_LABELS.ALBUMENTATIONS", [], _WITHOUT_TRUTH),
-    ("PSEUDO_LABELS.CUTMIX", 0.0, _WITHOUT_TRUTH),
-    ("PSEUDO_LABELS.MOSAIC", 0.0, _WITHOUT_TRUTH),
-    ("SOLVER.TRUE_LABELS_LAST", 0.0, ["TRAIN"]),
-    ("SOLVER.TRUE_LABELS_LAST", 0.0, _WITHOUT_TRUTH),
-)
 NEAR = 0.005  # how far a share may be from one that gives whole images: 0.33 is a third
 # Makes a loader of the images of some sides of DATASETS, all drawn alike. Takes the position from which on it goes, the
 # sides, how many images a batch has over all processes, and the config key that says so.
 Load = Callable[[RunPosition, Sequence[str], int, str], Batches]
 
 
-def check_sources(cfg: CfgNode) -> None:
+def check_sources(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
     """Refuse, before training, sources that are not there or have no whole images in a batch.
+
+    Args:
+        keys: of the task.
 
     Raises:
         UserError: no data at all; images without labels and nothing to learn from them; a data set with true labels and
@@ -48,24 +36,25 @@ def check_sources(cfg: CfgNode) -> None:
         raise UserError("DATASETS.UNLABELED is set, but there is no teacher: set DISTILL.TEACHER and a loss")
     if twice := [name for name in node.PSEUDO_LABELED if name in node.TRAIN]:
         raise UserError(f"DATASETS.PSEUDO_LABELED: {twice[0]} is in DATASETS.TRAIN, too: name it in one of them")
-    for key, sides in idle_keys(cfg, [side for side in SIDES if node[side]]).items():
+    for key, sides in idle_keys(cfg, keys, [side for side in SIDES if node[side]]).items():
         empty = f"DATASETS.{' and '.join(sides)} {'are' if len(sides) > 1 else 'is'} empty"
         raise UserError(f"{key} is set, but {empty}: name data, or leave it out")
     pseudo_labeled_images(cfg)
 
 
-def idle_keys(cfg: CfgNode, sides: Collection[str]) -> dict[str, Sequence[str]]:
+def idle_keys(cfg: CfgNode, keys: Mapping[str, Key], sides: Collection[str]) -> dict[str, Sequence[str]]:
     """Return the keys that are set and would do nothing, each with the sides of DATASETS one of which it needs.
 
     Args:
+        keys: of the task.
         sides: those that have data.
     """
-    groups = [(key, usual, needed, *key.split(".")) for key, usual, needed in NEEDS]
-    return {
-        key: needed
-        for key, usual, needed, group, last in groups
-        if cfg[group].get(last, usual) != usual and not set(needed) & set(sides)
-    }
+    found = {}
+    for name, key in keys.items():
+        missing = [group for group in key.needs if not set(group) & set(sides)]
+        if missing and value_of(cfg, name) != key.default:
+            found[name] = missing[0]
+    return found
 
 
 def pseudo_labeled_images(cfg: CfgNode) -> int:
@@ -96,27 +85,30 @@ def first_of_true_labels(cfg: CfgNode) -> int:
     return cfg.SOLVER.MAX_ITER - round(cfg.SOLVER.TRUE_LABELS_LAST * cfg.SOLVER.MAX_ITER)
 
 
-def batches_of_sources(cfg: CfgNode, position: RunPosition, load: Load) -> Batches:
+def batches_of_sources(cfg: CfgNode, keys: Mapping[str, Key], position: RunPosition, load: Load) -> Batches:
     """Return the training batches of the sides of DATASETS from a position on.
 
     A batch has SOLVER.IMS_PER_BATCH images with labels and, where DATASETS.UNLABELED is set,
     SOLVER.UNLABELED_IMS_PER_BATCH without.
 
+    Args:
+        keys: of the task.
+
     Raises:
         UserError: see check_sources.
     """
-    check_sources(cfg)
+    check_sources(cfg, keys)
     count, key = cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH"
     loaders = []
+    # In orders of their own: of as many images each would always have the same one by its side.
+    second, third = (RunPosition(position.seed + number, position.iteration) for number in (1, 2))
     if pseudo := pseudo_labeled_images(cfg):
-        # In another order: of as many images each would always have the same one by its side.
-        other = RunPosition(position.seed + 1, position.iteration)
-        loaders += [load(position, ["TRAIN"], count - pseudo, key), load(other, ["PSEUDO_LABELED"], pseudo, SHARE)]
+        loaders += [load(position, ["TRAIN"], count - pseudo, key), load(second, ["PSEUDO_LABELED"], pseudo, SHARE)]
     elif labeled_sets(cfg):
         loaders.append(load(position, LABELED, count, key))
     if cfg.DATASETS.UNLABELED:
         extra = cfg.SOLVER.UNLABELED_IMS_PER_BATCH or count
-        loaders.append(load(position, ["UNLABELED"], extra, "SOLVER.UNLABELED_IMS_PER_BATCH"))
+        loaders.append(load(third, ["UNLABELED"], extra, "SOLVER.UNLABELED_IMS_PER_BATCH"))
     batches = loaders[0] if len(loaders) == 1 else Joined(*loaders)
     if not cfg.SOLVER.TRUE_LABELS_LAST:
         return batches

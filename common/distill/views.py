@@ -18,7 +18,6 @@ from densedist.common.data.sides import MARK
 from densedist.common.distill.registry import is_on
 
 NODE = "PSEUDO_LABELS"
-JOINING = ("CUTMIX", "MOSAIC")  # keys of NODE that show a part of another image; each task has one
 IMAGE, WEAK = "image", "teacher_image"  # keys of a sample
 REMEDY = "name it in INPUT.ALBUMENTATIONS, which student and teacher see, or leave it out"
 Sample = dict[str, Any]
@@ -84,9 +83,13 @@ def seen_by_teacher(samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
     return [sample.get(WEAK, sample[IMAGE]) for sample in samples]
 
 
-def in_words(cfg: CfgNode) -> str:
-    """Return what PSEUDO_LABELS does with images, for the plan; "" for nothing."""
+def in_words(cfg: CfgNode, joining: str) -> str:
+    """Return what PSEUDO_LABELS does with images, for the plan; "" for nothing.
+
+    Args:
+        joining: the task's key of PSEUDO_LABELS that shows a part of another image, by its last name.
+    """
     augment, node, where = build_strong(cfg), cfg[NODE], "images without true labels"
     alone = [f"{augment} in {where}, as the student sees them and no teacher"] if augment else []
-    joined = [f"{name} in {100 * node[name]:g} % of {where}" for name in JOINING if node.get(name)]
+    joined = [f"{joining} in {100 * node[joining]:g} % of {where}"] if node[joining] else []
     return "; ".join([*alone, *joined])

@@ -79,7 +79,7 @@ def train(
         SystemExit: with preemption.REQUEUE, after SIGTERM and a checkpoint.
     """
     task.check_data(cfg)  # complains before anything is written
-    check_sources(cfg)
+    check_sources(cfg, task.grammar.keys())
     with claimed_by_all(cfg.OUTPUT_DIR):
         if not resume:
             refuse_existing_run(cfg.OUTPUT_DIR)

@@ -110,7 +110,7 @@ class Search:
         cfg = recipe.load()  # imports what it names, losses among them
         space = Space.of(self.methods, cfg)
         self.validation.check(cfg)
-        recipe = replace(recipe, added={method: undone(cfg, method) for method in space.methods})
+        recipe = replace(recipe, added={m: undone(cfg, self.task.grammar.keys(), m) for m in space.methods})
         for method in space.methods:
             corners = [recipe.of(corner) for corner in space.corners(method)]  # which refuses wrong values
             check_method(self.task, corners[0], method)

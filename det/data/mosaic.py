@@ -23,18 +23,19 @@ from detectron2.data.transforms import (
 )
 from detectron2.structures import Boxes, Instances
 
-from densedist.common.data.confidence import IGNORED
 from densedist.common.data.headers import Size
 from densedist.common.data.sides import MARK
 from densedist.common.distill.views import is_true
 from densedist.common.errors import UserError
+from densedist.det.data.teacher_labels import IGNORED
 
 KEY = "PSEUDO_LABELS.MOSAIC"
 CENTER = (0.25, 0.75)  # where the parts meet, as shares of height and width
 
 
 class Bounds(NoOpTransform):
-    """Cuts boxes off at the edges of an image; crops cut off all else themselves, but boxes wait for the last picture.
+    """Cuts boxes off at the edges of an image, and takes keypoints beyond them out of sight, as Detectron2 does at the
+    edges of the whole picture alone. Crops cut off masks themselves.
 
     Args:
         size: height and width of the image.
@@ -46,6 +47,13 @@ class Bounds(NoOpTransform):
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
         return np.asarray(box).clip(0, [*self.size[::-1]] * 2)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        inside = ((coords >= 0) & (coords <= self.size[::-1])).all(1, keepdims=True)
+        return np.where(inside, coords, np.nan)  # which lies inside of no picture
+
+    def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
+        return polygons
 
 
 class Place(Augmentation):

@@ -12,9 +12,12 @@ from detectron2.data.detection_utils import (
 from detectron2.data.transforms import TransformList
 from detectron2.structures import Boxes
 
-from densedist.common.data.confidence import GT_SCORES, IGNORED
 from densedist.common.data.headers import Size
 
+# A field of a sample's instances: the teacher's scores of these labels, 0 to 1, (M,), if they count.
+GT_SCORES = "gt_scores"
+# The boxes of a sample that are neither objects nor background.
+IGNORED = "ignored"
 Entry = dict
 
 

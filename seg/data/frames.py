@@ -16,9 +16,12 @@ KINDS = ("labelIds", "labelTrainIds")  # what the pixels of a label are; its fil
 SPLIT = re.compile(r"(?:([^\[\]]*)/)?([^\[\]/]+)(?:\[(\d*):(\d*)\])?")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers as they are
 TREE = f"want {IMAGES}/SPLIT/CITY/*_{IMAGES}.png, and labels {LABELS}/SPLIT/CITY/*_{LABELS}_labelIds.png"
+# The key of the teacher's scores of a label, where they count: in a frame the path of their file; in a sample its
+# probabilities times 255, uint8 (H, W).
+SCORES = "scores"
 # A frame: {"name": CITY_SEQ_FRAME of its own, "image": path, "label": path or None}. Beside these "colors": True where
 # labels may have the colors of classes, "train_ids": True where they have trainIds instead of labelIds, and
-# common.data.sides.MARK where a teacher wrote the label, and SCORES, a path, where they count.
+# common.data.sides.MARK where a teacher wrote the label, and SCORES.
 Frame = dict[str, Any]
 
 

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import torch
 
-from densedist.common.data.confidence import SCORES, Confidence
+from densedist.common.data.confidence import Confidence
 from densedist.common.data.headers import Header, read_header
 from densedist.common.data.images import check_images
 from densedist.common.data.pixels import read_pixels
 from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
-from densedist.seg.data.frames import Frame
+from densedist.seg.data.frames import SCORES, Frame
 from densedist.seg.data.label_images import has_colors, read_colors, read_label_ids, read_train_ids
 from densedist.seg.data.transforms import Transform
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes

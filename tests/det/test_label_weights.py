@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from densedist.common.data.confidence import IGNORED
 from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
 from densedist.common.modules import record
+from densedist.det.data.teacher_labels import IGNORED
 from densedist.det.label_weights import check
 from densedist.det.modeling import box_head
 from helpers.processes import run_processes

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from densedist.common.data.confidence import SCORES, Confidence
+from densedist.common.data.confidence import Confidence
 from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
 from densedist.common.modules import record
 from densedist.common.randomness import RunPosition
+from densedist.seg.data.frames import SCORES
 from densedist.seg.data.reading import Reader
 from densedist.seg.data.transforms import TrainingTransform
 from densedist.seg.datasets import contents, pseudo_labeled_frames

@@ -317,14 +317,19 @@ def test_score_of_a_teacher_that_was_trained_anew_is_refused(tmp_path):
     )
 
 
-def labeling(written, teacher_classes=None):
-    """A task whose teacher writes nothing but the record, and tells of it."""
+def labeling(written, labels=1):
+    """A task whose teacher writes nothing but the record, and tells of it.
+
+    Args:
+        labels: how many the record says that there are.
+    """
 
     def label(labeling):
         if labeling.only_check:
             return
         labeling.output.mkdir(parents=True)
         record = {"seconds": 7.0, "teachers": [t.file for t in labeling.teachers], "settings": labeling.settings}
+        record |= {"classes": {"a": {"labels": 0}, "b": {"labels": labels}}}
         (labeling.output / "labels.json").write_text(json.dumps(record))
         written.append(labeling)
 
@@ -350,6 +355,22 @@ def test_labels_of_several_teachers_and_thresholds(tmp_path):
     for wrong in ("high", "2", "nan"):
         with pytest.raises(UserError, match=f"SCORE_THRESHOLD is {wrong}: want a number from 0 to 1"):
             labeling_of(task, cfg, f"labels@SCORE_THRESHOLD={wrong}", out, found)
+
+
+def test_a_teacher_that_is_sure_of_nothing_is_refused_with_the_key_to_lower(tmp_path):
+    weak, task = run_of(tmp_path / "weak"), labeling([], labels=0)
+    cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml"])
+    found = Fingerprints(task, tmp_path / "files.json")
+    for method, why in (
+        ("labels", "no score reaches SCORE_THRESHOLD 0.5: lower it"),
+        ("labels@CHOOSE_THRESHOLDS=f1", "CHOOSE_THRESHOLDS f1 leaves none: give SCORE_THRESHOLD in its place"),
+    ):
+        for _ in range(2):  # once more with labels that were written before
+            with pytest.raises(UserError) as refused:
+                write_labels(task, cfg, labeling_of(task, cfg, method, tmp_path / "out", found))
+            assert str(refused.value) == (
+                f"--methods: labels: the teacher wrote no label: {why}, as in labels@SCORE_THRESHOLD=0.1"
+            )
 
 
 NO_FILE, EMA = ["DISTILL.TEACHER.CONFIG_FILE", ""], ["SOLVER.EMA_DECAY", "0.9"]

@@ -13,6 +13,7 @@ from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det.data.registering import register_declared
 from densedist.det.loader import training_batches as det_batches
+from densedist.seg.config import GRAMMAR
 from densedist.seg.loader import training_batches as seg_batches
 from helpers import scenes, tiny
 from helpers.processes import run_processes
@@ -99,6 +100,18 @@ def test_unlabeled_images_end_with_the_labels_of_a_teacher(tmp_path):
     cfg = config("seg", [(0, 4)], [(4, 8)], *HALF, *unlabeled, *scenes.save_teacher(tmp_path))
     kinds = [["sem_seg" in x for x in batch] for batch in batches("seg", cfg, 10)]
     assert kinds == [[True] * 4 + [False] * 4] * 5 + [[True] * 4] * 5
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_unlabeled_images_are_in_no_fixed_pairs_with_as_many_labeled_ones(task, tmp_path):
+    """Labeled images come in the order that they have without unlabeled ones."""
+    one = ("SOLVER.IMS_PER_BATCH", "1")
+    teacher = TASKS[task][0].save_teacher(tmp_path)
+    unlabeled = ("DATASETS.UNLABELED", f"['{part(task, 4, 8)}']", *teacher)
+    found = batches(task, config(task, [(0, 4)], [], *one, *unlabeled), 24)
+    assert len({tuple(map(known_by, batch)) for batch in found}) > 8
+    alone = batches(task, config(task, [(0, 4)], [], *one), 24)
+    assert all(same(batch[0], other[0]) for batch, other in zip(found, alone, strict=True))
 
 
 def of_processes(rank, world, folder):
@@ -191,7 +204,7 @@ def test_a_share_of_whole_images(monkeypatch, images, parts, processes, share, w
 )
 def test_sources_that_are_not_there(train, labels, keys, wanted):
     with pytest.raises(UserError) as refused:
-        check_sources(config("seg", train, labels, *keys))
+        check_sources(config("seg", train, labels, *keys), GRAMMAR.keys())
     assert str(refused.value).startswith(wanted)
 
 

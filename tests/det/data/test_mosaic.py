@@ -11,12 +11,12 @@ from detectron2.structures import Boxes, BoxMode
 
 from densedist.common.cache.arrays import Arrays
 from densedist.common.cache.filling import fill
-from densedist.common.data.confidence import GT_SCORES
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition, seeded
 from densedist.det.cache.boxes import BoxesMapper
 from densedist.det.data.mosaic import Mosaic
 from densedist.det.data.reading import Mapper
+from densedist.det.data.teacher_labels import GT_SCORES
 from densedist.det.loader import training_batches
 from densedist.det.models import load_config
 from helpers.tiny import SMALL, STUDENT, TEACHER, save_teacher
@@ -146,6 +146,30 @@ def test_what_a_crop_cuts_off_is_cut_off_in_the_picture(pool, tmp_path, keys, ma
             if inside.numel():
                 assert max((abs(inside - value) < 20).float().mean() for value in bright) > 0.7
     assert 0 < left < 48
+
+
+@pytest.mark.parametrize("keys", CROPS.values(), ids=CROPS)
+def test_keypoints_that_a_crop_cuts_off_are_not_seen(pool, keys):
+    """None lies on another image."""
+    mapper = Mapper(loaded(*keys, "INPUT.RANDOM_FLIP", "none"))
+    mapper.use_keypoint = True
+    for one in pool:
+        x0, y0, x1, y1 = one["annotations"][0]["bbox"]
+        corners = [(x, y) for x in (x0 + 3, x1 - 3) for y in (y0 + 3, y1 - 3)]
+        one["annotations"][0]["keypoints"] = [number for x, y in corners for number in (x, y, 2)]
+    seen = []
+    for seed in range(12):
+        with seeded(seed):
+            sample = Mosaic(mapper, (pool, []), 1.0, [255, 255, 255])(pool[seed % 3])
+        objects = sample["instances"]
+        for points, kind in zip(objects.gt_keypoints.tensor, objects.gt_classes.tolist(), strict=True):
+            for x, y, visibility in points.tolist():
+                seen.append(visibility > 0)
+                if visibility:
+                    assert abs(sample["image"][0, int(y), int(x)] - 60.0 * (kind + 1)) < 20
+                else:
+                    assert (x, y) == (0, 0)
+    assert 0 < sum(seen) < len(seen)
 
 
 def test_images_with_true_labels_stay():

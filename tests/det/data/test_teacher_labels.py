@@ -7,13 +7,12 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes
 
 from densedist.common.data import digits
-from densedist.common.data.confidence import IGNORED
 from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
 from densedist.det.checks import check_data
 from densedist.det.data.reading import Mapper
-from densedist.det.data.teacher_labels import low_as_crowds
+from densedist.det.data.teacher_labels import IGNORED, low_as_crowds
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
 from helpers.tiny import SMALL, STUDENT
@@ -143,6 +142,12 @@ def test_scores_that_are_not_there_are_refused(data, scores, keys, said):
     with pytest.raises(UserError, match=said):
         check_data(cfg, "PSEUDO_LABELED")
     check_data(load_config(str(STUDENT), cfg_words(cfg)), "PSEUDO_LABELED")
+
+
+def test_a_file_without_objects_names_what_writes_more(data):
+    words = [*SMALL, *data(content([OBJECTS[2]]), "PSEUDO_LABELED"), "DATASETS.TRAIN", "()"]
+    with pytest.raises(UserError, match=r"nothing to learn from: let the teacher write .* \(--score-threshold\)$"):
+        check_data(load_config(str(STUDENT), words), "PSEUDO_LABELED")
 
 
 def cfg_words(cfg):
