@@ -8,21 +8,18 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, one_of
 from densedist.common.config.formats import format_keys
-from densedist.common.config.keys import above, needing, of_all, of_files
+from densedist.common.config.keys import above, needing, of_all
 from densedist.common.data.sides import WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
+from densedist.common.foreign.keys import kind_keys
 from densedist.seg.class_weights import BALANCES
 from densedist.seg.data.formats import FORMATS
 from densedist.seg.data.frames import KINDS
-from densedist.seg.foreign.kinds import KINDS as MODEL_KINDS
+from densedist.seg.networks.dense import SMP
 
 
 def _numbers(*default: float, meaning: str) -> Key:
     return Key(list(default), lambda values: len(values) == len(default), "three numbers", meaning=meaning)
-
-
-def _numbers_or_none(meaning: str) -> Key:
-    return Key([], lambda values: len(values) in (0, 3), "three numbers", meaning=meaning)
 
 
 def _size(default: list[int], words: str, meaning: str, may_be_empty: bool = False) -> Key:
@@ -54,14 +51,6 @@ MODEL: Mapping[str, Key] = {
     "MODEL.DEVICE": Key("cuda", meaning="cuda, cuda:0 or cpu; cuda becomes cpu where there is no GPU."),
     "MODEL.WEIGHTS": Key("", meaning="To start from, or to evaluate: a checkpoint, or a folder of save_pretrained."),
     "MODEL.ARCHITECTURE": Key("DeepLabV3", meaning="Any architecture of SMP."),
-    "MODEL.KIND": one_of(
-        *MODEL_KINDS,
-        meaning="What the model is. Only smp, which the other keys here describe, is trained; the others teach, label "
-        "and are evaluated.",
-    ),
-    "MODEL.STRIDE": at_least(
-        1, default=32, meaning="A program's or function's images have multiples of it as height and width."
-    ),
     "MODEL.ENCODER.NAME": Key("resnet18", meaning="Any encoder of SMP; tu-NAME is any of timm's."),
     "MODEL.ENCODER.WEIGHTS": Key("", meaning="Weights that the encoder starts from, as imagenet; empty = random."),
     "MODEL.ENCODER.DEPTH": at_least(1, default=5, meaning="Stages of the encoder."),
@@ -164,20 +153,13 @@ TEST: Mapping[str, Key] = {
     "TEST.SAVE_LABEL_IDS": Key(False, meaning="Write predictions as labelIds PNG, as Cityscapes' server takes them."),
 }
 
+KIND: Mapping[str, Key] = kind_keys(
+    SMP,
+    "What the model is. Only smp, which the other keys here describe, is trained; the others teach, label and are "
+    "evaluated.",
+)
+
 TEACHER: Mapping[str, Key] = {
-    "DISTILL.TEACHER.KIND": of_files(
-        one_of("auto", *MODEL_KINDS, meaning="What the teacher is; auto: as its files show."), "MODEL.KIND"
-    ),
-    "DISTILL.TEACHER.PIXEL_MEAN": of_files(
-        _numbers_or_none("MODEL.PIXEL_MEAN of a teacher without a config."), "MODEL.PIXEL_MEAN"
-    ),
-    "DISTILL.TEACHER.PIXEL_STD": of_files(
-        _numbers_or_none("MODEL.PIXEL_STD of a teacher without a config."), "MODEL.PIXEL_STD"
-    ),
-    "DISTILL.TEACHER.STRIDE": of_files(
-        at_least(0, default=0, words="0 (not said) or more", meaning="MODEL.STRIDE of a teacher without a config."),
-        "MODEL.STRIDE",
-    ),
     "DISTILL.TEACHER.KEPT_MASS": of_all(
         Key(
             0.5,
@@ -205,7 +187,7 @@ TEACHER: Mapping[str, Key] = {
     ),
 }
 
-SEG: Mapping[str, Key] = {**RUN, **MODEL, **LOSS, **DATA, **TEST, **TEACHER}
+SEG: Mapping[str, Key] = {**RUN, **MODEL, **KIND, **LOSS, **DATA, **TEST, **TEACHER}
 
 
 def keys() -> dict[str, Key]:

@@ -18,10 +18,10 @@ from densedist.common.distill.speed import compile_parts
 from densedist.common.distill.teacher import TeacherModel, precision, teacher_stream
 from densedist.common.distill.teacher_files import on_hub, words_of_teacher
 from densedist.common.errors import UserError
+from densedist.common.foreign.kinds import recognize
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.seg.config import GRAMMAR, get_cfg
-from densedist.seg.foreign.kinds import recognize
 from densedist.seg.foreign.load import check_format, load_foreign
 from densedist.seg.networks.architectures import count_classes, fetch_smp_folder, read_smp_folder
 from densedist.seg.networks.dense import SMP, DenseModel
@@ -164,7 +164,7 @@ def _config(student_cfg: CfgNode) -> CfgNode:
         cfg.MODEL.DEVICE, cfg.MODEL.TRUST_PICKLE = student_cfg.MODEL.DEVICE, student_cfg.MODEL.TRUST_PICKLE
         cfg.IMPORTS = list(student_cfg.IMPORTS)
     if node.KIND == "auto" and cfg.MODEL.KIND == SMP:
-        cfg.MODEL.KIND = recognize(node.WEIGHTS)
+        cfg.MODEL.KIND = recognize(node.WEIGHTS) or SMP
     cfg.merge_from_list(words_of_teacher(node, GRAMMAR.keys()))
     check_values(cfg, GRAMMAR.keys())
     return cfg

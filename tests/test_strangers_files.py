@@ -1,6 +1,6 @@
 """No form of file runs its author's program unless the user trusts it: a bomb for each, which does go off without care.
 
-Programs of torch.export: tests/seg/foreign/test_exported.py. IMPORTS: tests/common/config/test_imports.py.
+Programs of torch.export: tests/common/foreign/test_exported.py. IMPORTS: tests/common/config/test_imports.py.
 Who trusts: tests/common/config/test_trust.py.
 """
 
@@ -18,8 +18,8 @@ from torch import nn
 from densedist.common.config.trust import REMEDY
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
+from densedist.common.foreign.programs import read_program
 from densedist.common.importing.reading import read_foreign
-from densedist.seg.foreign.programs import read_program
 from helpers import bombs, scenes, tiny
 
 
@@ -206,7 +206,7 @@ def test_an_onnx_file_reads_nothing_outside_its_folder(tmp_path, place):
     graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "g", kinds[:1], kinds[1:], [weight])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
     if place == "weights.bin":
-        assert read_program("onnx", str(file), "cpu", False, "KEY").run(torch.ones(1, 3, 8, 8)).max() == 3
+        assert read_program("onnx", str(file), "cpu", False, "KEY").run(torch.ones(1, 3, 8, 8))["y"].max() == 3
     else:
         with pytest.raises(UserError, match=r"m.onnx is no onnx that can be read here: .*[Ee]xternal"):
             read_program("onnx", str(file), "cpu", False, "KEY")

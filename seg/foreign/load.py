@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from densedist.common.config.functions import call
 from densedist.common.distill.speed import Part
 from densedist.common.errors import UserError
+from densedist.common.foreign.programs import read_program
 from densedist.seg.foreign import transformers
 from densedist.seg.foreign.model import ForeignModel
-from densedist.seg.foreign.programs import ProgramModel, read_program
+from densedist.seg.foreign.programs import ProgramModel
 from densedist.seg.foreign.trial import try_out
 
 TORCHVISION = {"out": "cls_logits", "aux": "aux_logits"}

@@ -1,24 +1,19 @@
 """Semantic segmentation of Hugging Face's transformers: a folder of save_pretrained with its image processor."""
 
-import json
 import logging
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from pickle import UnpicklingError
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from densedist.common.distill.classes import plain
-from densedist.common.errors import UserError, one_line
+from densedist.common.errors import UserError
+from densedist.common.foreign.transformers import PROCESSOR, open_folder
 from densedist.common.modules import record
 from densedist.seg.foreign.model import ForeignModel
 
 logger = logging.getLogger(__name__)
 SIDE = 64  # of an image that the processor is tried on: a multiple of what they pad to
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 # What height and width are multiples of: the coarsest maps of these networks.
 STRIDE = 32
 # Names of the submodules that hold an encoder, from the outside in, and of what those give that holds its maps.
@@ -88,19 +83,7 @@ def _dense_logits(output: Any) -> Tensor:
     return scores.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
-def is_transformers(path: str) -> bool:
-    """Return whether path is a folder that transformers wrote."""
-    return "model_type" in _read(Path(path) / CONFIG)
-
-
-def read_names(folder: str) -> list[str]:
-    """Return the names of the classes, by number, as the folder's config has them; none where nobody has named them."""
-    given: Mapping[str, str] = _read(Path(folder) / CONFIG).get("id2label", {})
-    names = [plain(given[number]) for number in sorted(given, key=int)]
-    return [] if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
-
-
-def load(folder: str, key: str) -> TransformersModel:
+def load(path: str, key: str) -> TransformersModel:
     """Load the model in a folder of save_pretrained, in float32, with its processor's mean, deviation and channels.
 
     Args:
@@ -109,69 +92,23 @@ def load(folder: str, key: str) -> TransformersModel:
     Raises:
         UserError: no such folder, a model for something else, or the package transformers is missing.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise UserError(
-            f"{key}: {folder} is a model of transformers: install it by pip install 'dense-dist[transformers]'"
-        ) from error
-    config = _read(Path(folder) / CONFIG)
-    _refuse_code(config, config.get("model_type") in transformers.CONFIG_MAPPING, f"{key}: {folder}")
-    kind = next(iter(config.get("architectures") or []), "a model without a name")
+    folder = open_folder(path, key)
+    kind = folder.architecture
     universal = kind.endswith(UNIVERSAL)
     if not universal and not kind.endswith("ForSemanticSegmentation"):
-        raise UserError(f"{key}: {folder} holds {kind}: want one …ForSemanticSegmentation or …{UNIVERSAL}")
-    if not (Path(folder) / PROCESSOR).is_file():
-        raise UserError(f"{key}: {folder} has no {PROCESSOR}, which says how images are normalized: put it there")
-    auto = (
-        transformers.AutoModelForUniversalSegmentation if universal else transformers.AutoModelForSemanticSegmentation
-    )
-    try:
-        # Without a word on code they would ask at the terminal whether to run it.
-        safe = {"local_files_only": True, "trust_remote_code": False}
-        # In float32 whatever it was saved in: DISTILL.TEACHER.PRECISION says the teacher's.
-        options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": torch.float32}
-        model, found = auto.from_pretrained(folder, **options, **safe)
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, **safe)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{key}: {folder} holds more than tensors and plain values: let its author write it by today's "
-            "save_pretrained, as safetensors"
-        ) from error
-    except Exception as error:  # theirs are many
-        raise UserError(f"{key}: transformers cannot read {folder}: {one_line(error)}") from error
-    if wrong := sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]):
-        raise UserError(
-            f"{key}: {folder} lacks {len(wrong)} tensors of its {kind}, or has them otherwise, first {wrong[0]}"
-        )
-    network = TransformersModel(model, read_names(folder), *_pixels(processor))
+        raise UserError(f"{folder.source} holds {kind}: want one …ForSemanticSegmentation or …{UNIVERSAL}")
+    processor = folder.load_processor()
+    model = folder.load(f"AutoModelFor{'UniversalSegmentation' if universal else 'SemanticSegmentation'}")
+    network = TransformersModel(model, folder.names, *_pixels(processor))
     network.channels = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
-    _check_pixels(processor, network, f"{key}: {folder}")
-    number = config.get("semantic_loss_ignore_index")
+    _check_pixels(processor, network, folder.source)
+    number = folder.config.get("semantic_loss_ignore_index")
     if isinstance(number, int) and 0 <= number < len(network.names):
         logger.warning(
-            f"{key}: {folder} was trained without its class {network.names[number]} (semantic_loss_ignore_index is "
+            f"{folder.source} was trained without its class {network.names[number]} (semantic_loss_ignore_index is "
             f"{number}), so what it says of that class means nothing"
         )
     return network
-
-
-def _refuse_code(config: Mapping[str, Any], known: bool, source: str) -> None:
-    """Make sure that a folder needs no code of its author's, which lies in it or on the hub.
-
-    Args:
-        config: config.json of the folder.
-        known: whether transformers has such models itself.
-
-    Raises:
-        UserError: it does.
-    """
-    if config.get("auto_map") and not known:
-        raise UserError(f"{source} needs a program of its author's, which is never run: want a model of transformers")
-    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
-    for name in ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"):
-        if any("/" in str(part.get(name)) for part in parts):
-            raise UserError(f"{source} names a program on the hub, which is never run: take {name} out of {CONFIG}")
 
 
 def _pixels(processor: Any) -> tuple[list[float], list[float]]:
@@ -203,11 +140,3 @@ def _check_pixels(processor: Any, network: TransformersModel, source: str) -> No
             f"{source}: {PROCESSOR} changes pixels by more than do_rescale, do_normalize and do_flip_channel_order "
             "say: such a model can teach as a function"
         )
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -8,14 +8,13 @@ from torch import nn
 
 from densedist.common.distill.teacher_files import locate_teacher, on_hub
 from densedist.common.errors import UserError
+from densedist.common.foreign.kinds import recognize
 from densedist.common.profile import Images, load_subjects, random_images
 from densedist.common.run_files import Weights
 from densedist.common.task import Subjects
-from densedist.seg.foreign.kinds import recognize
 from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import load_config, load_trained, smp_network
 from densedist.seg.networks.architectures import fetch_smp_folder
-from densedist.seg.networks.dense import SMP
 
 
 def profile(student: Weights, teacher: str, device: str) -> Subjects:
@@ -36,7 +35,7 @@ def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None
     weights = given or cfg.DISTILL.TEACHER.WEIGHTS
     if not given and on_hub(cfg.DISTILL.TEACHER):
         weights = fetch_smp_folder(weights, "DISTILL.TEACHER.WEIGHTS")
-    if (kind := recognize(weights)) != SMP:
+    if kind := recognize(weights):
         raise UserError(
             f"--teacher: {weights} is a teacher of the kind {kind}, which is not measured: give --teacher none"
         )

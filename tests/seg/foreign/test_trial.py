@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from densedist.common.errors import UserError
+from densedist.common.foreign.programs import Program
 from densedist.seg.foreign.load import FunctionModel, load_foreign
-from densedist.seg.foreign.programs import Program, ProgramModel
+from densedist.seg.foreign.programs import ProgramModel
 from densedist.seg.foreign.trial import try_out
 from helpers.scenes import STUDENT, config
 

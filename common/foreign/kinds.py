@@ -1,25 +1,25 @@
-"""The kinds of segmentation networks: MODEL.KIND names one, or the file shows it."""
+"""The kinds of models that somebody else has built: MODEL.KIND names one, or the file shows it."""
 
 from pathlib import Path
 from zipfile import ZipFile, is_zipfile
 
 from densedist.common.config.functions import NAME
-from densedist.seg.foreign.transformers import is_transformers
-from densedist.seg.networks.dense import SMP
+from densedist.common.foreign.transformers import is_transformers
 
-KINDS = (SMP, "transformers", "torch_export", "torchscript", "onnx", "function")
+PROGRAMS = ("torch_export", "torchscript", "onnx")
+FOREIGN = ("transformers", *PROGRAMS, "function")
 SUFFIXES = {".pt2": "torch_export", ".onnx": "onnx", ".torchscript": "torchscript"}
 
 
 def recognize(weights: str) -> str:
-    """Return the kind of a path or of a name "module:function"; SMP for all that has no sign of another."""
+    """Return which of FOREIGN a path or a name "module:function" is of; "" for all that has no sign of one."""
     if NAME.fullmatch(weights):
         return "function"
     if is_transformers(weights):
         return "transformers"
     if kind := SUFFIXES.get(Path(weights).suffix):
         return kind
-    return "torchscript" if _is_torchscript(Path(weights)) else SMP
+    return "torchscript" if _is_torchscript(Path(weights)) else ""
 
 
 def _is_torchscript(file: Path) -> bool:

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError
-from densedist.seg.foreign import exported
-from densedist.seg.foreign.programs import read_program
+from densedist.common.foreign import exported
+from densedist.common.foreign.programs import read_program
 from helpers import bombs
 
 IMAGES = torch.rand(3, 3, 32, 48)

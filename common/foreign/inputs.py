@@ -1,6 +1,7 @@
-"""What a program says of its input: one batch of images, of which type."""
+"""What a program says of its input: one batch of images, of which type and size."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +19,21 @@ ONNX_TYPES = {
 TYPES = tuple(ONNX_TYPES.values())
 
 
-def exported_images(program: ExportedProgram) -> torch.dtype:
-    """Return the type of the images that an exported program takes.
+@dataclass(frozen=True)
+class Images:
+    """The images (N, 3, H, W) that a program takes.
+
+    Args:
+        dtype: their type; uint8 = raw pixels of 0 to 255, which the program normalizes by itself.
+        size: height and width, where it takes only one; None = it takes several, or does not say.
+    """
+
+    dtype: torch.dtype = torch.float32
+    size: tuple[int, int] | None = None
+
+
+def exported_images(program: ExportedProgram) -> Images:
+    """Return what images an exported program takes.
 
     Raises:
         UserError: it takes something else.
@@ -31,8 +45,8 @@ def exported_images(program: ExportedProgram) -> torch.dtype:
     return _checked([side if isinstance(side, int) else None for side in values[0].shape], values[0].dtype)
 
 
-def onnx_images(inputs: Sequence[Any]) -> torch.dtype:
-    """Return the type of the images that an ONNX session takes.
+def onnx_images(inputs: Sequence[Any]) -> Images:
+    """Return what images an ONNX session takes.
 
     Args:
         inputs: of onnxruntime's get_inputs().
@@ -46,13 +60,13 @@ def onnx_images(inputs: Sequence[Any]) -> torch.dtype:
     return _checked(shape, ONNX_TYPES.get(inputs[0].type, inputs[0].type))
 
 
-def script_images(module: torch.jit.ScriptModule) -> torch.dtype:
-    """Return the type of a TorchScript module's weights, which is that of its images."""
+def script_images(module: torch.jit.ScriptModule) -> Images:
+    """Return what images a TorchScript module takes: of the type of its weights, of any size."""
     found = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    return found if found in TYPES else torch.float32
+    return Images(found if found in TYPES else torch.float32)
 
 
-def _checked(shape: Sequence[int | None], dtype: Any) -> torch.dtype:
+def _checked(shape: Sequence[int | None], dtype: Any) -> Images:
     """Refuse an input that is no (N, 3, H, W) of a type that images can have; a side None may be any."""
     sides = ["any" if side is None else str(side) for side in shape]
     if len(shape) == 4 and shape[1] not in (3, None) and shape[3] == 3:
@@ -61,4 +75,5 @@ def _checked(shape: Sequence[int | None], dtype: Any) -> torch.dtype:
         raise UserError(f"its input is ({', '.join(sides)}): want images (N, 3, H, W)")
     if dtype not in TYPES:
         raise UserError(f"its images are {dtype}: want uint8 or floating-point numbers")
-    return dtype
+    height, width = shape[2:]
+    return Images(dtype, None if height is None or width is None else (height, width))
