@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command with its arguments, those of the process by default.
 
-    What is wrong ends in one line and exit code 2.
+    A mistake is reported in one line, with exit code 2.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] in ("-h", "--help"):
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add, run = COMMANDS[name]
     parser = Parser(prog=f"densedist {name}", description=add.__doc__)
     add(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
+    parser.add_argument("--debug", action="store_true", help="also show the traceback of an error")
     args = parser.parse_intermixed_args(words[1:])
     if hasattr(args, "words"):
         sort_words(args)

@@ -24,7 +24,7 @@ def add_task(parser: Parser) -> None:
 
 def add_config(parser: Parser, what: str = "config", default: str = "") -> None:
     """Add --config-file. `what` and `default` say in words which config it names, and which one is the default."""
-    text = f"{what}: a path, or a name among the packaged configs or in Detectron2's model zoo"
+    text = f"{what}: a path, the name of a packaged config, or a name in Detectron2's model zoo"
     text += f"; default: {default}" if default else ""
     parser.add_argument("--config-file", default="", metavar="F", help=text)
 
@@ -44,14 +44,14 @@ def add_words(parser: Parser, needs: str, files: str = "", task: bool = True, co
     parser.usage = " ".join([parser.prog, *filter(None, words)])
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     parser.set_defaults(task="", trains=True, takes_task=task, takes_config=config, takes_files=bool(files))
-    text = "import the modules that IMPORTS names in a config from elsewhere"
+    text = "import what IMPORTS names, also in a config that you did not name yourself"
     parser.add_argument("--trust-imports", action="store_true", help=text)
 
 
 def add_weights(parser: Parser, several: bool = False) -> None:
-    text = "checkpoint, OUTPUT_DIR of a run, or SMP folder"
+    text = "checkpoint, OUTPUT_DIR of a run, or folder of SMP's save_pretrained"
     if several:
-        text = f"{text} of a teacher; may be given several times"
+        text = f"a teacher's {text}; repeatable"
         parser.add_argument("--weights", required=True, action="append", metavar="W", help=text)
     else:
         parser.add_argument("--weights", required=True, metavar="W", help=text)
@@ -64,7 +64,7 @@ def add_teacher(parser: Parser) -> None:
 
 
 def add_beside(parser: Parser) -> None:
-    text = "weights of another model of the same classes, drawn next to this one; may be given several times"
+    text = "weights of another model with the same classes, drawn next to this one; repeatable"
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=W", help=text)
 
 
@@ -79,16 +79,16 @@ def add_images(parser: Parser, default: int, note: str) -> None:
 
 
 def add_score(parser: Parser, default: str) -> None:
-    text = f"leave out predictions with a lower score, of a detector its boxes; default: {default}"
+    text = f"leave out predictions (of a detector: boxes) with a lower score; default: {default}"
     parser.add_argument("--score-threshold", type=float, metavar="S", help=text)
 
 
 def add_processes(parser: Parser) -> None:
-    text = "GPUs of this machine to train on; without GPUs, processes"
+    text = "GPUs to use on this machine; without GPUs, CPU processes"
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help=text)
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines to train on")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="address at which several machines meet")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="number of machines")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0")
+    parser.add_argument("--dist-url", default="auto", metavar="URL", help="address where the machines meet, tcp://HOST:PORT")
 
 
 def add_study(parser: Parser, seeds: str) -> None:
@@ -99,14 +99,13 @@ def add_study(parser: Parser, seeds: str) -> None:
     )
     text = "data sets without labels, for the methods unlabeled and labels"
     parser.add_argument("--unlabeled", type=comma_list, default="", metavar="A,B", help=text)
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one a GPU, or 1")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at the same time; default: one per GPU, or 1")
 
 
 def sort_words(args: argparse.Namespace) -> None:
     """Sort the words of a command into args.task, args.config_file, args.files and args.overrides, in place.
 
-    OUTPUT_DIR among the keys ends in one line where the command has --output-dir: it would say where to, and not be
-    heard.
+    OUTPUT_DIR among the keys is refused where the command has --output-dir: it would be ignored.
     """
     words = args.words
     if args.takes_task and words and words[0] in TASKS:
@@ -120,14 +119,14 @@ def sort_words(args: argparse.Namespace) -> None:
         _refuse_strange(files[0], args)
         files, pairs = [], [*files, *pairs]
     if "OUTPUT_DIR" in pairs[::2] and hasattr(args, "output_dir"):
-        Parser().error("OUTPUT_DIR is for train and eval: say --output-dir D to this command")
+        Parser().error("OUTPUT_DIR is a key of train and eval: give --output-dir D to this command")
     args.files, args.overrides = files, [*(["TRUST_IMPORTS", "True"] if args.trust_imports else []), *pairs]
 
 
 def _refuse_strange(word: str, args: argparse.Namespace) -> None:
     """Refuse a first word that is meant for a task or a config; other wrong words are unknown keys."""
     if word.endswith((".yaml", ".yml")):
-        Parser().error(f"{word} has no option: say --config-file {word}")
+        Parser().error(f"{word} needs an option: give --config-file {word}")
     if args.takes_task and not args.task and "." not in word:
         Parser().error(f"argument task: invalid choice: {word!r} (choose from {', '.join(TASKS)})")
 
@@ -140,7 +139,7 @@ def beside(args: argparse.Namespace) -> dict[str, str]:
         if not (name and weights):
             Parser().error(f'--beside is {word}: want NAME=WEIGHTS, e.g. "alone=output/student"')
         if name in found:
-            Parser().error(f"--beside: the name {name} is taken: want another one")
+            Parser().error(f"--beside: the name {name} is given twice: choose another one")
         found[name] = weights
     return found
 

@@ -9,9 +9,9 @@ PICTURES = 10
 
 
 def add_check(parser: Parser) -> None:
-    """Show what is read of data: images, classes, pictures with their labels."""
-    parser.epilog = f"Writes data.png, {PICTURES} images with their labels. What is wrong ends in one line."
-    add_config(parser, "config of a student or teacher on this data")
+    """Show how data is read: images, classes, pictures with labels."""
+    parser.epilog = f"Writes data.png, with {PICTURES} labeled images. A problem is reported in one line."
+    add_config(parser, "config of a student or teacher that uses the data")
     add_output(parser, "output/check")
     add_words(parser, "--config-file F")
     parser.set_defaults(trains=False)
@@ -34,15 +34,15 @@ def check(args: argparse.Namespace) -> None:
     file = args.output_dir / "data.png"
     task.draw_data(cfg, sides[0], PICTURES, file)
     shared = overlaps(cfg, task.images)
-    print(images_table(surveys), classes_table(surveys), *shared, f"{file}: what it looks like", sep="\n\n")
+    print(images_table(surveys), classes_table(surveys), *shared, f"{file}: images with their labels", sep="\n\n")
 
 
 def add_prepare(parser: Parser) -> None:
-    """Write a data set anew, uncompressed or in another form."""
+    """Write an uncompressed copy of a data set, or CamVid at half its size."""
     parser.epilog = "Then train with DATASETS.ROOT D."
-    form = "seg: Cityscapes' format, the same pixels uncompressed; camvid: SegNet's folders, for configs/seg/camvid"
+    form = "seg: the same pixels uncompressed, in Cityscapes' format; camvid: SegNet's folders, for configs/seg/camvid"
     parser.add_argument("form", choices=["seg", "camvid"], help=form)
-    parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set as it is")
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set")
     add_output(parser, "output/prepared")
 
 
@@ -68,12 +68,13 @@ def _prepare(form: str, source: Path, output: Path) -> str:
 
 
 def add_init(parser: Parser) -> None:
-    """Write first configs of a teacher and a student for a folder of data."""
-    parser.epilog = "Prints the commands that come next. Nothing that is there is overwritten."
-    text = "detection or segmentation; not needed where the data show it"
+    """Write configs of a teacher and a student for a folder of data."""
+    parser.epilog = "Prints the next commands. Never overwrites a file."
+    text = "detection or segmentation; only needed if FOLDER has data for both"
     parser.add_argument("task", nargs="?", choices=["det", "seg", ""], default="", metavar="{det,seg}", help=text)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="images with their labels, in any format")
-    add_output(parser, "", "output/NAME, with the name of FOLDER")
+    text = "images with their labels: COCO, YOLO, Pascal VOC, Cityscapes, ADE20K, or folders of masks"
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=text)
+    add_output(parser, "", "output/NAME, where NAME is that of FOLDER")
 
 
 def init(args: argparse.Namespace) -> None:

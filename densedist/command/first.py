@@ -43,7 +43,7 @@ def check_first(args: argparse.Namespace) -> None:
             find_config(args.config_file, "--config-file")
         args.task = args.task or (name_of(args.config_file) if args.config_file else "")
         if not args.task:
-            Parser().error("the task is missing: say det or seg")
+            Parser().error("the task is missing: give det or seg")
     elif getattr(args, "eval_only", False) and args.config_file:  # what it was trained on may be gone
         found = Weights("", find_config(args.config_file, "--config-file"), True, overrides=args.overrides)
         args.task = early.check_trained(args.task, found)

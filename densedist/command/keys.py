@@ -16,8 +16,8 @@ WIDTH = 100
 
 def add_keys(parser: Parser) -> None:
     """List the keys of a config: type, default, allowed values, meaning."""
-    parser.epilog = "A whole name explains one key, as `densedist --explain KEY` does. Keys of IMPORTS are not listed."
-    text = "a part of a name, in any case; * stands for anything; default: all"
+    parser.epilog = "A full name explains one key, like `densedist --explain KEY`. Keys of IMPORTS are not listed."
+    text = "part of a name, in upper or lower case; * matches anything; default: all"
     parser.add_argument("pattern", nargs="?", default="", metavar="PATTERN", help=text)
 
 
@@ -34,7 +34,7 @@ def keys(args: argparse.Namespace) -> None:
     if not found:
         near = difflib.get_close_matches(args.pattern.upper(), [row.name for row in rows], n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-        raise UserError(f"there is no key like {args.pattern}{hint}")
+        raise UserError(f"no key matches {args.pattern}{hint}")
     for name, members in groupby(found, key=lambda row: group(row.name)):
         print(f"\n{name or 'Without a group'}")
         for row in members:

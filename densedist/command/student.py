@@ -19,7 +19,7 @@ from densedist.command.arguments import (
 
 
 def add_predict(parser: Parser) -> None:
-    """Write pictures and predictions of images."""
+    """Write predictions for images, as pictures and JSON."""
     add_weights(parser)
     add_output(parser, "output/predict")
     add_score(parser, "0.5")
@@ -40,14 +40,14 @@ def predict(args: argparse.Namespace) -> None:
 
 
 def add_visualize(parser: Parser) -> None:
-    """Draw truth, teacher and student side by side, and the relations that DIST preserves."""
-    parser.epilog = "FOLDER holds the images to draw; without it those of DATASETS.TEST are drawn, with their truth."
+    """Draw ground truth, teacher and student side by side, and the relations that DIST preserves."""
+    parser.epilog = "FOLDER has the images to draw. Without it, those of DATASETS.TEST are drawn, with ground truth."
     add_weights(parser)
     add_teacher(parser)
     add_beside(parser)
     add_output(parser, "output/visualize")
-    add_images(parser, 8, "images to draw, from the first")
-    add_score(parser, "where its F1 is best")
+    add_images(parser, 8, "number of images to draw, from the first")
+    add_score(parser, "the score with the best F1")
     add_words(parser, "--weights W", "[FOLDER]", task=False)
 
 
@@ -70,13 +70,13 @@ def visualize(args: argparse.Namespace) -> None:
 
 
 def add_export(parser: Parser) -> None:
-    """Write a student in forms that others run: stock weights, ONNX, torch."""
+    """Export a student as stock weights, ONNX and PyTorch programs."""
     add_weights(parser)
     text = "formats to write; default: %(default)s"
     parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help=text)
     add_output(parser, "", "export next to the weights")
-    add_images(parser, 16, "images of DATASETS.TEST to compare on")
-    parser.add_argument("--image-folder", default="", metavar="D", help="compare on images of this folder instead")
+    add_images(parser, 16, "number of images of DATASETS.TEST on which exports are verified")
+    parser.add_argument("--image-folder", default="", metavar="D", help="verify on images of this folder instead")
     add_words(parser, "--weights W", task=False)
 
 
@@ -99,10 +99,10 @@ def export(args: argparse.Namespace) -> None:
 
 
 def add_profile(parser: Parser) -> None:
-    """Measure what a student costs, and its teacher: time, memory, multiply-adds."""
+    """Measure time, memory and multiply-adds of a student and its teacher."""
     add_weights(parser)
     add_teacher(parser)
-    text = "height and width of the images; may be given several times"
+    text = "height and width of the images; repeatable"
     parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     add_words(parser, "--weights W", task=False)

@@ -14,13 +14,13 @@ from densedist.command.arguments import (
 
 
 def add_compare(parser: Parser) -> None:
-    """Train one student by several methods and seeds, and compare what they gain."""
-    parser.epilog = "Curves have as many points as there are evaluations: TEST.EVAL_PERIOD N."
-    text = "methods to train with; + joins the parts of one; default: %(default)s"
+    """Train a student with several methods and seeds, and compare the gains."""
+    parser.epilog = "Curves have one point for each evaluation: set TEST.EVAL_PERIOD N."
+    text = "methods to compare; + joins the losses of one method; default: %(default)s"
     parser.add_argument("--methods", type=comma_list, default="none,kd,dist", metavar="A,B", help=text)
     add_study(parser, seeds="0,1,2")
     parser.add_argument(
-        "--equal-time", action="store_true", help="train each method for the same time, not for equal iterations"
+        "--equal-time", action="store_true", help="train all methods for equal time instead of equal iterations"
     )
     add_output(parser, "", "output/compare_TASK_CONFIG")
     add_words(parser, "--config-file F", config=True)
@@ -43,17 +43,17 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def add_tune(parser: Parser) -> None:
-    """Search the method and the values of its keys that suit a student best."""
-    parser.epilog = "Needs Optuna: the extra tune. Runs are compared on the way at each evaluation: TEST.EVAL_PERIOD N."
-    text = "methods as in compare, whose values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
+    """Search for the method and the key values that suit a student best."""
+    parser.epilog = "Needs Optuna: pip install 'dense-dist[tune]'. Poor runs are stopped at evaluations: TEST.EVAL_PERIOD N."
+    text = "methods as in compare; values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
     parser.add_argument("--methods", type=comma_list, required=True, metavar="A,B", help=text)
-    text = "seconds of training steps of each run"
+    text = "training time of each run, in seconds"
     parser.add_argument("--budget", type=float, required=True, metavar="S", help=text)
-    parser.add_argument("--trials", type=int, default=30, metavar="N", help="trials to run; default: %(default)s")
+    parser.add_argument("--trials", type=int, default=30, metavar="N", help="number of trials; default: %(default)s")
     add_study(parser, seeds="0")
     scored = parser.add_mutually_exclusive_group()
-    scored.add_argument("--val", type=comma_list, default="", metavar="A,B", help="data sets to choose by")
-    text = "share of the training data to choose by, its last part, left out of training; default: %(default)s"
+    scored.add_argument("--val", type=comma_list, default="", metavar="A,B", help="data sets to score on")
+    text = "share of the training data to score on, taken from its end; default: %(default)s"
     scored.add_argument("--set-aside", type=float, default=0.2, metavar="SHARE", help=text)
     add_output(parser, "", "output/tune_TASK_CONFIG")
     add_words(parser, "--config-file F --methods A,B --budget S", config=True)
@@ -79,7 +79,7 @@ def tune(args: argparse.Namespace) -> None:
 
 
 def add_quickstart(parser: Parser) -> None:
-    """Run the whole method in minutes, on data made on the spot."""
+    """Run the whole method in minutes, on generated data."""
     add_task(parser)
     add_output(parser, "output/quickstart")
     parser.add_argument(

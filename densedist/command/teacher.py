@@ -13,16 +13,16 @@ from densedist.command.arguments import (
 
 
 def add_label(parser: Parser) -> None:
-    """Write what a teacher sees in images as labels to train on."""
-    parser.epilog = "Without IMAGES those of DATASETS.UNLABELED; several --weights are fused."
+    """Write a teacher's predictions as labels to train on."""
+    parser.epilog = "Without IMAGES, those of DATASETS.UNLABELED are labeled. Several --weights are fused."
     add_weights(parser, several=True)
     add_output(parser, "output/labels")
     add_score(parser, "0.5")
-    text = "boxes from this score up to --score-threshold are neither objects nor background"
+    text = "boxes with a score from S up to --score-threshold count neither as objects nor as background"
     parser.add_argument("--ignore-threshold", type=float, metavar="S", help=text)
-    text = "for each class, take the score threshold where F1 on DATASETS.TEST is best"
+    text = "choose the score threshold of each class by the best F1 on DATASETS.TEST"
     parser.add_argument("--choose-thresholds", action="store_const", const="f1", default="", help=text)
-    text = "choose by f1; by precision:P, the least score of this precision on DATASETS.TEST; or by frequencies, so "
+    text = "choose by f1; by precision:P, the lowest score with this precision on DATASETS.TEST; or by frequencies, so "
     text += "that classes are as frequent as in DATASETS.TRAIN"
     parser.add_argument("--choose-by", dest="choose_thresholds", metavar="HOW", help=text)
     add_words(parser, "--weights W", "[IMAGES ...]")
@@ -45,14 +45,14 @@ def label(args: argparse.Namespace) -> None:
 
 
 def add_import(parser: Parser) -> None:
-    """Write another project's checkpoint as a teacher."""
-    parser.epilog = "What is written is named like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
-    text = "project that the file comes from; default: the one that its tensors' names show"
+    """Convert another project's checkpoint into a teacher."""
+    parser.epilog = "The result is used like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
+    text = "project that the file comes from; default: recognized from the names of its tensors"
     parser.add_argument("--source", default="", metavar="S", help=text)
     parser.add_argument("--form", default="", help=argparse.SUPPRESS)  # its former name
-    text = "what the file does not say, e.g. style=caffe; may be given several times"
+    text = "a fact that the file does not contain, e.g. style=caffe; repeatable"
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=text)
-    add_config(parser, "config whose DATASETS name the classes, which the file does not")
+    add_config(parser, "config whose DATASETS name the classes, which the file does not contain")
     add_output(parser, "output/imported")
     add_words(parser, "FILE")
     parser.set_defaults(takes_files=True)
@@ -63,7 +63,7 @@ def import_weights(args: argparse.Namespace) -> None:
     from densedist.common.errors import UserError
 
     if len(args.files) != 1:
-        raise UserError(f"want one FILE, got {len(args.files)}")
+        raise UserError(f"give one FILE, not {len(args.files)}")
     record = api.import_weights(
         args.files[0],
         args.overrides,

@@ -16,7 +16,7 @@ from densedist.command.arguments import (
 def add_train(parser: Parser) -> None:
     """Train a student with its teacher, or any model without one."""
     add_config(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS instead")
     add_processes(parser)
     add_words(parser, "--config-file F")
@@ -33,7 +33,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def add_eval(parser: Parser) -> None:
-    """Score trained weights: AP or mIoU, over all and for each class."""
+    """Compute the AP or mIoU of trained weights, overall and for each class."""
     add_weights(parser)
     add_processes(parser)
     add_words(parser, "--weights W")

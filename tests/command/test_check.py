@@ -66,7 +66,7 @@ def test_what_is_wrong_is_one_line(tmp_path, capsys):
     empty = [x for side in ("TRAIN", "TEST") for x in (f"DATASETS.{side}", "()")]
     assert complaint(capsys, *argv, *empty) == "DATASETS.TRAIN, UNLABELED and TEST are empty: name the data"
     assert complaint(capsys, *argv, "OUTPUT_DIR", "elsewhere") == (
-        "OUTPUT_DIR is for train and eval: say --output-dir D to this command"
+        "OUTPUT_DIR is a key of train and eval: give --output-dir D to this command"
     )
     assert not (tmp_path / "out").exists()
 

@@ -63,7 +63,7 @@ def refusal(*argv, cwd=None):
         (["predict", "--weights", "output/nowhere", "a.png"], "--weights: there is no file output/nowhere"),
         (["label", "seg", "--weights", "gone.pth"], "--weights: there is no file gone.pth"),
         (["train"], "--config-file is missing: name a config, e.g. "),
-        (["import", "a.pth"], "the task is missing: say det or seg"),
+        (["import", "a.pth"], "the task is missing: give det or seg"),
     ],
 )
 def test_what_is_mistyped_is_refused_before_anything_heavy_is_imported(argv, wanted, tmp_path):
@@ -111,6 +111,6 @@ def test_other_ranks_are_silent(tmp_path):
 
 
 def test_words_that_are_no_keys(capsys):
-    assert complaint(capsys, "train", "mine.yaml") == "mine.yaml has no option: say --config-file mine.yaml"
+    assert complaint(capsys, "train", "mine.yaml") == "mine.yaml needs an option: give --config-file mine.yaml"
     assert complaint(capsys, "train", "pose") == "argument task: invalid choice: 'pose' (choose from det, seg)"
     assert complaint(capsys, "train", "--config-file", SEG, "seg.key", "3").startswith("unknown config key seg.key in")

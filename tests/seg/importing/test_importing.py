@@ -145,7 +145,7 @@ def test_imported_teacher_teaches(tmp_path, capsys):
     assert type(stock) is smp.DeepLabV3
     with pytest.raises(SystemExit):
         densedist("import", "seg", "--output-dir", tmp_path / "other")
-    assert "want one FILE, got 0" in capsys.readouterr().err
+    assert "give one FILE, not 0" in capsys.readouterr().err
 
 
 def test_record_says_where_it_came_from(tmp_path):
