@@ -63,12 +63,12 @@ class Fingerprints:
 
     Args:
         task: the configs' task.
-        record: a JSON file of what files held, as an earlier call knew it; written by keep().
+        record: a JSON file of what files held, as an earlier call knew it; written by keep(). None = there is none.
     """
 
-    def __init__(self, task: Task, record: Path) -> None:
+    def __init__(self, task: Task, record: Path | None = None) -> None:
         self._task, self._record = task, record
-        self._known: dict[str, list[Any]] = json.loads(record.read_text()) if record.is_file() else {}
+        self._known: dict[str, list[Any]] = json.loads(record.read_text()) if record and record.is_file() else {}
         self._sides: dict[str, str] = {}
 
     def of(self, cfg: CfgNode, only: Sequence[str] = ()) -> Fingerprint:
@@ -90,7 +90,7 @@ class Fingerprints:
             elif key[-1] == "IMPORTS":
                 parts[name] = self._content(", ".join(value), [x for module in value for x in _code(module)])
             elif key[-1] == "CONFIG_FILE" and value:
-                parts[name] = self._content(value, self._config(value))
+                parts[name] = self.of_config(value)
             elif (key[-1] == "WEIGHTS" or key[-1].startswith("PROPOSAL_FILES")) and value:
                 files = [value] if isinstance(value, str) else list(value)
                 parts[name] = self._content(", ".join(files), [x for file in files for x in _files(file)])
@@ -102,8 +102,14 @@ class Fingerprints:
         """Return the part for trained weights."""
         return self._content(path, _files(path))
 
+    def of_config(self, file: str) -> dict[str, str]:
+        """Return the part for a config: what it says, with its _BASE_ chain and the code that it imports."""
+        return self._content(file, self._config(file))
+
     def keep(self) -> None:
         """Write what is known of files."""
+        if self._record is None:
+            return
         self._record.parent.mkdir(parents=True, exist_ok=True)
         write_text(self._record, json.dumps(self._known) + "\n")
 

@@ -17,6 +17,8 @@ from densedist.common.run_files import Weights
 logger = logging.getLogger(__name__)
 SCORE = 0.5
 RECORD = "labels.json"  # written last: what the labels are of
+SHARD = 256  # images that are written at a time
+UNREADABLE = 0.01  # share of the images that may be unreadable
 BINS = 1000  # of scores from 0 to 1
 # How the score of each class is chosen, from which on its predictions are labels: where F1 is best, or the least one of
 # a precision, on DATASETS.TEST of the first teacher's config; or so that classes are as frequent as in the true labels.
@@ -38,6 +40,10 @@ class Labeling:
             objects nor background in training; None = they are left out.
         student: the config of a student whose classes, by their names, the labels have; None = they are the teacher's.
         settings: what they depend on, which is written down with them.
+        resume: go on with the labeling that was begun in output, if there is one.
+        batch: images of one size that a teacher sees at a time, at most.
+        most_unreadable: the share of the images, in [0, 1], that may be unreadable.
+        shard: images that are written at a time.
         only_check: look whether they can be written, and write nothing.
     """
 
@@ -49,13 +55,20 @@ class Labeling:
     ignore: float | None = None
     student: CfgNode | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    batch: int = 1
+    most_unreadable: float = UNREADABLE
+    shard: int = SHARD
     only_check: bool = False
 
     def __post_init__(self) -> None:
         """
         Raises:
-            UserError: a score out of range, or a way of choosing that is none.
+            UserError: a score, share or batch out of range, or a way of choosing that is none.
         """
+        if self.batch < 1:
+            raise UserError(f"--batch is {self.batch}: want 1 or more")
+        check_score(self.most_unreadable, "--max-unreadable")
         if self.score is None:
             read_way(self.choose)
         else:
@@ -82,12 +95,18 @@ class Labeling:
             raise UserError(f"--output-dir: cannot write to {self.output}: {error.strerror}") from error
 
     def record(
-        self, names: Sequence[str], least: Sequence[float], seconds: float, counts: Sequence[float]
+        self,
+        names: Sequence[str],
+        least: Sequence[float],
+        seconds: float,
+        counts: Sequence[float],
+        unreadable: Sequence[Sequence[str]] = (),
     ) -> dict[str, Any]:
         """Return the content of RECORD: who labeled what, and for each class from which score on, and how much.
 
         Args:
             counts: number for each class, in the task's own unit.
+            unreadable: [file, reason] of each image that has no labels.
         """
         classes = zip(names, least, counts, strict=True)
         return {
@@ -95,7 +114,8 @@ class Labeling:
             **({"settings": dict(self.settings)} if self.settings else {}),
             **({"chosen_by": self.choose} if self.score is None else {}),
             **({"ignored_from": self.ignore} if self.ignore is not None else {}),
-            "images": len(self.images),
+            "images": len(self.images) - len(unreadable),
+            **({"unreadable": [list(pair) for pair in unreadable]} if unreadable else {}),
             "seconds": seconds,
             "classes": {
                 name: {"score": score if np.isfinite(score) else None, "labels": count}

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from torch import nn
 
 from densedist.common.beside import locate_beside
 from densedist.common.compare.study import Study
-from densedist.common.data.images import find_images
 from densedist.common.engine import train as engine
+from densedist.common.engine.run_folder import claimed_by_all
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
 from densedist.common.import_checkpoint import import_checkpoint
-from densedist.common.labeling import F1, RECORD, SCORE, Labeling
+from densedist.common.labeling import F1, RECORD, SCORE, UNREADABLE, Labeling
+from densedist.common.labels.listing import list_images
+from densedist.common.labels.settings import settings_of
+from densedist.common.labels.shards import is_finished
 from densedist.common.locks import claimed
 from densedist.common.run_files import Weights, locate
 from densedist.common.task import ImageSource, Task
@@ -113,24 +117,33 @@ def label(
     score_threshold: float | None = None,
     ignore_threshold: float | None = None,
     choose_thresholds: bool | str = False,
+    resume: bool = False,
+    batch: int = 1,
+    max_unreadable: float = UNREADABLE,
     task: str = "",
 ) -> dict[str, Any]:
     """Write what a teacher sees in images as labels to train on; what several see is fused.
 
+    In a process group, as torchrun's, the processes share the images.
+
     Args:
         weights: of each teacher; see evaluate.
         config: of all teachers; default: the config.yaml beside each.
-        images: files and folders; default: those of DATASETS.UNLABELED of the first teacher's config.
+        images: files, folders, patterns and text files with a path in each line; default: those of DATASETS.UNLABELED
+            of the first teacher's config.
         output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, and labels.json.
         score_threshold: predictions below are left out, in [0, 1]; default 0.5.
         ignore_threshold: boxes from this score up to the other one are neither objects nor background.
         choose_thresholds: instead of score_threshold one for each class: "f1" or True, where F1 on DATASETS.TEST of the
             first teacher is best; "precision:0.8", the least one of this precision there; "frequencies", by which
             classes are as frequent as in its DATASETS.TRAIN.
+        resume: go on with the labeling that output_dir has begun, if there is one; all else has to be the same.
+        batch: images of one size that the teacher sees at a time, at most.
+        max_unreadable: the share of the images, in [0, 1], that may be unreadable; they are named at the end.
         task: "det" or "seg"; default: as the configs say.
 
     Returns:
-        what labels.json holds.
+        what labels.json holds; nothing on all processes but the main one.
 
     Raises:
         UserError: wrong weights, images that cannot be used, a folder that has files, teachers of different classes.
@@ -143,7 +156,7 @@ def label(
         if (other := task_of(of_one.config)).name != chosen_task.name:
             raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {chosen_task.name}")
     if images:
-        files: Mapping[str, Path] = find_images([str(image) for image in images])
+        files = list_images([str(image) for image in images])
     else:
         files = chosen_task.unlabeled_images(
             chosen_task.read_config(found[0].config, found[0].overrides, found[0].trusted)
@@ -152,10 +165,30 @@ def label(
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     way = choose_thresholds if isinstance(choose_thresholds, str) and choose_thresholds else F1
-    labeling = Labeling(found, files, Path(output_dir), score, way, ignore_threshold)
-    with claimed(Path(output_dir), "--output-dir"):
-        chosen_task.label(labeling)
-    return json.loads(Path(output_dir, RECORD).read_text())
+    of_scores = {
+        "score_threshold": score,
+        "ignore_threshold": ignore_threshold,
+        "choose_by": way if score is None else "",
+    }
+    labeling = Labeling(
+        teachers=found,
+        images=files,
+        output=Path(output_dir),
+        score=score,
+        choose=way,
+        ignore=ignore_threshold,
+        settings=settings_of(chosen_task, found, files, **of_scores),
+        resume=resume,
+        batch=batch,
+        most_unreadable=max_unreadable,
+    )
+    record = labeling.output / RECORD
+    with claimed_by_all(labeling.output, "--output-dir"):
+        if resume and is_finished(labeling):
+            print(f"{labeling.output}: all images are labeled")
+        else:
+            chosen_task.label(labeling)
+    return json.loads(record.read_text()) if comm.is_main_process() else {}
 
 
 def import_weights(

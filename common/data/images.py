@@ -157,7 +157,7 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
     named = [(path, file) for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
     files = [file for _, file in named[:most]]
     for file in files:
-        _decode(file)
+        decode(file)
     inner = [file.relative_to(path) if path.is_dir() else Path(file.name) for path, file in named[:most]]
     return dict(zip(unique_names([path.with_suffix("").as_posix() for path in inner]), files, strict=True))
 
@@ -179,8 +179,12 @@ def unique_names(names: Sequence[str], taken: Collection[str] = ()) -> list[str]
     return result
 
 
-def _decode(file: Path) -> None:
-    """Decode an image once: what reads it later, Detectron2 or OpenCV, may take damaged parts for black ones."""
+def decode(file: Path) -> None:
+    """Decode an image once: what reads it later, Detectron2 or OpenCV, may take damaged parts for black ones.
+
+    Raises:
+        UserError: it is missing, damaged, no image, or would be read otherwise than it is meant.
+    """
     try:
         check_image(str(file))
         with Image.open(file) as image:

@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def claimed_by_all(output_dir: str) -> Iterator[None]:
-    """Hold OUTPUT_DIR for the processes of this run, for a block; the main one has the lock.
+def claimed_by_all(output_dir: str | Path, key: str = "OUTPUT_DIR") -> Iterator[None]:
+    """Hold an output folder for the processes of this run, for a block; the main one has the lock.
+
+    Args:
+        key: what names the folder, for messages.
 
     Raises:
         UserError: a process of another run writes to it, or it cannot be made.
@@ -35,7 +38,7 @@ def claimed_by_all(output_dir: str) -> Iterator[None]:
     with ExitStack() as held:
 
         def claim() -> None:
-            held.enter_context(claimed(Path(output_dir), "OUTPUT_DIR"))
+            held.enter_context(claimed(Path(output_dir), key))
 
         on_main_process(claim)
         yield

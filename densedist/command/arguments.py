@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -88,7 +89,16 @@ def add_processes(parser: Parser) -> None:
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="number of machines")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0")
-    parser.add_argument("--dist-url", default="auto", metavar="URL", help="address where the machines meet, tcp://HOST:PORT")
+    parser.add_argument(
+        "--dist-url", default="auto", metavar="URL", help="address where the machines meet, tcp://HOST:PORT"
+    )
+
+
+def in_processes(args: argparse.Namespace, run: Callable[[], object]) -> None:
+    """Run a function in the processes that the options of add_processes name."""
+    from densedist.common.engine.launch import Processes, run_in_processes
+
+    run_in_processes(run, Processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url))
 
 
 def add_study(parser: Parser, seeds: str) -> None:

@@ -1,20 +1,24 @@
 """The commands about teachers: label, import."""
 
 import argparse
+from functools import partial
 
 from densedist.command.arguments import (
     Parser,
     add_config,
     add_output,
+    add_processes,
     add_score,
     add_weights,
     add_words,
+    in_processes,
 )
 
 
 def add_label(parser: Parser) -> None:
     """Write a teacher's predictions as labels to train on."""
     parser.epilog = "Without IMAGES, those of DATASETS.UNLABELED are labeled. Several --weights are fused."
+    parser.add_argument("--resume", action="store_true", help="continue the labeling that was begun in D")
     add_weights(parser, several=True)
     add_output(parser, "output/labels")
     add_score(parser, "0.5")
@@ -25,13 +29,19 @@ def add_label(parser: Parser) -> None:
     text = "choose by f1; by precision:P, the lowest score with this precision on DATASETS.TEST; or by frequencies, so "
     text += "that classes are as frequent as in DATASETS.TRAIN"
     parser.add_argument("--choose-by", dest="choose_thresholds", metavar="HOW", help=text)
+    text = "most images, of one size, that the teacher sees at once; default: %(default)s"
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help=text)
+    text = "share of unreadable images that is allowed; they are named at the end; default: %(default)s"
+    parser.add_argument("--max-unreadable", type=float, default=0.01, metavar="S", help=text)
+    add_processes(parser)
     add_words(parser, "--weights W", "[IMAGES ...]")
 
 
 def label(args: argparse.Namespace) -> None:
     from densedist import api
 
-    api.label(
+    run = partial(
+        api.label,
         args.weights,
         args.files,
         args.overrides,
@@ -40,8 +50,12 @@ def label(args: argparse.Namespace) -> None:
         score_threshold=args.score_threshold,
         ignore_threshold=args.ignore_threshold,
         choose_thresholds=args.choose_thresholds,
+        resume=args.resume,
+        batch=args.batch,
+        max_unreadable=args.max_unreadable,
         task=args.task,
     )
+    in_processes(args, run)
 
 
 def add_import(parser: Parser) -> None:

@@ -10,6 +10,7 @@ from densedist.command.arguments import (
     add_processes,
     add_weights,
     add_words,
+    in_processes,
 )
 
 
@@ -29,7 +30,7 @@ def train(args: argparse.Namespace) -> None:
         run: Callable[[], object] = partial(_evaluate_start, args.task, args.config_file, args.overrides)
     else:
         run = partial(api.train, args.config_file, args.overrides, resume=args.resume, task=args.task)
-    _in_processes(args, run)
+    in_processes(args, run)
 
 
 def add_eval(parser: Parser) -> None:
@@ -43,13 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from densedist import api
 
     run = partial(api.evaluate, args.weights, args.overrides, config=args.config_file, task=args.task)
-    _in_processes(args, run)
-
-
-def _in_processes(args: argparse.Namespace, run: Callable[[], object]) -> None:
-    from densedist.common.engine.launch import Processes, run_in_processes
-
-    run_in_processes(run, Processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url))
+    in_processes(args, run)
 
 
 def _evaluate_start(name: str, config: str, words: Sequence[str]) -> None:

@@ -1,9 +1,9 @@
 """Labels that detectors write for any images: a COCO data set that a student trains on as on any other."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from tqdm import tqdm
 
+from densedist.common.data.images import check_image, decode
 from densedist.common.errors import UserError
-from densedist.common.files import write_text
+from densedist.common.files import write_atomic, write_text
 from densedist.common.labeling import (
     FREQUENCIES,
     RECORD,
@@ -28,6 +29,9 @@ from densedist.common.labeling import (
     read_way,
     warn_of_bare,
 )
+from densedist.common.labels.loading import Item
+from densedist.common.labels.shards import Shards, begin, kept
+from densedist.common.labels.work import all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
 from densedist.common.shell import quoted
 from densedist.det.architectures import class_count
@@ -35,7 +39,8 @@ from densedist.det.data.reading import read_input
 from densedist.det.data.registering import ANNOTATIONS
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
-from densedist.det.inference.predict import predict
+from densedist.det.inference.labels_file import Written, write_coco
+from densedist.det.inference.predict import predict_batch
 from densedist.det.inference.samples import test_samples
 from densedist.det.modeling.augmented import augmented
 from densedist.det.modeling.fusion import fuse
@@ -51,9 +56,11 @@ def label_images(labeling: Labeling) -> None:
     the images as TEST.AUG of its config says. Boxes of a score between labeling.ignore and the one of their class are
     crowds.
 
+    All processes of a group share the work; their output is the same, whatever their number.
+
     Raises:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
-            files, no objects to choose by.
+            files, no objects to choose by, too many images that cannot be read.
     """
     lowest = min([LEAST, *(score for score in (labeling.score, labeling.ignore) if score is not None)])
     words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
@@ -65,40 +72,50 @@ def label_images(labeling: Labeling) -> None:
     numbers = numbers_of_student(labeling, written, names)
     if labeling.only_check:
         return
-    labeling.begin()
-    start = time.perf_counter()
     classes = len(written)
-    if labeling.score is not None:
-        least = np.full(classes, labeling.score)
-    elif labeling.choose == FREQUENCIES:
-        least = np.full(classes, lowest)  # until all predictions are known
-    else:
-        least = _chosen(teachers, numbers, classes, labeling.choose)
-    kept_from = np.minimum(least, np.inf if labeling.ignore is None else labeling.ignore)
-    images: list[dict[str, Any]] = []
-    boxes: list[dict[str, Any]] = []
-    for number, file in enumerate(tqdm(labeling.images.values(), "labeling", disable=not on_terminal()), 1):
-        found = _found(teachers, file, numbers)
-        found = found[found.scores >= torch.as_tensor(kept_from)[found.pred_classes]]
-        height, width = found.image_size
-        images.append({"id": number, "file_name": str(file.resolve()), "height": height, "width": width})
-        boxes += instances_to_coco_json(found, number)
+
+    def choose() -> np.ndarray:
+        if labeling.score is not None:
+            return np.full(classes, labeling.score)
+        if labeling.choose == FREQUENCIES:
+            return np.full(classes, lowest)  # until all predictions are known
+        return _chosen(teachers, numbers, classes, labeling.choose)
+
+    shards = begin(labeling, choose)
+    kept_from = np.minimum(shards.least, np.inf if labeling.ignore is None else labeling.ignore)
+    read, see = partial(_read, [teacher.cfg for teacher in teachers]), partial(_see, teachers, numbers, kept_from)
+    cfg = teachers[0].cfg
+    if fill_shards(shards, labeling, list(labeling.images), read, see, cfg.DATALOADER.NUM_WORKERS):
+        _join(shards, labeling, written, cfg if labeling.student is None else labeling.student)
+
+
+def _join(shards: Shards, labeling: Labeling, names: Sequence[str], cfg: CfgNode) -> None:
+    """Write annotations.json and RECORD from all shards, which are then removed.
+
+    Args:
+        names: of the labels' classes.
+        cfg: whose DATASETS.TRAIN has these classes.
+    """
+    unreadable = all_unreadable(shards, labeling)
+    least = shards.least
     if labeling.score is None and labeling.choose == FREQUENCIES:
-        least = _as_frequent(boxes, len(images), teachers[0].cfg if labeling.student is None else labeling.student)
+        least = _as_frequent(shards, len(labeling.images) - len(unreadable), cfg)
     if labeling.score is None:
-        warn_of_bare(written, least, labeling.choose)
-    known = [_annotation(box, least[box["category_id"]], labeling.ignore) for box in boxes]
-    annotations = [{"id": number} | one for number, one in enumerate(filter(None, known), 1)]
-    categories = [{"id": number, "name": name} for number, name in enumerate(written, 1)]
-    content = {"images": images, "categories": categories, "annotations": annotations}
-    write_text(labeling.output / ANNOTATIONS, json.dumps(content) + "\n")
-    objects = [a["category_id"] - 1 for a in annotations if not a["iscrowd"]]
-    counts = np.bincount(objects, minlength=classes).tolist()
-    record = labeling.record(written, least.tolist(), time.perf_counter() - start, counts)
-    write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
-    ignored = f", {len(annotations) - len(objects)} boxes to ignore" if labeling.ignore is not None else ""
+        warn_of_bare(names, least, labeling.choose)
+    written: list[Written] = []
+    with kept(labeling.output):
+        file = labeling.output / ANNOTATIONS
+        write_atomic(file, lambda opened: written.append(write_coco(opened, shards, names, least, labeling.ignore)))
+        seconds = shards.seconds + sum(content["seconds"] for content in shards.read())
+        record = labeling.record(names, least.tolist(), seconds, written[0].objects, unreadable)
+        write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
+        shards.remove()
+    ignored = f", {written[0].crowds} boxes to ignore" if labeling.ignore is not None else ""
     key = quoted(_words([], labeling.output))
-    print(f"{len(objects)} objects{ignored} in {len(images)} images\nAdd to the command that trains a student: {key}")
+    print(
+        f"{sum(written[0].objects)} objects{ignored} in {record['images']} images\n{in_words(unreadable)}"
+        f"Add to the command that trains a student: {key}"
+    )
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
@@ -121,16 +138,56 @@ def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
     return {file: Path(file) for file in files}
 
 
-def _found(teachers: Sequence[Trained], file: Path, numbers: np.ndarray) -> Instances:
-    """Return what the teachers see in an image, with the numbers that their classes have in labels.
+def _read(cfgs: Sequence[CfgNode], file: str) -> tuple[list[dict[str, Any]], Any]:
+    """Read an image as the teachers of these configs take it, and the sizes of that.
+
+    Raises:
+        UserError, DamagedError: it cannot be read as it is meant.
+    """
+    check_image(file)
+    try:
+        samples = [read_input(cfg, file)[0] for cfg in cfgs]
+    except UserError:
+        decode(Path(file))  # which says what is damaged
+        raise
+    return samples, tuple(sample["image"].shape for sample in samples)
+
+
+def _see(
+    teachers: Sequence[Trained], numbers: np.ndarray, kept_from: np.ndarray, items: Sequence[Item]
+) -> list[dict[str, Any]]:
+    """Return what a shard has of images: what the image is for COCO, and its boxes as COCO's results.
 
     Args:
+        numbers: see _found.
+        kept_from: for each class of the labels, the score from which on boxes are kept.
+    """
+    entries = []
+    for item, found in zip(items, _found(teachers, [item.sample for item in items], numbers), strict=True):
+        kept_ones = found[found.scores >= torch.as_tensor(kept_from)[found.pred_classes]]
+        (height, width), number = kept_ones.image_size, item.number + 1
+        about = {"id": number, "file_name": str(Path(item.file).resolve()), "height": height, "width": width}
+        entries.append(about | {"boxes": instances_to_coco_json(kept_ones, number)})
+    return entries
+
+
+def _found(
+    teachers: Sequence[Trained], images: Sequence[Sequence[dict[str, Any]]], numbers: np.ndarray
+) -> list[Instances]:
+    """Return what the teachers see in images of one size, with the numbers that their classes have in labels.
+
+    Args:
+        images: of each the sample for each teacher.
         numbers: for each of the teachers' classes, below 0 where labels do not have it.
     """
-    seen = [predict(teacher.model, read_input(teacher.cfg, file)[0]) for teacher in teachers]
-    found = seen[0] if len(seen) == 1 else fuse(seen)
-    found.pred_classes = torch.as_tensor(numbers)[found.pred_classes]
-    return found[found.pred_classes >= 0]
+    by_teacher = zip(teachers, zip(*images, strict=True), strict=True)
+    seen = [predict_batch(teacher.model, samples) for teacher, samples in by_teacher]
+    result = []
+    for of_image in zip(*seen, strict=True):
+        found = of_image[0] if len(of_image) == 1 else fuse(of_image)
+        found.pred_classes = torch.as_tensor(numbers)[found.pred_classes]
+        result.append(found[found.pred_classes >= 0])
+    return result
 
 
 def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: str) -> np.ndarray:
@@ -146,7 +203,8 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: s
     for sample in tqdm(test_samples(cfg, None), "choosing thresholds", disable=not on_terminal()):
         if sample.objects is None:
             continue
-        found, objects = _found(teachers, sample.file, numbers), _renumbered(sample.objects, numbers)
+        samples = [read_input(teacher.cfg, sample.file)[0] for teacher in teachers]
+        (found,), objects = _found(teachers, [samples], numbers), _renumbered(sample.objects, numbers)
         right, _ = match(found, objects)
         crowds = None if sample.crowds is None else _renumbered(sample.crowds, numbers)
         counted = right | ~on_crowds(found, crowds)
@@ -166,11 +224,11 @@ def _renumbered(objects: Instances, numbers: np.ndarray) -> Instances:
     return known
 
 
-def _as_frequent(boxes: Sequence[Mapping[str, Any]], images: int, cfg: CfgNode) -> np.ndarray:
+def _as_frequent(shards: Shards, images: int, cfg: CfgNode) -> np.ndarray:
     """Choose for each class the score from which on an image has as many boxes as objects in DATASETS.TRAIN.
 
     Args:
-        boxes: of so many images, as instances_to_coco_json gives them.
+        images: how many the shards have.
         cfg: whose DATASETS.TRAIN has the classes of the labels.
 
     Raises:
@@ -181,24 +239,9 @@ def _as_frequent(boxes: Sequence[Mapping[str, Any]], images: int, cfg: CfgNode) 
     if not truth:
         raise UserError("--choose-by frequencies: DATASETS.TRAIN has no objects to count: name data that has")
     objects = np.bincount(truth, minlength=class_count(cfg))
-    classes, scores = (np.array([box[key] for box in boxes]) for key in ("category_id", "score"))
     calibration = Calibration(len(objects))
-    calibration.add(classes, scores, np.zeros(len(boxes), bool), np.zeros(0))
+    for content in shards.read():
+        boxes = [box for image in content["images"] for box in image["boxes"]]
+        classes, scores = (np.array([box[key] for box in boxes]) for key in ("category_id", "score"))
+        calibration.add(classes, scores, np.zeros(len(boxes), bool), np.zeros(0))
     return calibration.thresholds_of_counts(objects * images / len(dicts))
-
-
-def _annotation(box: dict[str, Any], least: float, ignored_from: float | None) -> dict[str, Any] | None:
-    """Convert one of COCO's results, whose categories count from 0, to an annotation: an object from a score on, a
-    crowd from a lower one on; else None."""
-    if (is_crowd := box["score"] < least) and (ignored_from is None or box["score"] < ignored_from):
-        return None
-    x, y, width, height = box["bbox"]
-    mask = {"segmentation": box["segmentation"]} if "segmentation" in box else {}
-    return {
-        "image_id": box["image_id"],
-        "category_id": box["category_id"] + 1,
-        "bbox": [x, y, width, height],
-        "area": width * height,
-        "iscrowd": int(is_crowd),
-        "score": box["score"],
-    } | mask

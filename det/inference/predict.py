@@ -69,14 +69,19 @@ def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> 
     return [names_too | box | {"category_name": names[box["category_id"]]} for box in boxes]
 
 
-@torch.no_grad()
 def predict(model: nn.Module, sample: dict[str, Any]) -> Instances:
-    """Run a model in eval mode on a sample; instances on the CPU, in pixels of the original image.
+    """Run a model in eval mode on a sample; see predict_batch."""
+    return predict_batch(model, [sample])[0]
+
+
+@torch.no_grad()
+def predict_batch(model: nn.Module, samples: Sequence[dict[str, Any]]) -> list[Instances]:
+    """Run a model in eval mode on samples; instances of each on the CPU, in pixels of the original image.
 
     Raises:
         UserError: the model predicts no instances.
     """
-    output = model([sample])[0]
-    if "instances" not in output:
+    outputs = model(list(samples))
+    if any("instances" not in output for output in outputs):
         raise UserError(f"MODEL.META_ARCHITECTURE: {type(model).__name__} predicts no boxes")
-    return output["instances"].to("cpu")
+    return [output["instances"].to("cpu") for output in outputs]

@@ -1,19 +1,22 @@
 """Labels that teachers write for any images: a split in Cityscapes' format that a student trains on as on any other."""
 
 import json
-import time
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from torch import Tensor
 from tqdm import tqdm
 
 from densedist.common.data.headers import read_header
-from densedist.common.data.images import unique_names
+from densedist.common.data.images import decode, unique_names
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import (
@@ -27,17 +30,21 @@ from densedist.common.labeling import (
     read_way,
     warn_of_bare,
 )
+from densedist.common.labels.loading import Item
+from densedist.common.labels.shards import Shards, begin, kept
+from densedist.common.labels.work import Unreadable, all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
 from densedist.common.shell import quoted
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores_file
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, training_frames, unlabeled_frames
-from densedist.seg.drawing import to_rgb, write
+from densedist.seg.drawing import to_rgb
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained
 
 SPLIT, CITY = "train", "images"
+IN_ONE_FOLDER = 10_000  # images of a job; of a larger one each shard has a folder
 
 
 def label_images(labeling: Labeling) -> None:
@@ -46,11 +53,11 @@ def label_images(labeling: Labeling) -> None:
     A pixel has the class of the highest mean probability over the teachers; where that is below the score, or the
     student does not have the class, its labelId is the first of DATASETS.IGNORED_IDS, or one that is free. The
     probability of the highest class, times 255, is in a PNG of its own. The images are links to PNG files, and copies
-    in PNG of all others.
+    in PNG of all others. All processes of a group share the work; their output is the same, whatever their number.
 
     Raises:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
-            files, no labels to choose by.
+            files, no labels to choose by, too many images that cannot be read.
     """
     if labeling.ignore is not None:
         raise UserError("--ignore-threshold is for detectors: pixels below --score-threshold are ignored without it")
@@ -62,40 +69,55 @@ def label_images(labeling: Labeling) -> None:
     numbers = numbers_of_student(labeling, written.names, classes.names)
     if labeling.only_check:
         return
-    labeling.begin()
-    start = time.perf_counter()
-    count, output = len(written), labeling.output
-    flat = [name.replace("/", "_") for name in labeling.images]
-    files = dict(zip(unique_names(flat), labeling.images.values(), strict=True))
-    if labeling.score is not None:
-        least = np.full(count, labeling.score)
-    else:
+    output, cfgs = labeling.output, [teacher.cfg for teacher in teachers]
+    flat = unique_names([name.replace("/", "_") for name in labeling.images])
+
+    def choose() -> np.ndarray:
+        if labeling.score is not None:
+            return np.full(len(written), labeling.score)
         if labeling.choose == FREQUENCIES:
-            least = _as_frequent(teachers, bare_frames(files), numbers, written_by)
-        else:
-            least = _chosen(teachers, numbers, count, labeling.choose)
-        warn_of_bare(written.names, least, labeling.choose)
-    ids_and_none, least_and_none = np.append(written.label_ids, np.uint8(unknown)), np.append(least, np.inf)
-    pixels = np.zeros(count + 1, np.int64)
-    for frame in tqdm(bare_frames(files), "labeling", disable=not on_terminal()):
-        labels, scores = _labels(teachers, frame, numbers, count)
-        sure = scores >= least_and_none[labels]
-        label_ids = np.where(sure, ids_and_none[labels], np.uint8(unknown))
-        label = output / LABELS / SPLIT / CITY / f"{frame['name']}_{LABELS}_labelIds.png"
-        write(label, label_ids)
-        write(Path(scores_file(str(label))), np.rint(scores * 255).astype(np.uint8))
-        _keep(frame, teachers[0], output / IMAGES / SPLIT / CITY / f"{frame['name']}_{IMAGES}.png")
-        pixels += np.bincount(np.where(sure, labels, count).ravel(), minlength=count + 1)
+            files = dict(zip(flat, labeling.images.values(), strict=True))
+            return _as_frequent(teachers, bare_frames(files), numbers, written_by)
+        return _chosen(teachers, numbers, len(written), labeling.choose)
+
+    shards = begin(labeling, choose)
+    if labeling.score is None and comm.is_main_process():
+        warn_of_bare(written.names, shards.least, labeling.choose)
+    writer = _Writer(shards, output, written.label_ids, unknown, cfgs[0].INPUT.FORMAT)
+    see = partial(_see, teachers, numbers, len(written), writer)
+    workers = cfgs[0].DATALOADER.NUM_WORKERS
+    read = partial(_read, [_reader(one) for one in teachers])
+    if fill_shards(shards, labeling, flat, read, see, workers, writer.settle):
+        unreadable = all_unreadable(shards, labeling)
+        gone = {file for file, _ in unreadable}
+        for number, file in enumerate(labeling.images.values()):
+            if str(file) in gone:  # what a job has written that was killed
+                writer.remove(number, flat[number])
+        _join(shards, labeling, unreadable, written, unknown)
+        print(f"Add to the command that trains a student: {quoted(_words(cfgs[0], [], output))}")
+
+
+def _join(shards: Shards, labeling: Labeling, unreadable: Unreadable, written: Classes, unknown: int) -> None:
+    """Write RECORD from all shards, which are then removed; the images and labels are where they are to be.
+
+    Args:
+        written: the classes of the labels.
+        unknown: the labelId of ignored pixels.
+    """
+    pixels = np.zeros(len(written) + 1, np.int64)
+    seconds = shards.seconds
+    for content in shards.read():
+        seconds += content["seconds"]
+        for image in content["images"]:
+            pixels[image["classes"]] += image["pixels"]
     *counts, unsure = (pixels / pixels.sum()).tolist()
-    record = labeling.record(written.names, least.tolist(), time.perf_counter() - start, counts)
+    record = labeling.record(written.names, shards.least.tolist(), seconds, counts, unreadable)
     ids = {name: int(i) for name, i, share in zip(written.names, written.label_ids, counts, strict=True) if share}
     record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown, "scores": "*_scores.png"}
-    write_text(output / RECORD, json.dumps(record, indent=1) + "\n")
-    words = quoted(_words(teachers[0].cfg, [], output))
-    print(
-        f"{len(files)} images, {100 * unsure:.1f} % of the pixels ignored\n"
-        f"Add to the command that trains a student: {words}"
-    )
+    with kept(labeling.output):
+        write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
+        shards.remove()
+    print(f"{record['images']} images, {100 * unsure:.1f} % of the pixels ignored\n{in_words(unreadable)}", end="")
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
@@ -125,16 +147,44 @@ def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:
     return {frame["name"]: Path(frame["image"]) for frame in unlabeled_frames(cfg)}
 
 
-def _labels(
-    teachers: Sequence[Trained], frame: Frame, numbers: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return classes (H, W), uint8, of a frame, and the mean probability of each.
+def _reader(teacher: Trained) -> Reader:
+    return Reader(teacher.classes, teacher.cfg.INPUT.FORMAT)
+
+
+def _read(readers: Sequence[Reader], file: str) -> tuple[list[Tensor], Any]:
+    """Read an image (3, H, W) as each teacher takes it, and its size.
+
+    Raises:
+        UserError: it cannot be read as it is meant.
+    """
+    decode(Path(file))
+    images = [read({"name": "", "image": file, "label": None})["image"] for read in readers]
+    return images, images[0].shape
+
+
+def _see(
+    teachers: Sequence[Trained], numbers: np.ndarray, count: int, writer: "_Writer", items: Sequence[Item]
+) -> list[dict[str, Any]]:
+    """Write the labels of images, and return what their shard has of them.
 
     Args:
+        numbers, count: see _labels.
+    """
+    return [writer(item, *_labels(teachers, item.sample, item.file, numbers, count)) for item in items]
+
+
+def _labels(
+    teachers: Sequence[Trained], images: Sequence[Tensor], file: str, numbers: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return classes (H, W), uint8, of an image, and the mean probability of each.
+
+    Args:
+        images: the image for each teacher.
+        file: its path, for messages.
         numbers: for each of the teachers' classes that of the labels, below 0 where these do not have it.
         count: of the labels' classes; one more has all probability that is of none.
     """
-    parts = [_joined(rows, numbers, count).max(0) for rows in _probabilities(teachers, frame)]
+    parts = [_joined(rows, numbers, count).max(0) for rows in _probabilities(teachers, images, file)]
     scores, labels = ([part[n].cpu().numpy() for part in parts] for n in (0, 1))
     return np.concatenate(labels).astype(np.uint8), np.concatenate(scores)
 
@@ -147,16 +197,27 @@ def _joined(probabilities: Tensor, numbers: np.ndarray, count: int) -> Tensor:
     return probabilities.new_zeros(count + 1, *probabilities.shape[1:]).index_add(0, groups, probabilities)
 
 
-def _probabilities(teachers: Sequence[Trained], frame: Frame) -> Iterator[Tensor]:
-    """Yield the teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole."""
-    images = [Reader(one.classes, one.cfg.INPUT.FORMAT)(frame | {"label": None})["image"] for one in teachers]
+def _probabilities(teachers: Sequence[Trained], images: Sequence[Tensor], file: str) -> Iterator[Tensor]:
+    """Yield the teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole.
+
+    Args:
+        images, file: see _labels.
+    """
     for one, image in zip(teachers, images, strict=True):
-        refuse_whole(one, image.shape[1:], frame["image"])
+        refuse_whole(one, image.shape[1:], file)
     if len(teachers) == 1:
         yield from teachers[0].model.rows(images[0])
         return
     total: Any = sum(torch.cat(list(one.model.rows(image)), 1) for one, image in zip(teachers, images, strict=True))
     yield total / len(teachers)
+
+
+def _labels_of(
+    teachers: Sequence[Trained], frame: Frame, numbers: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what _labels does, for a frame that is read here."""
+    images = [_reader(one)(frame | {"label": None})["image"] for one in teachers]
+    return _labels(teachers, images, frame["image"], numbers, count)
 
 
 def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: str) -> np.ndarray:
@@ -176,7 +237,7 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: s
         given = read(frame)["sem_seg"].numpy()
         counts = given != IGNORE
         truth = meant[given[counts]]
-        labels, scores = (x[counts] for x in _labels(teachers, frame, numbers, count))
+        labels, scores = (x[counts] for x in _labels_of(teachers, frame, numbers, count))
         calibration.add(labels, scores, labels == truth, truth)
     return calibration.thresholds(read_way(way))[:count]
 
@@ -202,18 +263,80 @@ def _as_frequent(teachers: Sequence[Trained], frames: Sequence[Frame], numbers: 
         raise UserError("--choose-by frequencies: DATASETS.TRAIN has no labels to count: name data that has")
     calibration, total = Calibration(count + 1), 0
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
-        labels, scores = _labels(teachers, frame, numbers, count)
+        labels, scores = _labels_of(teachers, frame, numbers, count)
         calibration.add(labels, scores, np.zeros(labels.shape, bool), np.zeros(0))
         total += labels.size
     return calibration.thresholds_of_counts(np.append(pixels * total / pixels.sum(), 0))[:count]
 
 
-def _keep(frame: Frame, teacher: Trained, place: Path) -> None:
-    """Write the image next to its labels, as a link where it is a PNG."""
-    source, place = Path(frame["image"]).resolve(), place.absolute()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix.lower() == ".png" and read_header(str(source)).orientation == 1:
-        place.symlink_to(source)
-        return
-    image = Reader(teacher.classes, teacher.cfg.INPUT.FORMAT)(frame)["image"]
-    write(place, to_rgb(image, teacher.cfg.INPUT.FORMAT))
+class _Writer:
+    """Writes an image, its labels and their scores into the tree.
+
+    Args:
+        output: the tree's folder.
+        label_ids: of the classes.
+        unknown: the labelId of ignored pixels.
+        channels: of the images.
+    """
+
+    def __init__(self, shards: Shards, output: Path, label_ids: np.ndarray, unknown: int, channels: str) -> None:
+        self.shards, self.output, self.channels = shards, output, channels
+        self.unknown = np.uint8(unknown)
+        self.ids_and_none = np.append(label_ids, self.unknown)
+        self.least_and_none = np.append(shards.least, np.inf)
+        self._unsettled: list[Path] = []
+
+    def __call__(self, item: Item, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+        """Write an image; return what its shard has of it: {"name", "classes", "pixels": how many each has}.
+
+        Args:
+            labels: classes (H, W), uint8.
+            scores: of each pixel, in [0, 1].
+        """
+        sure = scores >= self.least_and_none[labels]
+        image, label, of_scores = self._places(item.number, item.name)
+        with kept(self.output):
+            self._write_png(label, np.where(sure, self.ids_and_none[labels], self.unknown))
+            self._write_png(of_scores, np.rint(scores * 255).astype(np.uint8))
+            self._keep(item, image)
+        counts = np.bincount(np.where(sure, labels, len(self.ids_and_none) - 1).ravel())
+        classes = counts.nonzero()[0]
+        return {"name": item.name, "classes": classes.tolist(), "pixels": counts[classes].tolist()}
+
+    def settle(self) -> None:
+        """Wait until the disk has what was written since the last call."""
+        for path in self._unsettled:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        self._unsettled.clear()
+
+    def remove(self, number: int, name: str) -> None:
+        """Remove what is there of an image."""
+        for path in self._places(number, name):
+            path.unlink(missing_ok=True)
+
+    def _places(self, number: int, name: str) -> tuple[Path, Path, Path]:
+        """Return where an image lies, its label and the label's scores."""
+        city = CITY if self.shards.images <= IN_ONE_FOLDER else f"{number // self.shards.size:05}"
+        label = self.output / LABELS / SPLIT / city / f"{name}_{LABELS}_labelIds.png"
+        return self.output / IMAGES / SPLIT / city / f"{name}_{IMAGES}.png", label, Path(scores_file(str(label)))
+
+    def _keep(self, item: Item, place: Path) -> None:
+        """Write the image next to its labels, as a link where it is a PNG."""
+        source, place = Path(item.file).resolve(), place.absolute()
+        place.unlink(missing_ok=True)  # of a job that was killed
+        if source.suffix.lower() == ".png" and read_header(str(source)).orientation == 1:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(source)
+        else:
+            self._write_png(place, to_rgb(item.sample[0], self.channels)[..., ::-1])
+
+    def _write_png(self, path: Path, image: np.ndarray) -> None:
+        """Write numbers (H, W), or colors (H, W, 3) in BGR, of uint8.
+
+        Raises:
+            OSError: what prevents it, as a full disk, of which OpenCV says nothing.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        self._unsettled.append(path)

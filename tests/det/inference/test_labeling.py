@@ -1,6 +1,7 @@
 """densedist label det: what detectors see becomes a COCO data set that a student trains on."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from densedist.det.modeling.fusion import fuse
 from densedist.det.models import load_trained
 from helpers.calling import advised_keys, complaint
 from helpers.calling import densedist as densedist_command
+from helpers.labels import contents, in_processes, label_by
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
 
 LEAST = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05"]
@@ -93,6 +95,63 @@ def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
             name = coco.cats[annotation["category_id"]]["name"]
             assert name in trained.classes
     assert total == sum(known["labels"] for known in record["classes"].values()) > 0
+
+
+def test_two_processes_one_of_which_is_killed_write_what_one_writes(teacher, images, tmp_path):
+    for number, file in enumerate(sorted(digits.images("train").glob("*.png"))[:9]):
+        cv2.imwrite(str(images / f"more {number}.png"), cv2.imread(str(file)))
+    densedist.label([teacher], [images], output_dir=tmp_path / "whole", score_threshold=0.3)
+    job = partial(label_by, teacher, score_threshold=0.3)
+    assert not in_processes(2, job, images, tmp_path / "out", 1, 2, 0.5)
+    assert in_processes(2, job, images, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_finished_labeling_is_left_as_it_is(teacher, images, tmp_path, capsys):
+    words = ["--weights", teacher, "--output-dir", tmp_path / "out", images, "--resume"]
+    densedist_command("label", "det", *words)
+    before = contents(tmp_path / "out")
+    densedist_command("label", "det", *words, "DATALOADER.NUM_WORKERS", "1")
+    assert capsys.readouterr().out.endswith(f"{tmp_path / 'out'}: all images are labeled\n")
+    assert contents(tmp_path / "out") == before
+    said = complaint(capsys, "label", "det", *words, "--score-threshold", "0.3")
+    assert said == (
+        f"{tmp_path / 'out'} is of other settings: --score-threshold, then 0.5, now 0.3: give the same, or another "
+        "--output-dir"
+    )
+    cv2.imwrite(str(images / "new.png"), cv2.imread(str(images / "0.png")))
+    assert f"{tmp_path / 'out'} is of other settings: images, then 2 files, now 3 files" in complaint(
+        capsys, "label", "det", *words
+    )
+
+
+def test_images_of_one_size_in_a_batch_have_the_same_labels(teacher, images, tmp_path):
+    cv2.imwrite(str(images / "wide.png"), cv2.resize(cv2.imread(str(images / "0.png")), (200, 100)))
+    for name, batch in (("one", 1), ("all", 4)):
+        densedist.label([teacher], [images], output_dir=tmp_path / name, score_threshold=0.3, batch=batch)
+    one, other = (json.loads((tmp_path / name / "annotations.json").read_text()) for name in ("one", "all"))
+    assert one["images"] == other["images"]
+    for first, second in zip(one["annotations"], other["annotations"], strict=True):
+        assert (first["image_id"], first["category_id"]) == (second["image_id"], second["category_id"])
+        assert first["bbox"] == pytest.approx(second["bbox"], abs=0.01)
+
+
+def test_images_that_cannot_be_read_are_left_out(teacher, images, tmp_path, capsys):
+    (images / "a.png").write_bytes((images / "0.png").read_bytes()[:200])
+    words = ["--weights", teacher, "--output-dir", tmp_path / "out", images]
+    said = complaint(capsys, "label", "det", *words)
+    assert said.startswith(f"1 of 3 images cannot be read, first {images}/a.png is damaged: ")
+    assert said.endswith(": mend or remove them, or allow more than 0.01 of all by --max-unreadable")
+    densedist_command("label", "det", *words, "--max-unreadable", "0.5")
+    assert f"1 image cannot be read and has no labels:\n  {images}/a.png is damaged" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [(image["id"], Path(image["file_name"]).name) for image in content["images"]] == [(1, "0.png"), (2, "1.png")]
+    record = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert record["images"] == 2
+    assert [file for file, _ in record["unreadable"]] == [str(images / "a.png")]
+    assert complaint(capsys, "label", "det", *words[:-1], images / "a.png").startswith("--output-dir: ")
+    words[3] = tmp_path / "other"
+    assert complaint(capsys, "label", "det", *words[:-1], images / "a.png").startswith(f"{images}/a.png is damaged: ")
 
 
 def test_a_student_trains_on_them(teacher, images, tmp_path):

@@ -1,6 +1,8 @@
 """densedist label seg: what a teacher sees becomes labels that a student trains on."""
 
 import json
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from densedist.seg.inference.labeling import label_images
 from densedist.seg.models import load_trained
 from helpers.calling import advised_keys, complaint
 from helpers.calling import densedist as densedist_command
+from helpers.labels import contents, in_processes, label_by
 from helpers.scenes import SMALL, STUDENT, config, save_teacher, write_tree
 
 CLASSES = [{"name": str(n), "ids": [n + 7], "color": [n, n, n]} for n in range(3)]
@@ -95,6 +98,36 @@ def test_labels_are_the_highest_mean_probability(teachers, tmp_path):
     assert record["images"] == 2
     shares = [known["labels"] for known in record["classes"].values()]
     assert sum(shares) + record["ignored"] == pytest.approx(1)
+
+
+def test_two_processes_one_of_which_is_killed_write_what_one_writes(teachers, tmp_path, monkeypatch):
+    images = pictures(tmp_path / "images", [f"{n}.{'png' if n % 2 else 'jpg'}" for n in range(10)])
+    densedist.label(teachers[0][:1], [images], output_dir=tmp_path / "whole")
+    job = partial(label_by, teachers[0][0])
+    assert not in_processes(2, job, images, tmp_path / "out", 0, 2, 0.5)
+    assert in_processes(2, job, images, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_many_images_lie_in_several_folders(teachers, tmp_path, monkeypatch):
+    monkeypatch.setattr("densedist.seg.inference.labeling.IN_ONE_FOLDER", 4)
+    images = pictures(tmp_path / "images", [f"{n}.png" for n in range(5)])
+    label_by(teachers[0][0], images, tmp_path / "out")
+    found = frames(str(tmp_path / "out"), "train", "", True)
+    assert [frame["name"] for frame in found] == ["0", "1", "2", "3", "4"]
+    places = [Path(frame["label"]).relative_to(tmp_path / "out") for frame in found]
+    assert [str(place.parent) for place in places] == ["gtFine/train/00000"] * 3 + ["gtFine/train/00001"] * 2
+
+
+def test_what_was_written_of_an_image_is_removed_where_it_can_no_longer_be_read(teachers, tmp_path):
+    images = pictures(tmp_path / "images", ["0.jpg", "1.jpg", "2.jpg", "3.jpg"])
+    whole, job = (images / "1.jpg").read_bytes(), partial(label_by, teachers[0][0], max_unreadable=0.5)
+    assert not in_processes(1, job, images, tmp_path / "out", 0, 1, 0.5)
+    assert len(list(tmp_path.glob("out/gtFine/train/images/1_*"))) == 2
+    (images / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    assert job(images, tmp_path / "out")["images"] == 3
+    assert not list(tmp_path.glob("out/*/train/images/1_*"))
+    assert [frame["name"] for frame in frames(str(tmp_path / "out"), "train", "", True)] == ["0", "2", "3"]
 
 
 def test_a_student_trains_on_them(teachers, tmp_path):
