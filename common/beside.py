@@ -20,7 +20,7 @@ def locate_beside(given: Mapping[str, str]) -> dict[str, Weights]:
     """
     for name in given:
         if name in ("image", "truth", "teacher", "student"):
-            raise UserError(f"--beside: the name {name} is taken: want another one")
+            raise UserError(f"--beside: the name {name} is already used: choose another one")
     return {name: locate(weights, key=f"--beside {name}") for name, weights in given.items()}
 
 

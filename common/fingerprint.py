@@ -230,12 +230,12 @@ def refuse_another(source: str, then: Fingerprint | None, now: Fingerprint, keys
     """
     if then is None:
         raise UserError(
-            f"{source} was written by an earlier version and does not say by what settings: name another --output-dir"
+            f"{source} was written by an earlier version, which did not record its settings: name another --output-dir"
         )
     if found := differences(then, now, keys):
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(
-            f"{source} is of other settings: {'; '.join(found[:SHOWN])}{more}: give the same, or another --output-dir"
+            f"{source} has other settings: {'; '.join(found[:SHOWN])}{more}: give the same, or another --output-dir"
         )
 
 

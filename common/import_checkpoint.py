@@ -60,7 +60,7 @@ def _import(
     base: str,
 ) -> dict[str, Any]:
     if len(overrides) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+        raise UserError(f"overrides are KEY VALUE pairs, but {overrides[-1]} has no value")
     given = dict(zip(overrides[::2], overrides[1::2], strict=True))
     trusted = {key: given.pop(key, "False").lower() == "true" for key in trust.KEYS}
     foreign = read_foreign(file, trusted[trust.PICKLE])

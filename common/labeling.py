@@ -143,7 +143,7 @@ def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence
     for number, group in zip(found.kept, found.groups, strict=True):
         numbers[list(group)] = number
     if rest := [name for name, number in zip(theirs, numbers, strict=True) if number < 0]:
-        logger.warning(f"labels have no {', '.join(rest)}, which the teacher knows and the student does not")
+        logger.warning(f"the teacher's {', '.join(rest)} is not labeled: the student has no such class")
     return numbers
 
 
@@ -160,7 +160,7 @@ def check_same_names(names: Sequence[Sequence[str]]) -> None:
         if list(others) != list(names[0]):
             raise UserError(
                 f"--weights: the classes of teacher {number}, {', '.join(others)}, are not those of the first, "
-                f"{', '.join(names[0])}: teachers that are fused need the same in the same order"
+                f"{', '.join(names[0])}: fused teachers need the same classes in the same order"
             )
 
 
@@ -212,8 +212,8 @@ def warn_of_bare(names: Sequence[str], least: np.ndarray, way: str) -> None:
             FREQUENCIES: "DATASETS.TRAIN has none, or the teacher finds none",
         }
         logger.warning(
-            f"{option_of(way)}: no label of {', '.join(bare)} is written: "
-            f"{why.get(way, 'on DATASETS.TEST no score has this precision')}; name data that have, or one "
+            f"{option_of(way)}: no label of {', '.join(bare)} will be written: "
+            f"{why.get(way, 'on DATASETS.TEST no score has this precision')}; name data that has them, or give one "
             "--score-threshold for all"
         )
 

@@ -73,11 +73,11 @@ def measure_and_report(subjects: Subjects, sizes: Sequence[Size], device: torch.
     report(f"Inference of {subjects.note}", table(results), [asdict(result) for result in results], device, file)
     left_out = sorted({name for result in results for name in result.not_counted})
     names = "".join(f", {name}" for name in left_out)
-    print(f"Multiply-adds leave out elementwise operations, copies, normalization{names}.")
+    print(f"Multiply-adds do not include elementwise operations, copies, normalization{names}.")
     for size in sizes if len(subjects.models) > 1 else []:
         teacher, student = (r for r in results if r.size == size)
         ratio = teacher.seconds[1] / student.seconds[1]
-        print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher: what distillation bought.")
+        print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher.")
 
 
 def load_subjects(

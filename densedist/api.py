@@ -149,7 +149,7 @@ def label(
         UserError: wrong weights, images that cannot be used, a folder that has files, teachers of different classes.
     """
     if choose_thresholds and score_threshold is not None:
-        raise UserError("--choose-thresholds takes the place of --score-threshold: give one of them")
+        raise UserError("--choose-thresholds replaces --score-threshold: give only one of them")
     found = [locate(of_one, config).under(*_as_words(overrides)) for of_one in weights]
     chosen_task = choose_task(task, found[0].config)
     for of_one in found:

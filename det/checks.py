@@ -166,14 +166,14 @@ def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
     if confidence.needs_scores and bare:
         raise UserError(
             f"{source}: {confidence.asked}, but {len(bare)} annotations of {coco.source} have no score from 0 to 1, "
-            f"first annotation {bare[0]}: let the teacher write the labels anew, or set it to its default"
+            f"first annotation {bare[0]}: let the teacher write the labels again, or set it to its default"
         )
     if least and all(a["score"] < least for a in coco.objects):
         raise UserError(f"{source}: PSEUDO_LABELS.MIN_SCORE is {least:g}, and no box has that score: lower it")
     architecture, known = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     if len(coco.objects) < len(coco.annotations) and architecture not in known:
         raise UserError(
-            f"{source}: {coco.source} has crowds, which are neither objects nor background, but background to "
+            f"{source}: {coco.source} has crowds, which would be background to "
             f"MODEL.META_ARCHITECTURE {architecture}: set it to {' or '.join(known)}"
         )
 
@@ -226,7 +226,7 @@ def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> N
     without = "set MODEL.KEYPOINT_ON to False"
     if not (meta.get("keypoint_names") and meta.get("keypoint_flip_map") is not None):
         raise UserError(
-            f"{source}: MODEL.KEYPOINT_ON is True, but nothing names its keypoints: {without}, or register it in a "
+            f"{source}: MODEL.KEYPOINT_ON is True, but its keypoints have no names: {without}, or register it in a "
             "file of IMPORTS, with keypoint_names and keypoint_flip_map in its metadata"
         )
     count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS

@@ -29,7 +29,7 @@ def _off(value: object, what: str) -> Key:
 
 RUN: Mapping[str, Key] = {
     "TASK": one_of("det", meaning="The task that a config is for."),
-    "SEED": _stock("Seed of all random numbers; below 0: another one each time."),
+    "SEED": _stock("Seed of all random numbers; below 0: a new one each time."),
     "CUDNN_BENCHMARK": _stock("Let cuDNN try which convolution is fastest; not deterministic."),
 }
 
@@ -44,16 +44,16 @@ MODEL: Mapping[str, Key] = {
     "MODEL.BACKBONE.NAME": _stock(
         "Detectron2's backbones, or build_timm_fpn_backbone, build_timm_retinanet_fpn_backbone."
     ),
-    "MODEL.BACKBONE.FREEZE_AT": _stock("Stages that stay as MODEL.WEIGHTS has them."),
+    "MODEL.BACKBONE.FREEZE_AT": _stock("Number of stages that are not trained."),
     "MODEL.TIMM.NAME": Key("resnet18", meaning="The model of a timm backbone."),
-    "MODEL.TIMM.PRETRAINED": Key(False, meaning="Start from timm's weights: of an installed package, or a download."),
+    "MODEL.TIMM.PRETRAINED": Key(False, meaning="Start from timm's weights, from an installed package or a download."),
     "MODEL.TIMM.NORM": one_of("BN", "SyncBN", "FrozenBN", meaning="Normalization of a timm backbone."),
     "MODEL.TIMM.ARGS": Key(
         CfgNode(new_allowed=True), meaning="More arguments of the timm model, as {channels: [16, 32, 64, 128]}."
     ),
     "MODEL.FPN.IN_FEATURES": _stock("Maps of the backbone that the pyramid is built on, as res2 to res5."),
     "MODEL.FPN.OUT_CHANNELS": _stock("Channels of the pyramid's maps."),
-    "MODEL.ANCHOR_GENERATOR.SIZES": _stock("Sizes of anchors for each map; a teacher's anchors have to be the same."),
+    "MODEL.ANCHOR_GENERATOR.SIZES": _stock("Sizes of anchors for each map; a teacher's anchors must be the same."),
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": _stock("Ratios of height to width of anchors."),
     "MODEL.PROPOSAL_GENERATOR.NAME": _stock("RPN; PrecomputedProposals has no distillation without labels."),
     "MODEL.LOAD_PROPOSALS": _stock("Read proposals from DATASETS.PROPOSAL_FILES_TRAIN and _TEST."),
@@ -67,9 +67,9 @@ DATA: Mapping[str, Key] = {
         STOCK, lambda value: value in ("BGR", "RGB"), "BGR or RGB", meaning="Channel order of the student's images."
     ),
     "INPUT.MIN_SIZE_TRAIN": _stock("Length of the shortest edge of training images, or several to draw from."),
-    "INPUT.MAX_SIZE_TRAIN": _stock("Longest edge of a training image at most."),
+    "INPUT.MAX_SIZE_TRAIN": _stock("Largest length of the longest edge of a training image."),
     "INPUT.MIN_SIZE_TEST": _stock("Length of the shortest edge of test images."),
-    "INPUT.MAX_SIZE_TEST": _stock("Longest edge of a test image at most."),
+    "INPUT.MAX_SIZE_TEST": _stock("Largest length of the longest edge of a test image."),
     "INPUT.RANDOM_FLIP": _stock("horizontal, vertical or none."),
     "INPUT.CROP.ENABLED": _stock("Train on crops."),
     "INPUT.SCALE_JITTER": Key(
@@ -115,17 +115,17 @@ DATA: Mapping[str, Key] = {
     ),
     "DATALOADER.REPEAT_THRESHOLD": _stock("Frequency below which RepeatFactorTrainingSampler repeats a class."),
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": _stock("Train without images that have no object."),
-    "DATALOADER.ASPECT_RATIO_GROUPING": _stock("Make batches of images of like aspect ratio."),
+    "DATALOADER.ASPECT_RATIO_GROUPING": _stock("Make batches of images of similar aspect ratio."),
 }
 
 TEST: Mapping[str, Key] = {
     "TEST.RULES": one_of(
         "own", "voc2007", "voc2012", meaning="How your data sets are scored: own = COCO's rules, or Pascal VOC's."
     ),
-    "TEST.DETECTIONS_PER_IMAGE": _stock("Detections of an image at most."),
+    "TEST.DETECTIONS_PER_IMAGE": _stock("Largest number of detections of an image."),
     "TEST.KEYPOINT_OKS_SIGMAS": _stock("COCO's sigmas of your own keypoints."),
     "TEST.AUG.ENABLED": _stock(
-        "Look at each image in several sizes: label, predict, eval and the end of a run (bbox_TTA in results.json)."
+        "Use several sizes of each image in label, predict, eval and at the end of a run (bbox_TTA in results.json)."
     ),
     "TEST.AUG.MIN_SIZES": Key(
         STOCK,
@@ -133,7 +133,7 @@ TEST: Mapping[str, Key] = {
         "whole numbers above 0",
         meaning="Lengths of the shortest edge; the image is what INPUT.MIN_SIZE_TEST makes of it.",
     ),
-    "TEST.AUG.MAX_SIZE": at_least(1, meaning="Longest edge at most."),
+    "TEST.AUG.MAX_SIZE": at_least(1, meaning="Largest length of the longest edge."),
     "TEST.AUG.FLIP": _stock("Also mirrored, in each size."),
     "TEST.PRECISE_BN.ENABLED": _off(False, "precise batch norm"),
     "TEST.EXPECTED_RESULTS": _off([], "a check of results"),
@@ -151,7 +151,7 @@ TEACHER: Mapping[str, Key] = {
         [],
         lambda parts: set(parts) <= set(PARTS),
         "any of neck, head",
-        meaning="Parts that the student starts with from the teacher, where shapes agree; MODEL.WEIGHTS come after.",
+        meaning="Parts that the student takes from the teacher, where shapes agree; MODEL.WEIGHTS is loaded later.",
     ),
     "DISTILL.DENSE_ROWS": one_of(
         "anchors",

@@ -100,10 +100,12 @@ class Distilling(nn.Module, ABC):
         assert self.distill_cfg is not None
         late = f"call attach_teacher() on the model before the optimizer is built, or {TRAIN}"
         if after_optimizer and self.distill_cfg.DISTILL.INHERIT:
-            raise UserError(f"{KEY}: the student is to start from its teacher, and has been loaded already: {late}")
+            raise UserError(
+                f"{KEY}: the student would start from its teacher, but its weights are loaded already: {late}"
+            )
         teacher = self.load_teachers(self.distill_cfg, self)
         if after_optimizer and teacher.average is not None:
-            raise UserError(f"DISTILL.TEACHER.WEIGHTS: nothing here would keep the {AVERAGE}: {TRAIN}")
+            raise UserError(f"DISTILL.TEACHER.WEIGHTS: nothing here updates the {AVERAGE}: {TRAIN}")
         self.learn_from(teacher)
         assert self.distillation is not None
         if after_optimizer and (parts := list(self.distillation.distiller.adapters)):
@@ -201,7 +203,7 @@ class Distilling(nn.Module, ABC):
         """
         each = configs_of_each(cfg, GRAMMAR)
         if len(each) > 1 and cfg.DISTILL.TEACHER.CACHE:
-            raise UserError("DISTILL.TEACHER.CACHE keeps what one detector sees: leave it empty, or MORE")
+            raise UserError("DISTILL.TEACHER.CACHE keeps the output of one detector: leave it or MORE empty")
         return averaged(
             [average_of(student, one) if is_average(one.DISTILL.TEACHER) else cls.load_teacher(one) for one in each]
         )

@@ -100,7 +100,7 @@ def check_rules(cfg: CfgNode) -> None:
                 f"masks: set it to {OWN}"
             )
         if rules not in RULES:
-            raise UserError(f"{source} is scored by the rules {rules}, and here are only those of {', '.join(RULES)}")
+            raise UserError(f"{source} is scored by the rules {rules}, but want one of {', '.join(RULES)}")
         if rules == "cityscapes_instance" and not cfg.MODEL.MASK_ON:
             raise UserError(f"{source} is scored by its masks: set MODEL.MASK_ON to True, or take another data set")
         if rules == "cityscapes_instance" and comm.get_local_size() < comm.get_world_size():
@@ -108,8 +108,8 @@ def check_rules(cfg: CfgNode) -> None:
         coco = ground_truth(name)
         if coco is not None and coco.renumbered and not MetadataCatalog.get(name).get("normalized"):
             raise UserError(
-                f"{source}: ids of images or categories in {coco.source} are no whole numbers, as pycocotools needs "
-                "them: name it in DATASETS.COCO_FORMAT, where they are counted"
+                f"{source}: ids of images or categories in {coco.source} are not whole numbers, as pycocotools needs "
+                "them: name it in DATASETS.COCO_FORMAT, which numbers them"
             )
 
 

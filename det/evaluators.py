@@ -151,7 +151,7 @@ def most_detections(cfg: CfgNode, usual: int) -> int | None:
     most = cfg.TEST.DETECTIONS_PER_IMAGE
     if 0 <= most <= usual:
         return None
-    logger.info(f"scored are {most if most > 0 else 'all'} detections of an image, not {usual}, as the rules have it")
+    logger.info(f"{most if most > 0 else 'all'} detections of an image are scored; the standard rules score {usual}")
     return most if most > 0 else UNLIMITED
 
 

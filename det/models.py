@@ -69,9 +69,8 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
         raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
     if cfg.DATASETS.UNLABELED and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
         raise UserError(
-            "DATASETS.UNLABELED: a student is distilled there on its own proposals, and with "
-            "MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals it has none: set it to RPN, or leave "
-            "DATASETS.UNLABELED empty"
+            "DATASETS.UNLABELED needs proposals of the student, which MODEL.PROPOSAL_GENERATOR.NAME "
+            "PrecomputedProposals does not make: set it to RPN, or leave DATASETS.UNLABELED empty"
         )
     check_augmented(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
@@ -130,7 +129,7 @@ def _check_label_weights(cfg: CfgNode, model: nn.Module) -> None:
         return
     if not isinstance(model, Distilling):
         raise UserError(
-            f"PSEUDO_LABELS: MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} takes all labels alike: set it to "
+            f"PSEUDO_LABELS: MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} cannot weight labels: set it to "
             f"{' or '.join(distilling_classes())}"
         )
     label_weights.check(model)
@@ -159,7 +158,7 @@ def build(cfg: CfgNode) -> nn.Module:
             ) from error
         if MAP.fullmatch(str(error.args[0])):
             raise UserError(
-                f"MODEL: the backbone {cfg.MODEL.BACKBONE.NAME} gives no map {error.args[0]}, which IN_FEATURES of "
+                f"MODEL: the backbone {cfg.MODEL.BACKBONE.NAME} has no map {error.args[0]}, which IN_FEATURES of "
                 "MODEL.RPN, MODEL.ROI_HEADS or MODEL.RETINANET asks for: correct it, or take another backbone "
                 "(RetinaNet's p6 and p7 on timm: build_timm_retinanet_fpn_backbone)"
             ) from error
@@ -246,7 +245,7 @@ def _notes(cfg: CfgNode) -> dict[str, str]:
         notes["strong"] = strong
     if is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT
-        notes["no label"] = f"also distilled on unlabeled images; those losses times {weight}"
+        notes["no label"] = f"also distilled on unlabeled images; these losses are multiplied by {weight}"
     return notes
 
 
@@ -254,7 +253,10 @@ def _start(cfg: CfgNode, model: nn.Module) -> str:
     timm = cfg.MODEL.TIMM
     pretrained = timm.PRETRAINED and any(isinstance(part, TimmBackbone) for part in model.modules())
     inherited = cfg.DISTILL.INHERIT if is_on(cfg.DISTILL) else []
-    parts = [f"{timm.NAME} as timm has it pretrained" if pretrained else "", *(f"the teacher's {x}" for x in inherited)]
+    parts = [
+        f"{timm.NAME} with timm's pretrained weights" if pretrained else "",
+        *(f"the teacher's {x}" for x in inherited),
+    ]
     return ", ".join(filter(None, parts))
 
 
@@ -262,7 +264,7 @@ def _check_pixels(cfg: CfgNode, model: nn.Module) -> None:
     """Warn where timm's weights were trained on images that are normalized otherwise."""
     for part in model.modules():
         if isinstance(part, TimmBackbone) and cfg.MODEL.TIMM.PRETRAINED:
-            name = f"{cfg.MODEL.TIMM.NAME} as timm has it pretrained"
+            name = f"{cfg.MODEL.TIMM.NAME} with timm's pretrained weights"
             warn_of_other_pixels(cfg, getattr(part.model, "pretrained_cfg", None) or {}, name)
 
 

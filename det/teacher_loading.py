@@ -56,13 +56,13 @@ def _check_cache(node: CfgNode, of_boxes: bool) -> None:
         return
     if node.INPUT_SCALE != 1:
         raise UserError(
-            "DISTILL.TEACHER.CACHE keeps what the teacher sees in images of the student's size: set "
+            "DISTILL.TEACHER.CACHE keeps the teacher's output for images of the student's size: set "
             "DISTILL.TEACHER.INPUT_SCALE to 1"
         )
     if not (node.CACHE_MAPS or of_boxes):
         raise UserError(
-            "DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes, and the anchors of a one-stage detector are no "
-            "such boxes: keep maps, by DISTILL.TEACHER.CACHE_MAPS True, or leave it empty"
+            "DISTILL.TEACHER.CACHE keeps the boxes of a two-stage teacher, which a one-stage detector does not have: "
+            "set DISTILL.TEACHER.CACHE_MAPS to True, or leave it empty"
         )
 
 
@@ -130,7 +130,7 @@ def _check_detector(model: Any, source: str) -> None:
     """
     if not (isinstance(getattr(model, "backbone", None), Backbone) and hasattr(model, "preprocess_image")):
         raise UserError(
-            f"{source}: {type(model).__name__} is no detector with a backbone, as R-CNNs and RetinaNets are"
+            f"{source}: {type(model).__name__} is not a detector with a backbone, as R-CNNs and RetinaNets are"
         )
 
 

@@ -10,16 +10,16 @@ from densedist.seg.config import GRAMMAR as SEG
 PAGE = Path(__file__).with_name("keys.md")
 INTRODUCTION = """# Keys of a config
 
-Every key that this suite adds to Detectron2's, and those of Detectron2's own that it uses or restricts. A detection
-config has all other keys of Detectron2, too. Each may stand in a config, or behind a command as `KEY VALUE`; a value of
-another type, or one that is not among the values, is refused before training.
+This page lists every key that DenseDIST adds to Detectron2's, and those of Detectron2 that it uses or restricts. A
+detection config accepts all other keys of Detectron2 as well. Set a key in a config, or as `KEY VALUE` at the end of
+a command. A value of another type, or outside the listed values, is refused before training.
 
-The command prints them, too: `densedist keys [PATTERN]`, and all about one by `densedist --explain SOLVER.MAX_ITER`.
+`densedist keys [PATTERN]` prints this list, and `densedist --explain SOLVER.MAX_ITER` describes one key.
 
-The page is made from the tables that check configs
+`uv run python docs/keys_page.py` generates the page from the tables that check configs
 ([shared](../common/config/shared_keys.py), [det](../det/config.py), [seg](../seg/config.py),
-[losses](../common/distill/registry.py)) by `uv run python docs/keys_page.py`. Names of earlier versions are read, too:
-[former keys](../common/config/former_keys.py).
+[losses](../common/distill/registry.py)). Names of earlier versions still work: [former
+keys](../common/config/former_keys.py).
 """
 NEXT = "\nNext: [losses and weights](losses.md), [adding a loss](new_loss.md), [own data](own_data.md).\n"
 

@@ -43,13 +43,13 @@ def _scales(meaning: str) -> Key:
 
 RUN: Mapping[str, Key] = {
     "TASK": one_of("seg", meaning="The task that a config is for."),
-    "SEED": Key(-1, meaning="Seed of all random numbers; below 0: another one each time."),
+    "SEED": Key(-1, meaning="Seed of all random numbers; below 0: a new one each time."),
     "CUDNN_BENCHMARK": Key(False, meaning="Let cuDNN try which convolution is fastest; not deterministic."),
 }
 
 MODEL: Mapping[str, Key] = {
     "MODEL.DEVICE": Key("cuda", meaning="cuda, cuda:0 or cpu; cuda becomes cpu where there is no GPU."),
-    "MODEL.WEIGHTS": Key("", meaning="To start from, or to evaluate: a checkpoint, or a folder of save_pretrained."),
+    "MODEL.WEIGHTS": Key("", meaning="Checkpoint, or folder of save_pretrained, to start from or to evaluate."),
     "MODEL.ARCHITECTURE": Key("DeepLabV3", meaning="Any architecture of SMP."),
     "MODEL.ENCODER.NAME": Key("resnet18", meaning="Any encoder of SMP; tu-NAME is any of timm's."),
     "MODEL.ENCODER.WEIGHTS": Key("", meaning="Weights that the encoder starts from, as imagenet; empty = random."),
@@ -63,7 +63,7 @@ MODEL: Mapping[str, Key] = {
     "MODEL.ARGS": Key(
         CfgNode(new_allowed=True), meaning="More arguments of the architecture, as {decoder_channels: 128}."
     ),
-    "MODEL.AUX_HEAD.ENABLED": Key(False, meaning="Add an FCN head on the last stage but one, for training."),
+    "MODEL.AUX_HEAD.ENABLED": Key(False, meaning="Add an FCN head on the second-to-last stage, for training."),
     "MODEL.AUX_HEAD.LOSS_WEIGHT": at_least(0, default=0.4, meaning="Weight of the auxiliary head's losses."),
     "MODEL.SYNC_BN": Key(True, meaning="Compute batch norm over the batch of all processes."),
     "MODEL.PIXEL_MEAN": _numbers(
@@ -84,7 +84,9 @@ LOSS: Mapping[str, Key] = {
         "a probability: above 0, 1 at most",
         meaning="A pixel is hard where the probability of its class is below this.",
     ),
-    "MODEL.LOSS.OHEM.MIN_KEPT": at_least(1, default=100_000, meaning="Pixels of an image that count at least."),
+    "MODEL.LOSS.OHEM.MIN_KEPT": at_least(
+        1, default=100_000, meaning="At least this many pixels count, for each labeled image."
+    ),
     "MODEL.LOSS.FOCAL.WEIGHT": _weight(0.0, "Weight of the focal loss."),
     "MODEL.LOSS.FOCAL.GAMMA": at_least(0, default=2.0, meaning="Exponent of the focal loss; 0 is cross entropy."),
     "MODEL.LOSS.DICE.WEIGHT": _weight(0.0, "Weight of the Dice loss."),
@@ -96,13 +98,13 @@ LOSS: Mapping[str, Key] = {
         meaning="Weight of each class in CROSS_ENTROPY, OHEM and FOCAL; empty = all 1.",
     ),
     "MODEL.CLASS_BALANCE": one_of(
-        "none", *BALANCES, meaning="Compute these weights from how often each class occurs in the labels."
+        "none", *BALANCES, meaning="Compute CLASS_WEIGHTS from how often each class occurs in the labels."
     ),
 }
 
 DATA: Mapping[str, Key] = {
     "INPUT.FORMAT": one_of("RGB", "BGR", meaning="Channel order of the student's images."),
-    "INPUT.SCALES": _scales("Factors by one of which, drawn at random, a training image is resized."),
+    "INPUT.SCALES": _scales("A training image is resized by one of these factors, drawn at random."),
     "INPUT.CROP_SIZE": _size([512, 1024], "[height, width]", "Size of a training sample."),
     "INPUT.RANDOM_FLIP": Key(
         "horizontal",
@@ -128,9 +130,11 @@ DATA: Mapping[str, Key] = {
         [],
         meaning="[{name: …, ids: [labelId, …], color: [r, g, b]}, …] in the order of the numbers that are predicted.",
     ),
-    "DATASETS.IGNORED_IDS": Key([], meaning="The other labelIds that may occur; such pixels have no label."),
+    "DATASETS.IGNORED_IDS": Key([], meaning="Further labelIds that may occur; such pixels have no label."),
     "DATASETS.LABELS": one_of(*KINDS, meaning="Which label images of ROOT are read, by the end of their names."),
-    "DATASETS.IGNORED_COLORS": Key([], meaning="The other colors, [r, g, b], that may occur in masks."),
+    "DATASETS.IGNORED_COLORS": Key(
+        [], meaning="Further colors, [r, g, b], that may occur in masks; such pixels have no label."
+    ),
     "DATALOADER.NUM_WORKERS": at_least(0, default=4, meaning="Processes that read images, for each training process."),
 }
 
@@ -148,9 +152,9 @@ TEST: Mapping[str, Key] = {
         0.5,
         lambda overlap: 0 <= overlap < 1,
         "a number from 0 to below 1",
-        meaning="Share of a window that the next one covers again, at least.",
+        meaning="Least share of a window that the next one overlaps.",
     ),
-    "TEST.SAVE_LABEL_IDS": Key(False, meaning="Write predictions as labelIds PNG, as Cityscapes' server takes them."),
+    "TEST.SAVE_LABEL_IDS": Key(False, meaning="Write predictions as labelIds PNG files, for Cityscapes' server."),
 }
 
 KIND: Mapping[str, Key] = kind_keys(
@@ -165,7 +169,7 @@ TEACHER: Mapping[str, Key] = {
             0.5,
             lambda mass: 0 <= mass <= 1,
             "a number from 0 to 1",
-            meaning="A pixel teaches where the classes that both know have this much of the teacher's probability.",
+            meaning="A pixel teaches if the classes that both know have this share of the teacher's probability.",
         )
     ),
     "DISTILL.TEACHER.CACHE_BITS": of_all(

@@ -81,7 +81,7 @@ def _scores(frame: Frame, confidence: Confidence) -> str:
     if not Path(file).is_file():
         raise UserError(
             f"DATASETS.PSEUDO_LABELED: {confidence.asked}, but {frame['label']} has no scores {file}: let the teacher "
-            "write the labels anew, or set it to its default"
+            "write the labels again, or set it to its default"
         )
     return file
 
@@ -214,7 +214,7 @@ def _check_record(folder: Path, classes: Classes, key: str) -> None:
         # What the config does not name is refused where it is read.
         if number not in (IGNORE, UNKNOWN) and classes.names[number] != name:
             raise UserError(
-                f"{key}: labelId {label_id} in {folder} is {name}, as {file} says, but {classes.names[number]} by "
-                "DATASETS.CLASSES and IGNORED_IDS: let the teacher's config have the names and ids of this one, and "
-                "write the labels anew"
+                f"{key}: labelId {label_id} in {folder} means {name} by {file}, but {classes.names[number]} by "
+                "DATASETS.CLASSES and IGNORED_IDS: give the teacher's config the names and ids of this one, and "
+                "write the labels again"
             )

@@ -184,7 +184,7 @@ def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickl
             f"shape, first {wrong[0]}; take MODEL.ENCODER and MODEL.ARGS from its config.json"
         )
     student.load_state_dict(model.state_dict())
-    logger.info(f"{key}: all weights of {weights}")
+    logger.info(f"{key}: loaded all weights of {weights}")
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _check_losses(cfg: CfgNode) -> None:
     if not any(LOSSES[name].weighs_classes for name in used):
         takers = ", ".join(name for name, loss in LOSSES.items() if loss.weighs_classes)
         empty = "[]" if node.CLASS_WEIGHTS else "none"
-        raise UserError(f"{key}: no loss of MODEL.LOSS that is on takes it (of {takers}): set it to {empty}")
+        raise UserError(f"{key}: only {takers} use it, and none of them is on in MODEL.LOSS: set it to {empty}")
     if node.CLASS_WEIGHTS and not any(node.CLASS_WEIGHTS):
         raise UserError("MODEL.CLASS_WEIGHTS are all 0: nothing would be learned from labels")
     if node.CLASS_BALANCE != "none" and node.CLASS_WEIGHTS:

@@ -68,9 +68,7 @@ def _precision(student_cfg: CfgNode, network: DenseModel) -> torch.dtype:
     if not network.own_precision:
         return precision(student_cfg)
     if (name := student_cfg.DISTILL.TEACHER.PRECISION) not in ("auto", "float32"):
-        raise UserError(
-            f"DISTILL.TEACHER.PRECISION is {name}, but a program keeps that in which it was exported: want auto"
-        )
+        raise UserError(f"DISTILL.TEACHER.PRECISION is {name}, but a program keeps its own precision: want auto")
     return torch.float32
 
 
@@ -123,7 +121,7 @@ def _load_foreign(student_cfg: CfgNode, cfg: CfgNode) -> _Found:
     node = student_cfg.DISTILL.TEACHER
     network = load_foreign(cfg, node.WEIGHTS, KEY, student_cfg.INPUT.CROP_SIZE)
     if network.says_pixels and (given := [name for name in ("PIXEL_MEAN", "PIXEL_STD", "STRIDE") if node[name]]):
-        raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} says that itself: leave the key empty")
+        raise UserError(f"DISTILL.TEACHER.{given[0]}: {node.WEIGHTS} contains it: leave the key empty")
     if node.FORMAT or node.CONFIG_FILE:
         check_format(cfg, network, f"{KEY}: {node.WEIGHTS}")
     channels, names = network.channels or cfg.INPUT.FORMAT, names_of(cfg.DATASETS) or network.names

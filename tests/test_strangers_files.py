@@ -208,5 +208,5 @@ def test_an_onnx_file_reads_nothing_outside_its_folder(tmp_path, place):
     if place == "weights.bin":
         assert read_program("onnx", str(file), "cpu", False, "KEY").run(torch.ones(1, 3, 8, 8))["y"].max() == 3
     else:
-        with pytest.raises(UserError, match=r"m.onnx is no onnx that can be read here: .*[Ee]xternal"):
+        with pytest.raises(UserError, match=r"m.onnx cannot be read as onnx: .*[Ee]xternal"):
             read_program("onnx", str(file), "cpu", False, "KEY")

@@ -68,9 +68,9 @@ class Arrays:
 
     def _check(self, number: int) -> None:
         if (known := self._sums[number]) == MISSING:
-            raise UserError(f"{KEY}: {self._file} has nothing of {self.images[number]} yet: {REMEDY}")
+            raise UserError(f"{KEY}: {self._file} has no entry for {self.images[number]} yet: {REMEDY}")
         if known != self._sum(number):
-            raise UserError(f"{KEY}: what {self._file} has of {self.images[number]} is damaged: {REMEDY}")
+            raise UserError(f"{KEY}: the entry of {self.images[number]} in {self._file} is damaged: {REMEDY}")
 
     def write(self, number: int, arrays: Mapping[str, Tensor]) -> None:
         """Write the arrays of an image.

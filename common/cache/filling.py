@@ -119,17 +119,19 @@ def _begin(file: Path, images: Sequence[str], teacher: Fingerprint, about: Calla
         return
     record = _read(file)
     if record.get("version") != VERSION:
-        raise UserError(f"{KEY}: {file} is of another version of densedist: {REMEDY}")
+        raise UserError(f"{KEY}: {file} was written by another version of densedist: {REMEDY}")
     if found := differences(record["teacher"], teacher):
-        other = "another teacher, or of one that prepares images or keeps logits otherwise"
-        raise UserError(f"{KEY}: {file} is of {other}: {REMEDY} ({found[0]})")
+        other = "another teacher, or for other settings of images or logits"
+        raise UserError(f"{KEY}: {file} was made for {other}: {REMEDY} ({found[0]})")
     entries = record["images"]
     if [Path(entry["image"]).name for entry in entries] != [Path(image).name for image in images]:
-        raise UserError(f"{KEY}: {file} is of {len(entries)} images, of which not all are the data set's: {REMEDY}")
+        raise UserError(
+            f"{KEY}: {file} was made for {len(entries)} images, not all of which are in the data set: {REMEDY}"
+        )
     digests = _digests(images, {entry["image"]: entry for entry in entries})
     for entry, digest in zip(entries, digests, strict=True):
         if entry["sha256"] != digest["sha256"]:
-            raise UserError(f"{KEY}: {file}: {digest['image']} is another image than when it was made: {REMEDY}")
+            raise UserError(f"{KEY}: {file}: {digest['image']} has changed since it was made: {REMEDY}")
     _write(file, record | {"images": [entry | digest for entry, digest in zip(entries, digests, strict=True)]})
 
 

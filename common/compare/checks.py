@@ -18,7 +18,7 @@ def refuse_seed(overrides: Sequence[str]) -> None:
         UserError: the overrides have a SEED, by which all seeds would be one.
     """
     if "SEED" in overrides[::2]:
-        raise UserError("SEED would give all runs the same seed: take it out, and name seeds by --seeds")
+        raise UserError("SEED would give all runs the same seed: remove it, and give --seeds")
 
 
 def check_scores(task: Task, cfg: CfgNode, key: str = "DATASETS.TEST") -> None:
@@ -35,7 +35,7 @@ def check_scores(task: Task, cfg: CfgNode, key: str = "DATASETS.TEST") -> None:
     if not task.is_scored(cfg):
         names = ", ".join(cfg.DATASETS.TEST)
         bare = f"{names} has no labels" if len(cfg.DATASETS.TEST) == 1 else f"not all of {names} have labels"
-        raise UserError(f"{key}: nothing to compare by: {bare}")
+        raise UserError(f"{key}: methods cannot be scored: {bare}")
 
 
 def check_method(task: Task, cfg: CfgNode, method: str) -> None:

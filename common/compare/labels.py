@@ -67,7 +67,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
     words = [word for key, value in looks.items() for word in (key.removeprefix(f"{TEACHER}."), value)]
     source, way, ignore = f"--methods: {method}", own.get(CHOOSE_THRESHOLDS), own.get(IGNORE_THRESHOLD)
     if way and SCORE_THRESHOLD in own:
-        raise UserError(f"{source}: {CHOOSE_THRESHOLDS} takes the place of {SCORE_THRESHOLD}: give one of them")
+        raise UserError(f"{source}: {CHOOSE_THRESHOLDS} replaces {SCORE_THRESHOLD}: give only one of them")
     if way:
         read_way(way, f"{source}: {CHOOSE_THRESHOLDS}")
     score = None if way else check_score(own.get(SCORE_THRESHOLD, SCORE), f"{source}: {SCORE_THRESHOLD}")

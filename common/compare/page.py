@@ -75,7 +75,7 @@ def _of_teachers(teachers: Mapping[str, TeacherRun], metric: str) -> list[str]:
     lines = []
     for name, teacher in teachers.items():
         if (score := teacher.scores.get(metric)) is None:
-            lines.append(f"What the {name} scores is not known: {teacher.note}.")
+            lines.append(f"The score of the {name} is not known: {teacher.note}.")
         else:
             lines.append(f"The {name} scores {score:.1f} ({teacher.note}).")
     return lines
@@ -117,8 +117,10 @@ def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
         difference = gain(last, first)
         points = None if difference is None else difference.mean
         bars.append(Bar(name, _mean(first), _mean(last), points, _interval(difference)))
-    chance = f" {PERCENT} intervals over the seeds, each class by itself." if any(bar.interval for bar in bars) else ""
-    return Bars(class_title(metric), "class", before, after, bars, f"The largest gain first.{chance}")
+    chance = (
+        f" {PERCENT} intervals over the seeds, separately for each class." if any(bar.interval for bar in bars) else ""
+    )
+    return Bars(class_title(metric), "class", before, after, bars, f"Largest gain first.{chance}")
 
 
 def _at_end(folder: Path) -> Scores:
@@ -155,6 +157,6 @@ def _costs(outcomes: Outcomes, teachers: Mapping[str, TeacherRun]) -> Table:
         iterations = statistics.mean(outcome.iterations for outcome in of_seeds.values())
         cells = [f"{iterations:.0f}", f"{statistics.mean(seconds):.0f} s", *([f"{before:.0f} s"] if once else [])]
         rows.append([method, *cells, str(len(seconds))])
-    note = f"Seconds are of one run, in training steps. All runs together took {total / 3600:.2g} hours"
-    note += "; what a teacher's own training took is not in it." if teachers else "."
+    note = f"Seconds are for one run, in training steps. All runs together took {total / 3600:.2g} hours"
+    note += ", without the teacher's own training." if teachers else "."
     return Table(head, rows, note)

@@ -71,7 +71,7 @@ def equal_time(outcomes: Outcomes) -> str:
     if not ordered or seconds[ordered[-1]] <= (1 + APART) * seconds[ordered[0]]:
         return rule
     least, most = (f"{method} {seconds[method]:.3g} s" for method in (ordered[0], ordered[-1]))
-    why = "the machine did other work meanwhile, or while the pace was measured"
+    why = "the machine did other work then, or while the pace was measured"
     return f"{rule} But the runs did not take equally long ({least}, {most}): {why}."
 
 
@@ -148,7 +148,9 @@ def verdicts(outcomes: Outcomes) -> list[str]:
     first, *rest = sorted(means, key=lambda method: -means[method]) or [""]
     if rest and NONE not in (first, rest[0]) and (lead := gain(of_methods[first], of_methods[rest[0]])):
         lines.append(f"highest mean: {first}; {_words(lead, f'the next, {rest[0]}')}")
-    note = f"{PERCENT} intervals of the paired difference over seeds (Student's t), each by itself"
+    note = (
+        f"{PERCENT} intervals of the paired difference over seeds (Student's t), not corrected for multiple comparisons"
+    )
     return [*lines, note] if lines else []
 
 
@@ -175,7 +177,7 @@ def verdict(outcomes: Outcomes) -> str:
     points = f"{abs(difference.mean):.1f} points {'below' if difference.mean < 0 else 'above'} {before}"
     said = f"{best} reaches {name} {statistics.mean(ours.values()):.1f}, {points}"
     if difference.interval is None:
-        return f"{said}, with one seed, which says nothing of chance."
+        return f"{said}, with one seed: this may be chance."
     seeds = f"{PERCENT} interval {interval(difference)}, {difference.seeds} seeds"
     if difference.is_significant:
         return f"{said} ({seeds})."
@@ -186,9 +188,9 @@ def _words(difference: Gain, other: str) -> str:
     points = f"{abs(difference.mean):.1f}"
     apart = f"{points} {'better' if difference.mean > 0 else 'worse'} than {other}"
     if float(points) == 0:
-        apart = f"as good as {other} to a tenth"
+        apart = f"equal to {other} within 0.05"
     if difference.interval is None:
-        return f"{apart} (one seed, which says nothing of chance)"
+        return f"{apart} (one seed: this may be chance)"
     words = f"{apart} {interval(difference)}"
     return words if difference.is_significant else f"no significant difference: {words}"
 

@@ -71,7 +71,7 @@ def each(do: Callable[[Any], None], items: Sequence[Any], jobs: int) -> None:
         for future in [pool.submit(_do, do, item) for item in items]:
             future.result()
     except BrokenProcessPool as error:
-        raise UserError("a run's process was killed: the same command goes on with what is missing") from error
+        raise UserError("a run's process was killed: repeat the command to continue with what is missing") from error
     finally:
         pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGTERM, before)

@@ -56,7 +56,7 @@ class _Reader(CfgNode):
             reason = " ".join(str(error).split())
             raise UserError(f"config file {filename} is not plain YAML data: {reason}") from error
         except RecursionError as error:
-            raise UserError(f"config file {filename}: its _BASE_ chain is a circle") from error
+            raise UserError(f"config file {filename}: its _BASE_ chain leads back to itself") from error
         except (TypeError, AttributeError) as error:
             raise UserError(
                 f"config file {filename} is not a mapping of keys to values, or its _BASE_ is not a file name"

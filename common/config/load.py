@@ -118,7 +118,7 @@ def read(config_file: str, overrides: Sequence[str] = (), key: str = "--config-f
         UserError: a missing or unreadable file, or a key without a value.
     """
     if len(overrides) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]} has no partner")
+        raise UserError(f"overrides are KEY VALUE pairs, but {overrides[-1]} has no value")
     pairs = current_pairs(list(zip(overrides[::2], overrides[1::2], strict=True)), "the command line")
     path = find_config(config_file, key) if config_file else ""
     return Given(path, read_file(path), read_alone(path), pairs) if path else Given("", {}, {}, pairs)

@@ -39,11 +39,13 @@ RUN: Mapping[str, Key] = {
         "backbones or meta-architectures.",
     ),
     "TRUST_IMPORTS": Key(
-        False, trust=True, meaning="Import also what configs from elsewhere name; --trust-imports sets it."
+        False,
+        trust=True,
+        meaning="Also import what configs name that you did not name yourself; --trust-imports sets it.",
     ),
     "OUTPUT_DIR": _stock("Folder of the run: config, log, metrics, checkpoints and results."),
     "REHEARSAL": Key(
-        True, meaning="Try a step, an evaluation and a drawing before the run, to find early what cannot work."
+        True, meaning="Rehearse a step, an evaluation and a picture before the run, to find problems early."
     ),
     "TRACKERS": Key(
         [],
@@ -57,7 +59,7 @@ SOLVER: Mapping[str, Key] = {
     "SOLVER.MAX_ITER": at_least(1, meaning="Training iterations."),
     "SOLVER.IMS_PER_BATCH": at_least(1, meaning="Labeled images of a batch, over all processes."),
     "SOLVER.UNLABELED_IMS_PER_BATCH": at_least(
-        0, default=0, meaning="Images of DATASETS.UNLABELED that each batch has besides; 0 = as many as IMS_PER_BATCH."
+        0, default=0, meaning="Images of DATASETS.UNLABELED that join each batch; 0 = as many as IMS_PER_BATCH."
     ),
     "SOLVER.ACCUMULATION_STEPS": at_least(
         1, default=1, meaning="Parts in which a batch is computed; their gradients are averaged. Saves memory."
@@ -114,7 +116,7 @@ SOLVER: Mapping[str, Key] = {
 
 DATA: Mapping[str, Key] = {
     "INPUT.FLIP_PAIRS": Key(
-        [], is_pairs, WANTED, meaning="Classes that are swapped where an image is mirrored, as left and right hand."
+        [], is_pairs, WANTED, meaning="Classes that are swapped when an image is mirrored, such as left and right hand."
     ),
     "INPUT.COLOR_JITTER": _jitter("Ranges of torchvision's ColorJitter; empty = none."),
     "INPUT.ALBUMENTATIONS": Key(
@@ -155,7 +157,9 @@ PSEUDO_LABELS: Mapping[str, Key] = {
         PSEUDO,
     ),
     "PSEUDO_LABELS.CONFIDENCE": needing(
-        one_of("none", "score", meaning="score: each pixel or box counts times the teacher's score of its label, too."),
+        one_of(
+            "none", "score", meaning="score: each pixel or box is also weighted by the teacher's score of its label."
+        ),
         PSEUDO,
     ),
     "PSEUDO_LABELS.MIN_SCORE": needing(
@@ -170,13 +174,14 @@ PSEUDO_LABELS: Mapping[str, Key] = {
     ),
     "PSEUDO_LABELS.COLOR_JITTER": needing(
         _jitter(
-            "As INPUT.COLOR_JITTER, on top of it; of DATASETS.PSEUDO_LABELED and UNLABELED, as the student alone sees "
-            "them."
+            "Like INPUT.COLOR_JITTER and in addition to it, for images of DATASETS.PSEUDO_LABELED and UNLABELED; only "
+            "the student sees it."
         ),
         WITHOUT_TRUTH,
     ),
     "PSEUDO_LABELS.ALBUMENTATIONS": needing(
-        Key([], meaning="As INPUT.ALBUMENTATIONS, likewise; only transforms that move no pixel."), WITHOUT_TRUTH
+        Key([], meaning="Like INPUT.ALBUMENTATIONS, for the same images; only transforms that move no pixel."),
+        WITHOUT_TRUTH,
     ),
 }
 
@@ -186,20 +191,25 @@ TEACHER: Mapping[str, Key] = {
     ),
     "DISTILL.TEACHER.WEIGHTS": Key(
         "",
-        meaning="Its weights: a checkpoint, the OUTPUT_DIR of a finished run, or what docs/teachers.md lists; average: "
-        "the student's own, of SOLVER.EMA_DECAY.",
+        meaning="The teacher's weights: a checkpoint, the OUTPUT_DIR of a finished run, or what "
+        "docs/teachers.md lists; "
+        "average: the student's own average, by SOLVER.EMA_DECAY.",
     ),
-    "DISTILL.TEACHER.PRECISION": of_all(one_of("auto", *PRECISIONS, meaning="Its precision; auto: float16 on a GPU.")),
+    "DISTILL.TEACHER.PRECISION": of_all(
+        one_of("auto", *PRECISIONS, meaning="The teacher's precision; auto: float16 on a GPU.")
+    ),
     "DISTILL.TEACHER.FORMAT": of_files(
         Key(
             "",
             lambda order: order in ("", "RGB", "BGR"),
             "RGB or BGR",
-            meaning="Channel order that it was trained with, where no config says it.",
+            meaning="Channel order that the teacher was trained with, if no config says it.",
         ),
         stands_for="INPUT.FORMAT",
     ),
-    "DISTILL.TEACHER.INPUT_SCALE": above(0, 1.0, meaning="Its images are resized by this factor in each direction."),
+    "DISTILL.TEACHER.INPUT_SCALE": above(
+        0, 1.0, meaning="Factor by which the teacher's images are resized in each direction."
+    ),
     "DISTILL.TEACHER.CLASSES": Key(
         CfgNode(new_allowed=True),
         meaning="{student's class: [teacher's classes]} where names differ; a program's classes are numbers.",
@@ -248,10 +258,10 @@ TEACHER: Mapping[str, Key] = {
         0.0,
         lambda share: 0 <= share < 1,
         "0 (off) to below 1",
-        meaning="Share of the gradient, on what task and distillation both train, that distillation is scaled to.",
+        meaning="Distillation gets this share of the gradient on parameters that the task trains, too; 0 = off.",
     ),
     "DISTILL.GRADIENT_PERIOD": at_least(
-        1, default=50, meaning="Iterations between two looks at the gradients for GRADIENT_SHARE."
+        1, default=50, meaning="Iterations between two measurements of the gradients for GRADIENT_SHARE."
     ),
 }
 

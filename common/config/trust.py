@@ -33,7 +33,7 @@ def refuse_in_file(itself: Mapping[str, Any], path: str) -> None:
         UserError: it does; False may be there, as it is the default.
     """
     if itself.get(IMPORTS):
-        raise UserError(f"{IMPORTS} is for the command line: take it out of {path}")
+        raise UserError(f"{IMPORTS} is only for the command line: remove it from {path}")
 
 
 def take_back(cfg: CfgNode, itself: Mapping[str, Any], path: str) -> None:

@@ -62,7 +62,7 @@ def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> li
     if found := [result for result in seen if isinstance(result, DamagedError)]:
         raise UserError(
             f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; repair or "
-            "remove them, or set DATALOADER.CHECK_FILES to False to begin anyway"
+            "remove them, or set DATALOADER.CHECK_FILES to False to train anyway"
         )
     return [result for result in seen if not isinstance(result, DamagedError)]
 
@@ -129,7 +129,7 @@ def check_file(path: str, wanted: Size | None = None, reference: str = "") -> He
     except FileNotFoundError as error:
         raise DamagedError(f"{path} does not exist") from error
     except Image.UnidentifiedImageError as error:
-        raise DamagedError(f"{path} is no image") from error
+        raise DamagedError(f"{path} is not an image") from error
     except UnknownTiffError as error:
         raise DamagedError(f"{path} cannot be read: {error}") from error
     except (OSError, ValueError, SyntaxError) as error:

@@ -51,7 +51,7 @@ class Named:
         path = self.root / name
         found = self._in(path.parent).get(unicodedata.normalize("NFC", path.name), [])
         if len(found) > 1:
-            raise UserError(f"there are two files {found[0]} and {found[1]} of one name: want one")
+            raise UserError(f"there are two files {found[0]} and {found[1]} with the same name: keep one")
         return found[0] if found else None
 
     def _in(self, folder: Path) -> dict[str, list[Path]]:

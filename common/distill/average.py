@@ -57,5 +57,5 @@ def check_average(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
         if node[name] != default:
             value, default = (dict(one) if isinstance(one, CfgNode) else one for one in (node[name], default))
             raise UserError(
-                f"{TEACHER}.{name} is {value}, which the student's {AVERAGE} has no use for: leave it at {default!r}"
+                f"{TEACHER}.{name} is {value}, which has no effect on the student's {AVERAGE}: leave it at {default!r}"
             )

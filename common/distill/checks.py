@@ -44,7 +44,7 @@ def check_order(ours: Sequence[str], theirs: Sequence[str], source: str) -> None
     for number, name in enumerate(ours):
         if name in theirs and theirs[number] != name:
             raise UserError(
-                f"{source} has {name} as its class {theirs.index(name)}, DATASETS.CLASSES as class {number}: bring "
+                f"{source} has {name} as its class {theirs.index(name)}, DATASETS.CLASSES as class {number}: put "
                 "DATASETS.CLASSES into its order"
             )
     if other := [number for number, name in enumerate(ours) if theirs[number] != name]:

@@ -92,7 +92,7 @@ def merge_losses(task: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) ->
         UserError: a loss of distillation has the name of one of the model's own, and would take its place.
     """
     if both := sorted(task.keys() & distilled.keys()):
-        raise UserError(f"{both[0]} is a loss of the model's own, too: give the one in LOSSES another title")
+        raise UserError(f"the model has a loss {both[0]} already: give the one in LOSSES another title")
     return {**task, **distilled}
 
 
@@ -271,7 +271,7 @@ def describe(student: nn.Module, distillation: Distillation | None) -> str:
         lines = [f"  student  {_model(student)}"]
         lines += [f"  teacher  {_model(model)}" for model in distillation.teacher.models]
         if distillation.teacher.average is not None:
-            lines.append("  average  of the student's weights, by SOLVER.EMA_DECAY: it teaches")
+            lines.append("  teacher  the average of the student's weights (SOLVER.EMA_DECAY)")
         lines += [f"  loss     = {distillation.distiller}"]
     return "\n".join(lines)
 
@@ -280,6 +280,6 @@ def _model(model: nn.Module) -> str:
     parts = [part for part in model.children() if not isinstance(part, Distillation)]
     names = " + ".join(type(part).__name__ for part in parts)
     if not any(True for part in parts for _ in part.parameters()):
-        return f"{type(model).__name__}, which does not show its parameters"
+        return f"{type(model).__name__}, number of parameters unknown"
     millions = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
     return f"{type(model).__name__} ({names}), {millions:.2f} M parameters"

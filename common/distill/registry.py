@@ -171,7 +171,7 @@ LOSSES: dict[str, LossSpec] = {
         "features",
         {
             "TAU": _tau(0.1, "similarities are"),
-            "PLACES": at_least(1, 512, meaning="Places of an image at most, each the mean of a square."),
+            "PLACES": at_least(1, 512, meaning="Most places of an image; larger maps are averaged over squares."),
         },
         adapt="never",
         padding=True,

@@ -130,5 +130,5 @@ def in_words(cfg: CfgNode) -> list[str]:
         unsure = f"; labels below {node.MIN_SCORE:g} do not count" if node.MIN_SCORE else ""
         lines.append(f"pseudo-labeled images: {drawn}{weighed}{unsure}")
     if cfg.SOLVER.TRUE_LABELS_LAST:
-        lines.append(f"from iteration {first_of_true_labels(cfg)} on DATASETS.TRAIN alone")
+        lines.append(f"DATASETS.TRAIN alone from iteration {first_of_true_labels(cfg)} on")
     return lines

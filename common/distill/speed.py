@@ -37,7 +37,7 @@ def compile_parts(cfg: CfgNode, parts: Sequence[Part]) -> None:
         return
     refuse_with_cache(cfg, "COMPILE")
     if not parts:
-        raise UserError(f"{KEY}.COMPILE: it is not known how to compile such a teacher: set it to False")
+        raise UserError(f"{KEY}.COMPILE: this kind of teacher cannot be compiled: set it to False")
     for owner, name in parts:
         setattr(owner, name, torch.compile(getattr(owner, name)))
 

@@ -90,6 +90,6 @@ def in_words(cfg: CfgNode, joining: str) -> str:
         joining: the task's key of PSEUDO_LABELS that shows a part of another image, by its last name.
     """
     augment, node, where = build_strong(cfg), cfg[NODE], "images without true labels"
-    alone = [f"{augment} in {where}, as the student sees them and no teacher"] if augment else []
+    alone = [f"{augment} in {where}, for the student only"] if augment else []
     joined = [f"{joining} in {100 * node[joining]:g} % of {where}"] if node[joining] else []
     return "; ".join([*alone, *joined])

@@ -17,7 +17,7 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
         return []
     return [
         f"SOLVER.MAX_ITER is {last}, within SOLVER.WARMUP_ITERS, {warmup}: the learning rate does not reach "
-        f"SOLVER.BASE_LR; lower it, to {last // 10}, say"
+        f"SOLVER.BASE_LR; lower WARMUP_ITERS, e.g. to {last // 10}"
     ]
 
 
@@ -28,7 +28,7 @@ def evaluations(cfg: CfgNode) -> str:
         return ""
     if 0 < period < cfg.SOLVER.MAX_ITER:
         return f"  scored   every {period} iterations, and at the end"
-    return "  scored   once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and draws curves"
+    return "  scored   once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves"
 
 
 def scores_in_words(results: Results) -> str:
@@ -41,7 +41,7 @@ def last_lines(cfg: CfgNode) -> list[str]:
     """Return where the page and the weights of a finished run are, and the command that comes next."""
     output = Path(cfg.OUTPUT_DIR)
     page = output / "report.html"
-    best = f"; the best on the way: {output / BEST}" if (output / BEST).is_file() else ""
+    best = f"; best checkpoint: {output / BEST}" if (output / BEST).is_file() else ""
     lines = [f"report   {page}"] if page.is_file() else []
     lines.append(f"weights  {output / FINAL}{best}")
     if cfg.DATASETS.TEST:

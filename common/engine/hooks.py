@@ -189,7 +189,7 @@ class KeepBest(HookBase):
     def after_train(self) -> None:
         self.after_step()  # the last evaluation comes after the last step
         if self._best == -math.inf and self.trainer.iter >= self.trainer.max_iter:  # else it was cut short
-            logger.info(f"no {BEST}: {self._metric} is not defined in any evaluation")
+            logger.info(f"no {BEST}: {self._metric} was not defined in any evaluation")
 
 
 class RunEnded(BaseException):

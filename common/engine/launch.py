@@ -69,7 +69,7 @@ def _start(main: Main, processes: Processes) -> None:
         raise UserError(str(error)) from error
     except ProcessExitedException as error:
         if error.exit_code != REQUEUE:
-            print(f"error: {error}; --resume goes on from the last checkpoint", file=sys.stderr, flush=True)
+            print(f"error: {error}; --resume continues from the last checkpoint", file=sys.stderr, flush=True)
         sys.exit(error.exit_code if error.exit_code > 0 else 1)
 
 

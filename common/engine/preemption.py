@@ -76,5 +76,5 @@ class Preemption:
         Raises:
             SystemExit: with REQUEUE.
         """
-        logger.info(f"SIGTERM: ending with exit code {REQUEUE}; --resume goes on from the last checkpoint")
+        logger.info(f"SIGTERM: ending with exit code {REQUEUE}; --resume continues from the last checkpoint")
         raise SystemExit(REQUEUE)

@@ -77,8 +77,8 @@ def rehearse(cfg: CfgNode, task: TrainingTask, trainee: Trainee, batches: Batche
     averages = trainee.distillation is not None and trainee.distillation.teacher.average is not None
     if seen.idle and not cfg.DISTILL.WARMUP_ITERS and not averages:
         logger.warning(
-            f"0 on the first batch: {', '.join(seen.idle)}; the teacher teaches nothing there: look at "
-            "DISTILL.TEACHER.CLASSES, and in segmentation at KEPT_MASS"
+            f"{', '.join(seen.idle)}: 0 on the first batch, so the teacher teaches nothing there: check "
+            "DISTILL.TEACHER.CLASSES, and in segmentation KEPT_MASS"
         )
     logger.info(f"rehearsed a step, an evaluation and a drawing in {time.perf_counter() - start:.1f} s")
     return seen._replace(unused=any_process(seen.unused, device))

@@ -63,7 +63,7 @@ def refuse_existing_run(output_dir: str) -> None:
         UserError: there is a run in output_dir.
     """
     if holds_run(Path(output_dir)):
-        raise UserError(f"OUTPUT_DIR: {output_dir} holds a run: give --resume to go on with it, or another OUTPUT_DIR")
+        raise UserError(f"OUTPUT_DIR: {output_dir} holds a run: give --resume to continue it, or another OUTPUT_DIR")
 
 
 class RunCheckpointer(CompleteCheckpointer):
@@ -116,7 +116,7 @@ class RunCheckpointer(CompleteCheckpointer):
             else:
                 return str(file)
         if files:
-            raise UserError(f"--resume: all checkpoints in {self.save_dir} are damaged: start anew in another folder")
+            raise UserError(f"--resume: all checkpoints in {self.save_dir} are damaged: start again in another folder")
         return None
 
 
@@ -137,7 +137,7 @@ def save_checkpoint(path: Path, checkpointer: CompleteCheckpointer, **extra: Any
         full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else str(cause or error).splitlines()[0]
         raise UserError(
-            f"{path} cannot be written: {reason}; earlier checkpoints are whole, --resume uses them"
+            f"{path} cannot be written: {reason}; earlier checkpoints are intact, and --resume uses them"
         ) from error
 
 

@@ -93,7 +93,7 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     """Train in a folder that is this run's alone; what it has is left as it is until the first step can be taken."""
     log = _start(cfg, brief=on_terminal())
     if resume and not has_checkpoints(cfg.OUTPUT_DIR):
-        logger.warning(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting anew")
+        logger.warning(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting from the beginning")
     for line in schedule_warnings(cfg):
         logger.warning(line)
     other = "the weights for the one class are where the other starts"
@@ -113,7 +113,7 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     for line in shared:
         logger.warning(line)
     if changed:
-        logger.warning(f"--resume goes on with other settings: {'; '.join(changed)}")
+        logger.warning(f"--resume continues with changed settings: {'; '.join(changed)}")
     metric = task.metric(cfg)
     if cfg.DATASETS.TEST:
         logger.info(f"{BEST} is the {called} with the highest {metric}")

@@ -125,8 +125,8 @@ class Trainer(SimpleTrainer):
             if "DataLoader worker" not in str(error):
                 raise
             raise UserError(
-                f"{str(error).splitlines()[0]}: it was killed, often for want of memory; lower "
-                "DATALOADER.NUM_WORKERS, and --resume goes on from the last checkpoint"
+                f"{str(error).splitlines()[0]}: it was killed, often because memory ran out; lower "
+                "DATALOADER.NUM_WORKERS, and --resume continues from the last checkpoint"
             ) from error
 
     def _communication(self, last: bool) -> AbstractContextManager:

@@ -64,7 +64,7 @@ def read_program(kind: str, file: str, device: str, trust: bool, key: str, outpu
     except UserError as error:
         raise UserError(f"{key}: {file}: {error}") from error
     except Exception as error:  # theirs are many
-        raise UserError(f"{key}: {file} is no {kind} that can be read here: {one_line(error)}") from error
+        raise UserError(f"{key}: {file} cannot be read as {kind}: {one_line(error)}") from error
 
 
 def read_torch_export(file: str, device: str, trust: bool, outputs: Sequence[str] = ()) -> Program:

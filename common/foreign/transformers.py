@@ -66,14 +66,14 @@ class Folder:
             model, found = getattr(transformers, auto).from_pretrained(self.path, **options, **SAFE)
         except UnpicklingError as error:
             raise UserError(
-                f"{self.source} holds more than tensors and plain values: let its author write it by today's "
+                f"{self.source} holds more than tensors and plain values: save it again by a current "
                 "save_pretrained, as safetensors"
             ) from error
         except Exception as error:  # theirs are many
             raise self._unreadable(error) from error
         if wrong := sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]):
             raise UserError(
-                f"{self.source} lacks {len(wrong)} tensors of its {self.architecture}, or has them otherwise, "
+                f"{self.source}: {len(wrong)} tensors of its {self.architecture} are missing or of another shape, "
                 f"first {wrong[0]}"
             )
         return model
@@ -136,11 +136,11 @@ def _refuse_code(folder: Folder, known: bool) -> None:
     """
     config, source = folder.config, folder.source
     if config.get("auto_map") and not known:
-        raise UserError(f"{source} needs a program of its author's, which is never run: want a model of transformers")
+        raise UserError(f"{source} needs code of its author, which is never run: want a model of transformers")
     parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
     for name in ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"):
         if any("/" in str(part.get(name)) for part in parts):
-            raise UserError(f"{source} names a program on the hub, which is never run: take {name} out of {CONFIG}")
+            raise UserError(f"{source} names code on the hub, which is never run: remove {name} from {CONFIG}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def rename(
             left_out[name] = why
         elif match := next((m.expand(ours) for theirs, ours in rules if (m := re.fullmatch(theirs, name))), ""):
             if match in renamed:
-                raise UserError(f"two of its tensors would be {match}, the second is {name}")
+                raise UserError(f"two of its tensors become {match}, the second is {name}")
             renamed[match] = tensor
         else:
             unknown.append(name)

@@ -43,7 +43,7 @@ def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
     if not folder.is_dir():
         raise UserError(f"FOLDER: there is no folder {folder}")
     if os.path.lexists(output):
-        raise UserError(f"{KEY}: {output} is there already: name a new folder")
+        raise UserError(f"{KEY}: {output} already exists: name a new folder")
     task, found = _find(tasks, folder.absolute(), output.absolute())
     rest = leftovers(folder.absolute(), found.files)
     _check(task, found)
@@ -66,7 +66,7 @@ def _find(tasks: Sequence[Task], folder: Path, output: Path) -> tuple[Task, Begi
             reasons.append(f"{task.name}: {error}" if len(tasks) > 1 else str(error))
     if len(found) > 1:
         forms = " and ".join(f"{beginning.form} for {task.name}" for task, beginning in found)
-        raise UserError(f"{folder} has data in {forms}: say which, densedist init det or densedist init seg")
+        raise UserError(f"{folder} has data in {forms}: choose one, densedist init det or densedist init seg")
     if not found:
         raise UserError("; ".join(reasons))
     return found[0]

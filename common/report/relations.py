@@ -100,7 +100,7 @@ def draw_relations(relations: Relations, names: Sequence[str], rows: str, file: 
     size = (side * 3.3, side + 4) if with_teacher else (side * 1.2, side + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     if with_teacher:
-        figure.suptitle(f"What DIST keeps: Pearson correlations of class probabilities ({what})", fontsize=13)
+        figure.suptitle(f"What DIST preserves: Pearson correlations of class probabilities ({what})", fontsize=13)
         _compare(figure, relations, names, rows, side)
     else:
         figure.suptitle(f"Correlations among the student's class probabilities\n({what})", fontsize=11)

@@ -1,4 +1,4 @@
-"""The page of a run: report.html and curves.png, with the student beside its teacher."""
+"""The page of a run: report.html and curves.png, with the student next to its teacher."""
 
 import json
 from dataclasses import dataclass
@@ -85,16 +85,16 @@ def _verdict(scores: Scores, facts: Facts, teacher: TeacherRun | None) -> str:
     if not scores:
         return "Nothing was evaluated: DATASETS.TEST is empty, or has no labels."
     if value is None:
-        return f"The {name} is undefined on these test data."
+        return f"The {name} is undefined on this test data."
     said = f"The {_who(teacher)} reaches {name} {value:.1f}"
     if teacher is None:
         return f"{said}."
     above = teacher.scores.get(facts.metric)
     if above is None:
-        return f"{said}; what its teacher scores on these data is not known."
+        return f"{said}. Its teacher's score on this data is not known."
     apart = f"{abs(value - above):.1f} points {'below' if value < above else 'above'} its teacher's {above:.1f}"
     if abs(value - above) < AS_GOOD:
-        apart = f"as much as its teacher ({above:.1f})"
+        apart = f"the same as its teacher ({above:.1f})"
     smaller = ""
     if facts.parameters and facts.of_teacher:
         smaller = f", with {100 * facts.parameters / facts.of_teacher:.2g} % of the teacher's parameters"
@@ -107,16 +107,16 @@ def _notes(history: History, scores: Scores, facts: Facts, teacher: TeacherRun |
         known = "The teacher's scores are" if teacher.scores else "The teacher's scores are not known:"
         notes.append(f"{known} {teacher.note}.")
         notes.append(
-            "One run does not say what the teacher added: densedist compare trains the same student without it, too, "
+            "One run does not show what the teacher added: densedist compare also trains the student without it, "
             "with several seeds."
         )
     points = [point for point in history.get(facts.metric, ()) if defined(point.value) is not None]
     if len(points) > 1:
         best = max(points, key=lambda point: point.value)
         name = in_words(facts.metric)
-        notes.append(f"The highest {name} on the way is {best.value:.1f}, after {best.iteration} iterations.")
+        notes.append(f"The highest {name} during training was {best.value:.1f}, after {best.iteration} iterations.")
     elif points:
-        notes.append("There was one evaluation: with TEST.EVAL_PERIOD N there is one every N iterations, and a curve.")
+        notes.append("The run was evaluated once. TEST.EVAL_PERIOD N evaluates every N iterations, and gives a curve.")
     return notes
 
 
@@ -140,7 +140,7 @@ def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Bars:
     for name, value in by_class(scores, metric).items():
         other = theirs.get(name)
         rows.append(Bar(name, other, value, None if value is None or other is None else value - other))
-    note = "Differences from the teacher, the largest first." if theirs else ""
+    note = "Differences from the teacher, largest first." if theirs else ""
     return Bars(class_title(metric), "class", "teacher" if theirs else "", _who(teacher), rows, note)
 
 
@@ -153,10 +153,10 @@ def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:
         if once := history.get("once_seconds"):
             rows.append(["the teacher's cache, filled once", "", "", f"{once[-1].value:.0f} s", ""])
     hours = facts.processes * clock.seconds / 3600
-    note = f"This run took {hours:.2g} hours of one device ({facts.processes} at a time) in training steps"
-    note += ", the teacher's forward passes included." if teacher else "."
+    note = f"Training steps took {hours:.2g} device hours ({facts.processes} device(s) at a time)"
+    note += ", including the teacher's forward passes." if teacher else "."
     if teacher is not None and not teacher.iterations:
-        note += f" What the teacher's own training took is not known: {teacher.note}."
+        note += f" The cost of the teacher's own training is not known: {teacher.note}."
     return Table(["", "parameters", "iterations", "seconds", "s / iteration"], rows, note)
 
 

@@ -58,7 +58,7 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
     if differing := _other_data(config, theirs):
         return TeacherRun({}, f"{folder} was evaluated on other data (DATASETS.{differing})", steps, seconds)
     scores, source = _scores(own.parent, history, name, metric)
-    note = f"from {source} of {folder}" if scores else f"{folder} does not say what {name} scores"
+    note = f"from {source} of {folder}" if scores else f"{folder} has no score of {name}"
     if scores and (more := config["DISTILL"]["TEACHER"].get("MORE")):
         note += f", the first of {1 + len(more)} teachers"
     return TeacherRun(scores, note, steps, seconds)

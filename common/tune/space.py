@@ -96,7 +96,9 @@ class Space:
                     given = f"{name}: {key}={','.join(values)}"
                     keys[full] = found = _values(given, values, value_of(cfg, full))
                     if full == SHARE and isinstance(found, Range):
-                        raise UserError(f"--methods: {given}: a batch has whole images: name values, as SHARE=0.25,0.5")
+                        raise UserError(
+                            f"--methods: {given}: a batch has whole images: list values, e.g. SHARE=0.25,0.5"
+                        )
             methods |= dict.fromkeys(names, keys)
         if not methods:
             raise UserError("--methods is empty: name methods, e.g. dist@TAU=1..8")
@@ -137,7 +139,9 @@ def _names(part: str) -> list[str]:
     settings = [[f"{key}={value}" for value in values] for key, values in pairs(part) if is_of_teacher(name, key)]
     for setting in (word for words in settings for word in words):
         if RANGE.fullmatch(setting.partition("=")[2]):
-            raise UserError(f"--methods: {name}: {setting}: each value needs labels of its own: name some, as 0,0.5")
+            raise UserError(
+                f"--methods: {name}: {setting}: each value needs labels of its own: list values, e.g. 0,0.5"
+            )
     return [name + f"@{';'.join(chosen)}" * bool(chosen) for chosen in product(*settings)]
 
 

@@ -44,7 +44,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def add_tune(parser: Parser) -> None:
     """Search for the method and the key values that suit a student best."""
-    parser.epilog = "Needs Optuna: pip install 'dense-dist[tune]'. Poor runs are stopped at evaluations: TEST.EVAL_PERIOD N."
+    parser.epilog = "Needs Optuna: pip install 'dense-dist[tune]'. Poor runs stop at evaluations: TEST.EVAL_PERIOD N."
     text = "methods as in compare; values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
     parser.add_argument("--methods", type=comma_list, required=True, metavar="A,B", help=text)
     text = "training time of each run, in seconds"

@@ -39,7 +39,7 @@ def other_form(coco: Coco) -> str | None:
     if not pairs:
         return None
     if all(max(map(abs, box)) <= BEYOND and max(size) > 2 for box, size in pairs):
-        return "all of them lie within the first pixel: are they parts of the image's width and height?"
+        return "all of them lie within the first pixel: are they relative to the image size?"
     outside = sum(_sticks_out(box, size) for box, size in pairs)
     fitting = [encoding for encoding, fits in ENCODINGS.items() if all(fits(box, size) for box, size in pairs)]
     few = len(pairs) < 5

@@ -103,7 +103,7 @@ def _read(json_file: str, _: int, __: int) -> Coco:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{json_file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{json_file} is no COCO JSON file: want an object with {', '.join(ENTRIES)}")
+        raise UserError(f"{json_file} is not a COCO JSON file: want an object with {', '.join(ENTRIES)}")
     found = {kind: _entries(content, kind, keys, json_file) for kind, keys in ENTRIES.items()}
     images, new_images = _numbered(found["images"], "images", json_file)
     categories, new_categories = _numbered(found["categories"], "categories", json_file)
@@ -111,9 +111,7 @@ def _read(json_file: str, _: int, __: int) -> Coco:
     _refuse_duplicates(f"{json_file}: names of categories", [c["name"].strip() for c in categories])
     _warn_of_cases(json_file, [c["name"] for c in categories])
     if new_images is not None:
-        logger.warning(
-            f"{json_file}: ids of images are no whole numbers of 64 bits: they are counted from 1, in their order"
-        )
+        logger.warning(f"{json_file}: image ids are not whole numbers of 64 bits: images are numbered from 1, in order")
     annotations = _annotations(found["annotations"], (images, categories), json_file)
     renumbered = new_images is not None or new_categories is not None
     images, annotations, duplicates = merge_duplicates(images, annotations, json_file)
@@ -124,7 +122,7 @@ def _entries(content: Entry, kind: str, keys: tuple[str, ...], json_file: str) -
     # A test set has none.
     entries = content.get(kind, [] if kind == "annotations" else None)
     if not isinstance(entries, list):
-        raise UserError(f"{json_file} is no COCO JSON file: want a list of {kind}")
+        raise UserError(f"{json_file} is not a COCO JSON file: want a list of {kind}")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{json_file}: number {number} of {kind} is {entry!r}, not an object")
@@ -217,7 +215,7 @@ def _annotations(entries: list[Entry], others: tuple[list[Entry], list[Entry]], 
             annotation |= {} if mask is None else {"segmentation": mask}
         result.append(annotation)
     if filled:
-        logger.info(f"{json_file}: {filled} annotations have no area above 0: it is taken from their boxes")
+        logger.info(f"{json_file}: {filled} annotations have no area above 0: it is computed from their boxes")
     return result
 
 
@@ -269,7 +267,7 @@ def _warn_of_cases(json_file: str, names: Sequence[str]) -> None:
         spellings.setdefault(name.strip().casefold(), []).append(name)
     if duplicates := [of_name for of_name in spellings.values() if len(of_name) > 1]:
         logger.warning(
-            f"{json_file}: {' and '.join(map(repr, duplicates[0]))} are different categories: are they meant so?"
+            f"{json_file}: {' and '.join(map(repr, duplicates[0]))} are different categories: is this intended?"
         )
 
 

@@ -87,7 +87,7 @@ def _check_image_ids(dicts: Sequence[dict], source: str) -> None:
 def _annotations(d: dict, where: str) -> Sequence[dict]:
     annotations = d.get("annotations", [])
     if not isinstance(annotations, (list, tuple)) or not all(isinstance(a, dict) for a in annotations):
-        raise UserError(f"{where}: its annotations are no list of dicts: {WANTED}")
+        raise UserError(f"{where}: its annotations are not a list of dicts: {WANTED}")
     return annotations
 
 

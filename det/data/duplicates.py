@@ -48,6 +48,6 @@ def merge_duplicates(
     same = len(annotations) - len(kept)
     also = f", without {same} that are the same" if same else ""
     logger.warning(
-        f"{source}: {len(several)} images are listed several times: each is one, with the annotations of all{also}"
+        f"{source}: {len(several)} images are listed several times: each is used once, with all its annotations{also}"
     )
     return list(first.values()), kept, gone

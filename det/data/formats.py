@@ -7,7 +7,7 @@ from densedist.det.data import as_coco, voc, yolo
 # holds the data set, and the folder of its images. It raises UserError for files that do not have the format.
 FORMATS: dict[str, Format] = {
     "COCO_FORMAT": Format(
-        "[name, JSON file, image folder], of several files with lists of them",
+        "[name, JSON file, image folder], or lists of files and folders",
         as_coco.of_files,
         "Your data sets in COCO's format",
     ),

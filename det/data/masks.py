@@ -37,7 +37,7 @@ def readable(segmentation: Any, height: int, width: int) -> Mask | None:
     flat = all(type(value) in (int, float) for value in segmentation)
     polygons = [segmentation] if flat else segmentation  # one polygon without a list around it
     if not all(isinstance(p, list) and all(type(value) in (int, float) for value in p) for p in polygons):
-        raise UnreadableError("is no list of polygons [x, y, x, y, …]")
+        raise UnreadableError("is not a list of polygons [x, y, x, y, …]")
     if strange := [value for p in polygons for value in p if not -FARTHEST <= value <= FARTHEST]:
         raise UnreadableError(f"has a coordinate of {strange[0]:g} pixels")
     return [p for p in polygons if len(p) % 2 == 0 and len(p) >= 6] or None
@@ -93,7 +93,7 @@ def not_of_boxes(objects: Sequence[Mapping[str, Any]]) -> str | None:
     if not spans:
         return None
     if all(max(span) <= 1 < max(box) for span, box in spans):
-        return "all of them lie within the first pixel: are they parts of the image's width and height?"
+        return "all of them lie within the first pixel: are they relative to the image size?"
     apart = sum(_apart(span, box) for span, box in spans)
     if 2 * apart > len(spans):
         return f"{apart} of {len(spans)} lie beside their box: are they [y, x], or of images of another size?"

@@ -59,7 +59,7 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
         if name not in objects:
             raise UserError(
                 f"there is no {root / ANNOTATIONS / inner.with_suffix('.xml')}; {TREE}; "
-                "of an image without an object it holds <annotation/>"
+                "for an image without objects it contains <annotation/>"
             )
         height, width = image_size(image)
         _check_size(files[name], image, (height, width))
@@ -110,11 +110,11 @@ def _objects(file: Path) -> list[dict[str, Any]]:
 def _object(one: ElementTree.Element, file: Path) -> dict[str, Any]:
     name, difficult = (str(one.findtext(key) or "").strip() for key in ("name", "difficult"))
     if not name:
-        raise UserError(f"{file}: an object without a name")
+        raise UserError(f"{file}: an object has no name")
     if difficult.lower() not in DIFFICULT:
         raise UserError(f"{file}: difficult is {difficult!r}: want 0 or 1")
     try:
         box = [float(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")]
     except ValueError as error:
-        raise UserError(f"{file}: an object without a bndbox of numbers xmin, ymin, xmax and ymax") from error
+        raise UserError(f"{file}: an object has no bndbox with numbers xmin, ymin, xmax and ymax") from error
     return {"name": name, "difficult": DIFFICULT[difficult.lower()], "box": box}

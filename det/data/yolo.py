@@ -47,7 +47,9 @@ def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
         raise UserError(f"{file}: no image in its split {split}, {', '.join(map(str, places))}")
     images = list(dict.fromkeys(listed))
     if len(images) < len(listed):
-        logger.warning(f"{file}: {len(listed) - len(images)} images of its split {split} are named twice: each is one")
+        logger.warning(
+            f"{file}: {len(listed) - len(images)} images of its split {split} are named twice: each is used once"
+        )
     labels = _labels(images, f"{file}: split {split}")
     made = as_json(
         "yolo",
@@ -66,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} is no YOLO data.yaml: want names, and a folder of images for each split")
+        raise UserError(f"{file} is not a YOLO data.yaml: want names, and a folder of images for each split")
     if "validation" in content:  # an older name
         content.setdefault("val", content["validation"])
     return content

@@ -49,7 +49,7 @@ def read_labels(files: Sequence[Path], classes: int, keypoints: tuple[int, int] 
         places = sorted((n, line) for line, n in first.items())
         found[file] = [_label(line, f"{file}, line {n}", classes, keypoints) for n, line in places]
     if twice:
-        logger.warning(f"{files[0].parent}: {twice} lines of labels are given twice: each is one object")
+        logger.warning(f"{files[0].parent}: {twice} label lines occur twice: each is used once")
     if why := _other_meaning([label for labels in found.values() for label in labels]):
         raise UserError(f"{files[0].parent}: labels of {len(files)} files, first {files[0].name}, {why}")
     return found
@@ -61,7 +61,7 @@ def _label(line: str, where: str, classes: int, keypoints: tuple[int, int] | Non
     except ValueError as error:
         raise UserError(f"{where}: {line[:60]!r}: want numbers") from error
     if kind not in range(classes):
-        raise UserError(f"{where}: class {kind:g}, but names has those from 0 to {classes - 1}")
+        raise UserError(f"{where}: class {kind:g}, but names has classes 0 to {classes - 1}")
     if keypoints:
         count, each = keypoints
         if len(numbers) != 4 + count * each:
@@ -75,7 +75,7 @@ def _label(line: str, where: str, classes: int, keypoints: tuple[int, int] | Non
     if not all(-SLACK <= x <= 1 + SLACK for x in numbers):
         worst = max(numbers, key=lambda x: abs(x - 0.5))
         more = f"; {POSES}" if len(numbers) > 4 else ""
-        raise UserError(f"{where}: {worst:g} is no part of the image: want 0 to 1{more}")
+        raise UserError(f"{where}: {worst:g} is outside the image: want 0 to 1{more}")
     return Label(int(kind), numbers, [word.lstrip("+-").isdigit() for word in line.split()[1 : 1 + len(numbers)]])
 
 
@@ -102,7 +102,9 @@ def _other_meaning(labels: Sequence[Label]) -> str | None:
     if ((length - 4) % 3 == 0 and visible) or (length >= CORNERS and 5 * apart > len(labels)):
         return "have a box and points each, it seems: if these are keypoints, say how many in data.yaml, as kpt_shape"
     if length == CORNERS:
-        logger.warning("labels: every object has four corners: if they are oriented boxes, the boxes around are taken")
+        logger.warning(
+            "labels: every object has four corners: oriented boxes are replaced by the upright boxes around them"
+        )
     return None
 
 

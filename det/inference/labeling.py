@@ -213,7 +213,7 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: s
         any_truth |= len(truth) > 0
         calibration.add(found.pred_classes.numpy(), found.scores.numpy(), right.numpy(), truth)
     if not any_truth:
-        raise UserError(f"{option_of(way)}: DATASETS.TEST has no objects to choose by: name data that has")
+        raise UserError(f"{option_of(way)}: DATASETS.TEST has no objects to choose by: name data that has some")
     return calibration.thresholds(read_way(way))
 
 
@@ -237,7 +237,7 @@ def _as_frequent(shards: Shards, images: int, cfg: CfgNode) -> np.ndarray:
     dicts = [d for name in with_only(cfg, "TRAIN").DATASETS.TRAIN for d in DatasetCatalog.get(name)]
     truth = [a["category_id"] for d in dicts for a in d.get("annotations", []) if not a.get("iscrowd")]
     if not truth:
-        raise UserError("--choose-by frequencies: DATASETS.TRAIN has no objects to count: name data that has")
+        raise UserError("--choose-by frequencies: DATASETS.TRAIN has no objects to count: name data that has some")
     objects = np.bincount(truth, minlength=class_count(cfg))
     calibration = Calibration(len(objects))
     for content in shards.read():

@@ -55,7 +55,7 @@ def visualize(
         found = relations_of(cfg, kind, model, taught, samples)
         draw_relations(found, columns, kind.row, output / RELATIONS, taught is not None)
     else:
-        logger.warning(f"without {RELATIONS}: nothing here distills a {type(model).__name__}")
+        logger.warning(f"without {RELATIONS}: a {type(model).__name__} cannot be distilled")
     return len(seen)
 
 

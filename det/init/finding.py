@@ -75,7 +75,7 @@ def find(folder: Path) -> Found:
         if found:
             return Found(key, form, found, notes)
     seen = [*notes, *_look_alikes(folder)]
-    raise UserError(f"{folder} has no data for detection that is recognized: {'; '.join(seen) or WANTED}")
+    raise UserError(f"no data for detection is recognized in {folder}: {'; '.join(seen) or WANTED}")
 
 
 Candidates = Iterator[tuple[str, Sequence[str]]]  # a split, and the items of an entry

@@ -29,7 +29,7 @@ def check(roi_heads: nn.Module) -> None:
     """Refuse RoI heads whose box classifier is not known here (UserError)."""
     if not isinstance(roi_heads, (StandardROIHeads, Res5ROIHeads)):
         kind = type(roi_heads).__name__
-        raise UserError(f"MODEL.ROI_HEADS.NAME: {kind} is no StandardROIHeads, CascadeROIHeads or Res5ROIHeads")
+        raise UserError(f"MODEL.ROI_HEADS.NAME: {kind} is not a StandardROIHeads, CascadeROIHeads or Res5ROIHeads")
 
 
 def pooler(roi_heads: ROIHeads) -> nn.Module:

@@ -83,12 +83,12 @@ def _check(leaf: A.BasicTransform, cfg: CfgNode) -> None:
         data["mask"] = rng.integers(0, classes, size, np.uint8)
     for result in trial(leaf, data, key, "an image and its label" if "mask" in data else "an image without a label"):
         if result["image"].shape[:2] not in sizes:
-            raise UserError(f"{key} changes the size, which is for INPUT.SCALES and CROP_SIZE to say")
+            raise UserError(f"{key} changes the size of images: use INPUT.SCALES and CROP_SIZE for that")
         if "mask" in result and not ((result["mask"] < classes) | (result["mask"] == IGNORE)).all():
             raise UserError(f"{key} gives labels beyond the {classes} classes: set its fill_mask to {IGNORE}")
     if cfg.DISTILL.TEACHER.CACHE and is_on(cfg.DISTILL) and not (keeps_pixels(leaf) or isinstance(leaf, STRAIGHT)):
         followed = ", ".join(one.__name__ for one in STRAIGHT)
         raise UserError(
-            f"{key} moves pixels in a way that DISTILL.TEACHER.CACHE does not follow: leave one of both out, "
-            f"or take one of {followed}"
+            f"{key} moves pixels in a way that DISTILL.TEACHER.CACHE does not follow: leave out one of them, "
+            f"or use one of {followed}"
         )

@@ -58,8 +58,8 @@ def listed(where: Sequence[str], key: str, need_labels: bool) -> list[Frame]:
         raise UserError(f"{key}: {len(lost)} of {len(found)} images are missing, first {root / IMAGES / lost[0]}.jpg")
     if other := [one.mask for one in found if one.mask and one.mask.parent.name != Path(masks).name]:
         raise UserError(
-            f"{key}: {split}.txt names masks in {other[0].parent.name}, and they are read from {masks}: name the "
-            "folder of masks behind the split"
+            f"{key}: {split}.txt names masks in {other[0].parent.name}, but they are read from {masks}: name the "
+            "folder of masks after the split"
         )
     bare = [one.name for one, label in zip(found, labels, strict=True) if label is None]
     if bare and (need_labels or len(bare) < len(found)):

@@ -29,7 +29,7 @@ FORMATS: dict[str, Format] = {
         "Your data sets as folders, whose masks have labelIds, the indices of a palette, or the colors of CLASSES",
     ),
     "VOC_FORMAT": Format(
-        "[name, folder, split], or with a folder of masks behind it",
+        "[name, folder, split], and perhaps a folder of masks after it",
         folders.listed,
         "Your data sets in Pascal VOC's format",
         (3, 4),

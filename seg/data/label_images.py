@@ -60,8 +60,8 @@ def read_train_ids(path: str, classes: Classes) -> np.ndarray:
     train_ids = read_label_ids(path)
     if (unknown := (train_ids >= len(classes)) & (train_ids != IGNORE)).any():
         raise UserError(
-            f"{path} holds trainIds {np.unique(train_ids[unknown]).tolist()}: want 0 to {len(classes) - 1}, by the "
-            f"order of DATASETS.CLASSES, and {IGNORE} for what does not count"
+            f"{path} holds trainIds {np.unique(train_ids[unknown]).tolist()}: want 0 to {len(classes) - 1}, in the "
+            f"order of DATASETS.CLASSES, and {IGNORE} for ignored pixels"
         )
     return train_ids
 
@@ -84,14 +84,14 @@ def read_colors(path: str, classes: Classes) -> np.ndarray:
     meant = np.array([*range(len(classes)), *[IGNORE] * len(classes.ignored_colors)], np.uint8)
     codes, first = np.unique(_codes(given), return_index=True)
     if len(codes) < len(given):
-        raise UserError("DATASETS.CLASSES, IGNORED_COLORS: two have the same color, by which labels tell them")
+        raise UserError("DATASETS.CLASSES, IGNORED_COLORS: two have the same color, so labels cannot distinguish them")
     seen = _codes(pixels)
     at = np.searchsorted(codes, seen).clip(max=len(codes) - 1)
     if (unknown := codes[at] != seen).any():
         colors = np.unique(pixels[unknown], axis=0)
         gray = " (its three channels are equal: if these are labelIds, save one of them)" if _is_gray(pixels) else ""
         raise UserError(
-            f"{path}: number of colors that the config does not name: {len(colors)}, first {colors[0].tolist()}{gray}: "
+            f"{path}: colors that the config does not name: {len(colors)}, first {colors[0].tolist()}{gray}: "
             "add them to DATASETS.CLASSES or DATASETS.IGNORED_COLORS (resizing, and JPEG, mix colors)"
         )
     return meant[first][at]

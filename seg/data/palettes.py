@@ -47,7 +47,7 @@ def refuse_renumbered(
     of = "an ignored color" if meant[color] == IGNORE else f"the color of {classes.names[meant[color]]}"
     raise UserError(
         f"{source}: {count} masks, first {file}, have the colors of DATASETS.CLASSES at other indices of their "
-        f"palette than the classes have (index {index} has {of}), as image editors count them anew: save them as RGB, "
+        f"palette (index {index} has {of}), because image editors renumber palettes: save them as RGB, "
         "or with the ids as indices; if the indices are right, give the classes the palette's colors"
     )
 

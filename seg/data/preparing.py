@@ -93,4 +93,4 @@ def _write(one: tuple[Path, Path, Callable[[str], np.ndarray]]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, lambda out: shutil.copyfileobj(io.BytesIO(data.tobytes()), out))
     if not np.array_equal(read(str(target)), pixels):
-        raise UserError(f"{target} does not read as {file}")
+        raise UserError(f"{target} does not have the pixels of {file}")

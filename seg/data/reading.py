@@ -79,7 +79,7 @@ class Reader:
     def _scores(self, frame: Frame, size: tuple[int, ...]) -> np.ndarray:
         scores = read_label_ids(frame[SCORES])
         if scores.shape != size:
-            raise UserError(f"{frame[SCORES]} has {scores.shape} pixels and its image {size}: write the labels anew")
+            raise UserError(f"{frame[SCORES]} has {scores.shape} pixels and its image {size}: write the labels again")
         return scores
 
     def labels(self, frame: Frame) -> np.ndarray:

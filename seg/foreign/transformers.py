@@ -106,7 +106,7 @@ def load(path: str, key: str) -> TransformersModel:
     if isinstance(number, int) and 0 <= number < len(network.names):
         logger.warning(
             f"{folder.source} was trained without its class {network.names[number]} (semantic_loss_ignore_index is "
-            f"{number}), so what it says of that class means nothing"
+            f"{number}), so its output for this class means nothing"
         )
     return network
 

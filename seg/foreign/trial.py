@@ -46,7 +46,7 @@ def try_out(network: ForeignModel, size: Sequence[int], source: str) -> None:
         "dropout",
     )
     if not _takes(network, images) and network.takes_one():
-        logger.info(f"{source} takes one image at a time, not several: a batch is seen image by image")
+        logger.info(f"{source} takes one image at a time: batches are split into images")
     both = _run(network, images, source)
     reason = f"{source} gives other logits for an image alone and in a batch"
     for number, one in enumerate(alone):
@@ -101,7 +101,7 @@ def _check_logits(output: dict[str, Tensor], batch: Tensor, source: str) -> None
     if logits.dim() != 4 or len(logits) != len(batch):
         raise UserError(f"{given}: want logits (N, classes, h, w)")
     if _shaped(shape[1:3], batch) and not _shaped(shape[2:], batch):
-        raise UserError(f"{given}, its classes last: want logits (N, classes, h, w)")
+        raise UserError(f"{given}, with classes last: want logits (N, classes, h, w)")
     if not bool(logits.isfinite().all()):
         raise UserError(f"{source} gives logits that are not finite")
 
@@ -129,9 +129,9 @@ def _are_probabilities(maps: Tensor, source: str) -> bool:
     if maps.min() < 0 or maps.max() > 1 + SURE or maps.max() == maps.min():
         return False
     if bool(((maps == 0) | (maps == 1)).all()):
-        raise UserError(f"{source} gives 0 and 1 alone, as class numbers: want logits, without the argmax")
+        raise UserError(f"{source} gives only 0 and 1, like class numbers: want logits, without the argmax")
     if float((maps.sum(1) - 1).abs().max()) <= SURE:
         return True
     raise UserError(
-        f"{source} gives numbers of 0 to 1 whose sum over the classes is not 1, as sigmoids: want logits, without these"
+        f"{source} gives numbers of 0 to 1 whose sum over the classes is not 1, like sigmoids: want logits before them"
     )

@@ -62,7 +62,7 @@ def encoder_of(tensors: Tensors, deep: bool) -> tuple[str, Mapping[str, Any]]:
     depth = depth_of(counts, "layer1.0.conv3.weight" in tensors)
     width = tensors["layer1.0.conv1.weight"].shape[0]
     if width != 64:
-        raise UserError(f"its ResNet-{depth} begins with {width} channels, not with 64: such a one has no name in timm")
+        raise UserError(f"its ResNet-{depth} begins with {width} channels, not with 64: timm has no such network")
     if not deep:
         return f"tu-resnet{depth}", {}
     if depth in DEEP_BY_NAME:

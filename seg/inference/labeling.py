@@ -230,7 +230,7 @@ def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: s
     first = teachers[0]
     frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
     if not frames:
-        raise UserError(f"{option_of(way)}: DATASETS.TEST has no labels to choose by: name data that has")
+        raise UserError(f"{option_of(way)}: DATASETS.TEST has no labels to choose by: name data that has some")
     read, calibration = Reader(first.classes, first.cfg.INPUT.FORMAT), Calibration(count + 1)
     meant = np.where(numbers < 0, count, numbers)
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
@@ -260,7 +260,7 @@ def _as_frequent(teachers: Sequence[Trained], frames: Sequence[Frame], numbers: 
     truth = count_pixels(Reader(classes, cfg.INPUT.FORMAT), training_frames(cfg), "DATASETS.TRAIN")
     pixels = truth.sum(0)[:count]
     if not pixels.sum():
-        raise UserError("--choose-by frequencies: DATASETS.TRAIN has no labels to count: name data that has")
+        raise UserError("--choose-by frequencies: DATASETS.TRAIN has no labels to count: name data that has some")
     calibration, total = Calibration(count + 1), 0
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
         labels, scores = _labels_of(teachers, frame, numbers, count)

@@ -69,8 +69,8 @@ def refuse_whole(trained: Trained, size: Sequence[int], file: str) -> None:
     needed = height * width * 4 * (3 + 2 * len(trained.classes) + 8)
     if trained.model.inference.window is None and needed > memory():
         raise UserError(
-            f"{file} is {width}x{height} pixels, which seen at once need {needed / 1e9:.0f} GB or more, for "
-            f"{memory() / 1e9:.0f} GB of memory: set TEST.WINDOW_SIZE, to [512,512], say"
+            f"{file} has {width}x{height} pixels, which need {needed / 1e9:.0f} GB or more at once, but the memory has "
+            f"{memory() / 1e9:.0f} GB: set TEST.WINDOW_SIZE, e.g. to [512,512]"
         )
 
 

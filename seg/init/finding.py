@@ -64,7 +64,7 @@ def find(folder: Path) -> Found:
     if found := _declared("folders of images and masks", "FOLDERS", _pairs(folder), notes):
         return found
     seen = [*notes, *_look_alikes(folder)]
-    raise UserError(f"{folder} has no data for segmentation that is recognized: {'; '.join(seen) or WANTED}")
+    raise UserError(f"no data for segmentation is recognized in {folder}: {'; '.join(seen) or WANTED}")
 
 
 Entries = dict[str, list[str]]  # by split: the items of an entry

@@ -89,9 +89,7 @@ def build_network(cfg: CfgNode) -> Network:
         UserError: what SMP cannot build, or encoder weights that cannot be fetched; or MODEL.KIND is not SMP's.
     """
     if cfg.MODEL.KIND != SMP:
-        raise UserError(
-            f"MODEL.KIND is {cfg.MODEL.KIND}: such a model can teach, but a student is SMP's: set it to {SMP}"
-        )
+        raise UserError(f"MODEL.KIND is {cfg.MODEL.KIND}: such a model can only teach: set it to {SMP}")
     return _wrap(build_smp(cfg), cfg)
 
 

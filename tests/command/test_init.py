@@ -119,7 +119,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "base.yaml").write_text("mine")
     message = complaint(capsys, "init", folders.coco(tmp_path / "photos"), "--output-dir", tmp_path / "out")
-    assert message == f"--output-dir: {tmp_path / 'out'} is there already: name a new folder"
+    assert message == f"--output-dir: {tmp_path / 'out'} already exists: name a new folder"
     assert (tmp_path / "out" / "base.yaml").read_text() == "mine"
     assert len(list((tmp_path / "out").iterdir())) == 1
 
@@ -127,7 +127,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 def test_a_refused_command_writes_nothing(tmp_path, capsys):
     folders.write_images(tmp_path / "photos")
     message = complaint(capsys, "init", "det", tmp_path / "photos", "--output-dir", tmp_path / "a" / "out")
-    assert message.startswith(f"{tmp_path / 'photos'} has no data for detection that is recognized: want COCO's JSON ")
+    assert message.startswith(f"no data for detection is recognized in {tmp_path / 'photos'}: want COCO's JSON ")
     assert not (tmp_path / "a").exists()
     message = complaint(capsys, "init", tmp_path / "nowhere")
     assert message == f"FOLDER: there is no folder {tmp_path / 'nowhere'}"
@@ -137,7 +137,7 @@ def test_data_of_both_tasks_wants_the_task(tmp_path, capsys):
     root = folders.voc_masks(folders.voc_boxes(tmp_path / "photos"))
     message = complaint(capsys, "init", root, "--output-dir", tmp_path / "out")
     assert message == (
-        f"{root} has data in Pascal VOC's format for det and Pascal VOC's format for seg: say which, "
+        f"{root} has data in Pascal VOC's format for det and Pascal VOC's format for seg: choose one, "
         "densedist init det or densedist init seg"
     )
     assert not (tmp_path / "out").exists()

@@ -156,13 +156,13 @@ def test_what_differs_is_said_in_one_line():
     with pytest.raises(UserError) as refused:
         refuse_another("here", then, now, {})
     assert str(refused.value) == (
-        "here is of other settings: a, then 1, now 9; b, then 2, now 9; other content of c, x; and 2 more: give the "
+        "here has other settings: a, then 1, now 9; b, then 2, now 9; other content of c, x; and 2 more: give the "
         "same, or another --output-dir"
     )
     with pytest.raises(UserError) as refused:
         refuse_another("here", None, then, {})
     assert str(refused.value) == (
-        "here was written by an earlier version and does not say by what settings: name another --output-dir"
+        "here was written by an earlier version, which did not record its settings: name another --output-dir"
     )
 
 

@@ -94,7 +94,7 @@ def test_weights_of_another_normalization_are_a_warning_in_both_tasks(package, k
     build_det(detector)
     said = [record.message for record in caplog.records if "was trained on" in record.message]
     trained = "was trained on RGB images with a mean of [127.5, 127.5, 127.5] and a deviation of [127.5, 127.5, 127.5]"
-    names = [f"tu-{NAME} with the weights imagenet", f"{NAME} as timm has it pretrained"] if given else []
+    names = [f"tu-{NAME} with the weights imagenet", f"{NAME} with timm's pretrained weights"] if given else []
     assert said == [f"{name} {trained}, but INPUT.FORMAT is {given}" for name in names]
 
 

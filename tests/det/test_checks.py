@@ -25,8 +25,8 @@ EMPTY = (
     ("content", "wanted"),
     [
         ("{]", "data_0/a.json cannot be read as JSON: "),
-        ("[]", "data_0/a.json is no COCO JSON file: want an object with images, categories, annotations"),
-        (coco() | {"images": 3}, "data_0/a.json is no COCO JSON file: want a list of images"),
+        ("[]", "data_0/a.json is not a COCO JSON file: want an object with images, categories, annotations"),
+        (coco() | {"images": 3}, "data_0/a.json is not a COCO JSON file: want a list of images"),
         (coco() | {"annotations": [7]}, "data_0/a.json: number 0 of annotations is 7, not an object"),
         (without("images", 1, "width"), "data_0/a.json: number 1 of images has no width"),
         (without("annotations", 1, "bbox"), "data_0/a.json: number 1 of annotations has no bbox"),
@@ -111,7 +111,7 @@ def test_missing_image(message, data, tmp_path, side):
     (tmp_path / "data_0" / "1.png").unlink()
     assert message(*keys) == (
         f"DATASETS.{side}: data set data_0: 1 of 2 images cannot be used, first data_0/1.png does not exist; repair "
-        "or remove them, or set DATALOADER.CHECK_FILES to False to begin anyway"
+        "or remove them, or set DATALOADER.CHECK_FILES to False to train anyway"
     )
 
 

@@ -171,7 +171,7 @@ def test_test_sets_without_labels_are_seen(data, content):
 @pytest.mark.parametrize(
     ("rules", "wanted"),
     [
-        ("coco_panoptic_seg", "is scored by the rules coco_panoptic_seg, and here are only those of coco, lvis, "),
+        ("coco_panoptic_seg", "is scored by the rules coco_panoptic_seg, but want one of coco, lvis, "),
         ("cityscapes_instance", "is scored by its masks: set MODEL.MASK_ON to True, or take another data set"),
     ],
 )
@@ -202,7 +202,7 @@ def test_ids_that_only_our_reader_counts(data):
     registering.register_declared(cfg)
     check_rules(cfg)
     del MetadataCatalog.get("data_0").normalized
-    with pytest.raises(UserError, match=r"no whole numbers, as pycocotools needs them: name it in"):
+    with pytest.raises(UserError, match=r"not whole numbers, as pycocotools needs them: name it in"):
         check_rules(cfg)
 
 

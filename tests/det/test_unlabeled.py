@@ -62,7 +62,9 @@ def test_their_weight_is_a_factor_on_their_losses(pair):
         torch.manual_seed(0)
         more = ["DATASETS.UNLABELED", "('digits_train',)", "DISTILL.UNLABELED_WEIGHT", weight, *BOX]
         trainee = build_trainee(config(file, *keys, *more))
-        assert trainee.notes == {"no label": f"also distilled on unlabeled images; those losses times {weight}"}
+        assert trainee.notes == {
+            "no label": f"also distilled on unlabeled images; these losses are multiplied by {weight}"
+        }
         losses = losses_of(trainee.model.train(), [*batch(1), *bare(batch(1, seed=1))])
         once_more = sum(loss for name, loss in losses.items() if name.endswith("_unlabeled"))
         found.append((losses, torch.autograd.grad(once_more, list(trainee.model.backbone.bottom_up.parameters()))))
@@ -128,8 +130,8 @@ def test_one_more_data_set_name_trains_with_images_without_labels(pair, tmp_path
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty: name the training data"),
         (
             ["DATASETS.UNLABELED", "('digits_train',)", "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"],
-            "DATASETS.UNLABELED: a student is distilled there on its own proposals, and with MODEL.PROPOSAL_GENERATOR"
-            ".NAME PrecomputedProposals it has none: set it to RPN, or leave DATASETS.UNLABELED empty",
+            "DATASETS.UNLABELED needs proposals of the student, which MODEL.PROPOSAL_GENERATOR.NAME "
+            "PrecomputedProposals does not make: set it to RPN, or leave DATASETS.UNLABELED empty",
         ),
     ],
 )

@@ -66,7 +66,7 @@ def test_config_that_wants_to_run_code(message, tmp_path):
         (b"- a list\n", "c.yaml is not a mapping of keys to values"),
         (b"_BASE_: 3\n", "c.yaml is not a mapping of keys to values, or its _BASE_ is not a file name"),
         (b"\xff\xfe\x00", "c.yaml is not plain YAML data: "),
-        (b"_BASE_: c.yaml\n", "c.yaml: its _BASE_ chain is a circle"),
+        (b"_BASE_: c.yaml\n", "c.yaml: its _BASE_ chain leads back to itself"),
         (b"SOLVER: {BASE_LR: fast}\n", "SOLVER.BASE_LR is fast in {file}: want a number"),
         (b"SOLVER: 3\n", "SOLVER is 3 in {file}: want a group of keys"),
         (b"MODEL: {MASK_ON: 7}\n", "MODEL.MASK_ON is 7 in {file}: want True or False"),
@@ -116,7 +116,7 @@ def test_wrong_type(message, key, value, wanted):
 
 
 def test_key_without_value(message):
-    assert message("SOLVER.BASE_LR") == "overrides come as KEY VALUE pairs, but SOLVER.BASE_LR has no partner"
+    assert message("SOLVER.BASE_LR") == "overrides are KEY VALUE pairs, but SOLVER.BASE_LR has no value"
 
 
 def test_unknown_data_set(message):
@@ -152,7 +152,7 @@ def test_missing_annotation_file(message, tmp_path):
 def test_annotation_file_of_another_kind(message, tmp_path):
     (tmp_path / "bad.json").write_text("[1, 2]")
     entry = [["mine_c", str(tmp_path / "bad.json"), str(tmp_path)]]
-    assert "bad.json is no COCO JSON file" in message("DATASETS.COCO_FORMAT", entry, "DATASETS.TRAIN", "('mine_c',)")
+    assert "bad.json is not a COCO JSON file" in message("DATASETS.COCO_FORMAT", entry, "DATASETS.TRAIN", "('mine_c',)")
 
 
 def test_malformed_data_set_entry(message):
@@ -226,7 +226,7 @@ def test_teacher_that_is_no_rcnn(message, tmp_path):
 def test_teacher_that_is_no_detector(message, tmp_path):
     keys = save_teacher(tmp_path / "network", "MODEL.META_ARCHITECTURE", "ProposalNetwork")
     assert message(*keys) == (
-        "DISTILL.TEACHER.CONFIG_FILE: ProposalNetwork is no detector with a backbone, as R-CNNs and RetinaNets are"
+        "DISTILL.TEACHER.CONFIG_FILE: ProposalNetwork is not a detector with a backbone, as R-CNNs and RetinaNets are"
     )
 
 

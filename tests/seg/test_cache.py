@@ -214,7 +214,7 @@ def test_a_moved_data_set_is_the_same(tmp_path):
     assert calls == [0]
     assert Arrays(tmp_path / "kept").images == [str(two / "one.png")]
     (two / "one.png").write_text("2")
-    with pytest.raises(UserError, match=r"one\.png is another image than when it was made: name another folder"):
+    with pytest.raises(UserError, match=r"one\.png has changed since it was made: name another folder"):
         begin(two / "one.png")
 
 
@@ -231,13 +231,13 @@ def test_what_does_not_belong_together_is_refused(teacher_keys, tmp_path):
     next(iter(state["model"].values())).mul_(1.001)
     torch.save(state, tmp_path / "other.pth")
     other = config(STUDENT, *keys(teacher_keys, tmp_path / "kept", "DISTILL.TEACHER.WEIGHTS", tmp_path / "other.pth"))
-    assert "is of another teacher, or of one that prepares images or keeps logits otherwise" in refusal(other)
+    assert "was made for another teacher, or for other settings of images or logits" in refusal(other)
     bgr = config(STUDENT, *keys(teacher_keys, tmp_path / "kept", "INPUT.FORMAT", "BGR"))
     fill_cache(bgr, build_trainee(bgr))  # the teacher sees the same pixels
     record = tmp_path / "kept" / f"{SPLIT}.logits.json"
     text = json.loads(record.read_text())
     record.write_text(json.dumps(text | {"images": text["images"][1:]}))
-    assert "is of 5 images, of which not all are the data set's" in refusal(cfg)
+    assert "was made for 5 images, not all of which are in the data set" in refusal(cfg)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_labels_of_earlier_folders_have_no_scores(tmp_path, key, value, asked):
     label = f"{tmp_path}/gtFine/train/town/town_000000_000000_gtFine"
     assert str(refused.value) == (
         f"DATASETS.PSEUDO_LABELED: PSEUDO_LABELS.{asked}, but {label}_labelIds.png has no scores {label}_scores.png: "
-        "let the teacher write the labels anew, or set it to its default"
+        "let the teacher write the labels again, or set it to its default"
     )
 
 

@@ -81,7 +81,7 @@ def test_where_a_part_is_deleted_all_is_made_anew(tmp_path, gone):
 def test_a_record_that_is_damaged_or_old_is_refused(tmp_path, text):
     kept = make(tmp_path)
     record_of(kept).write_text(text)
-    said = "is of another version of densedist" if text.endswith("}") else "is damaged"
+    said = "was written by another version of densedist" if text.endswith("}") else "is damaged"
     assert said in refusal(lambda: make(tmp_path))
 
 

@@ -312,7 +312,7 @@ def test_score_of_a_teacher_that_was_trained_anew_is_refused(tmp_path):
     with pytest.raises(UserError) as refused:
         compare("dist")
     assert str(refused.value) == (
-        f"{tmp_path}/out/teachers.json: {teacher} is of other settings: other content of weights, "
+        f"{tmp_path}/out/teachers.json: {teacher} has other settings: other content of weights, "
         f"{teacher}/model_final.pth: give the same, or another --output-dir"
     )
 
@@ -444,7 +444,7 @@ def test_labels_are_written_as_the_method_says(tmp_path):
     assert not any("THRESHOLD" in word for word in switches("labels@IGNORE_THRESHOLD=0.3", ["u"]))
     for part, said in (
         ("CHOOSE_THRESHOLDS=best", "CHOOSE_THRESHOLDS is best: want f1, frequencies or precision:P"),
-        ("CHOOSE_THRESHOLDS=f1;SCORE_THRESHOLD=0.5", "CHOOSE_THRESHOLDS takes the place of SCORE_THRESHOLD"),
+        ("CHOOSE_THRESHOLDS=f1;SCORE_THRESHOLD=0.5", "CHOOSE_THRESHOLDS replaces SCORE_THRESHOLD"),
         ("IGNORE_THRESHOLD=high", "IGNORE_THRESHOLD is high: want a number from 0 to 1"),
         ("IGNORE_THRESHOLD=0.6", "--ignore-threshold is 0.6, but predictions are labels from --score-threshold 0.5 on"),
     ):
@@ -553,7 +553,9 @@ def test_interrupted_run_goes_on(tmp_path):
     write_metrics(folder, 100, 0.1, 7.0)
     lines = (folder / "metrics.json").read_text().splitlines()
     (folder / "metrics.json").write_text(lines[0] + "\n")
-    with pytest.raises(UserError, match="none/seed0 was written by an earlier version and does not say by what settin"):
+    with pytest.raises(
+        UserError, match="none/seed0 was written by an earlier version, which did not record its settin"
+    ):
         study(train, tmp_path, ["none"], [0]).run()
     (folder / "settings.json").write_text(json.dumps(settings(tmp_path)))
     study(train, tmp_path, ["none"], [0]).run()
@@ -594,7 +596,7 @@ def test_runs_of_other_settings_are_refused(tmp_path, ended, monkeypatch):
         assert len(trained.trained) == number
         return str(error.value)
 
-    said = f"{out}/none/seed0 is of other settings: {{}}: give the same, or another --output-dir"
+    said = f"{out}/none/seed0 has other settings: {{}}: give the same, or another --output-dir"
     wanted = said.format("SOLVER.BASE_LR, then 0.001, now 1e-07")
     assert refused(overrides=["SOLVER.BASE_LR", "1e-7"]) == wanted
     wanted = said.format("SOLVER.MAX_ITER, then 100, now 200; iterations, then 100, now 200")
@@ -618,11 +620,11 @@ def test_what_is_refused_makes_no_folder(tmp_path):
     for change, complaint in (
         (
             {"overrides": ["SEED", "3"]},
-            "SEED would give all runs the same seed: take it out, and name seeds by --seeds",
+            "SEED would give all runs the same seed: remove it, and give --seeds",
         ),
         ({"jobs": 0}, "--jobs is 0: want 1 or more"),
         ({"methods": ["dits"]}, "--methods: there is no dits; want"),
-        ({"overrides": ["DATASETS.TEST", "('bare',)"]}, "DATASETS.TEST: nothing to compare by"),
+        ({"overrides": ["DATASETS.TEST", "('bare',)"]}, "DATASETS.TEST: methods cannot be scored"),
     ):
         with pytest.raises(UserError) as refused:
             study(Trainer({}), tmp_path / "out", **change).run()
@@ -730,8 +732,8 @@ def test_what_is_said_of_differences():
     assert lines[2].startswith("highest mean: dist; 9.4 better than the next, kd [")
     assert "95 % intervals of the paired difference over seeds" in lines[3]
     assert verdicts(outcomes(none=[10.0], dist=[9.0])) == [
-        "dist: 1.0 worse than none (one seed, which says nothing of chance)",
-        "95 % intervals of the paired difference over seeds (Student's t), each by itself",
+        "dist: 1.0 worse than none (one seed: this may be chance)",
+        "95 % intervals of the paired difference over seeds (Student's t), not corrected for multiple comparisons",
     ]
     assert verdicts({"none": {}, "dist": {}}) == []
 
@@ -777,7 +779,7 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert ["7 s" in row for row in table if row.startswith(("| none", "| labels", "| dist"))] == [False, True, True]
     other = Study(task, "c.yaml", methods, [1], tmp_path / "out", [*words, *TEACHER[:1], "other.pth"], ["rest"])
-    said = r"out/teacher_labels/labels is of other settings: DISTILL.TEACHER.WEIGHTS, then teacher.pth, now other.pth: "
+    said = r"out/teacher_labels/labels has other settings: DISTILL.TEACHER.WEIGHTS, then teacher.pth, now other.pth: "
     with pytest.raises(UserError, match=said):
         other.run()
 
@@ -823,8 +825,8 @@ def test_student_that_cannot_be_built_is_found_before_any_training(tmp_path):
 @pytest.mark.parametrize(
     ("test", "wanted"),
     [
-        ("('bare',)", "DATASETS.TEST: nothing to compare by: bare has no labels"),
-        ("('t', 'bare')", "DATASETS.TEST: nothing to compare by: not all of t, bare have labels"),
+        ("('bare',)", "DATASETS.TEST: methods cannot be scored: bare has no labels"),
+        ("('t', 'bare')", "DATASETS.TEST: methods cannot be scored: not all of t, bare have labels"),
         ("()", "DATASETS.TEST is empty: name a data set to compare on"),
     ],
 )
@@ -919,7 +921,7 @@ def test_two_processes_in_one_folder_are_refused(tmp_path):
 
 def test_students_that_find_nothing_do_not_differ():
     found = outcomes(none=[0.0, 0.0], kd=[0.0, 0.0])
-    assert verdicts(found)[0] == "kd: no significant difference: as good as none to a tenth [+0.0, +0.0]"
+    assert verdicts(found)[0] == "kd: no significant difference: equal to none within 0.05 [+0.0, +0.0]"
     assert "| none     | 0.0 ± 0.0 |" in markdown(found, "")
 
 

@@ -58,14 +58,14 @@ def test_several_seeds(tmp_path):
     assert page.index("| car |") < page.index("| <bus> | - | - |")
     assert "| dist | 14.1 ± 1.1 |" in page.partition("Methods")[2]
     assert "| teacher, once | 500 | 3600 s | 1 |" in page
-    assert "All runs together took 0.025 hours; what a teacher's own training took is not in it." in page
+    assert "All runs together took 0.025 hours, without the teacher's own training." in page
     assert "| seeds | 0, 1, 2 |" in page
 
 
 def test_one_seed_says_nothing_of_chance(tmp_path):
     page = shown(page_of(tmp_path, write_runs(tmp_path, none=[10.0], dist=[13.0])))
     assert "2 methods, 1 seed. " in page
-    assert "dist reaches AP 13.0, 3.0 points above none, with one seed, which says nothing of chance." in page
+    assert "dist reaches AP 13.0, 3.0 points above none, with one seed: this may be chance." in page
     assert "| car | 11.0 | 14.0 | +3.0 |" in page
     assert "interval" not in page.partition("Class by class")[2].partition("Curves")[0]
     assert "teacher" not in page
@@ -105,7 +105,7 @@ def test_numbers_are_those_of_the_results(tmp_path):
 def test_a_teacher_that_nobody_evaluated(tmp_path):
     runs = write_runs(tmp_path, none=[10.0], dist=[13.0])
     page = shown(page_of(tmp_path, runs, {"teacher": TeacherRun(note="there is no run next to its weights")}))
-    assert "What the teacher scores is not known: there is no run next to its weights." in page
+    assert "The score of the teacher is not known: there is no run next to its weights." in page
     assert "| teacher | not known |" in page
     assert "| teacher, once | not known | not known | 1 |" in page
 

@@ -251,7 +251,7 @@ def test_modules_that_do_not_import(tmp_path, monkeypatch, capsys, content, name
 def test_trust_is_for_the_command_line(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(f"_BASE_: {scenes.STUDENT}\nTRUST_IMPORTS: true\n")
     message = complaint(capsys, "train", "seg", "--config-file", tmp_path / "c.yaml")
-    assert message == f"TRUST_IMPORTS is for the command line: take it out of {tmp_path}/c.yaml"
+    assert message == f"TRUST_IMPORTS is only for the command line: remove it from {tmp_path}/c.yaml"
 
 
 def ask(names):

@@ -127,7 +127,7 @@ def test_all_are_counted_and_the_first_is_named(tmp_path):
         check_images(paths, check_image, "DATASETS.TRAIN")
     assert str(error.value) == (
         f"DATASETS.TRAIN: 2 of 70 images cannot be used, first {paths[68]} does not exist; repair or remove "
-        "them, or set DATALOADER.CHECK_FILES to False to begin anyway"
+        "them, or set DATALOADER.CHECK_FILES to False to train anyway"
     )
 
 

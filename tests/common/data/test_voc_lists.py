@@ -89,7 +89,7 @@ def test_two_images_of_one_name(images):
     with pytest.raises(UserError) as refused:
         read(images, "000\n")
     both = f"{images / '000.JPG'} and {images / '000.png'}"
-    assert str(refused.value) == f"there are two files {both} of one name: want one"
+    assert str(refused.value) == f"there are two files {both} with the same name: keep one"
 
 
 def test_text_of_any_system(tmp_path):

@@ -197,5 +197,5 @@ def test_what_it_cannot_be_is_refused_in_one_line(capsys, tmp_path):
 
 def test_a_script_that_would_not_keep_it_is_refused():
     model = build_model(tiny.config(tiny.STUDENT, *AVERAGE)).train()
-    with pytest.raises(UserError, match=r"WEIGHTS: nothing here would keep the average: train with `densedist train"):
+    with pytest.raises(UserError, match=r"WEIGHTS: nothing here updates the average: train with `densedist train"):
         model(tiny.batch())

@@ -214,7 +214,7 @@ def test_one_column_that_teaches_nothing_is_refused(activation, keys, why):
 def test_a_loss_of_the_models_own_is_not_replaced():
     own, one = {"loss_mask": torch.ones(())}, torch.zeros(())
     assert merge_losses(own, {"loss_mask_distill": one}) == {"loss_mask": 1, "loss_mask_distill": 0}
-    with pytest.raises(UserError, match="loss_mask is a loss of the model's own, too: give the one in LOSSES another"):
+    with pytest.raises(UserError, match="the model has a loss loss_mask already: give the one in LOSSES another"):
         merge_losses(own, {"loss_mask": one})
 
 

@@ -226,7 +226,7 @@ def test_the_plan_says_how_they_are_trained_on():
     cfg = config("seg", [(0, 6)], [(6, 8)], *HALF, "PSEUDO_LABELS.WEIGHT", "0.3", "SOLVER.TRUE_LABELS_LAST", "0.2")
     assert in_words(cfg) == [
         "pseudo-labeled images: 2 of 4 images of a batch; their gradient times 0.3",
-        "from iteration 8 on DATASETS.TRAIN alone",
+        "DATASETS.TRAIN alone from iteration 8 on",
     ]
     assert in_words(config("seg", [(0, 6)], [(6, 8)])) == ["pseudo-labeled images: drawn as often as images of TRAIN"]
     assert in_words(config("seg", [(0, 6)])) == []

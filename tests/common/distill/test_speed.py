@@ -91,5 +91,5 @@ def test_a_teacher_from_a_cache_does_not_run(task, keys, teachers, tmp_path):
 def test_a_program_is_not_compiled_again(tmp_path):
     program = tmp_path / "a.pt2"
     torch.export.save(torch.export.export(torch.nn.Conv2d(3, 11, 1), (torch.zeros(1, 3, 64, 64),)), program)
-    with pytest.raises(UserError, match=r"TEACHER.COMPILE: it is not known how to compile such a teacher"):
+    with pytest.raises(UserError, match=r"TEACHER.COMPILE: this kind of teacher cannot be compiled"):
         student("seg", ["DISTILL.TEACHER.WEIGHTS", program, "DISTILL.TEACHER.FORMAT", "RGB"], *COMPILE)

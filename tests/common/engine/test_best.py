@@ -56,7 +56,7 @@ def test_undefined_is_never_the_best(run):
 @pytest.mark.parametrize("values", [{"t/bbox/AP": [math.nan] * 3}, {"u/bbox/AP": [1.0, 2.0, 3.0]}, {}])
 def test_no_best_is_said(run, said, values):
     assert run(values) is None
-    assert said() == [f"no {BEST}: t/bbox/AP is not defined in any evaluation"]
+    assert said() == [f"no {BEST}: t/bbox/AP was not defined in any evaluation"]
 
 
 def test_a_best_by_another_metric_does_not_count_after_a_resume(run):

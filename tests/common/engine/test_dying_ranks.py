@@ -42,7 +42,7 @@ def test_the_rest_ends_when_a_rank_is_killed_and_says_why_last(running):
     os.kill(ranks[1], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    last = "error: process 1 terminated with signal SIGKILL; --resume goes on from the last checkpoint"
+    last = "error: process 1 terminated with signal SIGKILL; --resume continues from the last checkpoint"
     assert errors.strip().splitlines()[-1] == last
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 

@@ -23,7 +23,7 @@ def test_a_schedule_within_its_warm_up(cfg):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 30, 50
     assert schedule_warnings(cfg) == [
         "SOLVER.MAX_ITER is 30, within SOLVER.WARMUP_ITERS, 50: the learning rate does not reach SOLVER.BASE_LR; lower "
-        "it, to 3, say"
+        "WARMUP_ITERS, e.g. to 3"
     ]
     cfg.SOLVER.MAX_ITER = 51
     assert schedule_warnings(cfg) == []
@@ -50,7 +50,7 @@ def test_the_last_lines(cfg, monkeypatch, tmp_path):
     (tmp_path / "report.html").touch()
     (tmp_path / "model_best.pth").touch()
     cfg.DATASETS.TEST = ()
-    best = f"{weights}; the best on the way: {tmp_path}/model_best.pth"
+    best = f"{weights}; best checkpoint: {tmp_path}/model_best.pth"
     assert last_lines(cfg) == [f"report   {tmp_path}/report.html", best]
 
 

@@ -130,7 +130,7 @@ def test_resume_before_and_after_the_change_to_true_labels_ends_as_if_nothing_ha
     keys += ["DATASETS.TRAIN", str([name.format(":6")]), "DATASETS.PSEUDO_LABELED", str([name.format("6:9")])]
     keys += ["PSEUDO_LABELS.SHARE", "0.5", "PSEUDO_LABELS.WEIGHT", "0.3", "SOLVER.TRUE_LABELS_LAST", "0.33"]
     whole = train(tmp_path / "whole", keys, task=task)
-    assert "from iteration 4 on DATASETS.TRAIN alone" in (whole / "log.txt").read_text()
+    assert "DATASETS.TRAIN alone from iteration 4 on" in (whole / "log.txt").read_text()
     sigterm(cut_at)
     with pytest.raises(SystemExit):
         train(tmp_path / "cut", keys, task=task)
@@ -273,13 +273,13 @@ def message(tmp_path, capsys):
 def test_all_checkpoints_damaged(tmp_path, message):
     for file in train(tmp_path / "run", SEG).glob("model_*.pth"):
         damage(file)
-    text = f"error: --resume: all checkpoints in {tmp_path}/run are damaged: start anew in another folder"
+    text = f"error: --resume: all checkpoints in {tmp_path}/run are damaged: start again in another folder"
     assert message(SEG, "--resume") == text
 
 
 def test_folder_of_another_run(tmp_path, message):
     before = (train(tmp_path / "run", SEG) / "metrics.json").read_bytes()
-    text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to go on with it, or another OUTPUT_DIR"
+    text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to continue it, or another OUTPUT_DIR"
     assert message(SEG) == text
     assert message(DET, task="det") == text
     assert (tmp_path / "run" / "metrics.json").read_bytes() == before
@@ -302,7 +302,7 @@ def test_full_disk_leaves_the_earlier_checkpoints(tmp_path, message, monkeypatch
 
     monkeypatch.setattr(torch, "save", full)
     text = f"error: {tmp_path}/run/model_0000003.pth cannot be written: the disk is full; "
-    assert message(SEG) == text + "earlier checkpoints are whole, --resume uses them"
+    assert message(SEG) == text + "earlier checkpoints are intact, and --resume uses them"
     assert [f.name for f in (tmp_path / "run").glob("model*")] == ["model_0000001.pth"]
     train(tmp_path / "run", SEG, "--resume")
     assert "Starting training from iteration 2" in (tmp_path / "run" / "log.txt").read_text()
@@ -327,7 +327,7 @@ def test_dead_worker(message, monkeypatch):
     monkeypatch.setattr(Reader, "__call__", die)
     text = message([*SEG, "DATALOADER.NUM_WORKERS", "1"])
     assert text.startswith("error: DataLoader worker (pid")
-    assert "lower DATALOADER.NUM_WORKERS, and --resume goes on from the last checkpoint" in text
+    assert "lower DATALOADER.NUM_WORKERS, and --resume continues from the last checkpoint" in text
 
 
 class Losses(torch.nn.Module):

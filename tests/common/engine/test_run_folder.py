@@ -143,7 +143,7 @@ def test_a_run_that_goes_on_with_other_settings_says_so(run, tmp_path):
     longer = ["SOLVER.MAX_ITER", "2", "SOLVER.BASE_LR", "0.5", "OUTPUT_DIR", str(copied)]
     densedist.train(str(config), [*words, *longer], resume=True)
     said = (copied / "log.txt").read_text()
-    assert "--resume goes on with other settings: SOLVER.BASE_LR, then " in said
+    assert "--resume continues with changed settings: SOLVER.BASE_LR, then " in said
     assert ", now 0.5; SOLVER.MAX_ITER, then 1, now 2\n" in said
     assert "  changed  SOLVER.MAX_ITER, then 1, now 2" in said
 

@@ -96,7 +96,7 @@ def test_run_without_test_data(tmp_path):
         ("other data", 'its run "teacher" was evaluated on other data (DATASETS.TEST)'),
         ("other classes", 'its run "teacher" was evaluated on other data (DATASETS.CLASSES)'),
         ("gone", "there is no run next to its weights"),
-        ("on the way", 'its run "teacher" does not say what model_0000019.pth scores'),
+        ("on the way", 'its run "teacher" has no score of model_0000019.pth'),
     ],
 )
 def test_why_the_score_of_a_teacher_is_not_known(student, teacher, change, why):
@@ -111,7 +111,7 @@ def test_why_the_score_of_a_teacher_is_not_known(student, teacher, change, why):
         own = student / "config.yaml"
         own.write_text(own.read_text().replace("model_final", "model_0000019"))
     page = shown(page_of(student, TAUGHT))
-    assert "reaches mIoU 61.2; what its teacher scores on these data is not known." in page
+    assert "reaches mIoU 61.2. Its teacher's score on this data is not known." in page
     assert f"The teacher's scores are not known: {why}." in page
     assert "| mIoU | not known | 61.2 |" in page
 
@@ -197,9 +197,9 @@ def test_seed_and_versions(student):
 def test_hours_of_all_devices_and_the_cache(tmp_path):
     run = write_run(tmp_path / "run", {"mIoU": 1.0}, train_seconds=1800.0, once_seconds=12.0)
     page = shown(page_of(run, Facts("", METRIC, "CPU", processes=4, of_teacher=0)))
-    assert "This run took 2 hours of one device (4 at a time) in training steps" in page
+    assert "Training steps took 2 device hours (4 device(s) at a time)" in page
     assert "| the teacher's cache, filled once |" in page
-    assert "What the teacher's own training took is not known: there is no run next to its weights." in page
+    assert "The cost of the teacher's own training is not known: there is no run next to its weights." in page
 
 
 def test_ten_evaluations_take_less_than_a_second(tmp_path):

@@ -228,11 +228,11 @@ KEYS = ("DISTILL.DIST.TAU", "DISTILL.DIST.WEIGHT", "DISTILL.DIST.BETA", "SOLVER.
         (["dist@TAU"], "--methods: dist@TAU: want KEY=VALUE after @, e.g. dist@TAU=1,2,4;WEIGHT=0.3,1"),
         (
             ["kd", "labels@SHARE=0.1..0.9"],
-            "--methods: labels: SHARE=0.1..0.9: a batch has whole images: name values, as SHARE=0.25,0.5",
+            "--methods: labels: SHARE=0.1..0.9: a batch has whole images: list values, e.g. SHARE=0.25,0.5",
         ),
         (
             ["labels@SCORE_THRESHOLD=0..1"],
-            "--methods: labels: SCORE_THRESHOLD=0..1: each value needs labels of its own: name some, as 0,0.5",
+            "--methods: labels: SCORE_THRESHOLD=0..1: each value needs labels of its own: list values, e.g. 0,0.5",
         ),
         ([], "--methods is empty: name methods, e.g. dist@TAU=1..8"),
     ],
@@ -499,7 +499,7 @@ def test_another_search_in_the_folder_is_refused(tmp_path):
     with pytest.raises(UserError) as refused:
         replace(first, overrides=["SOLVER.BASE_LR", "0.5"]).run()
     assert str(refused.value) == (
-        f"the search in {tmp_path} is of other settings: SOLVER.BASE_LR, then 0.001, now 0.5: give the same, or "
+        f"the search in {tmp_path} has other settings: SOLVER.BASE_LR, then 0.001, now 0.5: give the same, or "
         "another --output-dir"
     )
     replace(first, trials=2).run()  # more trials are the same search
@@ -518,7 +518,7 @@ def test_search_of_an_earlier_version_is_refused(tmp_path):
     study = Trials(tmp_path).study
     about = study.user_attrs["about"]
     study.set_user_attr("about", {name: value for name, value in about.items() if name != "settings"} | {"config": "0"})
-    with pytest.raises(UserError, match="was written by an earlier version and does not say by what settings"):
+    with pytest.raises(UserError, match="was written by an earlier version, which did not record its settings"):
         first.run()
 
 
@@ -560,7 +560,7 @@ def test_the_value_is_the_mean_over_the_data_sets(tmp_path):
         ({"budget": 0.01}, "--budget is 0.01 seconds, but a step of dist takes 0.2"),
         (
             {"overrides": ["SEED", "3"]},
-            "SEED would give all runs the same seed: take it out, and name seeds by --s",
+            "SEED would give all runs the same seed: remove it, and give --s",
         ),
         ({"seeds": ()}, "--seeds is empty: name one or more, e.g. 0,1"),
         ({"jobs": 0}, "--jobs is 0: want 1 or more"),
@@ -574,7 +574,7 @@ def test_the_value_is_the_mean_over_the_data_sets(tmp_path):
             {"validation": Validation(["u"])},
             f"--val: training sees 1 of its images, first {os.path.realpath('2.png')}: name other data",
         ),
-        ({"validation": Validation(["bare"])}, "--val: nothing to compare by: bare has no labels"),
+        ({"validation": Validation(["bare"])}, "--val: methods cannot be scored: bare has no labels"),
         ({"config": "no teacher"}, "--methods: dist has no teacher or no loss: set DISTILL.TEACHER, or join a loss"),
         ({"methods": ["dist@TAU=0..2"]}, "DISTILL.DIST.TAU is 0.0: want a temperature above 0"),
         ({"methods": ["dist@DECAY=linear", "sudden"]}, "DISTILL.DECAY is sudden: want none, linear or cosine"),

@@ -171,7 +171,9 @@ def test_what_cannot_be_kept_is_refused_by_name(teacher_keys, tmp_path):
     assert said.startswith("DISTILL.TEACHER.CACHE is for losses on class logits, but DISTILL.MIMIC compares features")
     one_stage = save_teacher(tmp_path / "one", file=DIGITS / "retinanet_r10t.yaml")
     cfg = config(DIGITS / "retinanet_r10_quarter.yaml", *one_stage, "DISTILL.TEACHER.CACHE", tmp_path)
-    assert refusal(lambda: build_student(cfg)).startswith("DISTILL.TEACHER.CACHE keeps a two-stage teacher's boxes")
+    assert refusal(lambda: build_student(cfg)).startswith(
+        "DISTILL.TEACHER.CACHE keeps the boxes of a two-stage teacher"
+    )
 
 
 def test_another_teacher_or_another_size_is_refused(teacher_keys, tmp_path):
@@ -179,7 +181,7 @@ def test_another_teacher_or_another_size_is_refused(teacher_keys, tmp_path):
     fill_cache(cfg, build_trainee(cfg))
     larger = loaded(*keys(teacher_keys, tmp_path / "kept", "INPUT.MIN_SIZE_TEST", 160))
     said = refusal(lambda: fill_cache(larger, build_trainee(larger)))
-    assert "is of another teacher, or of one that prepares images or keeps logits otherwise" in said
+    assert "was made for another teacher, or for other settings of images or logits" in said
     assert said.endswith("(INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST, then (128, 1333), now (160, 1333))")
 
 

@@ -164,7 +164,7 @@ def test_a_change_is_seen(tmp_path):
 
 WRONG = [
     ("yaml", "names: [a, b", "cannot be read as YAML"),
-    ("yaml", "[1, 2]", "is no YOLO data.yaml"),
+    ("yaml", "[1, 2]", "is not a YOLO data.yaml"),
     ("yaml", "names: [a]\ntrain: x\ntrain: y", "has train twice, in lines 2 and 3: join them, or leave one out"),
     ("yaml", "train: images/train", "names is None: want a list"),
     ("yaml", "names: {1: a, 2: b}", "want a list, or a dict with the numbers from 0 on"),
@@ -176,9 +176,9 @@ WRONG = [
     ("label", "1 0.5 0.5 0.5 0.5 0.9", "5 numbers after the class"),
     ("label", "0 0.5 0.5 0.5 0.5\nx 1 2 3 4", "line 2: 'x 1 2 3 4': want numbers"),
     ("label", "\0\ufffd", "line 1: .*: want numbers"),
-    ("label", "10 0.5 0.5 0.5 0.5", "class 10, but names has those from 0 to 9"),
+    ("label", "10 0.5 0.5 0.5 0.5", "class 10, but names has classes 0 to 9"),
     ("label", "1.5 0.5 0.5 0.5 0.5", "class 1.5, but"),
-    ("label", "1 30 20 10 10", "30 is no part of the image: want 0 to 1"),
+    ("label", "1 30 20 10 10", "30 is outside the image: want 0 to 1"),
     ("image", "", "cannot be read as an image"),
 ]
 
@@ -201,7 +201,7 @@ def test_yolo_files_that_mean_nothing(part, text, message, tmp_path):
         ("Annotations/a.xml", None, r"there is no .*a\.xml"),
         ("JPEGImages/a.jpg", None, "there is no image"),
         ("Annotations/a.xml", "<annotation>", "cannot be read as XML"),
-        ("Annotations/a.xml", "<a><object><name>x</name></object></a>", "an object without a bndbox"),
+        ("Annotations/a.xml", "<a><object><name>x</name></object></a>", "an object has no bndbox"),
     ],
 )
 def test_voc_files_that_mean_nothing(file, text, message, tmp_path):
@@ -230,7 +230,7 @@ def write_annotation(root, text, **coding):
             "<a><size><width>128</width><height>96</height></size>{}</a>",
             r"a\.xml is of an image of 128x96 pixels, but a\.jpg has 64x48: boxes and image do not belong together",
         ),
-        ("<a>{}</a>".replace("{}", OBJECT.replace("x</name>", " </name>")), "an object without a name"),
+        ("<a>{}</a>".replace("{}", OBJECT.replace("x</name>", " </name>")), "an object has no name"),
         ("<a>{difficult}</a>", "difficult is 'very': want 0 or 1"),
         ('<?xml version="1.0" encoding="gb2312"?><a>{}</a>', "cannot be read as XML: multi-byte encodings are not"),
         ('<?xml version="1.0" encoding="nonsense"?><a>{}</a>', "cannot be read as XML: unknown encoding: nonsense"),
@@ -359,7 +359,7 @@ def test_one_of_several_coco_files_whose_boxes_are_parts_of_the_image(tmp_path):
         as_coco.of_files([one, two], str(tmp_path))
     assert str(refused.value) == (
         f"DATASETS.COCO_FORMAT: the boxes of {two} are not [x, y, w, h] in pixels: all of them lie within the first "
-        "pixel: are they parts of the image's width and height?"
+        "pixel: are they relative to the image size?"
     )
 
 

@@ -162,7 +162,7 @@ END = "; correct them, or set MODEL.MASK_ON to False"
         ([[]], f"1 annotations of data_0/a.json {NONE}"),
         ([[1.0, 2.0, 3.0, 4.0]], f"1 annotations of data_0/a.json {NONE}"),
         ("polygon", f"{UNREAD} is 'polygon': want polygons or run lengths{END}"),
-        ([["a"]], f"{UNREAD} is no list of polygons [x, y, x, y, …]{END}"),
+        ([["a"]], f"{UNREAD} is not a list of polygons [x, y, x, y, …]{END}"),
         (
             {"size": [64, 48], "counts": "x"},
             f"{UNREAD} has run lengths of size [64, 48]: want the image's [48, 64]{END}",
@@ -191,7 +191,7 @@ def test_masks_that_cannot_be_used(message, data, side, segmentation, wanted):
     [
         (
             [0.1, 0.1, 0.4, 0.1, 0.4, 0.5],
-            "all of them lie within the first pixel: are they parts of the image's width and",
+            "all of them lie within the first pixel: are they relative to the image size",
         ),
         ([30, 30, 50, 30, 50, 40], "2 of 2 lie beside their box: are they [y, x], or of images of another size?"),
     ],
@@ -243,7 +243,7 @@ def test_names_that_differ_in_case_are_a_warning(read, caplog):
     content = coco()
     content["categories"][3]["name"], content["categories"][4]["name"] = "Cat", "cat "
     assert read(content).names[3:5] == ["Cat", "cat "]
-    assert "a.json: 'Cat' and 'cat ' are different categories: are they meant so?" in caplog.text
+    assert "a.json: 'Cat' and 'cat ' are different categories: is this intended?" in caplog.text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -296,7 +296,7 @@ def test_run_lengths_fit_bit_masks(data):
 def test_keypoints_that_nothing_names(message, data):
     keys = data(change("annotations", 0, keypoints=[1, 2, 2]))
     assert message(*keys, "MODEL.KEYPOINT_ON", "True") == (
-        "DATASETS.TRAIN: data set data_0: MODEL.KEYPOINT_ON is True, but nothing names its keypoints: set "
+        "DATASETS.TRAIN: data set data_0: MODEL.KEYPOINT_ON is True, but its keypoints have no names: set "
         "MODEL.KEYPOINT_ON to False, or register it in a file of IMPORTS, with keypoint_names and keypoint_flip_map in "
         "its metadata"
     )
@@ -356,7 +356,7 @@ def scattered(form):
     [
         ("corners", "and none would as [x1, y1, x2, y2]: are they that?"),
         ("centers", "and none would as [center x, center y, w, h]: are they that?"),
-        ("parts", "all of them lie within the first pixel: are they parts of the image's width and height?"),
+        ("parts", "all of them lie within the first pixel: are they relative to the image size?"),
         ("twice", "are they corners, or of images of another size?"),
     ],
 )

@@ -82,7 +82,7 @@ WRONG = [
     ("image", {"width": None}, "dict number 1 has no width: {dicts}, with file_name, height and width of each image"),
     ("image", {"file_name": 3}, "dict number 1: file_name is 3: want text"),
     ("image", {"height": "48"}, "dict number 1: height and width are '48' and 64: want whole numbers above 0"),
-    ("image", {"annotations": {}}, "image {file}: its annotations are no list of dicts: {dicts}"),
+    ("image", {"annotations": {}}, "image {file}: its annotations are not a list of dicts: {dicts}"),
     ("object", {"bbox": None}, "an annotation of image {file} has no bbox: {dicts}, with bbox, bbox_mode and"),
     ("object", {"bbox_mode": None}, "an annotation of image {file} has no bbox_mode: {dicts}"),
     ("object", {"category_id": None}, "an annotation of image {file} has no category_id: {dicts}"),

@@ -46,7 +46,7 @@ def test_an_image_that_is_listed_twice_is_one(tmp_path, caplog, names):
     assert [(i["id"], i["file_name"]) for i in coco.images] == [(5, names[0]), (6, names[1])]
     assert found(coco) == [(1, 5, 0, BOXES[0]), (2, 6, 1, BOXES[1]), (3, 5, 2, BOXES[2])]
     assert coco.duplicates == 1
-    assert "a.json: 1 images are listed several times: each is one, with the annotations of all\n" in caplog.text
+    assert "a.json: 1 images are listed several times: each is used once, with all its annotations\n" in caplog.text
 
 
 def test_an_object_that_two_listings_have_is_one(tmp_path, caplog):

@@ -82,7 +82,7 @@ def test_polygons_of_equally_many_corners_are_polygons(tmp_path, corners):
 def test_oriented_boxes_are_said(tmp_path, caplog):
     turned = [(x, y - 0.1, x + 0.1, y, x, y + 0.1, x - 0.1, y) for x, y, _, _ in BOXES]
     assert [box[:2] for box in boxes(read(export(tmp_path, lines(*turned))))] == [pytest.approx(b[:2]) for b in BOXES]
-    assert "every object has four corners: if they are oriented boxes, the boxes around are taken" in caplog.text
+    assert "every object has four corners: oriented boxes are replaced by the upright boxes around them" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_oriented_boxes_are_said(tmp_path, caplog):
         ([(x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h in BOXES], "are two corners each, it seems"),
         ([(0.1 * n, 0.1, 0.3, 0.2) for n in range(6)], "begin with a corner, it seems: want the center"),
         ([(*BOXES[0], 0.9)], "5 numbers after the class: want a box, x y w h, or a polygon; with keypoints behind"),
-        ([(*BOXES[0], 0.5, 0.5, 2, 0.5, 0.5, 2)], "2 is no part of the image: want 0 to 1; with keypoints behind"),
+        ([(*BOXES[0], 0.5, 0.5, 2, 0.5, 0.5, 2)], "2 is outside the image: want 0 to 1; with keypoints behind"),
     ],
 )
 def test_labels_of_another_meaning(tmp_path, objects, wanted):
@@ -111,7 +111,7 @@ def test_keypoints_of_another_number(tmp_path):
 
 def test_a_line_that_is_given_twice_is_one_object(tmp_path, caplog):
     assert boxes(read(export(tmp_path, lines(*BOXES) + lines(*BOXES[:2])))) == WANTED
-    assert "2 lines of labels are given twice: each is one object" in caplog.text
+    assert "2 label lines occur twice: each is used once" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_images_that_are_named_twice_are_one(tmp_path, caplog):
     (tmp_path / "images" / "more").mkdir(parents=True)
     file = export(tmp_path, lines(*BOXES), train=["images", "./images"])
     assert boxes(read(file)) == WANTED
-    assert "1 images of its split train are named twice: each is one" in caplog.text
+    assert "1 images of its split train are named twice: each is used once" in caplog.text
 
 
 def test_images_of_the_same_labels(tmp_path):

@@ -202,7 +202,7 @@ def test_thresholds_are_chosen_on_the_test_data(teacher, images, tmp_path, capsy
     entry = ["no_objects", str(empty), str(digits.images("val"))]
     words = ["DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TEST", "('no_objects',)"]
     said = complaint(capsys, "label", "det", *arguments, *words)
-    assert said == "--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has"
+    assert said == "--choose-thresholds: DATASETS.TEST has no objects to choose by: name data that has some"
 
 
 def test_boxes_of_a_band_are_crowds(teacher, images, tmp_path):

@@ -161,7 +161,7 @@ def test_teacher_that_is_gone_is_said_and_left_out(runs, images, tmp_path, caplo
         ("visualize", ["--teacher", "gone", "IMAGES"], "--teacher: there is no file gone"),
         ("visualize", ["--beside", "gone"], '--beside is gone: want NAME=WEIGHTS, e.g. "alone=output/student"'),
         ("visualize", ["--beside", "a=gone"], "--beside a: there is no file gone"),
-        ("visualize", ["--beside", "truth=gone"], "--beside: the name truth is taken: want another one"),
+        ("visualize", ["--beside", "truth=gone"], "--beside: the name truth is already used: choose another one"),
     ],
 )
 def test_what_is_wrong_is_one_line(runs, images, capsys, tmp_path, tool, options, message):

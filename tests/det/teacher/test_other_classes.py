@@ -125,7 +125,7 @@ def number():
     densedist("train", "det", "--config-file", STUDENT, *small, *words, "their_detector:build")
     assert "loss_dist" in (tmp_path / "out" / "metrics.json").read_text()
     for name, message in (
-        ("number", "int is no detector with a backbone"),
+        ("number", "int is not a detector with a backbone"),
         ("gone", "their_detector has no function gone"),
     ):
         with pytest.raises(UserError, match=message):

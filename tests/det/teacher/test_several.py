@@ -97,7 +97,7 @@ def test_what_cannot_be_averaged_is_refused(pair, tmp_path):
         "rois",
     )
     refused("WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty", *first, KEY, "[{'WEIGHTS': 'a.pth'}]")
-    refused("CACHE keeps what one detector sees", *keys, "DISTILL.TEACHER.CACHE", tmp_path / "cache")
+    refused("CACHE keeps the output of one detector", *keys, "DISTILL.TEACHER.CACHE", tmp_path / "cache")
     refused("unknown config key DISTILL.TEACHER.WEIGTHS", *first, KEY, "[{'WEIGTHS': 'a.pth'}]")
     sigmoids = save_teacher(tmp_path / "sigmoids", "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True")
     refused("MORE: the teachers' class heads are softmax, sigmoid: want all of one kind", *first, *more(sigmoids))

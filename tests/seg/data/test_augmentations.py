@@ -178,7 +178,7 @@ def test_the_plan_names_them(tmp_path):
         ({"SomeOf": {"transforms": [{"ToGray": {}}], "n": 3}}, "SomeOf: `n` is greater than number of transforms"),
         ({"OneOf": {"transforms": [{"ToGray": {}}], "q": 1}}, "OneOf: OneOf.__init__() got an unexpected keyword"),
         ({"Normalize": {}}, "Normalize gives pixels of float32: leave it out, as MODEL.PIXEL_MEAN and STD normalize"),
-        ({"Resize": {"height": 64, "width": 64}}, "Resize changes the size, which is for INPUT.SCALES and CROP_SIZE"),
+        ({"Resize": {"height": 64, "width": 64}}, "Resize changes the size of images: use INPUT.SCALES and CROP_SIZE"),
         ({"RandomCrop": {"height": 64, "width": 64}}, "RandomCrop cannot be applied to an image and its label alone"),
         ({"FDA": {}}, "FDA cannot be applied to an image and its label alone: "),
         ({"CoarseDropout3D": {}}, "CoarseDropout3D changes nothing in an image: leave it out"),

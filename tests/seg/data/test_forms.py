@@ -92,7 +92,11 @@ def test_voc_in_its_colors(tmp_path):
         (None, ["DATASETS.TRAIN", "['test']"], "test: 1 of 1 images have no mask"),
         (None, ["DATASETS.TEST", "['partly']"], "partly: 1 of 2 images have no mask"),
         (None, ["DATASETS.TRAIN", "['train[5:]']"], "DATASETS.TRAIN: train[5:] has no image"),
-        (None, ["DATASETS.VOC_FORMAT", "[['a', 'b']]"], "['a', 'b'] is not [name, folder, split], or with a folder of"),
+        (
+            None,
+            ["DATASETS.VOC_FORMAT", "[['a', 'b']]"],
+            "['a', 'b'] is not [name, folder, split], and perhaps a folder of",
+        ),
         (None, ["DATASETS.FOLDERS", "[['aug', 'a', 'b']]"], "DATASETS.VOC_FORMAT: two are named aug: give each"),
     ],
 )
@@ -224,6 +228,6 @@ def test_train_ids_beyond_the_classes(tmp_path, capsys):
     with pytest.raises(UserError) as error:
         check_data(cfg)
     assert str(error.value).startswith("DATASETS.TRAIN: 2 of 2 images cannot be used, first ")
-    assert "holds trainIds [19, 33]: want 0 to 18, by the order of DATASETS.CLASSES, and 255" in str(error.value)
+    assert "holds trainIds [19, 33]: want 0 to 18, in the order of DATASETS.CLASSES, and 255" in str(error.value)
     text = complaint(capsys, "check", "seg", "--config-file", "seg/data/cityscapes.yaml", "DATASETS.LABELS", "trainIds")
     assert text == "DATASETS.LABELS is trainIds: want labelIds or labelTrainIds"

@@ -48,11 +48,11 @@ def test_an_edited_palette_is_refused(tmp_path):
     text = str(refused.value)
     assert text.startswith(
         f"DATASETS.TRAIN: 1 masks, first {tmp_path / 'masks' / '1.png'}, have the colors of DATASETS.CLASSES at other "
-        "indices of their palette than the classes have (index "
+        "indices of their palette (index "
     )
     assert text.endswith(
-        "), as image editors count them anew: save them as RGB, or with the ids as indices; if the indices are right, "
-        "give the classes the palette's colors"
+        "), because image editors renumber palettes: save them as RGB, or with the ids as indices; if the indices are "
+        "right, give the classes the palette's colors"
     )
 
 

@@ -79,11 +79,11 @@ def test_an_auxiliary_map_may_be_probabilities_by_itself():
     [
         (
             torch.sigmoid,
-            "it gives numbers of 0 to 1 whose sum over the classes is not 1, as sigmoids: want logits, without these",
+            "it gives numbers of 0 to 1 whose sum over the classes is not 1, like sigmoids: want logits before them",
         ),
         (
             lambda x: F.one_hot(x.argmax(1), 5).movedim(-1, 1).float(),
-            "it gives 0 and 1 alone, as class numbers: want logits, without the argmax",
+            "it gives only 0 and 1, like class numbers: want logits, without the argmax",
         ),
         (
             lambda x: x.argmax(1),
@@ -97,7 +97,7 @@ def test_an_auxiliary_map_may_be_probabilities_by_itself():
         ),
         (
             lambda x: x.movedim(1, -1),
-            "it gives (1, 16, 24, 5) for images (1, 3, 64, 96), its classes last: want logits (N, classes, h, w)",
+            "it gives (1, 16, 24, 5) for images (1, 3, 64, 96), with classes last: want logits (N, classes, h, w)",
         ),
         (lambda x: x.mean((2, 3)), "it gives (1, 5) for images (1, 3, 64, 96): want logits (N, classes, h, w)"),
         (lambda x: x / 0, "it gives logits that are not finite"),

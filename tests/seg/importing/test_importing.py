@@ -176,7 +176,7 @@ def test_record_says_where_it_came_from(tmp_path):
         (lambda t: None, {"source": "mmseg"}, "--source: there is no mmseg; want cirkd, cirkd_backbone, torchvision"),
         (lambda t: None, {"options": {"style": "caffe"}}, "--option: cirkd has no style; want none"),
         (lambda t: None, {"overrides": ["MODEL.ARGSS.x", "1"]}, "MODEL.ARGSS"),
-        (lambda t: None, {"overrides": ["SEED"]}, "overrides come as KEY VALUE pairs, but SEED has no partner"),
+        (lambda t: None, {"overrides": ["SEED"]}, "overrides are KEY VALUE pairs, but SEED has no value"),
     ],
 )
 def test_what_is_refused(tmp_path, change, words, wanted):

@@ -192,7 +192,7 @@ def test_thresholds_are_chosen_on_the_test_data(teachers, tmp_path, capsys):
             assert f1(known["score"]) >= max(f1(score) for score in np.linspace(0, 1, 101)) - 1e-6
     arguments = ["--weights", files[0], images, "--output-dir", tmp_path / "other"]
     said = complaint(capsys, "label", "seg", *arguments, "--choose-thresholds", "--score-threshold", "0.5")
-    assert said == "--choose-thresholds takes the place of --score-threshold: give one of them"
+    assert said == "--choose-thresholds replaces --score-threshold: give only one of them"
 
 
 def test_classes_have_the_shares_of_the_training_data(teachers, tmp_path):
@@ -282,7 +282,7 @@ def test_labels_for_a_student_have_its_classes_by_their_names(teachers, tmp_path
     np.testing.assert_array_equal(
         labeled(files, images, tmp_path / "b", cfg), np.array([255, 9, 0])[theirs].astype(np.uint8)
     )
-    assert "labels have no 1, which the teacher knows and the student does not" in caplog.text
+    assert "the teacher's 1 is not labeled: the student has no such class" in caplog.text
     with pytest.raises(UserError, match=r"DISTILL.TEACHER.CLASSES: car has no counterpart among the teacher's classes"):
         labeled(files, images, tmp_path / "c", student(data, ("0", 7), ("car", 8)))
     labeled_by_map = [*data, "DISTILL.TEACHER.CLASSES.car", "['1', '2']"]
@@ -312,11 +312,13 @@ def test_written_labels_mean_what_the_student_says(teachers, tmp_path):
     with pytest.raises(UserError) as refused:
         pseudo_labeled_frames(student([*data, *train], ("road", number), *others))
     assert str(refused.value) == (
-        f"DATASETS.PSEUDO_LABELED: labelId {number} in {out} is {name}, as {out}/labels.json says, but road by "
-        "DATASETS.CLASSES and IGNORED_IDS: let the teacher's config have the names and ids of this one, and write the "
-        "labels anew"
+        f"DATASETS.PSEUDO_LABELED: labelId {number} in {out} means {name} by {out}/labels.json, but road by "
+        "DATASETS.CLASSES and IGNORED_IDS: give the teacher's config the names and ids of this one, and write the "
+        "labels again"
     )
-    with pytest.raises(UserError, match=f"labelId 0 in {out} is ignored, as .*, but x by DATASETS.CLASSES and IGNORED"):
+    with pytest.raises(
+        UserError, match=f"labelId 0 in {out} means ignored by .*, but x by DATASETS.CLASSES and IGNORED"
+    ):
         pseudo_labeled_frames(student([*data, *train], (name, number), ("x", 0), ignored="[]"))
 
 

@@ -262,8 +262,8 @@ def test_an_image_too_large_to_be_seen_at_once_is_refused_in_one_line(monkeypatc
     with pytest.raises(UserError) as refused:
         refuse_whole(trained, (20000, 20000), "ortho.png")
     assert str(refused.value) == (
-        "ortho.png is 20000x20000 pixels, which seen at once need 27 GB or more, for 16 GB of memory: set "
-        "TEST.WINDOW_SIZE, to [512,512], say"
+        "ortho.png has 20000x20000 pixels, which need 27 GB or more at once, but the memory has 16 GB: set "
+        "TEST.WINDOW_SIZE, e.g. to [512,512]"
     )
     refuse_whole(trained, (2000, 2000), "small.png")
     trained.model.inference = Inference(window=(512, 512))

@@ -215,7 +215,7 @@ def test_the_default_is_cross_entropy_alone():
         (["MODEL.LOSS.FOCAL.GAMMA", "-1.0"], "MODEL.LOSS.FOCAL.GAMMA is -1.0: want 0 or more"),
         (
             [*OFF, "MODEL.LOSS.DICE.WEIGHT", "1.0"],
-            "MODEL.CLASS_WEIGHTS: no loss of MODEL.LOSS that is on takes it (of CROSS_ENTROPY, OHEM, FOCAL): "
+            "MODEL.CLASS_WEIGHTS: only CROSS_ENTROPY, OHEM, FOCAL use it, and none of them is on in MODEL.LOSS: "
             "set it to []",
         ),
         (["MODEL.CLASS_WEIGHTS", str([0] * 11)], "MODEL.CLASS_WEIGHTS are all 0: nothing would be learned from labels"),
