@@ -12,6 +12,7 @@ from densedist.common.distributed import any_process
 LOOKS = 4  # in a run, about
 APART = 20  # iterations between two looks, at least
 SMALLEST = 2.0**-8  # scale of a loss
+MOST = 50  # percent of the gradient: more for distillation, and the labels decide little
 
 
 class Gradients(NamedTuple):
@@ -87,6 +88,11 @@ def in_words(gradients: Gradients) -> str:
     largest = sorted(shares, key=lambda name: -shares[name])
     line = "gradient on shared parameters: " + ", ".join(f"{name} {shares[name]:.0f} %" for name in largest)
     return line if gradients.cosine is None else f"{line}; cosine of distillation and task {gradients.cosine:.2f}"
+
+
+def outweighs(gradients: Gradients, distilled: Collection[str]) -> bool:
+    """Return whether the losses of distillation have most of the gradient."""
+    return sum(share for name, share in gradients.shares.items() if name in distilled) > MOST
 
 
 def _norm(gradients: Sequence[Tensor | None]) -> float:

@@ -18,7 +18,7 @@ from densedist.common.distill.distiller import Distillation
 from densedist.common.distill.teacher import Teacher
 from densedist.common.distributed import any_process
 from densedist.common.engine.gradient_share import GradientShare, gradient_share_of
-from densedist.common.engine.gradients import compare_gradients, in_words, is_look
+from densedist.common.engine.gradients import compare_gradients, in_words, is_look, outweighs
 from densedist.common.errors import UserError, one_line
 from densedist.common.report.history import COSINE, GRADIENT
 
@@ -102,6 +102,8 @@ class Trainer(SimpleTrainer):
         found = compare_gradients(losses, list(self.model.parameters()), self._scale(), self.distilled)
         if found.shares:
             logger.info(f"iteration {self.iter}: {in_words(found)}")
+            if self.share is None and outweighs(found, self.distilled):
+                logger.info("distillation outweighs the labels; to keep it at a fifth: DISTILL.GRADIENT_SHARE 0.2")
             self._log({f"{GRADIENT}{name}": share for name, share in found.shares.items()})
             if found.cosine is not None and self.share is None:  # which logs the mean of all processes
                 self._log({COSINE: found.cosine})

@@ -102,7 +102,8 @@ def _next(output: Path, unlabeled: Sequence[Path]) -> list[Step]:
     teacher, student = str(output / TEACHER), str(output / STUDENT)
     folders = [str(place) for place in unlabeled]
     pool = ["DATASETS.UNLABELED", str(folders)] if folders else []
-    methods = "none,dist,dist+unlabeled,labels" if folders else "none,dist"
+    # Of images without labels only the teacher knows something, so there distillation has its whole weight.
+    methods = "none,dist,dist@GRADIENT_SHARE=0+unlabeled,labels" if folders else "none,dist"
     compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
     steps = [
         Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),

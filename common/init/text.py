@@ -48,11 +48,12 @@ VERSION: 2
 """
 
 
-def teach(folder: str) -> str:
-    """Return the keys of a student that name its teacher: the run in a folder."""
+def teach(folder: str, keys: str = "") -> str:
+    """Return the keys of a student that name its teacher, the run in a folder, and more keys of DISTILL."""
     return f"""\
 # The teacher: the run of teacher.yaml. To take one of your own instead, name the folder of its run here, or its weights
 # and its CONFIG_FILE; docs/teachers.md has all that can teach. teacher.yaml is then not needed.
 DISTILL:
   TEACHER: {{WEIGHTS: {inline(folder)}}}
-"""
+  GRADIENT_SHARE: 0.2  # the labels decide: a teacher that has seen only these labels can take more than it gives
+{keys}"""

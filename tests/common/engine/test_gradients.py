@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from densedist.common.distill.teacher import Teacher
-from densedist.common.engine.gradients import Gradients, gradient_shares, in_words, is_look
+from densedist.common.engine.gradients import Gradients, gradient_shares, in_words, is_look, outweighs
 from densedist.common.engine.trainer import Trainer
 from densedist.common.losses import DISTLoss, KDLoss
 from helpers.calling import densedist
@@ -22,6 +22,13 @@ def test_shares_are_norms_on_what_several_losses_train():
     shares = gradient_shares(losses, [shared, alone, unused])
     assert shares == {"a": pytest.approx(100 * 5 / 7), "b": pytest.approx(100 * 2 / 7)}
     assert in_words(Gradients(shares, None)) == "gradient on shared parameters: a 71 %, b 29 %"
+
+
+def test_distillation_outweighs_the_labels_with_more_than_half_of_the_gradient():
+    shares = {"loss_ce": 45.0, "loss_dist": 30.0, "loss_kd": 25.0}
+    assert outweighs(Gradients(shares, None), {"loss_dist", "loss_kd"})
+    assert not outweighs(Gradients(shares, None), {"loss_dist"})
+    assert not outweighs(Gradients({}, None), {"loss_dist"})
 
 
 def test_nothing_is_said_where_nothing_is_shared():
@@ -116,3 +123,12 @@ def test_a_distilled_run_logs_shares_and_draws_them(tmp_path):
     assert line["gradient/loss_ce"] + line["gradient/loss_dist"] == pytest.approx(100)
     assert -1 <= line["gradient_cosine"] <= 1
     assert "iteration 0: gradient on shared parameters: loss_" in (tmp_path / "out" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("share", "said"), [("0.0", True), ("0.2", False)])
+def test_a_run_says_what_holds_distillation_where_it_outweighs_the_labels(tmp_path, share, said):
+    teacher = save_teacher(tmp_path / "teacher")
+    argv = ["--config-file", str(STUDENT), *SMALL, *teacher, "OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", "[]"]
+    heavy = ["DISTILL.DIST.WEIGHT", "1000.0", "DISTILL.GRADIENT_SHARE", share]
+    densedist("train", "seg", *argv, "SOLVER.MAX_ITER", "1", *heavy)
+    assert ("DISTILL.GRADIENT_SHARE 0.2" in (tmp_path / "out" / "log.txt").read_text()) == said
