@@ -1,6 +1,7 @@
 """The two tasks by name, and which one a config is of; neither is imported before it is asked for."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from densedist.common.config import find_config, read_file
@@ -73,10 +74,14 @@ def name_of(config_file: str, key: str = "--config-file") -> str:
     content = read_file(path)
     if (said := content.get("TASK", "")) not in ("", *IN_WORDS):
         raise UserError(f"TASK is {said} in {path}: want det or seg")
-    given = set(_names(content))
-    det, seg = (set(_names(defaults(name))) for name in ("det", "seg"))
+    given, det, seg = set(_names(content)), _known("det"), _known("seg")
     shown = [name for name, own in (("det", det - seg), ("seg", seg - det)) if given & own]
     return said or (shown[0] if len(shown) == 1 else "")
+
+
+@cache
+def _known(task: str) -> frozenset[str]:
+    return frozenset(_names(defaults(task)))
 
 
 def _names(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

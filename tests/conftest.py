@@ -1,36 +1,50 @@
-"""A small digits data set in a cache of its own, made before any test and inherited by child processes."""
+"""A small digits data set in a cache of its own, made before any test and inherited by child processes.
+
+What takes seconds to import is imported where it is used: xdist's main process reads this file and runs no test.
+"""
 
 import os
 import tempfile
+from functools import partial
 
 import pytest
-import torch
+import yaml
 
 _cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
+# Configs are read thousands of times, by fvcore with YAML's slow loader.
+yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
-from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
 
-from densedist.common import profile  # noqa: E402
-from densedist.common.data import digits  # noqa: E402
-from densedist.det.modeling import backbone  # noqa: E402
-from helpers.drawing import draw_nothing  # noqa: E402
+@pytest.fixture(scope="session", autouse=True)
+def small_digits():
+    """Everything here is: threads would only wait for each other."""
+    import torch
 
-# Everything here is small: threads would only wait for each other.
-torch.set_num_threads(1)
-profile.SECONDS = 0.1
-digits.SCENES = {"train": 12, "val": 4, "test": 4}
+    from densedist.common import profile
+    from densedist.common.data import digits
+
+    torch.set_num_threads(1)
+    profile.SECONDS = 0.1
+    digits.SCENES = {"train": 12, "val": 4, "test": 4}
+    digits.ensure()
+    yield
+    _cache.cleanup()
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(request, monkeypatch):
     """In this process, but for tests marked as drawn."""
+    from helpers.drawing import draw_nothing
+
     draw_nothing(monkeypatch.setattr, request.node.get_closest_marker("drawn"))
 
 
 @pytest.fixture(autouse=True)
 def no_data_set_is_left():
     """What a test registers by a name has that name in this process, whatever the next test means by it."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
     known = set(DatasetCatalog.list())
     yield
     for name in set(DatasetCatalog.list()) - known:
@@ -41,6 +55,8 @@ def no_data_set_is_left():
 @pytest.fixture(scope="session", autouse=True)
 def each_backbone_is_tried_once():
     """In this process: most tests build the same two, and the trial is half of that."""
+    from densedist.det.modeling import backbone
+
     find, known = backbone._for_any_size, {}
 
     def remembered(name, options):
@@ -58,6 +74,8 @@ def each_backbone_is_tried_once():
 @pytest.fixture
 def quick_weights(monkeypatch):
     """Models start from the same few numbers again and again, where their weights are overwritten or do not matter."""
+    import torch
+
     few = 0.05 * torch.randn(2**16, generator=torch.Generator().manual_seed(0))
 
     def fill(tensor, *_, **__):
@@ -69,10 +87,3 @@ def quick_weights(monkeypatch):
 
     for name in ("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"):
         monkeypatch.setattr(torch.nn.init, name, fill)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def small_digits():
-    digits.ensure()
-    yield
-    _cache.cleanup()

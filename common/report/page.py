@@ -3,9 +3,10 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.colors import to_hex
@@ -119,6 +120,11 @@ class Page:
 
 def write_page(page: Page, file: Path) -> None:
     """Write a page that needs no other file and no network."""
+    write_text(file, _template().render(page=page, many=MANY))
+
+
+@cache  # a comparison writes a page for each of its runs
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -133,8 +139,7 @@ def write_page(page: Page, file: Path) -> None:
         "color": _color,
         "whole": Markup.escape,
     }
-    text = environment.get_template("page.html").render(page=page, many=MANY)
-    write_text(file, text)
+    return environment.get_template("page.html")
 
 
 def _number(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """train_det and eval_det from arguments to files: outputs, resume, stock loading, several processes."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -18,7 +17,7 @@ from densedist.common.engine.train import evaluate
 from densedist.det.models import load_config
 from densedist.det.task import TASK
 from helpers.calling import densedist
-from helpers.processes import command
+from helpers.processes import command, torchrun
 from helpers.tiny import SMALL, STUDENT, TEACHER, save_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -181,10 +180,8 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
 def test_two_processes_under_torchrun(tmp_path, teacher_keys):
     """Those that --num-gpus starts train segmentation in tests/seg/test_training.py."""
     overrides = ["OUTPUT_DIR", str(tmp_path), *SHORT, "SOLVER.MAX_ITER", "2", *teacher_keys, "REHEARSAL", "True"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    argv = [*launcher, ROOT / "tools/train_det.py", "--config-file", STUDENT, *overrides]
-    done = subprocess.run(argv, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
-    assert done.returncode == 0, done.stderr
+    done = torchrun(2, ROOT / "tools/train_det.py", "--config-file", STUDENT, *overrides)
+    assert done.code == 0, done.err
     assert "rehearsed a step" in (tmp_path / "log.txt.rank1").read_text()
     assert "2 process(es)" in (tmp_path / "log.txt").read_text()
     assert "loss_dist" in (tmp_path / "metrics.json").read_text()

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from densedist.common.report import run
+from densedist.common.report import plots, run
+from densedist.seg import evaluation
 
 
 def _save(_, file, **__):
@@ -15,9 +16,14 @@ def _save(_, file, **__):
         cv2.imwrite(str(file), np.zeros((1, 1, 3), np.uint8))
 
 
-def _draw_curves(_, __, file):
-    """In the place of draw_curves, which every run calls."""
+def _draw(_, __, file):
+    """In the place of draw_curves, which every run calls, and of draw_confusion, which every evaluation calls."""
     _save(_, file)
+
+
+def _curves(history, metric):
+    """In the place of curves: empty ones."""
+    return dict.fromkeys(plots._panels(history, metric), "")
 
 
 def draw_nothing(patch=setattr, drawn=None):
@@ -29,5 +35,7 @@ def draw_nothing(patch=setattr, drawn=None):
     """
     if not drawn:
         patch(Figure, "savefig", _save)
+        patch(run, "curves", _curves)
+        patch(evaluation, "draw_confusion", _draw)
     if not (drawn and drawn.kwargs.get("curves")):
-        patch(run, "draw_curves", _draw_curves)
+        patch(run, "draw_curves", _draw)

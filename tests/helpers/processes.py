@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import pickle
 import socket
 import sys
 import traceback
@@ -17,7 +18,12 @@ from detectron2.utils import comm
 from helpers.drawing import draw_nothing
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["densedist.det.task", "densedist.seg.task", "densedist.api", "densedist.command"])
+server.set_forkserver_preload(
+    [
+        *("densedist.det.task", "densedist.seg.task", "densedist.api", "densedist.command"),
+        *("densedist.common.losses.dist.numba_backend", "torch.utils.tensorboard"),
+    ]
+)
 
 
 def run_processes(count, function, *args):
@@ -40,7 +46,7 @@ def _join(rank, count, port, function, args):
 
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """What a function or a command came to."""
 
     code: int
     out: str
@@ -48,9 +54,19 @@ class Done:
 
 
 def command(*argv, cwd=None):
-    """`densedist argv …` in a new process that has imported torch and the rest, but no code of the user's."""
+    """`densedist argv …` in a process of its own. Those that --num-gpus starts are forked from it."""
+    return call(_densedist, [str(word) for word in argv], cwd=cwd)
+
+
+def torchrun(count, file, *argv):
+    """`torchrun --nproc-per-node count file argv …` in a process of its own, from which its ranks are forked."""
+    return call(_torchrun, count, [str(word) for word in (file, *argv)])
+
+
+def call(function, *args, cwd=None):
+    """function(*args) in a new process that has imported torch and the rest, but no code of the user's."""
     ours, theirs = server.Pipe(duplex=False)
-    process = server.Process(target=_command, args=([str(word) for word in argv], cwd, theirs))
+    process = server.Process(target=_answer, args=(function, args, cwd, theirs))
     process.start()
     theirs.close()
     try:
@@ -61,8 +77,7 @@ def command(*argv, cwd=None):
     return done
 
 
-def _command(argv, cwd, pipe):
-    from densedist.command import main
+def _answer(function, args, cwd, pipe):
     from densedist.common import profile
 
     draw_nothing()
@@ -73,10 +88,33 @@ def _command(argv, cwd, pipe):
     out, err, code = io.StringIO(), io.StringIO(), 0
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            main(argv)
+            function(*args)
         except SystemExit as stop:
             code = stop.code or 0
         except BaseException:
             traceback.print_exc(file=sys.stderr)
             code = 1
     pipe.send(Done(code, out.getvalue(), err.getvalue()))
+
+
+def _densedist(argv):
+    from densedist.command import main
+
+    mp.start_processes = _forked
+    main(argv)
+
+
+def _forked(function, args=(), nprocs=1, join=True, daemon=False, start_method="fork"):
+    """In the place of torch.multiprocessing.start_processes, of what could be sent to new processes."""
+    pickle.dumps((function, args))
+    return _start_processes(function, args, nprocs, join, daemon, "fork")
+
+
+_start_processes = mp.start_processes
+
+
+def _torchrun(count, argv):
+    from torch.distributed import run
+
+    options = ["--standalone", f"--nproc-per-node={count}", "--run-path", "--start-method=fork"]
+    run.run(run.parse_args([*options, *argv]))

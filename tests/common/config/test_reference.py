@@ -1,7 +1,6 @@
 """The reference of keys: it has all keys, each with a meaning, and docs/keys.md is what the tables give."""
 
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,24 @@ from densedist.common.config.reference import group, markdown, rows
 from densedist.common.distill.registry import LOSSES
 from densedist.det.config import GRAMMAR as DET
 from densedist.seg.config import GRAMMAR as SEG
+from helpers.processes import call
 
 ROOT = Path(__file__).parents[3]
 GRAMMARS = {"det": DET, "seg": SEG}
 
 
+def print_all():
+    made = runpy.run_path(str(ROOT / "docs/keys_page.py"))
+    print(made["page"](), made["known"](), made["reference"](), end="")
+
+
 def test_the_page_and_the_known_keys_are_what_the_tables_give():
     """In a process of its own: other tests register losses."""
-    program = "import runpy; made = runpy.run_path('docs/keys_page.py'); "
-    program += "print(made['page'](), made['known'](), made['reference'](), end='')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = call(print_all)
+    assert done.code == 0, done.err
     wanted = (ROOT / "docs/keys.md").read_text() + " " + known_keys.FILE.read_text()
     wanted += " " + known_keys.REFERENCE.read_text()
-    assert done.stdout == wanted, "write them anew: uv run python docs/keys_page.py"
+    assert done.out == wanted, "write them anew: uv run python docs/keys_page.py"
 
 
 @pytest.mark.parametrize("task", GRAMMARS)

@@ -129,7 +129,7 @@ def in_step(rank, count, name, keys, folder):
     torch.save(seen, folder / f"{rank}.pth")
 
 
-@pytest.mark.parametrize("task", [pytest.param("det", marks=pytest.mark.slow), "seg"])
+@pytest.mark.parametrize("task", ["det", "seg"])
 def test_all_processes_have_the_same(task, tmp_path):
     """Of batch norms that are not synchronized, too, and across an evaluation."""
     keys = [*AVERAGE, *SHORT, "TEST.EVAL_PERIOD", "1", "OUTPUT_DIR", tmp_path / "out"]

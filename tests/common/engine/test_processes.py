@@ -82,23 +82,23 @@ def compare(rank, count, make, file, keys, alone):
 
 
 @pytest.mark.parametrize(
-    ("make", "file", "keys"),
+    ("make", "file", "keys", "count"),
     [
-        (det_model, tiny.STUDENT, [*EVERY_ROI, *RCNN]),
-        (det_model, tiny.DIGITS / "retinanet_r10_quarter.yaml", [*BOXES, *CROSSED]),
-        (seg_model, scenes.STUDENT, [*CELLS, "DISTILL.IGNORED_PIXELS", "False"]),
+        (det_model, tiny.STUDENT, [*EVERY_ROI, *RCNN], 2),
+        (det_model, tiny.DIGITS / "retinanet_r10_quarter.yaml", [*BOXES, *CROSSED], 4),
+        (seg_model, scenes.STUDENT, [*CELLS, "DISTILL.IGNORED_PIXELS", "False"], 2),
+        (seg_model, scenes.STUDENT, [*CELLS, "DISTILL.IGNORED_PIXELS", "False"], 4),
     ],
-    ids=["Faster R-CNN", "RetinaNet", "PSPNet"],
+    ids=["Faster R-CNN", "RetinaNet", "PSPNet on two", "PSPNet on four"],
 )
-def test_losses_and_gradients(make, file, keys, tmp_path):
+def test_losses_and_gradients(make, file, keys, count, tmp_path):
     helper = scenes if make is seg_model else tiny
     teacher = tiny.DIGITS / "retinanet_r10t.yaml" if "retinanet" in str(file) else helper.TEACHER
     keys = [*keys, *ALL, *helper.save_teacher(tmp_path / "teacher", file=teacher)]
     torch.manual_seed(0)
     model, images = make(file, keys)
     torch.save(losses_and_gradients(model.train(), images), tmp_path / "alone.pth")
-    for count in (2, 4):
-        run_processes(count, compare, make, file, keys, tmp_path / "alone.pth")
+    run_processes(count, compare, make, file, keys, tmp_path / "alone.pth")
 
 
 def evaluate(rank, count, name, keys, weights):
@@ -117,9 +117,9 @@ def test_evaluation_counts_every_image_once(task, tmp_path):
         model = build_segmenter(scenes.config(scenes.STUDENT)).network.smp
     torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
     results = []
-    for count in (1, 2, 4):
+    for count in (1, 3):
         output = tmp_path / str(count)
         run_processes(count, evaluate, task, [*keys, "OUTPUT_DIR", str(output)], tmp_path / "weights.pth")
         results.append(json.loads(Path(output, "results.json").read_text()))
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1]
     assert results[0]
