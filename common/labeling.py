@@ -38,6 +38,7 @@ class Labeling:
         choose: one of WAYS (see read_way).
         ignore: of detectors: predictions from this score up to the other one are written as crowds, which are neither
             objects nor background in training; None = they are left out.
+        box_variance: of R-CNNs: write of each box by how much it moves when it is jittered (det/inference/jitter.py).
         student: the config of a student whose classes, by their names, the labels have; None = they are the teacher's.
         settings: what they depend on, which is written down with them.
         resume: go on with the labeling that was begun in output, if there is one.
@@ -53,6 +54,7 @@ class Labeling:
     score: float | None = SCORE
     choose: str = F1
     ignore: float | None = None
+    box_variance: bool = False
     student: CfgNode | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     resume: bool = False

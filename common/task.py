@@ -230,6 +230,7 @@ class Task(TrainingTask):
 
     importers: Sequence[Importer]  # of other projects' checkpoints, that can be imported
     demonstration: Demonstration
+    best: str  # the recommended method for images without labels (common/compare/methods.py)
 
     # configs
 

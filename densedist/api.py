@@ -117,6 +117,7 @@ def label(
     score_threshold: float | None = None,
     ignore_threshold: float | None = None,
     choose_thresholds: bool | str = False,
+    box_variance: bool = False,
     resume: bool = False,
     batch: int = 1,
     max_unreadable: float = UNREADABLE,
@@ -137,6 +138,8 @@ def label(
         choose_thresholds: instead of score_threshold one for each class: "f1" or True, where F1 on DATASETS.TEST of the
             first teacher is best; "precision:0.8", the least one of this precision there; "frequencies", by which
             classes are as frequent as in its DATASETS.TRAIN.
+        box_variance: write for each box, too, by how much it moves when it is jittered: for
+            PSEUDO_LABELS.MAX_BOX_VARIANCE. For R-CNNs.
         resume: go on with the labeling that output_dir has begun, if there is one; all else has to be the same.
         batch: images of one size that the teacher sees at a time, at most.
         max_unreadable: the share of the images, in [0, 1], that may be unreadable; they are named at the end.
@@ -169,6 +172,7 @@ def label(
         "score_threshold": score,
         "ignore_threshold": ignore_threshold,
         "choose_by": way if score is None else "",
+        "box_variance": box_variance,
     }
     labeling = Labeling(
         teachers=found,
@@ -177,6 +181,7 @@ def label(
         score=score,
         choose=way,
         ignore=ignore_threshold,
+        box_variance=box_variance,
         settings=settings_of(chosen_task, found, files, **of_scores),
         resume=resume,
         batch=batch,

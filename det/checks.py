@@ -1,6 +1,7 @@
 """A look at the data of a config before training: whether it is sound, what it holds, and how it looks."""
 
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import are_damaged, not_of_boxes
 from densedist.det.data.reading import read_input
 from densedist.det.data.samplers import check_sampler
+from densedist.det.data.teacher_labels import VARIANCE
 from densedist.det.datasets import class_labels
 from densedist.det.drawing import draw_marks, labeled
 from densedist.det.evaluation import check_rules
@@ -36,6 +38,8 @@ from densedist.det.inference.samples import spread_samples
 logger = logging.getLogger(__name__)
 WITHOUT_MASKS = "or set MODEL.MASK_ON to False"
 COCO_KEYPOINTS = 17
+# Of fields of annotations that a teacher wrote: the most that they may be, the values in words, how they are written.
+FIELDS = {"score": (1.0, "from 0 to 1", ""), VARIANCE: (math.inf, "of 0 or more", " (--box-variance)")}
 
 
 def check_data(cfg: CfgNode, *sides: str) -> None:
@@ -159,15 +163,24 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
         _check_keypoints(cfg, coco, source, MetadataCatalog.get(name))
 
 
+def _asked(cfg: CfgNode) -> dict[str, str]:
+    """Return the fields of annotations that PSEUDO_LABELS asks for, each with the key that does and its value."""
+    confidence, most = Confidence.of(cfg), cfg.PSEUDO_LABELS.MAX_BOX_VARIANCE
+    asked = {"score": confidence.asked} if confidence.needs_scores else {}
+    return asked | ({VARIANCE: f"PSEUDO_LABELS.MAX_BOX_VARIANCE is {most:g}"} if most else {})
+
+
 def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
     """Refuse labels without the scores that PSEUDO_LABELS asks for, and boxes to ignore that would be background."""
-    confidence, least = Confidence.of(cfg), cfg.PSEUDO_LABELS.MIN_SCORE
-    bare = [a["given"] for a in coco.objects if not (is_number(a.get("score")) and 0 <= a["score"] <= 1)]
-    if confidence.needs_scores and bare:
-        raise UserError(
-            f"{source}: {confidence.asked}, but {len(bare)} annotations of {coco.source} have no score from 0 to 1, "
-            f"first annotation {bare[0]}: let the teacher write the labels again, or set it to its default"
-        )
+    least = cfg.PSEUDO_LABELS.MIN_SCORE
+    for field, asked in _asked(cfg).items():
+        most, words, how = FIELDS[field]
+        bare = [a["given"] for a in coco.objects if not (is_number(a.get(field)) and 0 <= a[field] <= most)]
+        if bare:
+            raise UserError(
+                f"{source}: {asked}, but {len(bare)} annotations of {coco.source} have no {field} {words}, first "
+                f"annotation {bare[0]}: let the teacher write the labels again{how}, or set it to its default"
+            )
     if least and all(a["score"] < least for a in coco.objects):
         raise UserError(f"{source}: PSEUDO_LABELS.MIN_SCORE is {least:g}, and no box has that score: lower it")
     architecture, known = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
@@ -180,15 +193,13 @@ def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
 
 def _check_kept_scores(cfg: CfgNode, name: str, source: str) -> None:
     """Refuse a data set whose file may have scores, but not what is trained on: load_coco_json leaves them out."""
-    confidence = Confidence.of(cfg)
-    if not confidence.needs_scores:
-        return
-    annotations = (a for d in DatasetCatalog.get(name) for a in d.get("annotations", []))
-    if any("score" not in a for a in annotations if not a.get("iscrowd")):
-        raise UserError(
-            f"{source}: {confidence.asked}, but as it is registered its annotations have no score: name it in "
-            "DATASETS.COCO_FORMAT, or register annotations with a score"
-        )
+    for field, asked in _asked(cfg).items():
+        annotations = (a for d in DatasetCatalog.get(name) for a in d.get("annotations", []))
+        if any(field not in a for a in annotations if not a.get("iscrowd")):
+            raise UserError(
+                f"{source}: {asked}, but as it is registered its annotations have no {field}: name it in "
+                f"DATASETS.COCO_FORMAT, or register annotations with a {field}"
+            )
 
 
 def _check_masks(coco: Coco, source: str, built_in: bool) -> None:

@@ -8,7 +8,7 @@ from densedist.common.config import COMMON, Grammar, Key, add_keys, at_least, on
 from densedist.common.config.formats import format_keys
 from densedist.common.config.former_keys import FORMER
 from densedist.common.config.keys import STOCK, needing, of_all
-from densedist.common.data.sides import WITHOUT_TRUTH
+from densedist.common.data.sides import PSEUDO, WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
 from densedist.det.data.augmentations import SIDES, is_scale_jitter
 from densedist.det.data.formats import FORMATS
@@ -88,6 +88,16 @@ DATA: Mapping[str, Key] = {
             "one.",
         ),
         WITHOUT_TRUTH,
+    ),
+    "PSEUDO_LABELS.MAX_BOX_VARIANCE": needing(
+        at_least(
+            0,
+            0.0,
+            "0 (not used) or more",
+            "Boxes of a larger variance under jitter teach their class, and no position; Soft Teacher has 0.02; 0 = "
+            "all teach both. Labels need `label --box-variance`.",
+        ),
+        PSEUDO,
     ),
     "INPUT.MASK_FORMAT": _stock("polygon or bitmask."),
     "DATASETS.TRAIN": _stock("Names of data sets with labels; a part is named like a slice: mine_train[:100]."),

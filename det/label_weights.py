@@ -1,7 +1,8 @@
 """How much labels teach a detector: factors on the gradient of what it predicts for RoIs, masks and anchors.
 
 Labels that a teacher wrote, whose sample has MARK, count by a weight; each object also by its score, where instances
-have GT_SCORES. IGNORED boxes of a sample are neither objects nor background.
+have GT_SCORES, and its place not at all, where GT_PLACED is 0. IGNORED boxes of a sample are neither objects nor
+background.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from densedist.common.data.sides import MARK
 from densedist.common.distill.gradient_factors import scale_gradient
 from densedist.common.errors import UserError
 from densedist.common.modules import changed, record
-from densedist.det.data.teacher_labels import GT_SCORES, IGNORED
+from densedist.det.data.teacher_labels import GT_PLACED, GT_SCORES, IGNORED
 from densedist.det.modeling import box_head
 
 # The share of a box's own area that has to lie on an ignored one, as COCO's evaluation asks of a detection on a crowd.
@@ -32,8 +33,9 @@ ON_IGNORED = 0.5
 def weighed(model: Any, samples: Sequence[dict], weight: float) -> Iterator[None]:
     """Multiply, within the block, the gradient that each RoI, mask and anchor gets from its label; losses stay.
 
-    The factor is that of the object which the model's own matcher gives a RoI or an anchor. Background has its image's,
-    and 0 where it lies on an ignored box. A RoI has it at all stages of a cascade.
+    The factor is that of the object which the model's own matcher gives a RoI or an anchor, once for its class and once
+    for its place. Background has its image's, and 0 where it lies on an ignored box. A RoI has it at all stages of a
+    cascade.
 
     Args:
         model: an R-CNN or a RetinaNet that runs once in the block, on the samples.
@@ -84,37 +86,45 @@ def check(model: Any) -> None:
 def _are_weighed(sample: dict, weight: float) -> bool:
     """Return whether any label counts otherwise than by 1; where none does, all is left as it is, bit for bit."""
     objects: Instances = sample["instances"]
-    by_score = objects.has(GT_SCORES) and bool((objects.get(GT_SCORES) != 1).any())
-    return by_score or (MARK in sample and weight != 1) or bool(sample.get(IGNORED))
+    each = any(objects.has(name) and bool((objects.get(name) != 1).any()) for name in (GT_SCORES, GT_PLACED))
+    return each or (MARK in sample and weight != 1) or bool(sample.get(IGNORED))
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels of an image: boxes and weights of its M objects, the weight of its background, and ignored boxes."""
+    """The labels of an image: boxes and weights of its M objects, which of these teach a place (None = all), the weight
+    of its background, and ignored boxes."""
 
     boxes: Boxes
     weights: Tensor
+    placed: Tensor | None
     background: float
     ignored: Boxes
     alike: bool  # objects and background have one weight, and nothing is ignored
 
     @classmethod
     def of(cls, sample: dict, weight: float, device: torch.device) -> "_Labels":
-        objects: Instances = sample["instances"].to(device)
+        objects: Instances = sample["instances"]  # whose masks are not needed on the device
         background = weight if MARK in sample else 1.0
         ignored = sample.get(IGNORED) or Boxes(torch.zeros(0, 4))
-        alike = not (len(ignored) or objects.has(GT_SCORES))
-        return cls(objects.gt_boxes, _weights(objects, background), background, ignored.to(device), alike)
+        placed = objects.get(GT_PLACED).to(device) if objects.has(GT_PLACED) else None
+        alike = not (len(ignored) or objects.has(GT_SCORES) or placed is not None)
+        weights = _weights(objects, background).to(device)
+        return cls(objects.gt_boxes.to(device), weights, placed, background, ignored.to(device), alike)
 
-    def factors(self, boxes: Boxes, matcher: Matcher) -> Tensor:
-        """Return the factor (R,) of each of R boxes."""
+    def factors(self, boxes: Boxes, matcher: Matcher) -> tuple[Tensor, Tensor]:
+        """Return the factors (R,) of each of R boxes for class and place."""
         factors = boxes.tensor.new_full((len(boxes),), self.background)
         if self.alike:
-            return factors
-        matched, kind = matcher(pairwise_iou(self.boxes, boxes))
+            return factors, factors
         if len(self.ignored):
             factors[(pairwise_ioa(self.ignored, boxes) >= ON_IGNORED).any(0)] = 0
-        return self.weights[matched].where(kind == 1, factors) if len(self.boxes) else factors
+        if not len(self.boxes):
+            return factors, factors
+        matched, kind = matcher(pairwise_iou(self.boxes, boxes))
+        of_class = self.weights[matched].where(kind == 1, factors)
+        # Background learns no place, whatever factor it has.
+        return of_class, of_class if self.placed is None else of_class * self.placed[matched]
 
 
 def _weights(objects: Instances, weight: float) -> Tensor:
@@ -130,9 +140,9 @@ def _weighed_rois(heads: Any, labels: Sequence[_Labels]) -> Iterator[None]:
             matcher = box_head.matcher(heads, stage)
 
             def weigh(_: Any, output: tuple[Tensor, ...], matcher: Matcher = matcher) -> tuple[Tensor, ...]:
-                each = zip(labels, calls[-1], strict=True)
-                factors = torch.cat([of_image.factors(boxes, matcher) for of_image, boxes in each])
-                return tuple(scale_gradient(x, factors) for x in output)
+                images = zip(labels, calls[-1], strict=True)
+                factors = zip(*(of_image.factors(boxes, matcher) for of_image, boxes in images), strict=True)
+                return tuple(scale_gradient(x, torch.cat(each)) for x, each in zip(output, factors, strict=True))
 
             stack.enter_context(changed(predictor, weigh))
         yield
@@ -166,9 +176,10 @@ def _weighed_anchors(head: nn.Module, model: Any, labels: Sequence[_Labels]) -> 
     def weigh(_: Any, output: tuple[Sequence[Tensor], ...]) -> tuple[list[Tensor], ...]:
         anchors = model.anchor_generator(output[0])
         every = Boxes.cat(anchors)
-        factors = torch.stack([of_image.factors(every, model.anchor_matcher) for of_image in labels])
-        by_level = factors.split([len(of_level) for of_level in anchors], dim=1)
-        return tuple([_weighed_map(x, level) for x, level in zip(maps, by_level, strict=True)] for maps in output)
+        sizes = [len(of_level) for of_level in anchors]
+        factors = zip(*(of_image.factors(every, model.anchor_matcher) for of_image in labels), strict=True)
+        levels = [torch.stack(each).split(sizes, dim=1) for each in factors]
+        return tuple(list(map(_weighed_map, maps, each)) for maps, each in zip(output, levels, strict=True))
 
     with changed(head, weigh):
         yield

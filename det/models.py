@@ -125,7 +125,9 @@ def build_trainee(cfg: CfgNode) -> Trainee:
 
 def _check_label_weights(cfg: CfgNode, model: nn.Module) -> None:
     """Refuse a model that would ignore the weights of labels; crowds that a teacher wrote weigh nothing."""
-    if cfg.PSEUDO_LABELS.WEIGHT == 1 and not Confidence.of(cfg).needs_scores and not _has_crowds(cfg):
+    node = cfg.PSEUDO_LABELS
+    weighed = node.WEIGHT != 1 or node.MAX_BOX_VARIANCE or Confidence.of(cfg).needs_scores
+    if not weighed and not _has_crowds(cfg):
         return
     if not isinstance(model, Distilling):
         raise UserError(
@@ -243,6 +245,8 @@ def _notes(cfg: CfgNode) -> dict[str, str]:
         notes["augment"] = str(augment)
     if strong := in_words(cfg, "MOSAIC"):
         notes["strong"] = strong
+    if most := cfg.PSEUDO_LABELS.MAX_BOX_VARIANCE:
+        notes["boxes"] = f"pseudo-labeled ones of a variance above {most:g} teach their class alone"
     if is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT
         notes["no label"] = f"also distilled on unlabeled images; these losses are multiplied by {weight}"

@@ -1,6 +1,7 @@
 """Detection as the engine and the commands see it."""
 
 from densedist.common.task import Task
+from densedist.det.best import BEST
 from densedist.det.cache.filling import fill_cache
 from densedist.det.checks import check_data, draw_data, survey
 from densedist.det.config import GRAMMAR
@@ -26,6 +27,7 @@ class DetectionTask(Task):
     grammar = GRAMMAR
     importers = IMPORTERS
     demonstration = DEMONSTRATION
+    best = BEST
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)

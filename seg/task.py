@@ -1,6 +1,7 @@
 """Segmentation as the engine and the commands see it."""
 
 from densedist.common.task import Task
+from densedist.seg.best import BEST
 from densedist.seg.cache import fill_cache
 from densedist.seg.checks import check_data, draw_data, survey
 from densedist.seg.config import GRAMMAR
@@ -26,6 +27,7 @@ class SegmentationTask(Task):
     grammar = GRAMMAR
     importers = IMPORTERS
     demonstration = DEMONSTRATION
+    best = BEST
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)

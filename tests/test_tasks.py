@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from densedist.common.compare.methods import switches
+from densedist.common.compare.methods import expand, has_labels, switches
+from densedist.common.config import load
 from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR
-from densedist.tasks import task_of
+from densedist.tasks import task_named, task_of
 from helpers.tiny import defaults
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -61,3 +62,11 @@ def test_what_is_said_of_a_teachers_files_is_not_for_another(config, tmp_path):
     keys = dict(zip(words[::2], words[1::2], strict=True))
     assert (keys["DISTILL.TEACHER.FORMAT"], keys["DISTILL.TEACHER.MORE"]) == ("", "[]")
     assert task.load_config(config, words).DISTILL.TEACHER.FORMAT == ""
+
+
+@pytest.mark.parametrize("name", ["det", "seg"])
+def test_best_of_a_task_is_a_method_of_labels_whose_keys_exist(name):
+    task = task_named(name)
+    for method in expand(["best"], task.best):
+        assert has_labels(method)
+        load(task.grammar, "", switches(method, ["photos"], task_keys=task.grammar.keys()))

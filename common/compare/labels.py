@@ -34,6 +34,7 @@ from densedist.common.labeling import F1, FREQUENCIES, RECORD, SCORE, Labeling, 
 from densedist.common.run_files import Weights
 from densedist.common.task import Task
 
+BOX_VARIANCE = "BOX_VARIANCE"  # labels have it, in their folder's name and settings
 # Parts of a fingerprint that labels depend on, apart from scores.
 LABEL_PARTS = ("task", "DISTILL.TEACHER", "DATASETS.UNLABELED", "DATASETS.CLASSES", "DATASETS.IGNORED", "IMPORTS")
 
@@ -56,8 +57,8 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
 
     Args:
         cfg: the method's config, whose DATASETS.UNLABELED are labeled.
-        output: folder of all methods; one that says something of labels (TEACHER, OF_LABELING, TEACHER.TEST.FLIP) has
-            its own folder in it.
+        output: folder of all methods; one that says something of labels (TEACHER, OF_LABELING, TEACHER.TEST.FLIP), or
+            asks for the variance of boxes, has its own folder in it.
 
     Raises:
         UserError: a wrong value of one of OF_LABELING, or a teacher that cannot write labels.
@@ -75,6 +76,8 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
     # Folders with one score for all classes, and no band, have been written before there were others.
     depends_on = {CHOOSE_THRESHOLDS: way} if way else {SCORE_THRESHOLD: str(score)}
     depends_on |= {} if ignored_from is None else {IGNORE_THRESHOLD: str(ignored_from)}
+    if variance := bool(cfg.PSEUDO_LABELS.get("MAX_BOX_VARIANCE")):  # a key of detection
+        own[BOX_VARIANCE] = depends_on[BOX_VARIANCE] = "True"
     read = (*LABEL_PARTS, "DATASETS.TRAIN") if way == FREQUENCIES else LABEL_PARTS
     teachers = [_writer(one, method, task).under(*words) for one in configs_of_each(cfg, task.grammar)]
     return Labeling(
@@ -84,6 +87,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
         score,
         way or F1,
         ignored_from,
+        variance,
         student=cfg,
         settings=fingerprints.of(cfg, read) | depends_on | looks,
     )

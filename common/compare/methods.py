@@ -15,6 +15,7 @@ from densedist.common.distill.teacher_files import keys_of_others
 from densedist.common.errors import UserError
 
 NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
+BEST = "best"  # stands for a method of the task: Task.best
 # Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; options of densedist label.
 TEACHER = "TEACHER"
 SCORE_THRESHOLD, IGNORE_THRESHOLD, CHOOSE_THRESHOLDS = "SCORE_THRESHOLD", "IGNORE_THRESHOLD", "CHOOSE_THRESHOLDS"
@@ -40,25 +41,32 @@ def methods() -> Mapping[str, tuple[str, ...]]:
     }
 
 
-def expand(words: Sequence[str]) -> list[str]:
+def expand(words: Sequence[str], best: str = "") -> list[str]:
     """Split words at commas into methods, with one value for each key.
 
     A part of a method may have keys, with one or more values each: "dist@TAU=1,2;WEIGHT=0.1,1+unlabeled" stands for
     four methods, the first of which is "dist@TAU=1;WEIGHT=0.1+unlabeled".
 
+    Args:
+        best: see joined.
+
     Raises:
         UserError: a key without a value, or with a range.
     """
-    found = ["+".join(chosen) for method in joined(words) for chosen in product(*map(_settled, parts(method)))]
+    found = ["+".join(chosen) for method in joined(words, best) for chosen in product(*map(_settled, parts(method)))]
     return list(dict.fromkeys(found))
 
 
-def joined(words: Sequence[str]) -> list[str]:
+def joined(words: Sequence[str], best: str = "") -> list[str]:
     """Put together the methods that were split at commas: a word that is no method is one more value of the last.
 
     So does the path of one more TEACHER, which may begin as a method does, and so do the items of a list in brackets.
+
+    Args:
+        best: the method that the part BEST stands for; its first part takes the keys behind BEST, too, which hold
+            against its own. Empty = BEST stays.
     """
-    known = methods()
+    known = {*methods(), BEST}
     found: list[str] = []
     for word in words:
         if found and _closed(found[-1])[1]:
@@ -71,7 +79,20 @@ def joined(words: Sequence[str]) -> list[str]:
             found.append(word)
         else:
             found[-1] += f",{word}"
-    return found
+    return ["+".join(_known(part, best) for part in parts(method)) for method in found] if best else found
+
+
+def _known(part: str, best: str) -> str:
+    """Return a part of a method, or what BEST stands for."""
+    if part.partition("@")[0] != BEST:
+        return part
+    first, *others = parts(best)
+    return "+".join([_part(first.partition("@")[0], dict(pairs(first)) | dict(pairs(part))), *others])
+
+
+def has_best(words: Sequence[str]) -> bool:
+    """Return whether BEST is among methods that were split at commas."""
+    return any(part.partition("@")[0] == BEST for method in joined(words) for part in parts(method))
 
 
 def parts(method: str) -> list[str]:
@@ -159,9 +180,14 @@ def without(method: str, key: str) -> str:
     """Return the method without a key in any part."""
     left = []
     for part in parts(method):
-        kept = ";".join(f"{k}={','.join(values)}" for k, values in pairs(part) if k != key)
-        left.append(part.partition("@")[0] + (f"@{kept}" if kept else ""))
+        left.append(_part(part.partition("@")[0], {k: values for k, values in pairs(part) if k != key}))
     return "+".join(left)
+
+
+def _part(name: str, keys: Mapping[str, Sequence[str]]) -> str:
+    """Return a part of a method as it is written: the opposite of pairs."""
+    settings = ";".join(f"{key}={','.join(values)}" for key, values in keys.items())
+    return f"{name}@{settings}" if settings else name
 
 
 def _settled(part: str) -> list[str]:
@@ -219,7 +245,7 @@ def switches(
     for part in parts(method):
         name = part.partition("@")[0]
         if name not in known:
-            raise UserError(f"--methods: there is no {name}; want {', '.join(known)}, joined by + if need be")
+            raise UserError(f"--methods: there is no {name}; want {', '.join([*known, BEST])}, joined by + if need be")
         loss, *half = known[name]
         on.append(loss)
         words += half

@@ -21,7 +21,7 @@ from densedist.common.compare.labels import (
     undone,
     write_labels,
 )
-from densedist.common.compare.methods import TEACHER, expand, folder_name, has_labels, setting, switches
+from densedist.common.compare.methods import BEST, TEACHER, expand, folder_name, has_best, has_labels, setting, switches
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.page import Folders, write_comparison
@@ -122,7 +122,7 @@ class Study:
         refuse_seed(self.overrides)
         check_gpus(self.jobs, "--jobs")
         cfg = self._without_method  # imports what it names, losses among them
-        methods = expand(self.methods)
+        methods = expand(self.methods, self.task.best)
         check_scores(self.task, cfg)
         for method in methods:
             check_method(self.task, self._load(self._words(method, 0)), method)
@@ -256,6 +256,7 @@ class Study:
     def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
         shared = self._shared()
         rule = equal_time(outcomes) if self.equal_time else "At equal iterations."
+        rule += f" The method {BEST} is {self.task.best}." if has_best(self.methods) else ""
         text = markdown(outcomes, rule) + "".join(f"\n- {line}" for line in shared)
         if of_teachers:
             text += f"\n\n{teacher_table(outcomes, of_teachers)}"

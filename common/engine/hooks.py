@@ -65,7 +65,8 @@ class SeedEachStep(HookBase):
 
 
 class ModelEMA(HookBase):
-    """An exponential moving average of a model's weights and buffers, which is then what is evaluated and kept.
+    """An exponential moving average of a model's weights and buffers, which is then what is evaluated and kept; of
+    counters, as batch norm has them, it has the model's.
 
     After step t, counted from 0, average = d · average + (1 - d) · model with d = min(decay, (1 + t) / (10 + t)), as
     TensorFlow's ExponentialMovingAverage warms up: about the last tenth of the steps counts until decay says fewer, and
@@ -99,9 +100,12 @@ class ModelEMA(HookBase):
         step = self.trainer.iter
         update = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))
         pairs = self._pairs()
-        for floating in (True, False):  # the function looks at the first of a list
-            if group := [pair for pair in pairs if pair[0].is_floating_point() == floating]:
-                update([averaged for averaged, _ in group], [trained for _, trained in group], None)
+        averaged, trained = ([pair[side] for pair in pairs if pair[0].is_floating_point()] for side in (0, 1))
+        update(averaged, trained, None)
+        # That function would average counters, which are whole numbers, one by one.
+        for counter, count in pairs:
+            if not counter.is_floating_point():
+                counter.copy_(count)
 
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
         """Return each tensor of the average and of the trained model."""

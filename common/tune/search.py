@@ -108,7 +108,7 @@ class Search:
         check_gpus(self.jobs, "--jobs")
         recipe = Recipe(self.task, self.config, self.overrides, self.unlabeled)
         cfg = recipe.load()  # imports what it names, losses among them
-        space = Space.of(self.methods, cfg)
+        space = Space.of(self.methods, cfg, self.task.best)
         self.validation.check(cfg)
         recipe = replace(recipe, added={m: undone(cfg, self.task.grammar.keys(), m) for m in space.methods})
         for method in space.methods:
@@ -155,8 +155,10 @@ class Search:
         )
         result = {}
         for method in filter(has_labels, space.methods):
-            own = recipe.load([*recipe.words(space.first(method)), *unlabeled, *recipe.data])
-            result[method] = own, labeling_of(self.task, own, method, folder, fingerprints)
+            cfgs = [recipe.load([*recipe.words(corner), *unlabeled, *recipe.data]) for corner in space.corners(method)]
+            found = [(own, labeling_of(self.task, own, method, folder, fingerprints)) for own in cfgs]
+            # Labels with the variance of boxes are good for choices that do not ask for it, too.
+            result[method] = next((both for both in found if both[1].box_variance), found[0])
         return result
 
     def _about(
@@ -172,7 +174,7 @@ class Search:
         """
         of_labels = {method: settings_of(labeling) for method, (_, labeling) in labelings.items()}
         return {
-            "methods": ",".join(joined(self.methods)),
+            "methods": ",".join(joined(self.methods, self.task.best)),
             "budget": self.budget,
             "seeds": list(self.seeds),
             "unlabeled": list(self.unlabeled),

@@ -62,11 +62,12 @@ class Space:
     methods: Mapping[str, Mapping[str, tuple[str, ...] | Range]]
 
     @classmethod
-    def of(cls, words: Sequence[str], cfg: CfgNode) -> Space:
+    def of(cls, words: Sequence[str], cfg: CfgNode, best: str = "") -> Space:
         """Read the methods of a list that was split at commas.
 
         Args:
             cfg: with all keys; where a key's value is a whole number, a range with whole ends has whole numbers only.
+            best: the method that the part "best" stands for.
 
         Raises:
             UserError: an unknown part, a method or key that is named twice, a key without a value, a range that is
@@ -74,7 +75,7 @@ class Space:
         """
         methods: dict[str, Mapping[str, tuple[str, ...] | Range]] = {}
         of_task = [f"{group}.{key}" for group in ("DISTILL", "PSEUDO_LABELS") for key in cfg[group]]
-        for method in joined(words):
+        for method in joined(words, best):
             joint = parts(method)
             names = ["+".join(chosen) for chosen in product(*map(_names, joint))]
             name = names[0]

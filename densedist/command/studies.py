@@ -16,7 +16,8 @@ from densedist.command.arguments import (
 def add_compare(parser: Parser) -> None:
     """Train a student with several methods and seeds, and compare the gains."""
     parser.epilog = "Curves have one point for each evaluation: set TEST.EVAL_PERIOD N."
-    text = "methods to compare; + joins the losses of one method; default: %(default)s"
+    text = "methods to compare; + joins the losses of one method; best: the one recommended for --unlabeled; "
+    text += "default: %(default)s"
     parser.add_argument("--methods", type=comma_list, default="none,kd,dist", metavar="A,B", help=text)
     add_study(parser, seeds="0,1,2")
     parser.add_argument(

@@ -29,6 +29,8 @@ def add_label(parser: Parser) -> None:
     text = "choose by f1; by precision:P, the lowest score with this precision on DATASETS.TEST; or by frequencies, so "
     text += "that classes are as frequent as in DATASETS.TRAIN"
     parser.add_argument("--choose-by", dest="choose_thresholds", metavar="HOW", help=text)
+    text = "write how far each box moves under jitter, too: for PSEUDO_LABELS.MAX_BOX_VARIANCE"
+    parser.add_argument("--box-variance", action="store_true", help=text)
     text = "most images, of one size, that the teacher sees at once; default: %(default)s"
     parser.add_argument("--batch", type=int, default=1, metavar="N", help=text)
     text = "share of unreadable images that is allowed; they are named at the end; default: %(default)s"
@@ -50,6 +52,7 @@ def label(args: argparse.Namespace) -> None:
         score_threshold=args.score_threshold,
         ignore_threshold=args.ignore_threshold,
         choose_thresholds=args.choose_thresholds,
+        box_variance=args.box_variance,
         resume=args.resume,
         batch=args.batch,
         max_unreadable=args.max_unreadable,

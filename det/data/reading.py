@@ -12,7 +12,6 @@ from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 from detectron2.data.transforms import HFlipTransform, ResizeShortestEdge
 
-from densedist.common.data.confidence import Confidence
 from densedist.common.data.sides import MARK
 from densedist.common.errors import UserError
 from densedist.det.data import teacher_labels
@@ -34,7 +33,7 @@ class Mapper(DatasetMapper):
     def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:
         super().__init__(cfg, is_train)
         self.mirrored_classes = class_mirrors(cfg)
-        self.by_score = Confidence.of(cfg).by_score
+        self.fields = teacher_labels.fields(cfg)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -74,7 +73,7 @@ class Mapper(DatasetMapper):
         mapper.recompute_boxes &= has_objects
         to_instances = partial(super(Mapper, mapper)._transform_annotations, dataset_dict, transforms, image_shape)
         if MARK in dataset_dict:
-            teacher_labels.transform(dataset_dict, transforms, image_shape, self.by_score, to_instances)
+            teacher_labels.transform(dataset_dict, transforms, image_shape, self.fields, to_instances)
         else:
             to_instances()
 

@@ -16,10 +16,11 @@ from densedist.common.errors import UserError
 from densedist.det.data import as_coco
 from densedist.det.data.coco import Coco, Entry, image_file, read_coco
 from densedist.det.data.formats import FORMATS
+from densedist.det.data.teacher_labels import VARIANCE
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
 PART = re.compile(r"(.+)\[(\d*):(\d*)\]")  # a data set and where a part of it starts and stops: vehicles_train[:100]
-KEPT = ("iscrowd", "bbox", "segmentation", "score")  # of an annotation; a teacher gave the score
+KEPT = ("iscrowd", "bbox", "segmentation", "score", VARIANCE)  # of an annotation; a teacher gave the last two
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
 ANNOTATIONS = "annotations.json"  # in a folder of labels that a teacher wrote
 # The data sets that Detectron2 registers itself; no public name lists them (DatasetCatalog has those of scripts).

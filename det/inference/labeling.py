@@ -37,8 +37,10 @@ from densedist.common.shell import quoted
 from densedist.det.architectures import class_count
 from densedist.det.data.reading import read_input
 from densedist.det.data.registering import ANNOTATIONS
+from densedist.det.data.teacher_labels import VARIANCE
 from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
+from densedist.det.inference.jitter import box_variances, check_jitter
 from densedist.det.inference.labels_file import Written, write_coco
 from densedist.det.inference.predict import predict_batch
 from densedist.det.inference.samples import test_samples
@@ -54,13 +56,13 @@ def label_images(labeling: Labeling) -> None:
 
     Of one teacher masks are written too, as RLE (INPUT.MASK_FORMAT bitmask); boxes of several are fused. Each looks at
     the images as TEST.AUG of its config says. Boxes of a score between labeling.ignore and the one of their class are
-    crowds.
+    crowds. With labeling.box_variance each has it as VARIANCE, of several teachers the mean.
 
     All processes of a group share the work; their output is the same, whatever their number.
 
     Raises:
         UserError: wrong weights, teachers of different classes or without one of the student's, a folder that has
-            files, no objects to choose by, too many images that cannot be read.
+            files, no objects to choose by, too many images that cannot be read, a teacher that cannot jitter boxes.
     """
     lowest = min([LEAST, *(score for score in (labeling.score, labeling.ignore) if score is not None)])
     words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
@@ -70,6 +72,9 @@ def label_images(labeling: Labeling) -> None:
     check_same_names([teacher.classes for teacher in teachers])
     written = names if labeling.student is None else class_labels(labeling.student)
     numbers = numbers_of_student(labeling, written, names)
+    jitter = [teacher.model for teacher in loaded] if labeling.box_variance else []
+    for model in jitter:
+        check_jitter(model)
     if labeling.only_check:
         return
     classes = len(written)
@@ -83,7 +88,8 @@ def label_images(labeling: Labeling) -> None:
 
     shards = begin(labeling, choose)
     kept_from = np.minimum(shards.least, np.inf if labeling.ignore is None else labeling.ignore)
-    read, see = partial(_read, [teacher.cfg for teacher in teachers]), partial(_see, teachers, numbers, kept_from)
+    read = partial(_read, [teacher.cfg for teacher in teachers])
+    see = partial(_see, teachers, jitter, numbers, kept_from)
     cfg = teachers[0].cfg
     if fill_shards(shards, labeling, list(labeling.images), read, see, cfg.DATALOADER.NUM_WORKERS):
         _join(shards, labeling, written, cfg if labeling.student is None else labeling.student)
@@ -154,11 +160,16 @@ def _read(cfgs: Sequence[CfgNode], file: str) -> tuple[list[dict[str, Any]], Any
 
 
 def _see(
-    teachers: Sequence[Trained], numbers: np.ndarray, kept_from: np.ndarray, items: Sequence[Item]
+    teachers: Sequence[Trained],
+    jitter: Sequence[Any],
+    numbers: np.ndarray,
+    kept_from: np.ndarray,
+    items: Sequence[Item],
 ) -> list[dict[str, Any]]:
     """Return what a shard has of images: what the image is for COCO, and its boxes as COCO's results.
 
     Args:
+        jitter: the detectors that say how far boxes move at their plain image; empty = none is asked.
         numbers: see _found.
         kept_from: for each class of the labels, the score from which on boxes are kept.
     """
@@ -167,14 +178,23 @@ def _see(
         kept_ones = found[found.scores >= torch.as_tensor(kept_from)[found.pred_classes]]
         (height, width), number = kept_ones.image_size, item.number + 1
         about = {"id": number, "file_name": str(Path(item.file).resolve()), "height": height, "width": width}
-        entries.append(about | {"boxes": instances_to_coco_json(kept_ones, number)})
+        boxes = instances_to_coco_json(kept_ones, number)
+        if jitter:
+            each = [
+                box_variances(model, sample, kept_ones.pred_boxes, kept_ones.seen_as)
+                for model, sample in zip(jitter, item.sample, strict=True)
+            ]
+            variances = torch.stack(each).mean(0).tolist()
+            boxes = [box | {VARIANCE: variance} for box, variance in zip(boxes, variances, strict=True)]
+        entries.append(about | {"boxes": boxes})
     return entries
 
 
 def _found(
     teachers: Sequence[Trained], images: Sequence[Sequence[dict[str, Any]]], numbers: np.ndarray
 ) -> list[Instances]:
-    """Return what the teachers see in images of one size, with the numbers that their classes have in labels.
+    """Return what the teachers see in images of one size, with the numbers that their classes have in labels, and as
+    seen_as those that they have for the teachers.
 
     Args:
         images: of each the sample for each teacher.
@@ -185,6 +205,7 @@ def _found(
     result = []
     for of_image in zip(*seen, strict=True):
         found = of_image[0] if len(of_image) == 1 else fuse(of_image)
+        found.seen_as = found.pred_classes
         found.pred_classes = torch.as_tensor(numbers)[found.pred_classes]
         result.append(found[found.pred_classes >= 0])
     return result

@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from densedist.common.labels.shards import Shards
+from densedist.det.data.teacher_labels import VARIANCE
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def annotation(box: dict[str, Any], least: float, ignored_from: float | None) ->
     if (is_crowd := box["score"] < least) and (ignored_from is None or box["score"] < ignored_from):
         return None
     x, y, width, height = box["bbox"]
-    mask = {"segmentation": box["segmentation"]} if "segmentation" in box else {}
+    kept = {key: box[key] for key in ("segmentation", VARIANCE) if key in box}
     return {
         "image_id": box["image_id"],
         "category_id": box["category_id"] + 1,
@@ -77,4 +78,4 @@ def annotation(box: dict[str, Any], least: float, ignored_from: float | None) ->
         "area": width * height,
         "iscrowd": int(is_crowd),
         "score": box["score"],
-    } | mask
+    } | kept

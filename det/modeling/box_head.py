@@ -87,17 +87,19 @@ def predict(roi_heads: ROIHeads, regions: Tensor, stages: str) -> Predictions:
         stages: of a cascade, "first": class logits of stage 1 alone; "mean": the logarithm of the mean of the stages'
             probabilities (the scores that Cascade R-CNN itself predicts with), all on the same boxes.
     """
-    heads = roi_heads
+    count = len(predictors(roi_heads)) if stages == "mean" else 1
+    given = [_predicted(roi_heads, regions, stage) for stage in range(count)]
+    logits = [columns(roi_heads, scores) for scores, _ in given]
+    return Predictions(mean_logits(logits, activation(roi_heads)), given[0][1])
+
+
+def _predicted(heads: Any, regions: Tensor, stage: int) -> tuple[Tensor, Tensor]:
+    """Return class logits and deltas of pooled features, by a stage of a cascade or by the only one."""
     if isinstance(heads, Res5ROIHeads):
-        given = [heads.box_predictor(heads.res5(regions).mean(dim=[2, 3]))]
-    elif isinstance(heads, CascadeROIHeads):
-        count = len(heads.box_predictor) if stages == "mean" else 1
-        both = list(zip(heads.box_head, heads.box_predictor, strict=True))[:count]
-        given = [predictor(head(regions)) for head, predictor in both]
-    else:
-        given = [heads.box_predictor(heads.box_head(regions))]
-    logits = [columns(heads, scores) for scores, _ in given]
-    return Predictions(mean_logits(logits, activation(heads)), given[0][1])
+        return heads.box_predictor(heads.res5(regions).mean(dim=[2, 3]))
+    if isinstance(heads, CascadeROIHeads):
+        return heads.box_predictor[stage](heads.box_head[stage](regions))
+    return heads.box_predictor(heads.box_head(regions))
 
 
 def of_class(values: Tensor, classes: Tensor) -> Tensor:
@@ -134,25 +136,25 @@ def classes_of(roi_heads: ROIHeads, stage: int, boxes: list[Boxes], labels: Sequ
 
 
 def refine(
-    roi_heads: CascadeROIHeads, features: dict[str, Tensor], boxes: list[Boxes], sizes: list[tuple[int, int]]
+    roi_heads: ROIHeads, features: dict[str, Tensor], boxes: list[Boxes], sizes: list[tuple[int, int]]
 ) -> Tensor:
-    """Return where a cascade's last stage puts the boxes (one Boxes per image, R in all): (R, 4).
+    """Return where the only stage, or a cascade's last one, puts the boxes (one Boxes per image, R in all): (R, 4·K)
+    for each class, (R, 4) where classes share them, as in a cascade.
 
     Args:
-        sizes: height and width of each image; boxes are clipped to it between the stages.
+        sizes: height and width of each image; boxes are clipped to it before each stage.
     """
-    maps = [widen(features[name]) for name in roi_heads.box_in_features]
-    dtype = next(iter(features.values())).dtype
+    refined = [of_image.tensor for of_image in boxes]
     for stage, predictor in enumerate(predictors(roi_heads)):
-        proposals = [_clipped(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)]
-        regions = roi_heads.box_pooler(maps, [p.proposal_boxes for p in proposals]).to(dtype)
-        scores, deltas = predictor(roi_heads.box_head[stage](regions))
-        boxes = [Boxes(b) for b in predictor.predict_boxes((scores, deltas.float()), proposals)]
-    return torch.cat([b.tensor for b in boxes])
+        proposals = [_clipped(of_image, size) for of_image, size in zip(refined, sizes, strict=True)]
+        regions = pooled(roi_heads, features, [p.proposal_boxes for p in proposals])
+        scores, deltas = _predicted(roi_heads, regions, stage)
+        refined = predictor.predict_boxes((scores, deltas.float()), proposals)
+    return torch.cat(list(refined))
 
 
-def _clipped(boxes: Boxes, size: tuple[int, int]) -> Instances:
-    """Return proposals inside an image of that height and width, through which no gradient passes."""
-    inside = Boxes(boxes.tensor.detach())
+def _clipped(boxes: Tensor, size: tuple[int, int]) -> Instances:
+    """Return proposals (R, 4) inside an image of that height and width, through which no gradient passes."""
+    inside = Boxes(boxes.detach())
     inside.clip(size)
     return Instances(size, proposal_boxes=inside)

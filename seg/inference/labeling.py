@@ -61,6 +61,8 @@ def label_images(labeling: Labeling) -> None:
     """
     if labeling.ignore is not None:
         raise UserError("--ignore-threshold is for detectors: pixels below --score-threshold are ignored without it")
+    if labeling.box_variance:
+        raise UserError("--box-variance is for detectors: leave it out")
     teachers = [load_trained(weights) for weights in labeling.teachers]
     classes = teachers[0].classes
     check_same_names([teacher.classes.names for teacher in teachers])

@@ -175,7 +175,7 @@ OF_DET = ("INPUT.ALBUMENTATIONS", "INPUT.COLOR_JITTER")  # of segmentation alone
 @pytest.mark.parametrize(
     ("name", "grammar", "later", "count", "given"),
     [
-        ("det", GRAMMAR, (*LATER, *OF_DET), 16, ("PSEUDO_LABELS.MOSAIC", "0.5")),
+        ("det", GRAMMAR, (*LATER, *OF_DET), 17, ("PSEUDO_LABELS.MOSAIC", "0.5")),
         ("seg", SEG, LATER, 14, ("DISTILL.LOGITS_STRIDE", "1")),
     ],
 )

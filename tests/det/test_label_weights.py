@@ -205,6 +205,47 @@ def test_rois_learn_as_from_explicitly_weighted_losses(kind):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_a_box_of_no_certain_place_teaches_its_class_alone(kind):
+    """Of a RoI or an anchor of another object nothing changes, nor of the masks."""
+    model = build(kind)
+    equal = torch.equal if kind != "retinanet" else partial(torch.allclose, rtol=1e-4, atol=1e-8)
+    losses, wanted = gradients_of(model, samples())
+    inputs = samples()
+    for x in inputs:
+        x["instances"].gt_placed = torch.tensor([1.0, 0.0, 1.0])
+    weighed, found = gradients_of(model, inputs)
+    assert losses == weighed or kind == "retinanet"
+    same = [equal(a, b) for a, b in zip(wanted, found, strict=True)]
+    assert any(same)
+    assert not all(same)
+    for a, b, unchanged in zip(wanted, found, same, strict=True):
+        if not unchanged:
+            assert b.count_nonzero() < a.count_nonzero()
+            left = b != 0
+            torch.testing.assert_close(b[left], a[left], rtol=1e-4, atol=1e-8)
+
+
+def test_the_place_that_counts_for_nothing_is_that_of_the_object():
+    model, inputs = build("faster"), samples()
+    for x in inputs:
+        x["instances"].gt_placed = torch.tensor([1.0, 0.0, 1.0])
+    predictor = model.roi_heads.box_predictor
+    with (
+        record(predictor, lambda _, output: output) as predicted,
+        record(model.roi_heads, lambda _, output: output[0]) as sampled,
+    ):
+        losses = losses_of(model, inputs)
+    of_class, of_place = torch.autograd.grad(sum(losses.values()), predicted[0])
+    objects = [x["instances"].gt_boxes.tensor.tolist() for x in inputs]
+    matched = [nearest(each, r.proposal_boxes.tensor) for each, r in zip(objects, sampled[0], strict=True)]
+    inside = torch.cat([r.gt_classes for r in sampled[0]]) < 10
+    learns = inside & (torch.cat(matched) != 1)
+    assert 0 < learns.sum() < inside.sum()
+    assert torch.equal(of_place.any(1), learns)
+    assert of_class.any(1).all()
+
+
 def test_every_stage_of_a_cascade_weighs_its_own_matches(monkeypatch):
     """The gradient of what a predictor gives, by what the loss asks of it."""
     model, inputs, trained = build("cascade", *HALF), mixed(), []

@@ -66,6 +66,7 @@ def check_data(cfg, *sides):
 
 TASK = SimpleNamespace(
     name="det",
+    best="labels@SHARE=0.5",
     grammar=GRAMMAR,
     load_config=load_config,
     build=build,
@@ -202,6 +203,41 @@ def test_a_list_is_one_value():
     assert words[words.index("PSEUDO_LABELS.COLOR_JITTER") + 1] == "[0.4,0.4, 0.4,0.1]"
     with pytest.raises(UserError, match=r"labels@COLOR_JITTER=\[0.4,kd: want a list as \[1,2\], with a bracket at its"):
         expand(["labels@COLOR_JITTER=[0.4", "kd"])
+
+
+@pytest.mark.parametrize(
+    ("given", "best", "wanted"),
+    [
+        ("none,best", "labels@SHARE=0.5", ["none", "labels@SHARE=0.5"]),
+        ("labels,best", "labels", ["labels"]),
+        (
+            "best@SHARE=0.25,0.75;WEIGHT=1",
+            "labels@SHARE=0.5;MIN_SCORE=0.7",
+            ["labels@SHARE=0.25;MIN_SCORE=0.7;WEIGHT=1", "labels@SHARE=0.75;MIN_SCORE=0.7;WEIGHT=1"],
+        ),
+        (
+            "best@WEIGHT=1+kd",
+            "labels@COLOR_JITTER=[0.4,0.4]+dist@TAU=4",
+            ["labels@COLOR_JITTER=[0.4,0.4];WEIGHT=1+dist@TAU=4+kd"],
+        ),
+        ("best,kd", "", ["best", "kd"]),
+    ],
+)
+def test_best_is_the_method_of_the_task(given, best, wanted):
+    """Under its own name; keys that are given are added, or hold against its own."""
+    assert expand(given.split(","), best) == wanted
+
+
+def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
+    monkeypatch.setitem(PACE, "labels@SHARE=0.5", 0.1)
+    task = labeling([])
+    words = ["DISTILL.TEACHER.CONFIG_FILE", f"{run_of(tmp_path / 'weak')}/config.yaml", "DATASETS.TRAIN", "('u',)"]
+    more = {"unlabeled": ["rest"], "overrides": words, "train": Trainer({"labels@SHARE=0.5": 2.0})}
+    found = Study(task, "c.yaml", ["none", "best"], [0], tmp_path / "out", **more).run()
+    assert list(found["methods"]) == ["none", "labels@SHARE=0.5"]
+    said = "At equal iterations. The method best is labels@SHARE=0.5."
+    assert (tmp_path / "out" / "table.md").read_text().startswith(said)
+    assert said in (tmp_path / "out" / "report.html").read_text()
 
 
 def run_of(folder):
@@ -450,6 +486,19 @@ def test_labels_are_written_as_the_method_says(tmp_path):
     ):
         with pytest.raises(UserError, match=said):
             of(f"labels@{part}")
+
+
+def test_a_variance_is_asked_of_labels_where_training_has_a_bound(tmp_path):
+    """Bounds share their labels; others have a folder of their own."""
+    task = labeling([])
+    teacher = ["DISTILL.TEACHER.CONFIG_FILE", f"{run_of(tmp_path / 'weak')}/config.yaml"]
+    found, asked = Fingerprints(task, tmp_path / "files.json"), []
+    for method in expand(["labels", "labels@MAX_BOX_VARIANCE=0.02", "0.05;WEIGHT=0.5"]):
+        cfg = load_config("c.yaml", [*teacher, *switches(method, ["rest"], task_keys=GRAMMAR.keys())])
+        asked.append(labeling_of(task, cfg, method, tmp_path / "out", found))
+    assert [one.box_variance for one in asked] == [False, True, True]
+    assert [one.output.name for one in asked] == ["labels", *["labels@BOX_VARIANCE=True"] * 2]
+    assert [one.settings.get("BOX_VARIANCE") for one in asked] == [None, "True", "True"]
 
 
 def test_what_says_more_of_a_teacher_holds_for_its_labels(tmp_path):

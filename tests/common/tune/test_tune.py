@@ -19,6 +19,7 @@ from sqlalchemy import Engine, event
 from densedist.common.compare.methods import expand
 from densedist.common.config import load
 from densedist.common.errors import UserError
+from densedist.common.fingerprint import Fingerprints
 from densedist.common.task import metric_of_first
 from densedist.common.tune.attempt import Attempt
 from densedist.common.tune.data import Validation
@@ -80,6 +81,7 @@ def check_data(cfg, *sides):
 
 TASK = SimpleNamespace(
     name="det",
+    best="labels@SHARE=0.5",
     grammar=GRAMMAR,
     contents=contents,
     check_data=check_data,
@@ -243,6 +245,13 @@ def test_what_is_no_space(words, complaint):
     assert str(refused.value) == complaint
 
 
+def test_best_is_searched_as_what_it_is():
+    cfg = load_config(CONFIG, [])
+    found = Space.of(["none", "best@WEIGHT=0.1..1"], cfg, "labels@SCORE_THRESHOLD=0;SHARE=0.5").methods
+    keys = {"PSEUDO_LABELS.SHARE": ("0.5",), "PSEUDO_LABELS.WEIGHT": Range(0.1, 1.0)}
+    assert found == {"none": {}, "labels@SCORE_THRESHOLD=0": keys}
+
+
 def labeling(written):
     """A task whose teacher writes nothing but the record, and tells of it."""
 
@@ -324,6 +333,22 @@ def test_labels_are_written_once_and_how_they_count_is_searched(tmp_path, monkey
     with pytest.raises(UserError, match=r"PSEUDO_LABELS.SHARE is 0.7, which gives no whole number of the 16 of SOLVER"):
         search(tmp_path / "other", train, **wrong).run()
     assert not (tmp_path / "other").exists()
+
+
+def test_labels_have_variances_where_any_choice_asks_for_them(tmp_path):
+    (tmp_path / "teacher.yaml").write_text("{}")
+    words = ["DISTILL.TEACHER.CONFIG_FILE", str(tmp_path / "teacher.yaml")]
+    for method, wanted in (
+        (["labels@MAX_BOX_VARIANCE=0", "0.02"], True),
+        (["labels@MAX_BOX_VARIANCE=0..0.1"], True),
+        (["labels@WEIGHT=0.1..1"], False),
+    ):
+        given = search(tmp_path, None, methods=method, unlabeled=["rest"], overrides=words, task=labeling([]))
+        recipe = Recipe(given.task, given.config, given.overrides, given.unlabeled)
+        found = given._labelings(
+            Space.of(method, GRAMMAR.config()), recipe, Fingerprints(given.task, tmp_path / "files.json")
+        )
+        assert found["labels"][1].box_variance == wanted
 
 
 def test_compare_refuses_ranges():

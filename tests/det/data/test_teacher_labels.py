@@ -26,6 +26,7 @@ OBJECTS = [([4, 4, 20, 16], 3, 0.9, 0), ([30, 8, 16, 30], 7, 0.4, 0), ([40, 30, 
 def content(objects=OBJECTS, images=2):
     annotations = [
         {"id": 10 * i + n, "image_id": i, "category_id": c, "bbox": box, "score": score, "iscrowd": crowd, "area": 1}
+        | {"box_variance": score / 10}
         for i in range(images)
         for n, (box, c, score, crowd) in enumerate(objects, 1)
     ]
@@ -75,13 +76,15 @@ def training_dict():
 
 
 def annotation(box, category, score, crowd):
-    return {"bbox": box, "bbox_mode": 1, "category_id": category, "score": score, "iscrowd": crowd}
+    about = {"bbox": box, "bbox_mode": 1, "category_id": category, "score": score, "iscrowd": crowd}
+    return about | {"box_variance": score / 10}
 
 
 def test_scores_follow_the_objects_that_a_crop_leaves(data):
     """Class and score of an object stay with its box, whichever others are cut off; ignored boxes are cut, too."""
     words = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "[24, 24]"]
-    cfg = load_config(str(STUDENT), [*SMALL, *data(content()), *SURE, *words, "INPUT.MIN_SIZE_TRAIN", "(24,)"])
+    words += [*SURE, "PSEUDO_LABELS.MAX_BOX_VARIANCE", "0.045"]
+    cfg = load_config(str(STUDENT), [*SMALL, *data(content()), *words, "INPUT.MIN_SIZE_TRAIN", "(24,)"])
     mapper, seen = Mapper(cfg), set()
     for seed in range(40):
         np.random.seed(seed)
@@ -89,12 +92,43 @@ def test_scores_follow_the_objects_that_a_crop_leaves(data):
         sample = mapper({**training_dict(), MARK: True, "annotations": [annotation(*one) for one in objects]})
         instances = sample["instances"]
         assert instances.gt_scores.tolist() == pytest.approx([n / 10 for n in instances.gt_classes.tolist()])
+        assert instances.gt_placed.tolist() == [float(n <= 4) for n in instances.gt_classes.tolist()]
         seen.add(len(instances))
         if IGNORED in sample:
             sides = sample[IGNORED].tensor[0]
             assert (sides >= 0).all()
             assert (sides[2:] <= max(sample["image"].shape[1:])).all()
     assert len(seen) > 2
+
+
+def test_boxes_of_a_large_variance_are_marked(sample_of):
+    given = content(OBJECTS[:2])
+    for entry, variance in zip(given["annotations"], [0.02, 0.03] * 2, strict=True):
+        entry["box_variance"] = variance
+    assert sample_of(given, *STILL, "PSEUDO_LABELS.MAX_BOX_VARIANCE", "0.02")["instances"].gt_placed.tolist() == [1, 0]
+    sample = sample_of(given, *STILL)
+    assert not sample["instances"].has("gt_placed")
+    assert sample["instances"].gt_classes.tolist() == [2, 6]
+
+
+@pytest.mark.parametrize("variance", [None, -0.1, "0.1", float("nan")])
+def test_variances_that_are_not_there_are_refused(data, variance):
+    given = content(OBJECTS[:1])
+    for entry, value in zip(given["annotations"], (0.01, variance), strict=True):
+        entry["box_variance"] = value
+    keys = [*SMALL, *data(given, "PSEUDO_LABELED"), "DATASETS.TRAIN", "()", "PSEUDO_LABELS.MAX_BOX_VARIANCE", "0.02"]
+    said = r"MAX_BOX_VARIANCE is 0.02, but 1 annotations of .* have no box_variance of 0 or more, first annotation 11: "
+    said += r"let the teacher write the labels again \(--box-variance\), or set it to its default$"
+    with pytest.raises(UserError, match=said):
+        check_data(load_config(str(STUDENT), keys), "PSEUDO_LABELED")
+
+
+def test_a_variance_below_0_and_one_without_labels_are_refused():
+    with pytest.raises(UserError, match=r"^PSEUDO_LABELS.MAX_BOX_VARIANCE is -1.0: want 0 \(not used\) or more$"):
+        load_config(str(STUDENT), [*SMALL, "PSEUDO_LABELS.MAX_BOX_VARIANCE", "-1.0"])
+    cfg = load_config(str(STUDENT), [*SMALL, "PSEUDO_LABELS.MAX_BOX_VARIANCE", "0.02"])
+    with pytest.raises(UserError, match=r"^PSEUDO_LABELS.MAX_BOX_VARIANCE is set, but DATASETS.PSEUDO_LABELED is emp"):
+        training_batches(cfg)(RunPosition(0))
 
 
 def test_min_score_is_the_band_of_a_file(sample_of):
@@ -157,14 +191,14 @@ def cfg_words(cfg):
     return [*SMALL, *words, "DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
 
 
-@pytest.mark.parametrize("keys", [SURE, ["PSEUDO_LABELS.MIN_SCORE", "0.5"]])
+@pytest.mark.parametrize("keys", [SURE, ["PSEUDO_LABELS.MIN_SCORE", "0.5"], ["PSEUDO_LABELS.MAX_BOX_VARIANCE", "0.02"]])
 def test_a_data_set_of_detectron2_that_keeps_no_scores_is_refused(data, tmp_path, keys):
     """Its file has them."""
     data(content())
     register_coco_instances("theirs", {}, str(tmp_path / "data_0" / "a.json"), str(tmp_path / "data_0"))
     words = [*SMALL, "DATASETS.PSEUDO_LABELED", "('theirs',)", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
     check_data(load_config(str(STUDENT), words), "PSEUDO_LABELED")
-    with pytest.raises(UserError, match=r"theirs: PSEUDO_LABELS.*, but as it is registered .* have no score: name it"):
+    with pytest.raises(UserError, match=r"theirs: PSEUDO_LABELS.*, but as it is registered .* have no \w+: name it"):
         check_data(load_config(str(STUDENT), [*words, *keys]), "PSEUDO_LABELED")
 
 
@@ -182,9 +216,10 @@ def test_stock_architectures_weigh_nothing(data):
     keys = [*SMALL, *data(content(), "PSEUDO_LABELED"), "DATASETS.TRAIN", "()", *stock]
     with pytest.raises(UserError, match="has crowds, which would be background to"):
         check_data(load_config(str(STUDENT), keys), "PSEUDO_LABELED")
-    with pytest.raises(UserError) as refused:
-        build_trainee(load_config(str(STUDENT), [*keys, "PSEUDO_LABELS.WEIGHT", "0.5"]))
-    assert str(refused.value) == (
-        "PSEUDO_LABELS: MODEL.META_ARCHITECTURE GeneralizedRCNN cannot weight labels: set it to DistillRCNN or "
-        "DistillRetinaNet"
-    )
+    for key, value in (("WEIGHT", "0.5"), ("MAX_BOX_VARIANCE", "0.02")):
+        with pytest.raises(UserError) as refused:
+            build_trainee(load_config(str(STUDENT), [*keys, f"PSEUDO_LABELS.{key}", value]))
+        assert str(refused.value) == (
+            "PSEUDO_LABELS: MODEL.META_ARCHITECTURE GeneralizedRCNN cannot weight labels: set it to DistillRCNN or "
+            "DistillRetinaNet"
+        )
