@@ -139,5 +139,5 @@ def test_teachers_without_roi_heads_are_refused_before_anything_is_written(tmp_p
     assert isinstance(model, GeneralizedRCNN)
     check_jitter(model)
     model.roi_heads = nn.Identity()
-    with pytest.raises(UserError, match=r"MODEL\.ROI_HEADS\.NAME: Identity is no StandardROIHeads"):
+    with pytest.raises(UserError, match=r"MODEL\.ROI_HEADS\.NAME: Identity is not a StandardROIHeads"):
         check_jitter(model)
