@@ -21,7 +21,7 @@ LARGEST = {True: 512, False: 256}  # shortest edge that models see, with and wit
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 CROP, SMALLEST = 0.75, 64  # a crop's share of an image, and its least edge
 LOOKED_AT = 200  # images by which the size is chosen
-FINE = "  LOGITS_STRIDE: 4  # the student's own logits have stride 16, too coarse to show where the teacher sees borders\n"
+FINE = "  LOGITS_STRIDE: 4  # the student's own logits have stride 16, too coarse for borders\n"
 
 
 def first_configs(folder: Path, output: Path) -> Beginning:
