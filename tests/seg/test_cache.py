@@ -323,7 +323,7 @@ def test_bits_are_chosen_before_the_file_is_made(teacher_keys, tmp_path):
     cfg = config(STUDENT, *keys(teacher_keys, tmp_path / "kept"))
     fill_cache(cfg, build_trainee(cfg))
     eight = config(STUDENT, *keys(teacher_keys, tmp_path / "kept", "DISTILL.TEACHER.CACHE_BITS", 8))
-    assert "keeps logits otherwise: name another folder, or delete this one" in refusal(eight)
+    assert "other settings of images or logits: name another folder, or delete this one" in refusal(eight)
     none = config(STUDENT, *keys(teacher_keys, "", "DISTILL.TEACHER.CACHE_BITS", 8))
     assert refusal(none) == (
         "DISTILL.TEACHER.CACHE_BITS is 8, but DISTILL.TEACHER.CACHE is empty: name a folder, or set it to 16"

@@ -41,7 +41,7 @@ def test_an_image_without_its_mark_is_no_zeros(tmp_path):
     (tmp_path / "kept.sums.0").unlink()
     arrays = Arrays(kept)
     assert arrays.missing() == [0, 1, 2, 3, 4]
-    assert refusal(lambda: arrays.read(3)) == f"{kept} has nothing of {tmp_path}/3.png yet: {AGAIN}"
+    assert refusal(lambda: arrays.read(3)) == f"{kept} has no entry for {tmp_path}/3.png yet: {AGAIN}"
     make(tmp_path)
     assert (Arrays(kept).read(3)["a"] == 3).all()
 
@@ -53,7 +53,7 @@ def test_a_damaged_image_is_refused_by_its_name_and_others_are_read(tmp_path):
     kept.write_bytes(content)
     arrays = Arrays(kept)
     assert (arrays.read(1)["a"] == 1).all()
-    assert refusal(lambda: arrays.read(2)) == f"what {kept} has of {tmp_path}/2.png is damaged: {AGAIN}"
+    assert refusal(lambda: arrays.read(2)) == f"the entry of {tmp_path}/2.png in {kept} is damaged: {AGAIN}"
 
 
 def test_a_file_of_another_length_is_refused(tmp_path):
@@ -126,7 +126,7 @@ def test_a_teacher_is_its_weights_structure_and_what_is_said_of_it():
 )
 def test_what_differs_is_said(tmp_path, other, said):
     make(tmp_path, least="0.5")
-    assert refusal(lambda: make(tmp_path, **other)).endswith(f"keeps logits otherwise: {AGAIN} ({said})")
+    assert refusal(lambda: make(tmp_path, **other)).endswith(f"other settings of images or logits: {AGAIN} ({said})")
 
 
 def hold(file, release, pipe):

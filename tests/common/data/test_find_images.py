@@ -49,7 +49,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone.png does not exist"):
         find_images([str(tmp_path / "gone.png")])
     (tmp_path / "text.png").write_text("text")
-    with pytest.raises(UserError, match=r"text.png is no image"):
+    with pytest.raises(UserError, match=r"text.png is not an image"):
         find_images([str(tmp_path)])
     write(tmp_path / "text.png")
     (tmp_path / "text.png").write_bytes((tmp_path / "text.png").read_bytes()[:-30])

@@ -74,7 +74,7 @@ def test_damage_within_a_png(tmp_path):
     [
         (lambda file: file.unlink(), "does not exist"),
         (lambda file: file.write_bytes(b""), "is empty"),
-        (lambda file: file.write_bytes(b"<html>404</html>"), "is no image"),
+        (lambda file: file.write_bytes(b"<html>404</html>"), "is not an image"),
         (cut, "is damaged: "),
         (lambda file: NOISE.resize((20, 30)).save(file), "is 20x30 pixels, but 56x40 in the annotations"),
     ],
@@ -103,7 +103,7 @@ def test_a_file_that_is_cut_is_seen_before_training(tmp_path, name, options):
     assert check_file(str(file)).size == (30, 41)
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
-    with pytest.raises(DamagedError, match=f"{name} (is damaged: |is no image|cannot be read: )"):
+    with pytest.raises(DamagedError, match=f"{name} (is damaged: |is not an image|cannot be read: )"):
         check_file(str(file))
 
 

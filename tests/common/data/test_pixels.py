@@ -104,7 +104,7 @@ TURNED = "is a TIFF that is shown turned (orientation 3), which readers turn dif
 FIRST = "of which only the first would be read: save each as a file of its own"
 NO_SIZE = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 258, 3, 1, 8) + bytes(4)
 REFUSED = {
-    "damaged.tif": (netpbm(NO_SIZE, b""), "is no image"),
+    "damaged.tif": (netpbm(NO_SIZE, b""), "is not an image"),
     "pages.tif": (tiff(np.stack([RGB] * 5), photometric="rgb"), f"has 5 pages, {FIRST}"),
     "frames.png": (pillow(RGB, save_all=True, append_images=[Image.fromarray(255 - RGB)]), f"has 2 frames, {FIRST}"),
     "frames.webp": (pillow(RGB, save_all=True, append_images=[Image.fromarray(255 - RGB)]), f"has 2 frames, {FIRST}"),

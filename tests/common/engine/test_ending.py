@@ -33,7 +33,7 @@ def test_a_schedule_within_its_warm_up(cfg):
 def test_how_often_it_is_evaluated(cfg, period, words):
     cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_ITER = period, 9
     assert evaluations(cfg).startswith(f"  scored   {words}")
-    assert ("draws curves" in evaluations(cfg)) == (period != 4)
+    assert ("gives curves" in evaluations(cfg)) == (period != 4)
     cfg.DATASETS.TEST = ()
     assert evaluations(cfg) == ""
 

@@ -84,7 +84,7 @@ def test_a_teacher_that_teaches_nothing_is_said(tmp_path):
     argv = ["train", "seg", "--config-file", scenes.STUDENT, *scenes.SMALL, "SOLVER.MAX_ITER", "1", "REHEARSAL", "True"]
     words = [*scenes.save_teacher(tmp_path / "teacher"), "DISTILL.DIST.WEIGHT", "1.0", "DATASETS.TEST", "[]"]
     silent = ["DISTILL.TEACHER.CLASSES.0", "['1']", "DISTILL.TEACHER.CLASSES.1", "['0']", "DISTILL.TEACHER.KEPT_MASS"]
-    warning = "0 on the first batch: loss_dist; the teacher teaches nothing there"
+    warning = "loss_dist: 0 on the first batch, so the teacher teaches nothing there"
     few = ["DISTILL.TEACHER.MISSING_CLASSES", "leave_out"]
     few += [word for n in range(2, 10) for word in (f"DISTILL.TEACHER.CLASSES.{n}", "[]")]
     densedist(*argv, *words, *silent, "0.0", "OUTPUT_DIR", tmp_path / "a")
