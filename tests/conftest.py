@@ -3,6 +3,7 @@
 What takes seconds to import is imported where it is used: xdist's main process reads this file and runs no test.
 """
 
+import gc
 import os
 import tempfile
 from functools import partial
@@ -12,6 +13,7 @@ import yaml
 
 _cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
+gc.disable()  # until everything is imported: it stays
 # Configs are read thousands of times, by fvcore with YAML's slow loader.
 yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
@@ -24,6 +26,8 @@ def small_digits():
     from densedist.common import profile
     from densedist.common.data import digits
 
+    gc.freeze()
+    gc.enable()
     torch.set_num_threads(1)
     profile.SECONDS = 0.1
     digits.SCENES = {"train": 12, "val": 4, "test": 4}

@@ -85,7 +85,7 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
         ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
         ("det", [*DET, *RARE, "SOLVER.EMA_DECAY", "0.5"]),
         ("det", RETINANET),
-        ("det", [*DET, "MODEL.MASK_ON", "True", *EVERY_LOSS]),
+        ("det", [*DET, "MODEL.MASK_ON", "True", *EVERY_LOSS, "SOLVER.MAX_ITER", "4"]),
     ],
     ids=[
         "float16",
