@@ -26,7 +26,6 @@ def small_digits():
     from densedist.common import profile
     from densedist.common.data import digits
 
-    gc.freeze()
     gc.enable()
     torch.set_num_threads(1)
     profile.SECONDS = 0.1
