@@ -45,6 +45,7 @@ class Labeling:
         batch: images of one size that a teacher sees at a time, at most.
         most_unreadable: the share of the images, in [0, 1], that may be unreadable.
         shard: images that are written at a time.
+        sheet: also write a page for a human to look at (common/labels/sheet.py).
         only_check: look whether they can be written, and write nothing.
     """
 
@@ -61,6 +62,7 @@ class Labeling:
     batch: int = 1
     most_unreadable: float = UNREADABLE
     shard: int = SHARD
+    sheet: bool = False
     only_check: bool = False
 
     def __post_init__(self) -> None:

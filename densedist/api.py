@@ -132,7 +132,8 @@ def label(
         config: of all teachers; default: the config.yaml beside each.
         images: files, folders, patterns and text files with a path in each line; default: those of DATASETS.UNLABELED
             of the first teacher's config.
-        output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, and labels.json.
+        output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, labels.json, and labels.html
+            to look at.
         score_threshold: predictions below are left out, in [0, 1]; default 0.5.
         ignore_threshold: boxes from this score up to the other one are neither objects nor background.
         choose_thresholds: instead of score_threshold one for each class: "f1" or True, where F1 on DATASETS.TEST of the
@@ -186,6 +187,7 @@ def label(
         resume=resume,
         batch=batch,
         most_unreadable=max_unreadable,
+        sheet=True,
     )
     record = labeling.output / RECORD
     with claimed_by_all(labeling.output, "--output-dir"):

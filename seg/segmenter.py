@@ -146,10 +146,12 @@ class Segmenter(nn.Module):
         return padded
 
     def logits(self, image: Tensor) -> Tensor:
-        """Return logits (K, H, W) of a raw image (3, H, W)."""
-        batch = self.network.preprocess([image])
+        """Return logits (K, H, W) of a raw image (3, H, W), or of several of one size, with N in front of both."""
+        several = image if image.ndim == 4 else image[None]
+        batch = self.network.preprocess(list(several))
         logits = resize(self.network(batch)["cls_logits"].float(), batch.shape[2:], self.network.align_corners)
-        return logits[0, :, : image.shape[1], : image.shape[2]]
+        logits = logits[..., : image.shape[-2], : image.shape[-1]]
+        return logits if image.ndim == 4 else logits[0]
 
     @torch.no_grad()
     def rows(self, image: Tensor) -> Iterator[Tensor]:

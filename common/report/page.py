@@ -94,7 +94,10 @@ class Page:
         verdict: the result, in a sentence.
         notes: what else has to be said of it, a sentence each.
         methods: of a comparison.
+        tables: more of them, by their headings.
+        galleries: more pictures, by their headings.
         curves: SVG by title.
+        curves_title: their heading.
         costs: time, and what it was spent on.
         command: a line for a shell; the only part that keeps the paths of the machine.
         again: another line that does the same, from the files of the folder.
@@ -110,7 +113,10 @@ class Page:
     methods: Bars | None = None
     gallery: Gallery | None = None
     classes: Bars | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    galleries: Mapping[str, Gallery] = field(default_factory=dict)
     curves: Mapping[str, str] = field(default_factory=dict)
+    curves_title: str = "Curves"
     costs: Table | None = None
     command: str = ""
     again: str = ""

@@ -38,10 +38,13 @@ def check(args: argparse.Namespace) -> None:
 
 
 def add_prepare(parser: Parser) -> None:
-    """Write an uncompressed copy of a data set, or CamVid at half its size."""
-    parser.epilog = "Then train with DATASETS.ROOT D."
-    form = "seg: the same pixels uncompressed, in Cityscapes' format; camvid: SegNet's folders, for configs/seg/camvid"
-    parser.add_argument("form", choices=["seg", "camvid"], help=form)
+    """Write a data set in another form: uncompressed, smaller, or for a tool in which people correct labels."""
+    parser.epilog = "Prints the key that trains on it."
+    form = (
+        "seg: the same pixels uncompressed, in Cityscapes' format; camvid: SegNet's folders, for configs/seg/camvid; "
+    )
+    form += "yolo, voc: boxes of COCO's format, as densedist label writes them, in YOLO's or Pascal VOC's"
+    parser.add_argument("form", choices=["seg", "camvid", "yolo", "voc"], help=form)
     parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set")
     add_output(parser, "output/prepared")
 
@@ -52,11 +55,17 @@ def prepare(args: argparse.Namespace) -> None:
     output = Path(args.output_dir)
     with claimed(output, "--output-dir"):
         wrote = _prepare(args.form, args.source, output)
-    print(f"{output}: {wrote}; train with DATASETS.ROOT {output}")
+    keys = {"yolo": f"YOLO_FORMAT [['{output.name}','{output / 'data.yaml'}','train']]"}
+    keys["voc"] = f"VOC_FORMAT [['{output.name}','{output}','train']]"
+    print(f"{output}: {wrote}; train with DATASETS.{keys.get(args.form, f'ROOT {output}')}")
 
 
 def _prepare(form: str, source: Path, output: Path) -> str:
     """Write the data set, and return in words what was written."""
+    if form in ("yolo", "voc"):
+        from densedist.det.data.for_label_tools import FORMS
+
+        return FORMS[form](source, output)
     if form == "camvid":
         from densedist.seg.data.camvid import prepare_camvid
 

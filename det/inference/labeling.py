@@ -30,7 +30,9 @@ from densedist.common.labeling import (
     warn_of_bare,
 )
 from densedist.common.labels.loading import Item
+from densedist.common.labels.precision import in_teachers_precision
 from densedist.common.labels.shards import Shards, begin, kept
+from densedist.common.labels.sheet import write_sheet
 from densedist.common.labels.work import all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
 from densedist.common.shell import quoted
@@ -42,6 +44,7 @@ from densedist.det.datasets import class_labels, with_only
 from densedist.det.drawing import match, on_crowds
 from densedist.det.inference.jitter import box_variances, check_jitter
 from densedist.det.inference.labels_file import Written, write_coco
+from densedist.det.inference.labels_sheet import sheet
 from densedist.det.inference.predict import predict_batch
 from densedist.det.inference.samples import test_samples
 from densedist.det.modeling.augmented import augmented
@@ -86,13 +89,16 @@ def label_images(labeling: Labeling) -> None:
             return np.full(classes, lowest)  # until all predictions are known
         return _chosen(teachers, numbers, classes, labeling.choose)
 
-    shards = begin(labeling, choose)
-    kept_from = np.minimum(shards.least, np.inf if labeling.ignore is None else labeling.ignore)
-    read = partial(_read, [teacher.cfg for teacher in teachers])
-    see = partial(_see, teachers, jitter, numbers, kept_from)
-    cfg = teachers[0].cfg
-    if fill_shards(shards, labeling, list(labeling.images), read, see, cfg.DATALOADER.NUM_WORKERS):
-        _join(shards, labeling, written, cfg if labeling.student is None else labeling.student)
+    cfg = teachers[0].cfg if labeling.student is None else labeling.student
+    workers = teachers[0].cfg.DATALOADER.NUM_WORKERS
+    with in_teachers_precision(cfg):
+        shards = begin(labeling, choose)
+        kept_from = np.minimum(shards.least, np.inf if labeling.ignore is None else labeling.ignore)
+        read = partial(_read, [teacher.cfg for teacher in teachers])
+        see = partial(_see, teachers, jitter, numbers, kept_from)
+        is_main = fill_shards(shards, labeling, list(labeling.images), read, see, workers)
+    if is_main:
+        _join(shards, labeling, written, cfg)
 
 
 def _join(shards: Shards, labeling: Labeling, names: Sequence[str], cfg: CfgNode) -> None:
@@ -112,6 +118,8 @@ def _join(shards: Shards, labeling: Labeling, names: Sequence[str], cfg: CfgNode
     with kept(labeling.output):
         file = labeling.output / ANNOTATIONS
         write_atomic(file, lambda opened: written.append(write_coco(opened, shards, names, least, labeling.ignore)))
+        if labeling.sheet:
+            write_sheet(labeling, sheet(shards, names, least, labeling.ignore))
         seconds = shards.seconds + sum(content["seconds"] for content in shards.read())
         record = labeling.record(names, least.tolist(), seconds, written[0].objects, unreadable)
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")

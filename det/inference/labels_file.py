@@ -32,14 +32,14 @@ def write_coco(
     counts = np.zeros((2, len(names)), np.int64)  # objects, crowds
 
     def annotations() -> Iterator[dict[str, Any]]:
-        for image in _images(shards):
+        for image in images_of(shards):
             for box in image["boxes"]:
                 known = annotation(box, least[box["category_id"]], ignored_from)
                 if known:
                     counts[known["iscrowd"], box["category_id"]] += 1
                     yield {"id": int(counts.sum())} | known
 
-    images = ({key: image[key] for key in ("id", "file_name", "height", "width")} for image in _images(shards))
+    images = ({key: image[key] for key in ("id", "file_name", "height", "width")} for image in images_of(shards))
     categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
     file.write(b"{")
     for number, (name, entries) in enumerate(
@@ -51,7 +51,8 @@ def write_coco(
     return Written(counts[0].tolist(), int(counts[1].sum()))
 
 
-def _images(shards: Shards) -> Iterator[dict[str, Any]]:
+def images_of(shards: Shards) -> Iterator[dict[str, Any]]:
+    """Yield what shards have of each image, in order: {"id", "file_name", "height", "width", "boxes"}."""
     for content in shards.read():
         yield from content["images"]
 

@@ -31,7 +31,9 @@ from densedist.common.labeling import (
     warn_of_bare,
 )
 from densedist.common.labels.loading import Item
+from densedist.common.labels.precision import in_teachers_precision
 from densedist.common.labels.shards import Shards, begin, kept
+from densedist.common.labels.sheet import write_sheet
 from densedist.common.labels.work import Unreadable, all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
 from densedist.common.shell import quoted
@@ -39,6 +41,7 @@ from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, training_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb
+from densedist.seg.inference.labels_sheet import sheet
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained
@@ -82,19 +85,23 @@ def label_images(labeling: Labeling) -> None:
             return _as_frequent(teachers, bare_frames(files), numbers, written_by)
         return _chosen(teachers, numbers, len(written), labeling.choose)
 
-    shards = begin(labeling, choose)
-    if labeling.score is None and comm.is_main_process():
-        warn_of_bare(written.names, shards.least, labeling.choose)
-    writer = _Writer(shards, output, written.label_ids, unknown, cfgs[0].INPUT.FORMAT)
-    see = partial(_see, teachers, numbers, len(written), writer)
     workers = cfgs[0].DATALOADER.NUM_WORKERS
-    read = partial(_read, [_reader(one) for one in teachers])
-    if fill_shards(shards, labeling, flat, read, see, workers, writer.settle):
+    with in_teachers_precision(written_by):
+        shards = begin(labeling, choose)
+        if labeling.score is None and comm.is_main_process():
+            warn_of_bare(written.names, shards.least, labeling.choose)
+        writer = _Writer(shards, output, written.label_ids, unknown, cfgs[0].INPUT.FORMAT)
+        see = partial(_see, teachers, numbers, len(written), writer)
+        read = partial(_read, [_reader(one) for one in teachers])
+        is_main = fill_shards(shards, labeling, flat, read, see, workers, writer.settle)
+    if is_main:
         unreadable = all_unreadable(shards, labeling)
         gone = {file for file, _ in unreadable}
         for number, file in enumerate(labeling.images.values()):
             if str(file) in gone:  # what a job has written that was killed
                 writer.remove(number, flat[number])
+        if labeling.sheet:
+            write_sheet(labeling, sheet(shards, written, shards.least, writer.places))
         _join(shards, labeling, unreadable, written, unknown)
         print(f"Add to the command that trains a student: {quoted(_words(cfgs[0], [], output))}")
 
@@ -167,50 +174,57 @@ def _read(readers: Sequence[Reader], file: str) -> tuple[list[Tensor], Any]:
 def _see(
     teachers: Sequence[Trained], numbers: np.ndarray, count: int, writer: "_Writer", items: Sequence[Item]
 ) -> list[dict[str, Any]]:
-    """Write the labels of images, and return what their shard has of them.
+    """Write the labels of images of one size, and return what their shard has of them.
 
     Args:
         numbers, count: see _labels.
     """
-    return [writer(item, *_labels(teachers, item.sample, item.file, numbers, count)) for item in items]
+    images = (
+        items[0].sample if len(items) == 1 else list(map(torch.stack, zip(*(x.sample for x in items), strict=True)))
+    )
+    labels, scores = _labels(teachers, images, items[0].file, numbers, count)
+    size = labels.shape[-2:]
+    each = zip(items, labels.reshape(-1, *size), scores.reshape(-1, *size), strict=True)
+    return [writer(item, of_one, its_scores) for item, of_one, its_scores in each]
 
 
 def _labels(
     teachers: Sequence[Trained], images: Sequence[Tensor], file: str, numbers: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return classes (H, W), uint8, of an image, and the mean probability of each.
+    """Return classes (H, W), uint8, of an image, and the mean probability of each; of several images (N, H, W).
 
     Args:
-        images: the image for each teacher.
-        file: its path, for messages.
+        images: the image for each teacher, (3, H, W), or several of one size, (N, 3, H, W).
+        file: the path of the first, for messages.
         numbers: for each of the teachers' classes that of the labels, below 0 where these do not have it.
         count: of the labels' classes; one more has all probability that is of none.
     """
-    parts = [_joined(rows, numbers, count).max(0) for rows in _probabilities(teachers, images, file)]
+    parts = [_joined(rows, numbers, count).max(-3) for rows in _probabilities(teachers, images, file)]
     scores, labels = ([part[n].cpu().numpy() for part in parts] for n in (0, 1))
-    return np.concatenate(labels).astype(np.uint8), np.concatenate(scores)
+    return np.concatenate(labels, -2).astype(np.uint8), np.concatenate(scores, -2)
 
 
 def _joined(probabilities: Tensor, numbers: np.ndarray, count: int) -> Tensor:
-    """Add up the probabilities of the teachers' classes (K, n, W) to those of the labels' classes."""
+    """Add up the probabilities of the teachers' classes, ([N,] K, n, W), to those of the labels' classes."""
     if numbers.tolist() == list(range(count)):
         return probabilities
     groups = torch.as_tensor(np.where(numbers < 0, count, numbers), device=probabilities.device)
-    return probabilities.new_zeros(count + 1, *probabilities.shape[1:]).index_add(0, groups, probabilities)
+    *several, _, height, width = probabilities.shape
+    return probabilities.new_zeros(*several, count + 1, height, width).index_add(-3, groups, probabilities)
 
 
 def _probabilities(teachers: Sequence[Trained], images: Sequence[Tensor], file: str) -> Iterator[Tensor]:
-    """Yield the teachers' mean probabilities from top to bottom, (K, n, W) each; of several teachers as a whole.
+    """Yield the teachers' mean probabilities from top to bottom, ([N,] K, n, W) each; of several teachers as a whole.
 
     Args:
         images, file: see _labels.
     """
     for one, image in zip(teachers, images, strict=True):
-        refuse_whole(one, image.shape[1:], file)
+        refuse_whole(one, image.shape[-2:], file)
     if len(teachers) == 1:
         yield from teachers[0].model.rows(images[0])
         return
-    total: Any = sum(torch.cat(list(one.model.rows(image)), 1) for one, image in zip(teachers, images, strict=True))
+    total: Any = sum(torch.cat(list(one.model.rows(image)), -2) for one, image in zip(teachers, images, strict=True))
     yield total / len(teachers)
 
 
@@ -289,21 +303,23 @@ class _Writer:
         self._unsettled: list[Path] = []
 
     def __call__(self, item: Item, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-        """Write an image; return what its shard has of it: {"name", "classes", "pixels": how many each has}.
+        """Write an image; return what its shard has of it: number and name, the "classes" in it, the last of which is
+        none, how many "pixels" each has, and the mean "score".
 
         Args:
             labels: classes (H, W), uint8.
             scores: of each pixel, in [0, 1].
         """
         sure = scores >= self.least_and_none[labels]
-        image, label, of_scores = self._places(item.number, item.name)
+        image, label, of_scores = self.places(item.number, item.name)
         with kept(self.output):
             self._write_png(label, np.where(sure, self.ids_and_none[labels], self.unknown))
             self._write_png(of_scores, np.rint(scores * 255).astype(np.uint8))
             self._keep(item, image)
         counts = np.bincount(np.where(sure, labels, len(self.ids_and_none) - 1).ravel())
         classes = counts.nonzero()[0]
-        return {"name": item.name, "classes": classes.tolist(), "pixels": counts[classes].tolist()}
+        found = {"classes": classes.tolist(), "pixels": counts[classes].tolist(), "score": float(scores.mean())}
+        return {"number": item.number, "name": item.name} | found
 
     def settle(self) -> None:
         """Wait until the disk has what was written since the last call."""
@@ -314,10 +330,10 @@ class _Writer:
 
     def remove(self, number: int, name: str) -> None:
         """Remove what is there of an image."""
-        for path in self._places(number, name):
+        for path in self.places(number, name):
             path.unlink(missing_ok=True)
 
-    def _places(self, number: int, name: str) -> tuple[Path, Path, Path]:
+    def places(self, number: int, name: str) -> tuple[Path, Path, Path]:
         """Return where an image lies, its label and the label's scores."""
         city = CITY if self.shards.images <= IN_ONE_FOLDER else f"{number // self.shards.size:05}"
         label = self.output / LABELS / SPLIT / city / f"{name}_{LABELS}_labelIds.png"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from densedist.common.data.flip_pairs import mirrored_classes
 
-# raw image (3, H, W) -> logits (K, H, W), on the same device
+# raw image (3, H, W) -> logits (K, H, W), on the same device; of several images of one size (N, K, H, W)
 Logits = Callable[[Tensor], Tensor]
 
 
@@ -41,7 +41,10 @@ class Inference:
         return cls(tuple(node.SCALES), node.FLIP, window, node.WINDOW_OVERLAP, mirrored)
 
     def __call__(self, logits: Logits, image: Tensor) -> Tensor:
-        """Return probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255, on its device."""
+        """Return probabilities (K, H, W), each in [0, 1], of a raw image (3, H, W) of 0 to 255, on its device.
+
+        Of several images of one size, (N, 3, H, W), they are (N, K, H, W), here and below.
+        """
         first, *others = [(scale, flip) for scale in self.scales for flip in ((False, True) if self.flip else (False,))]
         # Added up one by one: of a large image the probabilities of all views would not fit into memory.
         total = self._view(logits, image, *first)
@@ -57,7 +60,7 @@ class Inference:
         if self.window is None or tuple(self.scales) != (1.0,):
             yield self(logits, image)
             return
-        views = [self._rows(logits, image), *([self._rows(logits, image.flip(2))] if self.flip else [])]
+        views = [self._rows(logits, image), *([self._rows(logits, image.flip(-1))] if self.flip else [])]
         for plain, *mirrored in zip(*views, strict=True):
             total = plain
             for seen in mirrored:
@@ -66,46 +69,48 @@ class Inference:
 
     def _view(self, logits: Logits, image: Tensor, scale: float, flip: bool) -> Tensor:
         """Return probabilities of the image at that scale, and mirrored there, brought back to its size."""
-        size, scaled = image.shape[1:], image
+        size, scaled = image.shape[-2:], image
         if scale != 1:
             smaller = [max(round(length * scale), 1) for length in size]
             scaled = _resize(image.float(), smaller, antialias=scale < 1)
-        seen = _resize(self._seen(logits, scaled.flip(2) if flip else scaled), size)
+        seen = _resize(self._seen(logits, scaled.flip(-1) if flip else scaled), size)
         return self._turned_back(seen) if flip else seen
 
     def _turned_back(self, mirrored: Tensor) -> Tensor:
         """Return probabilities (K, H, W) of an image, given those of its mirror image."""
-        return (mirrored if self.mirrored_classes is None else mirrored[list(self.mirrored_classes)]).flip(2)
+        if self.mirrored_classes is not None:
+            mirrored = mirrored[..., list(self.mirrored_classes), :, :]
+        return mirrored.flip(-1)
 
     def _seen(self, logits: Logits, image: Tensor) -> Tensor:
         """Return probabilities of an image, as a whole or as the mean over the windows that see a pixel."""
         if self.window is None:
-            return logits(image).softmax(0)
+            return logits(image).softmax(-3)
         total, start = None, 0
         for rows in self._rows(logits, image):
             if total is None:
-                total = rows.new_empty(len(rows), *image.shape[1:])
-            total[:, start : start + rows.shape[1]] = rows
-            start += rows.shape[1]
+                total = rows.new_empty(*rows.shape[:-2], *image.shape[-2:])
+            total[..., start : start + rows.shape[-2], :] = rows
+            start += rows.shape[-2]
         assert total is not None
         return total
 
     def _rows(self, logits: Logits, image: Tensor) -> Iterator[Tensor]:
         """Yield the mean over the windows that see a pixel: the rows that no window further down sees, (K, n, W)."""
         assert self.window is not None
-        height, width = (min(w, full) for w, full in zip(self.window, image.shape[1:], strict=True))
-        starts = _starts(image.shape[1], height, self.overlap)
-        total, seen = None, torch.zeros(height, image.shape[2], device=image.device)
-        for y, below in zip(starts, [*starts[1:], image.shape[1]], strict=True):
-            for x in _starts(image.shape[2], width, self.overlap):
-                probabilities = logits(image[:, y : y + height, x : x + width]).softmax(0)
+        height, width = (min(w, full) for w, full in zip(self.window, image.shape[-2:], strict=True))
+        starts = _starts(image.shape[-2], height, self.overlap)
+        total, seen = None, torch.zeros(height, image.shape[-1], device=image.device)
+        for y, below in zip(starts, [*starts[1:], image.shape[-2]], strict=True):
+            for x in _starts(image.shape[-1], width, self.overlap):
+                probabilities = logits(image[..., y : y + height, x : x + width]).softmax(-3)
                 if total is None:
-                    total = probabilities.new_zeros(len(probabilities), *seen.shape)
-                total[:, :, x : x + width] += probabilities
+                    total = probabilities.new_zeros(*probabilities.shape[:-2], *seen.shape)
+                total[..., x : x + width] += probabilities
                 seen[:, x : x + width] += 1
             assert total is not None
             done = below - y
-            yield total[:, :done] / seen[:done]
+            yield total[..., :done, :] / seen[:done]
             # What the next windows see, too, moves up.
             for sums in (total, seen):
                 rest = sums[..., done:, :].clone()
@@ -121,6 +126,8 @@ def _starts(full: int, window: int, overlap: float) -> list[int]:
 
 
 def _resize(x: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
-    if x.shape[1:] == torch.Size(size):
+    if x.shape[-2:] == torch.Size(size):
         return x
-    return F.interpolate(x[None], size=tuple(size), mode="bilinear", align_corners=False, antialias=antialias)[0]
+    several = x if x.ndim == 4 else x[None]
+    resized = F.interpolate(several, size=tuple(size), mode="bilinear", align_corners=False, antialias=antialias)
+    return resized if x.ndim == 4 else resized[0]

@@ -107,6 +107,15 @@ def test_two_processes_one_of_which_is_killed_write_what_one_writes(teacher, ima
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_a_sheet_shows_what_was_written(teacher, images, tmp_path):
+    band = {"score_threshold": 0.3, "ignore_threshold": 0.2}
+    record = densedist.label([teacher], [images], output_dir=tmp_path / "out", **band)
+    text = (tmp_path / "out" / "labels.html").read_text()
+    assert f"{sum(known['labels'] for known in record['classes'].values())} objects in 2 images, " in text
+    assert text.count("<figure><img") == 2
+    assert "ignored (dashed)" in text
+
+
 def test_a_finished_labeling_is_left_as_it_is(teacher, images, tmp_path, capsys):
     words = ["--weights", teacher, "--output-dir", tmp_path / "out", images, "--resume"]
     densedist_command("label", "det", *words)

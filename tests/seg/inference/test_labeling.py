@@ -109,6 +109,39 @@ def test_two_processes_one_of_which_is_killed_write_what_one_writes(teachers, tm
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    "keys", [{}, {"TEST.FLIP": True, "TEST.WINDOW_SIZE": "[32, 32]"}, {"TEST.SCALES": "[0.5, 1.0]"}]
+)
+def test_images_of_one_size_in_a_batch_have_the_same_labels(teachers, tmp_path, keys):
+    images = pictures(tmp_path / "images", [f"{n}.png" for n in range(3)])
+    cv2.imwrite(str(images / "wide.png"), cv2.resize(cv2.imread(str(images / "0.png")), (80, 40)))
+    for name, batch in (("one", 1), ("all", 4)):
+        densedist.label(teachers[0], [images], keys, output_dir=tmp_path / name, score_threshold=0.0, batch=batch)
+    for file in sorted((tmp_path / "one" / "gtFine").rglob("*_labelIds.png")):
+        other = tmp_path / "all" / file.relative_to(tmp_path / "one")
+        assert (cv2.imread(str(file), -1) != cv2.imread(str(other), -1)).mean() < 0.001, file  # float32
+
+
+def test_a_teacher_labels_in_its_precision(teachers, tmp_path):
+    """float16 on GPUs by default."""
+    images = pictures(tmp_path / "images", ["0.png"])
+    for precision in ("auto", "bfloat16"):
+        keys = {"DISTILL.TEACHER.PRECISION": precision}
+        densedist.label(teachers[0][:1], [images], keys, output_dir=tmp_path / precision)
+    found = [cv2.imread(str(next((tmp_path / p).rglob("*_scores.png"))), -1).astype(int) for p in ("auto", "bfloat16")]
+    apart = np.abs(found[0] - found[1])
+    assert 0 < apart.max() < 10
+
+
+def test_a_sheet_shows_what_was_written(teachers, tmp_path):
+    images = pictures(tmp_path / "images", [f"{n}.png" for n in range(3)])
+    densedist.label(teachers[0][:1], [images], output_dir=tmp_path / "out")
+    text = (tmp_path / "out" / "labels.html").read_text()
+    assert "3 images, " in text
+    assert "of the pixels ignored." in text
+    assert text.count("<figure><img") == 6
+
+
 def test_many_images_lie_in_several_folders(teachers, tmp_path, monkeypatch):
     monkeypatch.setattr("densedist.seg.inference.labeling.IN_ONE_FOLDER", 4)
     images = pictures(tmp_path / "images", [f"{n}.png" for n in range(5)])

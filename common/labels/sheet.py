@@ -1,0 +1,132 @@
+"""The contact sheet of labels: one page for a human to look at what a teacher wrote, before a student learns it."""
+
+import heapq
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from densedist.common.labeling import Labeling
+from densedist.common.report.page import MANY, Page, Table, write_page
+from densedist.common.report.panels import Gallery, Panel
+from densedist.common.report.plots import COLORS, svg
+from densedist.common.report.repeat import command, versions
+
+FILE = "labels.html"
+SHOWN = 10  # images of each kind
+SCORE_BINS = 20  # of a histogram
+# Titles of the pictures, in the order of the page.
+ALL, RANDOM, UNSURE, FULL = "All images", "Ten at random", "The ten least sure", "The ten with most {}"
+
+
+class Chosen:
+    """The images that are shown, of all that are added: few are held at a time.
+
+    Args:
+        counted: what is counted in an image, for the title.
+    """
+
+    def __init__(self, counted: str = "objects") -> None:
+        self._kinds: dict[str, list[tuple[float, int]]] = {RANDOM: [], UNSURE: [], FULL.format(counted): []}
+        self._draw, self._all = random.Random(0), 0
+
+    def add(self, number: int, score: float | None, count: int) -> None:
+        """Consider an image.
+
+        Args:
+            score: the mean over its labels, in [0, 1]; None = it has no label.
+            count: what is counted in it.
+        """
+        self._all += 1
+        values = self._draw.random(), None if score is None else -score, count or None
+        for heap, value in zip(self._kinds.values(), values, strict=True):
+            if value is not None:
+                (heapq.heappush if len(heap) < SHOWN else heapq.heappushpop)(heap, (value, -number))
+
+    def kinds(self) -> dict[str, list[int]]:
+        """Return the numbers of the images by title, the least sure and those with most first; few images are all
+        shown, once."""
+        found = {title: [-number for _, number in sorted(heap, reverse=True)] for title, heap in self._kinds.items()}
+        found[RANDOM].sort()
+        return {ALL: found[RANDOM]} if self._all <= SHOWN else {title: kind for title, kind in found.items() if kind}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a contact sheet shows.
+
+    Args:
+        verdict: what was written, in a sentence.
+        classes: by name, the cells of the table that follow the name.
+        head: the names of these cells.
+        histograms: (K, SCORE_BINS) numbers of labels of each class by score, from 0 to 1.
+        of: what the histograms are of.
+        images: numbers of the images to show, by title.
+        picture: returns an image's name and its panels.
+        legend: labeled entries.
+    """
+
+    verdict: str
+    head: Sequence[str]
+    classes: Mapping[str, Sequence[str]]
+    histograms: np.ndarray
+    of: str
+    images: Mapping[str, Sequence[int]]
+    picture: Callable[[int], tuple[str, Sequence[Panel]]]
+    legend: Sequence[Artist] = field(default_factory=tuple)
+
+
+def threshold(score: float) -> str:
+    """Return the score from which on a class has labels, in words; it may be infinite."""
+    return f"{score:.3g}" if np.isfinite(score) else "-"
+
+
+def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> Path:
+    """Write the page into the output folder.
+
+    Args:
+        notes: what else has to be said, a sentence each.
+
+    Returns:
+        its file.
+    """
+    teachers = ", ".join(Path(teacher.file).parent.name or teacher.file for teacher in labeling.teachers)
+    page = Page(
+        title=f"Labels: {labeling.output.resolve().name}",
+        subtitle=f"written by {teachers}",
+        verdict=sheet.verdict,
+        notes=notes,
+        tables={"Classes": Table(["class", *sheet.head], [[name, *cells] for name, cells in sheet.classes.items()])},
+        galleries={title: _gallery(sheet, numbers) for title, numbers in sheet.images.items()},
+        curves=_histograms(sheet),
+        curves_title=f"Scores of {sheet.of}",
+        command=command(),
+        facts={"versions": versions()},
+    )
+    write_page(page, file := labeling.output / FILE)
+    return file
+
+
+def _gallery(sheet: Sheet, numbers: Sequence[int]) -> Gallery:
+    names, columns = zip(*map(sheet.picture, numbers), strict=True)
+    return Gallery(names, columns, sheet.legend, "")
+
+
+def _histograms(sheet: Sheet) -> dict[str, str]:
+    """Return a histogram as SVG of each class that has labels, the most frequent first, MANY at most."""
+    names, counts = list(sheet.classes), sheet.histograms.sum(1)
+    order = [number for number in np.argsort(-counts, kind="stable").tolist() if counts[number]][:MANY]
+    return {names[number]: svg(partial(_draw, sheet.histograms[number])) for number in order}
+
+
+def _draw(counts: np.ndarray, axis: Axes) -> None:
+    edges = np.arange(SCORE_BINS) / SCORE_BINS
+    axis.bar(edges, counts, 0.9 / SCORE_BINS, align="edge", color=COLORS[0])
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("score")
+    axis.spines[["top", "right"]].set_visible(False)

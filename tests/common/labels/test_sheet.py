@@ -1,0 +1,50 @@
+"""The contact sheet: which images it shows, and that it is one file."""
+
+import numpy as np
+import pytest
+
+from densedist.common.labeling import Labeling
+from densedist.common.labels.sheet import SCORE_BINS, Chosen, Sheet, write_sheet
+from densedist.common.report.panels import Panel
+from densedist.common.run_files import Weights
+
+
+def test_images_that_are_shown():
+    chosen = Chosen()
+    for number in range(100):
+        chosen.add(number, None if number % 2 else number / 100, number % 50)
+    kinds = chosen.kinds()
+    assert list(kinds) == ["Ten at random", "The ten least sure", "The ten with most objects"]
+    assert len(set(kinds["Ten at random"])) == 10
+    assert kinds["The ten least sure"] == list(range(0, 20, 2))  # one without a label is not unsure
+    assert kinds["The ten with most objects"] == [49, 99, 48, 98, 47, 97, 46, 96, 45, 95]
+
+
+def test_few_images_are_shown_once():
+    chosen = Chosen()
+    for number in range(10):
+        chosen.add(number, 0.5, 0)
+    assert chosen.kinds() == {"All images": list(range(10))}
+
+
+@pytest.mark.drawn
+def test_a_page_of_one_file(tmp_path):
+    (tmp_path / "out").mkdir()
+    histograms = np.zeros((2, SCORE_BINS), np.int64)
+    histograms[0, 12] = 3
+    sheet = Sheet(
+        verdict="3 objects in 1 images.",
+        head=["objects", "score from"],
+        classes={"<cat>": ["3", "0.5"], "dog": ["0", "-"]},
+        histograms=histograms,
+        of="the objects",
+        images={"All images": [7]},
+        picture=lambda number: (f"{number}.png", [Panel(np.zeros((8, 8, 3), np.uint8), "labels", "3 objects")]),
+    )
+    teacher = Weights("runs/big/model_final.pth", "", True)
+    text = write_sheet(Labeling([teacher], {}, tmp_path / "out"), sheet).read_text()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["labels.html"]
+    for part in ("Labels: out", "written by big", "3 objects in 1 images.", "&lt;cat&gt;", "7.png", "data:image/png;"):
+        assert part in text
+    assert text.count("<svg") == 1  # a class without labels has no histogram
+    assert "Scores of the objects" in text
