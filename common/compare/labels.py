@@ -31,6 +31,7 @@ from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
 from densedist.common.labeling import F1, FREQUENCIES, RECORD, SCORE, Labeling, check_score, read_way
+from densedist.common.labels.shards import goes_on
 from densedist.common.run_files import Weights
 from densedist.common.task import Task
 
@@ -136,7 +137,7 @@ def check_labels(task: Task, labeling: Labeling) -> None:
 
 
 def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
-    """Let a teacher write the labels, unless it has done so before.
+    """Let a teacher write the labels, unless it has done so before; go on where it was killed.
 
     Args:
         cfg: the method's.
@@ -145,8 +146,9 @@ def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
         UserError: the teacher is not sure enough of anything.
     """
     if not (file := labeling.output / RECORD).is_file():  # else of an earlier call
-        shutil.rmtree(labeling.output, ignore_errors=True)
-        task.label(labeling)
+        if not goes_on(labeling):
+            shutil.rmtree(labeling.output, ignore_errors=True)
+        task.label(replace(labeling, resume=True))
     record = json.loads(file.read_text())
     if not any(known["labels"] for known in record["classes"].values()):
         why = f"{CHOOSE_THRESHOLDS} {labeling.choose} leaves none: give {SCORE_THRESHOLD} in its place"

@@ -22,8 +22,8 @@ class Progress:
 
     def __init__(self, total: int, written: Callable[[], int]) -> None:
         self.total, self._written = total, written
-        self._start, self._begun = time.monotonic(), written()
-        self._shows = comm.is_main_process()
+        self._shows, self._start = comm.is_main_process(), time.monotonic()
+        self._begun = written() if self._shows else 0
         bar = self._shows and on_terminal()
         self._bar = tqdm(desc="labeling", total=total, initial=self._begun, unit="image", disable=not bar)
         self._counted = self._said = self._start
@@ -45,7 +45,8 @@ class Progress:
 
     def close(self) -> None:
         """Show the end."""
-        self._bar.update(self._written() - self._bar.n)
+        if self._shows:
+            self._bar.update(self._written() - self._bar.n)
         self._bar.close()
 
 

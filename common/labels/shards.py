@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from detectron2.utils import comm
 
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text
-from densedist.common.fingerprint import refuse_another
+from densedist.common.fingerprint import differences, refuse_another
 from densedist.common.labeling import RECORD, Labeling
 
 logger = logging.getLogger(__name__)
@@ -72,8 +74,8 @@ class Shards:
 
     def written(self) -> int:
         """Return how many images are in the shards that are there."""
-        there = {int(file.stem) for file in self.folder.glob("*.json") if file.stem.isdigit()}
-        return sum(len(self.numbers(shard)) for shard in there)
+        names = (name.removesuffix(".json") for name in os.listdir(self.folder) if name.endswith(".json"))
+        return sum(len(self.numbers(int(name))) for name in names if name.isdigit())
 
     def wait(self, look: Callable[[], None]) -> None:
         """Wait until other processes have written all shards. This is no barrier, which would end at a time limit.
@@ -113,7 +115,8 @@ class Shards:
         return self.folder / f"{shard:05}.json"
 
 
-class kept:  # noqa: N801, a context manager
+@contextmanager
+def kept(output: Path) -> Iterator[None]:
     """Say of a disk that is full, within a block, how to go on.
 
     Args:
@@ -122,18 +125,12 @@ class kept:  # noqa: N801, a context manager
     Raises:
         UserError: in place of an OSError.
     """
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError):
-            raise UserError(
-                f"--output-dir: cannot write to {self.output}: {error.strerror}: mend that, and --resume goes on"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output-dir: cannot write to {output}: {error.strerror}: mend that, and --resume goes on"
+        ) from error
 
 
 def begin(labeling: Labeling, choose: Callable[[], np.ndarray]) -> Shards:
@@ -166,6 +163,8 @@ def begin(labeling: Labeling, choose: Callable[[], np.ndarray]) -> Shards:
         with kept(labeling.output):
             folder.mkdir()
             write_text(folder / JOB, json.dumps(about) + "\n")
+    if not comm.is_main_process() and not missing[comm.get_rank() :: comm.get_world_size()]:
+        return Shards(folder, len(labeling.images), labeling.shard)  # nothing is left for this process
     while not (folder / JOB).is_file():
         time.sleep(PAUSE)
     return replace(_read(folder), missing=missing)
@@ -185,6 +184,16 @@ def is_finished(labeling: Labeling) -> bool:
     return True
 
 
+def goes_on(labeling: Labeling) -> bool:
+    """Return whether the output folder has an unfinished job of the same settings."""
+    try:
+        record = json.loads((labeling.output / FOLDER / JOB).read_text())
+        same = not differences(record["settings"], dict(labeling.settings))
+        return bool(same and record["version"] == VERSION and record["images"] == len(labeling.images))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _unfinished(labeling: Labeling, folder: Path) -> Shards:
     """Return the shards of a job that has not ended, and what is missing."""
     if not labeling.resume:
@@ -202,7 +211,7 @@ def _unfinished(labeling: Labeling, folder: Path) -> Shards:
     refuse_another(str(labeling.output), record["settings"], dict(labeling.settings), {})
     if shards.images != len(labeling.images):
         raise UserError(
-            f"{labeling.output} is of other settings: {shards.images} images, now {len(labeling.images)}: give the "
+            f"{labeling.output} has other settings: {shards.images} images, now {len(labeling.images)}: give the "
             "same, or another --output-dir"
         )
     return replace(shards, missing=shards.lacking())

@@ -3,6 +3,7 @@
 import heapq
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from densedist.common.errors import UserError
 from densedist.common.labeling import Labeling
 from densedist.common.report.page import MANY, Page, Table, write_page
 from densedist.common.report.panels import Gallery, Panel
@@ -113,8 +115,12 @@ def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> 
 
 
 def _gallery(sheet: Sheet, numbers: Sequence[int]) -> Gallery:
-    names, columns = zip(*map(sheet.picture, numbers), strict=True)
-    return Gallery(names, columns, sheet.legend, "")
+    """Return the pictures of images, but of those that are no longer there."""
+    found = []
+    for number in numbers:
+        with suppress(OSError, ValueError, UserError):
+            found.append(sheet.picture(number))
+    return Gallery([name for name, _ in found], [panels for _, panels in found], sheet.legend, "")
 
 
 def _histograms(sheet: Sheet) -> dict[str, str]:

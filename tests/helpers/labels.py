@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -62,8 +63,22 @@ def die_writing(rank, number, part):
         module.write_text = deadly
 
 
+def die_after(rank, seconds):
+    """Let this process, if it has the rank, be killed after so many seconds."""
+    from detectron2.utils import comm
+
+    if comm.get_rank() == rank:
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+
+
 def in_processes(count, function, folder, output, *death):
-    """function(folder, output, resume) by so many processes; whether they came to an end, or were killed."""
+    """function(folder, output) by so many processes; whether they came to an end, or were killed.
+
+    Args:
+        death: what die_writing takes, or die_after.
+    """
     try:
         run_processes(count, _run, function, str(folder), str(output), death)
     except ProcessExitedException:
@@ -73,7 +88,7 @@ def in_processes(count, function, folder, output, *death):
 
 def _run(rank, count, function, folder, output, death):
     if death:
-        die_writing(*death)
+        (die_writing if len(death) == 3 else die_after)(*death)
     function(folder, output)
 
 

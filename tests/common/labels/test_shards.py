@@ -8,7 +8,7 @@ import pytest
 
 from densedist.common.errors import UserError
 from densedist.common.labeling import Labeling
-from densedist.common.labels.shards import begin
+from densedist.common.labels.shards import begin, goes_on
 
 
 def labeling(tmp_path, images=5, **more):
@@ -56,9 +56,9 @@ def test_who_may_go_on(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"--output-dir: .*out has an unfinished labeling: say --resume to go on"):
         started(tmp_path, settings={"--weights": "a"})
-    with pytest.raises(UserError, match=r"out is of other settings: --weights, then a, now b: give the same, or"):
+    with pytest.raises(UserError, match=r"out has other settings: --weights, then a, now b: give the same, or"):
         started(tmp_path, settings={"--weights": "b"}, resume=True)
-    with pytest.raises(UserError, match=r"out is of other settings: 5 images, now 4: give the same, or another"):
+    with pytest.raises(UserError, match=r"out has other settings: 5 images, now 4: give the same, or another"):
         started(tmp_path, settings={"--weights": "a"}, images=4, resume=True)
     job = out / "shards" / "job.json"
     job.write_text(json.dumps(json.loads(job.read_text()) | {"version": 0}))
@@ -67,6 +67,17 @@ def test_who_may_go_on(tmp_path):
     job.write_text("{")
     with pytest.raises(UserError, match=r"--resume: .*job.json is damaged: name an empty or new folder"):
         started(tmp_path, resume=True)
+
+
+def test_a_study_goes_on_with_its_own_labels_alone(tmp_path):
+    asked = {"settings": {"DISTILL.TEACHER.WEIGHTS": "a"}}
+    assert not goes_on(labeling(tmp_path, **asked))
+    started(tmp_path, **asked)
+    assert goes_on(labeling(tmp_path, **asked))
+    assert not goes_on(labeling(tmp_path, settings={"DISTILL.TEACHER.WEIGHTS": "b"}))
+    assert not goes_on(labeling(tmp_path, images=4, **asked))
+    (tmp_path / "out" / "shards" / "job.json").write_text("{")
+    assert not goes_on(labeling(tmp_path, **asked))
 
 
 def test_a_folder_with_other_files_is_refused_with_resume_too(tmp_path):

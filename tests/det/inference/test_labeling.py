@@ -125,11 +125,11 @@ def test_a_finished_labeling_is_left_as_it_is(teacher, images, tmp_path, capsys)
     assert contents(tmp_path / "out") == before
     said = complaint(capsys, "label", "det", *words, "--score-threshold", "0.3")
     assert said == (
-        f"{tmp_path / 'out'} is of other settings: --score-threshold, then 0.5, now 0.3: give the same, or another "
+        f"{tmp_path / 'out'} has other settings: --score-threshold, then 0.5, now 0.3: give the same, or another "
         "--output-dir"
     )
     cv2.imwrite(str(images / "new.png"), cv2.imread(str(images / "0.png")))
-    assert f"{tmp_path / 'out'} is of other settings: images, then 2 files, now 3 files" in complaint(
+    assert f"{tmp_path / 'out'} has other settings: images, then 2 files, now 3 files" in complaint(
         capsys, "label", "det", *words
     )
 
