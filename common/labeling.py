@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 
-from densedist.common.distill.classes import read_class_map
+from densedist.common.distill.classes import asked_names, read_class_map
 from densedist.common.errors import UserError
 from densedist.common.locks import refuse_files
 from densedist.common.run_files import Weights
@@ -149,6 +149,33 @@ def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence
     if rest := [name for name, number in zip(theirs, numbers, strict=True) if number < 0]:
         logger.warning(f"the teacher's {', '.join(rest)} is not labeled: the student has no such class")
     return numbers
+
+
+def asked_of(student: CfgNode | None, ours: Sequence[str]) -> list[str]:
+    """Return the teachers' classes that labels are made of, as the student's DISTILL.TEACHER.CLASSES says; empty where
+    they are the teachers' own.
+
+    Args:
+        ours: the names of the classes of the labels.
+    """
+    return [] if student is None else asked_names(student.DISTILL.TEACHER.CLASSES, ours)
+
+
+def about_classes(ours: Sequence[str], theirs: Sequence[str], numbers: np.ndarray) -> dict[str, Any]:
+    """Return the part of RECORD on what became of the teachers' classes; empty where labels have the same.
+
+    Args:
+        ours, theirs: the names of the classes of the labels, and of the teachers.
+        numbers: of numbers_of_student.
+    """
+    if list(ours) == list(theirs):
+        return {}
+    made_of = {
+        name: [other for other, at in zip(theirs, numbers, strict=True) if at == number]
+        for number, name in enumerate(ours)
+    }
+    left_out = [name for name, number in zip(theirs, numbers, strict=True) if number < 0]
+    return {"made_of": made_of, "left_out": left_out}
 
 
 def check_same_names(names: Sequence[Sequence[str]]) -> None:

@@ -12,10 +12,12 @@ from torch import nn
 
 from densedist.common.beside import locate_beside
 from densedist.common.compare.study import Study
+from densedist.common.config.keys import value_of
 from densedist.common.engine import train as engine
 from densedist.common.engine.run_folder import claimed_by_all
 from densedist.common.errors import UserError
 from densedist.common.export import FORMATS, check_formats
+from densedist.common.foreign.kinds import kind_alone
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.labeling import F1, RECORD, SCORE, UNREADABLE, Labeling
 from densedist.common.labels.listing import list_images
@@ -26,10 +28,13 @@ from densedist.common.run_files import Weights, locate
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
+from densedist.common.writers import writers
 from densedist.early import check_training
 from densedist.tasks import choose_task, task_named, task_of
 
 logger = logging.getLogger(__name__)
+
+CLASSES = ("DATASETS.CLASSES", "DISTILL.TEACHER.CLASSES")  # of a student whose classes labels have
 
 # Keys of a config and their values, as a mapping or as on a command line: ["SOLVER.MAX_ITER", "100"].
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -108,7 +113,7 @@ def predict(
 
 
 def label(
-    weights: Sequence[str],
+    weights: Sequence[str] = (),
     images: Sequence[str | Path] = (),
     overrides: Overrides = (),
     *,
@@ -128,8 +133,10 @@ def label(
     In a process group, as torchrun's, the processes share the images.
 
     Args:
-        weights: of each teacher; see evaluate.
-        config: of all teachers; default: the config.yaml beside each.
+        weights: of each teacher; see evaluate. Without them the teachers of a student's DISTILL.TEACHER write labels of
+            the student's classes.
+        config: of all teachers, default: the config.yaml beside each, which a detector of another project need not
+            have; without weights that of the student.
         images: files, folders, patterns and text files with a path in each line; default: those of DATASETS.UNLABELED
             of the first teacher's config.
         output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, labels.json, and labels.html
@@ -154,16 +161,13 @@ def label(
     """
     if choose_thresholds and score_threshold is not None:
         raise UserError("--choose-thresholds replaces --score-threshold: give only one of them")
-    found = [locate(of_one, config).under(*_as_words(overrides)) for of_one in weights]
-    chosen_task = choose_task(task, found[0].config)
-    for of_one in found:
-        if (other := task_of(of_one.config)).name != chosen_task.name:
-            raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {chosen_task.name}")
+    chosen_task, found, student = _writers(weights, config, _as_words(overrides), task)
     if images:
         files = list_images([str(image) for image in images])
     else:
+        first = found[0]
         files = chosen_task.unlabeled_images(
-            chosen_task.read_config(found[0].config, found[0].overrides, found[0].trusted)
+            student or chosen_task.read_config(first.config, first.overrides, first.trusted)
         )
     if not files:
         raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
@@ -175,6 +179,7 @@ def label(
         "choose_by": way if score is None else "",
         "box_variance": box_variance,
     }
+    of_classes = {} if student is None else {key: str(value_of(student, key)) for key in CLASSES}
     labeling = Labeling(
         teachers=found,
         images=files,
@@ -183,7 +188,8 @@ def label(
         choose=way,
         ignore=ignore_threshold,
         box_variance=box_variance,
-        settings=settings_of(chosen_task, found, files, **of_scores),
+        student=student,
+        settings=settings_of(chosen_task, found, files, **of_scores) | of_classes,
         resume=resume,
         batch=batch,
         most_unreadable=max_unreadable,
@@ -196,6 +202,44 @@ def label(
         else:
             chosen_task.label(labeling)
     return json.loads(record.read_text()) if comm.is_main_process() else {}
+
+
+def _writers(
+    weights: Sequence[str], config: str, overrides: list[str], task: str
+) -> tuple[Task, list[Weights], CfgNode | None]:
+    """Return the task, the teachers that write labels, and the config of the student whose classes these have.
+
+    Args: see label.
+
+    Raises:
+        UserError: teachers that are not there, of two tasks, or without a config that they need.
+    """
+    if not weights:
+        if not config:
+            raise UserError("nobody to label: give teachers by --weights, or a student's config by --config-file")
+        chosen_task = choose_task(task, config)
+        student = chosen_task.load_config(config, overrides)
+        return chosen_task, writers(student, chosen_task.grammar), student
+    bare = [of_one for of_one in weights if not config and kind_alone(of_one)]
+    if not bare:
+        found = [locate(of_one, config).under(*overrides) for of_one in weights]
+        chosen_task = choose_task(task, found[0].config)
+        for of_one in found:
+            if (other := task_of(of_one.config)).name != chosen_task.name:
+                raise UserError(f"--weights: {of_one.file} is of {other.name}, not of {chosen_task.name}")
+        return chosen_task, found, None
+    if not task:
+        raise UserError(f"--weights: {bare[0]} has no config that says the task: say det or seg")
+    if len(bare) < len(weights):
+        raise UserError(f"--weights: {bare[0]} has no config, and others have: name all in DISTILL.TEACHER of a config")
+    chosen_task = task_named(task)
+    found = [Weights(one, "", True).under("MODEL.KIND", kind_alone(one), *overrides) for one in bare]
+    cfg = chosen_task.read_config("", found[0].overrides)
+    if cfg.DISTILL.TEACHER.CLASSES and not cfg.DATASETS.CLASSES:
+        raise UserError("DISTILL.TEACHER.CLASSES: name the classes of the labels, in order, in DATASETS.CLASSES")
+    if not cfg.DATASETS.CLASSES:
+        return chosen_task, found, None
+    return chosen_task, [one.under("DATASETS.CLASSES", "[]") for one in found], cfg
 
 
 def import_weights(

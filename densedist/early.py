@@ -52,6 +52,8 @@ def check_trained(task: str, found: Weights) -> str:
         UserError: naming what is mistyped, and what is like it.
     """
     refuse_other_task(task, found.config, "--config-file" if found.trusted else found.key, LEAVE_OUT)
+    if not (task or found.config):
+        raise UserError(f"{found.key}: {found.file} has no config that says the task: say det or seg")
     task = task or name_of(found.config) or "det"
     refuse_mistyped(read(found.config, found.overrides), task)
     return task

@@ -10,6 +10,7 @@ from densedist.common.config.former_keys import FORMER
 from densedist.common.config.keys import STOCK, needing, of_all
 from densedist.common.data.sides import PSEUDO, WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
+from densedist.common.foreign.keys import kind_keys
 from densedist.det.data.augmentations import SIDES, is_scale_jitter
 from densedist.det.data.formats import FORMATS
 from densedist.det.data.samplers import SAMPLERS, is_factors
@@ -26,6 +27,8 @@ def _off(value: object, what: str) -> Key:
     words = f"{value}, as {what} is only in Detectron2's own tools/train_net.py"
     return Key(STOCK, lambda given: given == value, words, meaning=f"Not supported here: {what}.")
 
+
+DETECTRON2 = "detectron2"  # MODEL.KIND of a model that Detectron2 builds
 
 RUN: Mapping[str, Key] = {
     "TASK": one_of("det", meaning="The task that a config is for."),
@@ -150,6 +153,12 @@ TEST: Mapping[str, Key] = {
     "SOLVER.REFERENCE_WORLD_SIZE": _off(0, "scaling with the number of processes"),
 }
 
+KIND: Mapping[str, Key] = kind_keys(
+    DETECTRON2,
+    "What the model is. Only detectron2, which the other keys here describe, is trained and distilled; the others "
+    "label, predict and are evaluated.",
+)
+
 TEACHER: Mapping[str, Key] = {
     "DISTILL.TEACHER.CASCADE_STAGES": one_of(
         "first", "mean", meaning="Class logits of a cascade: of stage 1 as in the paper, or of the stages' mean."
@@ -171,7 +180,7 @@ TEACHER: Mapping[str, Key] = {
     ),
 }
 
-DET: Mapping[str, Key] = {**RUN, **MODEL, **DATA, **TEST, **TEACHER}
+DET: Mapping[str, Key] = {**RUN, **MODEL, **KIND, **DATA, **TEST, **TEACHER}
 
 
 def keys() -> dict[str, Key]:

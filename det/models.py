@@ -11,7 +11,6 @@ from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from torch import nn
 
 from densedist.common.config import load
-from densedist.common.config.functions import NAME
 from densedist.common.data.confidence import Confidence
 from densedist.common.data.sides import labeled_sets
 from densedist.common.distill.average import is_average
@@ -25,14 +24,16 @@ from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
+from densedist.common.writers import is_foreign
 from densedist.det import label_weights
 from densedist.det.architectures import distilling_class, distilling_classes
-from densedist.det.config import GRAMMAR, without_distillation
+from densedist.det.config import DETECTRON2, GRAMMAR, without_distillation
 from densedist.det.data.augmentations import build_input
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.data.mosaic import check_mosaic
 from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import Distilling
+from densedist.det.foreign.load import load_foreign
 from densedist.det.modeling.augmented import check_augmented
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.modeling.frozen import check_filled, check_freeze_at, check_frozen
@@ -50,16 +51,18 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
     Raises:
         UserError: whatever is wrong with it.
     """
-    if not config_file:
+    if not config_file and "MODEL.KIND" not in overrides[::2]:
         raise UserError("--config-file is missing: name a config, e.g. det/digits/faster_rcnn_r10_quarter.yaml")
     cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
+    if cfg.MODEL.KIND == "transformers":  # its processor takes an image as it is
+        cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST = "RGB", 0
     name_files(cfg.DISTILL.TEACHER)
     build_input(cfg)
     build_strong(cfg)
     check_mosaic(cfg)
     name, distilling = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
     teacher = cfg.DISTILL.TEACHER
-    alone = is_average(teacher) or bool(NAME.fullmatch(teacher.WEIGHTS))  # a function: both need no config
+    alone = is_average(teacher) or is_foreign(teacher)  # both need no config
     if (teacher.CONFIG_FILE or alone) and name not in distilling:
         raise UserError(
             f"DISTILL.TEACHER is set, but MODEL.META_ARCHITECTURE {name} does not distill: "
@@ -147,8 +150,14 @@ def build(cfg: CfgNode) -> nn.Module:
     """Build a model with Detectron2's build_model.
 
     Raises:
-        UserError: a name under MODEL that is registered nowhere, or a map that the backbone has not.
+        UserError: a name under MODEL that is registered nowhere, or a map that the backbone has not; or another
+            MODEL.KIND.
     """
+    if cfg.MODEL.KIND != DETECTRON2:
+        raise UserError(
+            f"MODEL.KIND is {cfg.MODEL.KIND}: such a model labels, predicts and is evaluated, but is not trained, "
+            f"distilled or exported: set it to {DETECTRON2}"
+        )
     try:
         return build_model(cfg)
     except KeyError as error:
@@ -173,6 +182,8 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
     Raises:
         UserError: weights that are missing, unreadable, or do not fit.
     """
+    if cfg.MODEL.KIND != DETECTRON2:
+        return load_foreign(cfg, weights, key, known_classes(cfg) or ())
     model = build(without_distillation(cfg)).eval()
     load_complete(model, weights, key, cfg.MODEL.TRUST_PICKLE)
     return model
@@ -201,14 +212,20 @@ class Trained:
     classes: tuple[str, ...]
 
 
-def load_trained(weights: Weights) -> Trained:
+def load_trained(weights: Weights, asked: Sequence[str] = ()) -> Trained:
     """Load a trained detector from its checkpoint and its config; no data set is needed.
+
+    Args:
+        asked: the classes that it is to find, which a zero-shot detector does not know by itself.
 
     Raises:
         UserError: files that are wrong, or do not belong together.
     """
     cfg = without_distillation(read_config(weights.config, weights.overrides, weights.trusted))
     names = declared_classes(cfg) or known_classes(cfg)  # that a script has registered, at last
+    if cfg.MODEL.KIND != DETECTRON2:
+        model = load_foreign(cfg, weights.file, weights.key, names or (), asked)
+        return Trained(cfg, model, model.names)
     refuse_exchanged_classes(names or (), weights.file, weights.key)
     classes = tuple(names or class_labels(cfg))
     return Trained(cfg, load_model(cfg, weights.file, weights.key), classes)

@@ -16,6 +16,7 @@ from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import refuse_exchanged_classes
+from densedist.common.writers import is_foreign
 from densedist.det.architectures import class_count, classes_key
 from densedist.det.config import GRAMMAR, without_distillation
 from densedist.det.data.classes import declared_classes, known_classes
@@ -77,7 +78,13 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel[Any]:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
             the student's, or a model without a backbone of Detectron2.
     """
-    is_function = NAME.fullmatch(student_cfg.DISTILL.TEACHER.WEIGHTS)
+    node = student_cfg.DISTILL.TEACHER
+    is_function = NAME.fullmatch(node.WEIGHTS)
+    if is_foreign(node) and not is_function:
+        raise UserError(
+            f"{KEY}: {node.WEIGHTS} is a detector that Detectron2 does not build: it teaches by the labels that it "
+            "writes (densedist label det): leave this key empty, or set the WEIGHT of each loss of DISTILL to 0"
+        )
     with kept_random_state(student_cfg.MODEL.DEVICE):  # the student's run stays as without a teacher
         return _from_function(student_cfg) if is_function else _from_config(student_cfg)
 

@@ -21,19 +21,15 @@ from densedist.common.compare.methods import (
     parts,
     setting,
 )
-from densedist.common.compare.teachers import own_words
-from densedist.common.config import Key, find_config
+from densedist.common.config import Key
 from densedist.common.data.sides import SIDES
-from densedist.common.distill.average import AVERAGE, is_average
-from densedist.common.distill.ensemble import configs_of_each
 from densedist.common.distill.sources import idle_keys
-from densedist.common.distill.teacher_files import words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
 from densedist.common.labeling import F1, FREQUENCIES, RECORD, SCORE, Labeling, check_score, read_way
 from densedist.common.labels.shards import goes_on
-from densedist.common.run_files import Weights
 from densedist.common.task import Task
+from densedist.common.writers import writers
 
 BOX_VARIANCE = "BOX_VARIANCE"  # labels have it, in their folder's name and settings
 # Parts of a fingerprint that labels depend on, apart from scores.
@@ -80,7 +76,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
     if variance := bool(cfg.PSEUDO_LABELS.get("MAX_BOX_VARIANCE")):  # a key of detection
         own[BOX_VARIANCE] = depends_on[BOX_VARIANCE] = "True"
     read = (*LABEL_PARTS, "DATASETS.TRAIN") if way == FREQUENCIES else LABEL_PARTS
-    teachers = [_writer(one, method, task).under(*words) for one in configs_of_each(cfg, task.grammar)]
+    teachers = [one.under(*words) for one in writers(cfg, task.grammar, source)]
     return Labeling(
         teachers,
         task.unlabeled_images(cfg),
@@ -92,27 +88,6 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
         student=cfg,
         settings=fingerprints.of(cfg, read) | depends_on | looks,
     )
-
-
-def _writer(cfg: CfgNode, method: str, task: Task) -> Weights:
-    """Return the files of a teacher that writes labels.
-
-    Args:
-        cfg: the student's, with this teacher alone.
-
-    Raises:
-        UserError: it has no config, or is the student's own average.
-    """
-    node, key = cfg.DISTILL.TEACHER, "DISTILL.TEACHER"
-    if is_average(node):
-        raise UserError(
-            f"--methods: {method}: {key}.WEIGHTS is {AVERAGE}, and labels are written before there is a student: name "
-            "trained teachers by TEACHER"
-        )
-    if not node.CONFIG_FILE:
-        raise UserError(f"--methods: {method}: {key}.CONFIG_FILE is empty: a teacher that writes labels needs one")
-    weights = Weights(node.WEIGHTS, find_config(node.CONFIG_FILE, f"{key}.CONFIG_FILE"), False, f"{key}.WEIGHTS")
-    return weights.under(*own_words(cfg), *words_of_teacher(node, task.grammar.keys()))
 
 
 def refuse_other_labels(task: Task, labeling: Labeling) -> None:

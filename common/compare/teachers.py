@@ -14,11 +14,11 @@ from densedist.common.compare.methods import NONE, TEACHER, folder_name, setting
 from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.records import SCORES, Numbers
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values
-from densedist.common.config import trust
 from densedist.common.distill.average import AVERAGE
 from densedist.common.fingerprint import Fingerprints
 from densedist.common.run_files import locate
 from densedist.common.task import Task
+from densedist.common.writers import own_words
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,6 @@ OF_DATA = ("DATASETS.TEST", "DATASETS.CLASSES", "DATASETS.IGNORED", "DATASETS.LA
 PARTS = ("task", "MODEL", "INPUT", "TEST", "IMPORTS", *OF_DATA)
 # By folder, a teacher's own metric in percent.
 Scores = Mapping[str, float | None]
-
-
-def own_words(cfg: CfgNode) -> list[str]:
-    """Return the overrides that run a teacher's config where the student runs, with the same trust."""
-    return ["MODEL.DEVICE", cfg.MODEL.DEVICE, *trust.words(cfg)]
 
 
 def teachers(methods: Sequence[str]) -> list[str]:

@@ -86,6 +86,18 @@ def _columns(logits: Tensor, columns: Sequence[int]) -> Tensor:
     return logits.index_select(1, torch.tensor(columns, device=logits.device))
 
 
+def asked_names(given: Mapping[str, Any], student: Sequence[str]) -> list[str]:
+    """Return the teacher's classes that DISTILL.TEACHER.CLASSES names; a class that it does not name has its own name.
+
+    Args:
+        given: a name, or a list of names, by name.
+        student: the names of all of its classes, in order.
+    """
+    groups = {plain(name): words for name, words in given.items()}
+    found = [groups.get(plain(name), name) for name in student]
+    return [plain(word) for words in found for word in (words if isinstance(words, (list, tuple)) else [words])]
+
+
 def read_class_map(
     given: Mapping[str, Any], student: Sequence[str], teacher: Sequence[str], may_lack: bool
 ) -> ClassMap:

@@ -1,13 +1,19 @@
-"""The kinds of models that somebody else has built: MODEL.KIND names one, or the file shows it."""
+"""The kinds of models that somebody else has built: MODEL.KIND names one, or the file shows it.
 
+Known without PyTorch, so that a command can refuse at once what it cannot use.
+"""
+
+import json
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 from densedist.common.config.functions import NAME
-from densedist.common.foreign.transformers import is_transformers
+from densedist.common.run_files import config_beside
 
 PROGRAMS = ("torch_export", "torchscript", "onnx")
 FOREIGN = ("transformers", *PROGRAMS, "function")
+CONFIG = "config.json"  # of a folder of transformers
 SUFFIXES = {".pt2": "torch_export", ".onnx": "onnx", ".torchscript": "torchscript"}
 
 
@@ -15,11 +21,25 @@ def recognize(weights: str) -> str:
     """Return which of FOREIGN a path or a name "module:function" is of; "" for all that has no sign of one."""
     if NAME.fullmatch(weights):
         return "function"
-    if is_transformers(weights):
+    if "model_type" in read_json(Path(weights) / CONFIG):
         return "transformers"
     if kind := SUFFIXES.get(Path(weights).suffix):
         return kind
     return "torchscript" if _is_torchscript(Path(weights)) else ""
+
+
+def kind_alone(weights: str) -> str:
+    """Return which of FOREIGN weights are of that have no config.yaml next to them; "" for all others."""
+    return "" if config_beside(weights) else recognize(weights)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file; an empty one where there is none."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _is_torchscript(file: Path) -> bool:

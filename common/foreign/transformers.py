@@ -1,6 +1,5 @@
 """Folders of save_pretrained of Hugging Face's transformers, read without running anything of their author's."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import torch
 
 from densedist.common.distill.classes import plain
 from densedist.common.errors import UserError, one_line
+from densedist.common.foreign.kinds import CONFIG, read_json
 
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+PROCESSOR = "preprocessor_config.json"
 OF_IMAGE_AND_TEXT = "processor_config.json"  # has the same within, where a processor is for images and text
 # No look at the hub; and without a word on code they would ask at the terminal whether to run it.
 SAFE: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -100,11 +100,6 @@ class Folder:
         return UserError(f"{self.key}: transformers cannot read {self.path}: {one_line(error)}")
 
 
-def is_transformers(path: str) -> bool:
-    """Return whether path is a folder that transformers wrote."""
-    return "model_type" in _read(Path(path) / CONFIG)
-
-
 def open_folder(path: str, key: str) -> Folder:
     """Open a folder, without its weights.
 
@@ -120,7 +115,7 @@ def open_folder(path: str, key: str) -> Folder:
         raise UserError(
             f"{key}: {path} is a model of transformers: install it by pip install 'dense-dist[transformers]'"
         ) from error
-    folder = Folder(path, key, _read(Path(path) / CONFIG))
+    folder = Folder(path, key, read_json(Path(path) / CONFIG))
     _refuse_code(folder, folder.config.get("model_type") in transformers.CONFIG_MAPPING)
     return folder
 
@@ -141,11 +136,5 @@ def _refuse_code(folder: Folder, known: bool) -> None:
     for name in ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"):
         if any("/" in str(part.get(name)) for part in parts):
             raise UserError(f"{source} names code on the hub, which is never run: remove {name} from {CONFIG}")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    if there := [str(part.get("backbone")) for part in parts if ":" in str(part.get("backbone"))]:  # of timm
+        raise UserError(f"{source} names weights on the hub, which are never fetched: remove {there[0]} from {CONFIG}")

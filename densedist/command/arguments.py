@@ -49,13 +49,9 @@ def add_words(parser: Parser, needs: str, files: str = "", task: bool = True, co
     parser.add_argument("--trust-imports", action="store_true", help=text)
 
 
-def add_weights(parser: Parser, several: bool = False) -> None:
+def add_weights(parser: Parser) -> None:
     text = "checkpoint, OUTPUT_DIR of a run, or folder of SMP's save_pretrained"
-    if several:
-        text = f"a teacher's {text}; repeatable"
-        parser.add_argument("--weights", required=True, action="append", metavar="W", help=text)
-    else:
-        parser.add_argument("--weights", required=True, metavar="W", help=text)
+    parser.add_argument("--weights", required=True, metavar="W", help=text)
     add_config(parser, default="config.yaml next to the weights")
 
 

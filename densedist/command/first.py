@@ -11,6 +11,7 @@ from densedist.command.guard import speaks
 from densedist.common.beside import locate_beside
 from densedist.common.config.files import find_config
 from densedist.common.errors import UserError
+from densedist.common.foreign.kinds import kind_alone
 from densedist.common.run_files import Weights, locate
 from densedist.tasks import IN_WORDS, name_of
 
@@ -31,7 +32,11 @@ def check_first(args: argparse.Namespace) -> None:
         check_count(args.images, "--images")
     for side in chain.from_iterable(getattr(args, "size", ())):
         check_count(side, "--size")
-    if hasattr(args, "weights"):
+    if getattr(args, "weights", None) == []:  # a student's teachers label
+        if not args.config_file:
+            Parser().error("name teachers by --weights, or by --config-file a student whose teacher labels")
+        args.task = early.check_training(args.task, args.config_file, args.overrides, trains=False)
+    elif hasattr(args, "weights"):
         given = [args.weights] if isinstance(args.weights, str) else args.weights
         tasks = [early.check_trained(args.task, found) for found in _locate(given, args)]
         args.task = tasks[0]
@@ -59,7 +64,12 @@ def _locate(given: list[str], args: argparse.Namespace) -> list[Weights]:
     if args.config_file and not all(Path(weights).exists() for weights in given):
         config = find_config(args.config_file, "--config-file")
         return [Weights(weights, config, True, overrides=args.overrides) for weights in given]
-    return [locate(weights, args.config_file).under(*args.overrides) for weights in given]
+    return [_one(weights, args.config_file).under(*args.overrides) for weights in given]
+
+
+def _one(weights: str, config: str) -> Weights:
+    """Find weights with their config; those of another project need none."""
+    return Weights(weights, "", True) if not config and kind_alone(weights) else locate(weights, config)
 
 
 def say(command: str, args: argparse.Namespace) -> None:

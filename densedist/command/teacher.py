@@ -9,7 +9,6 @@ from densedist.command.arguments import (
     add_output,
     add_processes,
     add_score,
-    add_weights,
     add_words,
     in_processes,
 )
@@ -17,9 +16,12 @@ from densedist.command.arguments import (
 
 def add_label(parser: Parser) -> None:
     """Write a teacher's predictions as labels to train on."""
-    parser.epilog = "Without IMAGES, those of DATASETS.UNLABELED are labeled. Several --weights are fused."
+    parser.epilog = "Without IMAGES, those of DATASETS.UNLABELED are labeled. Several --weights are fused. Without "
+    parser.epilog += "--weights, --config-file is a student's, and its teacher labels in the student's classes."
     parser.add_argument("--resume", action="store_true", help="continue the labeling that was begun in D")
-    add_weights(parser, several=True)
+    text = "a teacher: checkpoint, OUTPUT_DIR of a run, folder of SMP or transformers, or ONNX file; repeatable"
+    parser.add_argument("--weights", default=[], action="append", metavar="W", help=text)
+    add_config(parser, default="config.yaml next to the weights")
     add_output(parser, "output/labels")
     add_score(parser, "0.5")
     text = "boxes with a score from S up to --score-threshold count neither as objects nor as background"

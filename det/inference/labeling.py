@@ -23,6 +23,8 @@ from densedist.common.labeling import (
     RECORD,
     Calibration,
     Labeling,
+    about_classes,
+    asked_of,
     check_same_names,
     numbers_of_student,
     option_of,
@@ -69,11 +71,15 @@ def label_images(labeling: Labeling) -> None:
     """
     lowest = min([LEAST, *(score for score in (labeling.score, labeling.ignore) if score is not None)])
     words = [word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(lowest))]
-    loaded = [load_trained(replace(weights, overrides=[*words, *weights.overrides])) for weights in labeling.teachers]
+    ours = () if labeling.student is None else class_labels(labeling.student)
+    asked = asked_of(labeling.student, ours)
+    loaded = [
+        load_trained(replace(weights, overrides=[*words, *weights.overrides]), asked) for weights in labeling.teachers
+    ]
     teachers = [replace(teacher, model=augmented(teacher.cfg, teacher.model)) for teacher in loaded]
     names = teachers[0].classes
     check_same_names([teacher.classes for teacher in teachers])
-    written = names if labeling.student is None else class_labels(labeling.student)
+    written = ours or names
     numbers = numbers_of_student(labeling, written, names)
     jitter = [teacher.model for teacher in loaded] if labeling.box_variance else []
     for model in jitter:
@@ -98,14 +104,15 @@ def label_images(labeling: Labeling) -> None:
         see = partial(_see, teachers, jitter, numbers, kept_from)
         is_main = fill_shards(shards, labeling, list(labeling.images), read, see, workers)
     if is_main:
-        _join(shards, labeling, written, cfg)
+        _join(shards, labeling, written, about_classes(written, names, numbers), cfg)
 
 
-def _join(shards: Shards, labeling: Labeling, names: Sequence[str], cfg: CfgNode) -> None:
+def _join(shards: Shards, labeling: Labeling, names: Sequence[str], about: Mapping[str, Any], cfg: CfgNode) -> None:
     """Write annotations.json and RECORD from all shards, which are then removed.
 
     Args:
         names: of the labels' classes.
+        about: what became of the teachers' classes, for RECORD.
         cfg: whose DATASETS.TRAIN has these classes.
     """
     unreadable = all_unreadable(shards, labeling)
@@ -121,7 +128,7 @@ def _join(shards: Shards, labeling: Labeling, names: Sequence[str], cfg: CfgNode
         if labeling.sheet:
             write_sheet(labeling, sheet(shards, names, least, labeling.ignore))
         seconds = shards.seconds + sum(content["seconds"] for content in shards.read())
-        record = labeling.record(names, least.tolist(), seconds, written[0].objects, unreadable)
+        record = labeling.record(names, least.tolist(), seconds, written[0].objects, unreadable) | dict(about)
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
         shards.remove()
     ignored = f", {written[0].crowds} boxes to ignore" if labeling.ignore is not None else ""

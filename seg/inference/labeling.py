@@ -24,6 +24,7 @@ from densedist.common.labeling import (
     RECORD,
     Calibration,
     Labeling,
+    about_classes,
     check_same_names,
     numbers_of_student,
     option_of,
@@ -102,16 +103,25 @@ def label_images(labeling: Labeling) -> None:
                 writer.remove(number, flat[number])
         if labeling.sheet:
             write_sheet(labeling, sheet(shards, written, shards.least, writer.places))
-        _join(shards, labeling, unreadable, written, unknown)
+        about = about_classes(written.names, classes.names, numbers)
+        _join(shards, labeling, unreadable, written, unknown, about)
         print(f"Add to the command that trains a student: {quoted(_words(cfgs[0], [], output))}")
 
 
-def _join(shards: Shards, labeling: Labeling, unreadable: Unreadable, written: Classes, unknown: int) -> None:
+def _join(
+    shards: Shards,
+    labeling: Labeling,
+    unreadable: Unreadable,
+    written: Classes,
+    unknown: int,
+    about: Mapping[str, Any],
+) -> None:
     """Write RECORD from all shards, which are then removed; the images and labels are where they are to be.
 
     Args:
         written: the classes of the labels.
         unknown: the labelId of ignored pixels.
+        about: what became of the teachers' classes, for RECORD.
     """
     pixels = np.zeros(len(written) + 1, np.int64)
     seconds = shards.seconds
@@ -122,6 +132,7 @@ def _join(shards: Shards, labeling: Labeling, unreadable: Unreadable, written: C
     *counts, unsure = (pixels / pixels.sum()).tolist()
     record = labeling.record(written.names, shards.least.tolist(), seconds, counts, unreadable)
     ids = {name: int(i) for name, i, share in zip(written.names, written.label_ids, counts, strict=True) if share}
+    record |= about
     record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown, "scores": "*_scores.png"}
     with kept(labeling.output):
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
