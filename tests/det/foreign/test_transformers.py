@@ -166,7 +166,7 @@ def test_code_of_a_stranger_is_not_run(tmp_path):
     (tmp_path / "config.json").write_text(
         json.dumps(config | {"model_type": "theirs", "auto_map": {"AutoModel": "t.M"}})
     )
-    refused(r"needs a program of its author's, which is never run", tmp_path)
+    refused(r"needs code of its author, which is never run", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"backbone": "hf-hub:somebody/model"}))
     refused(
         r"names weights on the hub, which are never fetched: take hf-hub:somebody/model out of config.json", tmp_path
