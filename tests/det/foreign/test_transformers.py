@@ -168,6 +168,4 @@ def test_code_of_a_stranger_is_not_run(tmp_path):
     )
     refused(r"needs code of its author, which is never run", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"backbone": "hf-hub:somebody/model"}))
-    refused(
-        r"names weights on the hub, which are never fetched: take hf-hub:somebody/model out of config.json", tmp_path
-    )
+    refused(r"names weights on the hub, which are never fetched: remove hf-hub:somebody/model from", tmp_path)
