@@ -101,4 +101,4 @@ def test_teachers_of_other_classes_are_refused():
 )
 def test_classes_without_labels_are_named_with_the_option_that_was_given(caplog, way, option):
     warn_of_bare(["a", "b"], np.array([0.5, np.inf]), way)
-    assert f"{option}: no label of b is written: " in caplog.text
+    assert f"{option}: no label of b will be written: " in caplog.text

@@ -104,8 +104,10 @@ def label_by(weights, folder, output, **more):
 
 
 def contents(folder):
-    """What the files of an output folder hold, but for the seconds that it took."""
+    """What the files of an output folder hold, but for its name and the seconds that it took."""
     found = {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+    if page := found.get("labels.html"):
+        found["labels.html"] = page.replace(f"Labels: {Path(folder).name}".encode(), b"Labels")
     return found | {"labels.json": json.loads(found["labels.json"]) | {"seconds": 0}}
 
 

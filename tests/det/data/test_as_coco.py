@@ -346,7 +346,7 @@ def test_coco_files_that_cannot_be_joined(tmp_path):
     with pytest.raises(UserError, match=r"COCO_FORMAT: 2 JSON files, but 1 folders: want one for each, or one for all"):
         as_coco.of_files([one, two], ["images"])
     with pytest.raises(
-        UserError, match=r"COCO_FORMAT: \['a', \[3\], 'b'\] is not \[name, JSON file, image folder\], of"
+        UserError, match=r"COCO_FORMAT: \['a', \[3\], 'b'\] is not \[name, JSON file, image folder\], or lists"
     ):
         register_declared(config(STUDENT, "DATASETS.COCO_FORMAT", "[['a', [3], 'b']]"))
 

@@ -54,7 +54,7 @@ def test_an_object_that_two_listings_have_is_one(tmp_path, caplog):
     content["annotations"][2] |= {"category_id": 0, "bbox": BOXES[0]}
     content["annotations"].append(content["annotations"][1] | {"id": 1})  # twice in one listing: as it is
     assert found(read_coco(write(tmp_path, content))) == [(1, 5, 0, BOXES[0]), (2, 6, 1, BOXES[1]), (3, 6, 1, BOXES[1])]
-    assert "annotations of all, without 1 that are the same" in caplog.text
+    assert "with all its annotations, without 1 that are the same" in caplog.text
 
 
 def test_listings_of_another_size(tmp_path):

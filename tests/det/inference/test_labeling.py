@@ -97,6 +97,7 @@ def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
     assert total == sum(known["labels"] for known in record["classes"].values()) > 0
 
 
+@pytest.mark.drawn  # by this process, as by the others
 def test_two_processes_one_of_which_is_killed_write_what_one_writes(teacher, images, tmp_path):
     for number, file in enumerate(sorted(digits.images("train").glob("*.png"))[:9]):
         cv2.imwrite(str(images / f"more {number}.png"), cv2.imread(str(file)))

@@ -84,7 +84,7 @@ def test_map_that_the_backbone_has_not():
     with pytest.raises(UserError) as error:
         build_trainee(config(DIGITS / "retinanet_r10_quarter.yaml", "MODEL.RETINANET.IN_FEATURES", "['p3', 'p7']"))
     assert str(error.value) == (
-        "MODEL: the backbone build_timm_fpn_backbone gives no map p7, which IN_FEATURES of MODEL.RPN, MODEL.ROI_HEADS "
+        "MODEL: the backbone build_timm_fpn_backbone has no map p7, which IN_FEATURES of MODEL.RPN, MODEL.ROI_HEADS "
         "or MODEL.RETINANET asks for: correct it, or take another backbone (RetinaNet's p6 and p7 on timm: "
         "build_timm_retinanet_fpn_backbone)"
     )
