@@ -364,4 +364,4 @@ def test_classes_without_a_threshold_are_named(teachers, tmp_path, caplog):
     densedist.label(
         [files[0]], [pictures(tmp_path / "i", ["a.png"])], keys, output_dir=tmp_path / "o", choose_thresholds=True
     )
-    assert "--choose-thresholds: no label of 1, 2 will be written: DATASETS.TEST has none" in caplog.text.replace("0, ", "")
+    assert "--choose-thresholds: no label of 1, 2 will be written: " in caplog.text.replace("0, ", "")
