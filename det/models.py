@@ -153,9 +153,10 @@ def build(cfg: CfgNode) -> nn.Module:
         UserError: a name under MODEL that is registered nowhere, or a map that the backbone has not; or another
             MODEL.KIND.
     """
-    if cfg.MODEL.KIND != DETECTRON2:
+    kind = cfg.MODEL.get("KIND", DETECTRON2)  # which stock_config does not have
+    if kind != DETECTRON2:
         raise UserError(
-            f"MODEL.KIND is {cfg.MODEL.KIND}: such a model labels, predicts and is evaluated, but is not trained, "
+            f"MODEL.KIND is {kind}: such a model labels, predicts and is evaluated, but is not trained, "
             f"distilled or exported: set it to {DETECTRON2}"
         )
     try:

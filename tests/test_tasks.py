@@ -47,7 +47,7 @@ def test_teacher_of_a_picture_can_be_left_out():
 @pytest.mark.parametrize("config", ["det/digits/faster_rcnn_r10_quarter.yaml", "seg/digits/pspnet_r10_quarter.yaml"])
 def test_what_is_said_of_a_teachers_files_is_not_for_another(config, tmp_path):
     task = task_of(config)
-    of_files = {"FORMAT", "MORE"} | ({"KIND", "PIXEL_MEAN", "PIXEL_STD", "STRIDE"} if task.name == "seg" else set())
+    of_files = {"FORMAT", "MORE", "KIND", "PIXEL_MEAN", "PIXEL_STD", "STRIDE"}
     assert {name.split(".")[-1] for name, key in task.grammar.keys().items() if key.of_files} == of_files
     (tmp_path / "config.yaml").touch()
     (tmp_path / "model_final.pth").touch()
