@@ -7,7 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 from densedist.common.config import COMMON, Grammar, Key, add_keys, at_least, one_of
 from densedist.common.config.formats import format_keys
 from densedist.common.config.former_keys import FORMER
-from densedist.common.config.keys import STOCK, needing, of_all
+from densedist.common.config.keys import STOCK, needing, of_all, up_to_one
 from densedist.common.data.sides import PSEUDO, WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
 from densedist.common.foreign.keys import kind_keys
@@ -83,9 +83,8 @@ DATA: Mapping[str, Key] = {
         "times a scale, and cropped to them.",
     ),
     "PSEUDO_LABELS.MOSAIC": needing(
-        Key(
+        up_to_one(
             0.0,
-            lambda value: 0 <= value <= 1,
             "a probability, 0 to 1",
             meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED is shown with three more in "
             "one.",
@@ -120,9 +119,8 @@ DATA: Mapping[str, Key] = {
     "DATALOADER.SAMPLER_TRAIN": Key(
         STOCK, lambda value: value in SAMPLERS, ", ".join(SAMPLERS), meaning="How training images are drawn."
     ),
-    "DATALOADER.RANDOM_SUBSET_RATIO": Key(
+    "DATALOADER.RANDOM_SUBSET_RATIO": up_to_one(
         0.0,
-        lambda value: 0 <= value <= 1,
         "a share, 0 (not set) to 1",
         meaning="Share of the images that RandomSubsetTrainingSampler draws from.",
     ),

@@ -8,7 +8,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from densedist.common.config import COMMON, Grammar, Key, at_least, every, one_of
 from densedist.common.config.formats import format_keys
-from densedist.common.config.keys import above, needing, of_all
+from densedist.common.config.keys import above, needing, of_all, up_to_one
 from densedist.common.data.sides import WITHOUT_TRUTH
 from densedist.common.distill.registry import loss_keys
 from densedist.common.foreign.keys import kind_keys
@@ -113,9 +113,8 @@ DATA: Mapping[str, Key] = {
         meaning="Mirror half of the training images.",
     ),
     "PSEUDO_LABELS.CUTMIX": needing(
-        Key(
+        up_to_one(
             0.0,
-            lambda value: 0 <= value <= 1,
             "a probability, 0 to 1",
             meaning="Probability that an image of DATASETS.PSEUDO_LABELED or UNLABELED shows a part of another one.",
         ),
@@ -165,9 +164,8 @@ KIND: Mapping[str, Key] = kind_keys(
 
 TEACHER: Mapping[str, Key] = {
     "DISTILL.TEACHER.KEPT_MASS": of_all(
-        Key(
+        up_to_one(
             0.5,
-            lambda mass: 0 <= mass <= 1,
             "a number from 0 to 1",
             meaning="A pixel teaches if the classes that both know have this share of the teacher's probability.",
         )

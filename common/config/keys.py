@@ -50,6 +50,11 @@ def above(bound: float, default: Any, words: str = "", meaning: str = "") -> Key
     return Key(default, lambda value: value > bound, words or f"a number above {bound}", meaning=meaning)
 
 
+def up_to_one(default: float, words: str, meaning: str = "") -> Key:
+    """Return a key for a number from 0 to 1: a share, a score or a probability."""
+    return Key(default, lambda value: 0 <= value <= 1, words, meaning=meaning)
+
+
 def one_of(*values: str, meaning: str = "") -> Key:
     """Return a key for one of the values, by default the first."""
     *most, last = values

@@ -5,7 +5,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from densedist.common.config.keys import STOCK, Key, above, at_least, needing, of_all, of_files, one_of
+from densedist.common.config.keys import STOCK, Key, above, at_least, needing, of_all, of_files, one_of, up_to_one
 from densedist.common.data.flip_pairs import WANTED, is_pairs
 from densedist.common.data.sides import PSEUDO, TRUE, WITHOUT_TRUTH
 
@@ -163,9 +163,8 @@ PSEUDO_LABELS: Mapping[str, Key] = {
         PSEUDO,
     ),
     "PSEUDO_LABELS.MIN_SCORE": needing(
-        Key(
+        up_to_one(
             0.0,
-            lambda value: 0 <= value <= 1,
             "a number from 0 to 1",
             meaning="Labels of a lower score do not count: such pixels have no label, such boxes are neither objects "
             "nor background.",
