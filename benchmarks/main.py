@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ("losses", "teacher", "step", "loops", "data", "eval")
+PARTS = ("losses", "teacher", "step", "loops", "data", "eval", "long_run")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,6 +60,11 @@ def _measure(what: str, size: tuple[int, int] | None, file: Path | None) -> None
         from benchmarks.seg import data
 
         data.main(file, size)
+    elif what == "long_run":
+        from benchmarks import long_run
+        from densedist.seg.task import TASK
+
+        long_run.main(TASK, file)
     else:
         from benchmarks.seg import eval
 

@@ -19,8 +19,12 @@ class RunPosition:
 
 def seed_all(*key: int) -> None:
     """Seed Python, NumPy and PyTorch, on all devices, by the numbers of key (0 or more) alone."""
-    words = _seed_python_and_numpy(key)
-    torch.manual_seed(int(words[1]))
+    seed = int(_seed_python_and_numpy(key)[1])
+    torch.default_generator.manual_seed(seed)
+    # torch.manual_seed also keeps a stack trace for each kind of device that is not there, in every step.
+    if torch.accelerator.is_available():
+        devices = torch.get_device_module()
+        getattr(devices, "manual_seed_all", devices.manual_seed)(seed)
 
 
 @contextmanager

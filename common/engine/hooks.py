@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.utils import comm
+from fvcore.common.history_buffer import HistoryBuffer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -26,6 +28,7 @@ from densedist.common.randomness import seed_all
 from densedist.common.run_files import BEST, FINAL
 
 logger = logging.getLogger(__name__)
+RECENT = 1000  # values of a scalar
 
 
 class Clock(HookBase):
@@ -52,6 +55,14 @@ class Clock(HookBase):
 
     def load_state_dict(self, state: dict) -> None:
         self._seconds = state["seconds"]
+
+
+class RecentHistories(HookBase):
+    """Lets the event storage keep the last values of each scalar only: Detectron2's keeps a million of each, so memory
+    would grow by some hundred bytes a step. No writer looks back further."""
+
+    def before_train(self) -> None:
+        self.trainer.storage.histories().default_factory = partial(HistoryBuffer, max_length=RECENT)
 
 
 class SeedEachStep(HookBase):

@@ -34,6 +34,7 @@ from densedist.common.engine.hooks import (
     KeepBest,
     ModelEMA,
     ProgressBar,
+    RecentHistories,
     SaveCheckpoints,
     SeedEachStep,
     Watch,
@@ -182,7 +183,7 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
 
     with exact(), Preemption(trainer.device) as preemption:
         # The clock stops after the average, which is part of a step.
-        trainer.register_hooks([ema, Clock(once), hooks.IterationTimer(), SeedEachStep()])
+        trainer.register_hooks([RecentHistories(), ema, Clock(once), hooks.IterationTimer(), SeedEachStep()])
         trainer.register_hooks([hooks.LRScheduler(optimizer, build_schedule(cfg, optimizer))])
         # Before the evaluation, so that a failed one loses nothing.
         trainer.register_hooks([SaveCheckpoints(checkpointer, cfg, preemption)])
