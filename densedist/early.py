@@ -12,9 +12,11 @@ from densedist.common.config.paths import NO_PATHS, is_of_run, is_relative, plac
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
-from densedist.common.run_files import Weights, config_beside
-from densedist.known_keys import refuse_mistyped
-from densedist.tasks import LEAVE_OUT, name_of, refuse_other_task
+from densedist.common.locks import refuse_unwritable
+from densedist.common.nearest import did_you_mean_path
+from densedist.common.run_files import CONFIG, FINAL, LAST, METRICS, Weights, config_beside
+from densedist.known_keys import defaults, refuse_mistyped
+from densedist.tasks import IN_WORDS, LEAVE_OUT, name_of, refuse_other_task
 
 TEACHER = "DISTILL.TEACHER"
 
@@ -43,6 +45,23 @@ def check_training(task: str, config: str, overrides: Sequence[str], trains: boo
         if learns:
             _check_teacher(cfg.DISTILL, given, task)
     return task
+
+
+def check_output(task: str, config: str, overrides: Sequence[str]) -> None:
+    """Check the folder that a training writes to. Takes what check_training does.
+
+    Raises:
+        UserError: OUTPUT_DIR cannot be written, or holds a run of the other task.
+    """
+    given = read(config, overrides)
+    known = {"OUTPUT_DIR": defaults(task).OUTPUT_DIR, **given.content, **dict(given.pairs)}
+    output = Path(str(known["OUTPUT_DIR"]))
+    refuse_unwritable(output, "OUTPUT_DIR")
+    files = [output / name for name in (FINAL, LAST, METRICS)]
+    holds_run = (output / CONFIG).is_file() and any(file.is_file() and file.stat().st_size for file in files)
+    if holds_run and (theirs := name_of(str(output / CONFIG))) not in ("", task):
+        wanted = f"name another OUTPUT_DIR, or with --resume that of a run of {IN_WORDS[task]}"
+        raise UserError(f"OUTPUT_DIR: {output} holds a run of {IN_WORDS[theirs]}, not of {IN_WORDS[task]}: {wanted}")
 
 
 def check_trained(task: str, found: Weights) -> str:
@@ -103,9 +122,11 @@ def _missing(name: str, key: str, given: Given) -> UserError:
     kind = "file" if Path(name).suffix else "folder" if key.startswith("DATASETS") else "file or folder"
     said, folder = f"{key}: there is no {kind} {name}", Path(given.path).absolute().parent
     looked_up = CONFIGS not in folder.parents and not is_of_run(Path(given.path))
+    near = did_you_mean_path(name)
     if _stands_in_file(key, given) and is_relative(name) and looked_up and folder != Path.cwd():
         said += f" in {folder} (the config's folder) or in {Path.cwd()} (the current folder)"
-    return UserError(said)
+        near = did_you_mean_path(name, folder) or near
+    return UserError(f"{said}{near}")
 
 
 def _stands_in_file(key: str, given: Given) -> bool:

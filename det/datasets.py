@@ -1,6 +1,5 @@
 """The data sets of DATASETS, by side: checked against the model and each other, listed, divided."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from densedist.common.data import digits
 from densedist.common.data.sides import SIDES, labeled_sets
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean, did_you_mean_path
 from densedist.det.architectures import class_count, classes_key
 from densedist.det.data.classes import class_names, known_classes
 from densedist.det.data.coco import read_coco
@@ -131,13 +131,9 @@ def set_aside(cfg: CfgNode, share: float) -> list[str]:
 
 def _check_dataset(name: str, key: str, known: Sequence[str], cfg: CfgNode) -> None:
     if name not in DatasetCatalog:
-        near = difflib.get_close_matches(str(name), known, n=3)
-        hint = (
-            f"did you mean {' or '.join(near)}?"
-            if near
-            else "name it in DATASETS.COCO_FORMAT, YOLO_FORMAT or VOC_FORMAT"
-        )
-        raise UserError(f"{key}: there is no data set {name}; {hint}")
+        near = did_you_mean(str(name), known) or (did_you_mean_path(name) if "/" in name else "")
+        hint = near or "; name it in DATASETS.COCO_FORMAT, YOLO_FORMAT or VOC_FORMAT"
+        raise UserError(f"{key}: there is no data set {name}{hint}")
     if name.startswith("digits_"):
         digits.ensure()
     meta = MetadataCatalog.get(name)
@@ -145,9 +141,13 @@ def _check_dataset(name: str, key: str, known: Sequence[str], cfg: CfgNode) -> N
         raise UserError(f"{key}: data set {name} needs the package {package}: install it, or take another data set")
     hint = "" if name.startswith("digits_") else " (built-in data sets lie under $DETECTRON2_DATASETS, or ./datasets)"
     if (json_file := meta.get("json_file")) and not Path(json_file).is_file():
-        raise UserError(f"{key}: data set {name} has no annotation file {json_file}{hint}")
+        raise UserError(
+            f"{key}: data set {name} has no annotation file {json_file}{did_you_mean_path(json_file) or hint}"
+        )
     if (image_root := meta.get("image_root")) and not Path(image_root).is_dir():
-        raise UserError(f"{key}: data set {name} has no image folder {image_root}{hint}")
+        raise UserError(
+            f"{key}: data set {name} has no image folder {image_root}{did_you_mean_path(image_root) or hint}"
+        )
     names = class_names(name)
     if not names and key == "DATASETS.UNLABELED":
         return

@@ -13,6 +13,7 @@ from densedist.common.data.images import unique_names
 from densedist.common.data.sides import LABELED, MARK
 from densedist.common.errors import UserError
 from densedist.common.labeling import RECORD
+from densedist.common.nearest import did_you_mean, did_you_mean_path
 from densedist.common.task import refuse_twins
 from densedist.seg.data import folders
 from densedist.seg.data.formats import FORMATS
@@ -48,7 +49,11 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
     elif may_be_bare and name and whole.expanduser().is_dir() and not _is_split(cfg, other, name):
         found = folders.alone(str(whole), key)[part]
     elif declared and not (other or cfg.DATASETS.ROOT):
-        raise UserError(f"{key}: there is no data set {split}: want one of {', '.join(declared)}, or set DATASETS.ROOT")
+        near = did_you_mean(name, declared) or (did_you_mean_path(whole) if may_be_bare else "")
+        wanted = f"want one of {', '.join(declared)}, or set DATASETS.ROOT"
+        raise UserError(f"{key}: there is no data set {split}: {wanted}{near}")
+    elif may_be_bare and other and not (Path(other).expanduser() / IMAGES).is_dir():
+        raise UserError(f"{key}: there is no folder {whole}{did_you_mean_path(whole)}")
     else:
         if need_labels:
             _check_record(whole.parent if other else Path(cfg.DATASETS.ROOT), Classes.of(cfg), key)

@@ -19,6 +19,7 @@ from densedist.common.distill.teacher import TeacherModel, precision, teacher_st
 from densedist.common.distill.teacher_files import on_hub, words_of_teacher
 from densedist.common.errors import UserError
 from densedist.common.foreign.kinds import recognize
+from densedist.common.nearest import did_you_mean_path
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
 from densedist.seg.config import GRAMMAR, get_cfg
@@ -139,7 +140,7 @@ def _load_smp_folder(node: CfgNode, cfg: CfgNode) -> _Found:
     for ImageNet."""
     folder = fetch_smp_folder(node.WEIGHTS, KEY) if on_hub(node) else node.WEIGHTS
     if not Path(folder).exists():
-        raise UserError(f"{KEY}: there is no file or folder {folder}")
+        raise UserError(f"{KEY}: there is no file or folder {folder}{did_you_mean_path(folder)}")
     if not Path(folder).is_dir():
         raise UserError(
             f"DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in {KEY} a folder written by "

@@ -1,6 +1,5 @@
 """Config files: find them, and read them without executing anything."""
 
-import difflib
 import io
 import re
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from densedist.common.config.former_keys import current_text
 from densedist.common.config.paths import is_of_run, resolve
 from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean, did_you_mean_path
 
 CONFIGS = Path(__file__).parents[2] / "configs"  # the packaged ones
 # Found without an import of Detectron2, which imports PyTorch.
@@ -126,8 +126,8 @@ def find_config(name: str, key: str) -> str:
     """
     if path := _find(name):
         return str(path)
-    near = difflib.get_close_matches(name, _names(Path(name).expanduser().parent), n=2, cutoff=0.8)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    known = _names(Path(name).expanduser().parent)
+    hint = did_you_mean(name, known, most=2, cutoff=0.8) or did_you_mean_path(name)
     raise UserError(f"{key}: {name} is neither a file, nor a packaged config, nor one of Detectron2's model zoo{hint}")
 
 

@@ -1,6 +1,5 @@
 """Load a checked config from a file and KEY VALUE overrides; yacs' errors become one line."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from densedist.common.config.former_keys import current_pairs
 from densedist.common.config.imports import import_all
 from densedist.common.config.keys import Key, add_keys, check_values, value_of
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean
 
 # What yacs says of a value of the wrong type: the class of each value, then the values.
 MISMATCH = re.compile(
@@ -202,10 +202,7 @@ def _refusing_in_one_line(cfg: CfgNode, source: str) -> Iterator[None]:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         head, _, key = reason.partition(": ")
         if head in ("Non-existent config key", "Non-existent key"):
-            names = {name.upper(): name for name in _keys(cfg)}
-            near = [names[name] for name in difflib.get_close_matches(key.upper(), names, n=3)]
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UserError(f"unknown config key {key} in {source}{hint}") from error
+            raise UserError(f"unknown config key {key} in {source}{did_you_mean(key, _keys(cfg))}") from error
         if mismatch := MISMATCH.fullmatch(reason):
             kind, value, key = mismatch.groups()
             raise UserError(f"{key} is {value} in {source}: want {_wanted(kind, value)}") from error

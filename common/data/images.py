@@ -17,6 +17,7 @@ from densedist.common.data.headers import Header, Size, UnknownTiffError, read_h
 from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
+from densedist.common.nearest import did_you_mean_path
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -157,6 +158,8 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
     named = [(path, file) for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
     files = [file for _, file in named[:most]]
     for file in files:
+        if not file.exists():
+            raise UserError(f"{file} does not exist{did_you_mean_path(file)}")
         decode(file)
     inner = [file.relative_to(path) if path.is_dir() else Path(file.name) for path, file in named[:most]]
     return dict(zip(unique_names([path.with_suffix("").as_posix() for path in inner]), files, strict=True))

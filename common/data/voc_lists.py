@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from densedist.common.data.images import SUFFIXES, is_hidden
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 
 IMAGES = "JPEGImages"
 
@@ -77,7 +78,7 @@ def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
             folder.
     """
     if not file.is_file():
-        raise UserError(f"there is no {file}; {tree}")
+        raise UserError(f"there is no {file}{did_you_mean_path(file)}; {tree}")
     lines, named = [line.strip() for line in read_text(file).splitlines()], Named(folder)
     found = [_listed(line, file, named) for line in lines if line]
     if not found:

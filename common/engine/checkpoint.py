@@ -11,6 +11,7 @@ from torch import nn
 
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 
 PICKLE = ".pkl"  # what Detectron2 unpickles
 DANGER = f"is a pickle, and reading one can run any program that its author hid in it; {REMEDY}"
@@ -57,7 +58,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             UserError: no such file, an unreadable or untrusted one, or one of which no tensor fits the model.
         """
         if path and "://" not in path and not Path(path).is_file():
-            raise UserError(f"{self._key}: there is no file {path}")
+            raise UserError(f"{self._key}: there is no file {path}{did_you_mean_path(path)}")
         if path.partition("?")[0].endswith(PICKLE):
             refuse_pickle(path, self._key, self._trust)  # before it is fetched
         self._catalog = path.startswith(CATALOG)

@@ -16,8 +16,8 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
     if last > warmup:
         return []
     return [
-        f"SOLVER.MAX_ITER is {last}, within SOLVER.WARMUP_ITERS, {warmup}: the learning rate does not reach "
-        f"SOLVER.BASE_LR; lower WARMUP_ITERS, e.g. to {last // 10}"
+        f"SOLVER.MAX_ITER is {last}, but the learning rate rises for SOLVER.WARMUP_ITERS, {warmup}, iterations: it "
+        f"never reaches SOLVER.BASE_LR, and the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to {last // 10}"
     ]
 
 

@@ -15,6 +15,7 @@ from densedist.common.errors import UserError, one_line
 from densedist.common.export import DESCRIPTION
 from densedist.common.foreign.exported import checked_copy
 from densedist.common.foreign.inputs import Images, exported_images, onnx_images, script_images
+from densedist.common.nearest import did_you_mean_path
 
 OUT = "out"  # torchvision's name of the logits, beside those of its auxiliary head
 
@@ -58,7 +59,7 @@ def read_program(kind: str, file: str, device: str, trust: bool, key: str, outpu
         UserError: no such file, or one that is not to be read.
     """
     if not Path(file).is_file():
-        raise UserError(f"{key}: there is no file {file}")
+        raise UserError(f"{key}: there is no file {file}{did_you_mean_path(file)}")
     try:
         return READERS[kind](file, device, trust, outputs)
     except UserError as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
 from densedist.common.importing.importer import Foreign
+from densedist.common.nearest import did_you_mean_path
 
 NESTS = ("state_dict", "model", "model_state", "model_state_dict")  # where projects put the tensors
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DDP, of torch.compile, of a Lightning module's network
@@ -28,7 +29,7 @@ def read_foreign(file: str, trust_pickle: bool = False) -> Foreign:
     """
     path = Path(file)
     if not path.is_file():
-        raise UserError(f"there is no file {file}")
+        raise UserError(f"there is no file {file}{did_you_mean_path(file)}")
     content = _read(path, trust_pickle)
     if not isinstance(content, Mapping):
         raise UserError(f"{file} holds {type(content).__name__}: want a checkpoint, a dict with tensors")

@@ -11,6 +11,7 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.init.leftovers import leftovers
 from densedist.common.init.text import BASE, STUDENT, TEACHER
+from densedist.common.nearest import did_you_mean_path
 from densedist.common.shell import quoted
 from densedist.common.task import Beginning, Task
 
@@ -41,7 +42,7 @@ def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
         UserError: no data is recognized, or data of both tasks; an output folder that is there. Nothing is written.
     """
     if not folder.is_dir():
-        raise UserError(f"FOLDER: there is no folder {folder}")
+        raise UserError(f"FOLDER: there is no folder {folder}{did_you_mean_path(folder)}")
     if os.path.lexists(output):
         raise UserError(f"{KEY}: {output} already exists: name a new folder")
     task, found = _find(tasks, folder.absolute(), output.absolute())
@@ -103,7 +104,7 @@ def _next(output: Path, unlabeled: Sequence[Path]) -> list[Step]:
     folders = [str(place) for place in unlabeled]
     pool = ["DATASETS.UNLABELED", str(folders)] if folders else []
     # Of images without labels only the teacher knows something, so there distillation has its whole weight.
-    methods = "none,dist,dist@GRADIENT_SHARE=0+unlabeled,labels" if folders else "none,dist"
+    methods = "none,dist,dist@GRADIENT_SHARE=0+unlabeled,best" if folders else "none,dist"
     compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
     steps = [
         Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),

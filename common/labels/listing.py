@@ -7,6 +7,7 @@ from pathlib import Path
 
 from densedist.common.data.images import SUFFIXES, images_in, unique_names
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 
 LIST = ".txt"  # the suffix of a text file that names an image in each line
 
@@ -47,7 +48,7 @@ def _of_word(word: str) -> tuple[str, list[str]]:
             raise UserError(f"no image is like {word}: want files that end in {', '.join(SUFFIXES)}")
         return _common(found), found
     if not place.exists():
-        raise UserError(f"{word} does not exist")
+        raise UserError(f"{word} does not exist{did_you_mean_path(word)}")
     return "", [word]
 
 

@@ -9,7 +9,7 @@ from densedist import check_installation
 from densedist.command import data, keys, student, studies, teacher, training
 from densedist.command.arguments import Parser, sort_words
 from densedist.command.chatter import leave_out_chatter
-from densedist.command.guard import in_one_line
+from densedist.command.guard import in_one_line, quiet_when_unread
 
 Add: TypeAlias = Callable[[Parser], None]
 Run: TypeAlias = Callable[[argparse.Namespace], None]
@@ -38,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     A mistake is reported in one line, with exit code 2.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    with quiet_when_unread():
+        _run(sys.argv[1:] if argv is None else list(argv))
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:<12}{add.__doc__}" for name, (add, _) in COMMANDS.items()]
         print("\n".join(["usage: densedist COMMAND …, densedist COMMAND --help", "", *lines]))

@@ -45,7 +45,7 @@ def add_prepare(parser: Parser) -> None:
     )
     form += "yolo, voc: boxes of COCO's format, as densedist label writes them, in YOLO's or Pascal VOC's"
     parser.add_argument("form", choices=["seg", "camvid", "yolo", "voc"], help=form)
-    parser.add_argument("source", type=Path, metavar="FOLDER", help="the data set")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the data set")
     add_output(parser, "output/prepared")
 
 
@@ -54,7 +54,7 @@ def prepare(args: argparse.Namespace) -> None:
 
     output = Path(args.output_dir)
     with claimed(output, "--output-dir"):
-        wrote = _prepare(args.form, args.source, output)
+        wrote = _prepare(args.form, args.folder, output)
     keys = {"yolo": f"YOLO_FORMAT [['{output.name}','{output / 'data.yaml'}','train']]"}
     keys["voc"] = f"VOC_FORMAT [['{output.name}','{output}','train']]"
     print(f"{output}: {wrote}; train with DATASETS.{keys.get(args.form, f'ROOT {output}')}")

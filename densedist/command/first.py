@@ -12,6 +12,8 @@ from densedist.common.beside import locate_beside
 from densedist.common.config.files import find_config
 from densedist.common.errors import UserError
 from densedist.common.foreign.kinds import kind_alone
+from densedist.common.locks import refuse_unwritable
+from densedist.common.nearest import did_you_mean_path
 from densedist.common.run_files import Weights, locate
 from densedist.tasks import IN_WORDS, name_of
 
@@ -24,8 +26,10 @@ def check_first(args: argparse.Namespace) -> None:
     Raises:
         UserError: naming the option or key, and what is like it.
     """
-    if hasattr(args, "folder") and not args.folder.is_dir():
-        raise UserError(f"FOLDER: there is no folder {args.folder}")
+    if hasattr(args, "folder") and not (args.folder.is_dir() or (hasattr(args, "form") and args.folder.is_file())):
+        raise UserError(f"FOLDER: there is no folder {args.folder}{did_you_mean_path(args.folder)}")
+    if getattr(args, "output_dir", None):
+        refuse_unwritable(args.output_dir, "--output-dir")
     if not hasattr(args, "words"):
         return
     if hasattr(args, "images"):
@@ -57,6 +61,8 @@ def check_first(args: argparse.Namespace) -> None:
         named_elsewhere = methods and all(method == "none" or "TEACHER=" in method for method in methods)
         learns = args.trains and not named_elsewhere
         args.task = early.check_training(args.task, args.config_file, args.overrides, args.trains, learns)
+        if not hasattr(args, "output_dir"):
+            early.check_output(args.task, args.config_file, args.overrides)
 
 
 def _locate(given: list[str], args: argparse.Namespace) -> list[Weights]:

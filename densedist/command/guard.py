@@ -2,6 +2,8 @@
 
 import errno
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -27,6 +29,31 @@ def in_one_line(debug: bool) -> Iterator[None]:
         if speaks():
             print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+@contextmanager
+def quiet_when_unread() -> Iterator[None]:
+    """End without a word, with the exit code of SIGPIPE, where nobody reads the output any more, as after `| head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_unread():  # another pipe, as that of a worker
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _is_unread() -> bool:
+    """Return whether standard output is a pipe whose other end is closed."""
+    output = select.poll()
+    try:
+        output.register(sys.stdout.fileno(), 0)
+    except OSError:  # no file, as in a notebook
+        return False
+    return bool(output.poll(0))
 
 
 def speaks() -> bool:

@@ -1,7 +1,6 @@
 """The command about the keys of a config: keys. It reads reference.json, made from the tables of keys, and is quick."""
 
 import argparse
-import difflib
 from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ def add_keys(parser: Parser) -> None:
 def keys(args: argparse.Namespace) -> None:
     from densedist.common.config.reference import group, matching
     from densedist.common.errors import UserError
+    from densedist.common.nearest import did_you_mean
     from densedist.known_keys import reference
 
     rows = reference()
@@ -32,9 +32,9 @@ def keys(args: argparse.Namespace) -> None:
         return
     found = matching(rows, args.pattern)
     if not found:
-        near = difflib.get_close_matches(args.pattern.upper(), [row.name for row in rows], n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-        raise UserError(f"no key matches {args.pattern}{hint}")
+        raise UserError(
+            f"no key matches {args.pattern}{did_you_mean(args.pattern, [row.name for row in rows], cutoff=0.4)}"
+        )
     for name, members in groupby(found, key=lambda row: group(row.name)):
         print(f"\n{name or 'Without a group'}")
         for row in members:

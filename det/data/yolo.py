@@ -12,6 +12,7 @@ from densedist.common.config.repeated_keys import refuse_repeated_keys
 from densedist.common.data.images import images_in
 from densedist.common.data.voc_lists import read_text
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 from densedist.det.data.as_coco import as_json, categories, image_size
 from densedist.det.data.yolo_labels import Label, read_labels
 
@@ -66,7 +67,8 @@ def _read(file: Path) -> dict[str, Any]:
         refuse_repeated_keys(text, str(file))
         content = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        near = did_you_mean_path(file)
+        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}{near}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a YOLO data.yaml: want names, and a folder of images for each split")
     if "validation" in content:  # an older name
@@ -119,7 +121,10 @@ def _images(base: Path, place: str, file: Path) -> list[Path]:
     if found.suffix == ".txt" and found.is_file():
         lines = [line.strip().replace("\\", "/") for line in read_text(found).splitlines()]
         return [_listed(line, found, base) for line in lines if line]
-    raise UserError(f"{file}: there is no {base / place}: want a folder of images, or a text file of their paths")
+    raise UserError(
+        f"{file}: there is no {base / place}{did_you_mean_path(base / place)}: want a folder of images, or a text file "
+        "of their paths"
+    )
 
 
 def _listed(line: str, file: Path, base: Path) -> Path:

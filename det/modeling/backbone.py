@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densedist.common.engine.batch_norm import synchronize_batch_norm
 from densedist.common.errors import UserError, one_line
-from densedist.common.pretrained import from_package
+from densedist.common.pretrained import REMEDY, answering_hub, from_package
 
 # What timm calls it where a model is built for one image size, but can do without: as it is, swin, vision transformers.
 ANY_SIZE: tuple[Mapping[str, Any], ...] = ({}, {"strict_img_size": False}, {"dynamic_img_size": True})
@@ -63,7 +63,7 @@ class TimmBackbone(Backbone):
         options["out_indices"] = tuple(levels[feature] for feature in out_features)
         model, options = _for_any_size(name, options)
         if pretrained:
-            model = _create(name, {**options, "pretrained": True, **from_package(name, options)})
+            model = _pretrained(name, options)
         self.model = _with_norm(model, name, norm)
         self._out_features = out_features
         self._out_feature_strides = dict(zip(out_features, model.feature_info.reduction(), strict=True))
@@ -127,6 +127,18 @@ def _create(name: str, options: Mapping[str, Any]) -> Any:
         return timm.create_model(name, **options)
     except Exception as error:  # timm raises many kinds: no features, unknown arguments, no network
         raise UserError(f"MODEL.TIMM {name}: {one_line(error)}") from error
+
+
+def _pretrained(name: str, options: Mapping[str, Any]) -> Any:
+    packaged = from_package(name, options)
+    try:
+        with answering_hub(needed=not packaged):
+            return timm.create_model(name, **{**options, "pretrained": True, **packaged})
+    except Exception as error:
+        raise UserError(
+            f"MODEL.TIMM.PRETRAINED: cannot get the weights of {name}: {one_line(error)}; {REMEDY}; or set the key to "
+            "False for random weights"
+        ) from error
 
 
 def _levels(info: Any) -> dict[str, int]:

@@ -1,15 +1,17 @@
 """Two folders, of images and of masks of the same names; or one of images alone."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from densedist.common.data.images import images_in
 from densedist.common.data.voc_lists import IMAGES, Named, images_listed
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 from densedist.seg.data.frames import LABEL_SUFFIXES, Frame
 
 MASKS, LISTS = "SegmentationClass", "ImageSets/Segmentation"
+MASK_ENDS = ("_mask", "_label", "_labels", "_gt", "_L")  # of masks NAME_mask that lie with their images NAME
 TREE = f"want {IMAGES}/NAME.jpg, {MASKS}/NAME.png and {LISTS}/SPLIT.txt with a NAME a line"
 
 
@@ -21,8 +23,14 @@ def pairs(images: str, masks: str, key: str) -> list[Frame]:
         key: the config key that names them, for messages.
 
     Raises:
-        UserError: a missing folder, no image, an image without a mask, several masks of it, or several images of one.
+        UserError: a missing folder, no image, an image without a mask, several masks of it, several images of one, or
+            one folder for both.
     """
+    root = Path(images).expanduser()
+    if root.is_dir() and root.resolve() == Path(masks).expanduser().resolve():
+        raise UserError(
+            f"{key}: {in_one_folder(root, mask_end([name for name, _ in _files(images, key)]))}, and name it"
+        )
     there, theirs = _files(images, key), _files(masks, key)
     found = _by_name(theirs, "masks", "image", key)
     _by_name(there, "images", "mask", key)
@@ -81,6 +89,24 @@ def as_frame(image: Path, mask: Path | None) -> Frame:
     return {"name": image.stem, "image": str(image), "label": str(mask) if mask else None, "colors": True}
 
 
+def mask_end(names: Collection[str]) -> str:
+    """Return what the names of masks end in that lie with their images; "" where none does."""
+    ends = (end for end in MASK_ENDS for name in names if name.endswith(end) and name.removesuffix(end) in names)
+    return next(ends, "")
+
+
+def in_one_folder(folder: Path, end: str = "") -> str:
+    """Return what to do about masks that lie with their images.
+
+    Args:
+        end: what their names end in, beside those of the images; "" = nothing.
+    """
+    if end:
+        said = f"{folder} has images and masks NAME{end} in one folder: move the masks to {folder}_masks, with the "
+        return f"{said}names of their images"
+    return f"{folder} has images and masks in one folder: move the masks to a folder of their own, {folder}_masks"
+
+
 def _by_name(files: Sequence[tuple[str, Path]], several: str, one: str, key: str) -> dict[str, Path]:
     """Return the files by name; two of one name are refused."""
     found: dict[str, Path] = {}
@@ -98,6 +124,6 @@ def _files(folder: str, key: str) -> list[tuple[str, Path]]:
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise UserError(f"{key}: there is no folder {root}")
+        raise UserError(f"{key}: there is no folder {root}{did_you_mean_path(root)}")
     inner = ((file.relative_to(root).with_suffix("").as_posix(), file) for file in images_in(root))
     return [(unicodedata.normalize("NFC", name), file) for name, file in inner]

@@ -9,6 +9,7 @@ from typing import Any
 from densedist.common.data import digits
 from densedist.common.data.images import SUFFIXES, is_hidden
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean_path
 
 IMAGES, LABELS, COARSE = "leftImg8bit", "gtFine", "gtCoarse"
 KINDS = ("labelIds", "labelTrainIds")  # what the pixels of a label are; its file's name ends in it
@@ -46,8 +47,8 @@ def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS
     if not (other or root):
         raise UserError("DATASETS.ROOT is empty: name the data set's folder")
     folder = digits.ensure() if root == "digits" and other is None else Path(other or root).expanduser()
-    if not (folder / IMAGES / name).is_dir():
-        raise UserError(f"{key}: there is no folder {folder / IMAGES / name}; {TREE}")
+    if not (place := folder / IMAGES / name).is_dir():
+        raise UserError(f"{key}: there is no folder {place}{did_you_mean_path(place)}; {TREE}")
     images = image_files(folder / IMAGES, name)
     double = [stem for stem, count in Counter(image.with_suffix("") for image in images).items() if count > 1]
     if double:

@@ -23,6 +23,7 @@ Color = tuple[int, ...]
 MOST_COLORS = 64  # more are those of a photograph, or mixed by JPEG or resizing
 BLACK_AND_WHITE = {0, 255}
 VOID = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "none", "unknown")
+MOVE = "in base.yaml; a number of unlabeled pixels goes from CLASSES to IGNORED_IDS"
 FILES = (".txt", ".csv")
 DEPTH = 2  # of folders that are searched for a file of names
 # Packaged data sets, and how many of its classes' labelIds are a sign of it.
@@ -134,7 +135,11 @@ def _of_numbers(seen: Seen, named: Sequence["_Named"], frames: Sequence[Frame]) 
         for number in counted
     ]
     bare = [number for number in counted if number not in by_number]
-    note = f"nothing names the numbers {bare} of the masks: name these classes in base.yaml" if bare else ""
+    note = (
+        f"nothing names the numbers {bare} of the masks: name these classes {MOVE}"
+        if bare
+        else _doubt(classes, "IGNORED_IDS")
+    )
     return Classes(_told_apart(classes), [] if train_ids else ignored, note=note)
 
 
@@ -149,8 +154,20 @@ def _of_colors(seen: Seen, named: Sequence["_Named"]) -> Classes:
         for number, color in enumerate(bare, len(colors))
     ]
     shown = ", ".join(str(list(color)) for color in bare)
-    note = f"nothing names the colors {shown} of the masks: name these classes in base.yaml" if bare else ""
+    note = (
+        f"nothing names the colors {shown} of the masks: name these classes in base.yaml"
+        if bare
+        else _doubt(classes, "IGNORED_COLORS")
+    )
     return Classes(classes, ignored_colors=[list(color) for color in void], note=note)
+
+
+def _doubt(classes: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Return a note on the first class whose name has a word of VOID, as "void area"; "" where none has."""
+    for name in (entry["name"] for entry in classes):
+        if set(re.findall("[a-z]+", name.lower())) & set(VOID):
+            return f"is {name} a class? If its pixels are unlabeled, move it from CLASSES to {key} in base.yaml"
+    return ""
 
 
 def _known(seen: Seen, frames: Sequence[Frame], train_ids: bool) -> Classes | None:

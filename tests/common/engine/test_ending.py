@@ -22,8 +22,8 @@ def cfg(tmp_path):
 def test_a_schedule_within_its_warm_up(cfg):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 30, 50
     assert schedule_warnings(cfg) == [
-        "SOLVER.MAX_ITER is 30, within SOLVER.WARMUP_ITERS, 50: the learning rate does not reach SOLVER.BASE_LR; lower "
-        "WARMUP_ITERS, e.g. to 3"
+        "SOLVER.MAX_ITER is 30, but the learning rate rises for SOLVER.WARMUP_ITERS, 50, iterations: it never reaches "
+        "SOLVER.BASE_LR, and the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to 3"
     ]
     cfg.SOLVER.MAX_ITER = 51
     assert schedule_warnings(cfg) == []

@@ -281,7 +281,10 @@ def test_folder_of_another_run(tmp_path, message):
     before = (train(tmp_path / "run", SEG) / "metrics.json").read_bytes()
     text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to continue it, or another OUTPUT_DIR"
     assert message(SEG) == text
-    assert message(DET, task="det") == text
+    assert message(DET, task="det") == (
+        f"error: OUTPUT_DIR: {tmp_path}/run holds a run of segmentation, not of detection: name another OUTPUT_DIR, or "
+        "with --resume that of a run of detection"
+    )
     assert (tmp_path / "run" / "metrics.json").read_bytes() == before
 
 

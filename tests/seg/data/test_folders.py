@@ -10,11 +10,13 @@ from PIL import Image
 
 from densedist.common.errors import UserError
 from densedist.seg.checks import check_data
+from densedist.seg.data.folders import pairs
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import SIDES, split_frames, training_frames, unlabeled_frames
 from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import read_config
 from helpers.calling import complaint, densedist
+from helpers.folders import write_images, write_masks
 from helpers.scenes import SMALL, STUDENT, config, save_teacher
 
 # Eleven, as the digits' teacher has; the first three occur.
@@ -98,6 +100,20 @@ def test_a_folder_alone(tmp_path):
     ]
     with pytest.raises(UserError, match="there is no folder"):  # with labels wanted it is no data set
         split_frames(cfg, str(tmp_path / "images"), "DATASETS.TEST", need_labels=False)
+
+
+@pytest.mark.parametrize("end", ["", "_L"])
+def test_one_folder_for_images_and_masks_is_called_that(end, tmp_path):
+    photos = tmp_path / "photos"
+    write_masks(write_images(photos), photos, (0, 1), f"{{}}{end}.png")
+    with pytest.raises(UserError) as seen:
+        pairs(str(photos), f"{photos}/../photos", "DATASETS.FOLDERS, train")
+    said = f"DATASETS.FOLDERS, train: {photos} has images and masks"
+    if end:
+        said += f" NAME_L in one folder: move the masks to {photos}_masks, with the names of their images, and name it"
+    else:
+        said += f" in one folder: move the masks to a folder of their own, {photos}_masks, and name it"
+    assert str(seen.value) == said
 
 
 @pytest.mark.parametrize(

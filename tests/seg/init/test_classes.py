@@ -25,7 +25,10 @@ def test_numbers_without_names_are_numbered_and_noted(tmp_path):
     found = classes(folders.masks(tmp_path, (0, 2, 255)))
     assert short(found) == [("class 0", [0], BLACK), ("class 2", [2], (0, 128, 0))]
     assert found.ignored_ids == [255]
-    assert found.note == "nothing names the numbers [0, 2] of the masks: name these classes in base.yaml"
+    assert found.note == (
+        "nothing names the numbers [0, 2] of the masks: name these classes in base.yaml; a number of unlabeled pixels "
+        "goes from CLASSES to IGNORED_IDS"
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,20 @@ def test_colors_without_names(tmp_path):
     found = classes(folders.masks(tmp_path, (BLACK, RED)))
     assert short(found) == [("color 0 0 0", [0], BLACK), ("color 255 0 0", [1], RED)]
     assert found.note.startswith("nothing names the colors [0, 0, 0], [255, 0, 0] of the masks: name these classes ")
+
+
+@pytest.mark.parametrize(
+    ("values", "file", "text", "key"),
+    [
+        ((0, 1), "classes.txt", "road\nVoid area\n", "IGNORED_IDS"),
+        ((RED, BLACK), "labelmap.txt", "road:255,0,0::\nVoid area:0,0,0::\n", "IGNORED_COLORS"),
+    ],
+)
+def test_a_class_of_unlabeled_pixels_is_asked_about(values, file, text, key, tmp_path):
+    folders.masks(tmp_path, values)
+    (tmp_path / file).write_text(text)
+    wanted = f"is Void area a class? If its pixels are unlabeled, move it from CLASSES to {key} in base.yaml"
+    assert classes(tmp_path).note == wanted
 
 
 def test_a_list_of_images_is_no_list_of_names(tmp_path):

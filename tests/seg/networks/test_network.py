@@ -7,6 +7,7 @@ import re
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from huggingface_hub import constants
 from torch.nn import functional as F
 
 from densedist.common.errors import UserError
@@ -189,7 +190,7 @@ def test_arguments_that_change_nothing(key, value):
 
 
 def test_encoder_weights_that_cannot_be_fetched(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     def offline(*args, **kwargs):
         raise ConnectionError("the network is down")

@@ -1,0 +1,46 @@
+"""What a mistyped name may have been meant for: the end of a message, "; did you mean …?"."""
+
+import difflib
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+MOST = 10_000  # names in a folder that are compared: a folder of images may have many more
+CUTOFF = 0.7  # of two names of files, by difflib.SequenceMatcher.ratio
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> str:
+    """Return a question for the known names that are most like a name, in small or capital letters; "" for none."""
+    names = {other.upper(): other for other in known}
+    near = difflib.get_close_matches(name.upper(), names, n=most, cutoff=cutoff)
+    return f"; did you mean {' or '.join(names[other] for other in near)}?" if near else ""
+
+
+def did_you_mean_path(path: str | Path, folder: Path = Path()) -> str:
+    """Return a question for the path that is there and most like one that is not; "" for none.
+
+    Args:
+        folder: where a relative path begins.
+    """
+    place = folder / Path(path).expanduser()
+    found = _nearest(place)
+    if found is None or found == place:
+        return ""
+    relative = not Path(path).expanduser().is_absolute()
+    return f"; did you mean {found.relative_to(folder) if relative else found}?"
+
+
+def _nearest(path: Path) -> Path | None:
+    """Return a path if it is there, else the one that is like it from its first missing folder on; None for none."""
+    if path.exists() or path.parent == path:
+        return path
+    if (parent := _nearest(path.parent)) is None or not parent.is_dir():
+        return None
+    try:
+        there = [file.name for file in islice(parent.iterdir(), MOST)]
+    except OSError:  # a folder that may not be read
+        return None
+    if path.name in there:  # the name was right, and that of its folder was not
+        return parent / path.name
+    near = difflib.get_close_matches(path.name, there, n=1, cutoff=CUTOFF)
+    return parent / near[0] if near else None
