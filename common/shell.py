@@ -3,8 +3,9 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")  # of a config
 PLAIN_IN_DOUBLE_QUOTES = re.compile(r"""[^"$`\\!]*""")
 
 
@@ -13,6 +14,18 @@ def quoted(words: Iterable[str]) -> str:
     return " ".join(
         f'"{word}"' if "'" in word and PLAIN_IN_DOUBLE_QUOTES.fullmatch(word) else shlex.quote(word) for word in words
     )
+
+
+def in_lines(words: Sequence[str]) -> str:
+    """Join words for a shell as quoted() does, each option, and each key of a config, on a line of its own."""
+    lines, is_value = [[]], False
+    for word in words:
+        is_key = bool(KEY.fullmatch(word)) and not is_value
+        if word.startswith("--") or is_key:
+            lines.append([])
+        lines[-1].append(word)
+        is_value = is_key
+    return " \\\n    ".join(map(quoted, lines))
 
 
 def command(*words: str) -> str:

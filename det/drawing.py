@@ -14,6 +14,7 @@ from torch import Tensor
 
 RIGHT, WRONG, MISSED, PLAIN = "#4ade80", "#f87171", "#facc15", "#60a5fa"
 IOU = 0.5  # a box has found an object from this overlap on
+TOP = 0.08  # of a picture's height: the text of a box that begins there stands in the box
 SIDE = 640  # pixels of a picture's shorter side, at least: labels on a smaller one could not be read
 
 
@@ -72,11 +73,15 @@ class Marks:
 
     def draw(self, axis: Axes) -> None:
         """Draw them on an axis that shows the image."""
+        (left, end), (low, high) = axis.get_xlim(), axis.get_ylim()
         for (x, y, right, bottom), text in zip(self.boxes.tensor.tolist(), self.texts, strict=True):
             line = "--" if self.dashed else "-"
             axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=self.color, lw=1.6, ls=line))
             label = {"facecolor": self.color, "edgecolor": "none", "pad": 1, "alpha": 0.85}
-            axis.text(x, y, text, fontsize=7, va="bottom", bbox=label, clip_on=True)
+            # Towards the middle of the picture, whose edge would cut it off.
+            is_left, is_top = x - left < (end - left) / 2, abs(y - high) < TOP * abs(low - high)
+            place = {"ha": "left" if is_left else "right", "va": "top" if is_top else "bottom", "clip_on": True}
+            axis.text(max(x, left) if is_left else min(right, end), max(y, high), text, fontsize=7, bbox=label, **place)
 
 
 def draw_marks(marks: Sequence[Marks], axis: Axes) -> None:

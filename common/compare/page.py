@@ -3,6 +3,9 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from densedist.common.compare.outcome import Gain, gain, spread
 from densedist.common.compare.report import (
@@ -17,13 +20,16 @@ from densedist.common.compare.report import (
     verdict,
     verdicts,
 )
+from densedist.common.report.heading import listed, on_data
 from densedist.common.report.history import read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import svg
 from densedist.common.report.repeat import command, versions
+from densedist.common.report.run import is_short
 from densedist.common.report.scores import Scores, by_class, class_title, last_scores
 from densedist.common.report.teacher import TeacherRun
+from densedist.common.run_files import CONFIG
 
 # By method, by seed.
 Folders = Mapping[str, Mapping[int, Path]]
@@ -51,13 +57,14 @@ def write_comparison(
         texts: folded at the end, by title.
     """
     seeds = sorted({seed for of_seeds in outcomes.values() for seed in of_seeds})
+    config = _config(folders)
     full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
     said = f"{len(outcomes)} method{'s'[: len(outcomes) > 1]}, {len(seeds)} seed{'s'[: len(seeds) > 1]}"
     page = Page(
-        title=file.parent.resolve().name,
+        title=f"{file.parent.resolve().name}: {listed(list(outcomes))}{on_data(config)}",
         subtitle=f"{said}. {rule}",
         verdict=verdict(outcomes),
-        notes=[*_of_teachers(teachers, full), *notes],
+        notes=[*_short(outcomes, config), *_of_teachers(teachers, full), *notes],
         scores=_scores(outcomes, teachers, full),
         methods=_methods(outcomes),
         gallery=gallery,
@@ -69,6 +76,20 @@ def write_comparison(
         texts=texts,
     )
     write_page(page, file)
+
+
+def _config(folders: Folders) -> Mapping[str, Any]:
+    """Return the config of the first run that has one: all share their data and schedule."""
+    files = (folder / CONFIG for of_seeds in folders.values() for folder in of_seeds.values())
+    there = next((file for file in files if file.is_file()), None)
+    return yaml.safe_load(there.read_text()) if there else {}
+
+
+def _short(outcomes: Outcomes, config: Mapping[str, Any]) -> list[str]:
+    lengths = [outcome.iterations for of_seeds in outcomes.values() for outcome in of_seeds.values()]
+    if lengths and is_short(min(lengths), config):
+        return [f"With {min(lengths)} iterations the runs are too short to judge a method."]
+    return []
 
 
 def _of_teachers(teachers: Mapping[str, TeacherRun], metric: str) -> list[str]:

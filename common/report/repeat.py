@@ -2,10 +2,11 @@
 
 import platform
 import re
-import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from densedist.common.shell import in_lines
 
 PACKAGES = ("dense-dist", "torch", "torchvision", "detectron2", "segmentation-models-pytorch", "timm", "numpy")
 SCRIPTS = ("train_det.py", "train_seg.py", "quickstart.py", "compare.py")  # of tools/
@@ -13,13 +14,13 @@ FOLDERS = re.compile(r"(?<![\w.~…/\\)\]-])(?:[A-Za-z]:[\\/]|~?/)(?:[^\s/\\'\",
 
 
 def command() -> str:
-    """Return the command of this process as a shell takes it; "" where it was not one of DenseDIST's."""
+    """Return the command of this process for a shell, an option a line; "" where it was not one of DenseDIST's."""
     program, *words = sys.argv or [""]
     path = Path(program)
     if path.name == "densedist" or path.parts[-2:] == ("densedist", "__main__.py"):
-        return shlex.join(["densedist", *words])
+        return in_lines(["densedist", *words])
     if path.name in SCRIPTS:
-        return shlex.join(["python", program, *words])
+        return in_lines(["python", program, *words])
     return ""
 
 

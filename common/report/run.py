@@ -1,21 +1,25 @@
 """The page of a run: report.html and curves.png, with the student next to its teacher."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from densedist.common.report.heading import heading
 from densedist.common.report.history import History, read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import curves, draw_curves
 from densedist.common.report.repeat import command, versions
-from densedist.common.report.scores import Scores, by_class, class_title, defined, flatten, in_words, overall
+from densedist.common.report.scores import Scores, by_class, class_title, defined, flatten, in_words, overall, sizes
 from densedist.common.report.teacher import TeacherRun, look_up
 from densedist.common.run_files import CONFIG
 
 AS_GOOD = 0.05  # points below which two scores are the same in print
+ENOUGH = 100  # iterations, before which nothing is said of a method
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
     scores = flatten(json.loads((folder / "results.json").read_text()))
     teacher = None if facts.of_teacher is None else look_up(config, facts.metric)
     page = Page(
-        title=folder.resolve().name,
+        title=f"{folder.resolve().name}: {heading(config, teacher is not None)}",
         subtitle=f"{clock[-1].iteration} iterations, {clock[-1].seconds:.0f} s in training steps; {facts.machine}",
-        verdict=_verdict(scores, facts, teacher),
+        verdict=_verdict(scores, facts, teacher, clock[-1].iteration, config),
         notes=_notes(history, scores, facts, teacher),
         scores=_scores(scores, teacher),
         gallery=gallery,
@@ -80,13 +84,22 @@ def _who(teacher: TeacherRun | None) -> str:
     return "model" if teacher is None else "student"
 
 
-def _verdict(scores: Scores, facts: Facts, teacher: TeacherRun | None) -> str:
+def is_short(iterations: int, config: Mapping[str, Any]) -> bool:
+    """Return whether a run was too short to judge its method: it ended in its warm-up, or soon."""
+    return iterations < ENOUGH or iterations <= config.get("SOLVER", {}).get("WARMUP_ITERS", 0)
+
+
+def _verdict(
+    scores: Scores, facts: Facts, teacher: TeacherRun | None, iterations: int, config: Mapping[str, Any]
+) -> str:
     value, name = scores.get(facts.metric), in_words(facts.metric)
     if not scores:
         return "Nothing was evaluated: DATASETS.TEST is empty, or has no labels."
     if value is None:
         return f"The {name} is undefined on this test data."
     said = f"The {_who(teacher)} reaches {name} {value:.1f}"
+    if is_short(iterations, config):
+        return f"{said} after {iterations} iterations: the run is too short to judge it."
     if teacher is None:
         return f"{said}."
     above = teacher.scores.get(facts.metric)
@@ -125,13 +138,14 @@ def _scores(scores: Scores, teacher: TeacherRun | None) -> Table | None:
         return None
     ours = overall(scores)
     if teacher is None:
-        return Table(["", "model"], [[in_words(name), _number(value)] for name, value in ours.items()])
+        found = [[in_words(name), _number(value)] for name, value in ours.items()]
+        return Table(["", "model"], found, sizes(scores))
     rows = []
     for name, value in ours.items():
         other = teacher.scores.get(name)
         known = _number(other) if teacher.scores else "not known"
         rows.append([in_words(name), known, _number(value), _difference(value, other)])
-    return Table(["", "teacher", "student", "difference"], rows)
+    return Table(["", "teacher", "student", "difference"], rows, sizes(scores))
 
 
 def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Bars:

@@ -55,6 +55,17 @@ def overall(scores: Scores) -> dict[str, float | None]:
     return {name: value for name, value in scores.items() if "-" not in name.rpartition("/")[2]}
 
 
+def sizes(scores: Scores) -> str:
+    """Return what the letters behind AP stand for, as COCO has it; "" where no score has one."""
+    if not any(name.rpartition("/")[2] in ("APs", "APm", "APl") for name in scores):
+        return ""
+    return (
+        "APs, APm and APl are the AP of small, medium and large objects: their area is below 32x32 pixels, up to 96x96 "
+        "pixels, and above. AP50 and AP75 count predictions as right from an overlap (IoU) of 0.5 and 0.75 on; AP is "
+        "the mean over 0.5, 0.55 … 0.95."
+    )
+
+
 def last_scores(history: History) -> dict[str, float | None]:
     """Return the scores of the last evaluation that a run wrote to metrics.json; empty where there was none."""
     at = max((p.iteration for name, points in history.items() if _is_score(name) for p in points), default=None)

@@ -31,6 +31,8 @@ from densedist.det.inference.samples import Sample, spread_samples
 from densedist.det.models import Trained, load_trained
 from densedist.det.teacher.teacher import DetTeacher
 
+BALANCED = ", the threshold with the fewest wrong and missed boxes for each right one on these images (the highest F1)"
+
 
 def draw_examples(
     cfg: CfgNode,
@@ -80,7 +82,7 @@ def views(
     inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
     with eval_mode(model):
         student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
-    why = "" if score is not None or None in objects else ", where F1 is best on these images"
+    why = "" if score is not None or None in objects else BALANCED
     seen: Sequence[Instances | None] = [None] * len(samples)
     scores: dict[str, float] = {}
     if teacher is not None:
@@ -94,7 +96,7 @@ def views(
         told = [predict(other.model, read_input(other.cfg, sample.file)[0]) for sample in samples]
         others[name], scores[name] = _sure(told, objects, score)
     each = ", ".join(f"{value:.2f} ({name})" for name, value in {**scores, called: least}.items())
-    rule = f"boxes with score {each if scores else f'{least:.2f}'} or more{why}"
+    rule = f"boxes with a score of at least {each if scores else f'{least:.2f}'}{why}"
     return [
         View(
             sample.name, image, sample.objects, theirs, ours, {n: found[i] for n, found in others.items()}, called, rule

@@ -1,10 +1,13 @@
 """Right, wrong and missed boxes, by hand."""
 
+import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from matplotlib.figure import Figure
 
-from densedist.det.drawing import best_score, judged, match
+from densedist.common.report.panels import show
+from densedist.det.drawing import RIGHT, Marks, best_score, judged, match
 
 ONE, TWO = [0, 0, 10, 10], [20, 0, 30, 10]
 
@@ -70,3 +73,17 @@ def test_best_score_over_two_images():
     truth = [objects((ONE, 0)), objects((TWO, 1), (ONE, 1))]
     assert best_score(images, truth) == pytest.approx(0.3)
     assert best_score(images, [objects(), objects((ONE, 1))]) is None
+
+
+def test_labels_are_not_cut_off_at_the_edges_of_a_picture():
+    axis = Figure(figsize=(3, 2)).add_axes((0, 0, 1, 1), aspect="auto")
+    show(axis, np.zeros((200, 300, 3), np.uint8))
+    corners = [[0, 0, 20, 20], [280, 0, 300, 20], [285, 150, 305, 199], [140, 90, 200, 120], [-5, 199, 9, 200]]
+    Marks(Boxes(torch.tensor(corners)), ["motorcyclist 87%"] * len(corners), RIGHT).draw(axis)
+    for text in axis.texts:
+        assert text.get_clip_on()
+        x0, y0, x1, y1 = text.get_window_extent().extents
+        assert x0 >= -1
+        assert y0 >= 0
+        assert x1 <= 300
+        assert y1 <= 200

@@ -71,6 +71,16 @@ def test_one_seed_says_nothing_of_chance(tmp_path):
     assert "teacher" not in page
 
 
+def test_the_heading_and_what_is_too_short_to_judge(tmp_path):
+    runs = write_runs(tmp_path, none=[10.0], dist=[13.0])
+    assert f"<h1>{tmp_path.name}: none and dist</h1>" in page_of(tmp_path, runs)
+    config = runs[1]["none"][0] / "config.yaml"
+    config.write_text("DATASETS: {TRAIN: [a, b, c, d, e]}\nSOLVER: {WARMUP_ITERS: 100}\n")
+    page = page_of(tmp_path, runs)
+    assert f"<h1>{tmp_path.name}: none and dist on a, b, c and 2 more</h1>" in page
+    assert "With 100 iterations the runs are too short to judge a method." in page
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

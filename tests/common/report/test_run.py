@@ -24,9 +24,9 @@ ALONE = Facts("plan", METRIC, "torch 2, CPU", parameters=1_000_000)
 def write_run(folder, scores, *config, **numbers):
     folder.mkdir()
     numbers = {"lr": 0.1, "total_loss": 3.0, "loss_ce": 1.0, "loss_dist": 2.0, **numbers}
-    lines = [{"iteration": i, "train_seconds": 0.5 * (i + 1), **numbers} for i in (19, 39)]
+    lines = [{"iteration": i, "train_seconds": 0.05 * (i + 1), **numbers} for i in (199, 399)]
     lines.append(
-        {"iteration": 40, **{f"sem_seg/{name}": float("nan") if v is None else v for name, v in scores.items()}}
+        {"iteration": 400, **{f"sem_seg/{name}": float("nan") if v is None else v for name, v in scores.items()}}
     )
     (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "results.json").write_text(json.dumps({"sem_seg": scores} if scores else {}))
@@ -64,8 +64,8 @@ def test_student_beside_its_teacher(student, teacher):
     assert "| pACC | 90.0 | 91.0 | +1.0 |" in page
     assert page.index("| car | 80.0 | 80.0 | +0.0 |") < page.index("| sky | 60.0 | 42.5 | -17.5 |")
     assert page.index("| sky |") < page.index("| <bus> | - | - |")
-    assert "| teacher, once | 5.00 M | 40 | 20 s | 0.5 |" in page
-    assert "| student | 1.00 M | 40 | 20 s | 0.5 |" in page
+    assert "| teacher, once | 5.00 M | 400 | 20 s | 0.05 |" in page
+    assert "| student | 1.00 M | 400 | 20 s | 0.05 |" in page
 
 
 def test_numbers_are_those_of_the_results(student):
@@ -81,6 +81,37 @@ def test_model_without_a_teacher_is_no_student(student):
     assert "teacher" not in page.partition("All keys")[0]
     assert "student" not in page.partition("Scores")[2].partition("All keys")[0]
     assert "| car | 80.0 |" in page
+
+
+@pytest.mark.parametrize("change", ["few iterations", "warm-up"])
+def test_a_run_that_is_too_short_is_not_judged(student, change):
+    if change == "few iterations":
+        file = student / "metrics.json"
+        file.write_text(file.read_text().replace("399", "49").replace("199", "19").replace("400", "50"))
+    else:
+        with (student / "config.yaml").open("a") as file:
+            file.write("SOLVER: {WARMUP_ITERS: 400}\n")
+    page = shown(page_of(student, TAUGHT))
+    iterations = 50 if change == "few iterations" else 400
+    assert f"The student reaches mIoU 61.2 after {iterations} iterations: the run is too short to judge it." in page
+    assert "points below" not in page
+
+
+def test_the_heading_says_what_was_done_on_which_data(student):
+    assert "<h1>student: distilled on train</h1>" in page_of(student, TAUGHT)
+    config = student / "config.yaml"
+    own = "DISTILL: {DIST: {WEIGHT: 1.0}, KD: {WEIGHT: 0}, MIMIC: {WEIGHT: 2}, "
+    config.write_text(config.read_text().replace("DISTILL: {", own).replace("TEST:", "UNLABELED: [pool], TEST:"))
+    assert "<h1>student: distilled by DIST and MIMIC on train and pool without labels</h1>" in page_of(student, TAUGHT)
+    assert "<h1>student: trained on train and pool without labels</h1>" in page_of(student, ALONE)
+
+
+def test_the_sizes_of_objects_are_explained_where_their_scores_stand(tmp_path):
+    run = write_run(tmp_path / "run", {"mIoU": 1.0})
+    assert "APs" not in shown(page_of(run, ALONE))
+    (run / "results.json").write_text('{"bbox": {"AP": 9.0, "APs": 1.0, "APm": 2.0, "APl": 3.0}}')
+    said = "APs, APm and APl are the AP of small, medium and large objects: their area is below 32x32 pixels, up to"
+    assert f"| box APl | 3.0 |\n\n{said}" in re.sub(r"\n+", "\n\n", shown(page_of(run, ALONE)))
 
 
 def test_run_without_test_data(tmp_path):
@@ -179,7 +210,7 @@ def test_paths_of_the_machine_are_in_the_command_alone(student, monkeypatch):
     command = ["/opt/bin/densedist", "train", "seg", "--config-file", str(student / "my config.yaml")]
     monkeypatch.setattr(sys, "argv", command)
     page = shown(page_of(student, Facts(f"  teacher  {student}/x.pth", METRIC, "CPU", of_teacher=0)))
-    assert f"densedist train seg --config-file '{student}/my config.yaml'" in page
+    assert f"densedist train seg \\\n    --config-file '{student}/my config.yaml'" in page
     rest = page.replace(str(student / "my config.yaml"), "")
     assert not [
         place for place in (student.parent, student.parent.parent, Path.home(), Path.cwd()) if str(place) in rest
@@ -216,7 +247,7 @@ def test_ten_evaluations_take_less_than_a_second(tmp_path):
 def test_curves_of_what_was_written(student):
     write_report(student, TAUGHT)
     _, width, _ = imread(student / "curves.png").shape
-    (student / "metrics.json").write_text((student / "metrics.json").read_text().rpartition('{"iteration": 40')[0])
+    (student / "metrics.json").write_text((student / "metrics.json").read_text().rpartition('{"iteration": 400')[0])
     page = page_of(student, TAUGHT)
     assert imread(student / "curves.png").shape[1] == round(width * 2 / 3)  # no panel without an evaluation
     assert page.count("<svg") == 2

@@ -202,7 +202,9 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
     cfg.TEST.EXAMPLES = 2
     gallery = draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
     assert model.training
-    assert gallery.title.startswith("the 2 of 4 test images in which teacher and student differ most; boxes with score")
+    assert gallery.title.startswith(
+        "the 2 of 4 test images in which teacher and student differ most; boxes with a score"
+    )
     assert [[panel.name for panel in panels] for panels in gallery.columns] == [["truth", "teacher", "student"]] * 2
     assert (tmp_path / "examples.png").stat().st_size > 10_000
 
