@@ -10,6 +10,7 @@ from tabulate import tabulate
 from densedist.common.engine.train import train
 from densedist.common.report.history import read_history
 from densedist.common.run_files import CONFIG, FINAL
+from densedist.common.shell import quoted
 from densedist.common.task import Task
 
 TEACHER, ALONE, SAME_TIME = "teacher", "student alone", "student alone, same time"
@@ -63,8 +64,7 @@ def run(task: Task, output: Path, seed: int) -> list[TrainedRow]:
 def _train(task: Task, name: str, output: Path, config: str, overrides: list[str]) -> TrainedRow:
     """Train as the printed command would."""
     words = ["OUTPUT_DIR", str(output), *overrides]
-    quoted = " ".join(f'"{word}"' if set(word) & set("('[") else word for word in words)
-    print(f"densedist train {task.name} --config-file {config} {quoted}\n", flush=True)
+    print(quoted(["densedist", "train", task.name, "--config-file", config, *words]) + "\n", flush=True)
     cfg = task.load_config(config, words)
     train(cfg, task)
     results = next(iter(json.loads((output / "results.json").read_text()).values()))

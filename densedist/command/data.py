@@ -51,13 +51,18 @@ def add_prepare(parser: Parser) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     from densedist.common.locks import claimed
+    from densedist.common.shell import quoted
 
     output = Path(args.output_dir)
     with claimed(output, "--output-dir"):
         wrote = _prepare(args.form, args.folder, output)
-    keys = {"yolo": f"YOLO_FORMAT [['{output.name}','{output / 'data.yaml'}','train']]"}
-    keys["voc"] = f"VOC_FORMAT [['{output.name}','{output}','train']]"
-    print(f"{output}: {wrote}; train with DATASETS.{keys.get(args.form, f'ROOT {output}')}")
+    name = output.absolute().name
+    train = ["DATASETS.TRAIN", f"['{name}']"]
+    keys = {
+        "yolo": ["DATASETS.YOLO_FORMAT", f"[['{name}', '{output / 'data.yaml'}', 'train']]", *train],
+        "voc": ["DATASETS.VOC_FORMAT", f"[['{name}', '{output}', 'train']]", *train],
+    }
+    print(f"{output}: {wrote}; train with {quoted(keys.get(args.form, ['DATASETS.ROOT', str(output)]))}")
 
 
 def _prepare(form: str, source: Path, output: Path) -> str:

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from densedist.command import main
+from densedist.command import COMMANDS, main
 
 
 def densedist(*argv):
@@ -22,6 +22,14 @@ def complaint(capsys, *argv):
     last = seen.strip().splitlines()[-1]
     assert last.startswith("error: ")
     return last.removeprefix("error: ")
+
+
+def accepted(monkeypatch, *argv):
+    """A command is parsed, and the config and files that it names are looked for; no more is done."""
+    add, _ = COMMANDS[str(argv[0])]
+    with monkeypatch.context() as patch:
+        patch.setitem(COMMANDS, str(argv[0]), (add, lambda args: None))
+        densedist(*argv)
 
 
 def advised_keys(printed):

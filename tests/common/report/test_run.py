@@ -1,7 +1,9 @@
 """The page that a run leaves, report.html, and curves.png."""
 
+import html
 import json
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from matplotlib.patches import Patch
 
 from densedist.common.report.panels import Gallery, Panel
 from densedist.common.report.run import Facts, write_report
+from helpers.calling import accepted
 from helpers.reading import shown
 
 pytestmark = pytest.mark.drawn(curves=True)
@@ -217,6 +220,18 @@ def test_paths_of_the_machine_are_in_the_command_alone(student, monkeypatch):
     ]
     assert "…/x.pth" in page
     assert "densedist train seg --config-file config.yaml OUTPUT_DIR ANOTHER" in page
+
+
+def test_the_commands_of_a_page_are_accepted(student, monkeypatch):
+    words = ["train", "seg", "--config-file", str(student / "config.yaml"), "--resume", "TEST.SCALES", "[0.5, 1.0]"]
+    monkeypatch.setattr(sys, "argv", ["densedist", *words, "OUTPUT_DIR", str(student.parent / "my run")])
+    monkeypatch.chdir(student)
+    found = re.findall('(?s)<pre class="command">(.*?)</pre>', page_of(student, TAUGHT))
+    commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
+    assert commands[0] == sys.argv
+    assert commands[1] == ["densedist", "train", "seg", "--config-file", "config.yaml", "OUTPUT_DIR", "ANOTHER"]
+    for command in commands:
+        accepted(monkeypatch, *command[1:])
 
 
 def test_seed_and_versions(student):

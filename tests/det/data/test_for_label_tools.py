@@ -1,6 +1,7 @@
 """Labels for tools in which people correct them: what is written is read as what it was."""
 
 import json
+import shlex
 
 import cv2
 import numpy as np
@@ -10,7 +11,9 @@ from densedist.common.errors import UserError
 from densedist.det.data import voc, yolo
 from densedist.det.data.coco import read_coco
 from densedist.det.data.for_label_tools import write_voc, write_yolo
+from densedist.det.datasets import check_datasets, images
 from helpers.calling import densedist
+from helpers.tiny import STUDENT, config
 
 NAMES = ["cat", "no"]
 BOXES = [(1, 1, [3.25, 4.5, 10.125, 20.0], 0), (1, 2, [0.0, 0.0, 64.0, 48.0], 1), (2, 2, [7.4, 1.1, 2.3, 4.9], 0)]
@@ -61,11 +64,18 @@ def test_yolo_has_no_crowds(labels, tmp_path):
     assert read(yolo.as_coco(str(tmp_path / "out" / "data.yaml"), "train")) == expected
 
 
-def test_the_command_says_how_to_train(labels, tmp_path, capsys):
-    out = tmp_path / "out"
-    densedist("prepare", "yolo", labels, "--output-dir", out)
-    key = f"DATASETS.YOLO_FORMAT [['out','{out}/data.yaml','train']]"
-    assert capsys.readouterr().out.endswith(f"; train with {key}\n")
+@pytest.mark.parametrize("form", ["yolo", "voc"])
+def test_the_command_says_how_to_train(form, labels, tmp_path, capsys):
+    out = tmp_path / "my out"
+    densedist("prepare", form, labels, "--output-dir", out)
+    line = capsys.readouterr().out
+    if form == "yolo":
+        key = f"DATASETS.YOLO_FORMAT \"[['my out', '{out}/data.yaml', 'train']]\" DATASETS.TRAIN \"['my out']\""
+        assert line.endswith(f"; train with {key}\n")
+    words = shlex.split(line.partition("; train with ")[2])
+    cfg = config(STUDENT, *words, "DATASETS.TEST", "()", "MODEL.ROI_HEADS.NUM_CLASSES", "2")
+    assert check_datasets(cfg) == NAMES
+    assert len(images(cfg, "TRAIN")) == 3
 
 
 def test_what_is_refused(labels, tmp_path):

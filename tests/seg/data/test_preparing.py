@@ -73,6 +73,7 @@ def test_what_is_there_stays_until_its_source_changes(source, tmp_path):
 
 def test_what_cannot_be_prepared(source, tmp_path, capsys, monkeypatch):
     output = tmp_path / "prepared"
+    (tmp_path / "nothing").mkdir()
     assert "no image in" in complaint(capsys, "prepare", "seg", tmp_path / "nothing", "--output-dir", output)
     assert "itself: name another folder" in complaint(capsys, "prepare", "seg", source, "--output-dir", source)
     usage = namedtuple("Usage", "free")(1000)

@@ -7,12 +7,13 @@ import pytest
 
 from densedist.common.quickstart import run, table
 from densedist.seg.task import TASK
+from helpers.calling import accepted, advised
 from helpers.scenes import SMALL
 from helpers.tasks import with_methods
 
 
 @pytest.mark.drawn
-def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
+def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys, monkeypatch):
     short = ("SOLVER.MAX_ITER", "3", *SMALL)
     chosen = TASK.demonstration
     chosen = replace(chosen, test=(*chosen.test, *short))
@@ -32,7 +33,10 @@ def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys):
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert table(rows) in printed
-    assert "densedist train seg --config-file" in printed
+    commands = advised(printed)
+    assert [command[:3] for command in commands] == [["train", "seg", "--config-file"]] * 6
+    for command in commands:
+        accepted(monkeypatch, *command)
     log = (tmp_path / "kd" / "log.txt").read_text()
     assert "·kd(cls_logits at stride " in log
     assert "dist(" not in log
