@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 MOST = 10_000  # names in a folder that are compared: a folder of images may have many more
-CUTOFF = 0.7  # of two names of files, by difflib.SequenceMatcher.ratio
+CUTOFF = 0.6  # of two names, by difflib.SequenceMatcher.ratio
 
 
-def did_you_mean(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> str:
+def did_you_mean(name: str, known: Iterable[str], most: int = 3, cutoff: float = CUTOFF) -> str:
     """Return a question for the known names that are most like a name, in small or capital letters; "" for none."""
     names = {other.upper(): other for other in known}
     near = difflib.get_close_matches(name.upper(), names, n=most, cutoff=cutoff)

@@ -18,7 +18,8 @@ def quoted(words: Iterable[str]) -> str:
 
 def in_lines(words: Sequence[str]) -> str:
     """Join words for a shell as quoted() does, each option, and each key of a config, on a line of its own."""
-    lines, is_value = [[]], False
+    lines: list[list[str]] = [[]]
+    is_value = False
     for word in words:
         is_key = bool(KEY.fullmatch(word)) and not is_value
         if word.startswith("--") or is_key:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,11 @@ class Marks:
             label = {"facecolor": self.color, "edgecolor": "none", "pad": 1, "alpha": 0.85}
             # Towards the middle of the picture, whose edge would cut it off.
             is_left, is_top = x - left < (end - left) / 2, abs(y - high) < TOP * abs(low - high)
-            place = {"ha": "left" if is_left else "right", "va": "top" if is_top else "bottom", "clip_on": True}
+            place: dict[str, Any] = {
+                "ha": "left" if is_left else "right",
+                "va": "top" if is_top else "bottom",
+                "clip_on": True,
+            }
             axis.text(max(x, left) if is_left else min(right, end), max(y, high), text, fontsize=7, bbox=label, **place)
 
 

@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
         run = tmp_path / "output" / task
         run.mkdir(parents=True)
         (run / "config.yaml").write_text(f"TASK: {task}\nOUTPUT_DIR: output/{task}\n")
-        (run / "model_final.pth").touch()
+        (run / "model_final.pth").write_bytes(b"weights")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
