@@ -23,7 +23,10 @@ def did_you_mean_path(path: str | Path, folder: Path = Path()) -> str:
         folder: where a relative path begins.
     """
     place = folder / Path(path).expanduser()
-    found = _nearest(place)
+    try:
+        found = _nearest(place)
+    except OSError:  # a folder that may not be read
+        return ""
     if found is None or found == place:
         return ""
     relative = not Path(path).expanduser().is_absolute()
@@ -36,11 +39,9 @@ def _nearest(path: Path) -> Path | None:
         return path
     if (parent := _nearest(path.parent)) is None or not parent.is_dir():
         return None
-    try:
-        there = [file.name for file in islice(parent.iterdir(), MOST)]
-    except OSError:  # a folder that may not be read
-        return None
+    there = [file.name for file in islice(parent.iterdir(), MOST)]
     if path.name in there:  # the name was right, and that of its folder was not
         return parent / path.name
-    near = difflib.get_close_matches(path.name, there, n=1, cutoff=CUTOFF)
-    return parent / near[0] if near else None
+    near = difflib.get_close_matches(path.stem, [Path(name).stem for name in there], n=1, cutoff=CUTOFF)
+    alike = [name for name in there if near and Path(name).stem == near[0]]
+    return parent / max(alike, key=lambda name: name.endswith(path.suffix)) if alike else None

@@ -78,7 +78,7 @@ def images_listed(file: Path, folder: Path, tree: str) -> list[Listed]:
             folder.
     """
     if not file.is_file():
-        raise UserError(f"there is no {file}{did_you_mean_path(file)}; {tree}")
+        raise UserError(f"there is no {file}; {tree}{did_you_mean_path(file)}")
     lines, named = [line.strip() for line in read_text(file).splitlines()], Named(folder)
     found = [_listed(line, file, named) for line in lines if line]
     if not found:

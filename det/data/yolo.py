@@ -122,8 +122,8 @@ def _images(base: Path, place: str, file: Path) -> list[Path]:
         lines = [line.strip().replace("\\", "/") for line in read_text(found).splitlines()]
         return [_listed(line, found, base) for line in lines if line]
     raise UserError(
-        f"{file}: there is no {base / place}{did_you_mean_path(base / place)}: want a folder of images, or a text file "
-        "of their paths"
+        f"{file}: there is no {base / place}: want a folder of images, or a text file of their paths"
+        f"{did_you_mean_path(base / place)}"
     )
 
 

@@ -48,7 +48,7 @@ def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS
         raise UserError("DATASETS.ROOT is empty: name the data set's folder")
     folder = digits.ensure() if root == "digits" and other is None else Path(other or root).expanduser()
     if not (place := folder / IMAGES / name).is_dir():
-        raise UserError(f"{key}: there is no folder {place}{did_you_mean_path(place)}; {TREE}")
+        raise UserError(f"{key}: there is no folder {place}; {TREE}{did_you_mean_path(place)}")
     images = image_files(folder / IMAGES, name)
     double = [stem for stem, count in Counter(image.with_suffix("") for image in images).items() if count > 1]
     if double:

@@ -28,6 +28,7 @@ def here(tmp_path, monkeypatch):
         ("output/techer", "output/teacher"),
         ("outptu/teacher", "output/teacher"),  # the missing folder comes first
         ("output/techer/model_fnal.pth", "output/teacher/model_final.pth"),
+        ("output/teacher/model_fnal.pt", "output/teacher/model_final.pth"),
         ("../{here}/photo", "../{here}/photos"),
         ("~/photo", "{home}/photos"),
     ],
@@ -40,7 +41,8 @@ def test_a_path_that_is_there(here, monkeypatch, path, wanted):
 
 
 @pytest.mark.parametrize(
-    "path", ["output", "output/teacher/", "nowhere/teacher", "output/teacher/7.jpg", "photos/a", ""]
+    "path",
+    ["output", "output/teacher/", "nowhere/teacher", "output/teacher/7.jpg", "output/teacher/mine.pth", "photos/a", ""],
 )
 def test_nothing_is_asked_where_nothing_is_like_it_or_nothing_is_missing(here, path):
     assert did_you_mean_path(path) == ""

@@ -49,7 +49,9 @@ def test_a_config_that_is_given_holds(task, run):
 
 def test_a_run_that_has_not_ended_is_refused(task, run):
     (run / "model_final.pth").unlink()
-    with pytest.raises(UserError, match=r"^DISTILL\.TEACHER\.WEIGHTS: there is no .*model_final\.pth: the run has not"):
+    with pytest.raises(
+        UserError, match=r"^DISTILL\.TEACHER\.WEIGHTS: there is no .*model_final\.pth, as the run has not"
+    ):
         task[0]("DISTILL.TEACHER.WEIGHTS", run)
 
 
