@@ -99,7 +99,7 @@ class Page:
         curves: SVG by title.
         curves_title: their heading.
         costs: time, and what it was spent on.
-        command: a line for a shell; the only part that keeps the paths of the machine.
+        command: for a shell, an option a line; the only part that keeps the paths of the machine.
         again: another line that does the same, from the files of the folder.
         facts: seed, versions and machine, by name.
         texts: plan, config …, folded, by title.

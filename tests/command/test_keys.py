@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from densedist.command.guard import quiet_when_unread
 from helpers.calling import complaint, densedist
 
 
@@ -51,6 +52,11 @@ def test_output_that_nobody_reads_ends_without_a_word(words):
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == (b"", 128 + signal.SIGPIPE)
     process.stderr.close()
+
+
+def test_another_pipe_that_breaks_is_an_error(capsys):
+    with pytest.raises(BrokenPipeError), quiet_when_unread():
+        raise BrokenPipeError
 
 
 def test_pytorch_is_not_imported():
