@@ -17,11 +17,12 @@ from densedist.common.distill.registry import is_on
 from densedist.common.distill.taps import Tap, TapSpecs
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation
-from densedist.det.config import GRAMMAR, keeps_boxes, keys
+from densedist.det.config import GRAMMAR, keys
 from densedist.det.label_weights import weighed
 from densedist.det.modeling.inheriting import KEY, inherit
 from densedist.det.taps.group import TapGroup
 from densedist.det.teacher.average import average_of
+from densedist.det.teacher.kept import KeptBoxes
 from densedist.det.teacher.teacher import DetTeacher, averaged
 
 R = TypeVar("R")
@@ -125,7 +126,7 @@ class Distilling(nn.Module, ABC):
         distiller = build_distiller(
             cfg,
             *self.tap_specs(teacher),
-            logits_only=keeps_boxes(cfg),
+            logits_only=isinstance(teacher, KeptBoxes),
             classes=teacher.classes,
             lacking=self.lacking(teacher),
         )

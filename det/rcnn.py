@@ -14,15 +14,16 @@ from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 from densedist.common.modules import eval_mode
 from densedist.det import teacher_loading
-from densedist.det.cache.boxes import KeptRoIs
-from densedist.det.config import keeps_boxes
 from densedist.det.distilling import Distilling
 from densedist.det.modeling import box_head
 from densedist.det.taps.features import Features
+from densedist.det.taps.found import FoundRoIs
 from densedist.det.taps.group import TapGroup
 from densedist.det.taps.masks import Masks, has_masks, mask_logits
 from densedist.det.taps.proposals import Proposals
 from densedist.det.taps.rois import RoIs, live_class_logits
+from densedist.det.teacher.foreign import ForeignTeacher
+from densedist.det.teacher.objects import ObjectsTeacher
 from densedist.det.teacher.teacher import DetTeacher
 
 
@@ -40,7 +41,8 @@ def _in_float32(_: nn.Module, args: tuple[list[Tensor], Any]) -> tuple[list[Tens
 class DistillRCNN(Distilling, GeneralizedRCNN):
     """GeneralizedRCNN whose training losses include distillation from a frozen detector.
 
-    Its taps are those of Features, RoIs, Proposals and Masks in det/taps. Images without labels are distilled on as
+    Its taps are those of Features, RoIs, Proposals and Masks in det/taps, of a teacher of boxes alone those of
+    FoundRoIs. Images without labels are distilled on as
     many of the student's best proposals as RoIs are sampled with labels, their masks on as many as may be objects.
     """
 
@@ -71,8 +73,9 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
             )
 
     def tap_groups(self, teacher: DetTeacher) -> Sequence[TapGroup]:
-        kept = self.distill_cfg is not None and keeps_boxes(self.distill_cfg)
-        return Features(), KeptRoIs() if kept else RoIs(), Proposals(), Masks()
+        if isinstance(teacher, ForeignTeacher):
+            return (FoundRoIs(),)
+        return Features(), FoundRoIs() if isinstance(teacher, ObjectsTeacher) else RoIs(), Proposals(), Masks()
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:

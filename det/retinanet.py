@@ -15,8 +15,10 @@ from densedist.det.distilling import Distilling
 from densedist.det.taps.anchors import Anchors, live_class_maps
 from densedist.det.taps.crossed import Crossed
 from densedist.det.taps.features import Features
+from densedist.det.taps.found import FoundAnchors
 from densedist.det.taps.grid import by_anchor
 from densedist.det.taps.group import TapGroup
+from densedist.det.teacher.foreign import ForeignTeacher
 from densedist.det.teacher.teacher import DetTeacher
 
 
@@ -24,7 +26,7 @@ from densedist.det.teacher.teacher import DetTeacher
 class DistillRetinaNet(Distilling, RetinaNet):
     """RetinaNet whose training losses include distillation from a frozen detector.
 
-    Its taps are those of Features, Anchors and Crossed in det/taps.
+    Its taps are those of Features, Anchors and Crossed in det/taps, of a teacher of boxes alone those of FoundAnchors.
     """
 
     head: Any
@@ -42,7 +44,10 @@ class DistillRetinaNet(Distilling, RetinaNet):
     def tap_groups(self, teacher: DetTeacher) -> Sequence[TapGroup]:
         assert self.distill_cfg is not None
         node = self.distill_cfg.DISTILL
-        return Features(), Anchors(node.DENSE_ROWS == "locations"), Crossed(node.SYNC)
+        whole_locations = node.DENSE_ROWS == "locations"
+        if isinstance(teacher, ForeignTeacher):
+            return (FoundAnchors(whole_locations),)
+        return Features(), Anchors(whole_locations), Crossed(node.SYNC)
 
     @staticmethod
     def class_columns(model: Any) -> tuple[Activation, tuple[str, ...]]:

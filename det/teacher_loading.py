@@ -1,4 +1,4 @@
-"""From a student's config to its teacher: any detector of Detectron2, of a config or of a function."""
+"""From a student's config to its teacher: a detector of Detectron2, or the boxes of another project's."""
 
 import logging
 from typing import Any
@@ -8,26 +8,35 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 
 from densedist.common.config import load, trust
 from densedist.common.config.functions import NAME, call
+from densedist.common.config.keys import value_of
 from densedist.common.distill.checks import check_same_classes, check_trained
-from densedist.common.distill.classes import ClassMap, read_class_map
+from densedist.common.distill.classes import ClassMap, asked_names, read_class_map
 from densedist.common.distill.speed import compile_parts
 from densedist.common.distill.teacher import TeacherModel, precision, teacher_stream
 from densedist.common.engine.checkpoint import load_complete
 from densedist.common.errors import UserError
 from densedist.common.randomness import kept_random_state
 from densedist.common.run_classes import refuse_exchanged_classes
-from densedist.common.writers import is_foreign
+from densedist.common.writers import is_foreign, writers
 from densedist.det.architectures import class_count, classes_key
-from densedist.det.config import GRAMMAR, without_distillation
+from densedist.det.config import GRAMMAR, keeps_boxes, without_distillation
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.datasets import class_labels
+from densedist.det.foreign.detector import ForeignDetector, blank
 from densedist.det.modeling.inheriting import heritage
-from densedist.det.models import build
-from densedist.det.teacher.kept import KeptMaps
+from densedist.det.models import build, load_trained
+from densedist.det.teacher.foreign import ForeignTeacher
+from densedist.det.teacher.kept import KeptBoxes, KeptMaps
 from densedist.det.teacher.teacher import DetTeacher
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.TEACHER.WEIGHTS"
+# Keys of DISTILL that a teacher of boxes has no use for, with their defaults.
+NO_USE: dict[str, object] = {
+    "TEACHER.INPUT_SCALE": 1.0,
+    **dict.fromkeys(("TEACHER.CACHE_MAPS", "TEACHER.STREAM", "TEACHER.COMPILE"), False),
+    "INHERIT": [],
+}
 
 
 def load_teacher(student_cfg: CfgNode, of_boxes: bool = False) -> DetTeacher:
@@ -40,8 +49,10 @@ def load_teacher(student_cfg: CfgNode, of_boxes: bool = False) -> DetTeacher:
         UserError: see load_teacher_model; or keys that do not go together.
     """
     node = student_cfg.DISTILL.TEACHER
+    if is_of_boxes(node):
+        return _load_foreign(student_cfg)
     _check_cache(node, of_boxes)
-    kind = KeptMaps if node.CACHE and node.CACHE_MAPS else DetTeacher
+    kind = KeptBoxes if keeps_boxes(student_cfg) else KeptMaps if node.CACHE else DetTeacher
     loaded = load_teacher_model(student_cfg)
     inherited = heritage(loaded.model, student_cfg.DISTILL.INHERIT)
     given = loaded.flipped, precision(student_cfg), loaded.classes
@@ -49,6 +60,40 @@ def load_teacher(student_cfg: CfgNode, of_boxes: bool = False) -> DetTeacher:
     teacher.heritage = inherited
     compile_parts(student_cfg, [(teacher.model, "backbone")])
     teacher.stream = teacher_stream(student_cfg)
+    return teacher
+
+
+def is_of_boxes(teacher: CfgNode) -> bool:
+    """Return whether a teacher is a detector that Detectron2 does not build. A function whose KIND is not said gives
+    one that it does.
+
+    Args:
+        teacher: DISTILL.TEACHER of the student's config.
+    """
+    return is_foreign(teacher) and not (NAME.fullmatch(teacher.WEIGHTS) and teacher.KIND == "auto")
+
+
+def _load_foreign(student_cfg: CfgNode) -> ForeignTeacher:
+    """Return the detector that DISTILL.TEACHER of the student's config names, as it labels.
+
+    Raises:
+        UserError: see load_foreign and read_class_map; or a key that such a teacher has no use for.
+    """
+    node, ours = student_cfg.DISTILL.TEACHER, class_labels(student_cfg)
+    for name, only in NO_USE.items():
+        if (value := value_of(student_cfg, f"DISTILL.{name}")) != only:
+            raise UserError(
+                f"DISTILL.{name} is {value}, and the teacher {node.WEIGHTS} gives boxes with class scores alone: leave "
+                f"it at {only}"
+            )
+    (files,) = writers(student_cfg, GRAMMAR)
+    with kept_random_state(student_cfg.MODEL.DEVICE):
+        trained = load_trained(files, asked_names(node.CLASSES, ours))
+    classes = read_class_map(node.CLASSES, ours, trained.classes, node.MISSING_CLASSES == "leave_out")
+    flipped = student_cfg.INPUT.FORMAT != trained.cfg.INPUT.FORMAT
+    assert isinstance(trained.model, ForeignDetector)
+    teacher = ForeignTeacher(trained.model, flipped, classes, precision(student_cfg), bool(node.CACHE))
+    teacher.look([blank()])  # what it fails at is said before training
     return teacher
 
 
@@ -78,13 +123,7 @@ def load_teacher_model(student_cfg: CfgNode) -> TeacherModel[Any]:
         UserError: a missing config or weights, weights that do not fit or were never trained, classes that are not
             the student's, or a model without a backbone of Detectron2.
     """
-    node = student_cfg.DISTILL.TEACHER
-    is_function = NAME.fullmatch(node.WEIGHTS)
-    if is_foreign(node) and not is_function:
-        raise UserError(
-            f"{KEY}: {node.WEIGHTS} is a detector that Detectron2 does not build: it teaches by the labels that it "
-            "writes (densedist label det): leave this key empty, or set the WEIGHT of each loss of DISTILL to 0"
-        )
+    is_function = NAME.fullmatch(student_cfg.DISTILL.TEACHER.WEIGHTS)
     with kept_random_state(student_cfg.MODEL.DEVICE):  # the student's run stays as without a teacher
         return _from_function(student_cfg) if is_function else _from_config(student_cfg)
 
@@ -105,7 +144,7 @@ def _from_function(student_cfg: CfgNode) -> TeacherModel[Any]:
     node, cfg = student_cfg.DISTILL.TEACHER, _config(student_cfg)
     source = f"{KEY}: {node.WEIGHTS}"
     model: Any = call(node.WEIGHTS, [*student_cfg.IMPORTS, *cfg.IMPORTS], KEY)
-    _check_detector(model, source)
+    _check_detector(model, source, "; for one that gives boxes, scores and labels set DISTILL.TEACHER.KIND to function")
     classes = _classes(student_cfg, cfg if node.CONFIG_FILE else None, model)
     model.to(student_cfg.MODEL.DEVICE)
     check_trained(model, source)
@@ -129,15 +168,16 @@ def _from_config(student_cfg: CfgNode) -> TeacherModel[Any]:
     return TeacherModel(model, student_cfg.INPUT.FORMAT != cfg.INPUT.FORMAT, classes)
 
 
-def _check_detector(model: Any, source: str) -> None:
+def _check_detector(model: Any, source: str, more: str = "") -> None:
     """Refuse a model without a backbone and a preprocessing as Detectron2's detectors have them.
 
     Args:
         source: what gave it, for messages.
+        more: ends the message.
     """
     if not (isinstance(getattr(model, "backbone", None), Backbone) and hasattr(model, "preprocess_image")):
         raise UserError(
-            f"{source}: {type(model).__name__} is not a detector with a backbone, as R-CNNs and RetinaNets are"
+            f"{source}: {type(model).__name__} is not a detector with a backbone, as R-CNNs and RetinaNets are{more}"
         )
 
 

@@ -87,12 +87,15 @@ class Teacher(Generic[M]):
         """Return all models that teach, this one first."""
         return [self.model]
 
+    @property
+    def device(self) -> torch.device:
+        return next(chain(self.model.parameters(), self.model.buffers())).device
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Compute, within the block, without gradients and in the teacher's precision, whatever the student's is."""
         # Not inference_mode: autograd refuses to save such tensors, which losses on the taps need.
-        device = next(chain(self.model.parameters(), self.model.buffers())).device.type
-        with torch.no_grad(), torch.autocast(device, enabled=False):
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             yield
 
     def begin(self, samples: Samples) -> "Pending":

@@ -1,11 +1,10 @@
-"""A two-stage teacher's boxes in whole training images with their class logits, kept on disk: soft labels for RoIs.
+"""A teacher's boxes in whole training images with their class logits, kept on disk: soft labels for RoIs and anchors.
 
-It sees each training image once, at the size of the tests. In training its boxes move with the
-student's image; an RoI of the student takes the class logits of the box that it overlaps most, and where there is none,
-those that the teacher gives the image's background.
+It sees each training image once, at the size of the tests. In training its boxes move with the student's image; see
+det/taps/found.py for what they teach.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,81 +14,27 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 
-from densedist.common.cache.arrays import KEY, About
-from densedist.common.distill.taps import Taps
-from densedist.common.errors import UserError
+from densedist.common.cache.arrays import About
 from densedist.det.cache.mapper import CachedMapper
 from densedist.det.cache.settings import settings
 from densedist.det.data.reading import read_input
 from densedist.det.modeling import box_head
-from densedist.det.taps.rois import RecordedRoIs, RoIs, rows_in_student_classes
-from densedist.det.teacher.teacher import DetPending, DetTeacher
-
-IOU = 0.5  # an RoI that overlaps a box by less is background, as in Detectron2's own sampling
-
-
-class KeptRoIs(RoIs):
-    """The tap cls_logits of a teacher whose boxes and logits come with the samples of a BoxesMapper."""
-
-    def taps(self, needed: Collection[str], student: Any, recorded: RecordedRoIs, pending: DetPending) -> Taps:
-        """
-        Raises:
-            UserError: samples of another loader than densedist's.
-        """
-        if any("teacher" not in sample for sample in pending.samples):
-            raise UserError(f"{KEY} is for `densedist train det`: in a script of your own leave it empty")
-        teacher = pending.teacher
-        device = next(teacher.model.parameters()).device
-        known = [[part.to(device) for part in sample["teacher"]] for sample in pending.samples]
-        theirs = []
-        for boxes, _ in recorded.regions:
-            found = [soft_labels(rois, *of_image) for rois, of_image in zip(boxes, known, strict=True)]
-            logits = rows_in_student_classes(teacher, torch.cat(found))
-            theirs.append(_mirrored(logits, [len(rois) for rois in boxes], pending.samples).to(teacher.precision))
-        return {"cls_logits": self.tap_of_logits(student, recorded, pending, theirs)}
-
-
-def _mirrored(logits: Tensor, rois: Sequence[int], samples: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Return class logits (R, K) of the student's classes, swapped in images that are mirrored (INPUT.FLIP_PAIRS).
-
-    Args:
-        rois: how many each image has.
-    """
-    if not any("class_order" in sample for sample in samples):
-        return logits
-    parts = list(logits.split(list(rois)))
-    for number, sample in enumerate(samples):
-        if (order := sample.get("class_order")) is not None:
-            background = range(len(order), logits.shape[1])
-            parts[number] = parts[number][:, [*order, *background]]
-    return torch.cat(parts)
-
-
-def soft_labels(rois: Boxes, boxes: Tensor, logits: Tensor, background: Tensor) -> Tensor:
-    """Return class logits (R, K) for RoIs.
-
-    Args:
-        boxes: (B, 4), of the teacher; those without an area are no boxes.
-        logits: (B, K), of these boxes.
-        background: (K,), for RoIs that overlap none by IOU.
-    """
-    overlaps = pairwise_iou(rois, Boxes(boxes))
-    if overlaps.shape[1] == 0:
-        return background.expand(len(rois), -1)
-    overlap, best = overlaps.max(1)
-    return logits[best].where(overlap[:, None] >= IOU, background)
+from densedist.det.taps.found import IOU
+from densedist.det.teacher.foreign import ForeignTeacher
+from densedist.det.teacher.objects import Objects
+from densedist.det.teacher.teacher import DetTeacher
 
 
 class BoxesMapper(CachedMapper):
-    """Samples with "teacher": boxes (B, 4) in pixels of the image, their class logits (B, K), the background's (K,)."""
+    """Samples with "teacher": Objects, where boxes without an area are none."""
 
     def look_up(
         self, kept: dict[str, Tensor], dataset_dict: dict, transforms: TransformList, image_shape: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Objects:
         size = np.array([dataset_dict["width"], dataset_dict["height"]] * 2)
         boxes = Boxes(torch.from_numpy(transforms.apply_box(kept["boxes"].float().numpy() * size)).float())
         boxes.clip(image_shape)
-        return boxes.tensor, kept["logits"].float(), kept["background"].float()
+        return Objects(boxes.tensor, kept["logits"].float(), kept["background"].float())
 
 
 class BoxesToKeep:
@@ -106,8 +51,7 @@ class BoxesToKeep:
         heads = self.model.roi_heads
         self.last: Any = box_head.predictors(heads)[-1]
         columns = heads.num_classes + (box_head.activation(heads) == "softmax")
-        most = self.last.test_topk_per_image
-        self.shapes = {"boxes": [most, 4], "logits": [most, columns], "background": [columns]}
+        self.shapes = _shapes(self.last.test_topk_per_image, columns)
 
     @property
     def depends_on(self) -> dict[str, object]:
@@ -121,13 +65,9 @@ class BoxesToKeep:
 
     def __call__(self, image: str) -> dict[str, Tensor]:
         sample, _ = read_input(self.cfg, image)
-        boxes, logits, background = self._find(self.teacher.in_channel_order([sample["image"]])[0])
-        height, width = sample["image"].shape[1:]
-        found = {"boxes": boxes / boxes.new_tensor([width, height] * 2), "logits": logits, "background": background}
-        return {name: _filled(found[name].float(), shape) for name, shape in self.shapes.items()}
+        return _to_keep(self._find(self.teacher.in_channel_order([sample["image"]])[0]), sample["image"], self.shapes)
 
-    def _find(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes (B, 4) that the teacher finds, their class logits, and those of the background."""
+    def _find(self, image: Tensor) -> Objects:
         model = self.model
         with self.teacher.alone():
             images = model.preprocess_image([{"image": image}])
@@ -139,9 +79,47 @@ class BoxesToKeep:
         ours, others = logits.split([len(boxes), len(around)])
         background = (pairwise_iou(around, boxes) < IOU).all(1)
         if background.any():
-            return boxes.tensor, ours, others[background].mean(0)
+            return Objects(boxes.tensor, ours, others[background].mean(0))
         # The proposal that looks least like any class.
-        return boxes.tensor, ours, others[others[:, : model.roi_heads.num_classes].amax(1).argmin()]
+        return Objects(boxes.tensor, ours, others[others[:, : model.roi_heads.num_classes].amax(1).argmin()])
+
+
+class ForeignBoxesToKeep:
+    """The same of a detector of another project, which sees images as its own config says.
+
+    Args:
+        cfg: the student's.
+        teacher: whose boxes these are.
+    """
+
+    def __init__(self, cfg: CfgNode, teacher: ForeignTeacher) -> None:
+        self.cfg, self.teacher, self.model = cfg, teacher, teacher.model
+        self.shapes = _shapes(self.model.most, len(self.model.names))
+
+    @property
+    def depends_on(self) -> dict[str, object]:
+        """Return by name what decides, apart from the weights, what is found."""
+        model = self.model
+        limits = {"names": model.names, "least": model.least, "most": model.most, "precision": self.teacher.computes_in}
+        return {"INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST of the teacher": model.sides, **limits, **model.identity}
+
+    def about(self, _: str) -> About:
+        return {"shapes": self.shapes}
+
+    def __call__(self, image: str) -> dict[str, Tensor]:
+        sample, _ = read_input(self.cfg, image, self.model.sides)
+        return _to_keep(self.teacher.look([sample["image"]])[0], sample["image"], self.shapes)
+
+
+def _shapes(most: int, columns: int) -> dict[str, list[int]]:
+    return {"boxes": [most, 4], "logits": [most, columns], "background": [columns]}
+
+
+def _to_keep(found: Objects, image: Tensor, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Return what is found in an image (3, H, W) as arrays of these shapes, boxes as parts of the image."""
+    height, width = image.shape[1:]
+    parts = found._replace(boxes=found.boxes / found.boxes.new_tensor([width, height] * 2))._asdict()
+    return {name: _filled(parts[name].float(), shape) for name, shape in shapes.items()}
 
 
 def _filled(x: Tensor, shape: Sequence[int]) -> Tensor:

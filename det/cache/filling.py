@@ -16,9 +16,10 @@ from densedist.common.distill.registry import is_on
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import of_model
 from densedist.common.task import Trainee
-from densedist.det.cache.boxes import BoxesMapper, BoxesToKeep
+from densedist.det.cache.boxes import BoxesMapper, BoxesToKeep, ForeignBoxesToKeep
 from densedist.det.cache.maps import MapsMapper, MapsToKeep
 from densedist.det.data.reading import Mapper
+from densedist.det.teacher.foreign import ForeignTeacher
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ def fill_cache(cfg: CfgNode, trainee: Trainee) -> float:
             raise UserError("DISTILL.TEACHER.CACHE_MAPS is set, but DISTILL.TEACHER.CACHE is empty: name a folder")
         return 0.0
     teacher: Any = trainee.distillation.teacher
-    to_keep: Any = (MapsToKeep if node.CACHE_MAPS else BoxesToKeep)(cfg, teacher)
+    boxes = ForeignBoxesToKeep if isinstance(teacher, ForeignTeacher) else BoxesToKeep
+    to_keep: Any = (MapsToKeep if node.CACHE_MAPS else boxes)(cfg, teacher)
     order = cfg.INPUT.FORMAT[::-1] if teacher.flip_channels else cfg.INPUT.FORMAT
     asked = {"the order of channels": order, "DISTILL.TEACHER.PRECISION": teacher.precision, **to_keep.depends_on}
     made_by = of_model(teacher.model, **asked)

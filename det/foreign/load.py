@@ -39,6 +39,8 @@ def load_foreign(
         _check_classes(detector.names, () if detector.prompts else declared, source)
     else:
         detector = _of_program(cfg, weights, key, declared, asked, limits)
+    if cfg.MODEL.KIND != "transformers":
+        detector.sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     detector = detector.to(cfg.MODEL.DEVICE).eval()
     detector.try_out()
     return detector

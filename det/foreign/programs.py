@@ -1,6 +1,7 @@
 """Programs of a file and functions as detectors: an image in, boxes, scores and labels out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,10 +10,13 @@ from torch.nn import functional as F
 
 from densedist.common.errors import UserError
 from densedist.common.foreign.programs import Program
-from densedist.det.foreign.detector import ForeignDetector, Found, Size
+from densedist.det.foreign.detector import SMALL, ForeignDetector, Found, Size
 
 OUTPUTS = ("boxes", "scores", "labels", "classes")  # the last is what `densedist export` calls labels
-WANTED = "want boxes (N, 4), [x0, y0, x1, y1] in pixels of the image that it is given, scores (N) and labels (N)"
+WANTED = (
+    "want boxes (N, 4), [x0, y0, x1, y1] in pixels of the image that it is given, scores (N) and labels (N), or scores "
+    "(N, classes) alone"
+)
 SURE = 1.001  # above 1 only by rounding
 
 
@@ -21,8 +25,8 @@ class ProgramDetector(ForeignDetector):
 
     Args:
         names, least, most, source: see ForeignDetector.
-        run: (1, 3, H, W) -> boxes, scores and labels: by name or in this order, each with or without a dimension for
-            the image; or a list of one such, as torchvision's detectors give.
+        run: (1, 3, H, W) -> boxes, scores and labels, or boxes and the scores of all classes: by name or in this order,
+            each with or without a dimension for the image; or a list of one such, as torchvision's detectors give.
         mean, std: of each channel, for pixels of 0 to 255.
         stride: what height and width of its images are multiples of; there are zeros at bottom and right.
         program: what run is of, which says the type of its images and, where it takes one, their size: images are
@@ -50,6 +54,7 @@ class ProgramDetector(ForeignDetector):
         self.model = run if isinstance(run, torch.nn.Module) and program is None else None
         # Not a submodule: an exported program knows no eval(), and has no weights that it shows.
         self._run, self._stride, self._program = (run,), stride, program
+        self.identity = {"file": program.digest if program else source}
 
     def find(self, images: Sequence[Tensor], sizes: Sequence[Size]) -> list[Found]:
         return [self._of_one(image, size) for image, size in zip(images, sizes, strict=True)]
@@ -67,7 +72,7 @@ class ProgramDetector(ForeignDetector):
         found = self._read(output)
         height, width = (whole / part for whole, part in zip(size, seen, strict=True))
         factors = found.boxes.new_tensor([width, height, width, height])
-        return Found(found.boxes * factors, found.scores, found.labels)
+        return replace(found, boxes=found.boxes * factors)
 
     def _read(self, output: Any) -> Found:
         """Return boxes, scores and labels of one image.
@@ -84,14 +89,21 @@ class ProgramDetector(ForeignDetector):
         else:
             parts = list(output) if isinstance(output, (list, tuple)) else [output]
         shapes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in parts)
-        if len(parts) != 3 or not all(isinstance(part, Tensor) for part in parts):
-            raise UserError(f"{self.source} gives {shapes}: {WANTED}")
-        boxes, scores, labels = (x[0] if x.dim() == n + 1 else x for x, n in zip(parts, (2, 1, 1), strict=True))
+        other_form = UserError(f"{self.source} gives {shapes}: {WANTED}")
+        dimensions = {2: (2, 2), 3: (2, 1, 1)}.get(len(parts))
+        if dimensions is None or not all(isinstance(part, Tensor) for part in parts):
+            raise other_form
+        boxes, *others = (x[0] if x.dim() == n + 1 else x for x, n in zip(parts, dimensions, strict=True))
+        of_all = others[0].float() if len(others) == 1 else None
+        if of_all is not None and (of_all.dim() != 2 or of_all.shape[1] == 0):
+            raise other_form
+        scores, labels = others if of_all is None else of_all.max(1)
         fits = boxes.shape == (len(scores), 4) and scores.shape == labels.shape and scores.dim() == 1
         if not fits or not boxes.is_floating_point() or not scores.is_floating_point():
-            raise UserError(f"{self.source} gives {shapes}: {WANTED}")
+            raise other_form
         if labels.is_floating_point() and bool((labels != labels.round()).any()):
             raise UserError(f"{self.source} gives labels that are no whole numbers: {WANTED}")
         if len(scores) and float(scores.max()) > SURE:
             raise UserError(f"{self.source} gives a score of {float(scores.max()):.3g}: want 0 to 1")
-        return Found(boxes.float(), scores.float(), labels.long())
+        logits = None if of_all is None else of_all.logit(SMALL)
+        return Found(boxes.float(), scores.float(), labels.long(), logits)

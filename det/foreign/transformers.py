@@ -1,17 +1,18 @@
 """Detectors of Hugging Face's transformers: boxes as the library's own processors give them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from densedist.common.errors import UserError
 from densedist.common.foreign.transformers import Folder, open_folder
-from densedist.det.foreign.detector import ForeignDetector, Found, Size
+from densedist.det.foreign.detector import ForeignDetector, Found, Size, blank, probabilities
 from densedist.det.foreign.zero_shot import Prompts
 
 DETECTS, POST = "ForObjectDetection", "post_process_object_detection"
@@ -42,8 +43,42 @@ class TransformersDetector(ForeignDetector):
     ) -> None:
         super().__init__(names, least, most, source)
         self.model, self.processor, self.prompts = model, processor, prompts
+        of_images = getattr(processor, "image_processor", processor)
+        self.identity = {"processor": of_images.to_json_string(), "prompts": prompts and prompts.texts}
 
     def find(self, images: Sequence[Tensor], sizes: Sequence[Size]) -> list[Found]:
+        return self._in_batches(images, sizes, self._found)
+
+    def find_softly(self, images: Sequence[Tensor], sizes: Sequence[Size]) -> list[Found]:
+        """Find a box for each query, with the logits of all classes, of which the library's post-processing keeps one.
+
+        A model whose scores it computes otherwise (use_focal_loss False) has that one alone.
+        """
+        others = self.prompts or self._focal is False
+        return self._in_batches(images, sizes, self._found if others else self._queries)
+
+    def try_out(self) -> None:
+        super().try_out()
+        if not self.prompts:
+            outputs = self.model(**self._inputs(blank()))
+            # Only what goes through a softmax has a column for no object.
+            self.activation = "softmax" if outputs.logits.shape[2] > self.model.config.num_labels else "sigmoid"
+
+    @property
+    def _focal(self) -> bool | None:
+        return getattr(self.model.config, "use_focal_loss", None)
+
+    def _in_batches(
+        self,
+        images: Sequence[Tensor],
+        sizes: Sequence[Size],
+        ask: Callable[[Mapping[str, Tensor], Sequence[Size]], list[Found]],
+    ) -> list[Found]:
+        """Ask for what is found in images that come out of the processor in one size, together.
+
+        Args:
+            ask: gives it for the inputs of a batch and the sizes of its images.
+        """
         inputs = [self._inputs(image) for image in images]
         alike: dict[Any, list[int]] = defaultdict(list)
         for number, one in enumerate(inputs):
@@ -51,7 +86,7 @@ class TransformersDetector(ForeignDetector):
         found: dict[int, Found] = {}
         for numbers in alike.values():
             batch = {name: torch.cat([inputs[n][name] for n in numbers]) for name in inputs[numbers[0]]}
-            found |= zip(numbers, self._found(batch, [sizes[n] for n in numbers]), strict=True)
+            found |= zip(numbers, ask(batch, [sizes[n] for n in numbers]), strict=True)
         return [found[number] for number in range(len(images))]
 
     def _inputs(self, image: Tensor) -> dict[str, Tensor]:
@@ -72,10 +107,18 @@ class TransformersDetector(ForeignDetector):
         if self.prompts:
             return self.prompts.found(self.processor, outputs, target)
         post = getattr(self.processor, POST)
-        focal = getattr(self.model.config, "use_focal_loss", None)
-        if focal is not None and "use_focal_loss" in signature(post).parameters:
-            target["use_focal_loss"] = focal
+        if self._focal is not None and "use_focal_loss" in signature(post).parameters:
+            target["use_focal_loss"] = self._focal
         return [Found(one["boxes"], one["scores"], one["labels"]) for one in post(outputs, **target)]
+
+    def _queries(self, batch: Mapping[str, Tensor], sizes: Sequence[Size]) -> list[Found]:
+        outputs = self.model(**batch)
+        logits, corners = outputs.logits.float(), box_convert(outputs.pred_boxes.float(), "cxcywh", "xyxy")
+        if self.activation == "softmax":
+            logits = logits[..., :-1] - logits[..., -1:]
+        scores, labels = probabilities(logits, self.activation).max(2)
+        whole = corners.new_tensor([[width, height] * 2 for height, width in sizes])
+        return list(map(Found, corners * whole[:, None], scores, labels, logits))
 
 
 def load(path: str, key: str, asked: Sequence[str], least: float, most: int) -> TransformersDetector:

@@ -76,19 +76,20 @@ class Prompts:
             target: threshold and target_sizes of that post-processing.
         """
         found = getattr(processor, POST)(outputs, **target)
-        if not self.spans:
+        if not hasattr(outputs, "logits"):  # OmDet-Turbo's are suppressed within
             return [Found(one["boxes"], one["scores"], one["labels"]) for one in found]
-        return [
-            Found(one["boxes"], one["scores"], self._most_like(logits, target["threshold"]))
-            for one, logits in zip(found, outputs.logits, strict=True)
-        ]
+        each = [self._of_prompts(logits, target["threshold"]) for logits in outputs.logits]
+        both = zip(found, each, strict=True)
+        labels = [logits.sigmoid().argmax(1) if self.spans else one["labels"] for one, logits in both]
+        boxes, scores = ([one[name] for one in found] for name in ("boxes", "scores"))
+        return list(map(Found, boxes, scores, labels, each))
 
-    def _most_like(self, logits: Tensor, threshold: float) -> Tensor:
-        """Return, for the queries of an image that the library keeps, the prompt that has the token of highest score.
+    def _of_prompts(self, logits: Tensor, threshold: float) -> Tensor:
+        """Return the logits of the prompts, for the queries of an image that the library keeps: of a prompt of several
+        tokens the highest one.
 
         Args:
-            logits: (queries, tokens).
+            logits: (queries, tokens), or of prompts.
         """
-        scores = logits.sigmoid()
-        kept = scores[scores.max(-1)[0] > threshold]
-        return torch.stack([kept[:, list(span)].amax(1) for span in self.spans], 1).argmax(1)
+        kept = logits[logits.sigmoid().max(-1)[0] > threshold]
+        return torch.stack([kept[:, list(span)].amax(1) for span in self.spans], 1) if self.spans else kept

@@ -1,6 +1,6 @@
 """Taps on the RoIs that a two-stage student sampled: class logits, boxes and pooled features of both sides there."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +97,7 @@ class RoIs(TapGroup):
             each += [class_logits(other.teacher, other.maps, boxes) for other in pending.others]
             taps["cls_logits"] = self.tap_of_logits(student, recorded, pending, _mean(teacher, each))
         for name in sorted(set(needed) & {*FIRST, *REFINED}):
-            taps[name] = _boxes(name, student, recorded, pending, given)
+            taps[name] = tap_of_boxes(name, student, recorded, _boxes(name, recorded, pending, given))
         return taps
 
     def tap_of_logits(
@@ -118,28 +118,40 @@ class RoIs(TapGroup):
         return Tap([call.logits for call in recorded.predictions], teacher, targets=targets)
 
 
-def _boxes(name: str, student: Any, recorded: RecordedRoIs, pending: DetPending, given: Sequence[Predictions]) -> Tap:
+def tap_of_boxes(name: str, student: Any, recorded: RecordedRoIs, taught: Iterable[tuple[Likeliest, Tensor]]) -> Tap:
     """Return a tap of FIRST or REFINED.
 
     Args:
-        given: by the teacher for these calls.
+        taught: for each call what the teacher says of the RoIs: their likeliest class, and their box (R, 4).
     """
-    predictors = [
-        p for p, calls in zip(box_head.predictors(student.roi_heads), recorded.stages, strict=True) for _ in calls
-    ]
+    both = zip(box_head.predictors(student.roi_heads), recorded.stages, strict=True)
+    predictors = [predictor for predictor, calls in both for _ in calls]
     pairs = []
-    calls = zip(predictors, recorded.predictions, recorded.regions, given, strict=True)
-    for predictor, call, (rois, _), taught in calls:
-        references = Boxes.cat(rois).tensor
-        with pending.teacher.alone():
-            best = _likeliest(pending.teacher, taught)
-            first = name in FIRST
-            target = _first(pending.teacher, taught, best, references) if first else _refined(pending, rois)
-        deltas = box_head.of_class(call.deltas, best.ours)
+    calls = zip(predictors, recorded.predictions, recorded.regions, taught, strict=True)
+    for predictor, call, (rois, _), (best, boxes) in calls:
+        references, deltas = Boxes.cat(rois).tensor, box_head.of_class(call.deltas, best.ours)
         as_deltas = name.endswith("deltas")
-        pairs.append(box_rows(predictor.box2box_transform, deltas, references, target, best.logit, as_deltas))
+        pairs.append(box_rows(predictor.box2box_transform, deltas, references, boxes, best.logit, as_deltas))
     ours, theirs = zip(*pairs, strict=True)
     return Tap(ours, theirs)
+
+
+def _boxes(
+    name: str, recorded: RecordedRoIs, pending: DetPending, given: Sequence[Predictions]
+) -> Iterator[tuple[Likeliest, Tensor]]:
+    """Yield for each call what the teacher says of the RoIs.
+
+    Args:
+        name: of FIRST or REFINED.
+        given: by the teacher for these calls.
+    """
+    teacher = pending.teacher
+    for (rois, _), taught in zip(recorded.regions, given, strict=True):
+        with teacher.alone():
+            best = _likeliest(teacher, taught)
+            first = name in FIRST
+            boxes = _first(teacher, taught, best, Boxes.cat(rois).tensor) if first else _refined(pending, rois)
+        yield best, boxes
 
 
 def class_logits(teacher: DetTeacher, maps: dict[str, Tensor], boxes: list[list[Boxes]]) -> list[Tensor]:

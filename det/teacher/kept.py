@@ -1,4 +1,4 @@
-"""A detector as a teacher that does not see the batches: its maps are kept on disk (det/cache/maps.py)."""
+"""A detector as a teacher that does not see the batches: its maps or boxes are kept on disk (det/cache)."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,17 @@ from torch.nn import functional as F
 from densedist.common.cache.arrays import KEY
 from densedist.common.distill.teacher import Maps, Samples
 from densedist.common.errors import UserError
+from densedist.det.teacher.objects import Objects, ObjectsTeacher
 from densedist.det.teacher.teacher import DetTeacher
+
+
+class KeptBoxes(ObjectsTeacher):
+    """A two-stage teacher whose boxes come with the samples of a BoxesMapper."""
+
+    kept = True
+
+    def objects(self, samples: Samples) -> list[Objects]:
+        return self.kept_objects(samples)
 
 
 class KeptMaps(DetTeacher):
@@ -23,9 +33,8 @@ class KeptMaps(DetTeacher):
         """
         if any("teacher" not in sample for sample in samples):
             raise UserError(f"{KEY} is for `densedist train det`: in a script of your own leave it empty")
-        device = next(self.model.parameters()).device
         names = samples[0]["teacher"]
-        return {name: self._stack([sample["teacher"][name].to(device) for sample in samples]) for name in names}
+        return {name: self._stack([sample["teacher"][name].to(self.device) for sample in samples]) for name in names}
 
     def _stack(self, maps: Sequence[Tensor]) -> Tensor:
         height, width = (max(x.shape[axis] for x in maps) for axis in (1, 2))

@@ -16,6 +16,7 @@ from densedist.common.distill.classes import ClassMap
 from densedist.common.distill.ensemble import shared_class_map
 from densedist.common.distill.taps import Extent
 from densedist.common.distill.teacher import Maps, Pending, Samples, Teacher
+from densedist.common.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -110,9 +111,14 @@ def averaged(teachers: Sequence[DetTeacher]) -> DetTeacher:
     """Return an ensemble as one teacher: the first, with the others. It gives mean class probabilities only.
 
     Raises:
-        UserError: they know different classes of the student's.
+        UserError: they know different classes of the student's, or one gives no maps.
     """
     first, *others = teachers
+    if others and any(not hasattr(teacher.model, "backbone") for teacher in teachers):
+        raise UserError(
+            "DISTILL.TEACHER.MORE: a teacher that gives boxes with class scores alone is not averaged with others: "
+            "leave it empty (`densedist label` fuses the boxes of several)"
+        )
     shared_class_map([teacher.classes for teacher in teachers])
     first.others = others
     first.average = next((teacher.average for teacher in teachers if teacher.average is not None), None)

@@ -12,13 +12,14 @@ from densedist.common.cache.arrays import Arrays
 from densedist.common.cache.filling import fill
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
-from densedist.det.cache.boxes import BoxesMapper, KeptRoIs, soft_labels
+from densedist.det.cache.boxes import BoxesMapper
 from densedist.det.cache.filling import fill_cache, training_mapper
 from densedist.det.cache.settings import settings
 from densedist.det.data.reading import read_input
 from densedist.det.inference import samples as pictures
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config
+from densedist.det.taps.found import ON_A_BOX, FoundRoIs, matched
 from densedist.det.taps.rois import RecordedRoIs, live_class_logits
 from helpers.calling import densedist
 from helpers.killing import differences
@@ -47,9 +48,13 @@ def test_an_roi_takes_the_box_that_it_overlaps_most():
     rois = Boxes(torch.tensor([[0.5, 0.0, 10.5, 10.0], [1.8, 0.0, 11.0, 10.0], [8.0, 0.0, 18.0, 10.0]]))
     background = torch.tensor([-1.0, -2.0])
     expected = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -2.0]])  # the last overlaps by 4/16 of the union
-    assert torch.equal(soft_labels(rois, boxes, logits, background), expected)
-    assert torch.equal(soft_labels(rois, boxes[:0], logits[:0], background), background.expand(3, 2))
-    assert soft_labels(Boxes(torch.zeros(0, 4)), boxes, logits, background).shape == (0, 2)
+
+    def soft_labels(rois, count=3):
+        return torch.cat([logits[:count], background[None]])[matched(rois, boxes[:count], ON_A_BOX)]
+
+    assert torch.equal(soft_labels(rois), expected)
+    assert torch.equal(soft_labels(rois, 0), background.expand(3, 2))
+    assert soft_labels(Boxes(torch.zeros(0, 4))).shape == (0, 2)
 
 
 @pytest.mark.parametrize("flip", ["none", "horizontal"])
@@ -108,7 +113,7 @@ def test_the_cache_holds_what_the_teacher_finds(teacher_keys, tmp_path):
         # On the boxes of the teacher the student is taught what the live teacher says of them.
         moved = sample | {"teacher": (boxes, known["logits"], known["background"])}
         recorded = RecordedRoIs([(rois, wanted)], [])
-        taps = KeptRoIs().taps({"cls_logits"}, trainee.model, recorded, teacher.begin([moved]))
+        taps = FoundRoIs().taps({"cls_logits"}, trainee.model, recorded, teacher.begin([moved]))
         (given,) = taps["cls_logits"].teacher
         clear = (pairwise_iou(found.pred_boxes, found.pred_boxes) > 0.95).sum(1) == 1
         torch.testing.assert_close(given[clear], wanted[clear], rtol=1e-2, atol=1e-2)

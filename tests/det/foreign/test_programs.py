@@ -88,6 +88,25 @@ def test_an_onnx_file_of_any_size_or_of_one(tmp_path, size, wanted, dtype):
     assert found.pred_classes.tolist() == [0, 1]
 
 
+def test_scores_of_all_classes_and_of_the_label_alone(monkeypatch, tmp_path):
+    """What is said of a box becomes logits; what overlaps a surer box is left out."""
+
+    def soft(detector):
+        ((boxes, logits),) = detector.soft_boxes([SAMPLE["image"]], [SIZE])
+        return boxes.tolist(), logits.sigmoid()
+
+    scores = [[0.3, 0.8], [0.25, 0.2], [0.5, 0.6]]
+    model = lambda images: (torch.tensor([*BOXES, [2.0, 2.0, 32.0, 42.0]]), torch.tensor([scores]))  # noqa: E731
+    detector = function(monkeypatch, tmp_path, model)
+    boxes, given = soft(detector)
+    assert boxes == BOXES
+    torch.testing.assert_close(given, torch.tensor(scores[:2]))
+    assert [detector.names[c] for c in detector([SAMPLE])[0]["instances"].pred_classes] == ["bus", "car", "bus"]
+    boxes, given = soft(load_foreign(config("onnx"), write_onnx(tmp_path / "model.onnx"), "--weights", CLASSES))
+    assert boxes == BOXES
+    torch.testing.assert_close(given, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), rtol=0, atol=1e-6)
+
+
 def test_outputs_without_these_names_are_taken_in_their_order(tmp_path):
     file = write_onnx(tmp_path / "model.onnx", names=("a", "b", "c"))
     with pytest.raises(UserError, match=r"model.onnx gives \(1, 2, 4\), \(1, 2\), \(1, 2\), .*: want boxes \(N, 4\)"):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from densedist.common.errors import UserError
 from densedist.det.config import GRAMMAR
+from densedist.det.foreign.detector import probabilities
 from densedist.det.foreign.load import load_foreign
 from densedist.det.foreign.transformers import load
 from helpers import detectors
@@ -51,6 +52,22 @@ def test_boxes_scores_and_labels_are_the_librarys(both):
         assert torch.equal(getattr(found, name), wanted[name]), name
     given = model.state_dict()
     assert all(torch.equal(value, given[name]) for name, value in detector.model.state_dict().items())
+
+
+def test_the_scores_of_all_classes_are_the_librarys(both):
+    """A query has one box and one row, of which the library gives the highest score, of some models more of them."""
+    _, processor, detector = both
+    detector.try_out()
+    wanted = by_the_library(detector.model, processor, IMAGES[0])
+    with torch.no_grad():
+        (found,) = detector.find_softly(IMAGES[:1], SIZES[:1])
+    scores = probabilities(found.logits.double(), detector.activation)
+    assert scores.max().item() == pytest.approx(wanted["scores"].max().item(), abs=1e-6)
+    for box, score, label in zip(*(wanted[name] for name in ("boxes", "scores", "labels")), strict=True):
+        apart = (found.boxes - box).abs().amax(1) + 1e3 * (scores[:, label] - score).abs()
+        assert apart.min() < 2e-3
+    of_softmax = ("Detr", "TableTransformer", "Yolos")
+    assert (detector.activation == "softmax") == type(detector.model).__name__.startswith(of_softmax)
 
 
 def test_an_image_in_a_batch_is_seen_as_alone(both):
@@ -95,6 +112,9 @@ def test_zero_shot_models_find_what_they_are_asked_for(tmp_path, kind):
     assert torch.equal(found.scores, wanted["scores"])
     if "dino" not in kind:
         assert torch.equal(found.labels, wanted["labels"])
+    if kind != "omdet-turbo":  # which suppresses boxes within
+        assert torch.equal(found.logits.sigmoid().argmax(1), found.labels)
+        assert found.logits.shape == (len(found.scores), len(detectors.PROMPTS))
     assert [len(seen["instances"]) for seen in detector(SAMPLES)] == [
         len(detector([s])[0]["instances"]) for s in SAMPLES
     ]
