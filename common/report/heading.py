@@ -8,7 +8,7 @@ MOST = 3  # names that are given
 
 
 def heading(config: Mapping[str, Any], taught: bool) -> str:
-    """Return how a run trained, and on what: "distilled by DIST on photos_train and photos/pool without labels".
+    """Return how a run trained, and on what: "distilled by DIST on photos_train, and on photos/pool without labels".
 
     Args:
         config: the run's, as in its config.yaml.
@@ -25,7 +25,7 @@ def on_data(config: Mapping[str, Any]) -> str:
     """Return " on" and the data sets of a config that are trained on; "" for none."""
     sets = {end: config.get("DATASETS", {}).get(side) or [] for side, end in SIDES.items()}
     data = [f"{listed(list(map(str, names)))}{end}" for end, names in sets.items() if names]
-    return f" on {' and '.join(data)}" if data else ""
+    return f" on {', and on '.join(data)}" if data else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -105,8 +105,10 @@ def test_the_heading_says_what_was_done_on_which_data(student):
     config = student / "config.yaml"
     own = "DISTILL: {DIST: {WEIGHT: 1.0}, KD: {WEIGHT: 0}, MIMIC: {WEIGHT: 2}, "
     config.write_text(config.read_text().replace("DISTILL: {", own).replace("TEST:", "UNLABELED: [pool], TEST:"))
-    assert "<h1>student: distilled by DIST and MIMIC on train and pool without labels</h1>" in page_of(student, TAUGHT)
-    assert "<h1>student: trained on train and pool without labels</h1>" in page_of(student, ALONE)
+    assert "<h1>student: distilled by DIST and MIMIC on train, and on pool without labels</h1>" in page_of(
+        student, TAUGHT
+    )
+    assert "<h1>student: trained on train, and on pool without labels</h1>" in page_of(student, ALONE)
 
 
 def test_the_sizes_of_objects_are_explained_where_their_scores_stand(tmp_path):
