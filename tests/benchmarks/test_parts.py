@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import loops, losses, step
+from benchmarks import long_run, loops, losses, step
 from benchmarks.det import loop as det_loop
 from benchmarks.det import teacher
 from benchmarks.main import main
@@ -108,14 +108,14 @@ def test_all_parts_one_below_the_other(tmp_path, monkeypatch, capsys):
 
         return main
 
-    for module in (losses, step, loops, teacher, data, eval):
+    for module in (losses, step, loops, teacher, data, eval, long_run):
         monkeypatch.setattr(module, "main", measured(module.__name__.rpartition(".")[2]))
     for task in ("det", "seg"):
         for part in ("step", "loop"):
             monkeypatch.setattr(f"benchmarks.{task}.{part}.case", lambda device, size: None)
     main(["all", "--json", str(tmp_path / "f.json")])
     printed = capsys.readouterr().out
-    names = ["losses", "teacher", "step", "loops", "data", "eval"]
+    names = ["losses", "teacher", "step", "loops", "data", "eval", "long_run"]
     assert [line.partition("'")[0] for line in printed.splitlines() if "'s table; CPU" in line] == names
     seen = json.loads((tmp_path / "f.json").read_text())
     assert {name: part["results"] for name, part in seen.items()} == {name: [{"name": name}] for name in names}
