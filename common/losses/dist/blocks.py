@@ -21,6 +21,8 @@ BLOCK_ELSEWHERE = 1 << 23
 # Up to this size logits are one block: the calls would cost more than the cache saves.
 UNDIVIDED = 1 << 19
 
+finish = terms.finish
+
 
 class Rows(NamedTuple):
     """How the rows of a block relate, each (n, 1, l)."""
@@ -74,11 +76,23 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
 
 
 def gradient(
-    student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Kept
+    student: Tensor,
+    teacher: Tensor,
+    valid: Tensor | None,
+    relation: Relation,
+    slopes: Slopes,
+    upstream: Tensor,
+    kept: Kept,
 ) -> Tensor:
-    """Return the loss's gradient with respect to the student's logits, of their shape and dtype."""
+    """Return the loss's gradient with respect to the student's logits, of their shape and dtype.
+
+    Args:
+        student, teacher, valid, relation: as in sums.
+        slopes, upstream: of the loss, and the gradient with respect to the loss.
+        kept: what sums kept.
+    """
     out = empty_like(_places_last(student))
-    means, own, other, row = (x.to(_precision(student)) for x in slopes)
+    means, own, other, row = (x.to(_precision(student)) for x in slopes.times(upstream))
     mean_p, mean_q, own, other = means[0, :, None], means[1, :, None], own.unsqueeze(1), other.unsqueeze(1)
 
     def write(block: Block, rows: Rows) -> None:

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from densedist.common.distributed import sum_over_processes
 from densedist.common.losses.dist import blocks
-from densedist.common.losses.dist.terms import Relation, Slopes, finish
+from densedist.common.losses.dist.terms import Relation, Slopes
 from densedist.common.losses.dist.threads import one_thread
 
 
@@ -26,10 +26,11 @@ class _DIST(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, sync: bool
     ) -> Tensor:
-        sums, ctx.kept = _passes(student).sums(student, teacher, valid, relation)
+        passes = _passes(student)
+        sums, ctx.kept = passes.sums(student, teacher, valid, relation)
         sums = sums.over_processes() if sync else sums
         with one_thread():
-            loss, slopes = finish(sums, relation)
+            loss, slopes = passes.finish(sums, relation)
         ctx.save_for_backward(student, teacher, valid, *slopes)
         ctx.relation, ctx.sync = relation, sync
         return loss if student.dtype == torch.float64 else loss.float()
@@ -37,16 +38,16 @@ class _DIST(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        student, teacher, valid, *slopes = ctx.saved_tensors
+        student, teacher, valid, *numbers = ctx.saved_tensors
         if ctx.sync:  # every process has this loss, and the rows here are in all of them
             upstream = sum_over_processes(upstream)
-        scaled = Slopes(*slopes).times(upstream)
-        gradient = _passes(student).gradient(student, teacher, valid, ctx.relation, scaled, ctx.kept)
+        slopes = Slopes(*numbers)
+        gradient = _passes(student).gradient(student, teacher, valid, ctx.relation, slopes, upstream, ctx.kept)
         return gradient, None, None, None, None
 
 
 def _passes(logits: Tensor) -> ModuleType:
-    """Return the module that implements the two passes, sums and gradient, for such logits."""
+    """Return the module that implements the two passes, sums and gradient, and what is between them, finish."""
     kernels = _kernels(logits.device.type)
     return kernels if kernels and kernels.can(logits) else blocks
 

@@ -24,6 +24,8 @@ MAX_CLASSES = 4096  # with which a thread's scratch is 7 MB
 CHUNK = 1 << 19  # values of one side that a thread takes at a time
 HALF_CHUNK = 1 << 17  # of those that it first makes float32: three times as many need room
 
+finish = terms.finish
+
 
 def can(logits: Tensor) -> bool:
     """Return whether the kernels take such logits: not float64, not more than MAX_CLASSES."""
@@ -51,9 +53,17 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
 
 
 def gradient(
-    student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: Scratch | None
+    student: Tensor,
+    teacher: Tensor,
+    valid: Tensor | None,
+    relation: Relation,
+    slopes: Slopes,
+    upstream: Tensor,
+    kept: Scratch | None,
 ) -> Tensor:
-    """Return the loss's gradient with respect to the student's logits, of their shape and dtype."""
+    """Return the loss's gradient with respect to the student's logits, of their shape and dtype. Arguments as in
+    blocks.gradient."""
+    slopes = slopes.times(upstream)
     walk = _Walk(student, teacher, valid, relation)
     out = empty_like(walk.student)
     by_class = torch.cat([slopes.means, slopes.own.unsqueeze(0), slopes.other.unsqueeze(0)]).float().numpy()

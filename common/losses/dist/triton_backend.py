@@ -31,17 +31,37 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
     launch.one(triton_kernels.shift, shift)
     launch.all(triton_kernels.sums, shift, partial)
     total = partial.sum(0, dtype=torch.float64)
-    return Sums.of(total[-2], total[-1], shift, total[:-2].view(5, classes)), None
+    means, moments = total.new_empty(2, classes), total.new_empty(3, classes)
+    _start_small(triton_kernels.center, classes, total, shift, means, moments)
+    return Sums(total[-2], total[-1], means, moments), None
+
+
+def finish(sums: Sums, relation: Relation) -> tuple[Tensor, Slopes]:
+    """Return the loss (0-dim, float32) and its gradient's coefficients: terms.finish in one kernel."""
+    beta, gamma, tau, _, eps = relation
+    classes = sums.means.shape[1]
+    loss = torch.empty((), device=sums.means.device)
+    own, other, row = (sums.means.new_empty(shape) for shape in (classes, classes, ()))
+    weights = tau**2 * beta, tau**2 * gamma, -tau * gamma / classes, -tau * beta
+    read = sums.rows, sums.correlation, sums.moments
+    _start_small(triton_kernels.finish, classes, *read, *weights, eps, TINY, loss, own, other, row)
+    return loss, Slopes(sums.means, own, other, row)
 
 
 def gradient(
-    student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relation, slopes: Slopes, kept: None = None
+    student: Tensor,
+    teacher: Tensor,
+    valid: Tensor | None,
+    relation: Relation,
+    slopes: Slopes,
+    upstream: Tensor,
+    kept: None = None,
 ) -> Tensor:
-    """Return the loss's gradient with respect to the student's logits, of their shape and dtype."""
+    """Return the loss's gradient with respect to the student's logits, of their shape and dtype. Arguments as in
+    blocks.gradient."""
     launch = _Launch(student, teacher, valid, relation)
     out = torch.empty_like(launch.student)
-    by_class = torch.cat([slopes.means, slopes.own.unsqueeze(0), slopes.other.unsqueeze(0)]).float()
-    launch.all(triton_kernels.gradient, by_class, slopes.row.float(), out, *out.stride(), TINY)
+    launch.all(triton_kernels.gradient, *slopes, upstream, out, *out.stride(), TINY)
     return out[0].t() if student.dim() == 2 else out.view(student.shape)
 
 
@@ -80,6 +100,12 @@ class _Launch:
     def _start(self, kernel: Any, programs: int, more: tuple[Any, ...], **constants: int) -> None:
         with torch.cuda.device_of(self.student):
             kernel[(programs,)](*self.arguments, *more, **self.constants, **constants)
+
+
+def _start_small(kernel: Any, classes: int, first: Tensor, *more: Any) -> None:
+    """Run a kernel of one program, which reads and writes a few numbers of each class."""
+    with torch.cuda.device_of(first):
+        kernel[(1,)](first, *more, C=classes, CLASSES=triton.next_power_of_2(classes))
 
 
 def _places_last(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The kernels of triton_backend. All begin with the same arguments:
+"""The kernels of triton_backend. Those that read logits begin with the same arguments:
 
 student, teacher: the logits, and the steps from an image, a class, a place to the next.
 keep: a byte for each place of each image, not 0 = the row counts; None = all count.
@@ -104,22 +104,61 @@ def sums(
     tl.store(row + 5 * C + 1, tl.sum(correlation, 0))
 
 
+@triton.jit
+def center(total, shift, means, moments, C: tl.constexpr, CLASSES: tl.constexpr):
+    """Write the means (2, C) and moments (3, C) of Sums.of, from the sum of all rows of partial and the shift."""
+    index = tl.arange(0, CLASSES)
+    inside = index < C
+    rows = tl.maximum(tl.load(total + 5 * C), 1)
+    sum_p, sum_q = tl.load(total + index, inside, 0), tl.load(total + C + index, inside, 0)
+    offset_p, offset_q = sum_p / rows, sum_q / rows
+    tl.store(means + index, tl.load(shift + index, inside, 0) + offset_p, inside)
+    tl.store(means + C + index, tl.load(shift + C + index, inside, 0) + offset_q, inside)
+    tl.store(moments + index, tl.load(total + 2 * C + index, inside, 0) - sum_p * offset_p, inside)
+    tl.store(moments + C + index, tl.load(total + 3 * C + index, inside, 0) - sum_q * offset_q, inside)
+    tl.store(moments + 2 * C + index, tl.load(total + 4 * C + index, inside, 0) - sum_p * offset_q, inside)
+
+
+@triton.jit
+def finish(
+    rows, correlation, moments, inter, intra, by_class, by_row, eps, tiny,
+    loss, own, other, row, C: tl.constexpr, CLASSES: tl.constexpr,
+):  # fmt: skip
+    """Write what terms.finish returns, from Sums; inter and intra are the weights of the loss, by_class and by_row
+    those of the slopes."""
+    index = tl.arange(0, CLASSES)
+    inside = index < C
+    count = tl.load(rows)
+    student = tl.sqrt(tl.maximum(tl.load(moments + index, inside, 0), 0))
+    teacher = tl.sqrt(tl.maximum(tl.load(moments + C + index, inside, 0), 0))
+    product = student * teacher + eps
+    columns = tl.load(moments + 2 * C + index, inside, 0) / product
+    at_least_one = tl.maximum(count, 1)
+    sum_inter, sum_intra = 1 - tl.load(correlation) / at_least_one, 1 - tl.sum(columns, 0) / C
+    tl.store(loss, (inter * sum_inter + intra * sum_intra) * tl.minimum(count, 1))
+    to_other = by_class / product
+    tl.store(other + index, to_other, inside)
+    tl.store(own + index, -to_other * columns * (teacher / tl.maximum(student, tiny)), inside)
+    tl.store(row, by_row / at_least_one)
+
+
 @jit
 def gradient(
     student, s_image, s_class, s_place,
     teacher, t_image, t_class, t_place,
     keep, places, blocks, tiles, scale, eps,
-    slopes, row, out, o_image, o_class, o_place, tiny,
+    means, own, other, row, upstream, out, o_image, o_class, o_place, tiny,
     C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient of Slopes into out; slopes is (4, C): the means of p and q, own, other."""
+    """Write the gradient of Slopes, times upstream, into out."""
     index = tl.arange(0, CLASSES)
     inside = (index < C)[:, None]
-    mean_p = tl.load(slopes + index, index < C, 0)[:, None]
-    mean_q = tl.load(slopes + C + index, index < C, 0)[:, None]
-    own = tl.load(slopes + 2 * C + index, index < C, 0)[:, None]
-    other = tl.load(slopes + 3 * C + index, index < C, 0)[:, None]
-    row = tl.load(row)
+    factor = tl.load(upstream)
+    mean_p = tl.load(means + index, index < C, 0).to(tl.float32)[:, None]
+    mean_q = tl.load(means + C + index, index < C, 0).to(tl.float32)[:, None]
+    own = (tl.load(own + index, index < C, 0) * factor).to(tl.float32)[:, None]
+    other = (tl.load(other + index, index < C, 0) * factor).to(tl.float32)[:, None]
+    row = (tl.load(row) * factor).to(tl.float32)
     tile, end = _share(tiles)
     while tile < end:
         counts, p, q, a, b = _rows(

@@ -302,8 +302,8 @@ def test_operations_on_blocks_are_not_shared_out(undivided, monkeypatch):
 
 def test_few_numbers_are_not_shared_out(monkeypatch):
     """What the loss needs of a square root of 19 numbers MKL would do in all threads."""
-    seen, finish, before = [], closed_form.finish, torch.get_num_threads()
-    monkeypatch.setattr(closed_form, "finish", lambda *_: seen.append(torch.get_num_threads()) or finish(*_))
+    seen, finish, before = [], blocks.finish, torch.get_num_threads()
+    monkeypatch.setattr(blocks, "finish", lambda *_: seen.append(torch.get_num_threads()) or finish(*_))
     torch.set_num_threads(2)
     try:
         DISTLoss()(*pair((7, 5)))

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from densedist.common.losses.dist.terms import Relation, Slopes
+from densedist.common.losses.dist.terms import Relation
 
 pytestmark = [
     pytest.mark.slow,
@@ -16,7 +17,23 @@ pytestmark = [
         os.environ.get("TRITON_INTERPRET") == "1" or not find_spec("triton"), reason="needs Triton's compiler"
     ),
 ]
-POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8"}
+POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8"}
+
+
+# Operations that start nothing on a GPU.
+FREE = {"alias", "detach", "empty", "empty_like", "new_empty", "select", "slice", "t", "transpose", "unsqueeze", "view"}
+
+
+class Operations(TorchDispatchMode):
+    """Remembers the names of PyTorch's operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.names.append(operation.overloadpacket.__name__)
+        return operation(*args, **(kwargs or {}))
 
 
 def launches(student, valid, activation, monkeypatch):
@@ -32,13 +49,13 @@ def launches(student, valid, activation, monkeypatch):
         def __getitem__(self, grid):
             return lambda *arguments, **constants: started.append((self.kernel, arguments, constants))
 
-    relation, classes = Relation(1.0, 1.0, 1.0, activation, 1e-8), student.shape[1]
-    slopes = Slopes(torch.zeros(2, classes), torch.zeros(classes), torch.zeros(classes), torch.zeros(()))
+    relation = Relation(1.0, 1.0, 1.0, activation, 1e-8)
     with monkeypatch.context() as patch:
-        for name in ("shift", "sums", "gradient"):
+        for name in ("shift", "sums", "center", "finish", "gradient"):
             patch.setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name)))
-        triton_backend.sums(student, student, valid, relation)
-        triton_backend.gradient(student, student, valid, relation, slopes)
+        sums, _ = triton_backend.sums(student, student, valid, relation)
+        _, slopes = triton_backend.finish(sums, relation)
+        triton_backend.gradient(student, student, valid, relation, slopes, torch.ones(()))
     return started
 
 
@@ -95,6 +112,17 @@ def test_kernels_leave_room_for_others_and_shuffle_little(
     assert found["gradient"][2] <= 32
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_operation_stands_between_the_kernels(masked, monkeypatch):
+    """The sum over the programs: each further one would be a launch of some microseconds, twenty times in a step."""
+    student = torch.zeros(2, 19, 64, 128)
+    valid = torch.ones(2, 64, 128, dtype=torch.bool) if masked else None
+    with Operations() as seen:
+        started = launches(student, valid, "softmax", monkeypatch)
+    assert len(started) == 5
+    assert [name for name in seen.names if name not in FREE] == ["sum", "ones"]  # ones: the upstream gradient
+
+
 def test_order_in_memory_needs_no_kernel_of_its_own(monkeypatch):
     """Nor do sizes."""
     student = torch.zeros(2, 19, 64, 128)
@@ -105,4 +133,4 @@ def test_order_in_memory_needs_no_kernel_of_its_own(monkeypatch):
             named = zip(kernel.arg_names, arguments, strict=False)
             fixed = {n: v for n, v in named if isinstance(v, int) and n not in skipped}
             seen.append((kernel.__name__, tuple(fixed.items()), tuple(constants.items())))
-    assert len(set(seen)) == 3
+    assert len(set(seen)) == 5
