@@ -1,23 +1,26 @@
-"""Exports of trained models: each format is written, described, and compared with PyTorch; ONNX files."""
+"""Exports of trained models: each format is written, described, and compared with PyTorch."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, Generic, TypeVar
 
-import torch
+import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
-from torch import Tensor
+from torch import Tensor, nn
 
-from densedist.common.errors import UserError
+from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
+from densedist.common.runtimes import RUNTIMES, Graph, Runtime, require
 
-FORMATS = ("weights", "onnx", "torch")
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+WEIGHTS, TORCH = "weights", "torch"
+FORMATS = (WEIGHTS, *RUNTIMES, TORCH)
+USUAL = (WEIGHTS, "onnx", TORCH)
 OPSET = 18  # from 16 on RoIAlign is Detectron2's
 DESCRIPTION = "model.json"  # its name in weights/ and within the torch format
 Description = dict[str, Any]  # what the user reads of a model: input, output, classes, …
@@ -37,6 +40,58 @@ class Figure:
         return self.limit is not None and not self.value <= self.limit  # so does NaN
 
 
+class Exporter(ABC, Generic[Run]):
+    """A trained model that is exported, as its task says it: its inputs, its outputs, how it is written and compared.
+
+    Attributes:
+        model: what is exported.
+        about: what is the same in every format; see describe().
+        graph: what a runtime's file says of the model.
+        images: how many are compared on.
+    """
+
+    model: nn.Module
+    about: Description
+    graph: Description
+    images: int
+
+    @abstractmethod
+    def write_weights(self, output: Path) -> Run:
+        """Write weights/ for the stock library, and return what runs them."""
+
+    @abstractmethod
+    def write_torch(self, output: Path) -> Run:
+        """Write PyTorch's program, and return what runs it."""
+
+    @abstractmethod
+    def write_onnx(self, file: Path) -> None:
+        """Write the graph from which all runtimes have theirs.
+
+        Raises:
+            UserError: PyTorch cannot.
+        """
+
+    @abstractmethod
+    def running(self, graph: Graph) -> Run:
+        """Return what runs a graph."""
+
+    @abstractmethod
+    def compare(self, run: Run) -> Sequence[Figure]:
+        """Compare what an export gives for images with what the model itself gives."""
+
+    @abstractmethod
+    def read(self, file: Path) -> Tensor:
+        """Read an image as the input of a graph, uint8.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+
+    @abstractmethod
+    def step(self, pixels: np.ndarray) -> Callable[[], object]:
+        """Return what runs the model itself on an input of a graph."""
+
+
 def check_formats(chosen: Sequence[str]) -> list[str]:
     """Return the chosen formats, in the order of FORMATS.
 
@@ -45,36 +100,48 @@ def check_formats(chosen: Sequence[str]) -> list[str]:
     """
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise UserError(f"--format: there is no format {unknown[0]}; want any of {','.join(FORMATS)}")
-    if "onnx" in chosen:
-        _check_packages()
+    for name in RUNTIMES:
+        if name in chosen:
+            source, remedy = f"--format {name}: ", f"or leave out {name}"
+            require(("onnx",), "export", source, remedy)
+            RUNTIMES[name].require(source, remedy)
+            require(("onnxscript",), "export", source, remedy)
     return [name for name in FORMATS if name in chosen]
 
 
-def export_each(
-    formats: Sequence[str],
-    write: Callable[[str], Run],
-    compare: Callable[[Run], Sequence[Figure]],
-    description: Description,
-    output: Path,
-    images: int,
-) -> dict[str, Any]:
+def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dict[str, Any]:
     """Write a model in each format, compare it with PyTorch, print how well they agree, and write export.json.
 
     Args:
         formats: any of FORMATS.
-        write: writes a format to output, and gives what runs the files.
-        compare: compares that with PyTorch.
-        images: how many it compares on.
 
     Returns:
         what export.json holds; "failures" is empty where everything is as it should be.
     """
     output.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Sequence[Figure]] = {}
-    for name in formats:
-        with quiet():
-            figures[name] = compare(write(name))
-    return _report(output, description, figures, images)
+    with TemporaryDirectory() as folder, quiet():
+        onnx = Path(folder) / "model.onnx"  # the source of each runtime's file
+        for name in formats:
+            if name == WEIGHTS:
+                run = exporter.write_weights(output)
+            elif name == TORCH:
+                run = exporter.write_torch(output)
+            else:
+                if not onnx.exists():
+                    exporter.write_onnx(onnx)
+                run = exporter.running(_in_runtime(RUNTIMES[name], onnx, exporter.graph, output))
+            figures[name] = exporter.compare(run)
+    return _report(output, exporter.about, figures, exporter.images)
+
+
+def _in_runtime(runtime: Runtime, onnx: Path, description: Description, output: Path) -> Graph:
+    file = output / runtime.file()
+    try:
+        runtime.write(onnx, file, description)
+        return runtime.load(file)
+    except Exception as error:  # theirs are many
+        raise UserError(f"--format {runtime.name}: {runtime.title} cannot run this model: {one_line(error)}") from error
 
 
 def describe(task: str, architecture: str, classes: Sequence[str], cfg: CfgNode) -> Description:
@@ -105,26 +172,6 @@ def needing_images() -> Iterator[None]:
         raise UserError(f"{error}; {hint}") from error
 
 
-def describe_onnx(file: Path, description: Description) -> None:
-    """Write the description to the file's metadata_props: text as it is, all else as JSON."""
-    import onnx
-
-    model = onnx.load(str(file))
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in description.items()}
-    onnx.helper.set_model_props(model, texts)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(file))
-
-
-def onnx_runner(file: Path) -> Callable[[Tensor], list[Tensor]]:
-    """Load the model in a file as a function of its one input, on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda tensor: [torch.from_numpy(array) for array in session.run(None, {name: tensor.numpy()})]
-
-
 def _report(
     output: Path, description: Description, figures: Mapping[str, Sequence[Figure]], images: int
 ) -> dict[str, Any]:
@@ -152,19 +199,3 @@ def _report(
     saved = {"model": description, "images": images, "verification": compared, "failures": failures}
     (output / "export.json").write_text(json.dumps(saved, indent=2) + "\n")
     return saved
-
-
-def _check_packages() -> None:
-    """Make sure that ONNX files can be written and run.
-
-    Raises:
-        UserError: a package is missing.
-    """
-    for name in ONNX_PACKAGES:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise UserError(
-                f"--format onnx: the package {name} is missing: install it by pip install 'dense-dist[export]', "
-                "or leave out onnx"
-            ) from error

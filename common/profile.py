@@ -2,11 +2,9 @@
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,10 +22,21 @@ from torch.profiler import ProfilerActivity, profile
 from densedist.common.data.headers import Size
 from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
+from densedist.common.runtimes import INT8, RUNTIMES
 from densedist.common.task import Subject, Subjects
+from densedist.common.timing import (
+    MEANING,
+    Latency,
+    Step,
+    in_columns,
+    in_graph,
+    in_threads,
+    latencies,
+    medians,
+    thread_counts,
+)
 
 BATCHES = (1, 4, 16)  # images at a time
-SECONDS = 10.0  # about how long all steps of a comparison are measured
 # Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
 NO_PRODUCTS = {
     f"aten::{name}{end}"
@@ -35,7 +44,6 @@ NO_PRODUCTS = {
     for end in ("", "_")
 }
 M = TypeVar("M", bound=nn.Module)
-Step = Callable[[], object]
 Images = Callable[[Size, int], Any]  # see Subject.batch
 
 
@@ -60,17 +68,31 @@ class Cost:
     memory: int
 
 
-def measure_and_report(subjects: Subjects, sizes: Sequence[Size], device: torch.device, file: Path | None) -> None:
+@dataclass(frozen=True)
+class Form:
+    """How long a model takes for one image of a size, in what runs it, by the number of threads."""
+
+    name: str
+    size: Size
+    seconds: dict[int, Latency]
+
+
+def measure_and_report(
+    subjects: Subjects, sizes: Sequence[Size], device: torch.device, exported: Path, file: Path | None
+) -> None:
     """Measure and print; write everything to file as JSON.
 
     Args:
         sizes: sizes of images; empty = the usual one.
         device: where the models are.
+        exported: a folder of `densedist export`, whose graphs are measured, too, where models are on the CPU.
     """
     sizes = sizes or [subjects.size]
     with quiet():
         results = [measured for size in sizes for measured in measure(subjects.models, size, device)]
-    report(f"Inference of {subjects.note}", table(results), [asdict(result) for result in results], device, file)
+        forms = [form for size in sizes for form in in_runtimes(subjects, size, exported) if device.type == "cpu"]
+    figures = [asdict(result) for result in results]
+    report(f"Inference of {subjects.note}", table(results), figures, device, file, [asdict(form) for form in forms])
     left_out = sorted({name for result in results for name in result.not_counted})
     names = "".join(f", {name}" for name in left_out)
     print(f"Multiply-adds do not include elementwise operations, copies, normalization{names}.")
@@ -78,6 +100,25 @@ def measure_and_report(subjects: Subjects, sizes: Sequence[Size], device: torch.
         teacher, student = (r for r in results if r.size == size)
         ratio = teacher.seconds[1] / student.seconds[1]
         print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher.")
+    if forms:
+        print(f"One image in each runtime, by turns; {MEANING} of {forms[0].seconds[1].runs} runs:")
+        lines = [{"size": _text(form.size), "": form.name} | in_columns(form.seconds) for form in forms]
+        print(tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True))
+        if not any(exported.glob("model.*")):
+            print(f"What `densedist export` writes to {exported}, with --int8 also in 8 bits, is measured, too.")
+
+
+@torch.no_grad()
+def in_runtimes(subjects: Subjects, size: Size, exported: Path) -> list[Form]:
+    """Measure the models in PyTorch, and the student as it was exported in each runtime that is installed."""
+    models = {f"{x.name}, PyTorch": in_threads(partial(x.model, x.batch(size, 1))) for x in subjects.models}
+    pixels = subjects.pixels(size)
+    for runtime in RUNTIMES.values():
+        for precision, words in (("", "float32"), (INT8, "INT8")):
+            graph = exported / runtime.file(precision)
+            if graph.is_file() and runtime.is_installed():
+                models[f"student, {runtime.title}, {words}"] = in_graph(runtime, graph, pixels)
+    return [Form(name, size, seconds) for name, seconds in latencies(models, thread_counts()).items()]
 
 
 def load_subjects(
@@ -113,22 +154,9 @@ def measure(subjects: Sequence[Subject], size: Size, device: torch.device) -> li
         weights = [*subject.model.parameters(), *subject.model.buffers()]
         memory = sum(w.numel() * w.element_size() for w in weights) + extra_bytes(steps[subject.name, 1], device)
         parameters = sum(p.numel() for p in subject.model.parameters())
-        times = {count: seconds[f"{subject.name} {count}"] for count in BATCHES}
-        results.append(Cost(subject.name, size, parameters, work, not_counted, times, memory))
+        of_batches = {count: seconds[f"{subject.name} {count}"] for count in BATCHES}
+        results.append(Cost(subject.name, size, parameters, work, not_counted, of_batches, memory))
     return results
-
-
-def medians(steps: Mapping[str, Step], device: torch.device) -> dict[str, float]:
-    """Measure the median seconds of each step, after one call to warm up.
-
-    The steps take turns, so that what else the machine does meets all of them alike: 3 to 100 times each.
-    """
-    warm_up = sum(_seconds(step, device) for step in steps.values())
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(min(100, max(3, int(SECONDS / warm_up)))):
-        for name, step in steps.items():
-            times[name].append(_seconds(step, device))
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def extra_bytes(step: Step, device: torch.device) -> int:
@@ -197,18 +225,21 @@ def report(
     results: Sequence[Mapping[str, Any]],
     device: torch.device,
     file: Path | None,
+    runtimes: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Print a table, a line for each mapping; write all results to file as JSON.
 
     Args:
         results: the figures behind the table, times in seconds.
         device: where they were measured.
+        runtimes: more figures for the file.
     """
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{title}; {where}, torch {torch.__version__}")
     print(tabulate(table, headers="keys", tablefmt="pipe", disable_numparse=True))
     if file:
-        file.write_text(json.dumps({"device": where, "torch": torch.__version__, "results": results}, indent=2) + "\n")
+        saved = {"device": where, "torch": torch.__version__, "results": results}
+        file.write_text(json.dumps(saved | ({"runtimes": runtimes} if runtimes else {}), indent=2) + "\n")
 
 
 def table(results: Sequence[Cost]) -> list[dict[str, str]]:
@@ -229,16 +260,6 @@ def table(results: Sequence[Cost]) -> list[dict[str, str]]:
                 line["teacher / student"] = f"{values['teacher'] / values['student']:.2f}"
             lines.append(line)
     return lines
-
-
-def _seconds(step: Step, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def _throughput(result: Cost, count: int) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from torch import nn
 
@@ -15,6 +16,7 @@ from densedist.common.data.loader import Batches
 from densedist.common.data.survey import Survey
 from densedist.common.distill.distiller import Distillation
 from densedist.common.errors import UserError
+from densedist.common.export import Exporter
 from densedist.common.importing.importer import Importer
 from densedist.common.labeling import Labeling
 from densedist.common.randomness import RunPosition
@@ -195,11 +197,13 @@ class Subjects:
         models: the student; before it its teacher, if there is one.
         size: the usual one of an image.
         note: what the images are.
+        pixels: an image of a size, as the graph that the student is exported as takes it.
     """
 
     models: Sequence[Subject]
     size: Size
     note: str
+    pixels: Callable[[Size], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -299,6 +303,14 @@ class Task(TrainingTask):
     # a trained student
 
     @abstractmethod
+    def words_of(self, said: Mapping[str, Any]) -> list[str]:
+        """Return the overrides under which a file of `densedist export` predicts, as it says them: Exporter.graph.
+
+        Raises:
+            KeyError, TypeError, ValueError: it does not say all of them.
+        """
+
+    @abstractmethod
     def plain(self, model: Any, cfg: CfgNode) -> nn.Module:
         """Return a model of load_model as stock Detectron2 or SMP would build it."""
 
@@ -306,10 +318,10 @@ class Task(TrainingTask):
     def predict(
         self, student: Weights, images: Sequence[str], output: Path, score: float | None
     ) -> list[dict[str, Any]]:
-        """Write a picture of each image, and predictions.json.
+        """Write a picture of each image, a video of each video, and predictions.json.
 
         Args:
-            images: files and folders.
+            images: files, videos among them, and folders.
             score: boxes below are left out, in [0, 1]; None = the default.
 
         Returns:
@@ -338,15 +350,11 @@ class Task(TrainingTask):
         """
 
     @abstractmethod
-    def export(self, student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
-        """Write the student in other forms, and compare each with PyTorch.
+    def exporter(self, student: Weights, source: ImageSource) -> Exporter:
+        """Load the student to write it in other forms.
 
         Args:
-            formats: of common.export.FORMATS.
-            source: the images to compare on.
-
-        Returns:
-            what export.json holds.
+            source: the images on which each form is compared with PyTorch.
         """
 
     @abstractmethod

@@ -16,9 +16,11 @@ from densedist.common.config.keys import value_of
 from densedist.common.engine import train as engine
 from densedist.common.engine.run_folder import claimed_by_all
 from densedist.common.errors import UserError
-from densedist.common.export import FORMATS, check_formats
+from densedist.common.export import USUAL, check_formats, export_each
+from densedist.common.foreign.described import description_of
 from densedist.common.foreign.kinds import kind_alone
 from densedist.common.import_checkpoint import import_checkpoint
+from densedist.common.int8 import calibration_files, check_int8, quantize_each
 from densedist.common.labeling import F1, RECORD, SCORE, UNREADABLE, Labeling
 from densedist.common.labels.listing import list_images
 from densedist.common.labels.settings import settings_of
@@ -30,7 +32,7 @@ from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
 from densedist.common.writers import writers
 from densedist.early import check_output, check_training
-from densedist.tasks import choose_task, task_named, task_of
+from densedist.tasks import choose_task, short_name, task_named, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +95,12 @@ def predict(
     output_dir: str | Path = "output/predict",
     score_threshold: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Predict images, and draw what is predicted.
+    """Predict images and videos, and draw what is predicted.
 
     Args:
-        weights, config: see evaluate.
-        images: files and folders.
-        output_dir: for a PNG of each image and predictions.json.
+        weights, config: see evaluate; or an ONNX or OpenVINO file of export, which needs no config.
+        images: files, videos among them, and folders.
+        output_dir: for a PNG of each image, a video of each video, and predictions.json.
         score_threshold: of a detector's boxes, in [0, 1]; default 0.5.
 
     Returns:
@@ -323,7 +325,9 @@ def export(
     overrides: Overrides = (),
     *,
     config: str = "",
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = USUAL,
+    int8: bool = False,
+    calibration_images: int = 100,
     output_dir: str | Path = "",
     images: int = 16,
     image_folder: str | Path = "",
@@ -332,22 +336,29 @@ def export(
 
     Args:
         weights, config: see evaluate.
-        formats: any of weights, onnx, torch.
+        formats: any of weights, onnx, openvino, torch.
+        int8: write onnx and openvino also with 8 bits, and measure what this loses and gains on DATASETS.TEST.
+        calibration_images: how many of DATASETS.UNLABELED, or where it is empty of TRAIN, int8 calibrates on.
         output_dir: default: export beside the weights.
         images: how many of DATASETS.TEST, or of image_folder where it is given, are compared.
 
     Returns:
-        what export.json holds; its "failures" are empty if all is well.
+        what export.json holds; its "failures" are empty if all is well; with int8 under "int8" what int8.json holds.
 
     Raises:
         UserError: wrong weights, no images, or a model that cannot be exported.
     """
     chosen = check_formats(formats)
+    if int8:
+        check_int8(chosen)
     found, chosen_task = _find(weights, config, overrides)
+    files = calibration_files(chosen_task, found, calibration_images) if int8 else []
     output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
     source = ImageSource(images, Path(image_folder) if image_folder else None)
     with claimed(output, "--output-dir"):
-        return chosen_task.export(found, chosen, source, output)
+        exporter = chosen_task.exporter(found, source)
+        done = export_each(chosen, exporter, output)
+        return done | {"int8": quantize_each(chosen_task, found, exporter, chosen, files, output)} if files else done
 
 
 def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:
@@ -481,6 +492,15 @@ def _for_evaluation(weights: str, config: str, words: Sequence[str]) -> Weights:
 
 
 def _find(weights: str, config: str, overrides: Overrides) -> tuple[Weights, Task]:
+    """Find trained weights with their config, which a file of `densedist export` says itself."""
+    if not config and (said := description_of(weights)):
+        task = task_named(short_name(said["task"]))
+        try:
+            words = ["MODEL.KIND", said["kind"], *task.words_of(said), *_as_words(overrides)]
+        except (KeyError, TypeError, ValueError) as error:
+            hint = "name its config by --config-file and its kind by MODEL.KIND"
+            raise UserError(f"--weights: {weights} does not say all that its config says: {hint}") from error
+        return Weights(weights, "", True, overrides=words), task
     found = locate(weights, config).under(*_as_words(overrides))
     return found, task_of(found.config)
 

@@ -70,6 +70,8 @@ def check_trained(task: str, found: Weights) -> str:
     Raises:
         UserError: naming what is mistyped, and what is like it.
     """
+    if not task and not found.config:
+        task = dict(zip(found.overrides[::2], found.overrides[1::2], strict=False)).get("TASK", "")
     refuse_other_task(task, found.config, "--config-file" if found.trusted else found.key, LEAVE_OUT)
     if not (task or found.config):
         raise UserError(f"{found.key}: {found.file} has no config that says the task: say det or seg")

@@ -26,6 +26,18 @@ def task_named(name: str) -> "Task":
     return SEG
 
 
+def short_name(words: str) -> str:
+    """Return "det" or "seg" for what IN_WORDS calls it.
+
+    Raises:
+        UserError: it is neither.
+    """
+    for name, said in IN_WORDS.items():
+        if said == words:
+            return name
+    raise UserError(f"--weights: a model for {words}: want one for {' or '.join(IN_WORDS.values())}")
+
+
 def task_of(config_file: str, key: str = "--config-file") -> "Task":
     """Return the task of a config: the one that name_of finds, else detection, as of Detectron2's own configs.
 

@@ -7,8 +7,9 @@ from densedist.det.checks import check_data, draw_data, survey
 from densedist.det.config import GRAMMAR
 from densedist.det.datasets import contents, images, set_aside
 from densedist.det.evaluation import evaluate, is_scored, metric
+from densedist.det.foreign.described import words_of
 from densedist.det.importing import IMPORTERS
-from densedist.det.inference.export import export
+from densedist.det.inference.export import exporter
 from densedist.det.inference.labeling import label_images, unlabeled_images, with_labels
 from densedist.det.inference.pictures import draw_examples
 from densedist.det.inference.predict import predict_images
@@ -47,12 +48,13 @@ class DetectionTask(Task):
     evaluate = staticmethod(evaluate)
     is_scored = staticmethod(is_scored)
     draw_examples = staticmethod(draw_examples)
+    words_of = staticmethod(words_of)
     predict = staticmethod(predict_images)
     label = staticmethod(label_images)
     unlabeled_images = staticmethod(unlabeled_images)
     with_labels = staticmethod(with_labels)
     visualize = staticmethod(visualize)
-    export = staticmethod(export)
+    exporter = staticmethod(exporter)
     profile = staticmethod(profile)
 
 

@@ -53,7 +53,7 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
     Raises:
         UserError: whatever is wrong with it.
     """
-    if not config_file:
+    if not config_file and "MODEL.KIND" not in overrides[::2]:
         raise UserError("--config-file is missing: name a config, e.g. seg/digits/pspnet_r10_quarter.yaml")
     cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
     name_files(cfg.DISTILL.TEACHER)

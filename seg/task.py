@@ -7,8 +7,9 @@ from densedist.seg.checks import check_data, draw_data, survey
 from densedist.seg.config import GRAMMAR
 from densedist.seg.datasets import contents, images, set_aside
 from densedist.seg.evaluation import evaluate, is_scored, metric
+from densedist.seg.foreign.described import words_of
 from densedist.seg.importing import IMPORTERS
-from densedist.seg.inference.export import export
+from densedist.seg.inference.export import exporter
 from densedist.seg.inference.labeling import label_images, unlabeled_images, with_labels
 from densedist.seg.inference.pictures import draw_examples
 from densedist.seg.inference.predict import predict_images
@@ -47,12 +48,13 @@ class SegmentationTask(Task):
     evaluate = staticmethod(evaluate)
     is_scored = staticmethod(is_scored)
     draw_examples = staticmethod(draw_examples)
+    words_of = staticmethod(words_of)
     predict = staticmethod(predict_images)
     label = staticmethod(label_images)
     unlabeled_images = staticmethod(unlabeled_images)
     with_labels = staticmethod(with_labels)
     visualize = staticmethod(visualize)
-    export = staticmethod(export)
+    exporter = staticmethod(exporter)
     profile = staticmethod(profile)
 
 

@@ -144,7 +144,7 @@ def _load_smp_folder(node: CfgNode, cfg: CfgNode) -> _Found:
     if not Path(folder).is_dir():
         raise UserError(
             f"DISTILL.TEACHER.CONFIG_FILE is empty: name the teacher's config, or in {KEY} a folder written by "
-            "save_pretrained of SMP or transformers, a program (.pt2, .onnx, .torchscript), or module:function"
+            "save_pretrained of SMP or transformers, a program (.pt2, .onnx, .xml, .torchscript), or module:function"
         )
     smp, model = read_smp_folder(folder, KEY), cfg.MODEL
     network = Network(smp, model.PIXEL_MEAN, model.PIXEL_STD).to(model.DEVICE)

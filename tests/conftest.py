@@ -23,12 +23,12 @@ def small_digits():
     """Everything here is: threads would only wait for each other."""
     import torch
 
-    from densedist.common import profile
+    from densedist.common import timing
     from densedist.common.data import digits
 
     gc.enable()
     torch.set_num_threads(1)
-    profile.SECONDS = 0.1
+    timing.SECONDS, timing.LEAST = 0.1, 3
     digits.SCENES = {"train": 12, "val": 4, "test": 4}
     digits.ensure()
     yield

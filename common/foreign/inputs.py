@@ -1,22 +1,17 @@
 """What a program says of its input: one batch of images, of which type and size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
 from densedist.common.errors import UserError
+from densedist.common.runtimes import Input
 
-ONNX_TYPES = {
-    "tensor(uint8)": torch.uint8,
-    "tensor(float)": torch.float32,
-    "tensor(float16)": torch.float16,
-    "tensor(bfloat16)": torch.bfloat16,
-    "tensor(double)": torch.float64,
-}
-TYPES = tuple(ONNX_TYPES.values())
+TYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
+NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in TYPES}
 
 
 @dataclass(frozen=True)
@@ -26,10 +21,12 @@ class Images:
     Args:
         dtype: their type; uint8 = raw pixels of 0 to 255, which the program normalizes by itself.
         size: height and width, where it takes only one; None = it takes several, or does not say.
+        single: it takes one image (3, H, W), without a dimension for several.
     """
 
     dtype: torch.dtype = torch.float32
     size: tuple[int, int] | None = None
+    single: bool = False
 
 
 def exported_images(program: ExportedProgram) -> Images:
@@ -45,19 +42,18 @@ def exported_images(program: ExportedProgram) -> Images:
     return _checked([side if isinstance(side, int) else None for side in values[0].shape], values[0].dtype)
 
 
-def onnx_images(inputs: Sequence[Any]) -> Images:
-    """Return what images an ONNX session takes.
-
-    Args:
-        inputs: of onnxruntime's get_inputs().
+def graph_images(inputs: Sequence[Input]) -> Images:
+    """Return what images a runtime's graph takes.
 
     Raises:
         UserError: it takes something else.
     """
     if len(inputs) != 1:
         raise UserError(f"it has {len(inputs)} inputs: want one, the images")
-    shape = [side if isinstance(side, int) else None for side in inputs[0].shape]
-    return _checked(shape, ONNX_TYPES.get(inputs[0].type, inputs[0].type))
+    shape, dtype = inputs[0].shape, NAMES.get(inputs[0].dtype, inputs[0].dtype)
+    if len(shape) == 3 and shape[0] == 3:
+        return replace(_checked([1, *shape], dtype), single=True)
+    return _checked(shape, dtype)
 
 
 def script_images(module: torch.jit.ScriptModule) -> Images:

@@ -11,10 +11,10 @@ from zipfile import ZipFile, is_zipfile
 from densedist.common.config.functions import NAME
 from densedist.common.run_files import config_beside
 
-PROGRAMS = ("torch_export", "torchscript", "onnx")
+PROGRAMS = ("torch_export", "torchscript", "onnx", "openvino")
 FOREIGN = ("transformers", *PROGRAMS, "function")
 CONFIG = "config.json"  # of a folder of transformers
-SUFFIXES = {".pt2": "torch_export", ".onnx": "onnx", ".torchscript": "torchscript"}
+SUFFIXES = {".pt2": "torch_export", ".onnx": "onnx", ".xml": "openvino", ".torchscript": "torchscript"}
 
 
 def recognize(weights: str) -> str:

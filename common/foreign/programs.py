@@ -1,9 +1,10 @@
-"""Programs of a file: torch.export, TorchScript, ONNX."""
+"""Programs of a file: torch.export, TorchScript, and what runtimes run."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import file_digest
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import DESCRIPTION
 from densedist.common.foreign.exported import checked_copy
-from densedist.common.foreign.inputs import Images, exported_images, onnx_images, script_images
+from densedist.common.foreign.inputs import Images, exported_images, graph_images, script_images
 from densedist.common.nearest import did_you_mean_path
+from densedist.common.runtimes import RUNTIMES, Runtime
 
 OUT = "out"  # torchvision's name of the logits, beside those of its auxiliary head
 
@@ -53,7 +55,8 @@ def read_program(kind: str, file: str, device: str, trust: bool, key: str, outpu
         device: it will be given images there.
         trust: MODEL.TRUST_PICKLE.
         key: what names the file, for messages.
-        outputs: of ONNX, the only ones that are computed, by name; as many from the first where it has none of these.
+        outputs: of a runtime, the only ones that are computed, by name; as many from the first where it has none of
+            these.
 
     Raises:
         UserError: no such file, or one that is not to be read.
@@ -92,44 +95,36 @@ def read_torchscript(file: str, device: str, trust: bool, outputs: Sequence[str]
     return Program(module, _digest(file), script_images(module))
 
 
-def read_onnx(file: str, device: str, trust: bool, outputs: Sequence[str] = ()) -> Program:
-    """Read an .onnx file, which onnxruntime runs: on a GPU where its package has the provider for it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError("the package onnxruntime is missing: install it by pip install 'dense-dist[export]'") from error
-    wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    session = onnxruntime.InferenceSession(file, providers=[*providers, "CPUExecutionProvider"])
-    wanted_images = onnx_images(session.get_inputs())
-    image, there = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
-    computed = [name for name in outputs if name in there] or there[: len(outputs) or None]
+def read_graph(runtime: Runtime, file: str, device: str, trust: bool, outputs: Sequence[str] = ()) -> Program:
+    """Read a file that a runtime runs.
+
+    Raises:
+        UserError: the runtime is not installed.
+    """
+    runtime.require()
+    graph = runtime.load(Path(file), device=device)
+    wanted = graph_images(graph.inputs)
+    computed = [name for name in outputs if name in graph.outputs] or graph.outputs[: len(outputs) or None]
 
     def run(images: Tensor) -> dict[str, Tensor]:
-        found = session.run(computed, {image: images.cpu().numpy()})
+        if wanted.single and len(images) > 1:
+            raise ValueError("it takes one image at a time")
+        batch = images[0] if wanted.single else images
+        found = graph.compute(batch.cpu().numpy(), computed)
         return {name: torch.from_numpy(value).to(images.device) for name, value in zip(computed, found, strict=True)}
 
-    return Program(run, _digest(file), wanted_images, _parsed(session.get_modelmeta().custom_metadata_map))
+    return Program(run, _digest(*runtime.files(Path(file))), wanted, graph.description)
 
 
 READERS: Mapping[str, Callable[[str, str, bool, Sequence[str]], Program]] = {
     "torch_export": read_torch_export,
     "torchscript": read_torchscript,
-    "onnx": read_onnx,
+    **{name: partial(read_graph, runtime) for name, runtime in RUNTIMES.items()},
 }
 
 
-def _parsed(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Undo common.export.describe_onnx."""
-    result: dict[str, Any] = {}
-    for name, text in texts.items():
-        try:
-            result[name] = json.loads(text)
-        except ValueError:
-            result[name] = text
-    return result
-
-
-def _digest(file: str) -> str:
-    with Path(file).open("rb") as opened:
-        return file_digest(opened, "sha256").hexdigest()
+def _digest(*files: str | Path) -> str:
+    digest = sha256()
+    for file in files:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()

@@ -11,11 +11,12 @@ from densedist.command.guard import speaks
 from densedist.common.beside import locate_beside
 from densedist.common.config.files import find_config
 from densedist.common.errors import UserError
+from densedist.common.foreign.described import description_of
 from densedist.common.foreign.kinds import kind_alone
 from densedist.common.locks import refuse_unwritable
 from densedist.common.nearest import did_you_mean_path
 from densedist.common.run_files import Weights, locate
-from densedist.tasks import IN_WORDS, name_of
+from densedist.tasks import IN_WORDS, name_of, short_name
 
 WITHOUT_TEACHER = ("", "none")
 
@@ -34,6 +35,8 @@ def check_first(args: argparse.Namespace) -> None:
         return
     if hasattr(args, "images"):
         check_count(args.images, "--images")
+    if hasattr(args, "calibration_images"):
+        check_count(args.calibration_images, "--calibration-images")
     for side in chain.from_iterable(getattr(args, "size", ())):
         check_count(side, "--size")
     if getattr(args, "weights", None) == []:  # a student's teachers label
@@ -74,7 +77,9 @@ def _locate(given: list[str], args: argparse.Namespace) -> list[Weights]:
 
 
 def _one(weights: str, config: str) -> Weights:
-    """Find weights with their config; those of another project need none."""
+    """Find weights with their config; those of another project, and what was exported, need none."""
+    if not config and (said := description_of(weights)):
+        return Weights(weights, "", True, overrides=["TASK", short_name(said["task"])])
     return Weights(weights, "", True) if not config and kind_alone(weights) else locate(weights, config)
 
 

@@ -19,7 +19,7 @@ from densedist.command.arguments import (
 
 
 def add_predict(parser: Parser) -> None:
-    """Write predictions for images, as pictures and JSON."""
+    """Write predictions for images and videos, as pictures, videos and JSON."""
     add_weights(parser)
     add_output(parser, "output/predict")
     add_score(parser, "0.5")
@@ -70,10 +70,14 @@ def visualize(args: argparse.Namespace) -> None:
 
 
 def add_export(parser: Parser) -> None:
-    """Export a student as stock weights, ONNX and PyTorch programs."""
+    """Export a student as stock weights, ONNX, OpenVINO and PyTorch programs, in float32 and INT8."""
     add_weights(parser)
-    text = "formats to write; default: %(default)s"
+    text = "formats to write, of weights, onnx, openvino and torch; default: %(default)s"
     parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help=text)
+    text = "also write onnx and openvino with weights and activations in 8 bits, and measure both on DATASETS.TEST"
+    parser.add_argument("--int8", action="store_true", help=text)
+    text = "images of DATASETS.UNLABELED, or else TRAIN, by which --int8 sets the ranges of activations; "
+    parser.add_argument("--calibration-images", type=int, default=100, metavar="N", help=f"{text}default: %(default)s")
     add_output(parser, "", "export next to the weights")
     add_images(parser, 16, "number of images of DATASETS.TEST on which exports are verified")
     parser.add_argument("--image-folder", default="", metavar="D", help="verify on images of this folder instead")
@@ -88,6 +92,8 @@ def export(args: argparse.Namespace) -> None:
         args.overrides,
         config=args.config_file,
         formats=args.format,
+        int8=args.int8,
+        calibration_images=args.calibration_images,
         output_dir=args.output_dir or "",
         images=args.images,
         image_folder=args.image_folder,
@@ -99,7 +105,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def add_profile(parser: Parser) -> None:
-    """Measure time, memory and multiply-adds of a student and its teacher."""
+    """Measure time, memory and multiply-adds of a student and its teacher, and time in each runtime."""
     add_weights(parser)
     add_teacher(parser)
     text = "height and width of the images; repeatable"
@@ -117,4 +123,5 @@ def profile(args: argparse.Namespace) -> None:
     subjects = task_of(student.config).profile(student, args.teacher, device.type)
     if len(subjects.models) == 1:
         print("Without a teacher: none is named by the config, or --teacher is none.")
-    measure_and_report(subjects, [(h, w) for h, w in args.size], device, args.json)
+    exported = Path(student.file).parent / "export"
+    measure_and_report(subjects, [(h, w) for h, w in args.size], device, exported, args.json)

@@ -101,8 +101,13 @@ def read_input(
         rgb = read_image(str(file), "RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
+    return as_input(cfg, rgb, sides), rgb
+
+
+def as_input(cfg: CfgNode, rgb: np.ndarray, sides: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return an RGB image (H, W, 3) as a Detectron2 sample {"image", "height", "width"}; for sides see read_input."""
     size, most = sides or (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     image = rgb if cfg.INPUT.FORMAT == "RGB" else rgb[..., ::-1]
     image = ResizeShortestEdge([size, size], most).get_transform(image).apply_image(image)
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return {"image": tensor, "height": rgb.shape[0], "width": rgb.shape[1]}, rgb
+    return {"image": tensor, "height": rgb.shape[0], "width": rgb.shape[1]}

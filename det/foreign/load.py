@@ -60,7 +60,10 @@ def _of_program(
         return ProgramDetector(_numbered(declared, asked, source), *limits, source, run, *pixels)
     program = read_program(node.KIND, weights, node.DEVICE, node.TRUST_PICKLE, key, OUTPUTS)
     if program.raw:
-        pixels = [0.0] * 3, [1.0] * 3, node.STRIDE
+        # What we exported pads by itself.
+        pixels = [0.0] * 3, [1.0] * 3, 1 if program.description else node.STRIDE
+    if program.description:  # it has left out what is below its own threshold, of a name that the config may not know
+        limits = min(limits[0], node.RETINANET.SCORE_THRESH_TEST), limits[1]
     names = _numbered(declared or program.description.get("classes") or (), asked, source)
     return ProgramDetector(names, *limits, source, program.run, *pixels, program)
 

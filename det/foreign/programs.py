@@ -105,5 +105,6 @@ class ProgramDetector(ForeignDetector):
             raise UserError(f"{self.source} gives labels that are no whole numbers: {WANTED}")
         if len(scores) and float(scores.max()) > SURE:
             raise UserError(f"{self.source} gives a score of {float(scores.max()):.3g}: want 0 to 1")
-        logits = None if of_all is None else of_all.logit(SMALL)
-        return Found(boxes.float(), scores.float(), labels.long(), logits)
+        there = scores > 0  # where nothing is found OpenVINO gives one box, of the score 0 and no class
+        logits = None if of_all is None else of_all.logit(SMALL)[there]
+        return Found(boxes[there].float(), scores[there].float(), labels[there].long(), logits)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision  # noqa: F401  # brings the operators of a loaded TorchScript
 from detectron2.checkpoint import DetectionCheckpointer
@@ -24,18 +25,17 @@ from densedist.common.export import (
     DESCRIPTION,
     OPSET,
     Description,
+    Exporter,
     Figure,
     describe,
-    describe_onnx,
-    export_each,
     needing_images,
-    onnx_runner,
     write_description,
 )
 from densedist.common.run_files import Weights
+from densedist.common.runtimes import Graph
 from densedist.common.task import ImageSource
-from densedist.det.config import add_distill_config
-from densedist.det.data.reading import Mapper
+from densedist.det.config import DETECTRON2, add_distill_config
+from densedist.det.data.reading import Mapper, read_input
 from densedist.det.datasets import test_dataset
 from densedist.det.evaluation import average_precision
 from densedist.det.models import Trained, has_stock_backbone, load_trained, plain_model, stock_config
@@ -59,54 +59,125 @@ class Detections:
 Run = Callable[[Tensor], Detections]
 
 
-def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
-    """Export the plain student; of DATASETS.TEST the first data set is compared on."""
-    # On the CPU, as a trace from a GPU keeps the GPU's number.
-    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    with needing_images():
-        dataset = "" if source.folder else test_dataset(trained.cfg)
-    samples = _samples(trained.cfg, dataset, source)
-    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
-    return export_each(
-        formats,
-        lambda name: write[name](trained, output, samples[0]["image"]),
-        lambda run: compare(trained, run, samples, dataset),
-        _describe(trained),
-        output,
-        len(samples),
-    )
-
-
-@torch.no_grad()
-def compare(trained: Trained, run: Run, samples: Sequence[dict], dataset: str) -> list[Figure]:
-    """Compare what an export finds in images with what the model itself finds.
+class DetExporter(Exporter[Run]):
+    """A trained detector that is exported, on the CPU.
 
     Args:
-        run: runs the export.
         samples: {"image": uint8 (3, H, W), "height", "width", "image_id"} of Detectron2's mapper.
         dataset: the name of the data set that the samples are of, empty if they have no annotations.
-
-    Returns:
-        how many images have another number of detections; the largest difference of a box and of a score; with
-        annotations both APs in percent and their difference.
     """
-    ours = [in_pytorch(trained, sample["image"]) for sample in samples]
-    theirs = [run(sample["image"]) for sample in samples]
-    pairs = list(zip(ours, theirs, strict=True))
-    distances = [_distance(a, b) for a, b in pairs]
-    figures = [
-        Figure("detections", sum(len(d.boxes) for d in ours)),
-        Figure("images with another number of detections", sum(len(a.boxes) != len(b.boxes) for a, b in pairs), 0),
-        Figure("largest difference of a box, px", max(box for box, _ in distances), BOXES),
-        Figure("largest difference of a score", max(score for _, score in distances), SCORES),
-    ]
-    if dataset:
-        before, after = (_average_precision(trained.cfg, dataset, samples, x) for x in (ours, theirs))
-        # Not a number where nothing is found or nothing is there: the same in both.
-        same = math.isnan(before) and math.isnan(after)
-        figures += [Figure("AP in PyTorch", before), Figure("AP", after)]
-        figures += [Figure("difference of AP", 0.0 if same else abs(before - after), AP)]
-    return figures
+
+    def __init__(self, trained: Trained, samples: Sequence[dict], dataset: str) -> None:
+        self.trained, self.samples, self.dataset, self.images = trained, samples, dataset, len(samples)
+        self.model, self.about = trained.model, _describe(trained)
+        self.graph = self.about | {
+            "exported": "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all",
+            "input": "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
+            "output": "boxes: float32 (R, 4), x0, y0, x1, y1 in the input's pixels; scores: float32 (R,); "
+            "classes: int64 (R,)",
+        }
+
+    def write_weights(self, output: Path) -> Run:
+        """Write {"model": state dict}, and the config that builds the model in stock Detectron2."""
+        return _write_weights(self.trained, output)
+
+    def write_torch(self, output: Path) -> Run:
+        file = output / "model.ts"
+        adapter = self._adapter()
+        try:
+            traced: Any = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+        except Exception as error:
+            raise _refusal(self.trained, "torch", error) from error
+        torch.jit.save(traced, str(file), {DESCRIPTION: json.dumps(self.graph)})
+        run = torch.jit.load(str(file))
+        return lambda image: Detections(*run(image))
+
+    def write_onnx(self, file: Path) -> None:
+        adapter = self._adapter()
+        sizes = {"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
+        try:
+            torch.onnx.export(
+                adapter,
+                adapter.flattened_inputs,
+                str(file),
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                opset_version=OPSET,
+                dynamic_axes=sizes,
+                dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
+            )
+        except Exception as error:  # PyTorch's own kinds are many
+            raise _refusal(self.trained, "onnx", error) from error
+
+    def running(self, graph: Graph) -> Run:
+        def run(image: Tensor) -> Detections:
+            boxes, scores, classes = map(torch.from_numpy, graph(image.numpy()))
+            there = scores > 0  # where nothing is found OpenVINO gives one box, of the score 0 and no class
+            return Detections(boxes[there], scores[there], classes[there])
+
+        return run
+
+    def read(self, file: Path) -> Tensor:
+        """Read an image (3, H, W), as the student is evaluated."""
+        return read_input(self.trained.cfg, file)[0]["image"]
+
+    def step(self, pixels: np.ndarray) -> Callable[[], Detections]:
+        image = torch.from_numpy(pixels)
+        return lambda: in_pytorch(self.trained, image)
+
+    def compare(self, run: Run) -> list[Figure]:
+        """Compare what an export finds in images with what the model itself finds.
+
+        Args:
+            run: runs the export.
+
+        Returns:
+            how many images have another number of detections; the largest difference of a box and of a score; with
+            annotations both APs in percent and their difference.
+        """
+        ours = [in_pytorch(self.trained, sample["image"]) for sample in self.samples]
+        theirs = [run(sample["image"]) for sample in self.samples]
+        pairs = list(zip(ours, theirs, strict=True))
+        distances = [_distance(a, b) for a, b in pairs]
+        figures = [
+            Figure("detections", sum(len(d.boxes) for d in ours)),
+            Figure("images with another number of detections", sum(len(a.boxes) != len(b.boxes) for a, b in pairs), 0),
+            Figure("largest difference of a box, px", max(box for box, _ in distances), BOXES),
+            Figure("largest difference of a score", max(score for _, score in distances), SCORES),
+        ]
+        if self.dataset:
+            before, after = map(self._average_precision, (ours, theirs))
+            # Not a number where nothing is found or nothing is there: the same in both.
+            same = math.isnan(before) and math.isnan(after)
+            figures += [Figure("AP in PyTorch", before), Figure("AP", after)]
+            figures += [Figure("difference of AP", 0.0 if same else abs(before - after), AP)]
+        return figures
+
+    def _average_precision(self, detections: Sequence[Detections]) -> float:
+        """Return COCO's AP in percent on the samples alone."""
+        outputs = []
+        for sample, found in zip(self.samples, detections, strict=True):
+            instances = Instances(tuple(sample["image"].shape[1:]))
+            instances.pred_boxes, instances.scores = Boxes(found.boxes), found.scores
+            instances.pred_classes = found.classes
+            outputs.append({"instances": detector_postprocess(instances, sample["height"], sample["width"])})
+        return average_precision(self.trained.cfg, self.dataset, self.samples, outputs)
+
+    def _adapter(self) -> TracingAdapter:
+        """Build a module from an image to OUTPUTS that PyTorch can trace."""
+        model: Any = plain_model(self.trained.model, self.trained.cfg).requires_grad_(False)
+        return TracingAdapter(model, [{"image": self.samples[0]["image"]}], _infer)
+
+
+def exporter(student: Weights, source: ImageSource) -> DetExporter:
+    """Load a plain student to export it; of DATASETS.TEST the first data set is compared on."""
+    # On the CPU, as a trace from a GPU keeps the GPU's number.
+    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
+    if trained.cfg.MODEL.KIND != DETECTRON2:
+        raise UserError(f"MODEL.KIND is {trained.cfg.MODEL.KIND}: such a model is not exported, but only {DETECTRON2}")
+    with needing_images():
+        dataset = "" if source.folder else test_dataset(trained.cfg)
+    return DetExporter(trained, _samples(trained.cfg, dataset, source), dataset)
 
 
 @torch.no_grad()
@@ -131,17 +202,6 @@ def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
     return worst_box, worst_score
 
 
-def _average_precision(cfg: CfgNode, dataset: str, samples: Sequence[dict], detections: Sequence[Detections]) -> float:
-    """Return COCO's AP in percent on these images alone."""
-    outputs = []
-    for sample, found in zip(samples, detections, strict=True):
-        instances = Instances(tuple(sample["image"].shape[1:]))
-        instances.pred_boxes, instances.scores = Boxes(found.boxes), found.scores
-        instances.pred_classes = found.classes
-        outputs.append({"instances": detector_postprocess(instances, sample["height"], sample["width"])})
-    return average_precision(cfg, dataset, samples, outputs)
-
-
 def _samples(cfg: CfgNode, dataset: str, source: ImageSource) -> list[dict]:
     if source.folder:
         files = find_images([str(source.folder)], source.count).values()
@@ -161,18 +221,7 @@ def _describe(trained: Trained) -> Description:
     }
 
 
-def _describe_graph(trained: Trained) -> Description:
-    found = "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all"
-    return _describe(trained) | {
-        "exported": found,
-        "input": "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
-        "output": "boxes: float32 (R, 4), x0, y0, x1, y1 in the input's pixels; scores: float32 (R,); "
-        "classes: int64 (R,)",
-    }
-
-
-def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
-    """Write {"model": state dict}, and the config that builds the model in stock Detectron2."""
+def _write_weights(trained: Trained, output: Path) -> Run:
     folder = output / "weights"
     folder.mkdir(exist_ok=True)
     file, config = folder / "model.pth", folder / "config.yaml"
@@ -192,46 +241,6 @@ def _write_weights(trained: Trained, output: Path, _: Tensor) -> Run:
     model = build_model(cfg).eval()
     DetectionCheckpointer(model).load(str(file))
     return lambda image: in_pytorch(Trained(cfg, model, trained.classes), image)
-
-
-def _write_onnx(trained: Trained, output: Path, image: Tensor) -> Run:
-    file = output / "model.onnx"
-    adapter = _adapter(trained, image)
-    sizes = {"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in OUTPUTS}
-    try:
-        torch.onnx.export(
-            adapter,
-            adapter.flattened_inputs,
-            str(file),
-            input_names=["image"],
-            output_names=list(OUTPUTS),
-            opset_version=OPSET,
-            dynamic_axes=sizes,
-            dynamo=False,  # the newer one cannot follow numbers of boxes that depend on the image
-        )
-    except Exception as error:  # PyTorch's own kinds are many
-        raise _refusal(trained, "onnx", error) from error
-    describe_onnx(file, _describe_graph(trained))
-    run = onnx_runner(file)
-    return lambda image: Detections(*run(image))
-
-
-def _write_torch(trained: Trained, output: Path, image: Tensor) -> Run:
-    file = output / "model.ts"
-    adapter = _adapter(trained, image)
-    try:
-        traced: Any = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
-    except Exception as error:
-        raise _refusal(trained, "torch", error) from error
-    torch.jit.save(traced, str(file), {DESCRIPTION: json.dumps(_describe_graph(trained))})
-    run = torch.jit.load(str(file))
-    return lambda image: Detections(*run(image))
-
-
-def _adapter(trained: Trained, image: Tensor) -> TracingAdapter:
-    """Build a module from an image to OUTPUTS that PyTorch can trace."""
-    model: Any = plain_model(trained.model, trained.cfg).requires_grad_(False)
-    return TracingAdapter(model, [{"image": image}], _infer)
 
 
 def _infer(model: Any, inputs: list[dict]) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,28 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from torch import nn
 from tqdm import tqdm
 
-from densedist.common.data.images import find_images
+from densedist.common.data.images import find_images, unique_names
+from densedist.common.data.videos import counted, redraw, split_videos
 from densedist.common.errors import UserError
 from densedist.common.labeling import SCORE, check_score
 from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
-from densedist.det.data.reading import read_input
+from densedist.det.data.reading import as_input, read_input
 from densedist.det.drawing import draw_instances
 from densedist.det.modeling.augmented import augmented
 from densedist.det.models import load_trained
 
 
 def predict_images(student: Weights, images: Sequence[str], output: Path, score: float | None) -> list[dict[str, Any]]:
-    """Write one PNG for each image and predictions.json.
+    """Write one PNG for each image, a video of each video, and predictions.json.
 
     Args:
-        images: files and folders.
+        images: files, videos among them, and folders.
         score: boxes below are left out; None = SCORE.
 
     Returns:
@@ -37,7 +39,8 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
     Raises:
         UserError: a wrong image, wrong weights, or a score out of range.
     """
-    files = find_images(images)
+    stills, videos = split_videos(images)
+    files = find_images(stills) if stills or not videos else {}
     score = check_score(SCORE if score is None else score)
     thresholds = [
         word for head in ("ROI_HEADS", "RETINANET") for word in (f"MODEL.{head}.SCORE_THRESH_TEST", str(score))
@@ -52,8 +55,19 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         picture.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(picture), draw_instances(image, found, trained.classes)[..., ::-1])
         results += entries(found, number, file, trained.classes)
+    names = unique_names([file.stem for file in videos], list(files))
+    for number, (name, file) in enumerate(zip(names, videos, strict=True), len(files)):
+        frames: list[list[dict[str, Any]]] = []
+
+        def draw(rgb: np.ndarray) -> np.ndarray:
+            found = predict(model, as_input(trained.cfg, rgb))
+            frames.append(entries(found, number, file, trained.classes))  # noqa: B023, it is called at once
+            return draw_instances(rgb, found, trained.classes)
+
+        redraw(file, output / f"{name}.mp4", draw)
+        results += [{**entry, "frame": frame} for frame, found in enumerate(frames) for entry in found]
     (output / "predictions.json").write_text(json.dumps(results) + "\n")
-    print(f"{len(results)} objects in {len(files)} images: {output}")
+    print(f"{len(results)} objects in {counted(len(files), len(videos))}: {output}")
     return results
 
 
@@ -62,7 +76,8 @@ def entries(found: Instances, number: int, file: Path, names: Sequence[str]) -> 
 
     Returns:
         {"image_id": number, "file_name", "category_id": from 0 in the order of the classes, "category_name",
-        "bbox": [x, y, width, height] in pixels of the file, "score"}, with masks "segmentation" (RLE).
+        "bbox": [x, y, width, height] in pixels of the file, "score"}, with masks "segmentation" (RLE). Of a video
+        each has "frame", too, from 0.
     """
     names_too = {"file_name": str(file)}
     boxes = instances_to_coco_json(found, number)

@@ -32,7 +32,8 @@ def profile(student: Weights, teacher: str, device: str) -> Subjects:
 
     subjects = load_subjects(student, locate_teacher(cfg.DISTILL.TEACHER, teacher), device, prepare)
     short = cfg.INPUT.MIN_SIZE_TEST
-    return Subjects(subjects, (short, min(short * 4 // 3, cfg.INPUT.MAX_SIZE_TEST)), note)
+    size = short, min(short * 4 // 3, cfg.INPUT.MAX_SIZE_TEST)
+    return Subjects(subjects, size, note, lambda size: _batch(pictures, cfg.INPUT.FORMAT, size, 1)[0]["image"].numpy())
 
 
 def _pictures(cfg: CfgNode) -> tuple[list[str], str]:

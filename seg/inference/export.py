@@ -5,14 +5,15 @@ import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from detectron2.config import CfgNode
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional as F
 
 from densedist.common.data.images import find_images
 from densedist.common.errors import UserError, one_line
@@ -20,15 +21,14 @@ from densedist.common.export import (
     DESCRIPTION,
     OPSET,
     Description,
+    Exporter,
     Figure,
     describe,
-    describe_onnx,
-    export_each,
     needing_images,
-    onnx_runner,
     write_description,
 )
 from densedist.common.run_files import Weights
+from densedist.common.runtimes import Graph
 from densedist.common.task import ImageSource
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
@@ -47,59 +47,103 @@ LOGITS, MIOU = 1e-4, 0.01
 Run = Callable[[Tensor], Tensor]
 
 
-def export(student: Weights, formats: Sequence[str], source: ImageSource, output: Path) -> dict[str, Any]:
-    """Export the plain student; a model that SMP does not build is refused."""
-    # On the CPU, as a trace from a GPU may keep the GPU's number.
-    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    smp_network(trained.model)
-    samples = _samples(trained.cfg, source)
-    write = {"weights": _write_weights, "onnx": _write_onnx, "torch": _write_torch}
-    return export_each(
-        formats,
-        lambda name: write[name](trained, output, samples),
-        lambda run: compare(trained, run, samples),
-        _describe(trained),
-        output,
-        len(samples),
-    )
-
-
-@torch.no_grad()
-def compare(trained: Trained, run: Run, samples: Sequence[dict]) -> list[Figure]:
-    """Compare the logits of an export for images with those of the model itself.
+class SegExporter(Exporter[Run]):
+    """A trained segmentation model that is exported, on the CPU.
 
     Args:
-        run: runs the export.
         samples: {"image": uint8 (3, H, W)}, with "sem_seg", trainIds (H, W), where they have labels.
-
-    Returns:
-        the largest difference of a logit, relative to the largest logit; the pixels, in percent, whose class
-        differs; where there are labels, both mIoUs in percent and their difference.
     """
-    count = len(trained.classes)
-    difference = largest = 0.0
-    differing = pixels = 0
-    counts = torch.zeros(2, count, count, dtype=torch.int64)
-    for sample in samples:
-        ours, theirs = trained.model.logits(sample["image"]), run(sample["image"][None])[0]
-        if ours.shape != theirs.shape:
-            raise ValueError(f"run: got logits {tuple(theirs.shape)}, want {tuple(ours.shape)}")
-        difference = max(difference, float((ours - theirs).abs().max()))
-        largest = max(largest, float(ours.abs().max()))
-        classes = ours.argmax(0), theirs.argmax(0)
-        differing, pixels = differing + int((classes[0] != classes[1]).sum()), pixels + classes[0].numel()
-        truth = sample.get("sem_seg", torch.full_like(classes[0], IGNORE))
-        counts += torch.stack([confusion_matrix(truth, prediction, count) for prediction in classes])
-    figures = [
-        Figure("largest logit", largest),
-        Figure("largest difference of a logit / largest logit", difference / largest, LOGITS),
-        Figure("pixels of another class, %", 100 * differing / pixels),
-    ]
-    if counts.any():
-        before, after = (scores(confusion, trained.classes.names)["mIoU"] for confusion in counts)
-        figures += [Figure("mIoU in PyTorch", before), Figure("mIoU", after)]
-        figures += [Figure("difference of mIoU", abs(before - after), MIOU)]
-    return figures
+
+    def __init__(self, trained: Trained, samples: Sequence[dict]) -> None:
+        self.trained, self.samples, self.images = trained, samples, len(samples)
+        self.model = smp_network(trained.model).smp
+        self.about = _describe(trained)
+        self.graph = self.about | {
+            "normalization": "inside the graph",
+            "input": "images: uint8 (N, 3, H, W), any N, H and W, resized before by scale",
+            "scale": trained.cfg.TEST.SCALES[0],
+            "label_ids": trained.classes.label_ids.tolist(),
+            "colors": trained.classes.colors.tolist(),
+            "output": "logits: float32 (N, classes, H, W), at the images' size",
+        }
+        self._reader = Reader(trained.classes, trained.cfg.INPUT.FORMAT)
+
+    def write_weights(self, output: Path) -> Run:
+        """Write SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
+        return _write_weights(self.trained, output, self.samples[0]["image"])
+
+    def write_torch(self, output: Path) -> Run:
+        file = output / "model.pt2"
+        program = traced(_deployed(self.trained), self.samples[0]["image"])
+        torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(self.graph)})
+        return torch.export.load(file).module()
+
+    def write_onnx(self, file: Path) -> None:
+        program = traced(without_adaptive_pools(_deployed(self.trained)), self.samples[0]["image"])
+        written = torch.onnx.export(
+            program, input_names=["images"], output_names=["logits"], opset_version=OPSET, external_data=False
+        )
+        assert written is not None
+        written.save(str(file))
+
+    def running(self, graph: Graph) -> Run:
+        return lambda images: torch.from_numpy(graph(images.numpy())[0])
+
+    def read(self, file: Path) -> Tensor:
+        """Read an image (1, 3, H, W), as the student is evaluated."""
+        image = self._reader(bare_frames({file.stem: file})[0])["image"][None]
+        scale = self.trained.cfg.TEST.SCALES[0]
+        if scale == 1:
+            return image
+        size = [round(side * scale) for side in image.shape[2:]]
+        return F.interpolate(image, size, mode="bilinear", antialias=True)
+
+    def step(self, pixels: np.ndarray) -> Callable[[], Tensor]:
+        images, run = torch.from_numpy(pixels), torch.no_grad()(self.trained.model.logits)
+        return lambda: run(images)
+
+    @torch.no_grad()
+    def compare(self, run: Run) -> list[Figure]:
+        """Compare the logits of an export for images with those of the model itself.
+
+        Args:
+            run: runs the export.
+
+        Returns:
+            the largest difference of a logit, relative to the largest logit; the pixels, in percent, whose class
+            differs; where there are labels, both mIoUs in percent and their difference.
+        """
+        count = len(self.trained.classes)
+        difference = largest = 0.0
+        differing = pixels = 0
+        counts = torch.zeros(2, count, count, dtype=torch.int64)
+        for sample in self.samples:
+            ours, theirs = self.trained.model.logits(sample["image"]), run(sample["image"][None])[0]
+            if ours.shape != theirs.shape:
+                raise ValueError(f"run: got logits {tuple(theirs.shape)}, want {tuple(ours.shape)}")
+            difference = max(difference, float((ours - theirs).abs().max()))
+            largest = max(largest, float(ours.abs().max()))
+            classes = ours.argmax(0), theirs.argmax(0)
+            differing, pixels = differing + int((classes[0] != classes[1]).sum()), pixels + classes[0].numel()
+            truth = sample.get("sem_seg", torch.full_like(classes[0], IGNORE))
+            counts += torch.stack([confusion_matrix(truth, prediction, count) for prediction in classes])
+        figures = [
+            Figure("largest logit", largest),
+            Figure("largest difference of a logit / largest logit", difference / largest, LOGITS),
+            Figure("pixels of another class, %", 100 * differing / pixels),
+        ]
+        if counts.any():
+            before, after = (scores(confusion, self.trained.classes.names)["mIoU"] for confusion in counts)
+            figures += [Figure("mIoU in PyTorch", before), Figure("mIoU", after)]
+            figures += [Figure("difference of mIoU", abs(before - after), MIOU)]
+        return figures
+
+
+def exporter(student: Weights, source: ImageSource) -> SegExporter:
+    """Load a plain student to export it; a model that SMP does not build is refused."""
+    # On the CPU, as a trace from a GPU may keep the GPU's number.
+    trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
+    return SegExporter(trained, _samples(trained.cfg, source))
 
 
 def traced(model: Deployed, image: Tensor) -> ExportedProgram:
@@ -139,23 +183,12 @@ def _describe(trained: Trained) -> Description:
     return describe("segmentation", architecture, trained.classes.names, trained.cfg)
 
 
-def _describe_graph(trained: Trained) -> Description:
-    """Describe a graph, which has normalization and resizing inside."""
-    return _describe(trained) | {
-        "normalization": "inside the graph",
-        "input": "images: uint8 (N, 3, H, W), any N, H and W, resized before by scale",
-        "scale": trained.cfg.TEST.SCALES[0],
-        "output": "logits: float32 (N, classes, H, W), at the images' size",
-    }
-
-
-def _write_weights(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
-    """Write SMP's own folder, which smp.from_pretrained reads, and the state dict by itself."""
+def _write_weights(trained: Trained, output: Path, image: Tensor) -> Run:
     network, folder = smp_network(trained.model), output / "weights"
     plain = stock(network.smp)
     plain.save_pretrained(folder)
     read: Callable[..., SegmentationModel] = type(plain).from_pretrained
-    factor = _reduction(network, samples[0]["image"])
+    factor = _reduction(network, image)
     if factor > 1 and "upsampling" in inspect.signature(type(plain)).parameters:
         read(str(folder), upsampling=factor).save_pretrained(folder)
         factor = 1  # as users of stock SMP expect it
@@ -193,26 +226,6 @@ def _reduction(network: Network, image: Tensor) -> float:
     batch = network.preprocess([image])
     height, width = network(batch)["cls_logits"].shape[2:]
     return batch.shape[2] // height if batch.shape[2] % height == 0 == batch.shape[3] % width else 1
-
-
-def _write_onnx(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
-    file = output / "model.onnx"
-    program = traced(without_adaptive_pools(_deployed(trained)), samples[0]["image"])
-    written = torch.onnx.export(
-        program, input_names=["images"], output_names=["logits"], opset_version=OPSET, external_data=False
-    )
-    assert written is not None
-    written.save(str(file))
-    describe_onnx(file, _describe_graph(trained))
-    run = onnx_runner(file)
-    return lambda images: run(images)[0]
-
-
-def _write_torch(trained: Trained, output: Path, samples: Sequence[dict]) -> Run:
-    file = output / "model.pt2"
-    program = traced(_deployed(trained), samples[0]["image"])
-    torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(_describe_graph(trained))})
-    return torch.export.load(file).module()
 
 
 def _deployed(trained: Trained) -> Deployed:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from densedist.common.data.headers import memory
 from densedist.common.data.images import find_images, unique_names
+from densedist.common.data.videos import counted, redraw, split_videos
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
@@ -26,9 +28,10 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
 
     NAME.png is the image under the colors of legend.png, labelIds/NAME.png holds labelIds, both of the image's
     size; predictions.json is a list of {"file_name", "label_ids": file, "share": {class: of the pixels, in [0, 1]}}.
+    Of a video NAME.mp4 shows its frames so, and predictions.json has {"file_name", "frame": from 0, "share"} of each.
 
     Args:
-        images: files and folders.
+        images: files, videos among them, and folders.
         score: None: it is for detectors.
 
     Returns:
@@ -38,7 +41,8 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         UserError: a wrong image, or wrong weights.
     """
     refuse_score(score)
-    found = find_images(images)
+    stills, videos = split_videos(images)
+    found = find_images(stills) if stills or not videos else {}
     others = ["legend", *(f"labelIds/{name}" for name in found)]  # which images of an earlier output are named like
     files = dict(zip(unique_names(list(found), others), found.values(), strict=True))
     trained = load_trained(student)
@@ -52,9 +56,22 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         write(label_ids, classes.label_ids[labels])
         write(output / f"{frame['name']}.png", overlay(to_rgb(image, channels), labels, classes.colors))
         results.append({"file_name": frame["image"], "label_ids": str(label_ids), "share": shares(labels, classes)})
+    names = unique_names([file.stem for file in videos], ["legend", *files])
+    for name, file in zip(names, videos, strict=True):
+        frames: list[dict[str, float]] = []
+
+        def draw(rgb: np.ndarray) -> np.ndarray:
+            pixels = np.ascontiguousarray((rgb if channels == "RGB" else rgb[..., ::-1]).transpose(2, 0, 1))
+            refuse_whole(trained, rgb.shape[:2], str(file))  # noqa: B023, it is called at once
+            labels = predict(trained.model, torch.from_numpy(pixels))
+            frames.append(shares(labels, classes))  # noqa: B023
+            return overlay(rgb, labels, classes.colors)
+
+        redraw(file, output / f"{name}.mp4", draw)
+        results += [{"file_name": str(file), "frame": n, "share": share} for n, share in enumerate(frames)]
     draw_legend(classes.names, classes.colors, output / "legend.png")
     (output / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{len(files)} images: {output}")
+    print(f"{counted(len(files), len(videos))}: {output}")
     return results
 
 

@@ -27,7 +27,8 @@ def profile(student: Weights, teacher: str, device: str) -> Subjects:
 
     subjects = load_subjects(student, _teacher_files(cfg, teacher, student), device, prepare)
     height, width = cfg.INPUT.CROP_SIZE
-    return Subjects(subjects, (height, width), "random images; logits of their size")
+    note = "random images; logits of their size"
+    return Subjects(subjects, (height, width), note, lambda size: random_images(size, 1).numpy())
 
 
 def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None:

@@ -78,11 +78,11 @@ def call(function, *args, cwd=None):
 
 
 def _answer(function, args, cwd, pipe):
-    from densedist.common import profile
+    from densedist.common import timing
 
     draw_nothing()
     torch.set_num_threads(1)
-    profile.SECONDS = 0.1
+    timing.SECONDS, timing.LEAST = 0.1, 3
     if cwd is not None:
         os.chdir(cwd)
     out, err, code = io.StringIO(), io.StringIO(), 0

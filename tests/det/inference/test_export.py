@@ -2,8 +2,8 @@
 
 import json
 
+import cv2
 import onnx
-import onnxruntime
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
 from densedist.common.run_files import locate
+from densedist.common.runtimes import RUNTIMES
 from densedist.det import add_distill_config
 from densedist.det.models import load_trained, read_config, stock_config
 from helpers.calling import densedist
@@ -28,7 +29,8 @@ def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     save_teacher(folder, *FEW, file=file)
     (folder / "weights.pth").rename(folder / "model_final.pth")
-    densedist("export", "--weights", folder, "--images", "2")
+    int8 = ["--int8", "--calibration-images", "2"] if request.param == "rcnn" else []
+    densedist("export", "--weights", folder, "--images", "2", "--format", "weights,onnx,openvino,torch", *int8)
     return folder, kind
 
 
@@ -59,8 +61,8 @@ def test_every_format_finds_the_same_at_another_size(exported):
     assert_same(ours, found(stock, image))
 
     assert_same(ours, torch.jit.load(str(folder / "export" / "model.ts"))(image))
-    session = onnxruntime.InferenceSession(str(folder / "export" / "model.onnx"))
-    assert_same(ours, session.run(["boxes", "scores", "classes"], {"image": image.numpy()}))
+    for runtime in RUNTIMES.values():
+        assert_same(ours, runtime.load(folder / "export" / runtime.file())(image.numpy()))
 
 
 def test_files_say_what_they_want(exported):
@@ -78,11 +80,47 @@ def test_files_say_what_they_want(exported):
 def test_comparison_is_written(exported):
     written = json.loads((exported[0] / "export" / "export.json").read_text())
     assert written["failures"] == []
-    for name in ("weights", "onnx", "torch"):
+    for name in ("weights", "onnx", "openvino", "torch"):
         values = {figure["name"]: figure["value"] for figure in written["verification"][name]}
         assert values["detections"] > 0
         assert values["images with another number of detections"] == 0
         assert values["AP"] == pytest.approx(values["AP in PyTorch"], abs=0.01, nan_ok=True)
+
+
+def test_what_8_bits_lose_and_gain_is_written(exported):
+    if exported[1] is RetinaNet:
+        assert not (exported[0] / "export" / "int8.json").exists()
+        return
+    rows = json.loads((exported[0] / "export" / "int8.json").read_text())["rows"]
+    assert [row["name"] for row in rows][1::2] == ["onnxruntime, float32", "OpenVINO, float32"]
+    assert [row["name"] for row in rows][2::2] == ["onnxruntime, INT8", "OpenVINO, INT8"]
+    scores = [row["scores"]["bbox/AP"] for row in rows]
+    assert scores[1] == scores[3] == pytest.approx(scores[0], abs=0.01, nan_ok=True)
+    assert rows[2]["size"] < rows[1]["size"]
+    assert rows[4]["size"] < rows[3]["size"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
+def test_an_exported_file_predicts_images_and_videos_without_a_config(exported, name, tmp_path):
+    folder, _ = exported
+    picture = batch(1, size=128)[0]["image"].permute(1, 2, 0).numpy()
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    video = cv2.VideoWriter(str(tmp_path / "b.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 128))
+    for _ in range(2):
+        video.write(picture)
+    video.release()
+    given = ["--score-threshold", 0.2, tmp_path / "a.png"]
+    densedist(
+        "predict", "--weights", folder / "export" / name, "--output-dir", tmp_path / "x", *given, tmp_path / "b.avi"
+    )
+    densedist("predict", "--weights", folder, "--output-dir", tmp_path / "y", *given)
+    theirs, ours = (json.loads((tmp_path / one / "predictions.json").read_text()) for one in "xy")
+    still = [entry for entry in theirs if "frame" not in entry]
+    assert [entry["category_name"] for entry in still] == [entry["category_name"] for entry in ours]
+    for a, b in zip(still, ours, strict=True):
+        assert a["bbox"] == pytest.approx(b["bbox"], abs=0.05)
+    assert {entry.get("frame") for entry in theirs if entry["file_name"].endswith(".avi")} <= {0, 1}
+    assert cv2.VideoCapture(str(tmp_path / "x" / "b.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
 def test_config_of_a_stock_model_has_stock_keys_only(tmp_path):

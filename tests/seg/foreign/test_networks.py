@@ -15,7 +15,7 @@ from densedist.common.config import load
 from densedist.common.distill.distiller import describe
 from densedist.common.distill.taps import Tap
 from densedist.common.errors import UserError
-from densedist.common.export import describe_onnx
+from densedist.common.runtimes import RUNTIMES
 from densedist.seg.config import GRAMMAR
 from densedist.seg.foreign.transformers import load as load_transformers
 from densedist.seg.models import build_segmenter, load_model
@@ -203,7 +203,7 @@ def test_own_export_wants_raw_pixels(tmp_path):
     torch.onnx.export(program, input_names=["images"], external_data=False, opset_version=18).save(
         str(tmp_path / "model.onnx")
     )
-    describe_onnx(tmp_path / "model.onnx", about)
+    RUNTIMES["onnx"].write(tmp_path / "model.onnx", tmp_path / "model.onnx", about)
     wanted = at_corners(model(torch.stack(IMAGES)))
     for name in ("model.pt2", "model.onnx"):
         teacher = load_teacher(config(STUDENT, WEIGHTS, tmp_path / name))

@@ -6,7 +6,6 @@ import sys
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -14,6 +13,7 @@ from timm.layers import Conv2dSame
 
 from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
+from densedist.common.runtimes import INT8, RUNTIMES
 from densedist.seg.inference.deployed import Deployed, with_settled_padding
 from densedist.seg.inference.export import traced
 from densedist.seg.models import load_trained
@@ -37,8 +37,9 @@ def refused(capsys):
 
 @pytest.fixture(scope="module")
 def exported(run_folder):
-    """All formats, written once."""
-    densedist("export", "--weights", run_folder, "--images", 2)
+    """All formats, written once; those of runtimes also in 8 bits."""
+    few = ["--images", 2, "--calibration-images", 3]
+    densedist("export", "--weights", run_folder, "--format", "weights,onnx,openvino,torch", "--int8", *few)
     return run_folder / "export"
 
 
@@ -57,13 +58,14 @@ def logits(model, batch):
 
 
 @pytest.mark.parametrize("size", [(1, 64, 64), (3, 75, 101)])
-def test_onnx_and_torch_take_any_batch_and_size(exported, model, size):
+def test_graphs_and_torch_take_any_batch_and_size(exported, model, size):
     batch, largest = images(*size), 1e-4
     wanted = logits(model, batch)
-    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
-    torch.testing.assert_close(
-        torch.from_numpy(session.run(["logits"], {"images": batch.numpy()})[0]), wanted, rtol=0, atol=largest
-    )
+    for runtime in RUNTIMES.values():
+        found = runtime.load(exported / runtime.file())(batch.numpy())[0]
+        torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=0, atol=largest)
+        coarse = torch.from_numpy(runtime.load(exported / runtime.file(INT8))(batch.numpy())[0])
+        assert 0 < (coarse - wanted).abs().mean() < 0.1 * (wanted.max() - wanted.min())
     program = torch.export.load(exported / "model.pt2").module()
     torch.testing.assert_close(program(batch), wanted, rtol=0, atol=largest)
 
@@ -114,10 +116,75 @@ def test_comparison_is_written(exported):
     written = json.loads((exported / "export.json").read_text())
     assert written["failures"] == []
     assert written["images"] == 2
-    for name in ("weights", "onnx", "torch"):
+    for name in ("weights", "onnx", "openvino", "torch"):
         values = {figure["name"]: figure["value"] for figure in written["verification"][name]}
         assert values["largest difference of a logit / largest logit"] < 1e-4
         assert values["mIoU"] == pytest.approx(values["mIoU in PyTorch"], abs=0.01)
+
+
+def test_what_8_bits_lose_and_gain_is_written(exported):
+    rows = json.loads((exported / "int8.json").read_text())["rows"]
+    names = ["onnxruntime, float32", "onnxruntime, INT8", "OpenVINO, float32", "OpenVINO, INT8"]
+    assert [row["name"] for row in rows] == ["PyTorch, float32", *names]
+    scores = [row["scores"]["sem_seg/mIoU"] for row in rows]
+    assert scores[1] == scores[3] == pytest.approx(scores[0], abs=0.05)
+    assert rows[2]["size"] < rows[1]["size"]
+    assert rows[4]["size"] < rows[3]["size"]
+    for row in rows:
+        assert "1" in row["seconds"]
+        for latency in row["seconds"].values():
+            assert 0 < latency["median"] <= latency["p95"]
+    assert not (exported / "inference").exists()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.xml"])
+def test_an_exported_file_predicts_images_and_videos_without_a_config(exported, run_folder, name, tmp_path, capsys):
+    pictures = images(3, 48, 64).permute(0, 2, 3, 1).numpy()
+    cv2.imwrite(str(tmp_path / "a.png"), pictures[0])
+    video = cv2.VideoWriter(str(tmp_path / "b.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for picture in pictures:
+        video.write(picture)
+    video.release()
+    given = [tmp_path / "a.png", tmp_path / "b.avi"]
+    densedist("predict", "--weights", exported / name, "--output-dir", tmp_path / "exported", *given)
+    assert "1 images and 1 videos: " in capsys.readouterr().out
+    found = json.loads((tmp_path / "exported" / "predictions.json").read_text())
+    assert [entry.get("frame") for entry in found] == [None, 0, 1, 2]
+    drawn = cv2.VideoCapture(str(tmp_path / "exported" / "b.mp4"))
+    assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (3, 10)
+    assert drawn.read()[1].shape == (48, 64, 3)
+    if name == "model.onnx":
+        densedist("predict", "--weights", run_folder, "--output-dir", tmp_path / "run", tmp_path / "a.png")
+        for file in ("a.png", "labelIds/a.png", "legend.png"):
+            assert (tmp_path / "exported" / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
+
+
+def test_profile_measures_what_was_exported(exported, run_folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("densedist.common.profile.BATCHES", (1,))
+    monkeypatch.setattr("densedist.common.profile.best_device", lambda: torch.device("cpu"))
+    figures = tmp_path / "figures.json"
+    densedist("profile", "--weights", run_folder, "--teacher", "none", "--size", 64, 64, "--json", figures)
+    names = [f"student, {name}, {kind}" for name in ("onnxruntime", "OpenVINO") for kind in ("float32", "INT8")]
+    forms = json.loads(figures.read_text())["runtimes"]
+    assert [form["name"] for form in forms] == ["student, PyTorch", *names]
+    assert "| 64x64  | student, OpenVINO, INT8 " in capsys.readouterr().out
+
+
+def test_what_cannot_be_quantized(refused, run_folder, monkeypatch, tmp_path):
+    given = ["--weights", run_folder, "--int8", "--output-dir", tmp_path / "out"]
+    assert refused(*given, "--format", "weights") == (
+        "--int8 quantizes onnx and openvino, but --format is weights: add one"
+    )
+    assert refused(*given, "DATASETS.TRAIN", "[]") == (
+        "--int8: DATASETS.UNLABELED and DATASETS.TRAIN are empty: name a data set, on whose images to calibrate"
+    )
+    assert refused(*given, "--calibration-images", 0) == "--calibration-images is 0: want 1 or more"
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    assert refused(*given, "--format", "openvino") == (
+        "--int8: --format openvino: the package nncf is missing: install it by pip install 'dense-dist[int8]', or "
+        "leave out openvino"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_differs_ends_with_1(run_folder, tmp_path, monkeypatch, capsys):
@@ -140,7 +207,7 @@ def test_images_of_a_folder(refused, run_folder, tmp_path, capsys):
 
 
 def test_wrong_options(refused, run_folder, tmp_path, monkeypatch):
-    want = "--format: there is no format tflite; want any of weights,onnx,torch"
+    want = "--format: there is no format tflite; want any of weights,onnx,openvino,torch"
     assert refused("--weights", run_folder, "--format", "onnx,tflite") == want
     assert refused("--weights", run_folder, "--images", "0") == "--images is 0: want 1 or more"
     assert refused("--weights", tmp_path / "gone.pth") == f"--weights: there is no file {tmp_path}/gone.pth"
@@ -153,4 +220,9 @@ def test_wrong_options(refused, run_folder, tmp_path, monkeypatch):
     assert refused("--weights", run_folder, "--format", "onnx") == (
         "--format onnx: the package onnxruntime is missing: install it by pip install 'dense-dist[export]', or leave "
         "out onnx"
+    )
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert refused("--weights", run_folder, "--format", "openvino") == (
+        "--format openvino: the package openvino is missing: install it by pip install 'dense-dist[openvino]', or "
+        "leave out openvino"
     )

@@ -1,0 +1,114 @@
+"""OpenVINO's .xml files with their .bin, which OpenVINO runs and NNCF quantizes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densedist.common.runtimes.runtime import Description, Graph, Input, Runtime, as_texts, from_texts
+from densedist.common.runtimes.trunk import Layer, trunk
+
+INFO = "model_info"  # where OpenVINO's own tools put what they say of a model
+TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64"}
+os.environ.setdefault("NNCF_CI", "1")  # without it NNCF sends statistics of its use to its authors
+
+
+class OpenVino(Runtime):
+    """OpenVINO on the CPU."""
+
+    name, suffix, title = "openvino", ".xml", "OpenVINO"
+    extra, packages, quantizers = "openvino", ("openvino",), ("nncf",)
+
+    def write(self, onnx: Path, file: Path, description: Description) -> None:
+        import openvino
+        from openvino._offline_transformations import apply_moc_transformations
+
+        # As openvino.convert_model does it, which also sends statistics of its use to OpenVINO's authors.
+        model = openvino.Core().read_model(str(onnx))
+        apply_moc_transformations(model, cf=False, smart_reshape=True)
+        _save(model, file, description)
+
+    def load(self, file: Path, threads: int = 0, device: str = "cpu") -> Graph:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(str(file))
+        # Else CPUs that can would compute in bfloat16.
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        compiled = core.compile_model(model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+        outputs = [output.get_any_name() for output in compiled.outputs]
+
+        def compute(images: np.ndarray, wanted: Sequence[str]) -> list[np.ndarray]:
+            found = compiled(images)
+            return [found[outputs.index(name)].copy() for name in wanted]
+
+        inputs = [Input(x.get_any_name(), _sides(x), _type(x)) for x in compiled.inputs]
+        return Graph(inputs, outputs, compute, _description(model))
+
+    def describe(self, file: Path) -> Description:
+        import openvino
+
+        return _description(openvino.Core().read_model(str(file)))
+
+    def quantize(self, file: Path, quantized: Path, images: Sequence[np.ndarray]) -> None:
+        import nncf
+        import openvino
+
+        model = openvino.Core().read_model(str(file))
+        description = _description(model)
+        layers = _layers(model)
+        inside = trunk(layers)
+        outside = [layer.name for layer in layers if layer.name not in inside]
+        scope = nncf.IgnoredScope(names=outside, validate=False)
+        done = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), ignored_scope=scope)
+        _save(done, quantized, description)
+
+    def files(self, file: Path) -> list[Path]:
+        return [file, file.with_suffix(".bin")]
+
+
+def _save(model: Any, file: Path, description: Description) -> None:
+    import openvino
+
+    for key, text in as_texts(description).items():
+        model.set_rt_info(text, [INFO, key])
+    openvino.save_model(model, str(file), compress_to_fp16=False)
+
+
+def _description(model: Any) -> dict[str, Any]:
+    if not model.has_rt_info(INFO):
+        return {}
+    return from_texts({key: value.astype(str) for key, value in model.get_rt_info(INFO).astype(dict).items()})
+
+
+def _sides(port: Any) -> tuple[int | None, ...]:
+    return tuple(side.get_length() if side.is_static else None for side in port.get_partial_shape())
+
+
+def _type(port: Any) -> str:
+    name = port.get_element_type().get_type_name()
+    return TYPES.get(name, name)
+
+
+def _layers(model: Any) -> list[Layer]:
+    """Return the operations of an openvino.Model as layers."""
+    first_alone = ("Interpolate", "Pad", "ROIAlign", "Reshape", "StridedSlice", "Slice", "VariadicSplit", "Split")
+    layers = []
+    for op in model.get_ordered_ops():
+        kind = op.get_type_name()
+        if kind == "Constant":
+            continue
+        sources = [op.input_value(number).get_node() for number in range(op.get_input_size())]
+        taken = sources[:1] if kind in (*first_alone, "Transpose", "Squeeze", "Unsqueeze") else sources
+        names = [x.get_friendly_name() for x in taken if x.get_type_name() != "Constant"]
+        layers.append(Layer(op.get_friendly_name(), kind, names, len(sources) > 1 and _is_constant(sources[1])))
+    return layers
+
+
+def _is_constant(op: Any) -> bool:
+    """Return whether an operation is a constant, perhaps of another shape or type."""
+    while op.get_type_name() in ("Convert", "Reshape", "Transpose"):
+        op = op.input_value(0).get_node()
+    return op.get_type_name() == "Constant"

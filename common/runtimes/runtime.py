@@ -1,0 +1,152 @@
+"""What a runtime does: it writes a graph in its own form, loads it, and quantizes it."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densedist.common.errors import UserError
+
+INT8 = "int8"  # of a quantized file's name, before its suffix, and the extra that brings what quantizes
+Description = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a graph.
+
+    Args:
+        shape: None = of any size.
+        dtype: NumPy's name of its type; of a type that NumPy has not, the runtime's.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that a runtime has loaded.
+
+    Args:
+        inputs: of the graph.
+        outputs: their names.
+        compute: its only input, and the names of the outputs that are wanted -> these.
+        description: what `densedist export` wrote of it; empty = another wrote it.
+    """
+
+    inputs: Sequence[Input]
+    outputs: Sequence[str]
+    compute: Callable[[np.ndarray, Sequence[str]], list[np.ndarray]]
+    description: Description = field(default_factory=dict)
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return all outputs."""
+        return self.compute(images, self.outputs)
+
+
+class Runtime(ABC):
+    """A runtime on the CPU.
+
+    Attributes:
+        name: of its format.
+        suffix: of its files.
+        title: its name in words.
+        extra: what installs its packages.
+        packages: that load a graph.
+        quantizers: that quantize() needs besides; of the extra INT8.
+    """
+
+    name: str
+    suffix: str
+    title: str
+    extra: str
+    packages: Sequence[str]
+    quantizers: Sequence[str] = ()
+
+    @abstractmethod
+    def write(self, onnx: Path, file: Path, description: Description) -> None:
+        """Write the graph of an ONNX file in this runtime's form, with a description in it."""
+
+    @abstractmethod
+    def load(self, file: Path, threads: int = 0, device: str = "cpu") -> Graph:
+        """Load a graph.
+
+        Args:
+            threads: that it computes in; 0 = as many as the runtime likes.
+            device: of PyTorch; a GPU is used where the runtime has this kind of GPU.
+        """
+
+    @abstractmethod
+    def describe(self, file: Path) -> Description:
+        """Return what write() wrote of the graph in a file, without loading it; empty of another's file."""
+
+    @abstractmethod
+    def quantize(self, file: Path, quantized: Path, images: Sequence[np.ndarray]) -> None:
+        """Write a graph of write() again with the weights and activations of its trunk (trunk.py) in 8 bits.
+
+        Args:
+            images: inputs, by which the ranges of activations are calibrated.
+        """
+
+    def file(self, precision: str = "") -> str:
+        """Return the name of a graph's file in the folder of an export; of one in another precision than float32."""
+        return ".".join(filter(None, ["model", precision])) + self.suffix
+
+    def files(self, file: Path) -> list[Path]:
+        """Return all files of a graph, the one that names it first."""
+        return [file]
+
+    def size(self, file: Path) -> int:
+        """Return the bytes of a graph on the disk."""
+        return sum(part.stat().st_size for part in self.files(file))
+
+    def is_installed(self) -> bool:
+        """Return whether the packages that load a graph are there."""
+        return all(find_spec(name) is not None for name in self.packages)
+
+    def require(self, source: str = "", remedy: str = "") -> None:
+        """Refuse to go on without the packages that load a graph; see require()."""
+        require(self.packages, self.extra, source, remedy)
+
+
+def require(packages: Sequence[str], extra: str, source: str = "", remedy: str = "") -> None:
+    """Refuse to go on without packages.
+
+    Args:
+        extra: what installs them.
+        source: begins the message.
+        remedy: another one than to install the extra.
+
+    Raises:
+        UserError: naming the package and the extra.
+    """
+    for name in packages:
+        try:
+            import_module(name)
+        except ImportError as error:
+            hints = ", ".join(filter(None, [f"install it by pip install 'dense-dist[{extra}]'", remedy]))
+            raise UserError(f"{source}the package {name} is missing: {hints}") from error
+
+
+def as_texts(description: Description) -> dict[str, str]:
+    """Return a description as a file's metadata: text as it is, all else as JSON."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in description.items()}
+
+
+def from_texts(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Undo as_texts."""
+    result: dict[str, Any] = {}
+    for name, text in texts.items():
+        try:
+            result[name] = json.loads(text)
+        except ValueError:
+            result[name] = text
+    return result
