@@ -13,10 +13,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from densedist.common.data.headers import Size
 from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
-from densedist.common.runtimes import RUNTIMES, Graph, Runtime, require
+from densedist.common.runtimes import RUNTIMES, Graph, Runtime, fix_input, require
 
 WEIGHTS, TORCH = "weights", "torch"
 FORMATS = (WEIGHTS, *RUNTIMES, TORCH)
@@ -48,12 +50,14 @@ class Exporter(ABC, Generic[Run]):
         about: what is the same in every format; see describe().
         graph: what a runtime's file says of the model.
         images: how many are compared on.
+        shape: of the only input that a graph is to take; None = of any size.
     """
 
     model: nn.Module
     about: Description
     graph: Description
     images: int
+    shape: Sequence[int] | None = None
 
     @abstractmethod
     def write_weights(self, output: Path) -> Run:
@@ -130,6 +134,8 @@ def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dic
             else:
                 if not onnx.exists():
                     exporter.write_onnx(onnx)
+                    if exporter.shape:
+                        fix_input(onnx, exporter.shape)
                 run = exporter.running(_in_runtime(RUNTIMES[name], onnx, exporter.graph, output))
             figures[name] = exporter.compare(run)
     return _report(output, exporter.about, figures, exporter.images)
@@ -160,6 +166,13 @@ def describe(task: str, architecture: str, classes: Sequence[str], cfg: CfgNode)
 def write_description(folder: Path, description: Description) -> None:
     """Write model.json to the folder of an export."""
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def stretched(image: Tensor, size: Size | None) -> Tensor:
+    """Return an image (3, H, W), uint8, at another height and width; None = as it is."""
+    if size is None or tuple(image.shape[1:]) == size:
+        return image
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
 @contextmanager

@@ -350,11 +350,12 @@ class Task(TrainingTask):
         """
 
     @abstractmethod
-    def exporter(self, student: Weights, source: ImageSource) -> Exporter:
+    def exporter(self, student: Weights, source: ImageSource, size: Size | None = None) -> Exporter:
         """Load the student to write it in other forms.
 
         Args:
             source: the images on which each form is compared with PyTorch.
+            size: the only one that graphs are to take, to which images are stretched; None = any.
         """
 
     @abstractmethod

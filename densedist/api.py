@@ -326,6 +326,7 @@ def export(
     *,
     config: str = "",
     formats: Sequence[str] = USUAL,
+    size: tuple[int, int] | None = None,
     int8: bool = False,
     calibration_images: int = 100,
     output_dir: str | Path = "",
@@ -337,6 +338,7 @@ def export(
     Args:
         weights, config: see evaluate.
         formats: any of weights, onnx, openvino, torch.
+        size: height and width of the only images that onnx and openvino are to take; default: any.
         int8: write onnx and openvino also with 8 bits, and measure what this loses and gains on DATASETS.TEST.
         calibration_images: how many of DATASETS.UNLABELED, or where it is empty of TRAIN, int8 calibrates on.
         output_dir: default: export beside the weights.
@@ -356,7 +358,7 @@ def export(
     output = Path(output_dir) if output_dir else Path(found.file).parent / "export"
     source = ImageSource(images, Path(image_folder) if image_folder else None)
     with claimed(output, "--output-dir"):
-        exporter = chosen_task.exporter(found, source)
+        exporter = chosen_task.exporter(found, source, size)
         done = export_each(chosen, exporter, output)
         return done | {"int8": quantize_each(chosen_task, found, exporter, chosen, files, output)} if files else done
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from densedist.common.runtimes.onnx_runtime import OnnxRuntime
+from densedist.common.runtimes.onnx_runtime import fix_input as fix_input
 from densedist.common.runtimes.openvino_runtime import OpenVino
 from densedist.common.runtimes.runtime import INT8 as INT8
 from densedist.common.runtimes.runtime import Graph as Graph

@@ -93,6 +93,17 @@ class OnnxRuntime(Runtime):
         self.write(quantized, quantized, description)
 
 
+def fix_input(file: Path, shape: Sequence[int]) -> None:
+    """Let the graph of an ONNX file take inputs of one shape only; others know the sizes within it before it runs."""
+    import onnx
+    from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
+
+    model = onnx.load(str(file))
+    make_input_shape_fixed(model.graph, model.graph.input[0].name, list(shape))
+    fix_output_shapes(model)
+    onnx.save(model, str(file))
+
+
 def _sides(shape: list[Any]) -> tuple[int | None, ...]:
     return tuple(side if isinstance(side, int) else None for side in shape)
 

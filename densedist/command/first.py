@@ -37,7 +37,7 @@ def check_first(args: argparse.Namespace) -> None:
         check_count(args.images, "--images")
     if hasattr(args, "calibration_images"):
         check_count(args.calibration_images, "--calibration-images")
-    for side in chain.from_iterable(getattr(args, "size", ())):
+    for side in [*chain.from_iterable(getattr(args, "size", ())), *(getattr(args, "fixed", None) or ())]:
         check_count(side, "--size")
     if getattr(args, "weights", None) == []:  # a student's teachers label
         if not args.config_file:

@@ -74,6 +74,8 @@ def add_export(parser: Parser) -> None:
     add_weights(parser)
     text = "formats to write, of weights, onnx, openvino and torch; default: %(default)s"
     parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help=text)
+    text = "let onnx and openvino take images of this height and width only, to which they are stretched"
+    parser.add_argument("--size", dest="fixed", type=int, nargs=2, metavar=("H", "W"), help=text)
     text = "also write onnx and openvino with weights and activations in 8 bits, and measure both on DATASETS.TEST"
     parser.add_argument("--int8", action="store_true", help=text)
     text = "images of DATASETS.UNLABELED, or else TRAIN, by which --int8 sets the ranges of activations; "
@@ -92,6 +94,7 @@ def export(args: argparse.Namespace) -> None:
         args.overrides,
         config=args.config_file,
         formats=args.format,
+        size=tuple(args.fixed) if args.fixed else None,
         int8=args.int8,
         calibration_images=args.calibration_images,
         output_dir=args.output_dir or "",

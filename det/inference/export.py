@@ -19,6 +19,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from densedist.common.data.headers import Size
 from densedist.common.data.images import find_images
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
@@ -29,6 +30,7 @@ from densedist.common.export import (
     Figure,
     describe,
     needing_images,
+    stretched,
     write_description,
 )
 from densedist.common.run_files import Weights
@@ -65,14 +67,18 @@ class DetExporter(Exporter[Run]):
     Args:
         samples: {"image": uint8 (3, H, W), "height", "width", "image_id"} of Detectron2's mapper.
         dataset: the name of the data set that the samples are of, empty if they have no annotations.
+        size: of the samples, the only one that graphs take; None = they take any.
     """
 
-    def __init__(self, trained: Trained, samples: Sequence[dict], dataset: str) -> None:
+    def __init__(self, trained: Trained, samples: Sequence[dict], dataset: str, size: Size | None = None) -> None:
+        self.size, self.shape = size, (3, *size) if size else None
         self.trained, self.samples, self.dataset, self.images = trained, samples, dataset, len(samples)
         self.model, self.about = trained.model, _describe(trained)
         self.graph = self.about | {
             "exported": "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all",
-            "input": "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
+            "input": f"image: uint8 {tuple(self.shape)}, stretched before to this size"
+            if self.shape
+            else "image: uint8 (3, H, W), resized before, so that its shortest side is shortest_side",
             "output": "boxes: float32 (R, 4), x0, y0, x1, y1 in the input's pixels; scores: float32 (R,); "
             "classes: int64 (R,)",
         }
@@ -119,7 +125,7 @@ class DetExporter(Exporter[Run]):
 
     def read(self, file: Path) -> Tensor:
         """Read an image (3, H, W), as the student is evaluated."""
-        return read_input(self.trained.cfg, file)[0]["image"]
+        return stretched(read_input(self.trained.cfg, file)[0]["image"], self.size)
 
     def step(self, pixels: np.ndarray) -> Callable[[], Detections]:
         image = torch.from_numpy(pixels)
@@ -169,7 +175,7 @@ class DetExporter(Exporter[Run]):
         return TracingAdapter(model, [{"image": self.samples[0]["image"]}], _infer)
 
 
-def exporter(student: Weights, source: ImageSource) -> DetExporter:
+def exporter(student: Weights, source: ImageSource, size: Size | None = None) -> DetExporter:
     """Load a plain student to export it; of DATASETS.TEST the first data set is compared on."""
     # On the CPU, as a trace from a GPU keeps the GPU's number.
     trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
@@ -177,7 +183,8 @@ def exporter(student: Weights, source: ImageSource) -> DetExporter:
         raise UserError(f"MODEL.KIND is {trained.cfg.MODEL.KIND}: such a model is not exported, but only {DETECTRON2}")
     with needing_images():
         dataset = "" if source.folder else test_dataset(trained.cfg)
-    return DetExporter(trained, _samples(trained.cfg, dataset, source), dataset)
+    samples = [x | {"image": stretched(x["image"], size)} for x in _samples(trained.cfg, dataset, source)]
+    return DetExporter(trained, samples, dataset, size)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from densedist.common.errors import UserError, one_line
 from densedist.common.foreign.programs import OUT, Program
@@ -53,6 +54,9 @@ class ProgramModel(ForeignModel):
             UserError: the program fails on a batch of this size, or gives no tensor.
         """
         program = self._program[0]
+        size = program.images.size if program.description else None
+        if size and size != tuple(batch.shape[2:]):  # what we exported for images of one size
+            batch = F.interpolate(batch, size, mode="bilinear", antialias=True)
         images = program.as_wanted(batch)
         parts = images.split(1) if self._one_by_one else [images]
         try:

@@ -13,8 +13,8 @@ from detectron2.config import CfgNode
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
-from torch.nn import functional as F
 
+from densedist.common.data.headers import Size
 from densedist.common.data.images import find_images
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
@@ -25,6 +25,7 @@ from densedist.common.export import (
     Figure,
     describe,
     needing_images,
+    stretched,
     write_description,
 )
 from densedist.common.run_files import Weights
@@ -39,6 +40,7 @@ from densedist.seg.labels import IGNORE, Classes
 from densedist.seg.models import Trained, load_trained, smp_network
 from densedist.seg.networks.dist_networks import stock
 from densedist.seg.networks.network import Network
+from densedist.seg.networks.resampling import nearest
 
 # The most that an export may differ from PyTorch, as a part of the largest logit and in percent: float32 rounds
 # otherwise in another order of the same sums.
@@ -52,15 +54,19 @@ class SegExporter(Exporter[Run]):
 
     Args:
         samples: {"image": uint8 (3, H, W)}, with "sem_seg", trainIds (H, W), where they have labels.
+        size: of the samples, the only one that graphs take; None = they take any.
     """
 
-    def __init__(self, trained: Trained, samples: Sequence[dict]) -> None:
+    def __init__(self, trained: Trained, samples: Sequence[dict], size: Size | None = None) -> None:
+        self.size, self.shape = size, (1, 3, *size) if size else None
         self.trained, self.samples, self.images = trained, samples, len(samples)
         self.model = smp_network(trained.model).smp
         self.about = _describe(trained)
         self.graph = self.about | {
             "normalization": "inside the graph",
-            "input": "images: uint8 (N, 3, H, W), any N, H and W, resized before by scale",
+            "input": f"images: uint8 {tuple(self.shape)}, stretched before to this size"
+            if self.shape
+            else "images: uint8 (N, 3, H, W), any N, H and W, resized before by scale",
             "scale": trained.cfg.TEST.SCALES[0],
             "label_ids": trained.classes.label_ids.tolist(),
             "colors": trained.classes.colors.tolist(),
@@ -91,12 +97,10 @@ class SegExporter(Exporter[Run]):
 
     def read(self, file: Path) -> Tensor:
         """Read an image (1, 3, H, W), as the student is evaluated."""
-        image = self._reader(bare_frames({file.stem: file})[0])["image"][None]
+        image = self._reader(bare_frames({file.stem: file})[0])["image"]
         scale = self.trained.cfg.TEST.SCALES[0]
-        if scale == 1:
-            return image
-        size = [round(side * scale) for side in image.shape[2:]]
-        return F.interpolate(image, size, mode="bilinear", antialias=True)
+        height, width = (round(side * scale) for side in image.shape[1:])
+        return stretched(image, self.size or (height, width))[None]
 
     def step(self, pixels: np.ndarray) -> Callable[[], Tensor]:
         images, run = torch.from_numpy(pixels), torch.no_grad()(self.trained.model.logits)
@@ -139,11 +143,11 @@ class SegExporter(Exporter[Run]):
         return figures
 
 
-def exporter(student: Weights, source: ImageSource) -> SegExporter:
+def exporter(student: Weights, source: ImageSource, size: Size | None = None) -> SegExporter:
     """Load a plain student to export it; a model that SMP does not build is refused."""
     # On the CPU, as a trace from a GPU may keep the GPU's number.
     trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    return SegExporter(trained, _samples(trained.cfg, source))
+    return SegExporter(trained, [_stretched(sample, size) for sample in _samples(trained.cfg, source)], size)
 
 
 def traced(model: Deployed, image: Tensor) -> ExportedProgram:
@@ -176,6 +180,14 @@ def _samples(cfg: CfgNode, source: ImageSource) -> list[dict]:
                 raise UserError("DATASETS.TEST is empty: name a split")
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
     return [reader(frame) for frame in frames[: source.count]]
+
+
+def _stretched(sample: dict, size: Size | None) -> dict:
+    """Return a sample whose image and labels have another size; None = as it is."""
+    if size is None:
+        return sample
+    labels = {"sem_seg": nearest(sample["sem_seg"][None], size)[0]} if "sem_seg" in sample else {}
+    return sample | labels | {"image": stretched(sample["image"], size)}
 
 
 def _describe(trained: Trained) -> Description:
