@@ -39,6 +39,7 @@ class Trainer(SimpleTrainer):
         teacher: the model's teacher, where losses that are not finite may come from.
         distilled: the names of the losses of distillation.
         share: keeps their share of the gradient constant; None = they stay as they are.
+        held: they are held back, by share or by a factor that falls to 0.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Trainer(SimpleTrainer):
         teacher: Teacher | None = None,
         distilled: Collection[str] = (),
         share: GradientShare | None = None,
+        held: bool = False,
     ) -> None:
         super().__init__(model, [], optimizer)
-        self.distilled, self.share = distilled, share
+        self.distilled, self.share, self.held = distilled, share, held
         self.device = next(model.parameters()).device
         self.seed, self.accumulation_steps, self.precision = seed, accumulation_steps, precision
         self.max_skipped, self.skipped, self.teacher = max_skipped, 0, teacher
@@ -102,8 +104,8 @@ class Trainer(SimpleTrainer):
         found = compare_gradients(losses, list(self.model.parameters()), self._scale(), self.distilled)
         if found.shares:
             logger.info(f"iteration {self.iter}: {in_words(found)}")
-            if self.share is None and outweighs(found, self.distilled):
-                logger.info("distillation outweighs the labels; to keep it at a fifth: DISTILL.GRADIENT_SHARE 0.2")
+            if not self.held and outweighs(found, self.distilled):
+                logger.info("distillation outweighs the labels; to let them decide in the end: DISTILL.DECAY linear")
             self._log({f"{GRADIENT}{name}": share for name, share in found.shares.items()})
             if found.cosine is not None and self.share is None:  # which logs the mean of all processes
                 self._log({COSINE: found.cosine})
@@ -198,7 +200,7 @@ def build_trainer(
     cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, distillation: Distillation | None = None
 ) -> Trainer:
     """Build the trainer that SEED, SOLVER.{ACCUMULATION_STEPS, AMP, MAX_SKIPPED_STEPS} and
-    DISTILL.{GRADIENT_SHARE, GRADIENT_PERIOD} describe."""
+    DISTILL.{DECAY, GRADIENT_SHARE, GRADIENT_PERIOD} describe."""
     solver = cfg.SOLVER
     precision = getattr(torch, solver.AMP.PRECISION) if solver.AMP.ENABLED else None
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
@@ -207,7 +209,8 @@ def build_trainer(
         return Trainer(model, optimizer, *options)
     distiller = distillation.distiller
     share = gradient_share_of(cfg, distiller)
-    return Trainer(model, optimizer, *options, distillation.teacher, distiller.loss_names, share)
+    held = share is not None or cfg.DISTILL.DECAY != "none"
+    return Trainer(model, optimizer, *options, distillation.teacher, distiller.loss_names, share, held)
 
 
 def on_device(data: Any, device: torch.device) -> Any:

@@ -103,8 +103,8 @@ def _next(output: Path, unlabeled: Sequence[Path]) -> list[Step]:
     teacher, student = str(output / TEACHER), str(output / STUDENT)
     folders = [str(place) for place in unlabeled]
     pool = ["DATASETS.UNLABELED", str(folders)] if folders else []
-    # Of images without labels only the teacher knows something, so there distillation has its whole weight.
-    methods = "none,dist,dist@GRADIENT_SHARE=0+unlabeled,best" if folders else "none,dist"
+    # Of images without labels only the teacher knows something, so there distillation keeps its weight.
+    methods = "none,dist,dist@DECAY=none+unlabeled,best" if folders else "none,dist"
     compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
     steps = [
         Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),

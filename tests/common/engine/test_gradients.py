@@ -125,10 +125,12 @@ def test_a_distilled_run_logs_shares_and_draws_them(tmp_path):
     assert "iteration 0: gradient on shared parameters: loss_" in (tmp_path / "out" / "log.txt").read_text()
 
 
-@pytest.mark.parametrize(("share", "said"), [("0.0", True), ("0.2", False)])
-def test_a_run_says_what_holds_distillation_where_it_outweighs_the_labels(tmp_path, share, said):
+@pytest.mark.parametrize(
+    ("held", "said"), [([], True), (["DISTILL.GRADIENT_SHARE", "0.2"], False), (["DISTILL.DECAY", "linear"], False)]
+)
+def test_a_run_says_what_holds_distillation_where_it_outweighs_the_labels(tmp_path, held, said):
     teacher = save_teacher(tmp_path / "teacher")
     argv = ["--config-file", str(STUDENT), *SMALL, *teacher, "OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", "[]"]
-    heavy = ["DISTILL.DIST.WEIGHT", "1000.0", "DISTILL.GRADIENT_SHARE", share]
+    heavy = ["DISTILL.DIST.WEIGHT", "1000.0", *held]
     densedist("train", "seg", *argv, "SOLVER.MAX_ITER", "1", *heavy)
-    assert ("DISTILL.GRADIENT_SHARE 0.2" in (tmp_path / "out" / "log.txt").read_text()) == said
+    assert ("DISTILL.DECAY linear" in (tmp_path / "out" / "log.txt").read_text()) == said
