@@ -1,7 +1,8 @@
 """Semantic segmentation of Hugging Face's transformers: a folder of save_pretrained with its image processor."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from densedist.common.errors import UserError
 from densedist.common.foreign.transformers import PROCESSOR, open_folder
 from densedist.common.modules import record
 from densedist.seg.foreign.model import ForeignModel
+from densedist.seg.networks.windows import at_own_size
 
 logger = logging.getLogger(__name__)
 SIDE = 64  # of an image that the processor is tried on: a multiple of what they pad to
@@ -22,7 +24,7 @@ ENCODERS = (
     ("segformer", "hidden_states"),
     ("backbone", "feature_maps"),  # UPerNet
 )
-UNIVERSAL = "ForUniversalSegmentation"
+UNIVERSAL, MASKFORMER = "ForUniversalSegmentation", "MaskFormerForInstanceSegmentation"
 
 
 class TransformersModel(ForeignModel):
@@ -32,8 +34,12 @@ class TransformersModel(ForeignModel):
         model: gives `logits` (N, K, h, w), or classes and masks of queries, as Mask2Former does.
         names: of the classes.
         pixel_mean, pixel_std: see DenseModel.
+
+    Attributes:
+        own_size: height and width of the only images that it takes; None = it takes several.
     """
 
+    own_size: tuple[int, int] | None = None
     says_pixels = says_logits = True
 
     def __init__(
@@ -47,19 +53,29 @@ class TransformersModel(ForeignModel):
 
     @property
     def divisor(self) -> int:
-        return STRIDE
+        return 1 if self.own_size else STRIDE
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (*super().identity, *([f"at {self.own_size}"] if self.own_size else []))
 
     def maps(self, batch: Tensor) -> dict[str, Tensor]:
         """Return for a preprocessed batch (N, 3, H, W) "cls_logits" (N, K, h, w), and of the encoders that are known
-        "features", the last of its maps."""
+        "features", the last of its maps. A model of one size gives class logits alone."""
+        if self.own_size:
+            return {"cls_logits": at_own_size(self.logits, batch, self.own_size)}
         encoder = _submodule(self.model, self._encoder) if self._encoder else None
         if encoder is None:
-            return {"cls_logits": _dense_logits(self.model(pixel_values=batch))}
+            return {"cls_logits": self.logits(batch)}
         # Of SegFormer the encoder gives its maps only where it is asked.
         more = {"output_hidden_states": True} if self._maps == "hidden_states" else {}
         with record(encoder, lambda _, output: output[self._maps][-1]) as maps:
             logits = _dense_logits(self.model(pixel_values=batch, **more))
         return {"cls_logits": logits, "features": maps[0]}
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Return class logits (N, K, h, w) for a batch of a size that the model takes."""
+        return _dense_logits(self.model(pixel_values=batch.contiguous(memory_format=torch.channels_last)))
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module | None:
@@ -94,12 +110,17 @@ def load(path: str, key: str) -> TransformersModel:
     """
     folder = open_folder(path, key)
     kind = folder.architecture
-    universal = kind.endswith(UNIVERSAL)
+    universal = kind.endswith(UNIVERSAL) or kind == MASKFORMER
     if not universal and not kind.endswith("ForSemanticSegmentation"):
         raise UserError(f"{folder.source} holds {kind}: want one …ForSemanticSegmentation or …{UNIVERSAL}")
     processor = folder.load_processor()
     model = folder.load(f"AutoModelFor{'UniversalSegmentation' if universal else 'SemanticSegmentation'}")
+    if more := [name for name, one in signature(model.forward).parameters.items() if _is_wanted(name, one)]:
+        raise UserError(
+            f"{folder.source} holds {kind}, which wants {more[0]}, and not an image alone: take another model"
+        )
     network = TransformersModel(model, folder.names, *_pixels(processor))
+    network.own_size = _own_size(network)
     network.channels = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
     _check_pixels(processor, network, folder.source)
     number = folder.config.get("semantic_loss_ignore_index")
@@ -109,6 +130,29 @@ def load(path: str, key: str) -> TransformersModel:
             f"{number}), so its output for this class means nothing"
         )
     return network
+
+
+def _is_wanted(name: str, parameter: Parameter) -> bool:
+    """Return whether a model has to be given a parameter that is no image."""
+    return parameter.default is Parameter.empty and parameter.kind <= 1 and name not in ("self", "pixel_values")
+
+
+@torch.no_grad()
+def _own_size(network: TransformersModel) -> tuple[int, int] | None:
+    """Return height and width of the only images that a model takes; None where it takes others than its config says,
+    or says nothing. Models with position embeddings of one size are such (EoMT, Data2Vec), and DPT takes only squares.
+    """
+    config = network.model.config
+    given = getattr(config, "image_size", None) or getattr(getattr(config, "backbone_config", None), "image_size", None)
+    if not given:
+        return None
+    height, width = given if isinstance(given, Iterable) else (given, given)
+    network.eval()
+    try:
+        network.logits(network.mean.new_zeros(1, 3, height, width + STRIDE))
+    except Exception:  # theirs are many
+        return int(height), int(width)
+    return None
 
 
 def _pixels(processor: Any) -> tuple[list[float], list[float]]:
@@ -128,7 +172,11 @@ def _check_pixels(processor: Any, network: TransformersModel, source: str) -> No
         UserError: it does.
     """
     image = torch.randint(256, (3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
-    keeps = {name: False for name in ("do_resize", "do_center_crop", "do_pad") if getattr(processor, name, False)}
+    keeps = {
+        name: False
+        for name in ("do_resize", "do_center_crop", "do_pad", "do_split_image")
+        if getattr(processor, name, False)
+    }
     try:
         theirs = processor(images=[image.to(torch.uint8)], return_tensors="pt", **keeps)["pixel_values"]
     except Exception:  # it wants more than an image

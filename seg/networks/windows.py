@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from detectron2.config import CfgNode
@@ -116,6 +117,37 @@ class Inference:
                 rest = sums[..., done:, :].clone()
                 sums[..., : height - done, :] = rest
                 sums[..., height - done :, :] = 0
+
+
+def at_own_size(logits: Logits, batch: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return logits (N, K, h, w) of a batch (N, 3, H, W), of a network that takes images of one size alone.
+
+    The batch is resized until it covers that size. What is then longer is seen through as few windows as cover it,
+    evenly spaced, as EoMT's processor splits an image; where they overlap the mean of the probabilities counts.
+
+    Args:
+        logits: the network's, for images of the size, at any resolution.
+        size: height and width.
+    """
+    scale = max(own / side for own, side in zip(size, batch.shape[2:], strict=True))
+    whole = [max(round(side * scale), own) for own, side in zip(size, batch.shape[2:], strict=True)]
+    seen = _resize(batch.float(), whole, antialias=scale < 1).to(batch.dtype)
+    first = logits(seen[..., : size[0], : size[1]])
+    if tuple(whole) == tuple(size):
+        return first
+    cells = first.shape[2:]
+    full = [round(side * cell / own) for side, cell, own in zip(whole, cells, size, strict=True)]
+    total = torch.zeros(*first.shape[:2], *full, device=first.device)
+    times = torch.zeros(*full, device=first.device)
+    for y, x in product(*(_starts(side, cell, 0.0) for side, cell in zip(full, cells, strict=True))):
+        top, left = (
+            min(round(start * own / cell), side - own)
+            for start, own, cell, side in zip((y, x), size, cells, whole, strict=True)
+        )
+        part = logits(seen[..., top : top + size[0], left : left + size[1]]) if y or x else first
+        total[..., y : y + cells[0], x : x + cells[1]] += part.float().softmax(1)
+        times[y : y + cells[0], x : x + cells[1]] += 1
+    return (total / times).clamp(min=torch.finfo(torch.float32).tiny).log().to(first.dtype)
 
 
 def _starts(full: int, window: int, overlap: float) -> list[int]:

@@ -29,14 +29,51 @@ def mask2former(labels):
     return hf.Mask2FormerForUniversalSegmentation(config)
 
 
+VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+VIT |= {"image_size": 64, "patch_size": 16}
+
+
+def eomt(labels, kind="Eomt"):
+    config = getattr(hf, f"{kind}Config")(**VIT, num_blocks=1, num_queries=6, num_upscale_blocks=2, **labels)
+    return getattr(hf, f"{kind}ForUniversalSegmentation")(config)
+
+
+def dpt(labels):
+    own = {"is_hybrid": False, "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8, 8, 16, 16]}
+    return hf.DPTForSemanticSegmentation(hf.DPTConfig(**VIT, **own, fusion_hidden_size=16, **labels))
+
+
+def data2vec(labels):
+    own = {"use_relative_position_bias": True, "out_indices": [1, 2, 3, 4], "pool_scales": [1, 2]}
+    config = hf.Data2VecVisionConfig(**VIT, **own, auxiliary_channels=8, **labels)
+    return hf.Data2VecVisionForSemanticSegmentation(config)
+
+
+def maskformer(labels):
+    backbone = hf.SwinConfig(image_size=64, embed_dim=8, num_heads=[1, 1, 1, 1], window_size=4, **STAGES)
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    decoder = hf.DetrConfig(d_model=32, num_queries=6, encoder_layers=1, decoder_layers=1, **heads)
+    own = {"fpn_feature_size": 32, "mask_feature_size": 32}
+    config = hf.MaskFormerConfig(backbone_config=backbone, decoder_config=decoder, **own, **labels)
+    return hf.MaskFormerForInstanceSegmentation(config)
+
+
+# They take images of 64 x 64 pixels alone.
+OF_ONE_SIZE = {
+    "eomt": eomt,
+    "eomt of dinov3": lambda labels: eomt(labels, "EomtDinov3"),
+    "dpt": dpt,
+    "data2vec": data2vec,
+}
 KINDS = {"segformer": segformer, "upernet": upernet, "mask2former": mask2former}
+OTHERS = {"maskformer": maskformer}
 
 
 def write(kind, folder, names=NAMES, processor=True, dtype=torch.float32):
     """The model, in a precision, written to the folder with a processor of its own normalization; given in float32."""
     torch.manual_seed(0)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
-    model = as_if_trained(KINDS[kind](labels)).eval().to(dtype)
+    model = as_if_trained((KINDS | OF_ONE_SIZE | OTHERS)[kind](labels)).eval().to(dtype)
     model.save_pretrained(folder)
     if processor:
         hf.SegformerImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(folder)
