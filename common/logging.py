@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from logging.handlers import MemoryHandler
@@ -74,6 +74,26 @@ def printed_to_log() -> Iterator[None]:
         yield
     if text := printed.getvalue().strip():
         logging.getLogger(PRINTED).info(text)
+
+
+@contextmanager
+def recorded(package: str) -> Iterator[list[tuple[str, int, str]]]:
+    """Collect what the modules of a package log within the block, beside logging it: logger, level and text."""
+    lines: list[tuple[str, int, str]] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append((record.name, record.levelno, record.getMessage()))  # type: ignore[method-assign]
+    logger = logging.getLogger(package)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+
+
+def logged_again(lines: Iterable[tuple[str, int, str]]) -> None:
+    """Log what was recorded."""
+    for name, level, text in lines:
+        logging.getLogger(name).log(level, text)
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 
 from densedist.common.data.confidence import Confidence
 from densedist.common.data.flip_pairs import warn_of_sides
@@ -24,7 +24,8 @@ from densedist.det.architectures import distilling_classes
 from densedist.det.data import registering
 from densedist.det.data.boxes import bad_boxes, other_form
 from densedist.det.data.classes import class_mirrors, class_names, known_classes
-from densedist.det.data.coco import Coco, Entry, image_file, is_number
+from densedist.det.data.coco import Coco, Entry, image_file
+from densedist.det.data.coco_file import is_number
 from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import are_damaged, not_of_boxes
 from densedist.det.data.reading import read_input
@@ -61,7 +62,7 @@ def survey(cfg: CfgNode, side: str) -> Survey:
     counts: Counter[int] = Counter()
     images = 0  # with annotations
     for name in cfg.DATASETS[side]:
-        for entry in DatasetCatalog.get(name):
+        for entry in registering.dataset_dicts(name):
             sizes[entry["height"], entry["width"]] += 1
             objects = [a["category_id"] for a in entry.get("annotations", []) if not a.get("iscrowd")]
             images += "annotations" in entry and bool(MetadataCatalog.get(name).get("thing_classes"))
@@ -106,7 +107,8 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
             if side != "UNLABELED" and coco.has_labels and judged:  # what is left is Detectron2's
                 _check_labels(cfg, coco, side, name)
                 known = {category["id"]: category["name"] for category in coco.categories}
-                counts.update(known.get(a["category_id"], "") for a in coco.objects)
+                kinds, crowds = coco.columns.categories, coco.columns.crowds.tolist()
+                counts.update(known.get(kind, "") for kind, crowd in zip(kinds, crowds, strict=True) if not crowd)
                 names = names or coco.names
             if side == "PSEUDO_LABELED":
                 _check_kept_scores(cfg, name, source)
@@ -114,7 +116,9 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
                 # Detectron2 takes names as they are.
                 place = image_file if MetadataCatalog.get(name).get("normalized") else os.path.join
                 images = [i | {"file_name": place(root, i["file_name"])} for i in coco.images]
-                headers = check_images(images, _check_image, source)
+                headers = check_images(
+                    images, _check_image, source, _files, str([(i["height"], i["width"]) for i in images])
+                )
                 files = [image["file_name"] for image in images]
                 warn_of_transparency(dict(zip(files, headers, strict=True)), source)
         if bare := [name for name in names if not counts[name]]:
@@ -134,23 +138,22 @@ def _check_labels(cfg: CfgNode, coco: Coco, side: str, name: str) -> None:
     source, built_in = f"DATASETS.{side}: data set {name}", name in registering.BUILT_IN
     if not built_in and (why := other_form(coco)):
         raise UserError(f"{source}: the boxes of {coco.source} are not [x, y, w, h] in pixels: {why}")
-    if bad := bad_boxes(coco):
+    if len(bad := bad_boxes(coco)):
+        first = coco.annotations[bad[0]]
         message = (
             f"{source}: {len(bad)} boxes of {coco.source} are not finite, of no area or outside of their image, first "
-            f"annotation {bad[0]['given']} with {bad[0]['bbox']}"
+            f"annotation {first['given']} with {first['bbox']}"
         )
         if not built_in and not cfg.DATASETS.DROP_BAD_BOXES:
             raise UserError(f"{message}; correct them, or set DATASETS.DROP_BAD_BOXES to True to train without them")
         logger.warning(message)
-    if side in LABELED and len(coco.objects) == len(bad):
+    if side in LABELED and coco.object_count == len(bad):
         remedy = "add annotations of objects (iscrowd 0)"
         if side == "PSEUDO_LABELED":
             remedy = "let the teacher write those of lower scores, too (--score-threshold)"
         raise UserError(f"{source}: {coco.source} has nothing to learn from: {remedy}")
     if cfg.MODEL.MASK_ON:
-        _check_masks(coco, source, built_in)
-        if side in LABELED:
-            _check_mask_format(cfg, coco, source)
+        _check_masks(cfg, coco, side, source, built_in)
     if side == "PSEUDO_LABELED":
         _check_scores(cfg, coco, source)
     counted = MetadataCatalog.get(name).get("class_image_count")
@@ -175,16 +178,16 @@ def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
     least = cfg.PSEUDO_LABELS.MIN_SCORE
     for field, asked in _asked(cfg).items():
         most, words, how = FIELDS[field]
-        bare = [a["given"] for a in coco.objects if not (is_number(a.get(field)) and 0 <= a[field] <= most)]
-        if bare:
+        objects = (a for a in coco.each() if not a["iscrowd"])
+        if bare := coco.in_order(a for a in objects if not (is_number(a.get(field)) and 0 <= a[field] <= most)):
             raise UserError(
                 f"{source}: {asked}, but {len(bare)} annotations of {coco.source} have no {field} {words}, first "
-                f"annotation {bare[0]}: let the teacher write the labels again{how}, or set it to its default"
+                f"annotation {bare[0]['given']}: let the teacher write the labels again{how}, or set it to its default"
             )
-    if least and all(a["score"] < least for a in coco.objects):
+    if least and all(a["score"] < least for a in coco.each() if not a["iscrowd"]):
         raise UserError(f"{source}: PSEUDO_LABELS.MIN_SCORE is {least:g}, and no box has that score: lower it")
     architecture, known = cfg.MODEL.META_ARCHITECTURE, distilling_classes()
-    if len(coco.objects) < len(coco.annotations) and architecture not in known:
+    if coco.columns.crowds.any() and architecture not in known:
         raise UserError(
             f"{source}: {coco.source} has crowds, which would be background to "
             f"MODEL.META_ARCHITECTURE {architecture}: set it to {' or '.join(known)}"
@@ -194,7 +197,7 @@ def _check_scores(cfg: CfgNode, coco: Coco, source: str) -> None:
 def _check_kept_scores(cfg: CfgNode, name: str, source: str) -> None:
     """Refuse a data set whose file may have scores, but not what is trained on: load_coco_json leaves them out."""
     for field, asked in _asked(cfg).items():
-        annotations = (a for d in DatasetCatalog.get(name) for a in d.get("annotations", []))
+        annotations = (a for d in registering.dataset_dicts(name) for a in d.get("annotations", []))
         if any(field not in a for a in annotations if not a.get("iscrowd")):
             raise UserError(
                 f"{source}: {asked}, but as it is registered its annotations have no {field}: name it in "
@@ -202,35 +205,34 @@ def _check_kept_scores(cfg: CfgNode, name: str, source: str) -> None:
             )
 
 
-def _check_masks(coco: Coco, source: str, built_in: bool) -> None:
-    annotations = coco.annotations if built_in else map(_with_whole_mask, coco.annotations)
-    if strange := [a for a in annotations if "unreadable" in a]:
+def _check_masks(cfg: CfgNode, coco: Coco, side: str, source: str, built_in: bool) -> None:
+    annotations = coco.each() if built_in else map(_with_whole_mask, coco.each())
+    if strange := coco.in_order(a for a in annotations if "unreadable" in a):
         raise UserError(
             f"{source}: the segmentation of {len(strange)} annotations of {coco.source} cannot be read, first "
             f"annotation {strange[0]['given']}, which {strange[0]['unreadable']}; correct them, {WITHOUT_MASKS}"
         )
-    if bare := [a["given"] for a in coco.objects if not a.get("segmentation")]:
+    if bare := coco.in_order(a for a in coco.each() if not (a["iscrowd"] or a.get("segmentation"))):
         raise UserError(
-            f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation {bare[0]}; "
-            f"add them, {WITHOUT_MASKS}"
+            f"{source}: {len(bare)} annotations of {coco.source} have no segmentation, first annotation "
+            f"{bare[0]['given']}; add them, {WITHOUT_MASKS}"
         )
-    if not built_in and (why := not_of_boxes(coco.objects)):
+    if not built_in and (why := not_of_boxes(a for a in coco.each() if not a["iscrowd"])):
         raise UserError(f"{source}: the polygons of {coco.source} are not those of its boxes: {why}")
+    if side not in LABELED or cfg.INPUT.MASK_FORMAT != "polygon":
+        return
+    objects = (a for a in coco.each() if not a["iscrowd"])
+    if lengths := coco.in_order(a for a in objects if isinstance(a["segmentation"], dict)):
+        raise UserError(
+            f"{source}: INPUT.MASK_FORMAT is polygon, but {len(lengths)} annotations of {coco.source} have run lengths "
+            f"(RLE), first annotation {lengths[0]['given']}: set it to bitmask, {WITHOUT_MASKS}"
+        )
 
 
 def _with_whole_mask(annotation: Entry) -> Entry:
     lengths = annotation.get("segmentation")
     damaged = isinstance(lengths, dict) and are_damaged(lengths)
     return annotation | {"unreadable": "has damaged run lengths"} if damaged else annotation
-
-
-def _check_mask_format(cfg: CfgNode, coco: Coco, source: str) -> None:
-    lengths = [a["given"] for a in coco.objects if isinstance(a["segmentation"], dict)]
-    if lengths and cfg.INPUT.MASK_FORMAT == "polygon":
-        raise UserError(
-            f"{source}: INPUT.MASK_FORMAT is polygon, but {len(lengths)} annotations of {coco.source} have run lengths "
-            f"(RLE), first annotation {lengths[0]}: set it to bitmask, {WITHOUT_MASKS}"
-        )
 
 
 def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> None:
@@ -253,6 +255,10 @@ def _check_keypoints(cfg: CfgNode, coco: Coco, source: str, meta: Metadata) -> N
     if wrong or len(meta.keypoint_names) != count:
         seen = len(wrong[0]["keypoints"]) / 3 if wrong else len(meta.keypoint_names)
         raise UserError(f"{source}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but it has {seen:g} keypoints")
+
+
+def _files(image: dict[str, Any]) -> list[str]:
+    return [image["file_name"]]
 
 
 def _check_image(image: dict[str, Any]) -> Header:

@@ -21,6 +21,7 @@ from densedist.det.data.registering import (
     PART,
     declared_names,
     ground_truth,
+    image_files,
     register_declared,
 )
 
@@ -78,7 +79,7 @@ def class_labels(cfg: CfgNode) -> tuple[str, ...]:
 
 def images(cfg: CfgNode, side: str) -> set[str]:
     """Return the image files of a side of DATASETS, whose data sets are registered."""
-    return {d["file_name"] for name in cfg.DATASETS[side] for d in DatasetCatalog.get(name)}
+    return {file for name in cfg.DATASETS[side] for file in image_files(name)}
 
 
 def contents(cfg: CfgNode, side: str) -> list[str | Path]:

@@ -124,7 +124,7 @@ def is_scored(cfg: CfgNode) -> bool:
 
 def _has_objects(name: str) -> bool:
     if (coco := ground_truth(name)) is not None:
-        return bool(coco.objects)
+        return coco.object_count > 0
     annotations = (a for entry in DatasetCatalog.get(name) for a in entry.get("annotations", []))
     return any(not annotation.get("iscrowd") for annotation in annotations)
 

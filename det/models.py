@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from torch import nn
 
@@ -31,6 +30,7 @@ from densedist.det.config import DETECTRON2, GRAMMAR, without_distillation
 from densedist.det.data.augmentations import build_input
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.data.mosaic import check_mosaic
+from densedist.det.data.registering import dataset_dicts
 from densedist.det.datasets import check_datasets, class_labels
 from densedist.det.distilling import Distilling
 from densedist.det.foreign.load import load_foreign
@@ -142,7 +142,7 @@ def _check_label_weights(cfg: CfgNode, model: nn.Module) -> None:
 
 def _has_crowds(cfg: CfgNode) -> bool:
     """Return whether a data set of DATASETS.PSEUDO_LABELED has crowds."""
-    dicts = (d for name in cfg.DATASETS.PSEUDO_LABELED for d in DatasetCatalog.get(name))
+    dicts = (d for name in cfg.DATASETS.PSEUDO_LABELED for d in dataset_dicts(name))
     return any(a.get("iscrowd") for d in dicts for a in d.get("annotations", []))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from densedist.common.data.headers import Header, Size, UnknownTiffError, read_header
+from densedist.common.data.known import Known
 from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+MANY = 1000  # items from which on what was found of them is remembered
 THREADS = 16  # they wait for the disk most of the time
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -38,11 +40,20 @@ class DamagedError(Exception):
     """A damaged image file; the message begins with its name."""
 
 
-def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> list[R]:
+def check_images(
+    items: Sequence[T],
+    check: Callable[[T], R],
+    source: str,
+    files: Callable[[T], Sequence[str]] | None = None,
+    depends: str = "",
+) -> list[R]:
     """Call check(item), which raises DamagedError, for all items in several threads.
 
     Args:
         source: where the items are named, for the message.
+        files: returns the files that an item is made of: what check gives for it is remembered until one of them
+            changes. None = nothing is remembered.
+        depends: what else check depends on, as text.
 
     Returns:
         what check gives for each item.
@@ -50,16 +61,19 @@ def check_images(items: Sequence[T], check: Callable[[T], R], source: str) -> li
     Raises:
         UserError: how many are damaged, and what is wrong with the first.
     """
+    known: Known[R] | None = Known(depends, list(map(files, items))) if files and len(items) >= MANY else None
 
-    def attempt(item: T) -> R | DamagedError:
+    def attempt(number: int) -> R | DamagedError:
         try:
-            return check(item)
+            return known.result(number, lambda: check(items[number])) if known else check(items[number])
         except DamagedError as error:
             return error
 
     with ThreadPool(THREADS) as pool:
-        results = pool.imap(attempt, items, chunksize=64)
+        results = pool.imap(attempt, range(len(items)), chunksize=64)
         seen = list(tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()))
+    if known:
+        known.keep()
     if found := [result for result in seen if isinstance(result, DamagedError)]:
         raise UserError(
             f"{source}: {len(found)} of {len(items)} images cannot be used, first {found[0]}; repair or "
@@ -122,11 +136,10 @@ def check_file(path: str, wanted: Size | None = None, reference: str = "") -> He
         header = read_header(path)
         if header.strange:
             raise DamagedError(f"{path} {header.strange}")
-        with Image.open(path) as image:
-            if not header.ends:
-                image.load()  # valid files may end otherwise, so this decides
-            elif header.format == "PNG":  # which Detectron2 takes for black where it is damaged
-                image.verify()
+        if not header.ends or header.format == "PNG":  # which Detectron2 takes for black where it is damaged
+            with Image.open(path) as image:
+                # Valid files may end otherwise, so decoding them decides.
+                image.verify() if header.ends else image.load()
     except FileNotFoundError as error:
         raise DamagedError(f"{path} does not exist") from error
     except Image.UnidentifiedImageError as error:

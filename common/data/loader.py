@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from densedist.common.data.packed import Shared, pack
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition, seeded
 
@@ -71,7 +71,7 @@ def build_loader(
         # a pool of its own would take all cores.
         cv2.setNumThreads(1)
     return DataLoader(
-        _Seeded(DatasetFromList(list(items), copy=False), mapper, (position.seed, name)),
+        _Seeded(items if isinstance(items, Shared) else pack(None, items), mapper, (position.seed, name)),
         batch_sampler=batches,
         num_workers=workers,
         # A fork server's would not be children of this process, and would import everything again.

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -20,19 +20,23 @@ def shared_images(files: Iterable[str], others: Iterable[str]) -> list[str]:
     A file is read only as far as it looks like one of the other side: its size first, then parts of it, then all. What
     cannot be read is left out.
     """
-    sides = [dict.fromkeys(sorted(files)), dict.fromkeys(sorted(others))]
-    found: set[str] = set()
+    sides = [list(dict.fromkeys(sorted(side))) for side in (files, others)]
     with ThreadPool(THREADS) as pool:
-        for key in (_place, _size, _parts, _whole):
-            values: list[Mapping[str, object]] = [dict(zip(side, pool.map(key, side), strict=True)) for side in sides]
-            both = (set(values[0].values()) & set(values[1].values())) - {None}
-            alike = [[file for file, value in of_side.items() if value in both] for of_side in values]
-            if key is _place:  # one file by two names needs no reading
-                found.update(alike[0])
-                sides[0] = dict.fromkeys(file for file in sides[0] if file not in found)
-            else:
-                sides = [dict.fromkeys(of_side) for of_side in alike]
+        abouts = {file: about for side in sides for file, about in zip(side, pool.map(_about, side), strict=True)}
+        places, sizes = ({file: about[number] for file, about in abouts.items()} for number in (0, 1))
+        found = set(_alike(sides, places)[0])  # one file by two names needs no reading
+        sides = _alike([[file for file in sides[0] if file not in found], sides[1]], sizes)
+        for key in (_parts, _whole):
+            values = {file: value for side in sides for file, value in zip(side, pool.map(key, side), strict=True)}
+            sides = _alike(sides, values)
     return sorted({*found, *sides[0]})
+
+
+def _alike(sides: Sequence[Sequence[str]], values: Mapping[str, object]) -> list[list[str]]:
+    """Return the files of each side whose value a file of the other side has, too."""
+    one, other = ({values[file] for file in side} for side in sides)
+    both = (one & other) - {None}
+    return [[file for file in side if values[file] in both] for side in sides]
 
 
 def overlaps(cfg: CfgNode, images: Callable[[CfgNode, str], Iterable[str]]) -> list[str]:
@@ -58,19 +62,13 @@ def overlaps(cfg: CfgNode, images: Callable[[CfgNode, str], Iterable[str]]) -> l
     return lines
 
 
-def _place(file: str) -> tuple[int, int] | None:
+def _about(file: str) -> tuple[tuple[int, int] | None, int | None]:
+    """Return the place of a file on the disk, and its size."""
     try:
         about = os.stat(file)
     except OSError:
-        return None
-    return about.st_dev, about.st_ino
-
-
-def _size(file: str) -> int | None:
-    try:
-        return os.path.getsize(file) or None
-    except OSError:
-        return None
+        return None, None
+    return (about.st_dev, about.st_ino), about.st_size or None
 
 
 def _parts(file: str) -> bytes | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 
 from densedist.common.cache.arrays import KEY, Arrays, size_in_bytes
 from densedist.common.cache.filling import cache_file, fill
@@ -19,6 +18,7 @@ from densedist.common.task import Trainee
 from densedist.det.cache.boxes import BoxesMapper, BoxesToKeep, ForeignBoxesToKeep
 from densedist.det.cache.maps import MapsMapper, MapsToKeep
 from densedist.det.data.reading import Mapper
+from densedist.det.data.registering import image_files
 from densedist.det.teacher.foreign import ForeignTeacher
 
 logger = logging.getLogger(__name__)
@@ -72,5 +72,5 @@ def _files(cfg: CfgNode) -> Iterator[tuple[Path, list[str]]]:
     folder, node = Path(cfg.DISTILL.TEACHER.CACHE).expanduser(), cfg.DATASETS
     kind = "maps" if cfg.DISTILL.TEACHER.CACHE_MAPS else "boxes"
     for name in dict.fromkeys(name for side in TRAINED for name in node[side]):
-        images = list(dict.fromkeys(entry["file_name"] for entry in DatasetCatalog.get(name)))
+        images = list(dict.fromkeys(image_files(name)))
         yield cache_file(folder, name, kind), images

@@ -4,9 +4,9 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from detectron2.structures import BoxMode
 
-from densedist.common.data.headers import Size
 from densedist.det.data.coco import Coco, Entry
 
 logger = logging.getLogger(__name__)
@@ -21,10 +21,16 @@ def is_bad(box: Box, height: int, width: int) -> bool:
     return not (all(map(math.isfinite, box)) and w > 0 and h > 0 and inside)
 
 
-def bad_boxes(coco: Coco) -> list[Entry]:
-    """Return the objects whose box cannot be learned (see is_bad)."""
-    sizes = _sizes(coco)
-    return [a for a in coco.objects if is_bad(a["bbox"], *sizes[a["image_id"]])]
+def bad_boxes(coco: Coco) -> np.ndarray:
+    """Return the places among all annotations of the objects whose box cannot be learned (see is_bad)."""
+    objects = ~coco.columns.crowds
+    x, y, w, h = boxes = coco.columns.boxes.T
+    height, width = coco.sizes[coco.columns.images].T
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = np.minimum(x + w, width) - np.maximum(x, 0) > 0
+        inside &= np.minimum(y + h, height) - np.maximum(y, 0) > 0
+    good = np.isfinite(boxes).all(0) & (w > 0) & (h > 0) & inside
+    return (objects & ~good).nonzero()[0]
 
 
 def other_form(coco: Coco) -> str | None:
@@ -34,19 +40,20 @@ def other_form(coco: Coco) -> str | None:
     centers fit into their images when they are taken for what they are, and stick out of them as [x, y, w, h]: of
     boxes that mean what they say next to none does.
     """
-    sizes = _sizes(coco)
-    pairs = [(a["bbox"], sizes[a["image_id"]]) for a in coco.objects if all(map(math.isfinite, a["bbox"]))]
-    if not pairs:
+    kept = ~coco.columns.crowds & np.isfinite(coco.columns.boxes).all(1)
+    boxes, sizes = coco.columns.boxes[kept].T, coco.sizes[coco.columns.images[kept]].T
+    count = boxes.shape[1]
+    if not count:
         return None
-    if all(max(map(abs, box)) <= BEYOND and max(size) > 2 for box, size in pairs):
+    if (np.abs(boxes).max(0) <= BEYOND).all() and (sizes.max(0) > 2).all():
         return "all of them lie within the first pixel: are they relative to the image size?"
-    outside = sum(_sticks_out(box, size) for box, size in pairs)
-    fitting = [encoding for encoding, fits in ENCODINGS.items() if all(fits(box, size) for box, size in pairs)]
-    few = len(pairs) < 5
-    if 10 * outside > len(pairs) and fitting and (not few or 2 * outside > len(pairs)):
-        return f"{outside} of {len(pairs)} stick out of their image, and none would as {fitting[0]}: are they that?"
-    if 2 * outside > len(pairs) and not few:
-        return f"{outside} of {len(pairs)} stick out of their image: are they corners, or of images of another size?"
+    outside = int(_stick_out(boxes, sizes).sum())
+    fitting = [encoding for encoding, fit in ENCODINGS.items() if fit(boxes, sizes).all()]
+    few = count < 5
+    if 10 * outside > count and fitting and (not few or 2 * outside > count):
+        return f"{outside} of {count} stick out of their image, and none would as {fitting[0]}: are they that?"
+    if 2 * outside > count and not few:
+        return f"{outside} of {count} stick out of their image: are they corners, or of images of another size?"
     return None
 
 
@@ -63,27 +70,25 @@ def drop_bad_boxes(dicts: Sequence[Entry]) -> list[Entry]:
     return kept
 
 
-def _sizes(coco: Coco) -> dict[int, Size]:
-    return {image["id"]: (image["height"], image["width"]) for image in coco.images}
+def _stick_out(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return which boxes (4, N) stick out of images of these heights and widths (2, N)."""
+    (x, y, w, h), (height, width) = boxes, sizes
+    return (x + w > width + BEYOND) | (y + h > height + BEYOND) | (x < -BEYOND) | (y < -BEYOND)
 
 
-def _sticks_out(box: Box, size: Size) -> bool:
-    x, y, w, h = box
-    return x + w > size[1] + BEYOND or y + h > size[0] + BEYOND or x < -BEYOND or y < -BEYOND
+def _fit_as_corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    (left, top, right, bottom), (height, width) = boxes, sizes
+    wide = (left >= 0) & (left < right) & (right <= width + BEYOND)
+    return wide & (top >= 0) & (top < bottom) & (bottom <= height + BEYOND)
 
 
-def _as_corners(box: Box, size: Size) -> bool:
-    left, top, right, bottom = box
-    return 0 <= left < right <= size[1] + BEYOND and 0 <= top < bottom <= size[0] + BEYOND
+def _fit_as_centers(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    x, y, w, h = boxes
+    return ~_stick_out(np.stack([x - w / 2, y - h / 2, w, h]), sizes)
 
 
-def _as_centers(box: Box, size: Size) -> bool:
-    x, y, w, h = box
-    return not _sticks_out((x - w / 2, y - h / 2, w, h), size)
-
-
-# Other encodings, and whether a box in that encoding lies in its image.
-ENCODINGS: Mapping[str, Callable[[Box, Size], bool]] = {
-    "[x1, y1, x2, y2]": _as_corners,
-    "[center x, center y, w, h]": _as_centers,
+# Other encodings, and which boxes in that encoding lie in their images.
+ENCODINGS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "[x1, y1, x2, y2]": _fit_as_corners,
+    "[center x, center y, w, h]": _fit_as_centers,
 }

@@ -3,17 +3,20 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode
 
+from densedist.common.data.packed import Mapped
 from densedist.common.errors import UserError, one_line
-from densedist.det.data.coco import Coco, Entry
+from densedist.det.data.coco import Coco, Columns, Entry
+from densedist.det.data.loaded import Loaded
 from densedist.det.data.masks import UnreadableError, readable
+from densedist.det.data.registering import dataset_dicts
 
 WANTED = "want Detectron2's dataset dicts"
 
@@ -33,28 +36,35 @@ def read_dicts(name: str, classes: Sequence[str], source: str, side: str, with_m
         UserError: what cannot be loaded, lacks a key, or has a value that Detectron2 does not take.
     """
     dicts = _load(name, source)
-    images = [_image(d, f"{source}: dict number {number}", number) for number, d in enumerate(dicts)]
+    bare = dicts.bare if isinstance(dicts, Loaded) else dicts
+    images = [_image(d, f"{source}: dict number {number}", number) for number, d in enumerate(bare)]
     if side == "TEST":
-        _check_image_ids(dicts, source)
-    annotations: list[Entry] = []
-    judged = True
-    for d, image in zip(dicts, images, strict=True) if side != "UNLABELED" else ():
-        given = f"of image {image['file_name']}"
-        for a in _annotations(d, f"{source}: image {image['file_name']}"):
-            box, is_rotated = _box(a, f"{source}: an annotation {given}")
-            judged &= not is_rotated
-            about = a | {"iscrowd": int(bool(a.get("iscrowd"))), "image_id": image["id"], "given": given, "bbox": box}
-            annotations.append(about | _mask(a, image) if with_masks else about)
-    _check_categories(annotations, len(classes), source)
+        _check_image_ids(bare, source)
+    looked_at = dicts if side != "UNLABELED" else [{}] * len(images)
+    of_images = Mapped(partial(_entries, source, with_masks), looked_at, images)
+    rotated: list[Entry] = []
+
+    def upright() -> Iterator[tuple[int, Entry]]:
+        for number, annotations in enumerate(of_images):
+            yield from ((number, a) for a in annotations if a["bbox"])
+            rotated.extend(a for a in annotations if not a["bbox"])
+
+    columns = Columns.of(upright())
+    kinds = [kind for kind, crowd in zip(columns.categories, columns.crowds.tolist(), strict=True) if not crowd]
+    kinds += [a["category_id"] for a in rotated if not a["iscrowd"]]
+    _check_categories(kinds, of_images, len(classes), source)
     categories = [{"id": number, "name": class_name} for number, class_name in enumerate(classes)]
     labeled = any("annotations" in d for d in dicts)
-    known = [a for a in annotations if a["bbox"]]
-    return Coco(name, images, categories, known, labeled), judged
+    known = Mapped(_with_box, of_images) if rotated else of_images
+    return Coco(name, images, categories, known, columns, labeled, numbered=False), not rotated
 
 
-def _load(name: str, source: str) -> list[dict]:
+def _load(name: str, source: str) -> Loaded | list[dict]:
     try:
-        dicts = list(DatasetCatalog.get(name))
+        dicts = dataset_dicts(name)
+        if isinstance(dicts, Loaded):
+            return dicts
+        dicts = list(dicts)
     except UserError:
         raise
     except Exception as error:  # it is the user's function
@@ -84,6 +94,20 @@ def _check_image_ids(dicts: Sequence[dict], source: str) -> None:
         raise UserError(f"{source}: the image_id {twins[0]!r} is given to several images: make them unique")
 
 
+def _entries(source: str, with_masks: bool, d: dict, image: Entry) -> list[Entry]:
+    """Return the annotations of a dict as Coco has them; a rotated box is empty."""
+    given, found = f"of image {image['file_name']}", []
+    for a in _annotations(d, f"{source}: image {image['file_name']}"):
+        box = _plain_box(a) or _box(a, f"{source}: an annotation {given}")
+        about = a | {"iscrowd": int(bool(a.get("iscrowd"))), "image_id": image["id"], "given": given, "bbox": box}
+        found.append(about | _mask(a, image) if with_masks else about)
+    return found
+
+
+def _with_box(annotations: Sequence[Entry]) -> list[Entry]:
+    return [annotation for annotation in annotations if annotation["bbox"]]
+
+
 def _annotations(d: dict, where: str) -> Sequence[dict]:
     annotations = d.get("annotations", [])
     if not isinstance(annotations, (list, tuple)) or not all(isinstance(a, dict) for a in annotations):
@@ -91,8 +115,20 @@ def _annotations(d: dict, where: str) -> Sequence[dict]:
     return annotations
 
 
-def _box(annotation: dict, where: str) -> tuple[list[float], bool]:
-    """Return [x, y, w, h] in pixels, and whether the box is rotated; empty where it is."""
+def _plain_box(annotation: dict) -> list[float] | None:
+    """Return the box as Detectron2 loads it from a file in COCO format; None for any other one."""
+    box: Any = annotation.get("bbox")
+    usual = type(box) is list and len(box) == 4 and annotation.get("bbox_mode") is BoxMode.XYWH_ABS
+    if not usual or "category_id" not in annotation or not set(map(type, box)) <= {int, float}:
+        return None
+    try:
+        return [float(value) for value in box]
+    except OverflowError:
+        return None
+
+
+def _box(annotation: dict, where: str) -> list[float]:
+    """Return [x, y, w, h] in pixels; nothing where the box is rotated."""
     for key in ("bbox", "bbox_mode", "category_id"):
         if key not in annotation:
             raise UserError(f"{where} has no {key}: {WANTED}, with bbox, bbox_mode and category_id of each object")
@@ -107,9 +143,9 @@ def _box(annotation: dict, where: str) -> tuple[list[float], bool]:
     if len(box) != (5 if mode == BoxMode.XYWHA_ABS else 4):
         raise UserError(f"{where}: bbox is {annotation['bbox']!r}, of another length than {mode.name} has")
     if mode == BoxMode.XYWHA_ABS:
-        return [], True
+        return []
     x, y, w, h = box  # or the other corner; BoxMode.convert takes twenty times as long
-    return [x, y, w - x, h - y] if mode == BoxMode.XYXY_ABS else box, False
+    return [x, y, w - x, h - y] if mode == BoxMode.XYXY_ABS else box
 
 
 def _mask(annotation: dict, image: Entry) -> Entry:
@@ -131,8 +167,20 @@ def _mask(annotation: dict, image: Entry) -> Entry:
     return {"segmentation": mask}
 
 
-def _check_categories(annotations: Sequence[Entry], count: int, source: str) -> None:
-    objects = [a for a in annotations if not a["iscrowd"]]
+def _check_categories(kinds: Sequence[Any], annotations: Iterable[Sequence[Entry]], count: int, source: str) -> None:
+    """Refuse objects of no class.
+
+    Args:
+        kinds: the category_id of each.
+        annotations: of each image, for the message.
+        count: of classes.
+    """
+    try:
+        if all(_is_class(kind, count) for kind in set(kinds)):
+            return
+    except TypeError:  # a list
+        pass
+    objects = (a for of_image in annotations for a in of_image if not a["iscrowd"])
     if wrong := [a for a in objects if not _is_class(a["category_id"], count)]:
         raise UserError(
             f"{source}: the category_id of {len(wrong)} annotations is none of the {count} classes, first "

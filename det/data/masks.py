@@ -1,12 +1,16 @@
 """Segmentations of annotations in COCO format: polygons, and run lengths in both of their forms."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar
 
+import numpy as np
 from pycocotools import mask
 
+T = TypeVar("T")
 Mask = list[list[float]] | dict[str, Any]
 FARTHEST = 1e6  # pixels from an image's corner; what lies beyond is no place, and takes pycocotools memory without end
+BLOCK = 4096  # annotations that are looked at together
 FIRST = 48  # the character of compressed run lengths that means 0
 
 
@@ -41,6 +45,23 @@ def readable(segmentation: Any, height: int, width: int) -> Mask | None:
     if strange := [value for p in polygons for value in p if not -FARTHEST <= value <= FARTHEST]:
         raise UnreadableError(f"has a coordinate of {strange[0]:g} pixels")
     return [p for p in polygons if len(p) % 2 == 0 and len(p) >= 6] or None
+
+
+def are_plain(segmentations: Sequence[Any]) -> bool:
+    """Return whether, at a glance, all are run lengths, polygons that readable() leaves as they are, or nothing."""
+    listed = [one for one in segmentations if one and type(one) is not dict]
+    if not set(map(type, listed)) <= {list}:
+        return False
+    polygons = list(chain.from_iterable(listed))
+    if not set(map(type, polygons)) <= {list} or any(length % 2 or length < 6 for length in set(map(len, polygons))):
+        return False
+    values = list(chain.from_iterable(polygons))
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    try:
+        return bool((np.abs(np.array(values, np.float64)) <= FARTHEST).all())
+    except OverflowError:
+        return False
 
 
 def box_as_mask(box: Sequence[float]) -> Mask:
@@ -83,29 +104,35 @@ def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Mask:
     return found | {"counts": found["counts"].decode()}  # text, as in files
 
 
-def not_of_boxes(objects: Sequence[Mapping[str, Any]]) -> str | None:
+def not_of_boxes(objects: Iterable[Mapping[str, Any]]) -> str | None:
     """Say why the polygons of objects cannot be those of their boxes; None where they may be.
 
     Args:
         objects: with "bbox" (x, y, w, h) and "segmentation", all in pixels.
     """
-    spans = [(_span(a["segmentation"]), a["bbox"]) for a in objects if isinstance(a["segmentation"], list)]
-    if not spans:
+    found = [_spans(block) for block in in_blocks(a for a in objects if isinstance(a["segmentation"], list))]
+    if not found:
         return None
-    if all(max(span) <= 1 < max(box) for span, box in spans):
+    left, top, right, bottom, x, y, w, h = np.concatenate(found, 1)
+    if (np.max([left, top, right, bottom], 0) <= 1).all() and (np.max([x, y, w, h], 0) > 1).all():
         return "all of them lie within the first pixel: are they relative to the image size?"
-    apart = sum(_apart(span, box) for span, box in spans)
-    if 2 * apart > len(spans):
-        return f"{apart} of {len(spans)} lie beside their box: are they [y, x], or of images of another size?"
+    apart = int(((right < x) | (left > x + w) | (bottom < y) | (top > y + h)).sum())
+    if 2 * apart > left.size:
+        return f"{apart} of {left.size} lie beside their box: are they [y, x], or of images of another size?"
     return None
 
 
-def _span(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
-    xs, ys = ([value for polygon in polygons for value in polygon[start::2]] for start in (0, 1))
-    return min(xs), min(ys), max(xs), max(ys)
+def in_blocks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield lists of BLOCK items, the last of which may be shorter."""
+    items = iter(items)
+    while block := list(islice(items, BLOCK)):
+        yield block
 
 
-def _apart(span: tuple[float, float, float, float], box: Sequence[float]) -> bool:
-    left, top, right, bottom = span
-    x, y, w, h = box
-    return right < x or left > x + w or bottom < y or top > y + h
+def _spans(objects: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Return left, top, right and bottom of the polygons of each object, then its box (8, N)."""
+    lengths = [sum(map(len, a["segmentation"])) for a in objects]
+    values = np.array([v for a in objects for polygon in a["segmentation"] for v in polygon], np.float64).reshape(-1, 2)
+    starts = np.cumsum([0, *lengths[:-1]]) // 2
+    edges = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+    return np.concatenate([*edges, np.array([a["bbox"] for a in objects], np.float64)], 1).T

@@ -8,19 +8,17 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin
-from detectron2.structures import BoxMode
 
 from densedist.common.data import digits
 from densedist.common.data.sides import SIDES
 from densedist.common.errors import UserError
 from densedist.det.data import as_coco
-from densedist.det.data.coco import Coco, Entry, image_file, read_coco
+from densedist.det.data.coco import LARGE, Coco, image_file, read_coco
 from densedist.det.data.formats import FORMATS
-from densedist.det.data.teacher_labels import VARIANCE
+from densedist.det.data.loaded import Loaded, of_coco, of_detectron2
 
 Part = tuple[int | None, int | None]  # where it starts and stops among the images
 PART = re.compile(r"(.+)\[(\d*):(\d*)\]")  # a data set and where a part of it starts and stops: vehicles_train[:100]
-KEPT = ("iscrowd", "bbox", "segmentation", "score", VARIANCE)  # of an annotation; a teacher gave the last two
 _SPLITS = (builtin._PREDEFINED_SPLITS_COCO, builtin._PREDEFINED_SPLITS_LVIS)
 ANNOTATIONS = "annotations.json"  # in a folder of labels that a teacher wrote
 # The data sets that Detectron2 registers itself; no public name lists them (DatasetCatalog has those of scripts).
@@ -91,6 +89,37 @@ def ground_truth(name: str) -> Coco | None:
     return read_coco(json_file).part(*meta.get("part", (None, None)))
 
 
+def dataset_dicts(name: str) -> Loaded | list[dict]:
+    """Return Detectron2's dataset dicts of a registered data set; the list of one that a script registered.
+
+    Raises:
+        UserError: as read_coco.
+    """
+    meta = MetadataCatalog.get(name)
+    json_file, root = meta.get("json_file") or "", meta.get("image_root") or ""
+    if meta.get("normalized"):
+        if name.startswith("digits_"):
+            digits.ensure()
+        return _loaded(name, json_file, root, meta.part)
+    if name in BUILT_IN and Path(json_file).is_file() and Path(json_file).stat().st_size >= LARGE:
+        return of_detectron2(name, json_file, root, len(meta.thing_classes))
+    return DatasetCatalog.get(name)
+
+
+def image_files(name: str) -> list[str]:
+    """Return the image files of a registered data set.
+
+    Raises:
+        UserError: as read_coco.
+    """
+    meta = MetadataCatalog.get(name)
+    if meta.get("normalized"):
+        images = read_coco(meta.json_file).part(*meta.part).images
+        return [image_file(meta.image_root, image["file_name"]) for image in images]
+    dicts = dataset_dicts(name)
+    return [d["file_name"] for d in (dicts.bare if isinstance(dicts, Loaded) else dicts)]
+
+
 def classes_of_files(cfg: CfgNode, name: str) -> list[str] | None:
     """Return the classes of a data set of FORMATS by the files that the config names, whatever is registered.
 
@@ -144,25 +173,15 @@ def _load(name: str, json_file: str, image_root: str, part: Part) -> list[dict]:
     """Load Detectron2's dataset dicts, in the order of the images' ids."""
     if name.startswith("digits_"):
         digits.ensure()
+    return list(_loaded(name, json_file, image_root, part))
+
+
+def _loaded(name: str, json_file: str, image_root: str, part: Part) -> Loaded:
     coco = read_coco(json_file).part(*part)
-    classes = {category["id"]: number for number, category in enumerate(coco.categories)}
-    if classes:  # a folder of images has none
+    if coco.categories:  # a folder of images has none
+        classes = {category["id"]: number for number, category in enumerate(coco.categories)}
         MetadataCatalog.get(name).set(thing_classes=coco.names, thing_dataset_id_to_contiguous_id=classes)
-    dicts = {
-        image["id"]: {
-            "file_name": image_file(image_root, image["file_name"]),
-            "height": image["height"],
-            "width": image["width"],
-            "image_id": image["id"],
-            "annotations": [],
-        }
-        for image in coco.images
-    }
-    for annotation in coco.annotations:
-        kept: Entry = {key: annotation[key] for key in KEPT if key in annotation}
-        kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
-        dicts[annotation["image_id"]]["annotations"].append(kept)
-    return list(dicts.values())
+    return of_coco(coco, image_root)
 
 
 def _register_anew(name: str, json_file: str, image_root: str) -> None:

@@ -6,13 +6,14 @@ from itertools import chain, islice
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode, Instances
 
 from densedist.common.data.images import evenly, find_images
+from densedist.common.data.packed import Chained
 from densedist.common.errors import UserError
 from densedist.common.task import ImageSource
+from densedist.det.data.registering import dataset_dicts
 from densedist.det.datasets import with_only
 
 
@@ -38,13 +39,13 @@ def test_samples(cfg: CfgNode, count: int | None) -> list[Sample]:
     """
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: name the data set, or a folder of images")
-    dicts = chain.from_iterable(DatasetCatalog.get(name) for name in cfg.DATASETS.TEST)
+    dicts = chain.from_iterable(dataset_dicts(name) for name in cfg.DATASETS.TEST)
     return [_sample(entry) for entry in islice(dicts, count)]
 
 
 def spread_samples(cfg: CfgNode, count: int, side: str = "TEST") -> list[Sample]:
     """List so many images, spread evenly over DATASETS.TEST or another side, with their objects."""
-    entries = [entry for name in cfg.DATASETS[side] for entry in DatasetCatalog.get(name)]
+    entries = Chained([dataset_dicts(name) for name in cfg.DATASETS[side]])
     return [_sample(entry) for entry in evenly(entries, count)]
 
 

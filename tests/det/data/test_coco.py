@@ -2,21 +2,24 @@
 
 import json
 import logging
+import math
 import os
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
 from densedist.common.data import digits
 from densedist.common.errors import UserError
-from densedist.det import checks
-from densedist.det.data import classes, registering
+from densedist.det import checks, loader
+from densedist.det.data import classes, coco_file, registering
+from densedist.det.data import coco as coco_reader
 from densedist.det.data.boxes import other_form
 from densedist.det.data.coco import forget, read_coco
+from densedist.det.data.dicts import read_dicts
 from densedist.det.data.masks import UnreadableError, are_damaged, readable
 from helpers.coco import CLASSES, change, coco, without
 from helpers.tiny import STUDENT, TEACHER, config
@@ -111,6 +114,135 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(read, tmp_path):
     first = read(coco())
     assert read_coco(str(tmp_path / "a.json")) is first
     assert len(read(coco() | {"annotations": []}).annotations) == 0
+
+
+@pytest.fixture
+def packed(monkeypatch, tmp_path):
+    """Files are packed in a cache of the test's own, however small they are."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (coco_reader, registering):
+        monkeypatch.setattr(module, "LARGE", 0)
+
+
+def many(count, **changes):
+    """Return annotations 100, 101, … of two images, and changes of some of them by number."""
+    content = coco()
+    one = content["annotations"][0] | {"segmentation": [[5, 5, 25, 5, 25, 25]]}
+    content["annotations"] = [one | {"id": 100 + n, "image_id": n % 2} for n in range(count)]
+    for number, values in changes.items():
+        content["annotations"][int(number[1:])] |= values
+    return content
+
+
+def written(tmp_path, content):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content))
+    os.utime(file, (1, 1))
+    forget()
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        many(5, _1={"iscrowd": 1, "segmentation": None}, _2={"area": -1}, _4={"segmentation": "x"}),
+        change("images", 0, id="a") | {"annotations": []},
+        {key: value for key, value in coco().items() if key != "annotations"},
+    ],
+)
+def test_a_large_file_is_read_once_on_a_machine(tmp_path, packed, monkeypatch, caplog, content):
+    file = written(tmp_path, content)
+    monkeypatch.setattr(coco_reader, "LARGE", 10**9)
+    wanted = read_coco(file)
+    monkeypatch.setattr(coco_reader, "LARGE", 0)
+    caplog.clear()
+    seen = []
+    for number in range(2):
+        forget()
+        if number:
+            monkeypatch.setattr(coco_reader, "read_content", lambda _: pytest.fail("read again"))
+        found = read_coco(file)
+        for key in ("images", "categories", "annotations", "has_labels", "renumbered", "duplicates"):
+            assert getattr(found, key) == getattr(wanted, key)
+        assert found.part(1, 2).annotations == wanted.part(1, 2).annotations
+        assert found.columns.boxes.tolist() == [a["bbox"] for a in wanted.annotations]
+        seen.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+    assert seen[0] == seen[1]  # warnings are for every start
+    assert bool(seen[0]) == (content["images"][0]["id"] == "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"_5": {"bbox": [1, 2]}, "_3": {"iscrowd": 7}, "_6": {"area": "1"}}, "annotation 103: iscrowd is 7: want"),
+        ({"_4": {"bbox": [1, 2, 3, True]}, "_6": {"bbox": None}}, "annotation 104: bbox is [1, 2, 3, True]: want"),
+        ({"_6": {"area": [3]}, "_7": {"bbox": []}}, "annotation 106: area is [3]: want a number of pixels"),
+        ({"_6": {"iscrowd": 1, "bbox": [math.inf, 1, 2, 3]}}, "annotation 106: iscrowd is 1, but bbox is [inf, 1"),
+        ({"_5": {"id": 101}, "_6": {"id": 102}}, "ids of annotations are given twice, first of 2: 101; make"),
+        ({"_5": {"image_id": 9}, "_6": {"image_id": 8}}, "the image_id of 2 annotations is not among the images, fir"),
+        ({"_7": {"category_id": []}}, "number 7 of annotations has a list or an object for image_id, category_id"),
+        ({"_6": {"ignore": 1}, "_7": {"ignore": 1}}, '2 annotations have "ignore", first annotation 106, which'),
+    ],
+)
+def test_the_first_of_many_is_named(tmp_path, packed, changes, wanted):
+    with pytest.raises(UserError) as refused:
+        read_coco(file := written(tmp_path, many(9, **changes)))
+    assert str(refused.value).startswith(f"{file}: {wanted}")
+
+
+def test_segmentations_are_read_one_by_one_where_a_block_has_a_strange_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(coco_file, "BLOCK", 3)
+    strange = {
+        "_4": {"segmentation": [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6]]},
+        "_7": {"segmentation": [[1, 2, 3, 4, 5, "a"]]},
+    }
+    found = read_coco(written(tmp_path, many(9, **strange))).annotations
+    usual = [[5, 5, 25, 5, 25, 25]]
+    assert [a.get("segmentation") for a in found] == [*[usual] * 4, [[1, 2, 3, 4, 5, 6]], *[usual] * 2, None, usual]
+    assert [a["given"] for a in found if "unreadable" in a] == [107]
+
+
+def test_bad_boxes_of_a_large_file(message, data, packed):
+    """The message names the first by the order of the file, which is not that of the images."""
+    keys = data(many(9, _5={"bbox": [5, 5, 0, 9]}, _6={"bbox": [5, 5, 0, 8]}))
+    assert "2 boxes of data_0/a.json are not finite" in message(*keys)
+    assert "first annotation 105 with [5, 5, 0, 9]; correct" in message(*keys)
+
+
+@pytest.mark.parametrize("part", ["", "[1:]"])
+def test_dicts_of_a_large_file_are_those_of_a_small_one(data, packed, part, caplog):
+    """Those of Detectron2's get_detection_dataset_dicts, with what it logs."""
+    keys = data(many(9, _1={"iscrowd": 1}, **{f"_{n}": {"iscrowd": 1} for n in (3, 5, 7)}))
+    cfg = config(STUDENT, *keys, "DATASETS.TRAIN", f"['data_0{part}']" if part else "['data_0']")
+    registering.register_declared(cfg)
+    name = f"data_0{part}"
+    caplog.set_level(logging.INFO)
+    wanted = get_detection_dataset_dicts([name], not part)
+    texts = [record.getMessage() for record in caplog.records if "usable" in record.getMessage()]
+    caplog.clear()
+    found = loader._chosen([registering.dataset_dicts(name)], [name], not part)
+    assert [*found] == wanted
+    assert found.wide == [d["width"] > d["height"] for d in wanted]
+    assert [record.getMessage() for record in caplog.records if "usable" in record.getMessage()] == texts
+
+
+def test_a_data_set_of_detectron2_is_loaded_once_on_a_machine(data, tmp_path, packed, monkeypatch):
+    data(content := many(9, _1={"iscrowd": 1}))
+    file = tmp_path / "data_0" / "a.json"
+    os.utime(file, (1, 1))
+    register_coco_instances("own", {"thing_classes": list(CLASSES)}, str(file), str(tmp_path / "data_0"))
+    wanted = DatasetCatalog.get("own")
+    monkeypatch.setattr(registering, "BUILT_IN", {"own"})
+    first = registering.dataset_dicts("own")
+    monkeypatch.setattr(DatasetCatalog, "get", lambda _: pytest.fail("loaded again"))
+    again = registering.dataset_dicts("own")
+    assert [*first] == [*again] == wanted
+    assert again.objects.tolist() == [5, 3]
+    assert again.histogram.sum() == len(content["annotations"]) - 1
+    read, judged = read_dicts("own", CLASSES, "own", "TRAIN", False)
+    assert judged
+    assert read.object_count == 8
 
 
 def test_dicts_are_those_of_detectron2(small_digits):
