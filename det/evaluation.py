@@ -9,9 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
+from densedist.common.engine.ending import on_the_way
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.task import Results, evaluate_each, metric_of_first, refuse_twins
@@ -44,7 +44,7 @@ def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Re
     images = None if most is None else [d["image_id"] for d in dicts]
     with eval_mode(model):
         results = inference_on_dataset(model, test_loader(cfg, dicts), _evaluator(cfg, name, images)) or {}
-        if cfg.TEST.AUG.ENABLED and not _on_the_way(cfg):
+        if cfg.TEST.AUG.ENABLED and not on_the_way(cfg):  # as Detectron2's tools do
             evaluator = _evaluator(cfg, name, images, "inference_TTA")
             found = inference_on_dataset(augmented(cfg, model), test_loader(cfg, dicts), evaluator) or {}
             results |= {f"{kind}_TTA": scores for kind, scores in found.items()}
@@ -52,11 +52,6 @@ def _evaluate(cfg: CfgNode, model: nn.Module, name: str, most: int | None) -> Re
         logger.info(f"results on {name}, in csv format:")
         print_csv_format(results)
     return results
-
-
-def _on_the_way(cfg: CfgNode) -> bool:
-    """Return whether a run goes on after this evaluation: Detectron2's tools augment at its end alone."""
-    return has_event_storage() and get_event_storage().iter < cfg.SOLVER.MAX_ITER
 
 
 def _evaluator(

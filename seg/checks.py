@@ -108,7 +108,8 @@ def _check(cfg: CfgNode, sides: Sequence[str]) -> None:
         frames, source = SIDES[side](cfg), f"DATASETS.{side}"
         if not cfg.DATALOADER.CHECK_FILES:
             continue
-        seen = check_images(frames, partial(_check_frame, classes), source)
+        how = [[key for key in ("colors", "train_ids") if frame.get(key)] for frame in frames]
+        seen = check_images(frames, partial(_check_frame, classes), source, _files, f"{classes.meaning} {how}")
         warn_of_transparency({f["image"]: one.image for f, one in zip(frames, seen, strict=True)}, source)
         if any(frame["label"] for frame in frames):
             used = {f["label"]: (one.palette, one.indices) for f, one in zip(frames, seen, strict=True)}
@@ -125,6 +126,10 @@ def _warn_of_mirrors(cfg: CfgNode, classes: Classes, sides: Sequence[str]) -> No
         warn_of_sides(pairs, classes.names, "INPUT.ALBUMENTATIONS", "transforms that mirror nothing")
     if cfg.TEST.FLIP and "TEST" in sides:
         warn_of_sides(pairs, classes.names, "TEST.FLIP", "False")
+
+
+def _files(frame: Frame) -> list[str]:
+    return [frame[kind] for kind in ("image", "label", SCORES) if frame.get(kind)]
 
 
 def _check_frame(classes: Classes, frame: Frame) -> _Seen:

@@ -12,6 +12,7 @@ from torch import Tensor
 from densedist.seg.labels import IGNORE
 
 TINT = 0.4  # opacity of colors that are not stressed
+NUMBERED = 40  # classes up to which a confusion matrix has numbers
 ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
 Color = tuple[int, ...]
 FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions
@@ -88,19 +89,23 @@ def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:
 
 
 def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> None:
-    """Draw a confusion matrix (K, K), rows = truth, as a PNG; each row in percent of the truth."""
+    """Draw a confusion matrix (K, K), rows = truth, as a PNG; each row in percent of the truth.
+
+    Of up to NUMBERED classes the cells have their numbers: drawing them takes a time that grows with their square.
+    """
     truth = confusion.sum(1, keepdims=True)
     percent = np.divide(100 * confusion, truth, out=np.full(confusion.shape, np.nan), where=truth > 0)
-    side = 2.5 + 0.42 * len(names)
+    numbered = len(names) <= NUMBERED
+    side = 2.5 + (0.42 if numbered else 0.15) * len(names)
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
     axis.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate(percent):
+    for (row, column), value in np.ndenumerate(percent) if numbered else ():
         if value >= 0.5:
             color = "white" if value > 60 else "black"
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
-    axis.set_xticks(range(len(names)), names, rotation=90)
-    axis.set_yticks(range(len(names)), names)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=None if numbered else 7)
+    axis.set_yticks(range(len(names)), names, fontsize=None if numbered else 7)
     axis.set_xlabel("prediction")
     axis.set_ylabel("truth (rows sum to 100 %)")
     file.parent.mkdir(parents=True, exist_ok=True)

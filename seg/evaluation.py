@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import Tensor
 
+from densedist.common.engine.ending import on_the_way
 from densedist.common.modules import eval_mode
 from densedist.common.task import Results, evaluate_each, metric_of_first
 from densedist.seg.data.frames import Frame
@@ -71,10 +72,11 @@ class Evaluator(DatasetEvaluator):
         classes: the data set's.
         output: folder for confusion.png and labelIds/*.png.
         save_label_ids: whether to write the latter.
+        draws: whether to write the former.
     """
 
-    def __init__(self, classes: Classes, output: Path, save_label_ids: bool = False) -> None:
-        self.classes, self.output, self.save_label_ids = classes, output, save_label_ids
+    def __init__(self, classes: Classes, output: Path, save_label_ids: bool = False, draws: bool = True) -> None:
+        self.classes, self.output, self.save_label_ids, self.draws = classes, output, save_label_ids, draws
         self.reset()
 
     def reset(self) -> None:
@@ -111,7 +113,8 @@ class Evaluator(DatasetEvaluator):
                 logger.warning("nothing is scored: all pixels of the labels are ignored")
             return {}
         result = scores(confusion, self.classes.names)
-        draw_confusion(confusion.numpy(), self.classes.names, self.output / "confusion.png")
+        if self.draws:
+            draw_confusion(confusion.numpy(), self.classes.names, self.output / "confusion.png")
         logger.info("IoU of each class, in percent\n" + _table(self.classes.names, confusion, result))
         logger.info(", ".join(f"{name} {result[name]:.2f}" for name in ("mIoU", "mACC", "pACC")))
         return {"sem_seg": result}
@@ -134,7 +137,7 @@ def _evaluate(cfg: CfgNode, model: Segmenter, name: str, frames: Sequence[Frame]
     if len(cfg.DATASETS.TEST) > 1:  # each has a folder of its own, even one that is named by a path
         output /= name.replace("/", "_")
         logger.info(f"results on {name}")
-    evaluator = Evaluator(Classes.of(cfg), output, cfg.TEST.SAVE_LABEL_IDS)
+    evaluator = Evaluator(Classes.of(cfg), output, cfg.TEST.SAVE_LABEL_IDS, draws=not on_the_way(cfg))
     with eval_mode(model):
         return inference_on_dataset(model, test_loader(cfg, frames), evaluator) or {}
 

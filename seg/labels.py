@@ -58,6 +58,12 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def meaning(self) -> str:
+        """Return all that the numbers and colors of a label mean, as text."""
+        tables = self.label_ids, self.train_ids, self.colors, self.ignored_colors
+        return str([self.names, *(table.tolist() for table in tables)])
+
 
 def _is_byte(value: Any) -> bool:
     return type(value) is int and 0 <= value <= 255

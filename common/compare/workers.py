@@ -1,5 +1,6 @@
 """Runs one after another, or several at a time with one GPU each."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -108,4 +109,7 @@ def _do(do: Callable[[Any], None], item: Any) -> None:
 
 def _run(train: Train, task: Task, run: Run) -> None:
     print(f"\n=== {run.output}", flush=True)
-    train(task.load_config(run.config, [*run.overrides, "OUTPUT_DIR", run.output]), task, True)
+    try:
+        train(task.load_config(run.config, [*run.overrides, "OUTPUT_DIR", run.output]), task, True)
+    finally:
+        gc.collect()  # a trainer and its hooks know each other: the models would stay until the next collection

@@ -158,24 +158,49 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
     """Find the image files among files and folders, with names for what is written about each, all different.
 
     A name has no suffix; that of a file in a folder is its path in there, and a second of the same name ends in -2.
+    Only headers are read: damage that shows when the pixels are read is for decode() to find, before they are.
 
     Args:
         paths: files, and folders that are searched with all that lie in them, in order of path.
         most: how many files, from the first; None = all.
 
     Raises:
-        UserError: nothing is named, a folder has no image, or a file is missing, damaged or no image.
+        UserError: nothing is named, a folder has no image, or a file is missing, cut off or no image.
     """
     if not paths:
         raise UserError("no image is named: give files or folders")
     named = [(path, file) for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
     files = [file for _, file in named[:most]]
-    for file in files:
-        if not file.exists():
-            raise UserError(f"{file} does not exist{did_you_mean_path(file)}")
-        decode(file)
+    with ThreadPool(THREADS) as pool:
+        seen = pool.imap(_refusal, files, chunksize=64)
+        for why in tqdm(seen, "looking at images", len(files), leave=False, delay=2, disable=not on_terminal()):
+            if why:
+                raise UserError(why)
     inner = [file.relative_to(path) if path.is_dir() else Path(file.name) for path, file in named[:most]]
     return dict(zip(unique_names([path.with_suffix("").as_posix() for path in inner]), files, strict=True))
+
+
+def first_images(folder: Path, count: int) -> dict[str, Path]:
+    """Find the first images of a folder as find_images does, and decode each.
+
+    Raises:
+        UserError: as find_images and decode.
+    """
+    found = find_images([str(folder)], count)
+    for file in found.values():
+        decode(file)
+    return found
+
+
+def _refusal(file: Path) -> str:
+    """Return why an image cannot be used, by its header; "" if it can be."""
+    if not file.exists():
+        return f"{file} does not exist{did_you_mean_path(file)}"
+    try:
+        check_image(str(file))
+    except DamagedError as error:
+        return str(error)
+    return ""
 
 
 def unique_names(names: Sequence[str], taken: Collection[str] = ()) -> list[str]:

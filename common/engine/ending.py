@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from detectron2.utils.events import get_event_storage, has_event_storage
 
 from densedist.common.report.scores import flatten, in_words, overall
 from densedist.common.run_files import BEST, FINAL
@@ -29,6 +30,11 @@ def evaluations(cfg: CfgNode) -> str:
     if 0 < period < cfg.SOLVER.MAX_ITER:
         return f"  scored   every {period} iterations, and at the end"
     return "  scored   once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves"
+
+
+def on_the_way(cfg: CfgNode) -> bool:
+    """Return whether a run goes on after this evaluation."""
+    return has_event_storage() and get_event_storage().iter < cfg.SOLVER.MAX_ITER
 
 
 def scores_in_words(results: Results) -> str:

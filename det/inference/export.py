@@ -20,7 +20,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from densedist.common.data.headers import Size
-from densedist.common.data.images import find_images
+from densedist.common.data.images import first_images
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
@@ -211,7 +211,7 @@ def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
 
 def _samples(cfg: CfgNode, dataset: str, source: ImageSource) -> list[dict]:
     if source.folder:
-        files = find_images([str(source.folder)], source.count).values()
+        files = first_images(source.folder, source.count).values()
         dicts: list[dict] = [{"file_name": str(file)} for file in files]
     else:
         dicts = DatasetCatalog.get(dataset)[: source.count]

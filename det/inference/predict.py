@@ -14,7 +14,7 @@ from detectron2.structures import Instances
 from torch import nn
 from tqdm import tqdm
 
-from densedist.common.data.images import find_images, unique_names
+from densedist.common.data.images import decode, find_images, unique_names
 from densedist.common.data.videos import counted, redraw, split_videos
 from densedist.common.errors import UserError
 from densedist.common.labeling import SCORE, check_score
@@ -49,6 +49,7 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
     model = augmented(trained.cfg, trained.model)
     results: list[dict[str, Any]] = []
     for number, (name, file) in enumerate(tqdm(files.items(), "predicting", disable=not on_terminal())):
+        decode(file)
         sample, image = read_input(trained.cfg, file)
         found = predict(model, sample)
         picture = output / f"{name}.png"

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode, Instances
 
-from densedist.common.data.images import evenly, find_images
+from densedist.common.data.images import evenly, first_images
 from densedist.common.data.packed import Chained
 from densedist.common.errors import UserError
 from densedist.common.task import ImageSource
@@ -56,7 +56,7 @@ def samples_of(cfg: CfgNode, source: ImageSource) -> list[Sample]:
         UserError: there are none, or one cannot be used.
     """
     if source.folder:
-        found = find_images([str(source.folder)], source.count)
+        found = first_images(source.folder, source.count)
         return [Sample(name, file, None) for name, file in found.items()]
     return test_samples(with_only(cfg, "TEST"), source.count)
 

@@ -1,13 +1,17 @@
 """Images and labels in Cityscapes' format: which files there are."""
 
+import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from densedist.common.data import digits
 from densedist.common.data.images import SUFFIXES, is_hidden
+from densedist.common.data.packed import SETTLED
 from densedist.common.errors import UserError
 from densedist.common.nearest import did_you_mean_path
 
@@ -49,6 +53,34 @@ def frames(root: str, split: str, key: str, need_labels: bool, kind: str = KINDS
     folder = digits.ensure() if root == "digits" and other is None else Path(other or root).expanduser()
     if not (place := folder / IMAGES / name).is_dir():
         raise UserError(f"{key}: there is no folder {place}; {TREE}{did_you_mean_path(place)}")
+    stamps = [stamp for part in (IMAGES, LABELS, COARSE) for stamp in _stamps(folder / part / name)]
+    about = folder, split, name, start, stop, key, need_labels, kind, tuple(stamps)
+    settled = time.time_ns() - max(changed for _, changed in stamps) > SETTLED
+    found = _listed(*about) if settled else _listed.__wrapped__(*about)
+    return [frame.copy() for frame in found]
+
+
+def _stamps(folder: Path) -> list[tuple[str, int]]:
+    """Return when a folder and those in it have last changed; nothing of one that is not there."""
+    if not folder.is_dir():
+        return []
+    places = [folder, *(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())]
+    return sorted((str(place), place.stat().st_mtime_ns) for place in places)
+
+
+@lru_cache(maxsize=16)
+def _listed(
+    folder: Path,
+    split: str,
+    name: str,
+    start: str | None,
+    stop: str | None,
+    key: str,
+    need_labels: bool,
+    kind: str,
+    _: tuple[tuple[str, int], ...],
+) -> list[Frame]:
+    """List frames, once as long as no file comes or goes; see frames()."""
     images = image_files(folder / IMAGES, name)
     double = [stem for stem, count in Counter(image.with_suffix("") for image in images).items() if count > 1]
     if double:

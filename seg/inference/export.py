@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from densedist.common.data.headers import Size
-from densedist.common.data.images import find_images
+from densedist.common.data.images import first_images
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
@@ -172,7 +172,7 @@ def traced(model: Deployed, image: Tensor) -> ExportedProgram:
 
 def _samples(cfg: CfgNode, source: ImageSource) -> list[dict]:
     if source.folder:
-        frames = bare_frames(find_images([str(source.folder)], source.count))
+        frames = bare_frames(first_images(source.folder, source.count))
     else:
         with needing_images():
             frames = test_frames(cfg)

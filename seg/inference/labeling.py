@@ -296,6 +296,9 @@ def _as_frequent(teachers: Sequence[Trained], frames: Sequence[Frame], numbers: 
     return calibration.thresholds_of_counts(np.append(pixels * total / pixels.sum(), 0))[:count]
 
 
+LINKED = (".png", ".jpg", ".jpeg")  # suffixes of images that are linked to
+
+
 class _Writer:
     """Writes an image, its labels and their scores into the tree.
 
@@ -341,22 +344,24 @@ class _Writer:
 
     def remove(self, number: int, name: str) -> None:
         """Remove what is there of an image."""
-        for path in self.places(number, name):
+        image, *others = self.places(number, name)
+        for path in (*(image.with_suffix(suffix) for suffix in LINKED), *others):
             path.unlink(missing_ok=True)
 
     def places(self, number: int, name: str) -> tuple[Path, Path, Path]:
-        """Return where an image lies, its label and the label's scores."""
+        """Return where an image lies, but for the suffix of a link, its label and the label's scores."""
         city = CITY if self.shards.images <= IN_ONE_FOLDER else f"{number // self.shards.size:05}"
         label = self.output / LABELS / SPLIT / city / f"{name}_{LABELS}_labelIds.png"
         return self.output / IMAGES / SPLIT / city / f"{name}_{IMAGES}.png", label, Path(scores_file(str(label)))
 
     def _keep(self, item: Item, place: Path) -> None:
-        """Write the image next to its labels, as a link where it is a PNG."""
+        """Write the image next to its labels: as a link, or as a PNG where readers may turn it or not know it."""
         source, place = Path(item.file).resolve(), place.absolute()
-        place.unlink(missing_ok=True)  # of a job that was killed
-        if source.suffix.lower() == ".png" and read_header(str(source)).orientation == 1:
+        for suffix in LINKED:  # of a job that was killed
+            place.with_suffix(suffix).unlink(missing_ok=True)
+        if source.suffix.lower() in LINKED and read_header(str(source)).orientation == 1:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(source)
+            place.with_suffix(source.suffix.lower()).symlink_to(source)
         else:
             self._write_png(place, to_rgb(item.sample[0], self.channels)[..., ::-1])
 

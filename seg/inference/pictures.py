@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from matplotlib.patches import Patch
 
-from densedist.common.data.images import evenly, find_images
+from densedist.common.data.images import evenly, first_images
 from densedist.common.errors import UserError
 from densedist.common.modules import eval_mode
 from densedist.common.report.panels import (
@@ -47,7 +47,7 @@ def frames_of(cfg: CfgNode, source: ImageSource) -> list[Frame]:
         UserError: there are none, or one cannot be used.
     """
     if source.folder:
-        return bare_frames(find_images([str(source.folder)], source.count))
+        return bare_frames(first_images(source.folder, source.count))
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty: name a split, or a folder of images")
     return test_frames(cfg)[: source.count]

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from densedist.common.data.headers import memory
-from densedist.common.data.images import find_images, unique_names
+from densedist.common.data.images import decode, find_images, unique_names
 from densedist.common.data.videos import counted, redraw, split_videos
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
@@ -49,6 +49,7 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
     classes, channels = trained.classes, trained.cfg.INPUT.FORMAT
     read, results = Reader(classes, channels), []
     for frame in tqdm(bare_frames(files), "predicting", disable=not on_terminal()):
+        decode(Path(frame["image"]))
         image = read(frame)["image"]
         refuse_whole(trained, image.shape[1:], frame["image"])
         labels = predict(trained.model, image)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import labels as LABELS
+from matplotlib.axes import Axes
 
-from densedist.seg.drawing import overlay
+from densedist.seg import drawing
+from densedist.seg.drawing import draw_confusion, overlay
 from densedist.seg.evaluation import Evaluator, confusion_matrix, scores
 from densedist.seg.labels import Classes
 from helpers.scenes import CONFIGS, config
@@ -98,6 +100,27 @@ def test_evaluator_writes_predictions_as_label_ids(tmp_path):
     assert written.tolist() == [[7, 8], [33, 11]]
     assert evaluator.evaluate()["sem_seg"]["mIoU"] == 100
     assert (tmp_path / "confusion.png").stat().st_size > 0
+
+
+def test_nothing_is_drawn_on_the_way_of_a_run(tmp_path):
+    evaluator = Evaluator(CITYSCAPES, tmp_path, draws=False)
+    truth = torch.tensor([[0, 1], [18, 255]])
+    prediction = torch.nn.functional.one_hot(torch.tensor([[0, 1], [18, 2]]), 19).permute(2, 0, 1)
+    evaluator.process([{"name": "x", "sem_seg": truth}], [{"sem_seg": prediction}])
+    assert evaluator.evaluate()["sem_seg"]["mIoU"] == 100
+    assert not list(tmp_path.iterdir())
+
+
+def test_cells_have_numbers_where_they_are_not_too_many(tmp_path, monkeypatch):
+    """Each is a piece of text, which takes a millisecond to draw."""
+    written = []
+    text = Axes.text
+    monkeypatch.setattr(Axes, "text", lambda *args, **keys: written.append(args[3]) or text(*args, **keys))
+    monkeypatch.setattr(drawing, "NUMBERED", 3)
+    for count in (3, 4):
+        draw_confusion(np.full((count, count), 5), [str(n) for n in range(count)], tmp_path / f"{count}.png")
+        assert (tmp_path / f"{count}.png").stat().st_size > 0
+    assert written == ["33"] * 9
 
 
 def test_an_overlay_has_the_colors_of_the_classes_over_the_image():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -1034,3 +1035,21 @@ def test_nothing_is_begun_after_a_signal(tmp_path):
         train_all(ends_after_a_signal, TASK, runs, 2)
     assert stop.value.code == REQUEUE
     assert {folder.name for folder in tmp_path.iterdir()} <= {"a", "b"}  # the second process may come too late for b
+
+
+def test_nothing_is_left_of_a_run_when_the_next_begins():
+    """Without a collection a model on a GPU would stay beside the next one's."""
+
+    class Trainer:
+        def __init__(self):
+            self.hook = lambda: self
+
+    alive, before = [], []
+
+    def train(cfg, task, resume):
+        before.append([reference() for reference in alive])
+        alive.append(weakref.ref(Trainer()))
+
+    runs = [Run("c.yaml", f"run{number}", []) for number in range(2)]
+    train_all(train, SimpleNamespace(load_config=load_config), runs, 1)
+    assert before == [[], [None]]

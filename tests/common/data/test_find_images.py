@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from densedist.common.data.images import find_images, unique_names
+from densedist.common.data.images import find_images, first_images, unique_names
 from densedist.common.errors import UserError
 
 
@@ -55,6 +56,18 @@ def test_what_cannot_be_used_is_named(tmp_path):
     (tmp_path / "text.png").write_bytes((tmp_path / "text.png").read_bytes()[:-30])
     with pytest.raises(UserError, match=r"text.png is damaged"):
         find_images([str(tmp_path)])
+
+
+def test_only_the_headers_of_many_images_are_read(tmp_path, monkeypatch):
+    """And the few that a picture is made of are decoded, as damage in between shows there alone."""
+    write(*(tmp_path / f"{number}.jpg" for number in range(3)))
+    decoded = []
+    load = Image.Image.load
+    monkeypatch.setattr(Image.Image, "load", lambda image: decoded.append(image) or load(image))
+    assert len(find_images([str(tmp_path)])) == 3
+    assert not decoded
+    assert list(first_images(tmp_path, 2)) == ["0", "1"]
+    assert len({id(image) for image in decoded}) == 2
 
 
 def test_hidden_files_and_folders_are_no_images(tmp_path):

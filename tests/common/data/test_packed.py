@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from densedist.common.data import packed
 from densedist.common.data.packed import Chained, Mapped, kept, pack
 
 ITEMS = [{"a": [1, 2.5]}, "é", None, list(range(100))]
@@ -28,15 +29,15 @@ class Maker:
 
 
 def test_items_are_what_was_packed():
-    packed = pack("head", ITEMS)
-    assert [*packed] == ITEMS
-    assert (packed.head, len(packed), packed[-1], packed[1:3]) == ("head", 4, ITEMS[-1], ITEMS[1:3])
-    assert packed[0] is not packed[0]
+    items = pack("head", ITEMS)
+    assert [*items] == ITEMS
+    assert (items.head, len(items), items[-1], items[1:3]) == ("head", 4, ITEMS[-1], ITEMS[1:3])
+    assert items[0] is not items[0]
     with pytest.raises(IndexError):
-        packed[4]
-    doubled = Mapped(lambda item, number: (item, 2 * number), packed, range(4))
+        items[4]
+    doubled = Mapped(lambda item, number: (item, 2 * number), items, range(4))
     assert doubled[3] == (ITEMS[3], 6)
-    chained = Chained([packed, [], ["last"]])
+    chained = Chained([items, [], ["last"]])
     assert [*chained] == [*ITEMS, "last"]
     assert [chained[3], chained[4], chained[-1]] == [ITEMS[3], "last", "last"]
     assert [*Chained([])] == [*pack(None, [])] == []
@@ -88,3 +89,12 @@ def test_without_a_cache_it_is_made_in_memory(source, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder would be")
     make = Maker()
     assert [*kept("x", source, [], make)] == ITEMS
+
+
+def test_what_another_user_has_written_is_not_unpickled(source, monkeypatch):
+    make = Maker()
+    kept("x", source, [], make)
+    user = os.getuid()
+    monkeypatch.setattr(packed.os, "getuid", lambda: user + 1)
+    assert [*kept("x", source, [], make)] == ITEMS
+    assert make.calls > 1

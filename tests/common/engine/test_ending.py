@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import get_cfg
+from detectron2.utils.events import EventStorage
 
-from densedist.common.engine.ending import evaluations, last_lines, schedule_warnings, scores_in_words
+from densedist.common.engine.ending import evaluations, last_lines, on_the_way, schedule_warnings, scores_in_words
 from densedist.common.logging import WARNINGS, printed_to_log, setup_logs
 from densedist.common.shell import command
 
@@ -79,3 +80,11 @@ def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch)
     for text in ("torch warns", "Serializing", "some keys", "a table", "plan", "seen", "Average Precision"):
         assert text in said
     logging.getLogger(WARNINGS).handlers.clear()
+
+
+def test_only_a_run_that_goes_on_is_on_its_way(cfg):
+    cfg.SOLVER.MAX_ITER = 3
+    assert not on_the_way(cfg)
+    for iteration, goes_on in ((2, True), (3, False)):
+        with EventStorage(iteration):
+            assert on_the_way(cfg) == goes_on

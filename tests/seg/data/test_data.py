@@ -1,6 +1,8 @@
 """Reading Cityscapes' format: what is found, what is read, how it is augmented, what is refused."""
 
+import os
 import re
+from importlib import import_module
 from itertools import chain, islice
 
 import cv2
@@ -42,6 +44,26 @@ def test_slice_of_a_split(tmp_path):
     assert found(tmp_path, "train[:2]") == whole[:2]
     assert found(tmp_path, "train[2:]") == whole[2:]
     assert found(tmp_path, "train[1:2]") == whole[1:2]
+
+
+def test_a_split_is_listed_once_until_a_file_comes_or_goes(tmp_path, monkeypatch):
+    calls, module = [], import_module("densedist.seg.data.frames")  # the package has a function of that name
+    listed = module.image_files
+    monkeypatch.setattr(module, "image_files", lambda *args: calls.append(args) or listed(*args))
+    write_tree(tmp_path, count=3)
+    found(tmp_path)
+    assert len(found(tmp_path)) == 3
+    assert len(calls) == 2  # the folders have just changed: another change may not show in their times
+    for folder in tmp_path.rglob("*"):
+        if folder.is_dir():
+            os.utime(folder, (1, 1))
+    first = found(tmp_path)
+    first[0]["name"] = "mine"
+    assert [frame["name"] for frame in found(tmp_path)] == [f"town_000000_00000{i}" for i in range(3)]
+    assert len(calls) == 3
+    min(tmp_path.glob("gtFine/train/*/*")).unlink()
+    with pytest.raises(UserError, match="has no label"):
+        found(tmp_path)
 
 
 def test_split_without_any_label_is_fine_for_testing_only(tmp_path):

@@ -93,7 +93,8 @@ def test_labels_are_the_highest_mean_probability(teachers, tmp_path):
         assert np.abs(scores / 255 - mean.max(0)).max() <= 0.5 / 255 + 1e-5
         np.testing.assert_array_equal(cv2.imread(frame["image"]), cv2.imread(str(images / name)))
     assert record["ignored"] == pytest.approx(0.5, abs=0.001)
-    assert (tmp_path / "out/leftImg8bit/train/images/a_leftImg8bit.png").is_symlink()
+    for name in ("a_leftImg8bit.png", "b_leftImg8bit.jpg"):
+        assert (tmp_path / "out/leftImg8bit/train/images" / name).is_symlink()
     assert record == json.loads((tmp_path / "out" / "labels.json").read_text())
     assert record["images"] == 2
     shares = [known["labels"] for known in record["classes"].values()]
