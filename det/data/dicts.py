@@ -119,10 +119,12 @@ def _plain_box(annotation: dict) -> list[float] | None:
     """Return the box as Detectron2 loads it from a file in COCO format; None for any other one."""
     box: Any = annotation.get("bbox")
     usual = type(box) is list and len(box) == 4 and annotation.get("bbox_mode") is BoxMode.XYWH_ABS
-    if not usual or "category_id" not in annotation or not set(map(type, box)) <= {int, float}:
+    if not usual or "category_id" not in annotation:
         return None
+    if (types := set(map(type, box))) == {float}:
+        return box
     try:
-        return [float(value) for value in box]
+        return [float(value) for value in box] if types <= {int, float} else None
     except OverflowError:
         return None
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode
 
-from densedist.common.data.packed import Mapped, Shared, kept, pack, without_collector
+from densedist.common.data.packed import Mapped, Shared, Stamp, kept, pack, without_collector
 from densedist.common.logging import logged_again, recorded
 from densedist.det.data.coco import Coco, image_file
 from densedist.det.data.duplicates import Entry
@@ -74,11 +74,13 @@ def of_coco(coco: Coco, image_root: str) -> Loaded:
     )
 
 
-def of_detectron2(name: str, json_file: str, image_root: str, classes: int) -> Loaded:
+@lru_cache(maxsize=4)
+def of_detectron2(name: str, json_file: str, image_root: str, classes: int, _: Stamp) -> Loaded:
     """Return the dicts of one of Detectron2's own data sets, which it loads once on a machine.
 
     Args:
         classes: how many it has.
+        _: of the file.
     """
 
     def load() -> tuple[Any, Sequence[Entry]]:

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import builtin
 
 from densedist.common.data import digits
+from densedist.common.data.packed import stamp_of
 from densedist.common.data.sides import SIDES
 from densedist.common.errors import UserError
 from densedist.det.data import as_coco
@@ -101,8 +102,8 @@ def dataset_dicts(name: str) -> Loaded | list[dict]:
         if name.startswith("digits_"):
             digits.ensure()
         return _loaded(name, json_file, root, meta.part)
-    if name in BUILT_IN and Path(json_file).is_file() and Path(json_file).stat().st_size >= LARGE:
-        return of_detectron2(name, json_file, root, len(meta.thing_classes))
+    if name in BUILT_IN and Path(json_file).is_file() and (stamp := stamp_of(json_file))[0] >= LARGE:
+        return of_detectron2(name, json_file, root, len(meta.thing_classes), stamp)
     return DatasetCatalog.get(name)
 
 

@@ -20,6 +20,7 @@ from densedist.det.data import coco as coco_reader
 from densedist.det.data.boxes import other_form
 from densedist.det.data.coco import forget, read_coco
 from densedist.det.data.dicts import read_dicts
+from densedist.det.data.loaded import of_detectron2
 from densedist.det.data.masks import UnreadableError, are_damaged, readable
 from helpers.coco import CLASSES, change, coco, without
 from helpers.tiny import STUDENT, TEACHER, config
@@ -235,6 +236,8 @@ def test_a_data_set_of_detectron2_is_loaded_once_on_a_machine(data, tmp_path, pa
     wanted = DatasetCatalog.get("own")
     monkeypatch.setattr(registering, "BUILT_IN", {"own"})
     first = registering.dataset_dicts("own")
+    assert registering.dataset_dicts("own") is first
+    of_detectron2.cache_clear()  # as in another process
     monkeypatch.setattr(DatasetCatalog, "get", lambda _: pytest.fail("loaded again"))
     again = registering.dataset_dicts("own")
     assert [*first] == [*again] == wanted
