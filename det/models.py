@@ -153,12 +153,7 @@ def build(cfg: CfgNode) -> nn.Module:
         UserError: a name under MODEL that is registered nowhere, or a map that the backbone has not; or another
             MODEL.KIND.
     """
-    kind = cfg.MODEL.get("KIND", DETECTRON2)  # which stock_config does not have
-    if kind != DETECTRON2:
-        raise UserError(
-            f"MODEL.KIND is {kind}: such a model labels, predicts and is evaluated, but is not trained, "
-            f"distilled or exported: set it to {DETECTRON2}"
-        )
+    refuse_foreign(cfg)
     try:
         return build_model(cfg)
     except KeyError as error:
@@ -175,6 +170,20 @@ def build(cfg: CfgNode) -> nn.Module:
                 "(RetinaNet's p6 and p7 on timm: build_timm_retinanet_fpn_backbone)"
             ) from error
         raise
+
+
+def refuse_foreign(cfg: CfgNode) -> None:
+    """Refuse a model that Detectron2 does not build.
+
+    Raises:
+        UserError: naming MODEL.KIND.
+    """
+    kind = cfg.MODEL.get("KIND", DETECTRON2)  # which stock_config does not have
+    if kind != DETECTRON2:
+        raise UserError(
+            f"MODEL.KIND is {kind}: such a model labels, predicts and is evaluated, but is not trained, "
+            f"distilled or exported: set it to {DETECTRON2}"
+        )
 
 
 def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
@@ -234,6 +243,7 @@ def load_trained(weights: Weights, asked: Sequence[str] = ()) -> Trained:
 
 def plain_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """Build the model of stock_config with the weights of a student, in eval mode."""
+    refuse_foreign(cfg)
     stock = build(stock_config(cfg)).eval()
     stock.load_state_dict(model.state_dict())
     return stock

@@ -36,11 +36,11 @@ from densedist.common.export import (
 from densedist.common.run_files import Weights
 from densedist.common.runtimes import Graph
 from densedist.common.task import ImageSource
-from densedist.det.config import DETECTRON2, add_distill_config
+from densedist.det.config import add_distill_config
 from densedist.det.data.reading import Mapper, read_input
 from densedist.det.datasets import test_dataset
 from densedist.det.evaluation import average_precision
-from densedist.det.models import Trained, has_stock_backbone, load_trained, plain_model, stock_config
+from densedist.det.models import Trained, has_stock_backbone, load_trained, plain_model, refuse_foreign, stock_config
 
 # The most that an export may differ from PyTorch, in pixels, in scores of 0 to 1 and in percent: float32 rounds
 # otherwise in another order of the same sums.
@@ -179,8 +179,7 @@ def exporter(student: Weights, source: ImageSource, size: Size | None = None) ->
     """Load a plain student to export it; of DATASETS.TEST the first data set is compared on."""
     # On the CPU, as a trace from a GPU keeps the GPU's number.
     trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    if trained.cfg.MODEL.KIND != DETECTRON2:
-        raise UserError(f"MODEL.KIND is {trained.cfg.MODEL.KIND}: such a model is not exported, but only {DETECTRON2}")
+    refuse_foreign(trained.cfg)
     with needing_images():
         dataset = "" if source.folder else test_dataset(trained.cfg)
     samples = [x | {"image": stretched(x["image"], size)} for x in _samples(trained.cfg, dataset, source)]

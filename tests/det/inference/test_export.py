@@ -15,7 +15,7 @@ from densedist.common.run_files import locate
 from densedist.common.runtimes import RUNTIMES
 from densedist.det import add_distill_config
 from densedist.det.models import load_trained, read_config, stock_config
-from helpers.calling import densedist
+from helpers.calling import complaint, densedist
 from helpers.tiny import DIGITS, STUDENT, batch, save_teacher
 
 MODELS = {"rcnn": (STUDENT, GeneralizedRCNN), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNet)}
@@ -121,6 +121,11 @@ def test_an_exported_file_predicts_images_and_videos_without_a_config(exported, 
         assert a["bbox"] == pytest.approx(b["bbox"], abs=0.05)
     assert {entry.get("frame") for entry in theirs if entry["file_name"].endswith(".avi")} <= {0, 1}
     assert cv2.VideoCapture(str(tmp_path / "x" / "b.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_an_exported_file_is_not_exported_again(exported, capsys):
+    said = complaint(capsys, "export", "--weights", exported[0] / "export" / "model.onnx")
+    assert said.startswith("MODEL.KIND is onnx: such a model labels, predicts and is evaluated, but is not trained, ")
 
 
 def test_config_of_a_stock_model_has_stock_keys_only(tmp_path):
