@@ -207,6 +207,25 @@ class Subjects:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A run as a plan of it sees it: on the CPU, without data, and without weights that are not there.
+
+    Args:
+        cfg: builds the student and its teacher.
+        batch: makes training samples of a size, so many with labels and so many without.
+        size: the usual one of an image.
+        largest: the images' in the batch that takes the most memory, with their padding.
+        kept: returns the modules of one of its teachers whose output a cache keeps.
+    """
+
+    cfg: CfgNode
+    batch: Callable[[Size, int, int], list[dict[str, Any]]]
+    size: Size
+    largest: Size
+    kept: Callable[[Any], Sequence[nn.Module]]
+
+
+@dataclass(frozen=True)
 class Demonstration:
     """What the quickstart trains: files among the packaged configs, and KEY VALUE overrides.
 
@@ -254,6 +273,15 @@ class Task(TrainingTask):
 
         Detection puts the data sets into Detectron2's global catalog, where each name has the data that the last
         config said.
+        """
+
+    @abstractmethod
+    def planned(self, cfg: CfgNode, folder: Path) -> Planned:
+        """Return what a plan of a run needs.
+
+        Args:
+            cfg: of read_config.
+            folder: for random weights of teachers whose own are not there.
         """
 
     # data

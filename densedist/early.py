@@ -21,13 +21,16 @@ from densedist.tasks import IN_WORDS, LEAVE_OUT, name_of, refuse_other_task
 TEACHER = "DISTILL.TEACHER"
 
 
-def check_training(task: str, config: str, overrides: Sequence[str], trains: bool = True, learns: bool = True) -> str:
+def check_training(
+    task: str, config: str, overrides: Sequence[str], trains: bool = True, learns: bool = True, reads: bool = True
+) -> str:
     """Check the config of a student, and whether the files that it names are there.
 
     Args:
         task: "det" or "seg"; "" = as the config says.
         trains: the weights that it starts from have to be there.
         learns: the teacher, too, where the config switches a loss on.
+        reads: its data have to be there.
 
     Returns:
         the task.
@@ -41,7 +44,8 @@ def check_training(task: str, config: str, overrides: Sequence[str], trains: boo
     task = task or name_of(config) or "det"
     given = read(config, overrides)
     if (cfg := refuse_mistyped(given, task)) is not None:
-        _refuse_missing_files(cfg, given, trains)
+        if reads:
+            _refuse_missing_files(cfg, given, trains)
         if learns:
             _check_teacher(cfg.DISTILL, given, task)
     return task

@@ -19,6 +19,7 @@ from densedist.det.inference.visualize import visualize
 from densedist.det.init.configs import first_configs
 from densedist.det.loader import training_batches
 from densedist.det.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
+from densedist.det.planning import planned
 
 
 class DetectionTask(Task):
@@ -32,6 +33,7 @@ class DetectionTask(Task):
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)
+    planned = staticmethod(planned)
     images = staticmethod(images)
     contents = staticmethod(contents)
     set_aside = staticmethod(set_aside)

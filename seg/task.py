@@ -19,6 +19,7 @@ from densedist.seg.inference.visualize import visualize
 from densedist.seg.init.configs import first_configs
 from densedist.seg.loader import training_batches
 from densedist.seg.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
+from densedist.seg.planning import planned
 
 
 class SegmentationTask(Task):
@@ -32,6 +33,7 @@ class SegmentationTask(Task):
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)
+    planned = staticmethod(planned)
     images = staticmethod(images)
     contents = staticmethod(contents)
     set_aside = staticmethod(set_aside)

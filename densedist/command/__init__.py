@@ -15,6 +15,7 @@ Add: TypeAlias = Callable[[Parser], None]
 Run: TypeAlias = Callable[[argparse.Namespace], None]
 
 COMMANDS: dict[str, tuple[Add, Run]] = {
+    "plan": (training.add_plan, training.plan),
     "train": (training.add_train, training.train),
     "eval": (training.add_eval, training.evaluate),
     "compare": (studies.add_compare, studies.compare),

@@ -44,7 +44,7 @@ def add_words(parser: Parser, needs: str, files: str = "", task: bool = True, co
     words = ["[det|seg]" if task else "", needs, files, "[options]", "[KEY VALUE ...]"]
     parser.usage = " ".join([parser.prog, *filter(None, words)])
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    parser.set_defaults(task="", trains=True, takes_task=task, takes_config=config, takes_files=bool(files))
+    parser.set_defaults(task="", trains=True, reads=True, takes_task=task, takes_config=config, takes_files=bool(files))
     text = "import what IMPORTS names, also in a config that you did not name yourself"
     parser.add_argument("--trust-imports", action="store_true", help=text)
 

@@ -63,8 +63,8 @@ def check_first(args: argparse.Namespace) -> None:
         methods = getattr(args, "methods", [])
         named_elsewhere = methods and all(method == "none" or "TEACHER=" in method for method in methods)
         learns = args.trains and not named_elsewhere
-        args.task = early.check_training(args.task, args.config_file, args.overrides, args.trains, learns)
-        if not hasattr(args, "output_dir"):
+        args.task = early.check_training(args.task, args.config_file, args.overrides, args.trains, learns, args.reads)
+        if args.trains and not hasattr(args, "output_dir"):
             early.check_output(args.task, args.config_file, args.overrides)
 
 

@@ -1,8 +1,9 @@
-"""The commands of one run: train, eval."""
+"""The commands of one run: plan, train, eval."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from densedist.command.arguments import (
     Parser,
@@ -10,8 +11,37 @@ from densedist.command.arguments import (
     add_processes,
     add_weights,
     add_words,
+    check_count,
     in_processes,
 )
+
+
+def add_plan(parser: Parser) -> None:
+    """Compute the memory and the least time of a run on cards that you do not have yet."""
+    parser.epilog = "Neither data, nor trained weights, nor a GPU are needed; nothing is measured."
+    add_config(parser)
+    text = "kind of the cards, such as h100-80; a wrong name lists all"
+    parser.add_argument("--card", required=True, metavar="C", help=text)
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="number of cards; default: %(default)s")
+    text = "height and width of the images; default: as the config says"
+    parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    add_words(parser, "--config-file F --card C")
+    parser.set_defaults(trains=False, reads=False)
+
+
+def plan(args: argparse.Namespace) -> None:
+    from densedist.common.plan.cards import find_card
+
+    check_count(args.gpus, "--gpus")
+    card = find_card(args.card)
+
+    from densedist.common.plan.plan import make_plan
+    from densedist.common.plan.report import print_plan
+    from densedist.tasks import task_named
+
+    size = (args.size[-1][0], args.size[-1][1]) if args.size else None
+    print_plan(make_plan(task_named(args.task), args.config_file, args.overrides, args.gpus, card, size), args.json)
 
 
 def add_train(parser: Parser) -> None:
