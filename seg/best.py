@@ -2,4 +2,4 @@
 labels, by what was measured (docs/unlabeled.md)."""
 
 # A method, with keys after @, as of common/compare/methods.py.
-BEST = "labels@SCORE_THRESHOLD=0"
+BEST = "labels@SCORE_THRESHOLD=0;SHARE=0.5"
