@@ -141,7 +141,7 @@ def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
     chance = (
         f" {PERCENT} intervals over the seeds, separately for each class." if any(bar.interval for bar in bars) else ""
     )
-    return Bars(class_title(metric), "class", before, after, bars, f"Largest gain first.{chance}")
+    return Bars(class_title(metric), "class", before, after, bars, f"The best class first.{chance}")
 
 
 def _at_end(folder: Path) -> Scores:

@@ -9,7 +9,6 @@ from typing import Any
 from densedist.common.errors import UserError, one_line
 from densedist.common.foreign.kinds import SUFFIXES
 from densedist.common.nearest import did_you_mean_path
-from densedist.common.runtimes import RUNTIMES
 
 
 def description_of(weights: str) -> dict[str, Any]:
@@ -19,7 +18,11 @@ def description_of(weights: str) -> dict[str, Any]:
         UserError: there is no such file, the runtime is not installed, or cannot read the file.
     """
     file = Path(weights)
-    runtime = RUNTIMES.get(SUFFIXES.get(file.suffix, ""))
+    if file.suffix not in SUFFIXES:
+        return {}
+    from densedist.common.runtimes import RUNTIMES  # with NumPy
+
+    runtime = RUNTIMES.get(SUFFIXES[file.suffix])
     if runtime is None:
         return {}
     if not file.is_file():

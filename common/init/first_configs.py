@@ -50,7 +50,7 @@ def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
     _check(task, found)
     _write(found, output)
     print(_summary(folder, output, found, rest.notes))
-    return _next(output.absolute(), rest.unlabeled)
+    return _next(output.absolute(), rest.unlabeled, task.best)
 
 
 def in_words(steps: Sequence[Step]) -> str:
@@ -99,10 +99,14 @@ def _summary(folder: Path, output: Path, found: Beginning, notes: Sequence[str])
     return "\n".join([first, *(f"Note: {note}" for note in (*found.notes, *notes)), files])
 
 
-def _next(output: Path, unlabeled: Sequence[Path]) -> list[Step]:
+def _next(output: Path, unlabeled: Sequence[Path], best: str) -> list[Step]:
+    """Return the commands that come next.
+
+    Args:
+        best: the recommended method for images without labels.
+    """
     teacher, student = str(output / TEACHER), str(output / STUDENT)
     folders = [str(place) for place in unlabeled]
-    pool = ["DATASETS.UNLABELED", str(folders)] if folders else []
     # Of images without labels only the teacher knows something, so there distillation keeps its weight.
     methods = "none,dist,dist@DECAY=none+unlabeled,best" if folders else "none,dist"
     compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
@@ -111,12 +115,13 @@ def _next(output: Path, unlabeled: Sequence[Path]) -> list[Step]:
         Step("Train the teacher.", ["train", "--config-file", teacher]),
         Step(
             f"Distill the student once: {output / 'student'} gets it and its report.html.",
-            ["train", "--config-file", student, *pool],
+            ["train", "--config-file", student],
         ),
     ]
     if folders:
         weights = ["--weights", str(output / "teacher"), "--output-dir", str(output / "labels")]
-        steps.append(Step("Or let the teacher write labels.", ["label", *weights, *folders]))
+        threshold = ["--score-threshold", "0"] if "SCORE_THRESHOLD=0" in best else []
+        steps.append(Step("Or let the teacher write labels.", ["label", *weights, *threshold, *folders]))
     more = ["--unlabeled", ",".join(folders)] if folders else []
     return [
         *steps,

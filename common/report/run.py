@@ -154,7 +154,7 @@ def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Bars:
     for name, value in by_class(scores, metric).items():
         other = theirs.get(name)
         rows.append(Bar(name, other, value, None if value is None or other is None else value - other))
-    note = "Differences from the teacher, largest first." if theirs else ""
+    note = "Differences from the teacher, the best first." if theirs else ""
     return Bars(class_title(metric), "class", "teacher" if theirs else "", _who(teacher), rows, note)
 
 

@@ -132,11 +132,11 @@ def _join(shards: Shards, labeling: Labeling, names: Sequence[str], about: Mappi
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
         shards.remove()
     ignored = f", {written[0].crowds} boxes to ignore" if labeling.ignore is not None else ""
-    key = quoted(_words([], labeling.output))
-    print(
-        f"{sum(written[0].objects)} objects{ignored} in {record['images']} images\n{in_words(unreadable)}"
-        f"Add to the command that trains a student: {key}"
-    )
+    found = sum(written[0].objects)
+    advice = f"Add to the command that trains a student: {quoted(_words([], labeling.output))}"
+    if not found:
+        advice = "Nothing to train on: no score reaches the threshold; give a lower --score-threshold"
+    print(f"{found} objects{ignored} in {record['images']} images\n{in_words(unreadable)}{advice}")
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ images without labels would teach where objects are and never where none is, and
 have objects alone to compare. No box is taught there.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -137,11 +137,16 @@ def _rows(
             rows = teacher.in_student_classes(rows, activation)
         else:
             rows = rows_in_student_classes(teacher, rows)
-        # INPUT.FLIP_PAIRS: what is kept was seen in the image before it was mirrored.
-        if teacher.kept and (order := sample.get("class_order")) is not None:
-            rows = rows[:, [*order, *range(len(order), rows.shape[1])]]
-        found.append(rows)
+        # What is kept was seen in the image before it was mirrored.
+        found.append(with_classes_swapped(rows, sample) if teacher.kept else rows)
     return found
+
+
+def with_classes_swapped(rows: Tensor, sample: Mapping[str, Any]) -> Tensor:
+    """Return class logits (R, K) of the student's classes with those swapped that a mirrored image swaps
+    (INPUT.FLIP_PAIRS), and the background's where it was."""
+    order = sample.get("class_order")
+    return rows if order is None else rows[:, [*order, *range(len(order), rows.shape[1])]]
 
 
 def _by_level(each: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:

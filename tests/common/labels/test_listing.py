@@ -26,7 +26,7 @@ def test_folders_and_files(photos, monkeypatch):
     """By the names that the other commands give them; none is opened."""
     assert listed("photos") == {"a/1": "photos/a/1.jpg", "a/2": "photos/a/2.png", "b/1": "photos/b/1.jpg"}
     assert listed("photos/a/1.jpg", "photos/b/1.jpg") == {"1": "photos/a/1.jpg", "1-2": "photos/b/1.jpg"}
-    monkeypatch.setattr("densedist.common.data.images.decode", lambda file: None)
+    monkeypatch.setattr("densedist.common.data.images.check_image", lambda file: None)
     for words in (["photos"], ["photos/b/1.jpg", "photos"]):
         assert list(list_images(words).items()) == list(find_images(words).items())
 

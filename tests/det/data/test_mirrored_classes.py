@@ -11,10 +11,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from densedist.common.errors import UserError
 from densedist.common.randomness import seeded
-from densedist.det.cache.boxes import _mirrored
 from densedist.det.checks import check_data
 from densedist.det.data.reading import Mapper
 from densedist.det.data.registering import register_declared
+from densedist.det.taps.found import with_classes_swapped
 from helpers.tiny import STUDENT, config
 
 CLASSES = ["left hand", "right hand", "ball"]
@@ -64,9 +64,8 @@ def test_objects_of_mirror_images(hands):
 
 def test_kept_logits_of_mirror_images():
     logits = torch.arange(20.0).view(5, 4)  # three classes and the background
-    swapped = _mirrored(logits, [2, 3], [{}, {"class_order": [1, 0, 2]}])
-    assert torch.equal(swapped[:2], logits[:2])
-    assert torch.equal(swapped[2:], logits[2:, [1, 0, 2, 3]])
+    assert torch.equal(with_classes_swapped(logits, {}), logits)
+    assert torch.equal(with_classes_swapped(logits, {"class_order": [1, 0, 2]}), logits[:, [1, 0, 2, 3]])
 
 
 def test_sides_without_pairs_are_a_warning_and_wrong_pairs_are_refused(hands, caplog):

@@ -221,7 +221,7 @@ def test_before_and_after_are_images_in_which_the_two_differ_most(runs, tmp_path
     chosen = draw_examples(cfg, Trainee(model, model), tmp_path / "a.png", before, "dist").names
     assert chosen[0] == gallery.names[0]
     assert len(set(chosen)) == 4
-    assert re.search(r"\(none\), .* \(dist\) or more", gallery.title)
+    assert re.search(r"a score of at least .* \(none\), .* \(dist\)", gallery.title)
 
 
 def test_rows_of_relations(tmp_path):
