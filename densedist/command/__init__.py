@@ -15,7 +15,6 @@ Add: TypeAlias = Callable[[Parser], None]
 Run: TypeAlias = Callable[[argparse.Namespace], None]
 
 COMMANDS: dict[str, tuple[Add, Run]] = {
-    "plan": (training.add_plan, training.plan),
     "train": (training.add_train, training.train),
     "eval": (training.add_eval, training.evaluate),
     "compare": (studies.add_compare, studies.compare),
@@ -29,6 +28,7 @@ COMMANDS: dict[str, tuple[Add, Run]] = {
     "prepare": (data.add_prepare, data.prepare),
     "import": (teacher.add_import, teacher.import_weights),
     "profile": (student.add_profile, student.profile),
+    "plan": (training.add_plan, training.plan),
     "keys": (keys.add_keys, keys.keys),
     "quickstart": (studies.add_quickstart, studies.quickstart),
 }
