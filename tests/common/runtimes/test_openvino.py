@@ -7,6 +7,9 @@ from densedist.common.errors import UserError
 from densedist.common.foreign.programs import read_program
 from densedist.common.runtimes import RUNTIMES
 
+# OpenVINO and NNCF run in this process; later forks of it ended without a word. Until that is understood, not in CI.
+pytestmark = pytest.mark.slow
+
 SAID = {"task": "segmentation", "classes": ["a", 'ä"<'], "scale": 0.5}
 
 
