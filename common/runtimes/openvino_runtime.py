@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,15 @@ class OpenVino(Runtime):
     extra, packages, quantizers = "openvino", ("openvino",), ("nncf",)
 
     def write(self, onnx: Path, file: Path, description: Description) -> None:
-        import openvino
         from openvino._offline_transformations import apply_moc_transformations
 
         # As openvino.convert_model does it, which also sends statistics of its use to OpenVINO's authors.
-        model = openvino.Core().read_model(str(onnx))
+        model = _core().read_model(str(onnx))
         apply_moc_transformations(model, cf=False, smart_reshape=True)
         _save(model, file, description)
 
     def load(self, file: Path, threads: int = 0, device: str = "cpu") -> Graph:
-        import openvino
-
-        core = openvino.Core()
+        core = _core()
         model = core.read_model(str(file))
         # Else CPUs that can would compute in bfloat16.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -48,25 +47,37 @@ class OpenVino(Runtime):
         return Graph(inputs, outputs, compute, _description(model))
 
     def describe(self, file: Path) -> Description:
-        import openvino
-
-        return _description(openvino.Core().read_model(str(file)))
+        return _description(_core().read_model(str(file)))
 
     def quantize(self, file: Path, quantized: Path, images: Sequence[np.ndarray]) -> None:
         import nncf
-        import openvino
 
-        model = openvino.Core().read_model(str(file))
+        model = _core().read_model(str(file))
         description = _description(model)
         layers = _layers(model)
         inside = trunk(layers)
         outside = [layer.name for layer in layers if layer.name not in inside]
         scope = nncf.IgnoredScope(names=outside, validate=False)
-        done = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), ignored_scope=scope)
+        with ThreadPoolExecutor(1) as thread:  # NNCF has a Core of its own, which goes: see _core
+            options = {"subset_size": len(images), "ignored_scope": scope}
+            done = thread.submit(nncf.quantize, model, nncf.Dataset(images), **options).result()
         _save(done, quantized, description)
 
     def files(self, file: Path) -> list[Path]:
         return [file, file.with_suffix(".bin")]
+
+
+@cache
+def _core() -> Any:
+    """Return the only openvino.Core of this process, which stays.
+
+    OpenVINO's plugin gives the thread that compiles its first graph a stack for signals. When the last Core goes, and
+    that happens in another thread, the plugin takes the stack away and leaves the thread with its address: the next
+    signal, such as the end of a child, ends the process (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _save(model: Any, file: Path, description: Description) -> None:

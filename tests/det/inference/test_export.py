@@ -18,9 +18,6 @@ from densedist.det.models import load_trained, read_config, stock_config
 from helpers.calling import complaint, densedist
 from helpers.tiny import DIGITS, STUDENT, batch, save_teacher
 
-# OpenVINO and NNCF run in this process; later forks of it ended without a word. Until that is understood, not in CI.
-pytestmark = pytest.mark.slow
-
 MODELS = {"rcnn": (STUDENT, GeneralizedRCNN), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNet)}
 FEW = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.01", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.15"]
 

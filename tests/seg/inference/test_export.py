@@ -23,9 +23,6 @@ from densedist.seg.networks.network import build_network
 from helpers.calling import complaint, densedist
 from helpers.scenes import CONFIGS, STUDENT, config, save_teacher
 
-# OpenVINO and NNCF run in this process; later forks of it ended without a word. Until that is understood, not in CI.
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
