@@ -42,8 +42,8 @@ class DistillRCNN(Distilling, GeneralizedRCNN):
     """GeneralizedRCNN whose training losses include distillation from a frozen detector.
 
     Its taps are those of Features, RoIs, Proposals and Masks in det/taps, of a teacher of boxes alone those of
-    FoundRoIs. Images without labels are distilled on as
-    many of the student's best proposals as RoIs are sampled with labels, their masks on as many as may be objects.
+    FoundRoIs. Images without labels are distilled on as many of the student's best proposals as RoIs are sampled with
+    labels, their masks on as many as may be objects.
     """
 
     proposal_generator: Any

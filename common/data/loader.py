@@ -22,13 +22,16 @@ Sample = dict[str, Any]
 Batches = Iterable[list[Sample]]
 
 
-def images_per_process(cfg: CfgNode, images: int, key: str) -> int:
+def images_per_process(cfg: CfgNode, images: int, key: str, processes: int | None = None) -> int:
     """Return how many images a process sees in a forward pass, of those of an optimizer step.
+
+    Args:
+        processes: how many share them; None = those of this run.
 
     Raises:
         UserError: naming the key, where they cannot be divided equally.
     """
-    parts, processes = cfg.SOLVER.ACCUMULATION_STEPS, comm.get_world_size()
+    parts, processes = cfg.SOLVER.ACCUMULATION_STEPS, processes or comm.get_world_size()
     if images % (parts * processes):
         raise UserError(
             f"{key} is {images}: want a multiple of {parts * processes}, for {processes} process(es) "

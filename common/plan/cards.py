@@ -1,11 +1,11 @@
 """The cards that a plan is for: their memory, and what their vendor says they can do at most."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from densedist.common.errors import UserError
+from densedist.common.nearest import did_you_mean
 
 if TYPE_CHECKING:  # a wrong name is refused before PyTorch is there
     import torch
@@ -80,7 +80,5 @@ def find_card(name: str) -> Card:
     """
     if name.lower() in CARDS:
         return CARDS[name.lower()]
-    near = [card for card in CARDS if card.startswith(name.lower())]
-    near = near or difflib.get_close_matches(name.lower(), CARDS, n=1, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(f"--card: there is no card {name}: {hint}Want one of {', '.join(CARDS)}")
+    hint = did_you_mean(name, CARDS, most=2, cutoff=0.4)
+    raise UserError(f"--card: there is no card {name}; want one of {', '.join(CARDS)}{hint}")

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from detectron2.config import CfgNode
 
 from densedist.common.data.headers import Size
+from densedist.common.data.loader import images_per_process
 from densedist.common.data.sides import labeled_sets
-from densedist.common.errors import UserError
 from densedist.common.logging import quiet
 from densedist.common.plan.cards import Card
 from densedist.common.plan.step import take_step
@@ -95,18 +95,13 @@ def _images(cfg: CfgNode, cards: int) -> tuple[int, int]:
         UserError: naming the key, where they cannot be divided equally.
     """
     solver = cfg.SOLVER
-    parts = cards * solver.ACCUMULATION_STEPS
-    keys = {"IMS_PER_BATCH": solver.IMS_PER_BATCH if labeled_sets(cfg) else 0}
-    keys["UNLABELED_IMS_PER_BATCH"] = (
-        (solver.UNLABELED_IMS_PER_BATCH or solver.IMS_PER_BATCH) if cfg.DATASETS.UNLABELED else 0
-    )
-    for name, images in keys.items():
-        if images % parts:
-            raise UserError(
-                f"SOLVER.{name} is {images}: want a multiple of {parts}, for {cards} card(s) and "
-                f"SOLVER.ACCUMULATION_STEPS {solver.ACCUMULATION_STEPS}"
-            )
-    labeled, unlabeled = (images // parts for images in keys.values())
+    asked = {
+        "SOLVER.IMS_PER_BATCH": solver.IMS_PER_BATCH if labeled_sets(cfg) else 0,
+        "SOLVER.UNLABELED_IMS_PER_BATCH": (solver.UNLABELED_IMS_PER_BATCH or solver.IMS_PER_BATCH)
+        if cfg.DATASETS.UNLABELED
+        else 0,
+    }
+    labeled, unlabeled = (images_per_process(cfg, images, key, cards) for key, images in asked.items())
     return labeled, unlabeled
 
 

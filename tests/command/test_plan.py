@@ -42,12 +42,12 @@ def test_what_a_config_has_already_is_not_proposed(tmp_path, capsys):
 
 def test_what_cannot_be_planned_is_one_line(capsys):
     words = ["plan", "--config-file", scenes.STUDENT, "--card"]
-    assert complaint(capsys, *words, "a100").startswith(
-        "--card: there is no card a100: did you mean a100-40 or a100-80? "
-    )
+    unknown = complaint(capsys, *words, "a100")
+    assert unknown.startswith("--card: there is no card a100; want one of h100-80, ")
+    assert unknown.endswith("; did you mean a100-80 or a100-40?")
     assert complaint(capsys, *words, "h200", "--gpus", 0) == "--gpus is 0: want 1 or more"
     assert complaint(capsys, *words, "h200", "--gpus", 3) == (
-        "SOLVER.IMS_PER_BATCH is 8: want a multiple of 3, for 3 card(s) and SOLVER.ACCUMULATION_STEPS 1"
+        "SOLVER.IMS_PER_BATCH is 8: want a multiple of 3, for 3 process(es) and SOLVER.ACCUMULATION_STEPS 1"
     )
     assert "SOLVER.MAX_ITERS" in complaint(capsys, *words, "h200", "SOLVER.MAX_ITERS", 3)
     assert "UNet9" in complaint(capsys, *words, "h200", "MODEL.ARCHITECTURE", "UNet9")
