@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -140,11 +139,3 @@ def test_page_needs_nothing_else_and_tells_no_paths(tmp_path, monkeypatch):
 def test_what_is_compared_at_first_sight(tmp_path):
     runs = write_runs(tmp_path, kd=[12.0], none=[13.0], dist=[11.0])
     assert extremes(runs[0]) == ("none", "kd")
-
-
-def test_page_takes_less_than_a_second(tmp_path):
-    runs = write_runs(tmp_path, none=[10.0, 11.0, 12.0], kd=[11.0, 11.5, 13.1], dist=[13.0, 14.1, 15.2])
-    page_of(tmp_path, runs)
-    start = time.process_time()
-    page_of(tmp_path, runs)
-    assert time.process_time() - start < 1
