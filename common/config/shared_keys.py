@@ -248,10 +248,12 @@ TEACHER: Mapping[str, Key] = {
         meaning="Iterations over which a factor on all distillation losses rises from 0 to 1.",
     ),
     "DISTILL.DECAY": one_of(
+        "auto",
         "none",
         "linear",
         "cosine",
-        meaning="How a factor on all distillation losses falls from 1 to 0 by the end of the run.",
+        meaning="How a factor on all distillation losses falls from 1 to 0 by the end of the run; auto: linear, "
+        "but none with DATASETS.UNLABELED or GRADIENT_SHARE.",
     ),
     "DISTILL.GRADIENT_SHARE": Key(
         0.0,

@@ -33,8 +33,15 @@ class LossWeightSchedule:
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "LossWeightSchedule":
-        """Read the schedule of DISTILL.WARMUP_ITERS and DISTILL.DECAY."""
-        return cls(cfg.DISTILL.WARMUP_ITERS, cfg.DISTILL.DECAY, cfg.SOLVER.MAX_ITER)
+        """Read the schedule of DISTILL.WARMUP_ITERS and DISTILL.DECAY.
+
+        DECAY auto lets distillation fall to 0 where all images have labels: there a teacher that learned from the same
+        labels ends as a hindrance. Images without labels have no other teacher, and GRADIENT_SHARE is a limit already.
+        """
+        decay = cfg.DISTILL.DECAY
+        if decay == "auto":
+            decay = "none" if cfg.DATASETS.UNLABELED or cfg.DISTILL.GRADIENT_SHARE else "linear"
+        return cls(cfg.DISTILL.WARMUP_ITERS, decay, cfg.SOLVER.MAX_ITER)
 
     def __call__(self, iteration: int) -> float:
         """Return the factor, in [0, 1], at an iteration from 0."""
@@ -51,7 +58,7 @@ class LossWeightSchedule:
 
     def __str__(self) -> str:
         rise = f"rising over {self.warmup} iterations" if self.warmup else ""
-        fall = f"{self.decay} decay to 0" if self.decay != "none" else ""
+        fall = {"none": "", "linear": "falling linearly to 0", "cosine": "falling to 0 by a cosine"}[self.decay]
         return ", ".join(filter(None, (rise, fall)))
 
 

@@ -209,7 +209,7 @@ def build_trainer(
         return Trainer(model, optimizer, *options)
     distiller = distillation.distiller
     share = gradient_share_of(cfg, distiller)
-    held = share is not None or cfg.DISTILL.DECAY != "none"
+    held = share is not None or distiller.schedule.decay != "none"
     return Trainer(model, optimizer, *options, distillation.teacher, distiller.loss_names, share, held)
 
 

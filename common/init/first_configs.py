@@ -107,8 +107,7 @@ def _next(output: Path, unlabeled: Sequence[Path], best: str) -> list[Step]:
     """
     teacher, student = str(output / TEACHER), str(output / STUDENT)
     folders = [str(place) for place in unlabeled]
-    # Of images without labels only the teacher knows something, so there distillation keeps its weight.
-    methods = "none,dist,dist@DECAY=none+unlabeled,best" if folders else "none,dist"
+    methods = "none,dist,dist+unlabeled,best" if folders else "none,dist"
     compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
     steps = [
         Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),

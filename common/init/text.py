@@ -55,5 +55,4 @@ def teach(folder: str, keys: str = "") -> str:
 # and its CONFIG_FILE; docs/teachers.md has all that can teach. teacher.yaml is then not needed.
 DISTILL:
   TEACHER: {{WEIGHTS: {inline(folder)}}}
-  DECAY: linear  # the labels decide in the end: a teacher that has seen only these labels then takes more than it gives
 {keys}"""

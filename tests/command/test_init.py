@@ -88,7 +88,7 @@ def test_every_command_that_is_printed_runs_as_it_stands(task, write, tmp_path, 
     assert {folder.name for folder in (written / "compare").iterdir() if folder.is_dir()} >= {
         "none",
         "dist",
-        "dist@DECAY=none+unlabeled",
+        "dist+unlabeled",
         task_named(task).best,
     }
 

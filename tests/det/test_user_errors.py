@@ -249,7 +249,7 @@ def test_teacher_for_a_student_that_does_not_distil(message, teacher_keys):
         ("MODEL.TIMM.ARGS", "{'widths': 3}", "widths"),
         ("INPUT.FORMAT", "L", "want BGR or RGB"),
         ("SOLVER.EMA_DECAY", "1.5", "SOLVER.EMA_DECAY is 1.5: want 0 (off) to below 1"),
-        ("DISTILL.DECAY", "foo", "DISTILL.DECAY is foo: want none, linear or cosine"),
+        ("DISTILL.DECAY", "foo", "DISTILL.DECAY is foo: want auto, none, linear or cosine"),
         ("DISTILL.DENSE_ROWS", "pixels", "DISTILL.DENSE_ROWS is pixels: want anchors or locations"),
         ("TRACKERS", "['tb']", "TRACKERS is ['tb']: want any of wandb, mlflow"),
         ("TEST.AUG.MIN_SIZES", "()", "TEST.AUG.MIN_SIZES is (): want whole numbers above 0"),

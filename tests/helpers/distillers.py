@@ -19,7 +19,8 @@ STUDENT, TEACHER = specs(4, 6), specs(8, 8)
 
 
 def config(*overrides):
-    return load(GRAMMAR, "", ["DISTILL.DIST.WEIGHT", "0.0", *map(str, overrides)])
+    """No loss, and no schedule, that the overrides do not name."""
+    return load(GRAMMAR, "", ["DISTILL.DIST.WEIGHT", "0.0", "DISTILL.DECAY", "none", *map(str, overrides)])
 
 
 def build(*overrides, student=STUDENT, teacher=TEACHER):

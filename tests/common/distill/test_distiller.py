@@ -7,11 +7,13 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
+from densedist.common.config import load
 from densedist.common.distill.distiller import Distiller, LossWeightSchedule, Term, TrainingOnly, merge_losses
 from densedist.common.distill.registry import LOSSES, LossSpec, is_on
 from densedist.common.distill.taps import Tap, TapSpec
 from densedist.common.errors import UserError
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
+from densedist.det.config import GRAMMAR
 from helpers.distillers import LOGITS, STUDENT, TEACHER, build, config, maps
 
 KNOWN = set(LOSSES)
@@ -165,7 +167,21 @@ def test_schedule_multiplies_the_losses_and_is_part_of_the_plan():
     whole = distiller(taps)["loss_dist"]  # outside of a run
     with EventStorage(5):
         assert torch.allclose(distiller(taps)["loss_dist"], whole / 2)
-    assert str(distiller).endswith("(distillation rising over 10 iterations, cosine decay to 0)")
+    assert str(distiller).endswith("(distillation rising over 10 iterations, falling to 0 by a cosine)")
+
+
+@pytest.mark.parametrize(
+    ("keys", "factor"),
+    [
+        ([], 0.5),
+        (["DATASETS.UNLABELED", "('more',)"], 1),
+        (["DISTILL.GRADIENT_SHARE", "0.2"], 1),
+    ],
+)
+def test_distillation_falls_to_0_by_default_where_all_images_have_labels_and_nothing_else_limits_it(keys, factor):
+    cfg = load(GRAMMAR, "", [*keys, "SOLVER.MAX_ITER", "100"])
+    assert cfg.DISTILL.DECAY == "auto"
+    assert LossWeightSchedule.of(cfg)(50) == factor
 
 
 @pytest.mark.parametrize(("key", "value"), [("DECAY", "step"), ("WARMUP_ITERS", "-1")])

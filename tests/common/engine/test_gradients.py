@@ -126,7 +126,8 @@ def test_a_distilled_run_logs_shares_and_draws_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("held", "said"), [([], True), (["DISTILL.GRADIENT_SHARE", "0.2"], False), (["DISTILL.DECAY", "linear"], False)]
+    ("held", "said"),
+    [([], True), (["DISTILL.GRADIENT_SHARE", "0.2"], False), (["DISTILL.DECAY", "auto"], False)],
 )
 def test_a_run_says_what_holds_distillation_where_it_outweighs_the_labels(tmp_path, held, said):
     teacher = save_teacher(tmp_path / "teacher")

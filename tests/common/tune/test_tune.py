@@ -602,7 +602,7 @@ def test_the_value_is_the_mean_over_the_data_sets(tmp_path):
         ({"validation": Validation(["bare"])}, "--val: methods cannot be scored: bare has no labels"),
         ({"config": "no teacher"}, "--methods: dist has no teacher or no loss: set DISTILL.TEACHER, or join a loss"),
         ({"methods": ["dist@TAU=0..2"]}, "DISTILL.DIST.TAU is 0.0: want a temperature above 0"),
-        ({"methods": ["dist@DECAY=linear", "sudden"]}, "DISTILL.DECAY is sudden: want none, linear or cosine"),
+        ({"methods": ["dist@DECAY=linear", "sudden"]}, "DISTILL.DECAY is sudden: want auto, none, linear or cosine"),
         ({"methods": ["dist@TAUU=1..2"]}, "unknown config key DISTILL.DIST.TAUU in the command line; did you mean"),
         ({"methods": ["dits"]}, "--methods: there is no dits; want none, dist, kd"),
         ({"methods": ["dist+unlabeled"]}, "--methods: unlabeled needs --unlabeled with the names of the data"),
