@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-START = "start"
+START, COMMANDS = "start", "commands"
 PARTS = ("losses", "teacher", "step", "loops", "data", "eval", "long_run")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what the arguments say, those of the process by default."""
     parser = argparse.ArgumentParser(description="this project's own speed")
-    parser.add_argument("what", choices=["all", *PARTS, START], help=f"{START} is not in all: it takes minutes")
+    parser.add_argument("what", choices=["all", *PARTS, START, COMMANDS], help=f"all is {', '.join(PARTS)}")
     parser.add_argument("--images", type=int, metavar="N", help=f"of {START}; default: as many as COCO has")
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the images; not for losses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
@@ -23,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from benchmarks.det import start
 
         start.main(args.json, args.images or start.IMAGES)
+        return
+    if args.what == COMMANDS:
+        from benchmarks import commands
+
+        commands.main(args.json)
         return
     if args.what != "all":
         _measure(args.what, size, args.json)

@@ -17,13 +17,12 @@ from torch.nn import functional as F
 
 from densedist.common.data.headers import Size
 from densedist.common.errors import UserError, one_line
+from densedist.common.export_names import FORMATS, TORCH, WEIGHTS, refuse_unknown
 from densedist.common.logging import quiet
-from densedist.common.runtimes import RUNTIMES, Graph, Runtime, fix_input, require
+from densedist.common.runtimes import INT8, RUNTIMES, Graph, Runtime, fix_input, require
 
-WEIGHTS, TORCH = "weights", "torch"
-FORMATS = (WEIGHTS, *RUNTIMES, TORCH)
-USUAL = (WEIGHTS, "onnx", TORCH)
 OPSET = 18  # from 16 on RoIAlign is Detectron2's
+PROGRAMS = ("model.pt2", "model.ts")  # PyTorch's, of segmentation and of detection
 DESCRIPTION = "model.json"  # its name in weights/ and within the torch format
 Description = dict[str, Any]  # what the user reads of a model: input, output, classes, …
 Run = TypeVar("Run")
@@ -102,8 +101,7 @@ def check_formats(chosen: Sequence[str]) -> list[str]:
     Raises:
         UserError: an unknown one, or one whose packages are missing.
     """
-    if unknown := [name for name in chosen if name not in FORMATS]:
-        raise UserError(f"--format: there is no format {unknown[0]}; want any of {','.join(FORMATS)}")
+    refuse_unknown(chosen)
     for name in RUNTIMES:
         if name in chosen:
             source, remedy = f"--format {name}: ", f"or leave out {name}"
@@ -148,6 +146,21 @@ def _in_runtime(runtime: Runtime, onnx: Path, description: Description, output: 
         return runtime.load(file)
     except Exception as error:  # theirs are many
         raise UserError(f"--format {runtime.name}: {runtime.title} cannot run this model: {one_line(error)}") from error
+
+
+def written(output: Path, formats: Sequence[str], int8: bool) -> list[str]:
+    """Return the names of what an export has written to its folder.
+
+    Args:
+        int8: also in 8 bits.
+    """
+    graphs = [RUNTIMES[name] for name in formats if name in RUNTIMES]
+    precisions = ["", INT8] if int8 else [""]
+    files = [file for graph in graphs for kind in precisions for file in graph.files(output / graph.file(kind))]
+    programs = [output / name for name in PROGRAMS if TORCH in formats and (output / name).is_file()]
+    records = ["export.json", *(["int8.json"] if int8 else [])]
+    folder = [f"{WEIGHTS}/"] if WEIGHTS in formats else []
+    return [*folder, *(file.name for file in (*files, *programs)), *records]
 
 
 def describe(task: str, architecture: str, classes: Sequence[str], cfg: CfgNode) -> Description:

@@ -13,6 +13,19 @@ LOCK = ".lock"  # the file in a folder that a process has for itself
 OTHER = "name another folder"
 
 
+def refuse_there(folder: Path, key: str) -> None:
+    """Refuse a folder that is there, or anything else of its name.
+
+    Args:
+        key: what names the folder, for messages.
+
+    Raises:
+        UserError: it is.
+    """
+    if os.path.lexists(folder):
+        raise UserError(f"{key}: {folder} already exists: name a new folder")
+
+
 def refuse_files(folder: Path, key: str) -> None:
     """Refuse a folder in which there are files, but for the lock of claimed(); one that is not there has none.
 
@@ -22,8 +35,34 @@ def refuse_files(folder: Path, key: str) -> None:
     Raises:
         UserError: there are.
     """
-    if folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
+    if _has_files(folder):
         raise UserError(f"{key}: {folder} has files: name an empty or new folder")
+
+
+def refuse_other_files(folder: Path, own: str, command: str) -> str:
+    """Refuse a folder with files that a command did not write, some of which it would replace.
+
+    Args:
+        folder: of --output-dir.
+        own: the name of the file by which an earlier output of the command is known.
+        command: its name, for messages.
+
+    Returns:
+        what happens to an earlier output of the command, in words; "" where there is none.
+
+    Raises:
+        UserError: there are other files.
+    """
+    if not _has_files(folder):
+        return ""
+    if not (folder / own).is_file():
+        why = f"{folder} has files, but no {own} of an earlier {command}"
+        raise UserError(f"--output-dir: {why}: name an empty or new folder")
+    return f"{folder}: files of the same names, which an earlier {command} wrote, are replaced"
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.exists() and any(file.name != LOCK for file in folder.iterdir())
 
 
 def refuse_unwritable(folder: Path, key: str) -> None:

@@ -44,4 +44,5 @@ def _nearest(path: Path) -> Path | None:
         return parent / path.name
     near = difflib.get_close_matches(path.stem, [Path(name).stem for name in there], n=1, cutoff=CUTOFF)
     alike = [name for name in there if near and Path(name).stem == near[0]]
-    return parent / max(alike, key=lambda name: name.endswith(path.suffix)) if alike else None
+    # Of photos/ and photos.zip a name without a suffix means the folder.
+    return parent / max(alike, key=lambda name: Path(name).suffix == path.suffix) if alike else None

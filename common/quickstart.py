@@ -10,7 +10,7 @@ from tabulate import tabulate
 from densedist.common.engine.train import train
 from densedist.common.report.history import read_history
 from densedist.common.run_files import CONFIG, FINAL
-from densedist.common.shell import quoted
+from densedist.common.shell import command
 from densedist.common.task import Task
 
 TEACHER, ALONE, SAME_TIME = "teacher", "student alone", "student alone, same time"
@@ -64,7 +64,7 @@ def run(task: Task, output: Path, seed: int) -> list[TrainedRow]:
 def _train(task: Task, name: str, output: Path, config: str, overrides: list[str]) -> TrainedRow:
     """Train as the printed command would."""
     words = ["OUTPUT_DIR", str(output), *overrides]
-    print(quoted(["densedist", "train", task.name, "--config-file", config, *words]) + "\n", flush=True)
+    print(command("train", task.name, "--config-file", config, *words) + "\n", flush=True)
     cfg = task.load_config(config, words)
     train(cfg, task)
     results = next(iter(json.loads((output / "results.json").read_text()).values()))

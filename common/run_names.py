@@ -1,4 +1,4 @@
-"""Names of the files in a run's folder."""
+"""Names of the files in a run's folder, and by which the folders of predict and visualize are known."""
 
 CONFIG, FINAL, BEST, LAST, METRICS, LOG = (
     "config.yaml",
@@ -8,3 +8,4 @@ CONFIG, FINAL, BEST, LAST, METRICS, LOG = (
     "metrics.json",
     "log.txt",
 )
+PREDICTIONS, OVERVIEW = "predictions.json", "overview.png"

@@ -3,6 +3,8 @@
 import os
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")  # of a config
@@ -30,5 +32,8 @@ def in_lines(words: Sequence[str]) -> str:
 
 
 def command(*words: str) -> str:
-    """Return a command of DenseDIST as the user's shell takes it, under uv where this one runs under uv."""
-    return quoted([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), "densedist", *words])
+    """Return a command of DenseDIST as the user's shell takes it: under uv, where this one runs under uv, or by Python,
+    where the shell does not find densedist."""
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:
+        return quoted(["uv", "run", "densedist", *words])
+    return quoted([*([] if shutil.which("densedist") else [sys.executable, "-m"]), "densedist", *words])

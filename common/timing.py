@@ -1,6 +1,5 @@
 """How long steps take, by turns; and models for one image, in one thread and in all, whoever runs them."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from densedist.common.machine import cores
 from densedist.common.runtimes import Runtime
 
 SECONDS = 10.0  # about how long all steps of a comparison are measured
@@ -68,7 +68,7 @@ def in_columns(seconds: Mapping[int, Latency]) -> dict[str, str]:
 
 def thread_counts() -> list[int]:
     """Return 1 and the number of cores that this process may use."""
-    return sorted({1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1})
+    return sorted({1, cores()})
 
 
 def in_threads(step: Step) -> Prepare:

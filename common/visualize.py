@@ -13,8 +13,9 @@ from densedist.common.config.keys import Key
 from densedist.common.data.images import unique_names
 from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.run_files import Weights
+from densedist.common.run_names import OVERVIEW
 
-OVERVIEW = 6  # images in overview.png
+MOST_IN_OVERVIEW = 6  # images
 RELATIONS = "relations.png"  # see common/report/relations.py
 
 Trained = TypeVar("Trained")
@@ -92,5 +93,5 @@ def draw_gallery(
     names = unique_names([view.name for view in views], taken=("overview", Path(RELATIONS).stem))
     for name, view in zip(names, views, strict=True):
         draw(view, output / f"{name}.png")
-    draw_overview(views[:OVERVIEW], output / "overview.png")
-    print(f"{len(views)} images: {output}")
+    draw_overview(views[:MOST_IN_OVERVIEW], output / OVERVIEW)
+    print(f"{len(views)} images; pictures and {OVERVIEW}: {output}")

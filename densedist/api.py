@@ -16,17 +16,20 @@ from densedist.common.config.keys import value_of
 from densedist.common.engine import train as engine
 from densedist.common.engine.run_folder import claimed_by_all
 from densedist.common.errors import UserError
-from densedist.common.export import USUAL, check_formats, export_each
+from densedist.common.export import check_formats, export_each, written
+from densedist.common.export_names import USUAL
 from densedist.common.foreign.described import description_of
 from densedist.common.foreign.kinds import kind_alone
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.int8 import calibration_files, check_int8, quantize_each
 from densedist.common.labeling import F1, RECORD, SCORE, UNREADABLE, Labeling
+from densedist.common.labels.ending import keys_of_any, keys_of_student, last_lines
 from densedist.common.labels.listing import list_images
 from densedist.common.labels.settings import settings_of
 from densedist.common.labels.shards import is_finished
-from densedist.common.locks import claimed
+from densedist.common.locks import claimed, refuse_other_files
 from densedist.common.run_files import Weights, locate
+from densedist.common.run_names import OVERVIEW, PREDICTIONS
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
@@ -112,6 +115,8 @@ def predict(
     found, chosen_task = _find(weights, config, overrides)
     output, files = Path(output_dir), [str(image) for image in images]
     with claimed(output, "--output-dir"):
+        if note := refuse_other_files(output, PREDICTIONS, "predict"):
+            print(note)
         return chosen_task.predict(found, files, output, score_threshold)
 
 
@@ -204,7 +209,20 @@ def label(
             print(f"{labeling.output}: all images are labeled")
         else:
             chosen_task.label(labeling)
-    return json.loads(record.read_text()) if comm.is_main_process() else {}
+    if not comm.is_main_process():
+        return {}
+    done = json.loads(record.read_text())
+    if weights:
+        first = found[0].under("DATASETS.PSEUDO_LABELED", "[]")
+        of_teacher = chosen_task.read_config(first.config, first.overrides, first.trusted)
+        start = keys_of_any(chosen_task.with_labels(of_teacher, labeling.output), labeling.output)
+    else:
+        assert student is not None
+        labels = chosen_task.with_labels(student, labeling.output)
+        keys = keys_of_student(student, labels, _as_words(overrides))
+        start = ["train", *filter(None, [task]), "--config-file", config, *keys]
+    print("\n".join(last_lines(labeling.output, done, start)))
+    return done
 
 
 def _writers(
@@ -316,8 +334,11 @@ def visualize(
     found, chosen_task = _find(weights, config, words)
     others = {name: model.under(*words) for name, model in locate_beside(beside or {}).items()}
     source = ImageSource(images, Path(image_folder) if image_folder else None)
-    with claimed(Path(output_dir), "--output-dir"):
-        return chosen_task.visualize(found, teacher, others, source, Path(output_dir), score_threshold)
+    output = Path(output_dir)
+    with claimed(output, "--output-dir"):
+        if note := refuse_other_files(output, OVERVIEW, "visualize"):
+            print(note)
+        return chosen_task.visualize(found, teacher, others, source, output, score_threshold)
 
 
 def export(
@@ -360,7 +381,10 @@ def export(
     with claimed(output, "--output-dir"):
         exporter = chosen_task.exporter(found, source, size)
         done = export_each(chosen, exporter, output)
-        return done | {"int8": quantize_each(chosen_task, found, exporter, chosen, files, output)} if files else done
+        if files:
+            done |= {"int8": quantize_each(chosen_task, found, exporter, chosen, files, output)}
+        print(f"written  {output}: {', '.join(written(output, chosen, bool(files)))}")
+        return done
 
 
 def load_student(weights: str, overrides: Overrides = (), *, config: str = "") -> nn.Module:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
+from densedist.common.compare.names import refuse_unknown
 from densedist.common.config.files import CONFIGS, find_config
 from densedist.common.config.functions import NAME
 from densedist.common.config.load import Given, read
-from densedist.common.config.paths import NO_PATHS, is_of_run, is_relative, places
+from densedist.common.config.paths import ITEMS, NO_PATHS, PART, SPLITS, is_of_run, is_relative, places
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
@@ -19,6 +20,8 @@ from densedist.known_keys import defaults, refuse_mistyped
 from densedist.tasks import IN_WORDS, LEAVE_OUT, name_of, refuse_other_task
 
 TEACHER = "DISTILL.TEACHER"
+UNLABELED = "DATASETS.UNLABELED"
+FOLDERS = (UNLABELED, "--unlabeled")  # what names folders of images
 
 
 def check_training(
@@ -49,6 +52,37 @@ def check_training(
         if learns:
             _check_teacher(cfg.DISTILL, given, task)
     return task
+
+
+def check_methods(
+    task: str, config: str, overrides: Sequence[str], methods: Sequence[str], unlabeled: Sequence[str]
+) -> None:
+    """Check the methods of a comparison or a search, and the images without labels that they train on.
+
+    Args:
+        task, config, overrides: see check_training.
+        methods: split at commas.
+        unlabeled: data sets of --unlabeled.
+
+    Raises:
+        UserError: a method that is not known, or lacks data; a folder that is not there.
+    """
+    cfg = refuse_mistyped(given := read(config, overrides), task)
+    if cfg is not None:
+        losses = [name for name, node in cfg.DISTILL.items() if isinstance(node, CfgNode) and "WEIGHT" in node]
+        refuse_unknown(methods, losses, unlabeled)
+        _refuse_missing_folders(cfg, unlabeled, "--unlabeled", given)
+
+
+def check_unlabeled(task: str, config: str, overrides: Sequence[str]) -> None:
+    """Check the folders that DATASETS.UNLABELED names. Takes what check_training does.
+
+    Raises:
+        UserError: one that is not there.
+    """
+    cfg = refuse_mistyped(given := read(config, overrides), task)
+    if cfg is not None:
+        _refuse_missing_folders(cfg, cfg.DATASETS.UNLABELED, UNLABELED, given)
 
 
 def check_output(task: str, config: str, overrides: Sequence[str]) -> None:
@@ -90,6 +124,7 @@ def _refuse_missing_files(cfg: CfgNode, given: Given, trains: bool) -> None:
     Of data that the command line names, the readers say what is missing.
     """
     sides = {str(name).partition("[")[0] for side in SIDES for name in cfg.DATASETS[side]}
+    _refuse_missing_folders(cfg, cfg.DATASETS.UNLABELED, UNLABELED, given)
     for node, name, key in places(cfg):
         declared = key.partition(", ")[2]
         if key == "MODEL.WEIGHTS":
@@ -98,6 +133,22 @@ def _refuse_missing_files(cfg: CfgNode, given: Given, trains: bool) -> None:
             needed = (declared in sides or key == "DATASETS.ROOT") and _stands_in_file(key, given)
         if needed and not _is_there(node[name]):
             raise _missing(node[name], key, given)
+
+
+def _refuse_missing_folders(cfg: CfgNode, names: Sequence[str], key: str, given: Given) -> None:
+    """Refuse paths of folders that are not there; a name without a slash may be that of a data set, which is not known
+    here, and root/split that of a split.
+
+    Args:
+        names: data sets without labels.
+        key: what names them, for messages.
+    """
+    declared = {str(entry[0]) for name in ITEMS for entry in cfg.DATASETS.get(name, ()) if entry}
+    for name in map(str, names):
+        folder = Path(path := PART.sub("", name)).expanduser()
+        is_split = str(folder.parent) == "digits" or (folder.parent / SPLITS / folder.name).is_dir()
+        if "/" in path and not (path in declared or is_split or folder.is_dir()):
+            raise _missing(path, key, given)
 
 
 def _check_teacher(distill: CfgNode, given: Given, task: str) -> None:
@@ -126,6 +177,7 @@ def _is_there(name: str) -> bool:
 def _missing(name: str, key: str, given: Given) -> UserError:
     """Return the refusal of a path that leads nowhere, with the places that were tried."""
     kind = "file" if Path(name).suffix else "folder" if key.startswith("DATASETS") else "file or folder"
+    kind = "folder" if key in FOLDERS else kind
     said, folder = f"{key}: there is no {kind} {name}", Path(given.path).absolute().parent
     looked_up = CONFIGS not in folder.parents and not is_of_run(Path(given.path))
     near = did_you_mean_path(name)
@@ -136,4 +188,4 @@ def _missing(name: str, key: str, given: Given) -> UserError:
 
 
 def _stands_in_file(key: str, given: Given) -> bool:
-    return bool(given.path) and key.partition(",")[0] not in dict(given.pairs)
+    return bool(given.path) and not key.startswith("--") and key.partition(",")[0] not in dict(given.pairs)

@@ -6,16 +6,19 @@ keys (docs/keys_page.py), which import losses, readers and models.
 
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from densedist.common.config.load import Given, merge_file, merge_pairs
+from densedist.common.config.keys import Key, not_allowed, value_of
+from densedist.common.config.load import Given, Grammar, merge_file, merge_pairs
 from densedist.common.config.reference import Row, from_json
 
 FILE = Path(__file__).with_name("keys.json")
+CHOICES = "choices"
 REFERENCE = Path(__file__).with_name("reference.json")
 
 
@@ -32,10 +35,11 @@ def reference() -> list[Row]:
 
 
 def refuse_mistyped(given: Given, task: str) -> CfgNode | None:
-    """Refuse an unknown key, or a value of a wrong type.
+    """Refuse an unknown key, a value of a wrong type, or a text that is none of the few that a key allows.
 
     Returns:
-        the config, whose values may still be refused by their keys; None where modules are imported that may add keys.
+        the config, whose other values may still be refused by their keys; None where modules are imported that may add
+        keys.
 
     Raises:
         UserError: naming the key, and those of a like name.
@@ -46,16 +50,23 @@ def refuse_mistyped(given: Given, task: str) -> CfgNode | None:
     cfg = tables.GRAMMAR.config() if tables else defaults(task)
     merge_file(cfg, given)
     merge_pairs(cfg, given)
+    known = _choices(tables.GRAMMAR.keys()) if tables else _content()[CHOICES][task]
+    for name, (words, choices) in known.items():
+        if (value := value_of(cfg, name)) not in choices:
+            raise not_allowed(name, value, words)
     return cfg
 
 
-def text(configs: dict[str, CfgNode]) -> str:
-    """Return the text of keys.json.
+def text(grammars: Mapping[str, Grammar]) -> str:
+    """Return the text of keys.json: of each task all defaults, and by CHOICES the keys that allow a few texts."""
+    content = {task: _plain(grammar.config()) for task, grammar in grammars.items()}
+    content[CHOICES] = {task: _choices(grammar.keys()) for task, grammar in grammars.items()}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
-    Args:
-        configs: of each task, with all defaults.
-    """
-    return json.dumps({task: _plain(cfg) for task, cfg in configs.items()}, indent=1, sort_keys=True) + "\n"
+
+def _choices(keys: Mapping[str, Key]) -> dict[str, tuple[str, list[str]]]:
+    """Return of each key that allows a few texts these in words, and as they are."""
+    return {name: (key.words, list(key.choices)) for name, key in keys.items() if key.choices}
 
 
 @cache

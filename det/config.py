@@ -66,14 +66,14 @@ MODEL: Mapping[str, Key] = {
 }
 
 DATA: Mapping[str, Key] = {
-    "INPUT.FORMAT": Key(
-        STOCK, lambda value: value in ("BGR", "RGB"), "BGR or RGB", meaning="Channel order of the student's images."
-    ),
+    "INPUT.FORMAT": one_of("BGR", "RGB", default=STOCK, meaning="Channel order of the student's images."),
     "INPUT.MIN_SIZE_TRAIN": _stock("Length of the shortest edge of training images, or several to draw from."),
     "INPUT.MAX_SIZE_TRAIN": _stock("Largest length of the longest edge of a training image."),
     "INPUT.MIN_SIZE_TEST": _stock("Length of the shortest edge of test images."),
     "INPUT.MAX_SIZE_TEST": _stock("Largest length of the longest edge of a test image."),
-    "INPUT.RANDOM_FLIP": _stock("horizontal, vertical or none."),
+    "INPUT.RANDOM_FLIP": one_of(
+        "none", "horizontal", "vertical", default=STOCK, meaning="How half of the training images are mirrored."
+    ),
     "INPUT.CROP.ENABLED": _stock("Train on crops."),
     "INPUT.SCALE_JITTER": Key(
         [],
@@ -116,9 +116,7 @@ DATA: Mapping[str, Key] = {
         "a list of [data set, factor above 0]",
         meaning="How often a data set is drawn by the samplers whose names begin with Weighted.",
     ),
-    "DATALOADER.SAMPLER_TRAIN": Key(
-        STOCK, lambda value: value in SAMPLERS, ", ".join(SAMPLERS), meaning="How training images are drawn."
-    ),
+    "DATALOADER.SAMPLER_TRAIN": one_of(*SAMPLERS, default=STOCK, meaning="How training images are drawn."),
     "DATALOADER.RANDOM_SUBSET_RATIO": up_to_one(
         0.0,
         "a share, 0 (not set) to 1",

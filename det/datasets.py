@@ -23,6 +23,7 @@ from densedist.det.data.registering import (
     ground_truth,
     image_files,
     register_declared,
+    whole_name,
 )
 
 # The package that reads or scores a data set of these rules; it may be missing.
@@ -132,7 +133,10 @@ def set_aside(cfg: CfgNode, share: float) -> list[str]:
 
 def _check_dataset(name: str, key: str, known: Sequence[str], cfg: CfgNode) -> None:
     if name not in DatasetCatalog:
-        near = did_you_mean(str(name), known) or (did_you_mean_path(name) if "/" in name else "")
+        is_path = "/" in name or key == "DATASETS.UNLABELED"
+        near = did_you_mean(str(name), known) or (did_you_mean_path(whole_name(name)) if is_path else "")
+        if key == "DATASETS.UNLABELED":
+            raise UserError(f"{key}: there is no folder {whole_name(name)}, nor a data set of this name{near}")
         hint = near or "; name it in DATASETS.COCO_FORMAT, YOLO_FORMAT or VOC_FORMAT"
         raise UserError(f"{key}: there is no data set {name}{hint}")
     if name.startswith("digits_"):

@@ -20,7 +20,7 @@ from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader, Sampler
 
-from densedist.common.data.loader import Batches, build_loader
+from densedist.common.data.loader import Batches, build_loader, reading_processes
 from densedist.common.data.packed import Chained, Mapped, pack
 from densedist.common.data.sides import LABELED, MARK
 from densedist.common.distill.sources import batches_of_sources
@@ -85,7 +85,7 @@ def test_dicts(cfg: CfgNode, name: str) -> list[dict]:
 def test_loader(cfg: CfgNode, dicts: Sequence[dict]) -> DataLoader:
     """Return a loader of the test images of dataset dicts one by one, each on one of the processes."""
     mapper = DatasetMapper(cfg, is_train=False)
-    return build_detection_test_loader(list(dicts), mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+    return build_detection_test_loader(list(dicts), mapper=mapper, num_workers=reading_processes(cfg))
 
 
 class _Dicts(Chained):

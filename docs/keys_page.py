@@ -36,7 +36,7 @@ def reference() -> str:
 
 def known() -> str:
     """Return the text of densedist/keys.json, by which mistyped keys are refused before anything is imported."""
-    return known_keys.text({"det": DET.config(), "seg": SEG.config()})
+    return known_keys.text({"det": DET, "seg": SEG})
 
 
 if __name__ == "__main__":

@@ -106,10 +106,10 @@ DATA: Mapping[str, Key] = {
     "INPUT.FORMAT": one_of("RGB", "BGR", meaning="Channel order of the student's images."),
     "INPUT.SCALES": _scales("A training image is resized by one of these factors, drawn at random."),
     "INPUT.CROP_SIZE": _size([512, 1024], "[height, width]", "Size of a training sample."),
-    "INPUT.RANDOM_FLIP": Key(
+    "INPUT.RANDOM_FLIP": one_of(
+        "none",
         "horizontal",
-        lambda flip: flip in ("none", "horizontal"),
-        "none or horizontal",
+        default="horizontal",
         meaning="Mirror half of the training images.",
     ),
     "PSEUDO_LABELS.CUTMIX": needing(
@@ -134,7 +134,9 @@ DATA: Mapping[str, Key] = {
     "DATASETS.IGNORED_COLORS": Key(
         [], meaning="Further colors, [r, g, b], that may occur in masks; such pixels have no label."
     ),
-    "DATALOADER.NUM_WORKERS": at_least(0, default=4, meaning="Processes that read images, for each training process."),
+    "DATALOADER.NUM_WORKERS": at_least(
+        0, default=4, meaning="Processes that read images, for each training process; no more than there are cores."
+    ),
 }
 
 TEST: Mapping[str, Key] = {

@@ -50,10 +50,17 @@ def split_frames(cfg: CfgNode, split: str, key: str, need_labels: bool, may_be_b
         found = folders.alone(str(whole), key)[part]
     elif declared and not (other or cfg.DATASETS.ROOT):
         near = did_you_mean(name, declared) or (did_you_mean_path(whole) if may_be_bare else "")
+        if may_be_bare:
+            raise UserError(f"{key}: there is no folder {whole}, nor a data set of this name{near}")
         wanted = f"want one of {', '.join(declared)}, or set DATASETS.ROOT"
         raise UserError(f"{key}: there is no data set {split}: {wanted}{near}")
     elif may_be_bare and other and not (Path(other).expanduser() / IMAGES).is_dir():
         raise UserError(f"{key}: there is no folder {whole}{did_you_mean_path(whole)}")
+    elif may_be_bare and name and not _is_split(cfg, other, name):
+        root = other or cfg.DATASETS.ROOT
+        near = did_you_mean(name, _splits(root)) or did_you_mean_path(whole)
+        or_split = f", nor a split of this name in DATASETS.ROOT, {root}" if root else ""
+        raise UserError(f"{key}: there is no folder {whole}{or_split}{near}")
     else:
         if need_labels:
             _check_record(whole.parent if other else Path(cfg.DATASETS.ROOT), Classes.of(cfg), key)
@@ -196,9 +203,13 @@ def _declared(cfg: CfgNode) -> dict[str, tuple[str, Format, Sequence[str]]]:
 
 
 def _is_split(cfg: CfgNode, other: str | None, name: str) -> bool:
-    root = other or cfg.DATASETS.ROOT
-    folder = digits.ensure() if root == "digits" else Path(root).expanduser()
-    return bool(root) and (folder / IMAGES / name).is_dir()
+    return name in _splits(other or cfg.DATASETS.ROOT)
+
+
+def _splits(root: str) -> list[str]:
+    """List the splits of a folder in Cityscapes' format; none of what is no such folder."""
+    folder = (digits.ensure() if root == "digits" else Path(root).expanduser()) / IMAGES
+    return [place.name for place in folder.iterdir() if place.is_dir()] if root and folder.is_dir() else []
 
 
 def _check_record(folder: Path, classes: Classes, key: str) -> None:

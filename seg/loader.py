@@ -9,7 +9,7 @@ from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import DataLoader
 
 from densedist.common.data.confidence import Confidence
-from densedist.common.data.loader import Batches, build_loader
+from densedist.common.data.loader import Batches, build_loader, reading_processes
 from densedist.common.data.sides import TRAINED
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.sources import batches_of_sources
@@ -56,4 +56,4 @@ def _training_reader(cfg: CfgNode) -> Callable[[Frame], dict[str, Any]]:
 def test_loader(cfg: CfgNode, dataset: Sequence[Frame]) -> DataLoader:
     """Return a loader of the samples of frames one by one, each on one of the processes."""
     reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
-    return build_detection_test_loader(list(dataset), mapper=reader, num_workers=cfg.DATALOADER.NUM_WORKERS)
+    return build_detection_test_loader(list(dataset), mapper=reader, num_workers=reading_processes(cfg))

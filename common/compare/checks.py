@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
-from densedist.common.compare.methods import NONE, has_labels
+from densedist.common.compare.methods import has_labels
+from densedist.common.compare.names import NONE
 from densedist.common.distill.registry import is_on
 from densedist.common.distill.sources import pseudo_labeled_images
 from densedist.common.errors import UserError

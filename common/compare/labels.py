@@ -11,16 +11,15 @@ from detectron2.config import CfgNode
 from densedist.common.compare.methods import (
     CHOOSE_THRESHOLDS,
     IGNORE_THRESHOLD,
-    LABELS,
     OF_LABELING,
     SCORE_THRESHOLD,
     TEACHER,
-    UNLABELED,
     folder_name,
     of_teacher,
     parts,
     setting,
 )
+from densedist.common.compare.names import LABELS, UNLABELED
 from densedist.common.config import Key
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.sources import idle_keys

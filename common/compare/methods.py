@@ -7,6 +7,7 @@ from hashlib import sha256
 from itertools import pairwise, product
 from urllib.parse import quote
 
+from densedist.common.compare.names import BEST, INTER, INTRA, LABELS, NONE, UNLABELED, no_data, no_method
 from densedist.common.config.former_keys import current_pairs, current_words
 from densedist.common.config.keys import Key
 from densedist.common.config.shared_keys import COMMON
@@ -14,8 +15,6 @@ from densedist.common.distill.registry import LOSSES, loss_keys
 from densedist.common.distill.teacher_files import keys_of_others
 from densedist.common.errors import UserError
 
-NONE, UNLABELED, LABELS = "none", "unlabeled", "labels"
-BEST = "best"  # stands for a method of the task: Task.best
 # Keys of a part that are no config's: the OUTPUT_DIR of a teacher's run; options of densedist label.
 TEACHER = "TEACHER"
 SCORE_THRESHOLD, IGNORE_THRESHOLD, CHOOSE_THRESHOLDS = "SCORE_THRESHOLD", "IGNORE_THRESHOLD", "CHOOSE_THRESHOLDS"
@@ -34,8 +33,8 @@ def methods() -> Mapping[str, tuple[str, ...]]:
     return {
         NONE: ("",),
         **{loss.lower(): (loss,) for loss in LOSSES},
-        "inter": ("DIST", "DISTILL.DIST.GAMMA", "0.0"),
-        "intra": ("DIST", "DISTILL.DIST.BETA", "0.0"),
+        INTER: ("DIST", "DISTILL.DIST.GAMMA", "0.0"),
+        INTRA: ("DIST", "DISTILL.DIST.BETA", "0.0"),
         UNLABELED: ("",),  # with DATASETS.UNLABELED as --unlabeled says
         LABELS: ("",),  # with what the teacher takes for their labels in DATASETS.PSEUDO_LABELED
     }
@@ -245,13 +244,13 @@ def switches(
     for part in parts(method):
         name = part.partition("@")[0]
         if name not in known:
-            raise UserError(f"--methods: there is no {name}; want {', '.join([*known, BEST])}, joined by + if need be")
+            raise no_method(name, [*known, BEST])
         loss, *half = known[name]
         on.append(loss)
         words += half
         if name in (UNLABELED, LABELS):
             if not unlabeled:
-                raise UserError(f"--methods: {name} needs --unlabeled with the names of the data")
+                raise no_data(name)
             words += ["DATASETS.UNLABELED", str(list(unlabeled))] if name == UNLABELED else []
         given = [(key, values) for key, values in pairs(part) if not is_of_teacher(name, key)]
         keys = [(full_key(name, key, task_keys or ()), ",".join(values)) for key, values in given]
@@ -280,7 +279,7 @@ def full_key(name: str, key: str, of_task: Collection[str] = ()) -> str:
         return f"SOLVER.{key}"
     if name == LABELS and (of_labels := f"PSEUDO_LABELS.{key}") in {*COMMON, *of_task}:
         return of_labels
-    loss = "DIST" if name in ("inter", "intra") else name.upper()
+    loss = "DIST" if name in (INTER, INTRA) else name.upper()
     of_loss, shared = f"DISTILL.{loss}.{key}", f"DISTILL.{key}"
     if of_loss in loss_keys():
         return of_loss

@@ -14,7 +14,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 
-from densedist.common.data.loader import Batches
+from densedist.common.data.loader import Batches, reading_processes
 from densedist.common.engine.hooks import ModelEMA
 from densedist.common.engine.solver import make_optimizer
 from densedist.common.engine.trainer import Trainer, build_trainer
@@ -52,7 +52,7 @@ def seconds_per_iteration(task: Task, cfgs: Mapping[str, CfgNode]) -> dict[str, 
         UserError: as training would, before its first step.
     """
     (first, cfg), *others = cfgs.items()
-    workers = max(cfg.DATALOADER.NUM_WORKERS for cfg in cfgs.values())
+    workers = max(map(reading_processes, cfgs.values()))
     turns = {}
     with _ready(task, cfg) as reference:
         for method, other in others:

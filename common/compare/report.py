@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from densedist.common.compare.methods import NONE
+from densedist.common.compare.names import NONE
 from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, gain, spread
 from densedist.common.report.history import Point
 

@@ -21,7 +21,8 @@ from densedist.common.compare.labels import (
     undone,
     write_labels,
 )
-from densedist.common.compare.methods import BEST, TEACHER, expand, folder_name, has_best, has_labels, setting, switches
+from densedist.common.compare.methods import TEACHER, expand, folder_name, has_best, has_labels, setting, switches
+from densedist.common.compare.names import BEST
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
 from densedist.common.compare.page import Folders, write_comparison
@@ -267,7 +268,7 @@ class Study:
         write_text(self.output / "table.md", text + "\n")
         draw(outcomes, self.output / "curves.png")
         self._write_page(outcomes, of_teachers, text, [rule, *shared])
-        print("\n" + text)
+        print(f"\n{text}\n\nreport   {self.output / 'report.html'}")
         return found
 
     def _write_page(self, outcomes: Outcomes, of_teachers: Scores, text: str, notes: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from detectron2.config import CfgNode
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from densedist.common.compare.methods import NONE, TEACHER, folder_name, setting, together, without
+from densedist.common.compare.methods import TEACHER, folder_name, setting, together, without
+from densedist.common.compare.names import NONE
 from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.records import SCORES, Numbers
 from densedist.common.compare.report import PERCENT, Outcomes, interval, metric, values

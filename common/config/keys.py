@@ -27,6 +27,7 @@ class Key:
             replaces; "" = none.
         of_all: of DISTILL.TEACHER: holds for all teachers of an ensemble together, and stands in none of MORE.
         needs: groups of sides of DATASETS: of each group one side has to have data, or the key would do nothing.
+        choices: all values that may stand here, where they are a few texts; empty = there are more, or others.
     """
 
     default: Any
@@ -38,6 +39,7 @@ class Key:
     stands_for: str = ""
     of_all: bool = False
     needs: tuple[Sequence[str], ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 def at_least(least: float, default: Any = STOCK, words: str = "", meaning: str = "") -> Key:
@@ -55,11 +57,13 @@ def up_to_one(default: float, words: str, meaning: str = "") -> Key:
     return Key(default, lambda value: 0 <= value <= 1, words, meaning=meaning)
 
 
-def one_of(*values: str, meaning: str = "") -> Key:
-    """Return a key for one of the values, by default the first."""
+def one_of(*values: str, default: Any = None, meaning: str = "") -> Key:
+    """Return a key for one of the values, by default the first; a default that is none of them may stand, too."""
     *most, last = values
     words = f"{', '.join(most)} or {last}" if most else last
-    return Key(values[0], lambda value: value in values, words, meaning=meaning)
+    default = values[0] if default is None else default
+    choices = values if default is STOCK or default in values else (default, *values)
+    return Key(default, lambda value: value in choices, words, meaning=meaning, choices=choices)
 
 
 def every(key: Key, default: Any, words: str, meaning: str = "") -> Key:
@@ -104,10 +108,19 @@ def check_values(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
     for name, key in keys.items():
         value = value_of(cfg, name)
         if not key.allowed(value):
-            raise UserError(f"{name} is {value}: want {key.words}")
+            raise not_allowed(name, value, key.words)
     _check_learning_rates(cfg.SOLVER)
     _check_pixels(cfg.MODEL)
     _check_device(cfg.MODEL.DEVICE)
+
+
+def not_allowed(name: str, value: Any, words: str) -> UserError:
+    """Return the refusal of a value that a key does not allow.
+
+    Args:
+        words: the values that it does.
+    """
+    return UserError(f"{name} is {value}: want {words}")
 
 
 def _check_learning_rates(solver: CfgNode) -> None:

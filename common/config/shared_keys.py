@@ -67,9 +67,7 @@ SOLVER: Mapping[str, Key] = {
     "SOLVER.OPTIMIZER": one_of("SGD", "AdamW", meaning="The optimizer."),
     "SOLVER.BASE_LR": above(0, STOCK, meaning="Learning rate after the warm-up."),
     "SOLVER.BASE_LR_END": at_least(0.0, meaning="Learning rate at the end of WarmupCosineLR."),
-    "SOLVER.LR_SCHEDULER_NAME": Key(
-        STOCK, lambda name: name in SCHEDULES, ", ".join(SCHEDULES), meaning="How the learning rate falls."
-    ),
+    "SOLVER.LR_SCHEDULER_NAME": one_of(*SCHEDULES, default=STOCK, meaning="How the learning rate falls."),
     "SOLVER.POLY_LR_POWER": at_least(0.0, default=0.9, meaning="Exponent of WarmupPolyLR."),
     "SOLVER.STEPS": _stock("Iterations at which WarmupMultiStepLR multiplies the learning rate by GAMMA."),
     "SOLVER.GAMMA": _stock("Factor on the learning rate at each of STEPS."),
@@ -131,7 +129,9 @@ DATA: Mapping[str, Key] = {
     "DATASETS.UNLABELED": Key(
         [], meaning="Data sets that are only distilled; their labels, if there are any, are not read."
     ),
-    "DATALOADER.NUM_WORKERS": at_least(0, meaning="Processes that read images, for each training process."),
+    "DATALOADER.NUM_WORKERS": at_least(
+        0, meaning="Processes that read images, for each training process; no more than there are cores."
+    ),
     "DATALOADER.CHECK_FILES": Key(True, meaning="Look at the header of every image file before training."),
     "TEST.EVAL_PERIOD": at_least(0, meaning="Iterations between evaluations; 0 = only at the end."),
     "TEST.EXAMPLES": at_least(0, default=4, meaning="Test images that report.html shows; 0 = none."),
@@ -198,11 +198,8 @@ TEACHER: Mapping[str, Key] = {
         one_of("auto", *PRECISIONS, meaning="The teacher's precision; auto: float16 on a GPU.")
     ),
     "DISTILL.TEACHER.FORMAT": of_files(
-        Key(
-            "",
-            lambda order: order in ("", "RGB", "BGR"),
-            "RGB or BGR",
-            meaning="Channel order that the teacher was trained with, if no config says it.",
+        one_of(
+            "RGB", "BGR", default="", meaning="Channel order that the teacher was trained with, if no config says it."
         ),
         stands_for="INPUT.FORMAT",
     ),

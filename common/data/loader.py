@@ -16,10 +16,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from densedist.common.data.packed import Shared, pack
 from densedist.common.errors import UserError
+from densedist.common.machine import cores
 from densedist.common.randomness import RunPosition, seeded
 
 Sample = dict[str, Any]
 Batches = Iterable[list[Sample]]
+
+
+def reading_processes(cfg: CfgNode) -> int:
+    """Return how many processes read images: DATALOADER.NUM_WORKERS, but no more than there are cores.
+
+    More would only wait for each other, and PyTorch would warn of them.
+    """
+    return min(cfg.DATALOADER.NUM_WORKERS, cores())
 
 
 def images_per_process(cfg: CfgNode, images: int, key: str, processes: int | None = None) -> int:
@@ -68,7 +77,7 @@ def build_loader(
     name = int.from_bytes(key.encode())
     first = position.iteration * cfg.SOLVER.ACCUMULATION_STEPS
     batches = _Batches(indices, images_per_process(cfg, images, key), first, groups)
-    workers = cfg.DATALOADER.NUM_WORKERS
+    workers = reading_processes(cfg)
     if workers:
         # Forked while threads of OpenCV's pool hold its lock, a worker would wait for it forever; and in every worker
         # a pool of its own would take all cores.

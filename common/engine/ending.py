@@ -10,16 +10,18 @@ from densedist.common.run_files import BEST, FINAL
 from densedist.common.shell import command
 from densedist.common.task import Results
 
+LONGEST_WARMUP = 0.25  # share of the iterations that needs no warning
+
 
 def schedule_warnings(cfg: CfgNode) -> list[str]:
-    """Return what a schedule will not do: reach its learning rate."""
+    """Return what a schedule will not do: reach its learning rate, or reach it soon."""
     last, warmup = cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS
-    if last > warmup:
+    if warmup <= LONGEST_WARMUP * last:
         return []
-    return [
-        f"SOLVER.MAX_ITER is {last}, but the learning rate rises for SOLVER.WARMUP_ITERS, {warmup}, iterations: it "
-        f"never reaches SOLVER.BASE_LR, and the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to {last // 10}"
-    ]
+    said = f"the learning rate rises for SOLVER.WARMUP_ITERS, {warmup}, of SOLVER.MAX_ITER, {last}, iterations"
+    if warmup >= last:
+        said += ": it never reaches SOLVER.BASE_LR"
+    return [f"{said}, so the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to {last // 10}"]
 
 
 def evaluations(cfg: CfgNode) -> str:

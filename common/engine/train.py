@@ -223,6 +223,10 @@ def evaluate(cfg: CfgNode, task: TrainingTask, weights: str, key: str) -> Result
         _begin(cfg, log, new_config=not has_checkpoints(cfg.OUTPUT_DIR))
         results = task.evaluate(cfg, model)
         write_results(cfg, results)
+        if comm.is_main_process():
+            scores = f"  scores   {scores_in_words(results) or 'none: there are no labels to score by'}"
+            lines = [f"  weights  {weights}", scores, f"  written  {Path(cfg.OUTPUT_DIR, 'results.json')}"]
+            logger.info("\n".join(["done", *lines]))
         return results
 
 

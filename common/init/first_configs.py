@@ -1,6 +1,5 @@
 """densedist init: configs of a teacher and a student for a folder of data, and the commands that come next."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.init.leftovers import leftovers
 from densedist.common.init.text import BASE, STUDENT, TEACHER
+from densedist.common.locks import refuse_there
 from densedist.common.nearest import did_you_mean_path
-from densedist.common.shell import quoted
+from densedist.common.shell import command
 from densedist.common.task import Beginning, Task
 
 KEY = "--output-dir"
@@ -43,19 +43,19 @@ def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
     """
     if not folder.is_dir():
         raise UserError(f"FOLDER: there is no folder {folder}{did_you_mean_path(folder)}")
-    if os.path.lexists(output):
-        raise UserError(f"{KEY}: {output} already exists: name a new folder")
+    refuse_there(output, KEY)
     task, found = _find(tasks, folder.absolute(), output.absolute())
     rest = leftovers(folder.absolute(), found.files)
     _check(task, found)
     _write(found, output)
     print(_summary(folder, output, found, rest.notes))
-    return _next(output.absolute(), rest.unlabeled, task.best)
+    unlabeled = [folder / place.relative_to(folder.absolute()) for place in rest.unlabeled]
+    return _next(output, unlabeled, task.best)
 
 
 def in_words(steps: Sequence[Step]) -> str:
-    """Return commands as lines for a shell, each below a comment."""
-    return "\n".join(f"# {step.why}\n{quoted(['densedist', *step.words])}" for step in steps)
+    """Return commands as lines for the user's shell, each below a comment."""
+    return "\n".join(f"# {step.why}\n{command(*step.words)}" for step in steps)
 
 
 def _find(tasks: Sequence[Task], folder: Path, output: Path) -> tuple[Task, Beginning]:
@@ -67,7 +67,8 @@ def _find(tasks: Sequence[Task], folder: Path, output: Path) -> tuple[Task, Begi
             reasons.append(f"{task.name}: {error}" if len(tasks) > 1 else str(error))
     if len(found) > 1:
         forms = " and ".join(f"{beginning.form} for {task.name}" for task, beginning in found)
-        raise UserError(f"{folder} has data in {forms}: choose one, densedist init det or densedist init seg")
+        example = command("init", found[0][0].name, str(folder))
+        raise UserError(f"{folder} has data in {forms}: choose one, as in {example}")
     if not found:
         raise UserError("; ".join(reasons))
     return found[0]
@@ -118,9 +119,10 @@ def _next(output: Path, unlabeled: Sequence[Path], best: str) -> list[Step]:
         ),
     ]
     if folders:
-        weights = ["--weights", str(output / "teacher"), "--output-dir", str(output / "labels")]
+        label = ["label", "--config-file", student, "--output-dir", str(output / "labels")]
         threshold = ["--score-threshold", "0"] if "SCORE_THRESHOLD=0" in best else []
-        steps.append(Step("Or let the teacher write labels.", ["label", *weights, *threshold, *folders]))
+        why = "Or let the teacher write labels; the command that trains the student on them is printed at the end."
+        steps.append(Step(why, [*label, *threshold, *folders]))
     more = ["--unlabeled", ",".join(folders)] if folders else []
     return [
         *steps,

@@ -3,9 +3,12 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import NoReturn
+
+from densedist.common.run_names import FINAL
 
 CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
 TASKS = ("det", "seg")
@@ -50,7 +53,7 @@ def add_words(parser: Parser, needs: str, files: str = "", task: bool = True, co
 
 
 def add_weights(parser: Parser) -> None:
-    text = "checkpoint, OUTPUT_DIR of a run, or folder of SMP's save_pretrained"
+    text = f"checkpoint; OUTPUT_DIR of a run, which stands for its {FINAL}; or folder of SMP's save_pretrained"
     parser.add_argument("--weights", required=True, metavar="W", help=text)
     add_config(parser, default="config.yaml next to the weights")
 
@@ -75,13 +78,13 @@ def add_images(parser: Parser, default: int, note: str) -> None:
     parser.add_argument("--images", type=int, default=default, metavar="N", help=f"{note}; default: %(default)s")
 
 
-def add_score(parser: Parser, default: str) -> None:
-    text = f"leave out predictions (of a detector: boxes) with a lower score; default: {default}"
+def add_score(parser: Parser, default: str, what: str = "boxes of a detector") -> None:
+    text = f"leave out {what} with a lower score; default: {default}"
     parser.add_argument("--score-threshold", type=float, metavar="S", help=text)
 
 
 def add_processes(parser: Parser) -> None:
-    text = "GPUs to use on this machine; without GPUs, CPU processes"
+    text = "number of GPUs to use on this machine; without a GPU, number of processes; default: %(default)s"
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="number of machines")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0")
@@ -103,7 +106,7 @@ def add_study(parser: Parser, seeds: str) -> None:
     parser.add_argument(
         "--seeds", type=seed_list, default=seeds, metavar="A,B", help="seeds of the runs; default: %(default)s"
     )
-    text = "data sets without labels, for the methods unlabeled and labels"
+    text = "folders or data sets without labels, for the methods unlabeled, labels and best"
     parser.add_argument("--unlabeled", type=comma_list, default="", metavar="A,B", help=text)
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at the same time; default: one per GPU, or 1")
 
@@ -135,6 +138,16 @@ def _refuse_strange(word: str, args: argparse.Namespace) -> None:
         Parser().error(f"{word} needs an option: give --config-file {word}")
     if args.takes_task and not args.task and "." not in word:
         Parser().error(f"argument task: invalid choice: {word!r} (choose from {', '.join(TASKS)})")
+
+
+def refuse_missing(files: Sequence[str]) -> None:
+    """Refuse files and folders that are not there; patterns, as "photos/*.jpg", are looked up later."""
+    from densedist.common.errors import UserError
+    from densedist.common.nearest import did_you_mean_path
+
+    for file in files:
+        if not (Path(file).expanduser().exists() or has_magic(file)):
+            raise UserError(f"{file} does not exist{did_you_mean_path(file)}")
 
 
 def beside(args: argparse.Namespace) -> dict[str, str]:

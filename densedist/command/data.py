@@ -32,6 +32,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("DATASETS.TRAIN, UNLABELED and TEST are empty: name the data")
     surveys = [task.survey(cfg, side) for side in sides]
     file = args.output_dir / "data.png"
+    if file.is_file():
+        print(f"{file} is replaced")
     task.draw_data(cfg, sides[0], PICTURES, file)
     shared = overlaps(cfg, task.images)
     print(images_table(surveys), classes_table(surveys), *shared, f"{file}: images with their labels", sep="\n\n")
@@ -47,6 +49,14 @@ def add_prepare(parser: Parser) -> None:
     parser.add_argument("form", choices=["seg", "camvid", "yolo", "voc"], help=form)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the data set")
     add_output(parser, "output/prepared")
+    parser.set_defaults(first=_first_of_prepare)
+
+
+def _first_of_prepare(args: argparse.Namespace) -> None:
+    from densedist.common.locks import refuse_files
+
+    if args.form in ("yolo", "voc"):  # the others go on where they were ended
+        refuse_files(args.output_dir, "--output-dir")
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -89,6 +99,15 @@ def add_init(parser: Parser) -> None:
     text = "images with their labels: COCO, YOLO, Pascal VOC, Cityscapes, ADE20K, or folders of masks"
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=text)
     add_output(parser, "", "output/NAME, where NAME is that of FOLDER")
+    parser.set_defaults(first=_first_of_init)
+
+
+def _first_of_init(args: argparse.Namespace) -> None:
+    """Choose the folder to write to, and refuse one that is there."""
+    from densedist.common.locks import refuse_there
+
+    args.output_dir = args.output_dir or Path("output", args.folder.absolute().name)
+    refuse_there(args.output_dir, "--output-dir")
 
 
 def init(args: argparse.Namespace) -> None:
@@ -96,5 +115,4 @@ def init(args: argparse.Namespace) -> None:
     from densedist.tasks import task_named
 
     tasks = [task_named(name) for name in ([args.task] if args.task else ["det", "seg"])]
-    output = args.output_dir or Path("output", args.folder.absolute().name)
-    print(f"\n{in_words(begin(tasks, args.folder, output))}")
+    print(f"\n{in_words(begin(tasks, args.folder, args.output_dir))}")

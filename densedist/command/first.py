@@ -31,8 +31,14 @@ def check_first(args: argparse.Namespace) -> None:
         raise UserError(f"FOLDER: there is no folder {args.folder}{did_you_mean_path(args.folder)}")
     if getattr(args, "output_dir", None):
         refuse_unwritable(args.output_dir, "--output-dir")
-    if not hasattr(args, "words"):
-        return
+    if hasattr(args, "words"):
+        _check_words(args)
+    if hasattr(args, "first") and speaks():  # another process may already write what this one would find
+        args.first(args)
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    """Check config, weights and keys, and fill in the task."""
     if hasattr(args, "images"):
         check_count(args.images, "--images")
     if hasattr(args, "calibration_images"):
@@ -42,10 +48,12 @@ def check_first(args: argparse.Namespace) -> None:
     if getattr(args, "weights", None) == []:  # a student's teachers label
         if not args.config_file:
             Parser().error("name teachers by --weights, or by --config-file a student whose teacher labels")
-        args.task = early.check_training(args.task, args.config_file, args.overrides, trains=False)
+        named = bool(args.files)  # then DATASETS.UNLABELED is not read
+        args.task = early.check_training(args.task, args.config_file, args.overrides, trains=False, reads=not named)
     elif hasattr(args, "weights"):
         given = [args.weights] if isinstance(args.weights, str) else args.weights
-        tasks = [early.check_trained(args.task, found) for found in _locate(given, args)]
+        args.found = _locate(given, args)
+        tasks = [early.check_trained(args.task, found) for found in args.found]
         args.task = tasks[0]
         if getattr(args, "teacher", "") not in WITHOUT_TEACHER:
             locate(args.teacher, key="--teacher")
@@ -64,6 +72,8 @@ def check_first(args: argparse.Namespace) -> None:
         named_elsewhere = methods and all(method == "none" or "TEACHER=" in method for method in methods)
         learns = args.trains and not named_elsewhere
         args.task = early.check_training(args.task, args.config_file, args.overrides, args.trains, learns, args.reads)
+        if methods:
+            early.check_methods(args.task, args.config_file, args.overrides, methods, args.unlabeled)
         if args.trains and not hasattr(args, "output_dir"):
             early.check_output(args.task, args.config_file, args.overrides)
 
@@ -87,8 +97,8 @@ def say(command: str, args: argparse.Namespace) -> None:
     """Say what a command works on; the import of PyTorch that comes next takes seconds."""
     if "torch" in sys.modules or command == "keys" or not speaks():
         return
-    weights = getattr(args, "weights", "")
-    subject = getattr(args, "config_file", "") or (weights if isinstance(weights, str) else " ".join(weights))
+    weights = " ".join(found.file for found in getattr(args, "found", ()))
+    subject = " ".join(filter(None, [weights, getattr(args, "config_file", "")]))
     about = ", ".join(filter(None, [subject, IN_WORDS.get(getattr(args, "task", ""), "")]))
     words = "; ".join(filter(None, [about, "loading PyTorch …"]))
     print(f"densedist {command}: {words}", file=sys.stderr, flush=True)

@@ -15,15 +15,30 @@ from densedist.command.arguments import (
     add_words,
     beside,
     comma_list,
+    refuse_missing,
 )
 
 
 def add_predict(parser: Parser) -> None:
     """Write predictions for images and videos, as pictures, videos and JSON."""
+    parser.epilog = "W may also be an ONNX or OpenVINO file of densedist export. Files of an earlier predict in D are "
+    parser.epilog += "replaced."
     add_weights(parser)
     add_output(parser, "output/predict")
     add_score(parser, "0.5")
     add_words(parser, "--weights W", "[IMAGES ...]", task=False)
+    parser.set_defaults(first=_first_of_predict)
+
+
+def _first_of_predict(args: argparse.Namespace) -> None:
+    from densedist.common.errors import UserError
+    from densedist.common.locks import refuse_other_files
+    from densedist.common.run_names import PREDICTIONS
+
+    if not args.files:
+        raise UserError("no image is named: give files or folders")
+    refuse_missing(args.files)
+    refuse_other_files(args.output_dir, PREDICTIONS, "predict")
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -41,7 +56,8 @@ def predict(args: argparse.Namespace) -> None:
 
 def add_visualize(parser: Parser) -> None:
     """Draw ground truth, teacher and student side by side, and the relations that DIST preserves."""
-    parser.epilog = "FOLDER has the images to draw. Without it, those of DATASETS.TEST are drawn, with ground truth."
+    parser.epilog = "FOLDER has the images to draw. Without it, those of DATASETS.TEST are drawn, with ground truth. "
+    parser.epilog += "Files of an earlier visualize in D are replaced."
     add_weights(parser)
     add_teacher(parser)
     add_beside(parser)
@@ -49,13 +65,22 @@ def add_visualize(parser: Parser) -> None:
     add_images(parser, 8, "number of images to draw, from the first")
     add_score(parser, "the score with the best F1")
     add_words(parser, "--weights W", "[FOLDER]", task=False)
+    parser.set_defaults(first=_first_of_visualize)
+
+
+def _first_of_visualize(args: argparse.Namespace) -> None:
+    from densedist.common.locks import refuse_other_files
+    from densedist.common.run_names import OVERVIEW
+
+    if len(args.files) > 1:
+        Parser().error(f"FOLDER: want one folder of images, not {' '.join(args.files)}")
+    refuse_missing(args.files)
+    refuse_other_files(args.output_dir, OVERVIEW, "visualize")
 
 
 def visualize(args: argparse.Namespace) -> None:
     from densedist import api
 
-    if len(args.files) > 1:
-        Parser().error(f"FOLDER: want one folder of images, not {' '.join(args.files)}")
     api.visualize(
         args.weights,
         args.overrides,
@@ -73,7 +98,7 @@ def add_export(parser: Parser) -> None:
     """Export a student as stock weights, ONNX, OpenVINO and PyTorch programs, in float32 and INT8."""
     add_weights(parser)
     text = "formats to write, of weights, onnx, openvino and torch; default: %(default)s"
-    parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", help=text)
+    parser.add_argument("--format", type=comma_list, default="weights,onnx,torch", metavar="A,B", help=text)
     text = "let onnx and openvino take images of this height and width only, to which they are stretched"
     parser.add_argument("--size", dest="fixed", type=int, nargs=2, metavar=("H", "W"), help=text)
     text = "also write onnx and openvino with weights and activations in 8 bits, and measure both on DATASETS.TEST"
@@ -84,6 +109,14 @@ def add_export(parser: Parser) -> None:
     add_images(parser, 16, "number of images of DATASETS.TEST on which exports are verified")
     parser.add_argument("--image-folder", default="", metavar="D", help="verify on images of this folder instead")
     add_words(parser, "--weights W", task=False)
+    parser.set_defaults(first=_first_of_export)
+
+
+def _first_of_export(args: argparse.Namespace) -> None:
+    from densedist.common.export_names import refuse_unknown
+
+    refuse_unknown(args.format)
+    refuse_missing([args.image_folder] if args.image_folder else [])
 
 
 def export(args: argparse.Namespace) -> None:

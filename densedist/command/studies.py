@@ -15,9 +15,9 @@ from densedist.command.arguments import (
 
 def add_compare(parser: Parser) -> None:
     """Train a student with several methods and seeds, and compare the gains."""
-    parser.epilog = "Curves have one point for each evaluation: set TEST.EVAL_PERIOD N."
-    text = "methods to compare; + joins the losses of one method; best: the one recommended for --unlabeled; "
-    text += "default: %(default)s"
+    parser.epilog = "TEST.EVAL_PERIOD N evaluates every N iterations, which gives the curves their points."
+    text = "methods to compare: none, losses in small letters, unlabeled, labels, or best, which is recommended for "
+    text += "--unlabeled; + joins the parts of one method, as in dist+labels; default: %(default)s"
     parser.add_argument("--methods", type=comma_list, default="none,kd,dist", metavar="A,B", help=text)
     add_study(parser, seeds="0,1,2")
     parser.add_argument(
@@ -45,16 +45,18 @@ def compare(args: argparse.Namespace) -> None:
 
 def add_tune(parser: Parser) -> None:
     """Search for the method and the key values that suit a student best."""
-    parser.epilog = "Needs Optuna: pip install 'dense-dist[tune]'. Poor runs stop at evaluations: TEST.EVAL_PERIOD N."
+    parser.epilog = "Needs Optuna: pip install 'dense-dist[tune]'. With TEST.EVAL_PERIOD N, poor runs are ended early."
     text = "methods as in compare; values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
     parser.add_argument("--methods", type=comma_list, required=True, metavar="A,B", help=text)
-    text = "training time of each run, in seconds"
+    text = "time that each run trains, in seconds"
     parser.add_argument("--budget", type=float, required=True, metavar="S", help=text)
     parser.add_argument("--trials", type=int, default=30, metavar="N", help="number of trials; default: %(default)s")
     add_study(parser, seeds="0")
     scored = parser.add_mutually_exclusive_group()
-    scored.add_argument("--val", type=comma_list, default="", metavar="A,B", help="data sets to score on")
-    text = "share of the training data to score on, taken from its end; default: %(default)s"
+    scored.add_argument(
+        "--val", type=comma_list, default="", metavar="A,B", help="data sets to score on, apart from test data"
+    )
+    text = "without --val, share of the training data to score on, at its end; default: %(default)s"
     scored.add_argument("--set-aside", type=float, default=0.2, metavar="SHARE", help=text)
     add_output(parser, "", "output/tune_TASK_CONFIG")
     add_words(parser, "--config-file F --methods A,B --budget S", config=True)

@@ -11,6 +11,7 @@ from densedist.command.arguments import (
     add_score,
     add_words,
     in_processes,
+    refuse_missing,
 )
 
 
@@ -23,7 +24,7 @@ def add_label(parser: Parser) -> None:
     parser.add_argument("--weights", default=[], action="append", metavar="W", help=text)
     add_config(parser, default="config.yaml next to the weights")
     add_output(parser, "output/labels")
-    add_score(parser, "0.5")
+    add_score(parser, "0.5", "boxes or pixels")
     text = "boxes with a score from S up to --score-threshold count neither as objects nor as background"
     parser.add_argument("--ignore-threshold", type=float, metavar="S", help=text)
     text = "choose the score threshold of each class by the best F1 on DATASETS.TEST"
@@ -33,12 +34,25 @@ def add_label(parser: Parser) -> None:
     parser.add_argument("--choose-by", dest="choose_thresholds", metavar="HOW", help=text)
     text = "write how far each box moves under jitter, too: for PSEUDO_LABELS.MAX_BOX_VARIANCE"
     parser.add_argument("--box-variance", action="store_true", help=text)
-    text = "most images, of one size, that the teacher sees at once; default: %(default)s"
+    text = "number of images, of one size, that the teacher sees at once, at most; default: %(default)s"
     parser.add_argument("--batch", type=int, default=1, metavar="N", help=text)
     text = "share of unreadable images that is allowed; they are named at the end; default: %(default)s"
     parser.add_argument("--max-unreadable", type=float, default=0.01, metavar="S", help=text)
     add_processes(parser)
     add_words(parser, "--weights W", "[IMAGES ...]")
+    parser.set_defaults(first=_first_of_label)
+
+
+def _first_of_label(args: argparse.Namespace) -> None:
+    """Refuse images that are not there, and a folder with files, which labels would be mixed with."""
+    from densedist import early
+    from densedist.common.locks import refuse_files
+
+    refuse_missing(args.files)
+    if args.weights and not args.files:
+        early.check_unlabeled(args.task, args.found[0].config, args.found[0].overrides)
+    if not args.resume:
+        refuse_files(args.output_dir, "--output-dir")
 
 
 def label(args: argparse.Namespace) -> None:
@@ -65,7 +79,7 @@ def label(args: argparse.Namespace) -> None:
 
 def add_import(parser: Parser) -> None:
     """Convert another project's checkpoint into a teacher."""
-    parser.epilog = "The result is used like the OUTPUT_DIR of a run: --weights D, dist@TEACHER=D."
+    parser.epilog = "The result is used like the OUTPUT_DIR of a run: DISTILL.TEACHER.WEIGHTS D, or --weights D."
     text = "project that the file comes from; default: recognized from the names of its tensors"
     parser.add_argument("--source", default="", metavar="S", help=text)
     parser.add_argument("--form", default="", help=argparse.SUPPRESS)  # its former name
@@ -74,15 +88,22 @@ def add_import(parser: Parser) -> None:
     add_config(parser, "config whose DATASETS name the classes, which the file does not contain")
     add_output(parser, "output/imported")
     add_words(parser, "FILE")
-    parser.set_defaults(takes_files=True)
+    parser.set_defaults(takes_files=True, first=_first_of_import)
+
+
+def _first_of_import(args: argparse.Namespace) -> None:
+    from densedist.common.errors import UserError
+    from densedist.common.locks import refuse_files
+
+    if len(args.files) != 1:
+        raise UserError(f"give one FILE, not {len(args.files)}")
+    refuse_missing(args.files)
+    refuse_files(args.output_dir, "--output-dir")
 
 
 def import_weights(args: argparse.Namespace) -> None:
     from densedist import api
-    from densedist.common.errors import UserError
 
-    if len(args.files) != 1:
-        raise UserError(f"give one FILE, not {len(args.files)}")
     record = api.import_weights(
         args.files[0],
         args.overrides,

@@ -45,10 +45,10 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def add_train(parser: Parser) -> None:
-    """Train a student with its teacher, or any model without one."""
+    """Train a model: a student that learns from a teacher, or any model by itself."""
     add_config(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS instead")
+    parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS; nothing is trained")
     add_processes(parser)
     add_words(parser, "--config-file F")
 

@@ -16,6 +16,7 @@ from detectron2.structures import Instances
 from tqdm import tqdm
 
 from densedist.common.data.images import check_image, decode
+from densedist.common.data.loader import reading_processes
 from densedist.common.errors import UserError
 from densedist.common.files import write_atomic, write_text
 from densedist.common.labeling import (
@@ -37,7 +38,6 @@ from densedist.common.labels.shards import Shards, begin, kept
 from densedist.common.labels.sheet import write_sheet
 from densedist.common.labels.work import all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
-from densedist.common.shell import quoted
 from densedist.det.architectures import class_count
 from densedist.det.data.reading import read_input
 from densedist.det.data.registering import ANNOTATIONS
@@ -96,7 +96,7 @@ def label_images(labeling: Labeling) -> None:
         return _chosen(teachers, numbers, classes, labeling.choose)
 
     cfg = teachers[0].cfg if labeling.student is None else labeling.student
-    workers = teachers[0].cfg.DATALOADER.NUM_WORKERS
+    workers = reading_processes(teachers[0].cfg)
     with in_teachers_precision(cfg):
         shards = begin(labeling, choose)
         kept_from = np.minimum(shards.least, np.inf if labeling.ignore is None else labeling.ignore)
@@ -132,20 +132,14 @@ def _join(shards: Shards, labeling: Labeling, names: Sequence[str], about: Mappi
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
         shards.remove()
     ignored = f", {written[0].crowds} boxes to ignore" if labeling.ignore is not None else ""
-    found = sum(written[0].objects)
-    advice = f"Add to the command that trains a student: {quoted(_words([], labeling.output))}"
-    if not found:
-        advice = "Nothing to train on: no score reaches the threshold; give a lower --score-threshold"
-    print(f"{found} objects{ignored} in {record['images']} images\n{in_words(unreadable)}{advice}")
+    print(f"{sum(written[0].objects)} objects{ignored} in {record['images']} images\n{in_words(unreadable)}", end="")
 
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
     """Return the overrides that train cfg on the labels in a folder, too."""
-    return _words(cfg.DATASETS.PSEUDO_LABELED, folder)
-
-
-def _words(others: Sequence[str], folder: Path) -> list[str]:
-    return ["DATASETS.PSEUDO_LABELED", str([*others, str(folder)])]
+    words = ["DATASETS.PSEUDO_LABELED", str([*cfg.DATASETS.PSEUDO_LABELED, str(folder)])]
+    polygons = cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon"
+    return [*words, "INPUT.MASK_FORMAT", "bitmask"] if polygons else words  # masks of a teacher are RLE
 
 
 def unlabeled_images(cfg: CfgNode) -> Mapping[str, Path]:

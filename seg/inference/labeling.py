@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from densedist.common.data.headers import read_header
 from densedist.common.data.images import decode, unique_names
+from densedist.common.data.loader import reading_processes
 from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.labeling import (
@@ -37,7 +38,6 @@ from densedist.common.labels.shards import Shards, begin, kept
 from densedist.common.labels.sheet import write_sheet
 from densedist.common.labels.work import Unreadable, all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
-from densedist.common.shell import quoted
 from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores_file
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, training_frames, unlabeled_frames
@@ -86,7 +86,7 @@ def label_images(labeling: Labeling) -> None:
             return _as_frequent(teachers, bare_frames(files), numbers, written_by)
         return _chosen(teachers, numbers, len(written), labeling.choose)
 
-    workers = cfgs[0].DATALOADER.NUM_WORKERS
+    workers = reading_processes(cfgs[0])
     with in_teachers_precision(written_by):
         shards = begin(labeling, choose)
         if labeling.score is None and comm.is_main_process():
@@ -105,7 +105,6 @@ def label_images(labeling: Labeling) -> None:
             write_sheet(labeling, sheet(shards, written, shards.least, writer.places))
         about = about_classes(written.names, classes.names, numbers)
         _join(shards, labeling, unreadable, written, unknown, about)
-        print(f"Add to the command that trains a student: {quoted(_words(cfgs[0], [], output))}")
 
 
 def _join(
@@ -142,11 +141,7 @@ def _join(
 
 def with_labels(cfg: CfgNode, folder: Path) -> list[str]:
     """Return the overrides that train cfg on the labels in a folder, too."""
-    return _words(cfg, cfg.DATASETS.PSEUDO_LABELED, folder)
-
-
-def _words(cfg: CfgNode, others: Sequence[str], folder: Path) -> list[str]:
-    words = ["DATASETS.PSEUDO_LABELED", str([*others, str(folder / SPLIT)])]
+    words = ["DATASETS.PSEUDO_LABELED", str([*cfg.DATASETS.PSEUDO_LABELED, str(folder / SPLIT)])]
     return words if cfg.DATASETS.IGNORED_IDS else [*words, "DATASETS.IGNORED_IDS", str(_ignored(cfg))]
 
 

@@ -15,6 +15,7 @@ from densedist.common.data.videos import counted, redraw, split_videos
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
+from densedist.common.run_names import PREDICTIONS
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.drawing import draw_legend, overlay, to_rgb, write
@@ -71,8 +72,8 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         redraw(file, output / f"{name}.mp4", draw)
         results += [{"file_name": str(file), "frame": n, "share": share} for n, share in enumerate(frames)]
     draw_legend(classes.names, classes.colors, output / "legend.png")
-    (output / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{counted(len(files), len(videos))}: {output}")
+    (output / PREDICTIONS).write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{counted(len(files), len(videos))}; pictures, labelIds and {PREDICTIONS}: {output}")
     return results
 
 

@@ -23,7 +23,7 @@ Color = tuple[int, ...]
 MOST_COLORS = 64  # more are those of a photograph, or mixed by JPEG or resizing
 BLACK_AND_WHITE = {0, 255}
 VOID = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "none", "unknown")
-MOVE = "in base.yaml; a number of unlabeled pixels goes from CLASSES to IGNORED_IDS"
+MOVE = 'in base.yaml, and move a number that means "no label" from CLASSES to IGNORED_IDS'
 FILES = (".txt", ".csv")
 DEPTH = 2  # of folders that are searched for a file of names
 # Packaged data sets, and how many of its classes' labelIds are a sign of it.
@@ -135,8 +135,9 @@ def _of_numbers(seen: Seen, named: Sequence["_Named"], frames: Sequence[Frame]) 
         for number in counted
     ]
     bare = [number for number in counted if number not in by_number]
+    shown = ", ".join(map(str, bare))
     note = (
-        f"nothing names the numbers {bare} of the masks: name these classes {MOVE}"
+        f"the masks have the numbers {shown}, and no file says what they mean: name the classes {MOVE}"
         if bare
         else _doubt(classes, "IGNORED_IDS")
     )
@@ -155,7 +156,7 @@ def _of_colors(seen: Seen, named: Sequence["_Named"]) -> Classes:
     ]
     shown = ", ".join(str(list(color)) for color in bare)
     note = (
-        f"nothing names the colors {shown} of the masks: name these classes in base.yaml"
+        f"the masks have the colors {shown}, and no file says what they mean: name the classes in base.yaml"
         if bare
         else _doubt(classes, "IGNORED_COLORS")
     )

@@ -66,8 +66,10 @@ DATASETS:  # {chosen.comment}
   CLASSES:
 {lines(classes.classes, 4)}
 {_ignored(ignored)}\
-INPUT:  # images have {size[0]}x{size[1]} pixels, and are seen at {scale} of that; TEST.SCALES says the same
-  CROP_SIZE: {crop}  # height and width of what is trained on
+# The images have {size[0]}x{size[1]} pixels (height x width). The models see them at {scale} of this size, set by
+# INPUT.SCALES in training and by TEST.SCALES in evaluation: change both alike.
+INPUT:
+  CROP_SIZE: {crop}  # height and width of what a training step sees of an image
   SCALES: {[round(scale * factor, 3) for factor in SCALES]}
   RANDOM_FLIP: horizontal  # none, if a mirrored image means something else
 MODEL:
@@ -78,8 +80,8 @@ MODEL:
 
 def _ignored(keys: dict[str, Any]) -> str:
     if not keys:
-        return "  # IGNORED_IDS: [255]  # numbers of unlabeled pixels, which are in no class (colors: IGNORED_COLORS)\n"
-    return f"  # Numbers and colors that count as no class.\n{data_keys(keys)}\n"
+        return '  # If a number in the masks means "no label": IGNORED_IDS: [255]; if a color does: IGNORED_COLORS.\n'
+    return f'  # These mean "no label" in the masks.\n{data_keys(keys)}\n'
 
 
 def _teacher(output: Path) -> str:

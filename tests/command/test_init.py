@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from densedist.common.shell import command
 from densedist.tasks import task_named
 from helpers import folders
 from helpers.calling import advised, complaint, densedist
@@ -81,7 +82,13 @@ def test_every_command_that_is_printed_runs_as_it_stands(task, write, tmp_path, 
     if task == "det":
         give_opinions(written / "teacher" / "model_final.pth")
     densedist(*distill, *keys)
+    capsys.readouterr()
     densedist(*label)
+    (on_labels,) = advised(capsys.readouterr().out)
+    densedist(*on_labels, *keys)
+    said = (written / "student_labels" / "log.txt").read_text()
+    assert "pseudo-labeled" in said
+    assert "teacher  none: an ordinary training run" in said
     densedist(*compare, "--seeds", "0", *keys)
     for file in ("teacher/report.html", "student/report.html", "labels/labels.json", "compare/report.html"):
         assert (written / file).is_file()
@@ -146,7 +153,7 @@ def test_data_of_both_tasks_wants_the_task(tmp_path, capsys):
     message = complaint(capsys, "init", root, "--output-dir", tmp_path / "out")
     assert message == (
         f"{root} has data in Pascal VOC's format for det and Pascal VOC's format for seg: choose one, "
-        "densedist init det or densedist init seg"
+        f"as in {command('init', 'det', str(root))}"
     )
     assert not (tmp_path / "out").exists()
     densedist("init", "seg", root, "--output-dir", tmp_path / "out")

@@ -17,6 +17,7 @@ def test_known_names_in_small_or_capital_letters():
 def here(tmp_path, monkeypatch):
     (tmp_path / "output/teacher").mkdir(parents=True)
     (tmp_path / "output/teacher/model_final.pth").touch()
+    (tmp_path / "output/teacher.yaml").touch()  # a folder is meant, not this
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path

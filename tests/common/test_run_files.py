@@ -15,6 +15,7 @@ def refusal(weights):
 @pytest.mark.parametrize(("config", "more"), [("", ""), ("OUTPUT_DIR: elsewhere\n", " OUTPUT_DIR '{run}'")])
 def test_a_run_that_was_killed_is_told_how_it_goes_on(config, more, tmp_path, monkeypatch):
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     run = tmp_path / "my run"
     run.mkdir()
     (run / "config.yaml").write_text(config or f"OUTPUT_DIR: {run}\n")

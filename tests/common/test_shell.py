@@ -1,10 +1,11 @@
 """Commands that are printed are read by a shell as they were meant."""
 
 import shlex
+import sys
 
 import pytest
 
-from densedist.common.shell import in_lines, quoted
+from densedist.common.shell import command, in_lines, quoted
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,14 @@ def test_a_command_is_read_line_by_line():
         "SEED 3",
     ]
     assert shlex.split(written.replace("\\\n", "")) == words  # as a shell does, and shlex does not
+
+
+def test_a_command_is_one_for_the_users_shell(monkeypatch):
+    words = ("eval", "--weights", "my run")
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert command(*words) == "uv run densedist eval --weights 'my run'"
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    assert command(*words) == "densedist eval --weights 'my run'"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert command(*words) == f"{sys.executable} -m densedist eval --weights 'my run'"

@@ -63,7 +63,7 @@ def test_their_weight_is_a_factor_on_their_losses(pair):
         more = ["DATASETS.UNLABELED", "('digits_train',)", "DISTILL.UNLABELED_WEIGHT", weight, *BOX]
         trainee = build_trainee(config(file, *keys, *more))
         assert trainee.notes == {
-            "no label": f"also distilled on unlabeled images; these losses are multiplied by {weight}"
+            "no label": f"images without labels are only distilled, by losses of their own, which count {weight} times"
         }
         losses = losses_of(trainee.model.train(), [*batch(1), *bare(batch(1, seed=1))])
         once_more = sum(loss for name, loss in losses.items() if name.endswith("_unlabeled"))
@@ -126,7 +126,10 @@ def test_one_more_data_set_name_trains_with_images_without_labels(pair, tmp_path
     ("overrides", "message"),
     [
         (["DATASETS.UNLABELED", "('digits_train',)"], "DATASETS.UNLABELED is set, but there is no teacher"),
-        (["DATASETS.UNLABELED", "('digits_trian',)"], "DATASETS.UNLABELED: there is no data set digits_trian"),
+        (
+            ["DATASETS.UNLABELED", "('digits_trian',)"],
+            "DATASETS.UNLABELED: there is no folder digits_trian, nor a data set of this name; did you mean digits_t",
+        ),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty: name the training data"),
         (
             ["DATASETS.UNLABELED", "('digits_train',)", "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"],

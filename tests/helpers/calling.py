@@ -1,5 +1,6 @@
 """The command `densedist`, called in this process."""
 
+import re
 import shlex
 
 import pytest
@@ -33,12 +34,12 @@ def accepted(monkeypatch, *argv):
 
 
 def advised_keys(printed):
-    """The KEY VALUE words in the line of advice that `label` prints."""
-    (line,) = [line for line in printed.splitlines() if line.startswith("Add to the command that trains a student: ")]
-    return shlex.split(line.partition(": ")[2])
+    """The KEY VALUE words that `label` prints for the command that trains any student."""
+    before, _, line = printed.strip().rpartition("\n")
+    assert before.rpartition("\n")[2].endswith("densedist train` command:")
+    return shlex.split(line)
 
 
 def advised(printed):
     """The commands in what a command has printed as advice: lists of words behind `densedist`."""
-    lines = [line.strip() for line in printed.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("densedist ")]
+    return [shlex.split(words) for words in re.findall(r"^(?:uv run |\S+ -m )?densedist (.*)", printed, re.MULTILINE)]

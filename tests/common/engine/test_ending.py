@@ -10,7 +10,6 @@ from detectron2.utils.events import EventStorage
 
 from densedist.common.engine.ending import evaluations, last_lines, on_the_way, schedule_warnings, scores_in_words
 from densedist.common.logging import WARNINGS, printed_to_log, setup_logs
-from densedist.common.shell import command
 
 
 @pytest.fixture
@@ -23,10 +22,15 @@ def cfg(tmp_path):
 def test_a_schedule_within_its_warm_up(cfg):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 30, 50
     assert schedule_warnings(cfg) == [
-        "SOLVER.MAX_ITER is 30, but the learning rate rises for SOLVER.WARMUP_ITERS, 50, iterations: it never reaches "
-        "SOLVER.BASE_LR, and the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to 3"
+        "the learning rate rises for SOLVER.WARMUP_ITERS, 50, of SOLVER.MAX_ITER, 30, iterations: it never reaches "
+        "SOLVER.BASE_LR, so the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to 3"
     ]
-    cfg.SOLVER.MAX_ITER = 51
+    cfg.SOLVER.MAX_ITER = 60
+    assert schedule_warnings(cfg) == [
+        "the learning rate rises for SOLVER.WARMUP_ITERS, 50, of SOLVER.MAX_ITER, 60, iterations, so the model learns "
+        "little; lower SOLVER.WARMUP_ITERS, e.g. to 6"
+    ]
+    cfg.SOLVER.MAX_ITER = 200
     assert schedule_warnings(cfg) == []
 
 
@@ -46,6 +50,7 @@ def test_scores_without_those_of_classes():
 
 def test_the_last_lines(cfg, monkeypatch, tmp_path):
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     weights = f"weights  {tmp_path}/model_final.pth"
     assert last_lines(cfg) == [weights, f"next     densedist visualize --weights {tmp_path}"]
     (tmp_path / "report.html").touch()
@@ -53,11 +58,6 @@ def test_the_last_lines(cfg, monkeypatch, tmp_path):
     cfg.DATASETS.TEST = ()
     best = f"{weights}; best checkpoint: {tmp_path}/model_best.pth"
     assert last_lines(cfg) == [f"report   {tmp_path}/report.html", best]
-
-
-def test_a_command_is_one_for_the_users_shell(monkeypatch):
-    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
-    assert command("eval", "--weights", "my run") == "uv run densedist eval --weights 'my run'"
 
 
 def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch):

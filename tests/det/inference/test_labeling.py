@@ -187,12 +187,15 @@ def test_the_printed_key_adds_them_to_a_students_own_data(teacher, images, tmp_p
     densedist.label([teacher], [images], output_dir="my labels", score_threshold=0.2)
     own = ["own", str(digits.annotations("train_60")), str(digits.images("train_60"))]
     words = ["DATASETS.COCO_FORMAT", str([own]), "DATASETS.TRAIN", "('own[:2]',)", "DATASETS.TEST", "()"]
-    keys = [*SMALL, *words, *advised_keys(capsys.readouterr().out), "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", "run"]
+    config_file = str(Path(teacher).parent / "config.yaml")
+    words += ["DISTILL.TEACHER.WEIGHTS", teacher, "DISTILL.TEACHER.CONFIG_FILE", config_file]
+    keys = [*SMALL, *words, *advised_keys(capsys.readouterr().out), "SOLVER.MAX_ITER", "1"]
     densedist.train(str(STUDENT), keys)
-    said = (tmp_path / "run" / "log.txt").read_text()
+    said = (tmp_path / "my labels_student" / "log.txt").read_text()
+    assert "teacher  none: an ordinary training run" in said
     assert "own[:2]" in said
     assert "my labels" in said
-    assert Path("run", "model_final.pth").is_file()
+    assert Path("my labels_student", "model_final.pth").is_file()
 
 
 def test_thresholds_are_chosen_on_the_test_data(teacher, images, tmp_path, capsys):
@@ -267,7 +270,7 @@ def test_images_of_the_config(teacher, tmp_path, capsys):
     assert record["images"] == digits.SCENES["val"]
     arguments = ["label", "det", "--weights", teacher, "--output-dir", tmp_path / "other"]
     said = complaint(capsys, *arguments, "DATASETS.UNLABELED", "['digits_vall']")
-    assert said.startswith("DATASETS.UNLABELED: there is no data set digits_vall; did you mean digits_val")
+    assert said.startswith("DATASETS.UNLABELED: there is no folder digits_vall, nor a data set of this name; did you ")
 
 
 def test_masks_of_one_teacher_are_kept(images, tmp_path):

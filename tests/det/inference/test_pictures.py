@@ -101,7 +101,7 @@ def test_pictures_of_test_sets_with_files_of_the_same_name(runs, tmp_path, monke
     )
     monkeypatch.setattr("densedist.det.inference.visualize.overview", lambda *args: None)
     monkeypatch.setattr("densedist.det.inference.visualize.draw_relations", lambda *args: None)
-    options = ["--weights", runs["student"], "--teacher", "none", "--output-dir", tmp_path]
+    options = ["--weights", runs["student"], "--teacher", "none", "--output-dir", tmp_path / "out"]
     densedist("visualize", *options, "DATASETS.TEST", "('digits_val', 'digits_test')")
     names = sorted(file.stem for file in digits.images("val").iterdir())
     assert names == sorted(file.stem for file in digits.images("test").iterdir())

@@ -181,9 +181,12 @@ def test_the_printed_key_adds_them_to_a_students_own_data(teachers, tmp_path, ca
     pictures(tmp_path / "images", ["a.png", "b.png"])
     densedist.label([files[0]], ["images"], output_dir="my labels", score_threshold=0.0)
     own = [*data, "DATASETS.TRAIN", "['val']"]
-    keys = [*SMALL, *own, *advised_keys(capsys.readouterr().out), "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", "run"]
+    config_file = str(Path(files[0]).parent / "config.yaml")
+    own += ["DISTILL.TEACHER.WEIGHTS", str(files[0]), "DISTILL.TEACHER.CONFIG_FILE", config_file]
+    keys = [*SMALL, *own, *advised_keys(capsys.readouterr().out), "SOLVER.MAX_ITER", "1"]
     densedist.train(str(STUDENT), keys)
-    said = (tmp_path / "run" / "log.txt").read_text()
+    said = (tmp_path / "my labels_student" / "log.txt").read_text()
+    assert "teacher  none: an ordinary training run" in said
     assert "pseudo-labeled" in said
     assert "my labels/train" in said
 
@@ -194,7 +197,8 @@ def test_without_an_ignored_id_a_free_one_is_taken(teachers, tmp_path, capsys):
     densedist_command("label", "seg", *arguments, "--score-threshold", "1", "DATASETS.IGNORED_IDS", "[]")
     said = capsys.readouterr().out
     assert "1 images, 100.0 % of the pixels ignored\n" in said
-    assert advised_keys(said)[-2:] == ["DATASETS.IGNORED_IDS", "[255]"]
+    assert said.splitlines()[-1].startswith("Nothing to train on: no score reaches the threshold; ")
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["ignored_id"] == 255
     label = cv2.imread(str(tmp_path / "out/gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
     assert (label == 255).all()
 

@@ -26,8 +26,8 @@ def test_numbers_without_names_are_numbered_and_noted(tmp_path):
     assert short(found) == [("class 0", [0], BLACK), ("class 2", [2], (0, 128, 0))]
     assert found.ignored_ids == [255]
     assert found.note == (
-        "nothing names the numbers [0, 2] of the masks: name these classes in base.yaml; a number of unlabeled pixels "
-        "goes from CLASSES to IGNORED_IDS"
+        "the masks have the numbers 0, 2, and no file says what they mean: name the classes in base.yaml, and move a "
+        'number that means "no label" from CLASSES to IGNORED_IDS'
     )
 
 
@@ -62,7 +62,7 @@ def test_names_of_colors(file, text, tmp_path):
 def test_colors_without_names(tmp_path):
     found = classes(folders.masks(tmp_path, (BLACK, RED)))
     assert short(found) == [("color 0 0 0", [0], BLACK), ("color 255 0 0", [1], RED)]
-    assert found.note.startswith("nothing names the colors [0, 0, 0], [255, 0, 0] of the masks: name these classes ")
+    assert found.note.startswith("the masks have the colors [0, 0, 0], [255, 0, 0], and no file says what they mean: ")
 
 
 @pytest.mark.parametrize(
