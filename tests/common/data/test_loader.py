@@ -14,7 +14,7 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from densedist.common.data.loader import Joined, build_loader, images_per_process
+from densedist.common.data.loader import Joined, build_loader, images_per_process, reading_processes
 from densedist.common.engine.trainer import Trainer
 from densedist.common.errors import UserError
 from densedist.common.randomness import RunPosition
@@ -27,6 +27,14 @@ def settings(**solver):
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.update(solver)
     return cfg
+
+
+def test_no_more_processes_read_than_there_are_cores(monkeypatch):
+    monkeypatch.setattr("densedist.common.data.loader.cores", lambda: 2)
+    for wanted, started in ((0, 0), (1, 1), (4, 2)):
+        cfg = settings()
+        cfg.DATALOADER.NUM_WORKERS = wanted
+        assert reading_processes(cfg) == started
 
 
 def places(monkeypatch, rank, processes, images=4, iteration=0, batches=6):
