@@ -14,7 +14,7 @@ from densedist.common.beside import locate_beside
 from densedist.common.compare.study import Study
 from densedist.common.config.keys import value_of
 from densedist.common.engine import train as engine
-from densedist.common.engine.run_folder import claimed_by_all
+from densedist.common.engine.run_folder import claimed_by_all, has_checkpoints
 from densedist.common.errors import UserError
 from densedist.common.export import check_formats, export_each, written
 from densedist.common.export_names import USUAL
@@ -64,6 +64,8 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     check_training(chosen_task.name, config, words)
     check_output(chosen_task.name, config, words)
     cfg = chosen_task.load_config(config, words, True)
+    if resume and comm.is_main_process() and not has_checkpoints(cfg.OUTPUT_DIR):
+        print(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting from the beginning")
     engine.train(cfg, chosen_task, resume)
     return _results(cfg)
 
@@ -212,14 +214,12 @@ def label(
     if not comm.is_main_process():
         return {}
     done = json.loads(record.read_text())
-    if weights:
+    if weights or student is None:  # whose student is not known
         first = found[0].under("DATASETS.PSEUDO_LABELED", "[]")
         of_teacher = chosen_task.read_config(first.config, first.overrides, first.trusted)
         start = keys_of_any(chosen_task.with_labels(of_teacher, labeling.output), labeling.output)
     else:
-        assert student is not None
-        labels = chosen_task.with_labels(student, labeling.output)
-        keys = keys_of_student(student, labels, _as_words(overrides))
+        keys = keys_of_student(student, chosen_task.with_labels(student, labeling.output), _as_words(overrides))
         start = ["train", *filter(None, [task]), "--config-file", config, *keys]
     print("\n".join(last_lines(labeling.output, done, start)))
     return done

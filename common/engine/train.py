@@ -93,8 +93,6 @@ def train(
 def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int, float], None] | None) -> None:
     """Train in a folder that is this run's alone; what it has is left as it is until the first step can be taken."""
     log = _start(cfg, brief=on_terminal())
-    if resume and not has_checkpoints(cfg.OUTPUT_DIR):
-        logger.warning(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting from the beginning")
     for line in schedule_warnings(cfg):
         logger.warning(line)
     other = "the weights for the one class are where the other starts"
