@@ -15,7 +15,8 @@ from densedist.common.plan.ways import Way, least_seconds
 NOTE = (
     "Computed, not measured. The times are lower bounds: each operator at the card's published peak or bandwidth, "
     "whichever is slower, as if nothing stayed in its cache. A real step takes longer; reading images, starting "
-    "operators, the exchange between cards and evaluations come on top. The memory is what PyTorch allocates for tensors."
+    "operators, the exchange between cards and evaluations come on top. The memory is what PyTorch allocates for "
+    "tensors."
 )
 
 
