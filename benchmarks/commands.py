@@ -61,7 +61,7 @@ CALLS = {
     "profile": Call(OF_RUN, RUN),
     "init": Call(["photos"], PHOTOS),
     "prepare": Call(["seg", "photos"], PHOTOS),
-    "import": Call(["seg", "photos/a.pth"], {"photos/a.pth": "photos/b.pth"}),
+    "import": Call(["seg", "photos/weights.pth"], {"photos/weights.pth": "photos/wieghts.pth"}),
     "keys": Call(["EMA"], {}),
     "quickstart": Call(["seg"], {}),
 }
@@ -91,7 +91,7 @@ def write_files(folder: Path) -> None:
     (folder / "run" / "config.yaml").write_text("TASK: seg\n")
     (folder / "run" / "model_final.pth").touch()
     (folder / "photos").mkdir()
-    (folder / "photos" / "a.pth").touch()
+    (folder / "photos" / "weights.pth").touch()
 
 
 def measure(words: Sequence[str], folder: Path, to_the_end: bool) -> float:

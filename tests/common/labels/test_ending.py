@@ -29,7 +29,8 @@ def test_a_known_student_trains_without_distillation_in_a_folder_of_its_own(tmp_
 
 
 def test_a_student_without_a_teacher_keeps_its_keys():
-    assert keys_of_student(config(STUDENT), LABELS) == ["OUTPUT_DIR", "./output_labels", *LABELS]
+    cfg = config(STUDENT)
+    assert keys_of_student(cfg, LABELS) == ["OUTPUT_DIR", f"{cfg.OUTPUT_DIR}_labels", *LABELS]
 
 
 def test_any_student_gets_no_teacher():
