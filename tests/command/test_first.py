@@ -71,7 +71,7 @@ MISTYPED = [
     (["label", "seg", "--weights", "gone.pth"], "--weights: there is no file gone.pth"),
     (["train"], "--config-file is missing: name a config, e.g. "),
     (["import", "a.pth"], "the task is missing: give det or seg"),
-    (["train", "--config-file", SEG, "DISTILL.DECAY", "liner"], "DISTILL.DECAY is liner: want none, linear or cosine"),
+    (["train", "--config-file", SEG, "DISTILL.DECAY", "liner"], "DISTILL.DECAY is liner: want auto, none, "),
     (["train", "--config-file", DET, "INPUT.RANDOM_FLIP", "horizontl"], "INPUT.RANDOM_FLIP is horizontl: want none, "),
     (
         ["train", "--config-file", SEG, "DATASETS.UNLABELED", "['photos/pol']"],
