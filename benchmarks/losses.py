@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks import formulas
 from densedist.common.losses import DISTLoss, RKDLoss
-from densedist.common.profile import best_device, busy_core, extra_bytes, medians, report
+from densedist.common.profile import busy_core, extra_bytes, medians, report
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -68,9 +68,8 @@ GPU_CASES = (
 )
 
 
-def main(file: Path | None) -> None:
-    """Measure on the GPU if there is one, else on the CPU; print a table, write everything to file as JSON."""
-    device = best_device()
+def main(device: torch.device, file: Path | None) -> None:
+    """Measure; print a table, write everything to file as JSON."""
     cases = CASES + (GPU_CASES if device.type == "cuda" else BUSY_CASES)
     results = [measure(case, device) for case in cases]
     title = "Losses, forward and backward: ours / published formula in eager mode"

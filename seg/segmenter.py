@@ -113,7 +113,9 @@ class Segmenter(nn.Module):
         weight = self.distillation.unlabeled_weight
         if weight == 1:
             return student
-        factors = [1.0 if "sem_seg" in sample else weight for sample in batched_inputs]
+        factors = torch.tensor(
+            [1.0 if "sem_seg" in sample else weight for sample in batched_inputs], device=self.network.mean.device
+        )
         return {name: scale_gradient(x, factors) for name, x in student.items()}
 
     def _valid(

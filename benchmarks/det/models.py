@@ -1,5 +1,6 @@
 """The shipped COCO detectors with random weights, and random images for them."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ def random_model(cfg: CfgNode) -> Any:
     """The plain model of cfg."""
     torch.manual_seed(0)
     return as_if_trained(build(without_distillation(cfg)))
+
+
+def save_random(file: str, weights: Path) -> dict[str, str]:
+    """Write random weights of a config, and return the keys that make a student learn from it."""
+    torch.save({"model": random_model(load(GRAMMAR, file, ["MODEL.DEVICE", "cpu"])).state_dict()}, weights)
+    return {"DISTILL.TEACHER.CONFIG_FILE": file, "DISTILL.TEACHER.WEIGHTS": str(weights)}
 
 
 def random_image(size: tuple[int, int], seed: int) -> Tensor:

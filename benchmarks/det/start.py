@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+from detectron2.utils import comm
 from PIL import Image
 
 from densedist.common.profile import report
@@ -28,6 +31,7 @@ SIZES = ((480, 640), (640, 480), (426, 640), (375, 500), (500, 375), (427, 640))
 LINKS = 20_000  # of a file; file systems have limits
 CONFIG = "det/coco/faster_rcnn_r50.yaml"
 NAMED, BUILT_IN = "in DATASETS.COCO_FORMAT", "coco_2017_train"
+WORDS = sys.executable, "-m", "benchmarks.det.start"
 STOCK, OURS, AGAIN = "stock", "ours, first start", "ours, second start"
 
 
@@ -39,47 +43,47 @@ class Result:
         name: who, and how the data set is named.
         seconds: on the clock.
         cpu_seconds: of the processor, in all threads.
-        peak: bytes of the process at most, with what it has imported.
+        peak: bytes of the process at most, with what it has imported; of several processes of the one with most.
+        held: bytes of all processes with the first batch; what they share counts once.
     """
 
     name: str
     seconds: float
     cpu_seconds: float
     peak: int
+    held: int
 
 
-def main(file: Path | None, images: int = IMAGES, rounds: int = 1) -> None:
+def main(file: Path | None, images: int = IMAGES, processes: int = 1) -> None:
     """Make the data in a temporary folder, measure and print; write everything to file as JSON.
 
     Args:
         images: how many train2017 is to have.
-        rounds: how often each takes its turn.
+        processes: that start at once, as those of one machine do.
     """
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="start_", dir=os.environ.get("TMPDIR")) as folder:
         root = Path(folder)
+        print(f"writing {images} images and {images * BOXES} boxes", flush=True)
         write_coco(root, images)
-        results = [one for _ in range(rounds) for one in measure(root)]
+        print(f"{time.monotonic() - began:.0f} s", flush=True)
+        results = measure(root, processes)
     title = f"Start: {images} images, {images * BOXES} boxes, and a test set of {max(images // VAL, 1)} images"
     report(title, table(results), [asdict(one) for one in results], torch.device("cpu"), file)
 
 
-def measure(root: Path) -> list[Result]:
-    """Measure each in a process of its own, one after another, with an empty cache."""
+def measure(root: Path, processes: int = 1) -> list[Result]:
+    """Measure each start by itself, one after another, the first of each kind with an empty cache."""
     results = []
     for named in (NAMED, BUILT_IN):
         cache = root / "cache"
+        environment = os.environ | {"DETECTRON2_DATASETS": str(root), "XDG_CACHE_HOME": str(cache)}
         for who in (STOCK, OURS, AGAIN):
-            environment = os.environ | {"DETECTRON2_DATASETS": str(root), "XDG_CACHE_HOME": str(cache)}
-            words = [
-                sys.executable,
-                "-m",
-                "benchmarks.det.start",
-                "stock" if who == STOCK else "ours",
-                named,
-                str(root),
-            ]
+            words = [*WORDS, "stock" if who == STOCK else "ours", named, str(root), str(processes)]
             ran = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             results.append(Result(f"{who}, {named}", **json.loads(ran.stdout.splitlines()[-1])))
+            one = results[-1]
+            print(f"{one.name}: {one.seconds:.1f} s, {one.cpu_seconds:.1f} of the processor", flush=True)
         shutil.rmtree(cache, ignore_errors=True)
     return results
 
@@ -100,6 +104,7 @@ def table(results: list[Result]) -> list[dict[str, str]]:
                 "CPU s / stock": f"{one.cpu_seconds / stock[named].cpu_seconds:.2f}",
                 "peak, GB": f"{one.peak / 1e9:.2f}",
                 "peak / stock": f"{one.peak / stock[named].peak:.2f}",
+                "held by all, GB": f"{one.held / 1e9:.2f}",
             }
         )
     return lines
@@ -190,8 +195,8 @@ def _keys(named: str, root: Path) -> list[str]:
     ]
 
 
-def stock(named: str, root: Path) -> object:
-    """Return Detectron2's first batch."""
+def stock(named: str, root: Path) -> tuple[object, object]:
+    """Return Detectron2's batches, and the first one."""
     from detectron2.config import get_cfg
     from detectron2.data import build_detection_train_loader
     from detectron2.data.datasets import register_coco_instances
@@ -205,11 +210,12 @@ def stock(named: str, root: Path) -> object:
         )
         cfg.DATASETS.TRAIN = ("my_train2017",)
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS, cfg.SEED = 2, 0, 0
-    return next(iter(build_detection_train_loader(cfg)))
+    batches = iter(build_detection_train_loader(cfg))
+    return batches, next(batches)
 
 
-def ours(named: str, root: Path) -> object:
-    """Return our first batch, after all that a run looks at before it."""
+def ours(named: str, root: Path) -> tuple[object, object]:
+    """Return our batches, and the first one, after all that a run looks at before it."""
     from densedist.common.data.overlap import overlaps
     from densedist.common.randomness import RunPosition
     from densedist.det.task import TASK
@@ -217,7 +223,8 @@ def ours(named: str, root: Path) -> object:
     cfg = TASK.load_config(CONFIG, _keys(named, root))
     TASK.check_data(cfg)
     overlaps(cfg, TASK.images)
-    return next(iter(TASK.training_batches(cfg)(RunPosition(0))))
+    batches = iter(TASK.training_batches(cfg)(RunPosition(0)))
+    return batches, next(batches)
 
 
 def used() -> float:
@@ -226,17 +233,54 @@ def used() -> float:
     return sum(one.ru_utime + one.ru_stime for one in both)
 
 
+def held() -> int:
+    """Return the bytes of this process's memory; of what it shares with others, its part."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
 def figures(who: str, named: str, root: Path) -> Mapping[str, float]:
-    """Measure one start in this process, without its imports."""
+    """Measure one start in this process, without its imports; with the others of its group, if there is one."""
 
     import densedist.common.data.overlap
     import densedist.det.task  # noqa: F401
 
+    comm.synchronize()
     start, cpu = time.perf_counter(), used()
-    assert {"stock": stock, "ours": ours}[who](named, root)
+    batches, batch = {"stock": stock, "ours": ours}[who](named, root)
+    assert batch
     seconds, cpu = time.perf_counter() - start, used() - cpu
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    comm.synchronize()  # all of them have their data
+    peak, now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, held()
+    comm.synchronize()
+    del batches
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak": peak, "held": now}
+
+
+def figures_of_all(who: str, named: str, root: Path, processes: int) -> Mapping[str, float]:
+    """Measure as many starts at once, in processes of one machine that begin together.
+
+    Returns:
+        the seconds of the slowest, the largest peak, and the sum of the rest.
+    """
+    if processes == 1:
+        return figures(who, named, root)
+    with tempfile.TemporaryDirectory() as folder:
+        mp.start_processes(_join, (processes, who, named, root, Path(folder)), processes)
+        lines = [json.loads(file.read_text()) for file in Path(folder).glob("*.json")]
+    ways = {"seconds": max, "cpu_seconds": sum, "peak": max, "held": sum}
+    return {name: way(line[name] for line in lines) for name, way in ways.items()}
+
+
+def _join(rank: int, processes: int, who: str, named: str, root: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
+    comm.create_local_process_group(processes)
+    try:
+        (folder / f"{rank}.json").write_text(json.dumps(figures(who, named, root)))
+    finally:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(sys.argv[1], sys.argv[2], Path(sys.argv[3]))))
+    print(json.dumps(figures_of_all(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))))

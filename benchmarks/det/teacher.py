@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from benchmarks.det.models import config, random_boxes, random_image, random_model
-from densedist.common.profile import Step, best_device, extra_bytes, medians, report
+from densedist.common.profile import Step, extra_bytes, medians, report
 from densedist.det.modeling import box_head
 from densedist.det.taps.rois import live_class_logits
 from densedist.det.teacher.teacher import DetTeacher
@@ -31,13 +31,12 @@ class Result:
     error: float | None
 
 
-def main(file: Path | None, size: tuple[int, int] | None) -> None:
-    """Measure on the GPU if there is one, else on the CPU; print a table, write everything to file as JSON.
+def main(device: torch.device, file: Path | None, size: tuple[int, int] | None) -> None:
+    """Measure; print a table, write everything to file as JSON.
 
     Args:
         size: height and width of the image; None = SIZE.
     """
-    device = best_device()
     results = measure(device, size or SIZE)
     title = f"Cascade Mask R-CNN X101, an image of {size or SIZE}"
     report(title, table(results), [asdict(result) for result in results], device, file)

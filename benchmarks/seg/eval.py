@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from densedist.common.config import load
-from densedist.common.profile import Step, best_device, extra_bytes, medians, report
+from densedist.common.profile import Step, extra_bytes, medians, report
 from densedist.seg.config import GRAMMAR
 from densedist.seg.evaluation import confusion_matrix
 from densedist.seg.labels import Classes
@@ -28,13 +28,12 @@ class Result:
     equal_counts: bool | None = None
 
 
-def main(file: Path | None, size: tuple[int, int] | None) -> None:
-    """Measure on the GPU if there is one, else on the CPU; print a table, write everything to file as JSON.
+def main(device: torch.device, file: Path | None, size: tuple[int, int] | None) -> None:
+    """Measure; print a table, write everything to file as JSON.
 
     Args:
         size: height and width of the image; None = SIZE.
     """
-    device = best_device()
     results = measure(device, size or SIZE)
     title = f"Confusion matrix of an image of {size or SIZE}"
     report(title, table(results), [asdict(result) for result in results], device, file)

@@ -39,6 +39,14 @@ def save_teacher(teacher: Network, folder: Path) -> list[str]:
     return ["DISTILL.TEACHER.CONFIG_FILE", f"{CONFIGS}/{TEACHER}", "DISTILL.TEACHER.WEIGHTS", str(weights)]
 
 
+def save_random(file: str, weights: Path) -> dict[str, str]:
+    """Write random weights of a config, and return the keys that make a student learn from it."""
+    cfg = load(GRAMMAR, file, ["MODEL.DEVICE", "cpu", "MODEL.ENCODER.WEIGHTS", ""])
+    torch.manual_seed(0)
+    torch.save({"model": as_if_trained(build_network(cfg)).smp.state_dict()}, weights)
+    return {"DISTILL.TEACHER.CONFIG_FILE": file, "DISTILL.TEACHER.WEIGHTS": str(weights)}
+
+
 def random_images(size: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
     """Two images, uint8 (3, height, width), and their labels (2, height, width)."""
     images = list(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8))

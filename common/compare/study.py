@@ -125,9 +125,12 @@ class Study:
         cfg = self._without_method  # imports what it names, losses among them
         methods = expand(self.methods, self.task.best)
         check_scores(self.task, cfg)
+        cfgs = {method: self._load(self._words(method, 0)) for method in methods}
+        same_data = len({str(own.DATASETS) for own in (cfg, *cfgs.values())}) == 1 and not any(map(has_labels, methods))
         for method in methods:
-            check_method(self.task, self._load(self._words(method, 0)), method)
-        plan = self._plan(cfg, methods)
+            # Once more where others differ: they have put other data of the same names into the catalog.
+            check_method(self.task, cfgs[method] if same_data else self._load(self._words(method, 0)), method)
+        plan = self._plan(cfg, cfgs, same_data)
         self._refuse_others(plan)
         self._check_missing(plan)
         busy = (
@@ -138,17 +141,25 @@ class Study:
             self._refuse_others(plan)  # another process may have written meanwhile
             return self._run(plan)
 
-    def _plan(self, cfg: CfgNode, methods: Sequence[str]) -> Plan:
+    def _plan(self, cfg: CfgNode, cfgs: dict[str, CfgNode], same_data: bool) -> Plan:
+        """Plan the comparison.
+
+        Args:
+            cfg: the student's without a method.
+            cfgs: for a run of each method with the seed 0.
+            same_data: they are about the same data.
+        """
+        methods = list(cfgs)
         fingerprints = Fingerprints(self.task, self.output / FILES)
         labelings = {}
         for method in filter(has_labels, methods):
             words = [*self._switches(method, self.overrides), "DATASETS.UNLABELED", str(list(self.unlabeled))]
             own = self.task.load_config(self.config, words)
             labelings[method] = own, labeling_of(self.task, own, method, self.output / "teacher_labels", fingerprints)
-        cfgs, settings = {}, {}
+        settings = {}
         for method in methods:
-            # Once more: the checks of another method may have put other data of the same names into the catalog.
-            cfgs[method] = self._load(self._words(method, 0))
+            if not same_data:  # as above
+                cfgs[method] = self._load(self._words(method, 0))
             settings[method] = fingerprints.of(cfgs[method])
             if method in labelings:
                 settings[method] |= settings_of(labelings[method][1])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densedist.common.distill.indices import columns_of, on_device
 from densedist.common.errors import UserError
 from densedist.common.losses.checks import Activation, widen
 
@@ -45,24 +46,23 @@ class ClassMap:
         probabilities summed by group and divided by what all groups have together. For sigmoids it is the highest of
         its group. A temperature comes after this. A column without a group is FAR_BELOW all others.
         """
-        singles = [group[0] for group in self.groups if len(group) == 1]
+        singles = tuple(group[0] for group in self.groups if len(group) == 1)
         if len(singles) == len(self.groups):
-            known = _columns(logits, singles)
+            known = columns_of(logits, singles)
         elif activation == "sigmoid":
-            known = torch.cat([_columns(logits, group).amax(1, keepdim=True) for group in self.groups], 1)
+            known = torch.cat([columns_of(logits, group).amax(1, keepdim=True) for group in self.groups], 1)
         else:
-            known = torch.cat([_columns(logits, group).logsumexp(1, keepdim=True) for group in self.groups], 1)
+            known = torch.cat([columns_of(logits, group).logsumexp(1, keepdim=True) for group in self.groups], 1)
         if len(self.kept) == self.columns:
             return known
         # Not minus infinity, which no interpolation survives.
         lowest = (known.amin(1, keepdim=True) - FAR_BELOW).clamp(min=torch.finfo(known.dtype).min)
         result = lowest.expand(-1, self.columns, *lowest.shape[2:]).clone()
-        result[:, list(self.kept)] = known
-        return result
+        return result.index_copy_(1, on_device(self.kept, logits.device), known)
 
     def mass(self, logits: Tensor) -> Tensor:
         """Return the probability of all groups together, (R, *), by softmax logits (R, the teacher's columns, *)."""
-        inside = _columns(widen(logits), sorted(column for group in self.groups for column in group))
+        inside = columns_of(widen(logits), tuple(sorted(column for group in self.groups for column in group)))
         return (inside.logsumexp(1) - widen(logits).logsumexp(1)).exp()
 
     def tiled(self, times: int, teacher_columns: int) -> "ClassMap":
@@ -80,10 +80,6 @@ class ClassMap:
         known = {column for group in self.groups for column in group}
         rest = tuple(column for column in range(teacher_classes + 1) if column not in known)
         return ClassMap(self.columns + 1, (*self.kept, self.columns), (*self.groups, rest))
-
-
-def _columns(logits: Tensor, columns: Sequence[int]) -> Tensor:
-    return logits.index_select(1, torch.tensor(columns, device=logits.device))
 
 
 def asked_names(given: Mapping[str, Any], student: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
+from densedist.common.distill.indices import columns_of, on_device
 from densedist.common.distill.memory import Memories, Memory
 from densedist.common.distill.spec import LossSpec
 from densedist.common.distill.taps import UNLABELED, Tap, Taps
@@ -103,15 +104,15 @@ def merge_losses(task: Mapping[str, Tensor], distilled: Mapping[str, Tensor]) ->
     return {**task, **distilled}
 
 
-def among(columns: Sequence[int], target: Tensor) -> Tensor:
+def among(columns: tuple[int, ...], target: Tensor) -> Tensor:
     """Return targets by all columns as targets by some of them, UNLABELED where the column is none of these.
 
     Args:
         target: int64, of any shape, each one of the columns of class logits or UNLABELED.
     """
-    numbers = target.new_full((max(columns) + 2,), UNLABELED)
-    numbers[list(columns)] = torch.arange(len(columns), device=target.device)
-    return numbers[target.clamp(max=max(columns) + 1)]  # UNLABELED, -1, is the last of them
+    places = {column: place for place, column in enumerate(columns)}
+    numbers = tuple(places.get(column, UNLABELED) for column in range(max(columns) + 2))
+    return on_device(numbers, target.device)[target.clamp(max=max(columns) + 1)]  # UNLABELED, -1, is the last of them
 
 
 class TrainingOnly(nn.ModuleDict):
@@ -195,9 +196,11 @@ class Distiller(nn.Module):
     def _sum(self, term: Term, tap: Tap, targets: Sequence[Tensor] | None) -> Tensor:
         """Return the sum of a term's loss over the tensors of its tap."""
         ours, theirs, valid = tap.student, tap.teacher, tap.valid or [None] * len(tap.student)
+        if tap.spatial and not term.spec.spatial:
+            ours, theirs = ([x.movedim(1, -1).reshape(-1, x.shape[1]) for x in side] for side in (ours, theirs))
         labels = targets if term.spec.targets else None
         if term.columns is not None:
-            ours, theirs = ([x[:, list(term.columns)] for x in side] for side in (ours, theirs))
+            ours, theirs = ([columns_of(x, term.columns) for x in side] for side in (ours, theirs))
             labels = labels and [among(term.columns, x) for x in labels]
         if term.name in self.adapters:
             adapters = list(self.adapters[term.name].children())

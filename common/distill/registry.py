@@ -99,6 +99,7 @@ CLASS_LOGITS: dict[str, Any] = {
     "tap": "cls_logits",
     "kinds": ("rows", "maps"),
     "logits": True,
+    "spatial": True,
     "adapt": "never",
     "no_rows": True,
 }

@@ -25,6 +25,7 @@ class LossSpec:
         weight: the default of WEIGHT.
         kinds: the taps that it accepts (see TapSpec).
         logits: it accepts only class logits. Its module has a third argument `valid`: see Tap.
+        spatial: its module takes rows (N, C, *spatial), too, so that rows of a dense head need no copy.
         padding: its module, and `learned`, take a third argument `inside`: Tap.valid, True where a place is not
             padding. A module with neither argument gets the teacher's values on both sides wherever the mask is
             False, if both sides have the same shape.
@@ -53,6 +54,7 @@ class LossSpec:
     weight: float = 0.0
     kinds: tuple[Kind, ...] = ("maps",)
     logits: bool = False
+    spatial: bool = False
     padding: bool = False
     no_rows: bool = False
     targets: Targets = ""

@@ -27,12 +27,15 @@ class Tap:
         valid: for each tensor a bool mask of the rows (R,) or places (N, H, W) that count, None = all of them count.
             Empty = all of all tensors count.
         targets: returns what labels say of each tensor, as TapSpec.targets says. It is called if a loss asks.
+        spatial: the tensors are (N, C, *spatial) in place of rows (R, C), of which there are N times the places; the
+            Distiller makes rows of them for losses that do not take them so. There are no masks and no targets.
     """
 
     student: Sequence[Tensor]
     teacher: Sequence[Tensor]
     valid: Sequence[Tensor | None] = ()
     targets: Callable[[], Sequence[Tensor]] | None = None
+    spatial: bool = False
 
 
 # By name.
@@ -83,11 +86,10 @@ def inside_of(features: Tensor, extents: Sequence[Extent]) -> Tensor | None:
     """
     if not has_padding(features, extents):
         return None
-    limits = torch.tensor(extents, device=features.device)
-    rows, columns = (
-        torch.arange(length, device=features.device) < limits[:, axis, None] for axis, length in _sides(features)
-    )
-    return rows[:, :, None] & columns[:, None, :]
+    inside = torch.zeros(len(features), *features.shape[2:], dtype=torch.bool, device=features.device)
+    for of_image, (height, width) in zip(inside, extents, strict=True):  # a tensor of the extents would be copied there
+        of_image[:height, :width] = True
+    return inside
 
 
 def has_padding(features: Tensor, extents: Sequence[Extent]) -> bool:

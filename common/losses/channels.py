@@ -38,7 +38,7 @@ def standardize_channels(
         summed = values.sum((0, 2, 3), keepdim=True)
         return sum_over_processes(summed) if sync else summed
 
-    count = x.new_tensor(x[:, 0].numel())
+    count = x.new_full((), x[:, 0].numel())
     if inside is not None:
         x, count = x.where(inside[:, None], 0), inside.sum().to(x.dtype)
     count = sum_over_processes(count) if sync else count

@@ -42,7 +42,7 @@ class PKDLoss(nn.Module):
         sides = (standardize_channels(x, self.eps, self.sync, inside=inside) for x in (student, teacher))
         ours, theirs = (side.standardized for side in sides)
         error = (ours - theirs).square().sum((0, 2, 3))
-        values = error.new_tensor(student[:, 0].numel()) if inside is None else inside.sum().to(error.dtype)
+        values = error.new_full((), student[:, 0].numel()) if inside is None else inside.sum().to(error.dtype)
         if self.sync:
             error, values = sum_over_processes(error), sum_over_processes(values)
         return (error / values).mean() / 2

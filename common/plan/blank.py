@@ -34,6 +34,7 @@ class BlankMaps(TorchDispatchMode):
         super().__init__()
         self.fake = FakeTensorMode()
         self.generator = torch.Generator().manual_seed(0)
+        self.noise = NOISE * torch.randn(2 * SMALL, generator=self.generator)
         self.blank = WeakIdKeyDictionary()  # storages
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -66,7 +67,8 @@ class BlankMaps(TorchDispatchMode):
     def _made(self, like: Tensor) -> Tensor:
         made = self._zeros(like)
         if like.is_floating_point() and like.numel() <= SMALL:
-            made.copy_(NOISE * torch.randn(made.shape, generator=self.generator))
+            start = int(torch.randint(SMALL, (), generator=self.generator))  # new numbers cost more than the copy
+            made.copy_(self.noise[start : start + made.numel()].view(made.shape))
         return made
 
     def _zeros(self, like: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ NOTE = (
 )
 
 
-def print_plan(plan: Plan, file: Path | None) -> None:
-    """Print a plan; write its figures to file as JSON."""
+def print_plan(plan: Plan, file: Path | None, picture: Path | None = None) -> None:
+    """Print a plan; write its figures to file as JSON, and draw them to a PNG."""
     way = plan.ways[0]
     images = f"{way.images} images of {_text(plan.size)} on each"
     passes = f", {way.passes} times a step" if way.passes > 1 else ""
@@ -31,6 +31,10 @@ def print_plan(plan: Plan, file: Path | None) -> None:
     print(NOTE)
     if file:
         file.write_text(json.dumps(figures(plan), indent=2) + "\n")
+    if picture:
+        from densedist.common.plan.picture import draw_plans
+
+        draw_plans({way.title: of_way(way, plan) for way in plan.ways}, picture)
 
 
 def of_parts(plan: Plan) -> list[dict[str, str]]:
@@ -85,8 +89,7 @@ def figures(plan: Plan) -> dict[str, Any]:
         "images": first.images,
         "size": plan.size,
         "largest": plan.largest,
-        "parts": _parts(first, plan),
-        "memory": {**first.fixed, "gradients, complete": first.step.gradients, "worst": first.worst()._asdict()},
+        **of_way(first, plan),
         "ways": [
             {
                 "title": way.title,
@@ -99,6 +102,15 @@ def figures(plan: Plan) -> dict[str, Any]:
             }
             for way in plan.ways
         ],
+    }
+
+
+def of_way(way: Way, plan: Plan) -> dict[str, Any]:
+    """Return the figures of a way by the parts of a step, and by what takes memory."""
+    return {
+        "iterations": way.iterations,
+        "parts": _parts(way, plan),
+        "memory": {**way.fixed, "gradients, complete": way.step.gradients, "worst": way.worst()._asdict()},
     }
 
 

@@ -26,6 +26,9 @@ def add_plan(parser: Parser) -> None:
     text = "height and width of the images; default: as the config says"
     parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--draw", type=Path, metavar="FILE", help="also draw memory and hours by their parts to this PNG"
+    )
     add_words(parser, "--config-file F --card C")
     parser.set_defaults(trains=False, reads=False)
 
@@ -41,7 +44,8 @@ def plan(args: argparse.Namespace) -> None:
     from densedist.tasks import task_named
 
     size = (args.size[-1][0], args.size[-1][1]) if args.size else None
-    print_plan(make_plan(task_named(args.task), args.config_file, args.overrides, args.gpus, card, size), args.json)
+    made = make_plan(task_named(args.task), args.config_file, args.overrides, args.gpus, card, size)
+    print_plan(made, args.json, args.draw)
 
 
 def add_train(parser: Parser) -> None:

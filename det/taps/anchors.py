@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor
@@ -13,7 +14,7 @@ from densedist.common.distill.taps import Tap, Taps, TapSpec, TapSpecs, inside_o
 from densedist.common.losses.checks import widen
 from densedist.common.modules import record
 from densedist.det.taps.boxes import box_rows, likeliest
-from densedist.det.taps.grid import anchor_boxes, by_anchor, by_row, different_grids
+from densedist.det.taps.grid import anchor_boxes, by_anchor, different_grids, in_place
 from densedist.det.taps.group import AVERAGED, SCALED, TapGroup
 from densedist.det.teacher.teacher import DetPending, DetTeacher
 
@@ -25,7 +26,8 @@ HeadOutput = tuple[list[Tensor], list[Tensor]]
 class Anchors(TapGroup):
     """The taps on anchors.
 
-    cls_logits: a tensor for each level, of rows with the classes of one anchor, or of all anchors of one location.
+    cls_logits: a tensor for each level, of rows with the classes of one anchor, or of all anchors of one location; the
+        rows lie as the heads have written them (see Tap.spatial).
     logit_maps: the same numbers as maps (N, anchors x classes, H, W).
     boxes: a row for each anchor of all levels and images, where the student puts it, (R, 4), and the teacher, (R, 5).
     deltas: the same as regression targets of the student.
@@ -66,8 +68,9 @@ class Anchors(TapGroup):
         # Of each teacher of an ensemble, in its own classes.
         class_maps = [model_class_maps(batch.teacher, batch.maps) for batch in (pending, *pending.others)]
         mean_maps = _mean_in_student_classes((teacher, *teacher.others), class_maps)
-        ours, theirs = ([by_row(x, columns) for x in levels] for levels in (maps, mean_maps))
-        taps = {"cls_logits": Tap(ours, theirs)}
+        together = maps[0].is_contiguous(memory_format=torch.channels_last)
+        ours, theirs = ([in_place(x, columns, together) for x in levels] for levels in (maps, mean_maps))
+        taps = {"cls_logits": Tap(ours, theirs, spatial=not together)}
         if "logit_maps" in needed:
             extents = pending.extents(student.anchor_generator.strides)
             inside = [inside_of(x, extent) for x, extent in zip(maps, extents, strict=True)]

@@ -7,6 +7,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
 from densedist.common.distill.classes import ClassMap
+from densedist.common.distill.indices import columns_of, on_device
 from densedist.common.losses.checks import Activation, widen
 
 SMALLEST = 0.01  # pixels: a side of no length has no logarithm
@@ -41,10 +42,10 @@ def likeliest(logits: Tensor, activation: Activation, count: int, classes: Class
         ours = theirs
     else:
         numbers = classes.numbers
-        theirs_known, ours_known = (torch.tensor(list(x), device=logits.device) for x in (numbers, numbers.values()))
-        inside, rest = logits[:, theirs_known], logits[:, [c for c in range(logits.shape[1]) if c not in numbers]]
+        others = tuple(column for column in range(logits.shape[1]) if column not in numbers)
+        inside, rest = (columns_of(logits, columns) for columns in (tuple(numbers), others))
         highest, best = inside.max(1)
-        theirs, ours = theirs_known[best], ours_known[best]
+        theirs, ours = (on_device(tuple(x), logits.device)[best] for x in (numbers, numbers.values()))
     logit = highest if activation == "sigmoid" else inside.logsumexp(1) - rest.logsumexp(1)
     return Likeliest(theirs, ours, logit)
 

@@ -17,6 +17,18 @@ def by_row(maps: Tensor, columns: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, columns)
 
 
+def in_place(maps: Tensor, columns: int, rows_lie_together: bool) -> Tensor:
+    """Return the rows of by_row as they lie in memory: (N·A, K, H, W) or (N, A x K, H, W), by the columns wanted; no
+    copy is made.
+
+    Args:
+        rows_lie_together: the maps are channels_last, so that rows (R, columns) need no copy either.
+    """
+    if rows_lie_together:
+        return by_row(maps, columns)
+    return maps.reshape(-1, columns, *maps.shape[2:])
+
+
 def anchor_boxes(generator: Any, maps: Sequence[Tensor]) -> Tensor:
     """Return the anchors (R, 4), in pixels, of the rows of by_anchor.
 

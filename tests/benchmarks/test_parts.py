@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import long_run, loops, losses, step
+from benchmarks import launches, long_run, loops, losses, runs, step
 from benchmarks.det import loop as det_loop
 from benchmarks.det import teacher
 from benchmarks.main import main
 from benchmarks.seg import data, eval
 from benchmarks.seg import loop as seg_loop
+from benchmarks.seg.models import save_random as save_segmenter
+from densedist.common.distill.registry import LOSSES
 from densedist.common.engine.solver import make_optimizer
 from densedist.common.engine.trainer import build_trainer
 from densedist.common.profile import report
@@ -22,6 +24,8 @@ from densedist.seg.models import build_segmenter
 from densedist.seg.networks.network import load_network
 from helpers import scenes
 from helpers.tiny import STUDENT, TEACHER, batch, build_student, config, save_teacher
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,7 @@ def figures(file):
 
 
 def test_eval_counts_as_cityscapesscripts(tmp_path, capsys):
-    eval.main(tmp_path / "f.json", (128, 256))
+    eval.main(CPU, tmp_path / "f.json", (128, 256))
     assert "cityscapesscripts" in capsys.readouterr().out
     assert figures(tmp_path / "f.json")["ours"]["equal_counts"]
 
@@ -44,6 +48,39 @@ def test_data_of_every_loader(tmp_path):
     seen = figures(tmp_path / "f.json")
     assert seen.keys() == {"decoding alone", "plain loader", "ours", "ours, prepared"}
     assert all(result["seconds"] > 0 for result in seen.values())
+
+
+def test_short_trainings_are_of_every_loss():
+    built_in = {name for name, spec in LOSSES.items() if spec.make.__module__.startswith("densedist.")}
+    assert built_in == {runs.ALONE, *(loss for pair in runs.PAIRS for loss in pair.losses)}
+    wanted = {"float16", "bfloat16", "cache of boxes", "cache of maps", "cache of logits", "compiled teacher"}
+    names = {way.name for pair in runs.PAIRS for way in runs.ways(pair, CPU)}
+    assert names >= {*wanted, "cache of logits in 8 bits", "two processes"}
+
+
+def test_a_short_training_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys):
+    wrong = runs.Way("no such loss", {"DISTILL.DIXT.WEIGHT": "1.0"})
+    monkeypatch.setattr(runs, "PAIRS", runs.PAIRS[2:])
+    monkeypatch.setattr(runs, "ways", lambda pair, device: [wrong, runs.Way(runs.ALONE)])
+    with pytest.raises(SystemExit):
+        runs.main(CPU, tmp_path / "f.json", steps=2)
+    failed, alone = figures(tmp_path / "f.json").values()
+    assert "DISTILL.DIXT" in failed["failed"]
+    assert failed["seconds"] is None
+    assert alone["seconds"] > 0
+    assert alone["loss"] > 0
+    assert f"PSPNet from DeepLabV3: {runs.ALONE}" in capsys.readouterr().out
+
+
+def test_launches_are_counted(tmp_path):
+    keys = [word for pair in save_segmenter(runs.PAIRS[2].teacher, tmp_path / "t.pth").items() for word in pair]
+    one, two = (
+        launches.measure(runs.PAIRS[2].student, (64, 64), [*keys, "DISTILL.KD.WEIGHT", weight]) for weight in "01"
+    )
+    assert one.waits == two.waits == {}
+    assert one.copies == two.copies == 0
+    assert one.parts["losses of distillation"] == 5 + 3  # DIST: five kernels, and its weight in a sum
+    assert two.parts["losses of distillation"] > one.parts["losses of distillation"]
 
 
 def test_step_and_its_parts(tmp_path):
@@ -92,7 +129,7 @@ def test_both_loops(tmp_path, monkeypatch):
 def test_teacher_beside_full_inference(tmp_path, monkeypatch):
     """On the small teacher of the digits."""
     monkeypatch.setattr(teacher, "config", lambda _, device: config(TEACHER))
-    teacher.main(tmp_path / "f.json", (64, 96))
+    teacher.main(CPU, tmp_path / "f.json", (64, 96))
     seen = figures(tmp_path / "f.json")
     assert seen["ours, float32"]["error"] < 1e-4
     nothing, found = list(seen)[:2]
@@ -108,14 +145,15 @@ def test_all_parts_one_below_the_other(tmp_path, monkeypatch, capsys):
 
         return main
 
-    for module in (losses, step, loops, teacher, data, eval, long_run):
+    for module in (losses, launches, step, loops, runs, teacher, data, eval, long_run):
         monkeypatch.setattr(module, "main", measured(module.__name__.rpartition(".")[2]))
     for task in ("det", "seg"):
         for part in ("step", "loop"):
             monkeypatch.setattr(f"benchmarks.{task}.{part}.case", lambda device, size: None)
     main(["all", "--json", str(tmp_path / "f.json")])
     printed = capsys.readouterr().out
-    names = ["losses", "teacher", "step", "loops", "data", "eval", "long_run"]
+    assert "PyTorch finds no GPU" in printed
+    names = ["losses", "launches", "teacher", "step", "loops", "runs", "data", "eval", "long_run"]
     assert [line.partition("'")[0] for line in printed.splitlines() if "'s table; CPU" in line] == names
     seen = json.loads((tmp_path / "f.json").read_text())
     assert {name: part["results"] for name, part in seen.items()} == {name: [{"name": name}] for name in names}

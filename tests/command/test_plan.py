@@ -12,11 +12,12 @@ NOT_THERE = ["DISTILL.TEACHER.WEIGHTS", "not/there.pth", "DATASETS.TRAIN", "['no
 
 
 def test_a_plan_needs_no_data_and_no_weights(tmp_path, capsys):
-    file = tmp_path / "plan.json"
-    densedist("plan", *PAIR, *NOT_THERE, "--card", "h100-80", "--gpus", 4, "--json", file)
+    file, picture = tmp_path / "plan.json", tmp_path / "plan.png"
+    densedist("plan", *PAIR, *NOT_THERE, "--card", "h100-80", "--gpus", 4, "--json", file, "--draw", picture)
     seen = capsys.readouterr().out
     assert "4 x H100 SXM 80 GB, 2 images of 128x128 on each" in seen
     assert "Computed, not measured. The times are lower bounds" in seen
+    assert picture.stat().st_size > 0
     plan = json.loads(file.read_text())
     parts, ways = plan["parts"], {way["title"]: way for way in plan["ways"]}
     assert parts["backward"]["flops"] > parts["student, forward"]["flops"] > 0

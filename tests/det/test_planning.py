@@ -2,9 +2,9 @@
 
 import pytest
 
+from benchmarks.peaks import planned_and_real
 from densedist.det.task import TASK
 from helpers import tiny
-from helpers.planning import planned_and_real
 
 
 @pytest.mark.parametrize(

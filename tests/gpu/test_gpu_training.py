@@ -12,7 +12,7 @@ from densedist.common.engine.trainer import Trainer
 from densedist.seg.models import build_segmenter
 from helpers import scenes, tiny
 from helpers.calling import densedist
-from helpers.gpu import DEVICE, MARKS, waits_of
+from helpers.gpu import DEVICE, MARKS, NEEDS_CUDA, waits_of
 
 pytestmark = MARKS
 GPU = ["MODEL.DEVICE", DEVICE, "CUDNN_BENCHMARK", "False"]
@@ -70,16 +70,17 @@ def test_resume(task, teachers, tmp_path):
 
 @pytest.mark.parametrize("task", ["seg", "det"])
 def test_as_many_processes_as_gpus(task, teachers, tmp_path):
-    """By NCCL; on one GPU a single process."""
-    count = torch.cuda.device_count()
+    """By NCCL; on one GPU a single process, on the CPU two by gloo."""
+    count = torch.cuda.device_count() or 2
     final, _ = train(
-        tmp_path, task, teachers, "SOLVER.IMS_PER_BATCH", str(2 * count), "DISTILL.DIST.SYNC", "True",
+        tmp_path, task, teachers, "SOLVER.IMS_PER_BATCH", str(2 * count), "DISTILL.SYNC", "True",
         options=["--num-gpus", str(count)],
     )  # fmt: skip
     assert all(x.isfinite().all() for x in final["model"].values() if x.is_floating_point())
     assert f"{count} process(es)" in (tmp_path / "log.txt").read_text()
 
 
+@NEEDS_CUDA
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 def test_one_wait_in_a_step_of_segmentation(precision, teachers, monkeypatch):
     torch.manual_seed(0)
@@ -95,6 +96,7 @@ def test_one_wait_in_a_step_of_segmentation(precision, teachers, monkeypatch):
         assert len(waits_of(trainer.run_step)) == 1
 
 
+@NEEDS_CUDA
 @pytest.mark.parametrize("task", ["seg", "det"])
 def test_a_teacher_on_a_stream_of_its_own(task, teachers, tmp_path):
     """teaches the same: as near as two runs without it are."""

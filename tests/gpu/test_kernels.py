@@ -5,7 +5,7 @@ import torch
 
 from densedist.common.losses import CWDLoss, DISTLoss, KDLoss, MimicLoss, PKDLoss, RKDLoss
 from densedist.common.losses.dist import closed_form
-from helpers.gpu import DEVICE, MARKS, needs_memory
+from helpers.gpu import DEVICE, MARKS, NEEDS_CUDA, needs_memory
 
 pytestmark = MARKS
 LARGE = (16, 19, 1024, 2048)
@@ -92,11 +92,13 @@ def test_dist_is_the_same_again():
     assert torch.equal(first[1], second[1])
 
 
+@NEEDS_CUDA
 def test_triton_has_them():
     passes = closed_form._passes(torch.zeros(7, 5, device=DEVICE))
     assert passes.__name__.endswith("triton_backend")
 
 
+@NEEDS_CUDA
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", ["as it is", "channels_last"])
 def test_dist_takes_the_memory_of_its_gradient(layout, dtype):
@@ -109,6 +111,7 @@ def test_dist_takes_the_memory_of_its_gradient(layout, dtype):
     assert extra < 1.1 * student.numel() * student.element_size()
 
 
+@NEEDS_CUDA
 @pytest.mark.parametrize(
     ("loss", "shape"),
     [

@@ -1,19 +1,31 @@
-"""For tests that only a GPU can pass."""
+"""For tests that show what only a GPU can.
 
+GPU_TESTS_ON=cpu uv run pytest -m gpu runs them on the CPU, to see that they run; what CUDA alone has is skipped there.
+"""
+
+import os
 import warnings
 
 import pytest
 import torch
 
-DEVICE = "cuda"
-MARKS = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: PyTorch finds none")]
+DEVICE = os.environ.get("GPU_TESTS_ON", "cuda")
+FOUND = torch.cuda.is_available()
+WHY = "needs a GPU: PyTorch finds none"
+MARKS = [pytest.mark.gpu, pytest.mark.skipif(DEVICE == "cuda" and not FOUND, reason=WHY)]
+NEEDS_CUDA = pytest.mark.skipif(not FOUND, reason=WHY)
+ENOUGH = 10**8  # bytes of a test that is to show no more than that it runs
 
 
 def needs_memory(wanted):
     """Skips the test where the GPU has fewer bytes left."""
-    torch.cuda.empty_cache()
-    if (free := torch.cuda.mem_get_info()[0]) < wanted:
-        pytest.skip(f"needs {wanted / 1e9:.0f} GB of GPU memory, {free / 1e9:.0f} are free")
+    if DEVICE == "cpu":
+        free = ENOUGH
+    else:
+        torch.cuda.empty_cache()
+        free = torch.cuda.mem_get_info()[0]
+    if free < wanted:
+        pytest.skip(f"needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free")
 
 
 def waits_of(step):

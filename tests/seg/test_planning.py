@@ -2,9 +2,9 @@
 
 import pytest
 
+from benchmarks.peaks import planned_and_real
 from densedist.seg.task import TASK
 from helpers import scenes
-from helpers.planning import planned_and_real
 
 
 def test_planned_memory_is_that_of_a_real_step(tmp_path):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
+from benchmarks.waits import waits
 from densedist.common.engine.trainer import Trainer, on_device
 from densedist.common.losses.dist import blocks, closed_form
 from densedist.seg.models import build_segmenter
 from helpers.scenes import STUDENT, batch, config, save_teacher
-from helpers.waits import waits
 
 ALL = ("DIST", "KD", "CWD", "MIMIC", "PKD", "ATTENTION", "MGD", "RKD", "DKD", "CIRKD", "AFDCD")
 ON = [x for name in ALL for x in (f"DISTILL.{name}.WEIGHT", "1.0")]

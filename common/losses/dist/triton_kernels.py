@@ -11,6 +11,8 @@ FAR: the values of an image lie further apart than 32 bits count.
 import triton
 import triton.language as tl
 
+AHEAD = tl.constexpr(64)  # rows that are looked at together where few count
+
 # Sizes change from call to call. Of a step that it knows to be 1 Triton would make more than is good: it deals out a
 # tile in the order of memory, and with classes spread over a warp each sum over them is shuffled together.
 jit = triton.jit(
@@ -29,20 +31,25 @@ def shift(
     out, rows, step,
     C: tl.constexpr, CLASSES: tl.constexpr, PLACES: tl.constexpr, SOFTMAX: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """Write the mean (2, C) of rows 0, step, 2·step … that count; if none does, of the rows after them, and so on.
+    """Write the mean (2, C) of rows 0, step, 2·step … that count; if none does, of the first after each of them that
+    does, from as few rows on as have one.
 
     In float64, as the mean of one number again and again must be that number.
     """
     row = tl.arange(0, PLACES).to(tl.int64) * step
     counts = row < rows
     if keep is not None:
-        start = 0
         counts = counts & (tl.load(keep + row, counts, 0) != 0)
+        start = 1
+        ahead = tl.arange(0, AHEAD)
         while (tl.max(counts.to(tl.int32), 0) == 0) & (start < step):
-            start += 1
-            row += 1
-            counts = row < rows
-            counts = counts & (tl.load(keep + row, counts, 0) != 0)
+            after = row[:, None] + (start + ahead)[None, :]
+            there = after < rows
+            there = there & (tl.load(keep + after, there, 0) != 0)
+            first = tl.min(tl.where(there, ahead[None, :], AHEAD), 1)
+            counts = first < AHEAD
+            row = tl.where(counts, row + start + first, row)
+            start += AHEAD
     index = tl.arange(0, CLASSES)
     inside = (index < C)[:, None]
     read = inside & counts[None, :]

@@ -229,6 +229,19 @@ def test_best_is_the_method_of_the_task(given, best, wanted):
     assert expand(given.split(","), best) == wanted
 
 
+def test_configs_of_the_same_data_are_loaded_once(tmp_path):
+    """The student's and one of each method, one for the check of data and of what shares images, one for each run."""
+    loaded = []
+
+    def counted(file, words, trusted=True):
+        loaded.append(words)
+        return load_config(file, words, trusted)
+
+    task = SimpleNamespace(**vars(TASK) | {"load_config": counted})
+    Study(task, "c.yaml", ["none", "dist"], [0, 4], tmp_path / "out", train=Trainer({})).run()
+    assert len(loaded) == (1 + 2) + (1 + 1) + 4
+
+
 def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
     monkeypatch.setitem(PACE, "labels@SHARE=0.5", 0.1)
     task = labeling([])

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
+from benchmarks.waits import waits
 from densedist.common.distill.adapters import Generator
 from densedist.common.losses import BoxLoss, CrossHeadLoss, MaskLoss, MGDLoss, ProposalLoss
 from densedist.common.losses.box import giou_distance
 from densedist.common.losses.cross_head import align_channels
 from helpers import reference
-from helpers.waits import waits
 
 
 def boxes(rows=9, seed=0, dtype=torch.float64):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import combinations
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from benchmarks import formulas
 from densedist.common.losses import DISTLoss, RKDLoss, rkd
 from densedist.common.losses.dist import blocks, closed_form
+from densedist.common.losses.dist.terms import Relation
 from helpers import reference
 from helpers.tensors import logits_of_both as pair
 from helpers.tensors import mask
@@ -85,6 +87,25 @@ def test_triton_counts_with_64_bits_where_an_image_is_that_large(monkeypatch):
     monkeypatch.setattr(kernels, "_extent", lambda logits: 2**31)
     monkeypatch.setattr(closed_form, "_passes", lambda logits: kernels)
     compare(*pair((3, 19, 13, 7), torch.float32), mask((3, 19, 13, 7)))
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter: see above")
+@pytest.mark.parametrize("rows", [[1], [4499], [70, 71, 3000]])
+def test_triton_takes_the_shift_of_rows_that_count_wherever_they_are(rows, monkeypatch):
+    """One in 71 is looked at first, then 64 after each of them, and so on."""
+    kernels = import_module("densedist.common.losses.dist.triton_backend")
+    monkeypatch.setattr(closed_form, "_passes", lambda logits: kernels)
+    shape = (4500, 5)
+    valid = torch.zeros(shape[0], dtype=torch.bool)
+    valid[rows] = True
+    student, teacher = pair(shape, torch.float32)
+    launch = kernels._Launch(student, teacher, valid, Relation(1.0, 1.0, 1.0, "softmax", 1e-8))
+    shift = torch.empty(2, shape[1])
+    launch.one(import_module("densedist.common.losses.dist.triton_kernels").shift, shift)
+    known = torch.stack([student[rows].softmax(1), teacher[rows].softmax(1)]).unbind(1)
+    near = [torch.stack(seen).mean(0) for n in (1, 2, 3) for seen in combinations(known, n)]
+    assert any(torch.allclose(shift, mean, rtol=0, atol=1e-6) for mean in near)
+    compare(student, teacher, valid)
 
 
 @pytest.mark.usefixtures("implementation")
