@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # Their result is a number for Python, or a tensor whose size the device alone knows.
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"}
 COPY = "lift_fresh"  # of torch.tensor
+LOGGING = "trainer.py", "train_loop.py"  # ours and Detectron2's
 
 
 class _Seen(TorchDispatchMode):
@@ -22,11 +24,15 @@ class _Seen(TorchDispatchMode):
         name = operation.overloadpacket.__name__
         masks = args[1] if name in ("index", "index_put", "index_put_") else ()
         waiting = name in WAITING or any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in masks)
-        looked_for = waiting or (self.copies and name == COPY)
-        # The sizes of images are numbers of the CPU everywhere.
-        if looked_for and not any(frame.filename.endswith("image_list.py") for frame in traceback.extract_stack()):
+        if (waiting or (self.copies and name == COPY)) and not _stays_on_the_cpu():
             self.names.append(name)
         return operation(*args, **(kwargs or {}))
+
+
+def _stays_on_the_cpu() -> bool:
+    """Return whether numbers of the CPU are meant, there and on a GPU: sizes of images, or what a trainer logs."""
+    *callers, _, _ = [Path(frame.filename).name for frame in traceback.extract_stack()]  # without this file
+    return "image_list.py" in callers or callers[-1] in LOGGING
 
 
 @contextmanager

@@ -95,6 +95,22 @@ def test_own_loss_on_samples_of_other_sizes_has_linear_adapters(own_loss):
     assert distiller({"images": Tap(student, teacher)})["loss_mse"] > 0
 
 
+@pytest.mark.parametrize("spatial", [False, True])
+def test_rows_that_lie_apart_become_rows_for_a_loss_that_wants_them_so(spatial):
+    seen = []
+
+    class Mine(torch.nn.Module):
+        def forward(self, student, teacher):
+            seen.append(student)
+            return (student - teacher).square().mean()
+
+    spec = LossSpec(lambda *_: Mine(), "rows", kinds=("rows",), spatial=spatial)
+    maps = torch.randn(2, 3, 4, 5)
+    Distiller([Term("mine", "rows", 1.0, Mine(), spec)])({"rows": Tap([maps], [maps + 1], spatial=True)})
+    assert seen[0].shape == ((2, 3, 4, 5) if spatial else (40, 3))
+    assert torch.equal(seen[0] if spatial else seen[0].view(2, 4, 5, 3).movedim(3, 1), maps)
+
+
 def test_rows_that_do_not_count():
     distiller = build("DISTILL.DIST.WEIGHT", "1.0")
     student, teacher = torch.randn(6, 4), torch.randn(6, 4)
