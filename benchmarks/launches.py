@@ -17,7 +17,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.waits import COPY, waits
+from benchmarks.waits import waits
 from densedist.common.data.headers import Size
 from densedist.common.logging import quiet
 from densedist.common.losses.dist import closed_form
@@ -43,13 +43,11 @@ class Result:
     Args:
         parts: operations by part of the step.
         waits: operations for whose result the program waits, by name; that for the values of the losses comes on top.
-        copies: tensors that are made of Python's numbers, and copied to the device.
     """
 
     name: str
     parts: dict[str, int]
     waits: dict[str, int]
-    copies: int
 
 
 def main(file: Path | None, size: Size | None) -> None:
@@ -70,10 +68,9 @@ def measure(recipe: str, size: Size, keys: Sequence[str] = ()) -> Result:
     batch = planned.batch(size, IMAGES, 0)
     with ExitStack() as stack:
         stack.enter_context(patch.object(closed_form, "_passes", lambda logits: AS_ON_A_GPU))
-        seen = stack.enter_context(waits(copies=True))
+        seen = stack.enter_context(waits())
         step = take_step(planned, trainee, planned.cfg, batch)
-    waited = {name: number for name, number in Counter(seen).items() if name != COPY}
-    return Result(recipe, dict(Counter(operator.part for operator in step.operators)), waited, seen.count(COPY))
+    return Result(recipe, dict(Counter(operator.part for operator in step.operators)), dict(Counter(seen)))
 
 
 def table(results: Sequence[Result]) -> list[dict[str, str]]:
@@ -86,7 +83,6 @@ def table(results: Sequence[Result]) -> list[dict[str, str]]:
             "losses of distillation": str(r.parts.get(LOSSES, 0)),
             "backward": str(r.parts.get(BACKWARD, 0)),
             "waits": str(sum(r.waits.values())),
-            "copies of Python's numbers": str(r.copies),
         }
         for r in results
     ]

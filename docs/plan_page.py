@@ -90,7 +90,8 @@ def main() -> None:
             plans[recipe] = json.loads(file.read_text())
         print(f"{number} of {len(names)}: {recipe}, {time.monotonic() - start:.0f} s", flush=True)
     text = PAGE.read_text(encoding="utf-8")
-    text = re.sub(r"\| recipe .*?\n\n", lambda _: table(plans) + "\n\n", text, count=1, flags=re.DOTALL)
+    block = f"{table(plans)}\n\n![memory of a card and hours of the run, by their parts, for each recipe](plan.png)\n\n"
+    text = re.sub(r"\| recipe .*?\n\n(!\[.*?\n\n)?", lambda _: block, text, count=1, flags=re.DOTALL)
     PAGE.write_text(text, encoding="utf-8")
     draw_plans({recipe.removesuffix(".yaml"): plan for recipe, plan in plans.items()}, PAGE.with_name("plan.png"))
 
