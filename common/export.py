@@ -219,7 +219,7 @@ def _report(
         for f in all_figures
     ]
     print(f"{output}: compared with PyTorch on {images} images")
-    headers = ["format", "figure", "value", "at most", "kept"]
+    headers = ["format", "measured", "value", "limit", "within the limit"]
     print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
     compared = {name: [asdict(figure) for figure in all_figures] for name, all_figures in figures.items()}
     saved = {"model": description, "images": images, "verification": compared, "failures": failures}

@@ -82,6 +82,7 @@ class TrainingTask(ABC):
 
     name: str  # "det" or "seg"
     grammar: Grammar  # the keys of its configs
+    losses: Mapping[str, str]  # its models' own losses in words, by their names in the log
 
     @abstractmethod
     def check_data(self, cfg: CfgNode, *sides: str) -> None:

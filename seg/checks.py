@@ -32,7 +32,7 @@ from densedist.seg.data.reading import Reader, count_pixels, turned
 from densedist.seg.datasets import SIDES
 from densedist.seg.drawing import (
     class_legend,
-    overlay,
+    paint,
     to_rgb,
 )
 from densedist.seg.labels import IGNORE, UNKNOWN, UNNAMED, Classes
@@ -77,7 +77,7 @@ def draw_data(cfg: CfgNode, side: str, count: int, file: Path) -> None:
         panels = [Panel(image, frame["name"])]
         if "sem_seg" in sample:
             labels = sample["sem_seg"].numpy()
-            panels.append(Panel(overlay(image, labels, classes.colors), "labels"))
+            panels.append(Panel(paint(image, labels, classes.colors), "labels"))
             ignored = ignored or bool((labels == IGNORE).any())
         columns.append(panels)
     draw_in_lines(columns, class_legend(classes.names, classes.colors, ignored), f"DATASETS.{side}", file)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from densedist.seg.labels import IGNORE
 
-TINT = 0.4  # opacity of colors that are not stressed
+OPACITY = 0.8  # of classes on a gray photograph: nearly the colors of the legend
+CONTRAST = 0.3  # of a gray photograph, from 0 to 1
+LIGHT, DARK = 178, 0  # the darkest value of a light one and of a dark one
 NUMBERED = 40  # classes up to which a confusion matrix has numbers
 ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
 Color = tuple[int, ...]
@@ -53,19 +55,34 @@ def wrong(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return (prediction != truth) & (truth != IGNORE)
 
 
-def stress(image: np.ndarray, labels: np.ndarray, where: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Return trainIds (H, W) in full color where bool (H, W) says so, elsewhere as a tint of the pale gray image.
-
-    So right and wrong need no colors of their own, which would be those of classes, too.
+def paint(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """Paint trainIds (H, W) over an RGB image (H, W, 3) of uint8, which is gray: its colors would change theirs.
 
     Args:
-        image: RGB (H, W, 3) of uint8.
         colors: (K, 3) uint8 of the classes.
+        where: bool (H, W), the pixels that are painted, the others stay gray: so right and wrong need no colors of
+            their own, which would be those of classes, too. None = all.
     """
-    gray = image.mean(2, keepdims=True).repeat(3, 2) * 0.35 + 160
-    drawn = overlay(gray.round().astype(np.uint8), labels, colors, TINT)
-    drawn[where] = colorize(labels, colors)[where]
-    return drawn
+    gray = gray_photograph(image, colors)
+    painted = overlay(gray, labels, colors, OPACITY)
+    return painted if where is None else np.where(where[..., None], painted, gray)
+
+
+def gray_photograph(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Return an RGB image (H, W, 3) of uint8 in few grays: light or dark ones, as classes look least like them."""
+    gray = image.mean(2, keepdims=True).repeat(3, 2) * CONTRAST + _darkest(colors)
+    return gray.round().astype(np.uint8)
+
+
+def _darkest(colors: np.ndarray) -> int:
+    """Return LIGHT or DARK, whichever is farther from the nearest class; colors (K, 3)."""
+    taken = _lab(colors.tolist())
+
+    def nearest(darkest: int) -> float:
+        grays = [(round(darkest + CONTRAST * 255 * part),) * 3 for part in (0.0, 0.5, 1.0)]
+        return float(np.linalg.norm(_lab(grays)[:, None] - taken, axis=2).min())
+
+    return max((LIGHT, DARK), key=nearest)
 
 
 def ignored_color(colors: np.ndarray) -> Color:
@@ -73,10 +90,20 @@ def ignored_color(colors: np.ndarray) -> Color:
     return _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
 
 
-def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False) -> list[Patch]:
-    """Return the legend's entries for K classes, and for ignored pixels where there are any; colors (K, 3) uint8."""
+def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False, unpainted: str = "") -> list[Patch]:
+    """Return the legend's entries for K classes; colors (K, 3) uint8.
+
+    Args:
+        ignored: whether there are ignored pixels.
+        unpainted: what it means that paint() left a pixel gray; "" = there is none.
+    """
     entries = [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
-    return [*entries, legend_entry("ignored", ignored_color(colors))] if ignored else entries
+    if ignored:
+        entries.append(legend_entry("ignored", ignored_color(colors)))
+    if unpainted:
+        gray = round(_darkest(colors) + CONTRAST * 255 / 2)
+        entries.append(legend_entry(f"gray photograph: {unpainted}", (gray,) * 3))
+    return entries
 
 
 def draw_legend(names: Sequence[str], colors: np.ndarray, file: Path) -> None:

@@ -1,5 +1,7 @@
 """Segmentation as the engine and the commands see it."""
 
+from typing import ClassVar
+
 from densedist.common.task import Task
 from densedist.seg.best import BEST
 from densedist.seg.cache import fill_cache
@@ -18,6 +20,7 @@ from densedist.seg.inference.quickstart import DEMONSTRATION
 from densedist.seg.inference.visualize import visualize
 from densedist.seg.init.configs import first_configs
 from densedist.seg.loader import training_batches
+from densedist.seg.losses.task import LOSSES
 from densedist.seg.models import build_trainee, load_config, load_model, load_weights, plain_model, read_config
 from densedist.seg.planning import planned
 
@@ -30,6 +33,7 @@ class SegmentationTask(Task):
     importers = IMPORTERS
     demonstration = DEMONSTRATION
     best = BEST
+    losses: ClassVar = {f"loss_{loss.title}": loss.words for loss in LOSSES.values()}
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)

@@ -7,15 +7,19 @@ from typing import Any
 
 import yaml
 
+from densedist.common.compare.methods import NONE
 from densedist.common.compare.outcome import Gain, gain, spread
 from densedist.common.compare.report import (
+    BEFORE,
     PERCENT,
     Outcomes,
     curves,
     extremes,
     interval,
+    method_columns,
     metric,
-    table,
+    seed_columns,
+    takes_time_before,
     values,
     verdict,
     verdicts,
@@ -26,7 +30,7 @@ from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import svg
 from densedist.common.report.repeat import command, versions
-from densedist.common.report.run import is_short
+from densedist.common.report.run import AS_GOOD, WEAK_TEACHER, duration, how_to_get_curves, is_short
 from densedist.common.report.scores import Scores, by_class, class_title, last_scores
 from densedist.common.report.teacher import TeacherRun
 from densedist.common.run_files import CONFIG
@@ -44,6 +48,7 @@ def write_comparison(
     teachers: Mapping[str, TeacherRun],
     gallery: Gallery | None,
     texts: Mapping[str, str],
+    made_by: str = "",
 ) -> None:
     """Write the page.
 
@@ -55,6 +60,7 @@ def write_comparison(
         teachers: by name.
         gallery: test images as the methods of extremes() see them.
         texts: folded at the end, by title.
+        made_by: the command to repeat it, where this process is none of DenseDIST's commands.
     """
     seeds = sorted({seed for of_seeds in outcomes.values() for seed in of_seeds})
     config = _config(folders)
@@ -64,14 +70,21 @@ def write_comparison(
         title=f"{file.parent.resolve().name}: {listed(list(outcomes))}{on_data(config)}",
         subtitle=f"{said}. {rule}",
         verdict=verdict(outcomes),
-        notes=[*_short(outcomes, config), *_of_teachers(teachers, full), *notes],
+        notes=[
+            *_short(outcomes, config),
+            *_of_teachers(teachers, full),
+            *_weak(outcomes, teachers, full),
+            *_curves_of_one_point(outcomes, config),
+            *notes,
+        ],
         scores=_scores(outcomes, teachers, full),
         methods=_methods(outcomes),
         gallery=gallery,
         classes=_classes(outcomes, folders, full),
+        tables={"Each seed": _seeds(outcomes)} if len(seeds) > 1 else {},
         curves={title: svg(drawing) for title, drawing in curves(outcomes).items()} if seeds else {},
         costs=_costs(outcomes, teachers),
-        command=command(),
+        command=command() or made_by,
         facts={"seeds": ", ".join(map(str, seeds)), "versions": versions()},
         texts=texts,
     )
@@ -92,6 +105,15 @@ def _short(outcomes: Outcomes, config: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _curves_of_one_point(outcomes: Outcomes, config: Mapping[str, Any]) -> list[str]:
+    """Say how to get curves where the runs were evaluated at their ends only."""
+    runs = [outcome for of_seeds in outcomes.values() for outcome in of_seeds.values()]
+    if not runs or any(len(outcome.curve) > 1 for outcome in runs):
+        return []
+    period = config.get("TEST", {}).get("EVAL_PERIOD", 0)
+    return [f"The runs were evaluated at their ends only. {how_to_get_curves(period, runs[0].iterations)}."]
+
+
 def _of_teachers(teachers: Mapping[str, TeacherRun], metric: str) -> list[str]:
     lines = []
     for name, teacher in teachers.items():
@@ -102,14 +124,32 @@ def _of_teachers(teachers: Mapping[str, TeacherRun], metric: str) -> list[str]:
     return lines
 
 
+def _weak(outcomes: Outcomes, teachers: Mapping[str, TeacherRun], metric: str) -> list[str]:
+    """Say what it means that the student alone is better than a teacher, unless it gains from it nevertheless."""
+    alone, pair = _mean(values(outcomes.get(NONE, {}))), extremes(outcomes)
+    gained = gain(*(values(outcomes[method]) for method in reversed(pair))) if pair else None
+    if alone is None or (gained and gained.is_significant and gained.mean > 0):
+        return []
+    return [
+        WEAK_TEACHER.format(teacher=name, student=f"the student alone ({NONE})")
+        for name, teacher in teachers.items()
+        if (score := teacher.scores.get(metric)) is not None and alone - score >= AS_GOOD
+    ]
+
+
 def _scores(outcomes: Outcomes, teachers: Mapping[str, TeacherRun], metric: str) -> Table:
-    head, rows = table(outcomes)
+    head, rows = method_columns(outcomes)
     above = [
         [name, "not known" if (score := teacher.scores.get(metric)) is None else f"{score:.1f}"]
         for name, teacher in teachers.items()
     ]
     full = [[*row, *[""] * (len(head) - len(row))] for row in [*above, *rows]]
-    return Table(head, full, " ".join(f"{line}." for line in verdicts(outcomes)))
+    return Table(head, full, "\n".join(f"{line}." for line in verdicts(outcomes)))
+
+
+def _seeds(outcomes: Outcomes) -> Table:
+    head, rows = seed_columns(outcomes)
+    return Table(["method", *head], [[method, *row] for method, row in zip(outcomes, rows, strict=True)])
 
 
 def _methods(outcomes: Outcomes) -> Bars:
@@ -162,22 +202,24 @@ def _interval(difference: Gain | None) -> str:
 
 
 def _costs(outcomes: Outcomes, teachers: Mapping[str, TeacherRun]) -> Table:
-    once = any(outcome.once for of_seeds in outcomes.values() for outcome in of_seeds.values())
-    head = ["", "iterations", "seconds", *(["once, before"] if once else []), "runs"]
+    before = takes_time_before(outcomes)
+    head = ["", "iterations of a run", "training of a run", *([f"{BEFORE}, for all runs"] if before else []), "runs"]
     rows = []
     for name, teacher in teachers.items():
         known = [str(teacher.iterations), f"{teacher.seconds:.0f} s"] if teacher.iterations else ["not known"] * 2
-        rows.append([f"{name}, once", *known, *([""] if once else []), "1"])
+        rows.append([f"{name}, its own training", *known, *([""] if before else []), "1"])
     total = 0.0
     for method, of_seeds in outcomes.items():
         if not of_seeds:
             continue
         seconds = [outcome.seconds for outcome in of_seeds.values()]
-        before = max(outcome.once for outcome in of_seeds.values())
-        total += sum(seconds) + before
+        shared = max(outcome.once for outcome in of_seeds.values())
+        total += sum(seconds) + shared
         iterations = statistics.mean(outcome.iterations for outcome in of_seeds.values())
-        cells = [f"{iterations:.0f}", f"{statistics.mean(seconds):.0f} s", *([f"{before:.0f} s"] if once else [])]
+        cells = [f"{iterations:.0f}", f"{statistics.mean(seconds):.0f} s", *([f"{shared:.0f} s"] if before else [])]
         rows.append([method, *cells, str(len(seconds))])
-    note = f"Seconds are for one run, in training steps. All runs together took {total / 3600:.2g} hours"
+    note = f"Training is the time in training steps. All runs together took {duration(total)}"
     note += ", without the teacher's own training." if teachers else "."
+    if before:
+        note += f" {BEFORE.capitalize()}: time that a method takes to write its teacher's labels, or to fill a cache."
     return Table(head, rows, note)

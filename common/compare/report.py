@@ -1,10 +1,10 @@
 """A comparison in numbers and pictures: results.json, a Markdown table ready to paste, curves and bars."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from tabulate import tabulate
 from densedist.common.compare.names import NONE
 from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, gain, spread
 from densedist.common.report.history import Point
+from densedist.common.report.plots import whole_ticks
 
 # By method, by seed: the runs that have come to their end.
 Outcomes = Mapping[str, Mapping[int, Outcome]]
 APART = 0.1  # from this share on times are not equal
 PERCENT = f"{100 * CONFIDENCE:.0f} %"
+BEFORE = "before training"  # the column of Outcome.once
 
 
 def values(outcomes: Mapping[int, Outcome], other: str = "") -> Values:
@@ -88,43 +90,58 @@ def markdown(outcomes: Outcomes, rule: str) -> str:
 
 def table(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
     """Return the names of the columns, and a row for each method."""
-    seeds = sorted({seed for of_seeds in outcomes.values() for seed in of_seeds})
-    head = [
-        "method",
-        metric(outcomes),
-        *others(outcomes),
-        "gain over none",
-        PERCENT,
-        "iterations",
-        "training",
-        *(["once"] if _has_once(outcomes) else []),
-        *(f"seed {s}" for s in seeds),
+    parts = method_columns(outcomes), _costs(outcomes), seed_columns(outcomes)
+    rows = zip(*(rows for _, rows in parts), strict=True)
+    return [name for head, _ in parts for name in head], [list(chain.from_iterable(row)) for row in rows]
+
+
+def method_columns(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
+    """Return the columns of the table that say how good each method is."""
+    return ["method", metric(outcomes), *others(outcomes), "gain over none", PERCENT], [
+        [method, *_scores(method, outcomes)] for method in outcomes
     ]
-    return head, [_row(method, outcomes, seeds) for method in outcomes]
 
 
-def _row(method: str, outcomes: Outcomes, seeds: Sequence[int]) -> list[str]:
-    of_seeds = outcomes[method]
-    if not of_seeds:
-        return [method]
-    numbers = values(of_seeds)
+def seed_columns(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
+    """Return the columns of the table that have the metric of each seed: "-" where it is undefined."""
+    seeds = sorted({seed for runs in outcomes.values() for seed in runs})
+    return [f"seed {seed}" for seed in seeds], [
+        ["" if seed not in runs else _number(runs[seed].value) for seed in seeds] for runs in outcomes.values()
+    ]
+
+
+def takes_time_before(outcomes: Outcomes) -> bool:
+    """Return whether a method has taken time before its first step."""
+    return any(outcome.once for runs in outcomes.values() for outcome in runs.values())
+
+
+def _scores(method: str, outcomes: Outcomes) -> list[str]:
+    if not outcomes[method]:
+        return [""] * (3 + len(others(outcomes)))
+    numbers = values(outcomes[method])
     over_none = gain(numbers, values(outcomes.get(NONE, {}))) if method != NONE else None
     return [
-        method,
         _mean(numbers),
-        *(_mean(values(of_seeds, name)) for name in others(outcomes)),
+        *(_mean(values(outcomes[method], name)) for name in others(outcomes)),
         f"{over_none.mean:+z.1f}" if over_none else "",
         interval(over_none) if over_none else "",
-        f"{statistics.mean(o.iterations for o in of_seeds.values()):.0f}",
-        f"{statistics.mean(o.seconds for o in of_seeds.values()):.0f} s",
-        *([f"{max(o.once for o in of_seeds.values()):.0f} s"] if _has_once(outcomes) else []),
-        *(f"{numbers[seed]:.1f}" if seed in numbers else "-" if seed in of_seeds else "" for seed in seeds),
     ]
 
 
-def _has_once(outcomes: Outcomes) -> bool:
-    """Return whether a method has taken time before its first step."""
-    return any(outcome.once for of_seeds in outcomes.values() for outcome in of_seeds.values())
+def _costs(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
+    head, rows = ["iterations", "training", *([BEFORE] if takes_time_before(outcomes) else [])], []
+    for runs in (list(of_seeds.values()) for of_seeds in outcomes.values()):
+        if not runs:
+            rows.append([""] * len(head))
+            continue
+        iterations, seconds = statistics.mean(o.iterations for o in runs), statistics.mean(o.seconds for o in runs)
+        before = max(o.once for o in runs)
+        rows.append([f"{iterations:.0f}", f"{seconds:.0f} s", f"{before:.0f} s"][: len(head)])
+    return head, rows
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _mean(numbers: Values) -> str:
@@ -237,6 +254,7 @@ def _draw_curves(there: Outcomes, label: str, metric: str, place: Callable[[Poin
         _curve(axis, method, of_seeds, f"C{number % 10}", place)
     axis.set_xlabel(label)
     axis.set_ylabel(metric)
+    whole_ticks(axis.xaxis)
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)

@@ -45,6 +45,7 @@ from densedist.common.report.history import read_history
 from densedist.common.report.panels import Gallery
 from densedist.common.report.teacher import TeacherRun, look_up, training
 from densedist.common.run_files import CONFIG, FINAL, Weights
+from densedist.common.shell import in_lines
 from densedist.common.task import Task, Trainee
 
 logger = logging.getLogger(__name__)
@@ -268,7 +269,8 @@ class Study:
     def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
         shared = self._shared()
         rule = equal_time(outcomes) if self.equal_time else "At equal iterations."
-        rule += f" The method {BEST} is {self.task.best}." if has_best(self.methods) else ""
+        if has_best(self.methods):
+            rule += f" The name {BEST} stands for the recommended method, {self.task.best}."
         text = markdown(outcomes, rule) + "".join(f"\n- {line}" for line in shared)
         if of_teachers:
             text += f"\n\n{teacher_table(outcomes, of_teachers)}"
@@ -297,7 +299,16 @@ class Study:
         folders = {m: {seed: self._folder(m, seed) for seed in of_seeds} for m, of_seeds in outcomes.items()}
         texts = {"The table in Markdown": text, "All keys of the student's config": config}
         gallery = self._before_and_after(outcomes, folders)
-        write_comparison(self.output / "report.html", outcomes, folders, rule, shared, known, gallery, texts)
+        page = self.output / "report.html"
+        write_comparison(page, outcomes, folders, rule, shared, known, gallery, texts, self._command())
+
+    def _command(self) -> str:
+        """Return the command that makes this comparison; from Python none was typed."""
+        words = ["densedist", "compare", self.task.name, "--config-file", self.config]
+        words += ["--methods", ",".join(self.methods), "--seeds", ",".join(map(str, self.seeds))]
+        words += ["--unlabeled", ",".join(self.unlabeled)] if self.unlabeled else []
+        words += ["--equal-time"] if self.equal_time else []
+        return in_lines([*words, "--output-dir", str(self.output), *self.overrides])
 
     def _before_and_after(self, outcomes: Outcomes, folders: Folders) -> Gallery | None:
         """Draw test images as the best method and the one that it is compared with see them; None without the files."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 
+from densedist.common.report.run import how_to_get_curves
 from densedist.common.report.scores import flatten, in_words, overall
 from densedist.common.run_files import BEST, FINAL
 from densedist.common.shell import command
@@ -31,7 +32,7 @@ def evaluations(cfg: CfgNode) -> str:
         return ""
     if 0 < period < cfg.SOLVER.MAX_ITER:
         return f"  scored   every {period} iterations, and at the end"
-    return "  scored   once, at the end; TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves"
+    return f"  scored   once, at the end; {how_to_get_curves(period, cfg.SOLVER.MAX_ITER)}"
 
 
 def on_the_way(cfg: CfgNode) -> bool:

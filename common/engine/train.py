@@ -175,7 +175,9 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         size, taught = sum(p.numel() for p in student.parameters()), None
         if teacher is not None:
             taught = sum(p.numel() for other in teacher.models for p in other.parameters())
-        facts = Facts(plan, metric, _machine(cfg), comm.get_world_size(), trainer.seed, size, taught)
+        device = "GPU" if cfg.MODEL.DEVICE.startswith("cuda") else "CPU"
+        numbers = comm.get_world_size(), trainer.seed, size, taught
+        facts = Facts(plan, metric, _machine(cfg), device, *numbers, task.losses)
         write_report(output, facts, gallery)
         logger.info("\n".join(["done", *(f"  {line}" for line in last_lines(cfg))]))
 
@@ -278,4 +280,5 @@ def _begin(cfg: CfgNode, log: LogFile, new_config: bool = True) -> None:
 
 def _machine(cfg: CfgNode) -> str:
     device = torch.cuda.get_device_name() if cfg.MODEL.DEVICE.startswith("cuda") else "CPU"
-    return f"torch {torch.__version__}, {comm.get_world_size()} process(es), {device}"
+    count = comm.get_world_size()
+    return f"torch {torch.__version__}, {count} process{'es' if count > 1 else ''}, {device}"

@@ -13,13 +13,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from densedist.common.errors import UserError
-from densedist.common.labeling import Labeling
+from densedist.common.labeling import F1, FREQUENCIES, Labeling, option_of, read_way
 from densedist.common.report.page import MANY, Page, Table, write_page
 from densedist.common.report.panels import Gallery, Panel
-from densedist.common.report.plots import COLORS, svg
+from densedist.common.report.plots import COLORS, svg, whole_ticks
 from densedist.common.report.repeat import command, versions
 
 FILE = "labels.html"
+SCORE_OPTION = "--score-threshold"
 SHOWN = 10  # images of each kind
 SCORE_BINS = 20  # of a histogram
 # Titles of the pictures, in the order of the page.
@@ -85,7 +86,23 @@ class Sheet:
 
 def threshold(score: float) -> str:
     """Return the score from which on a class has labels, in words; it may be infinite."""
-    return f"{score:.3g}" if np.isfinite(score) else "-"
+    return f"{score:.3g}" if np.isfinite(score) else "no label"
+
+
+def of_thresholds(labeling: Labeling) -> str:
+    """Say how the threshold of each class was chosen."""
+    if labeling.score is not None:
+        return f"Threshold: a prediction is a label from this score on, which {SCORE_OPTION} gives."
+    precision = read_way(labeling.choose)
+    how = {
+        F1: "F1 on DATASETS.TEST is best",
+        FREQUENCIES: "labels are as frequent as in DATASETS.TRAIN",
+    }.get(labeling.choose, f"{precision:.0%} of the predictions on DATASETS.TEST are right" if precision else "")
+    return (
+        f"Threshold: a prediction is a label from this score on. It is chosen for each class, so that {how} "
+        f'({option_of(labeling.choose)}). "no label": no score does that, and nothing is written for the class; '
+        f"{SCORE_OPTION} S gives one threshold for all."
+    )
 
 
 def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> Path:
@@ -98,12 +115,13 @@ def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> 
         its file.
     """
     teachers = ", ".join(Path(teacher.file).parent.name or teacher.file for teacher in labeling.teachers)
+    rows = [[name, *cells] for name, cells in sheet.classes.items()]
     page = Page(
         title=f"Labels: {labeling.output.resolve().name}",
         subtitle=f"written by {teachers}",
         verdict=sheet.verdict,
         notes=notes,
-        tables={"Classes": Table(["class", *sheet.head], [[name, *cells] for name, cells in sheet.classes.items()])},
+        tables={"Classes": Table(["class", *sheet.head], rows, of_thresholds(labeling))},
         galleries={title: _gallery(sheet, numbers) for title, numbers in sheet.images.items()},
         curves=_histograms(sheet),
         curves_title=f"Scores of {sheet.of}",
@@ -135,4 +153,5 @@ def _draw(counts: np.ndarray, axis: Axes) -> None:
     axis.bar(edges, counts, 0.9 / SCORE_BINS, align="edge", color=COLORS[0])
     axis.set_xlim(0, 1)
     axis.set_xlabel("score")
+    whole_ticks(axis.yaxis)
     axis.spines[["top", "right"]].set_visible(False)

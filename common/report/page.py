@@ -1,13 +1,14 @@
 """A page of one file: a verdict, scores, pictures, classes, curves, time, and how to repeat what it shows."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.artist import Artist
 from matplotlib.colors import to_hex
 from matplotlib.patches import Patch
@@ -17,6 +18,8 @@ from densedist.common.report.panels import Gallery, Panel, encode
 from densedist.common.report.repeat import without_folders
 
 MANY = 16  # classes beyond are folded
+MARKS = r"&[a-z#\d]+;|[@;=,/](?=\S)|\+(?=[a-z])"  # in names of methods; what is one character in HTML stays whole
+ACROSS = 4  # columns that a phone shows side by side; a table of more has a block for each row there
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Page:
 
 def write_page(page: Page, file: Path) -> None:
     """Write a page that needs no other file and no network."""
-    write_text(file, _template().render(page=page, many=MANY))
+    write_text(file, _template().render(page=page, many=MANY, across=ACROSS))
 
 
 @cache  # a comparison writes a page for each of its runs
@@ -144,8 +147,14 @@ def _template() -> Template:
         "image": _image,
         "color": _color,
         "whole": Markup.escape,
+        "breakable": _breakable,
     }
     return environment.get_template("page.html")
+
+
+def _breakable(text: str) -> Markup:
+    """Return a text that may be broken within a method's name, as "dist@TAU=4;WEIGHT=1+unlabeled", at its marks."""
+    return Markup(re.sub(MARKS, r"\g<0><wbr>", str(escape(without_folders(text)))))
 
 
 def _number(value: float | None) -> str:

@@ -7,6 +7,7 @@ from io import BytesIO
 from itertools import chain
 from math import ceil
 from pathlib import Path
+from textwrap import fill
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ HEIGHT = 2.4  # inches of a panel in an overview
 SIDE = 2.0  # inches of a panel below bars
 ACROSS = 5  # images side by side where there are many
 CANDIDATES = 4  # for each picture of an overview so many images are looked at, where two models can differ
+LETTERS = 10  # of a title, an inch
 WIDTH, DPI = 3.0, 180  # inches of a panel by itself, and pixels an inch: what is written on it is read on a phone
 
 T = TypeVar("T")
@@ -166,8 +168,9 @@ def _canvas(
     shapes = [panel.picture.shape[:2] for panel in lines[0]]
     widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
     columns = _columns(legend, sum(widths))
-    rows = ceil(len(legend) / columns)
-    size = sum(widths) + 0.4, (height + 0.3) * len(lines) + 0.5 + 0.25 * rows
+    rows, title = ceil(len(legend) / columns), fill(title, max(round(LETTERS * sum(widths)), 20))
+    above = 0.3 + 0.2 * (title.count("\n") + 1)
+    size = sum(widths) + 0.4, (height + 0.3) * len(lines) + above + 0.25 * rows
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(lines), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
     for axis, panel in zip(grid.flat, chain.from_iterable(lines), strict=True):

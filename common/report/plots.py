@@ -8,40 +8,45 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter, SymmetricalLogLocator
 
 from densedist.common.report.history import COSINE, GRADIENT, History
+from densedist.common.report.losses import TOTAL, in_words
+from densedist.common.report.scores import in_words as score_in_words
 
 COLORS = ("#2563eb", "#93c5fd")
-SHARES = "gradient on shared parameters, percent"  # see common/engine/gradients.py
+SHARES = "each loss's share of the gradient, percent"  # see common/engine/gradients.py
+ANGLE = "agreement of distillation's and labels' gradients: cosine"
 PERCENT = "{}, percent"
 LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
 
 
-def draw_curves(history: History, metric: str, file: Path) -> None:
+def draw_curves(history: History, metric: str, losses: Mapping[str, str], file: Path) -> None:
     """Draw losses, learning rate and metric against iterations to a PNG.
 
     Args:
         metric: the one by which the best checkpoint is chosen, e.g. "bbox/AP", in percent.
+        losses: the task's in words, as TrainingTask.losses.
     """
     panels = _panels(history, metric)
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
-        _panel(axis, title, names, history)
+        _panel(axis, title, names, history, losses)
     figure.savefig(file, dpi=90)
 
 
-def curves(history: History, metric: str) -> dict[str, str]:
+def curves(history: History, metric: str, losses: Mapping[str, str]) -> dict[str, str]:
     """Return the same by title, as SVG for a page.
 
     Args:
-        metric: see draw_curves.
+        metric, losses: see draw_curves.
     """
 
     def drawing(title: str, names: Sequence[str]) -> Callable[[Axes], None]:
-        return lambda axis: _panel(axis, title, names, history, titled=False)
+        return lambda axis: _panel(axis, title, names, history, losses, titled=False)
 
     return {title: svg(drawing(title, names)) for title, names in _panels(history, metric).items()}
 
@@ -62,37 +67,47 @@ def _panels(history: History, metric: str) -> dict[str, list[str]]:
     losses = sorted(name for name in history if name.startswith("loss"))
     shares = sorted(name for name in history if name.startswith(GRADIENT))
     panels = {
-        "losses": ["total_loss", *losses],
+        "losses": [TOTAL, *losses],
         SHARES: shares,
-        "cosine of distillation's gradient and the task's": [COSINE],
+        ANGLE: [COSINE],
         "learning rate": ["lr"],
-        PERCENT.format(metric): [metric],
+        PERCENT.format(score_in_words(metric)): [metric],
     }
     there = {title: [name for name in names if name in history] for title, names in panels.items()}
     return {title: names for title, names in there.items() if names}
 
 
-def _panel(axis: Axes, title: str, names: Sequence[str], history: History, titled: bool = True) -> None:
+def _panel(
+    axis: Axes, title: str, names: Sequence[str], history: History, losses: Mapping[str, str], titled: bool = True
+) -> None:
     for name in names:
-        points = history[name]
+        points, label = history[name], in_words(name.removeprefix(GRADIENT), losses)
         marker = "o" if len(points) < 20 else None
-        axis.plot([p.iteration for p in points], [p.value for p in points], label=name, marker=marker, markersize=3)
+        axis.plot([p.iteration for p in points], [p.value for p in points], label=label, marker=marker, markersize=3)
     if len(names) > 1:
         axis.legend(fontsize=8, framealpha=0)
     if title == SHARES:
         axis.set_ylim(0, 100)
+    elif title == ANGLE:
+        axis.set_ylim(-1, 1)
     elif len(names) > 1:
         # A task's losses and distillation's may be far apart; what is 0 at times has no logarithm.
         axis.set_yscale("symlog", linthresh=LINEAR)
         axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LINEAR, subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    if title == PERCENT.format(names[0]):
+    if title == PERCENT.format(score_in_words(names[0])):
         axis.set_ylim(bottom=0)  # or a tenth of a point would look like a rise
     if titled:
         axis.set_title(title)
     axis.set_xlabel("iterations")
+    whole_ticks(axis.xaxis)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Put ticks on an axis of counts at whole numbers only."""
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
 
 def draw_bars(axis: Axes, models: Mapping[str, Mapping[str, float]]) -> None:

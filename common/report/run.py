@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ from densedist.common.run_files import CONFIG
 
 AS_GOOD = 0.05  # points below which two scores are the same in print
 ENOUGH = 100  # iterations, before which nothing is said of a method
+WEAK_TEACHER = (
+    "The {teacher} scores lower than {student}: a student can hardly gain from so weak a teacher. Train it longer, or "
+    "take a stronger one."
+)
 
 
 @dataclass(frozen=True)
@@ -30,19 +34,23 @@ class Facts:
         plan: what was to be done.
         metric: by which the best checkpoint is chosen, e.g. "bbox/AP".
         machine: on what it was done.
+        device: whose time it took: "CPU" or "GPU".
         processes: at a time.
         seed: the run's seed.
         parameters: number of the student's parameters.
         of_teacher: parameters of all that teach, 0 where they cannot be counted; None = there is no teacher.
+        losses: the task's in words, as TrainingTask.losses.
     """
 
     plan: str
     metric: str
     machine: str
+    device: str = "CPU"
     processes: int = 1
     seed: int = 0
     parameters: int = 0
     of_teacher: int | None = None
+    losses: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> None:
@@ -56,7 +64,7 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
     clock = history.get("train_seconds")
     if not clock:  # it ended before anything was written
         return
-    draw_curves(history, facts.metric, folder / "curves.png")
+    draw_curves(history, facts.metric, facts.losses, folder / "curves.png")
     text = (folder / CONFIG).read_text()
     config = yaml.safe_load(text)
     scores = flatten(json.loads((folder / "results.json").read_text()))
@@ -65,11 +73,11 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
         title=f"{folder.resolve().name}: {heading(config, teacher is not None)}",
         subtitle=f"{clock[-1].iteration} iterations, {clock[-1].seconds:.0f} s in training steps; {facts.machine}",
         verdict=_verdict(scores, facts, teacher, clock[-1].iteration, config),
-        notes=_notes(history, scores, facts, teacher),
+        notes=_notes(history, scores, facts, teacher, config),
         scores=_scores(scores, teacher),
         gallery=gallery,
         classes=_classes(scores, facts.metric, teacher),
-        curves=curves(history, facts.metric),
+        curves=curves(history, facts.metric, facts.losses),
         costs=_costs(history, facts, teacher),
         command=command(),
         again=f"densedist train {config.get('TASK', 'det')} --config-file {CONFIG} OUTPUT_DIR ANOTHER",
@@ -110,15 +118,21 @@ def _verdict(
         apart = f"the same as its teacher ({above:.1f})"
     smaller = ""
     if facts.parameters and facts.of_teacher:
-        smaller = f", with {100 * facts.parameters / facts.of_teacher:.2g} % of the teacher's parameters"
+        share = 100 * facts.parameters / facts.of_teacher
+        smaller = f", with {f'{share:.2g}' if share < 10 else f'{share:.0f}'} % of the teacher's parameters"
     return f"{said}, {apart}{smaller}."
 
 
-def _notes(history: History, scores: Scores, facts: Facts, teacher: TeacherRun | None) -> list[str]:
+def _notes(
+    history: History, scores: Scores, facts: Facts, teacher: TeacherRun | None, config: Mapping[str, Any]
+) -> list[str]:
     notes = []
     if teacher is not None and scores:
         known = "The teacher's scores are" if teacher.scores else "The teacher's scores are not known:"
         notes.append(f"{known} {teacher.note}.")
+        ours, theirs = scores.get(facts.metric), teacher.scores.get(facts.metric)
+        if ours is not None and theirs is not None and ours - theirs >= AS_GOOD:
+            notes.append(WEAK_TEACHER.format(teacher="teacher", student="its student"))
         notes.append(
             "One run does not show what the teacher added: densedist compare also trains the student without it, "
             "with several seeds."
@@ -129,8 +143,24 @@ def _notes(history: History, scores: Scores, facts: Facts, teacher: TeacherRun |
         name = in_words(facts.metric)
         notes.append(f"The highest {name} during training was {best.value:.1f}, after {best.iteration} iterations.")
     elif points:
-        notes.append("The run was evaluated once. TEST.EVAL_PERIOD N evaluates every N iterations, and gives a curve.")
+        period = config.get("TEST", {}).get("EVAL_PERIOD", 0)
+        notes.append(f"The run was evaluated at its end only. {how_to_get_curves(period, points[-1].iteration)}.")
     return notes
+
+
+def how_to_get_curves(period: int, iterations: int) -> str:
+    """Say what TEST.EVAL_PERIOD a run needs for a score on the way.
+
+    Args:
+        period: TEST.EVAL_PERIOD, with which there is none.
+        iterations: length of the run.
+    """
+    if period <= 0:
+        return "TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves"
+    return (
+        f"TEST.EVAL_PERIOD is {period}, but the run has only {iterations} iterations: a lower one, e.g. "
+        f"{max(iterations // 5, 1)}, gives curves"
+    )
 
 
 def _scores(scores: Scores, teacher: TeacherRun | None) -> Table | None:
@@ -163,15 +193,27 @@ def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:
     rows = [[_who(teacher), _millions(facts.parameters), *_time(clock.iteration, clock.seconds)]]
     if teacher is not None:
         parameters = _millions(facts.of_teacher or 0)
-        rows.insert(0, ["teacher, once", parameters, *_time(teacher.iterations, teacher.seconds)])
+        rows.insert(0, ["teacher, its own training", parameters, *_time(teacher.iterations, teacher.seconds)])
         if once := history.get("once_seconds"):
-            rows.append(["the teacher's cache, filled once", "", "", f"{once[-1].value:.0f} s", ""])
-    hours = facts.processes * clock.seconds / 3600
-    note = f"Training steps took {hours:.2g} device hours ({facts.processes} device(s) at a time)"
-    note += ", including the teacher's forward passes." if teacher else "."
+            rows.append(["filling the teacher's cache", "", "", f"{once[-1].value:.0f} s", ""])
+    note = f"Training the {_who(teacher)} took {duration(clock.seconds)} on "
+    if facts.processes == 1:
+        note += f"the {facts.device}"
+    else:
+        each = "GPUs" if facts.device == "GPU" else "processes on the CPU"
+        note += f"each of {facts.processes} {each}, {duration(facts.processes * clock.seconds)} together"
+    note += "; the teacher's predictions for it are part of that." if teacher else "."
+    note += " Only training steps are counted, not evaluations."
     if teacher is not None and not teacher.iterations:
         note += f" The cost of the teacher's own training is not known: {teacher.note}."
-    return Table(["", "parameters", "iterations", "seconds", "s / iteration"], rows, note)
+    return Table(["", "parameters", "iterations", "training", "seconds per iteration"], rows, note)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "20 s", "12 minutes" or "3.5 hours"."""
+    if seconds < 2 * 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
 
 
 def _time(iterations: int, seconds: float) -> list[str]:

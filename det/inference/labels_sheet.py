@@ -37,7 +37,7 @@ def sheet(shards: Shards, names: Sequence[str], least: np.ndarray, ignored_from:
     rows = zip(names, counts.sum(1).tolist(), least.tolist(), strict=True)
     return Sheet(
         verdict=f"{total} objects in {images} images, {total / max(images, 1):.3g} in each.",
-        head=["objects", "in each image", "score from"],
+        head=["objects", "in each image", "threshold"],
         classes={name: [str(n), f"{n / max(images, 1):.3g}", threshold(score)] for name, n, score in rows},
         histograms=counts,
         of="the objects, by class",

@@ -31,7 +31,7 @@ from densedist.det.inference.samples import Sample, spread_samples
 from densedist.det.models import Trained, load_trained
 from densedist.det.teacher.teacher import DetTeacher
 
-BALANCED = ", the threshold with the fewest wrong and missed boxes for each right one on these images (the highest F1)"
+BALANCED = ", the threshold with the highest F1 on these images: few wrong boxes and few missed objects"
 
 
 def draw_examples(
@@ -82,9 +82,8 @@ def views(
     inputs, objects = [ours for ours, _ in read], [sample.objects for sample in samples]
     with eval_mode(model):
         student, least = _sure([predict(model, ours) for ours in inputs], objects, score)
-    why = "" if score is not None or None in objects else BALANCED
     seen: Sequence[Instances | None] = [None] * len(samples)
-    scores: dict[str, float] = {}
+    scores: dict[str, float | None] = {}
     if teacher is not None:
         theirs = teacher.in_float32()
         turned = [ours | {"image": teacher.prepare_images([ours["image"]])[0]} for ours in inputs]
@@ -95,8 +94,7 @@ def views(
     for name, other in (beside or {}).items():
         told = [predict(other.model, read_input(other.cfg, sample.file)[0]) for sample in samples]
         others[name], scores[name] = _sure(told, objects, score)
-    each = ", ".join(f"{value:.2f} ({name})" for name, value in {**scores, called: least}.items())
-    rule = f"boxes with a score of at least {each if scores else f'{least:.2f}'}{why}"
+    rule = _rule({**scores, called: least}, score is None and None not in objects)
     return [
         View(
             sample.name, image, sample.objects, theirs, ours, {n: found[i] for n, found in others.items()}, called, rule
@@ -124,13 +122,35 @@ def _apart(view: View[Instances]) -> float:
 
 def _sure(
     found: list[Instances], objects: Sequence[Instances | None], score: float | None
-) -> tuple[list[Instances], float]:
-    """Select the predictions that are drawn, and return the least score of them."""
+) -> tuple[list[Instances], float | None]:
+    """Select the predictions that are drawn, and return the least score of them; None = SCORE, as none is better."""
     known = [o for o in objects if o is not None]
     if score is None and len(known) == len(found):
         score = best_score(found, known)
     least = SCORE if score is None else score
-    return [image[image.scores >= least] for image in found], least
+    return [image[image.scores >= least] for image in found], score
+
+
+def _rule(scores: Mapping[str, float | None], judged_by_f1: bool) -> str:
+    """Say which boxes are drawn.
+
+    Args:
+        scores: the least by model, as _sure() has it.
+        judged_by_f1: whether they were chosen where F1 is best.
+    """
+    each = ", ".join(
+        f"{SCORE if value is None else value:.2f}{f' ({name})' if len(scores) > 1 else ''}"
+        for name, value in scores.items()
+    )
+    rule = f"boxes with a score of at least {each}"
+    if not judged_by_f1:
+        return rule
+    unjudged = [name for name, value in scores.items() if value is None]
+    if len(unjudged) < len(scores):
+        rule += BALANCED
+    if unjudged:
+        rule += f"; at no threshold a box of {' and '.join(unjudged)} is right, so that {SCORE} is taken"
+    return rule
 
 
 def _panels(view: View[Instances], names: Sequence[str]) -> list[Panel]:

@@ -14,7 +14,7 @@ from densedist.common.labels.shards import Shards
 from densedist.common.labels.sheet import SCORE_BINS, Chosen, Sheet, threshold
 from densedist.common.report.panels import Panel
 from densedist.seg.data.label_images import read_label_ids
-from densedist.seg.drawing import class_legend, overlay
+from densedist.seg.drawing import class_legend, paint
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 
 COUNTED = 200  # images whose scores are counted
@@ -43,7 +43,7 @@ def sheet(shards: Shards, written: Classes, least: np.ndarray, places: Places) -
     counted = evenly(sorted(names), COUNTED)
     return Sheet(
         verdict=f"{len(names)} images, {ignored:.1%} of the pixels ignored.",
-        head=["of the pixels", "images", "score from"],
+        head=["of the pixels", "images", "threshold"],
         classes={name: [f"{share:.2%}", str(count), threshold(score)] for name, share, count, score in rows},
         histograms=_histograms([places(number, names[number]) for number in counted], written),
         of=f"the pixels of {len(counted)} images, by class",
@@ -78,5 +78,5 @@ def _train_ids(label: Path, written: Classes) -> np.ndarray:
 def _panels(image: Path, label: Path, of_scores: Path, written: Classes) -> list[Panel]:
     picture = read_pixels(str(image), "RGB", read_header(str(image)))
     mean = read_label_ids(str(of_scores)).mean() / 255
-    colored = overlay(picture, _train_ids(label, written), written.colors)
+    colored = paint(picture, _train_ids(label, written), written.colors)
     return [Panel(picture, "image"), Panel(colored, "labels", f"mean score {mean:.2f}")]

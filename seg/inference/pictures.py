@@ -29,8 +29,7 @@ from densedist.seg.datasets import test_frames
 from densedist.seg.drawing import (
     class_legend,
     colorize,
-    overlay,
-    stress,
+    paint,
     to_rgb,
     wrong,
 )
@@ -76,7 +75,7 @@ def draw_examples(
         seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, " and ".join(_two(seen[0])))
     classes = Classes.of(cfg)
     overview(seen, classes, file)
-    title = "; ".join(filter(None, [which, _title(seen[0])]))
+    title = ". ".join(filter(None, [which, _explained(seen[0])]))
     return Gallery([v.name for v in seen], [_panels(v, classes) for v in seen], _legend(seen, classes), title)
 
 
@@ -148,31 +147,47 @@ def _view(
 
 
 def _panels(view: View[np.ndarray], classes: Classes) -> list[Panel]:
-    truth = [] if view.truth is None else [Panel(overlay(view.image, view.truth, classes.colors), "truth")]
+    truth = [] if view.truth is None else [Panel(paint(view.image, view.truth, classes.colors), "truth")]
     return [Panel(view.image, "image"), *truth, *(_predicted_panel(view, name, classes) for name in view.models)]
 
 
 def _predicted_panel(view: View[np.ndarray], name: str, classes: Classes) -> Panel:
-    """Draw what a model predicts, in full color where it is wrong; without truth where it differs from the teacher."""
+    """Draw what a model predicts where it is wrong; without truth where it differs from the teacher."""
     prediction = view.models[name]
     if view.truth is not None:
         where, counted, verb = wrong(prediction, view.truth), int((view.truth != IGNORE).sum()), "wrong"
     elif view.teacher is not None and name != "teacher":
         where, counted, verb = prediction != view.teacher, prediction.size, "differ from the teacher"
     else:
-        return Panel(overlay(view.image, prediction, classes.colors), name)
+        return Panel(paint(view.image, prediction, classes.colors), name)
     note = f"{np.count_nonzero(where) / max(counted, 1):.1%} {verb}"
-    return Panel(stress(view.image, prediction, where, classes.colors), name, note)
+    return Panel(paint(view.image, prediction, classes.colors, where), name, note)
 
 
 def _title(view: View[np.ndarray]) -> str:
-    """Say what is stressed."""
+    """Say in a line what is painted."""
     if view.truth is not None:
-        return "full colors: pixels that a model gets wrong"
-    return "" if view.teacher is None else "full colors: pixels in which a model differs from the teacher"
+        return "Of a model's predictions only the wrong ones are colored"
+    return "" if view.teacher is None else "Of other models' predictions only those unlike the teacher's are colored"
+
+
+def _explained(view: View[np.ndarray]) -> str:
+    """Say in sentences what is painted, without the last period."""
+    if view.truth is not None:
+        return (
+            f"Where {' and '.join(view.models)} are right, their pictures are gray. Where one is wrong, its picture "
+            "has the color of the class that it predicts; that of the truth has the color of the right class"
+        )
+    if view.teacher is None:
+        return ""
+    return (
+        "The teacher's picture has the colors of the classes that it predicts. That of another model is gray where it "
+        "agrees with the teacher; elsewhere it has the color of the class that it predicts"
+    )
 
 
 def _legend(seen: Sequence[View[np.ndarray]], classes: Classes) -> list[Patch]:
-    """Return the legend of the classes, and of ignored pixels where there are any."""
+    """Return the legend of the classes, of ignored pixels where there are any, and of those that stay gray."""
     ignored = any(view.truth is not None and bool((view.truth == IGNORE).any()) for view in seen)
-    return class_legend(classes.names, classes.colors, ignored)
+    gray = "right" if seen[0].truth is not None else "as the teacher" if seen[0].teacher is not None else ""
+    return class_legend(classes.names, classes.colors, ignored, f"{gray}, or ignored" if gray and ignored else gray)

@@ -17,9 +17,9 @@ from densedist.common.data.images import check_images, is_hidden
 from densedist.common.errors import UserError
 from densedist.seg.data.frames import KINDS, Frame
 from densedist.seg.data.label_images import has_colors, no_mask, occurring, read_label
+from densedist.seg.init.palette import Color, distinct_colors
 from densedist.seg.labels import IGNORE
 
-Color = tuple[int, ...]
 MOST_COLORS = 64  # more are those of a photograph, or mixed by JPEG or resizing
 BLACK_AND_WHITE = {0, 255}
 VOID = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "none", "unknown")
@@ -130,9 +130,9 @@ def _of_numbers(seen: Seen, named: Sequence["_Named"], frames: Sequence[Frame]) 
         {
             "name": by_number.get(number, _guessed(number, seen.numbers)),
             "ids": [number],
-            "color": list(seen.palette.get(number, (255,) * 3 if number == IGNORE else _color(number))),
+            "color": list(seen.palette.get(number, color)),
         }
-        for number in counted
+        for number, color in zip(counted, distinct_colors(len(counted)), strict=True)
     ]
     bare = [number for number in counted if number not in by_number]
     shown = ", ".join(map(str, bare))
@@ -258,18 +258,9 @@ def _guessed(number: int, numbers: frozenset[int]) -> str:
     return f"class {number}"
 
 
-def _color(number: int) -> Color:
-    """Return the color that Pascal VOC's palette has at an index."""
-    color = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            color[channel] |= (number >> channel & 1) << 7 - bit
-        number >>= 3
-    return tuple(color)
-
-
 def _told_apart(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return classes that have different colors: those of a palette may be the same, as in a gray one of one entry."""
     if len({tuple(entry["color"]) for entry in classes}) == len(classes):
         return classes
-    return [entry | {"color": list(_color(number))} for number, entry in enumerate(classes)]
+    colors = distinct_colors(len(classes))
+    return [entry | {"color": list(color)} for entry, color in zip(classes, colors, strict=True)]

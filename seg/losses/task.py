@@ -22,21 +22,28 @@ class Loss:
 
     Args:
         title: in the log, behind "loss_".
+        words: in a report.
         build: of (MODEL.LOSS.<NAME>, weights of the classes, perhaps none).
         weighs_classes: whether it takes weights of the classes.
     """
 
     title: str
+    words: str
     build: Callable[[CfgNode, Sequence[float]], nn.Module]
     weighs_classes: bool = False
 
 
 LOSSES: Mapping[str, Loss] = {
-    "CROSS_ENTROPY": Loss("ce", lambda _, weights: CrossEntropyLoss(weights), weighs_classes=True),
-    "OHEM": Loss("ohem", lambda node, weights: OHEMLoss(weights, node.THRESHOLD, node.MIN_KEPT), weighs_classes=True),
-    "FOCAL": Loss("focal", lambda node, weights: FocalLoss(weights, node.GAMMA), weighs_classes=True),
-    "DICE": Loss("dice", lambda *_: DiceLoss()),
-    "LOVASZ": Loss("lovasz", lambda *_: LovaszLoss()),
+    "CROSS_ENTROPY": Loss("ce", "cross entropy", lambda _, weights: CrossEntropyLoss(weights), weighs_classes=True),
+    "OHEM": Loss(
+        "ohem",
+        "cross entropy of hard pixels (OHEM)",
+        lambda node, weights: OHEMLoss(weights, node.THRESHOLD, node.MIN_KEPT),
+        weighs_classes=True,
+    ),
+    "FOCAL": Loss("focal", "focal loss", lambda node, weights: FocalLoss(weights, node.GAMMA), weighs_classes=True),
+    "DICE": Loss("dice", "Dice loss", lambda *_: DiceLoss()),
+    "LOVASZ": Loss("lovasz", "Lovász loss", lambda *_: LovaszLoss()),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from densedist.common.fingerprint import Fingerprints
 from densedist.common.report.history import Point, read_history
 from densedist.common.report.panels import Gallery, Panel
 from densedist.det.config import GRAMMAR
+from helpers.calling import accepted
 from helpers.processes import server  # noqa: F401  whose processes have imported everything
 
 TEACHER = ["DISTILL.TEACHER.WEIGHTS", "teacher.pth"]
@@ -249,7 +251,7 @@ def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
     more = {"unlabeled": ["rest"], "overrides": words, "train": Trainer({"labels@SHARE=0.5": 2.0})}
     found = Study(task, "c.yaml", ["none", "best"], [0], tmp_path / "out", **more).run()
     assert list(found["methods"]) == ["none", "labels@SHARE=0.5"]
-    said = "At equal iterations. The method best is labels@SHARE=0.5."
+    said = "At equal iterations. The name best stands for the recommended method, labels@SHARE=0.5."
     assert (tmp_path / "out" / "table.md").read_text().startswith(said)
     assert said in (tmp_path / "out" / "report.html").read_text()
 
@@ -571,14 +573,27 @@ def test_page_with_pictures_before_and_after(tmp_path):
     assert "10.0 points above none (95 % interval [+10.0, +10.0], 2 seeds)" in page
 
 
+def test_a_comparison_that_was_begun_from_python_names_its_command(tmp_path, monkeypatch):
+    """In which all options are those that the comparison has."""
+    (tmp_path / "c.yaml").touch()
+    methods = ["none", "labels@SCORE_THRESHOLD=0", "0.5"]
+    made = Study(TASK, str(tmp_path / "c.yaml"), methods, [0, 3], tmp_path / "out", ["A.B", "1"], ["pool"], True)
+    words = shlex.split(made._command().replace("\\\n", ""))
+    accepted(monkeypatch, *words[1:])
+    assert words[3:] == [
+        *("--config-file", made.config, "--methods", "none,labels@SCORE_THRESHOLD=0,0.5", "--seeds", "0,3"),
+        *("--unlabeled", "pool", "--equal-time", "--output-dir", str(made.output), "A.B", "1"),
+    ]
+
+
 def test_time_spent_once_has_a_column(tmp_path):
     table = markdown(outcomes(none=[1.0, 2.0], dist=[3.0, 4.0]), "")
-    assert "once" not in table
+    assert "before" not in table
     there = outcomes(none=[1.0, 2.0], dist=[3.0, 4.0])
     there["dist"][1] = replace(there["dist"][1], once=61.0)
     table = markdown(there, "")
-    assert "| once   |" in table
-    assert "| 61 s   |" in table
+    assert "| before training   |" in table
+    assert "| 61 s              |" in table
 
 
 @pytest.mark.drawn

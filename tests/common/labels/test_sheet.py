@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densedist.common.labeling import Labeling
-from densedist.common.labels.sheet import SCORE_BINS, Chosen, Sheet, write_sheet
+from densedist.common.labels.sheet import SCORE_BINS, Chosen, Sheet, of_thresholds, threshold, write_sheet
 from densedist.common.report.panels import Panel
 from densedist.common.run_files import Weights
 
@@ -34,8 +34,8 @@ def test_a_page_of_one_file(tmp_path):
     histograms[0, 12] = 3
     sheet = Sheet(
         verdict="3 objects in 1 images.",
-        head=["objects", "score from"],
-        classes={"<cat>": ["3", "0.5"], "dog": ["0", "-"]},
+        head=["objects", "threshold"],
+        classes={"<cat>": ["3", "0.5"], "dog": ["0", threshold(np.inf)]},
         histograms=histograms,
         of="the objects",
         images={"All images": [7]},
@@ -48,3 +48,19 @@ def test_a_page_of_one_file(tmp_path):
         assert part in text
     assert text.count("<svg") == 1  # a class without labels has no histogram
     assert "Scores of the objects" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"score": 0.3}, "a prediction is a label from this score on, which --score-threshold gives."),
+        ({"score": None}, "so that F1 on DATASETS.TEST is best (--choose-thresholds)."),
+        (
+            {"score": None, "choose": "precision:0.9"},
+            "so that 90% of the predictions on DATASETS.TEST are right (--choose-by precision:0.9).",
+        ),
+        ({"score": None, "choose": "frequencies"}, "so that labels are as frequent as in DATASETS.TRAIN"),
+    ],
+)
+def test_how_thresholds_were_chosen(tmp_path, settings, said):
+    assert said in of_thresholds(Labeling([], {}, tmp_path, **settings))

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from matplotlib.patches import Patch
 
 from densedist.common.report.panels import Gallery, Panel
-from densedist.common.report.run import Facts, write_report
+from densedist.common.report.run import Facts, duration, write_report
 from helpers.calling import accepted
 from helpers.reading import shown
 
@@ -66,7 +66,7 @@ def test_student_beside_its_teacher(student, teacher):
     assert "| pACC | 90.0 | 91.0 | +1.0 |" in page
     assert page.index("| car | 80.0 | 80.0 | +0.0 |") < page.index("| sky | 60.0 | 42.5 | -17.5 |")
     assert page.index("| sky |") < page.index("| <bus> | - | - |")
-    assert "| teacher, once | 5.00 M | 400 | 20 s | 0.05 |" in page
+    assert "| teacher, its own training | 5.00 M | 400 | 20 s | 0.05 |" in page
     assert "| student | 1.00 M | 400 | 20 s | 0.05 |" in page
 
 
@@ -244,10 +244,48 @@ def test_seed_and_versions(student):
 
 def test_hours_of_all_devices_and_the_cache(tmp_path):
     run = write_run(tmp_path / "run", {"mIoU": 1.0}, train_seconds=1800.0, once_seconds=12.0)
-    page = shown(page_of(run, Facts("", METRIC, "CPU", processes=4, of_teacher=0)))
-    assert "Training steps took 2 device hours (4 device(s) at a time)" in page
-    assert "| the teacher's cache, filled once |" in page
+    page = shown(page_of(run, Facts("", METRIC, "H200", "GPU", processes=4, of_teacher=0)))
+    assert "Training the student took 30 minutes on each of 4 GPUs, 2.0 hours together; the teacher's" in page
+    assert "| filling the teacher's cache |" in page
     assert "The cost of the teacher's own training is not known: there is no run next to its weights." in page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2.0 hours")]
+)
+def test_times_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(("score", "weak"), [(61.25, True), (70.1, True), (75.0, False)])
+def test_a_student_above_its_teacher_is_commented(student, teacher, score, weak):
+    """Against a teacher of 61.2, of 70.04 and of 75.0; the student has 61.25, or 75.0."""
+    metrics = student / "metrics.json"
+    metrics.write_text(metrics.read_text().replace("61.25", "75.0"))
+    for file in (teacher / "metrics.json", teacher / "results.json"):
+        file.write_text(file.read_text().replace("70.04", str(score)))
+    file = student / "results.json"
+    file.write_text(file.read_text().replace("61.25", "75.0"))
+    said = (
+        "The teacher scores lower than its student: a student can hardly gain from so weak a teacher. Train it longer"
+    )
+    assert (said in page_of(student, TAUGHT)) == weak
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves."),
+        (
+            "TEST: {EVAL_PERIOD: 5000}",
+            "TEST.EVAL_PERIOD is 5000, but the run has only 400 iterations: a lower one, e.g. 80, gives curves.",
+        ),
+    ],
+)
+def test_how_to_get_curves_of_a_run_that_was_evaluated_at_its_end_only(student, key, said):
+    with (student / "config.yaml").open("a") as file:
+        file.write(f"{key}\n")
+    assert f"The run was evaluated at its end only. {said}" in page_of(student, ALONE)
 
 
 def test_curves_of_what_was_written(student):

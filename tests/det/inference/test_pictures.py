@@ -17,7 +17,7 @@ from densedist.common.distill.distiller import Distillation
 from densedist.common.run_files import locate
 from densedist.common.task import Trainee
 from densedist.det.data.reading import read_input
-from densedist.det.inference.pictures import draw_examples
+from densedist.det.inference.pictures import _rule, draw_examples
 from densedist.det.inference.samples import test_samples as samples_of_split
 from densedist.det.inference.visualize import relations_of
 from densedist.det.models import load_trained
@@ -239,3 +239,29 @@ def test_rows_of_relations(tmp_path):
             anchors = model.anchor_generator([features[level] for level in model.head_in_features])
             assert relations.student.shape == (10, 10)
             assert relations.rows == sum(map(len, anchors))
+
+
+@pytest.mark.parametrize(
+    ("scores", "by_f1", "rule"),
+    [
+        ({"student": 0.3}, False, "boxes with a score of at least 0.30"),
+        (
+            {"student": 0.3},
+            True,
+            "boxes with a score of at least 0.30, the threshold with the highest F1 on these images:",
+        ),
+        (
+            {"teacher": 0.4, "student": None},
+            True,
+            "0.40 (teacher), 0.50 (student), the threshold with the highest F1 on these images: few wrong boxes and "
+            "few missed objects; at no threshold a box of student is right, so that 0.5 is taken",
+        ),
+        (
+            {"student": None},
+            True,
+            "boxes with a score of at least 0.50; at no threshold a box of student is right, so that 0.5 is taken",
+        ),
+    ],
+)
+def test_which_boxes_are_drawn_is_said(scores, by_f1, rule):
+    assert rule in _rule(scores, by_f1)

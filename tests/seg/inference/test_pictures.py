@@ -20,7 +20,7 @@ from densedist.common.task import Trainee
 from densedist.common.visualize import View
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames as frames_of_split
-from densedist.seg.drawing import colorize, ignored_color, overlay, stress, wrong
+from densedist.seg.drawing import colorize, gray_photograph, ignored_color, paint, wrong
 from densedist.seg.inference.pictures import _panels, draw_examples, overview
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.inference.visualize import relations_of
@@ -73,19 +73,27 @@ def test_errors_by_hand():
     assert wrong(prediction, truth).tolist() == [[False, True, False, False]]
 
 
-def test_stressed_pixels_have_the_color_of_their_class_others_a_tint_of_it():
+def test_painted_pixels_have_the_color_of_their_class_others_are_gray():
     image = np.random.default_rng(0).integers(0, 256, (2, 2, 3)).astype(np.uint8)
     labels, where = np.array([[0, 1], [1, 0]]), np.array([[True, True], [False, False]])
     colors = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)
-    drawn = stress(image, labels, where, colors)
-    np.testing.assert_array_equal(drawn[0], colors)
-    gray = (image.mean(2, keepdims=True) * 0.35 + 160).round()
-    np.testing.assert_allclose(drawn[1], (0.6 * gray + 0.4 * colors[labels])[1], atol=1)
+    drawn = paint(image, labels, colors, where)
+    gray = (image.mean(2, keepdims=True) * 0.3 + 178).round().repeat(3, 2)
+    np.testing.assert_allclose(drawn[0], (0.2 * gray + 0.8 * colors[labels])[0], atol=1)
+    np.testing.assert_array_equal(drawn[1], gray[1])
+    np.testing.assert_array_equal(paint(image, labels, colors)[0], drawn[0])
+
+
+@pytest.mark.parametrize(("color", "light"), [((70, 70, 70), True), ((230, 230, 230), False)])
+def test_the_photograph_is_light_or_dark_as_classes_are_not(color, light):
+    gray = gray_photograph(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5, np.array([color, (255, 0, 0)], np.uint8))
+    assert (gray == gray[..., :1]).all()
+    assert (gray.min() >= 178) if light else (gray.max() <= 77)
 
 
 @pytest.mark.parametrize("data", ["cityscapes", "camvid", "digits", "idd_lite", "voc"])
 def test_a_color_means_one_thing(data):
-    """A panel has the colors of the classes, of ignored pixels, and pale ones; errors have none of their own."""
+    """A panel has the colors of the classes and grays; errors have none of their own."""
     classes = Classes.of(config(f"seg/data/{data}.yaml"))
     count = len(classes.names)
     truth, seen = np.arange(count)[None].copy(), np.arange(count)[None, ::-1].copy()
@@ -94,8 +102,8 @@ def test_a_color_means_one_thing(data):
     _, _, *predicted = _panels(view, classes)
     for panel, labels in zip(predicted, (truth * 0, seen), strict=True):
         where = wrong(labels, truth)
-        np.testing.assert_array_equal(panel.picture[where], classes.colors[labels][where])
-        assert panel.picture[~where].min(initial=255) > 90
+        np.testing.assert_array_equal(panel.picture[where], paint(view.image, labels, classes.colors)[where])
+        assert (panel.picture[~where] == panel.picture[~where][..., :1]).all()
 
 
 def test_ignored_pixels_look_like_no_class():
@@ -109,9 +117,19 @@ def test_ignored_pixels_look_like_no_class():
 @pytest.mark.parametrize(
     ("truth", "taught", "more", "title"),
     [
-        ([[0, 1]], True, [], "full colors: pixels that a model gets wrong"),
-        ([[0, IGNORE]], False, ["ignored"], "full colors: pixels that a model gets wrong"),
-        (None, True, [], "full colors: pixels in which a model differs from the teacher"),
+        ([[0, 1]], True, ["gray photograph: right"], "Of a model's predictions only the wrong ones are colored"),
+        (
+            [[0, IGNORE]],
+            False,
+            ["ignored", "gray photograph: right, or ignored"],
+            "Of a model's predictions only the wrong ones are colored",
+        ),
+        (
+            None,
+            True,
+            ["gray photograph: as the teacher"],
+            "Of other models' predictions only those unlike the teacher's are colored",
+        ),
         (None, False, [], ""),
     ],
 )
@@ -137,8 +155,8 @@ def test_what_a_model_tells_otherwise_than_its_teacher_without_truth():
         ("teacher", ""),
         ("student", "25.0% differ from the teacher"),
     ]
-    assert panels[2].picture[0, 3].tolist() == classes.colors[4].tolist()
-    np.testing.assert_array_equal(panels[1].picture, overlay(image, teacher, classes.colors))
+    np.testing.assert_array_equal(panels[1].picture, paint(image, teacher, classes.colors))
+    np.testing.assert_array_equal(panels[2].picture, paint(image, student, classes.colors, teacher != student))
 
 
 def test_predictions(runs, images, tmp_path):
@@ -231,7 +249,11 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
     cfg.TEST.EXAMPLES = 2
     gallery = draw_examples(cfg, Trainee(model, model.network.smp, distillation), tmp_path / "examples.png")
     assert model.training
-    assert gallery.title.startswith("the 2 of 4 test images in which teacher and student differ most; ")
+    which, how = gallery.title.split(". ", 1)
+    assert which == "the 2 of 4 test images in which teacher and student differ most"
+    assert how.startswith(
+        "Where teacher and student are right, their pictures are gray. Where one is wrong, its picture"
+    )
     assert [[panel.name for panel in panels] for panels in gallery.columns] == [
         ["image", "truth", "teacher", "student"]
     ] * 2
