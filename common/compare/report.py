@@ -17,6 +17,7 @@ from densedist.common.compare.names import NONE
 from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, gain, spread
 from densedist.common.report.history import Point
 from densedist.common.report.plots import whole_ticks
+from densedist.common.report.scores import AS_GOOD
 
 # By method, by seed: the runs that have come to their end.
 Outcomes = Mapping[str, Mapping[int, Outcome]]
@@ -192,6 +193,8 @@ def verdict(outcomes: Outcomes) -> str:
     if (difference := gain(ours, values(outcomes[before]))) is None:
         return f"{best} and {before} have no seed in common."
     points = f"{abs(difference.mean):.1f} points {'below' if difference.mean < 0 else 'above'} {before}"
+    if abs(difference.mean) < AS_GOOD:
+        points = f"the same as {before}"
     said = f"{best} reaches {name} {statistics.mean(ours.values()):.1f}, {points}"
     if difference.interval is None:
         return f"{said}, with one seed: this may be chance."

@@ -14,11 +14,20 @@ from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import curves, draw_curves
 from densedist.common.report.repeat import command, versions
-from densedist.common.report.scores import Scores, by_class, class_title, defined, flatten, in_words, overall, sizes
+from densedist.common.report.scores import (
+    AS_GOOD,
+    Scores,
+    by_class,
+    class_title,
+    defined,
+    flatten,
+    in_words,
+    overall,
+    sizes,
+)
 from densedist.common.report.teacher import TeacherRun, look_up
 from densedist.common.run_files import CONFIG
 
-AS_GOOD = 0.05  # points below which two scores are the same in print
 ENOUGH = 100  # iterations, before which nothing is said of a method
 WEAK_TEACHER = (
     "The {teacher} scores lower than {student}: a student can hardly gain from so weak a teacher. Train it longer, or "

@@ -8,6 +8,8 @@ from densedist.common.report.history import History
 
 GROUPS = {"bbox": "box ", "segm": "mask ", "keypoints": "keypoint "}  # of metrics; of others the group is not said
 
+AS_GOOD = 0.05  # points below which two scores are the same in print
+
 # In percent by name, e.g. "bbox/AP", or with several test sets "NAME/bbox/AP"; None = undefined.
 Scores = Mapping[str, float | None]
 

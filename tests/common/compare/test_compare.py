@@ -575,7 +575,7 @@ def test_page_with_pictures_before_and_after(tmp_path):
 
 def test_a_comparison_that_was_begun_from_python_names_its_command(tmp_path, monkeypatch):
     """In which all options are those that the comparison has."""
-    (tmp_path / "c.yaml").touch()
+    (tmp_path / "c.yaml").write_text("TASK: det\n")
     methods = ["none", "labels@SCORE_THRESHOLD=0", "0.5"]
     made = Study(TASK, str(tmp_path / "c.yaml"), methods, [0, 3], tmp_path / "out", ["A.B", "1"], ["pool"], True)
     words = shlex.split(made._command().replace("\\\n", ""))

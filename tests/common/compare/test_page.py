@@ -101,6 +101,10 @@ def test_the_heading_and_what_is_too_short_to_judge(tmp_path):
             "kd reaches AP 10.1, 0.9 points below none (95 %",
         ),
         ({"kd": [10.0], "dist": [12.0], "mimic": [11.0]}, "dist reaches AP 12.0, 1.0 points above mimic, with one"),
+        (
+            {"none": [10.0, 11.0], "kd": [10.02, 11.0]},
+            "No significant difference: kd reaches AP 10.5, the same as none (95 %",
+        ),
         ({"none": [10.0]}, "AP: none 10.0; there is no other method to compare with."),
         ({"none": [], "kd": []}, "No run has a score."),
     ],
@@ -185,7 +189,7 @@ def test_tables_fit_a_phone(tmp_path, bare):
     assert seeds.startswith(' class="stacked"')
     assert '<td data-column="seed 3">5.5</td>' in seeds
     widest = max(
-        row.count("<t") - row.count('class="bar')
+        row.count("<t") - row.count('split"')
         for table in page.split("<table")[1:]
         if not table.startswith(' class="stacked"')
         for row in re.findall("(?s)<tr>(.*?)</tr>", table)

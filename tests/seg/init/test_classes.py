@@ -7,6 +7,7 @@ from PIL import Image
 from densedist.common.errors import UserError
 from densedist.seg.init.classes import find_classes
 from densedist.seg.init.finding import find
+from densedist.seg.init.palette import FIRST
 from helpers import folders
 
 RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
@@ -23,7 +24,7 @@ def short(found):
 
 def test_numbers_without_names_are_numbered_and_noted(tmp_path):
     found = classes(folders.masks(tmp_path, (0, 2, 255)))
-    assert short(found) == [("class 0", [0], BLACK), ("class 2", [2], (0, 128, 0))]
+    assert short(found) == [("class 0", [0], FIRST[0]), ("class 2", [2], FIRST[1])]
     assert found.ignored_ids == [255]
     assert found.note == (
         "the masks have the numbers 0, 2, and no file says what they mean: name the classes in base.yaml, and move a "
