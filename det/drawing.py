@@ -115,9 +115,10 @@ def predicted(found: Instances, names: Sequence[str], color: str = PLAIN) -> Mar
     return Marks(found.pred_boxes, [f"{names[number]} {score:.0%}" for number, score in pairs], color)
 
 
-def legend() -> list[Patch]:
-    """Return the legend's entries for what judged() gives."""
-    solid = [Patch(fill=False, ec=color, lw=2, label=kind) for kind, color in (("right", RIGHT), ("wrong", WRONG))]
+def legend(reference: str) -> list[Patch]:
+    """Return the legend's entries for what judged() gives, and for what predictions are judged by."""
+    kinds = {reference: PLAIN, "right": RIGHT, "wrong": WRONG}
+    solid = [Patch(fill=False, ec=color, lw=2, label=kind) for kind, color in kinds.items()]
     return [*solid, Patch(fill=False, ec=MISSED, lw=2, ls="--", label="missed")]
 
 

@@ -187,4 +187,6 @@ def _title(view: View[Instances]) -> str:
 
 
 def _legend(view: View[Instances]) -> list[Patch]:
-    return legend() if view.truth is not None or view.teacher is not None else []
+    if view.truth is not None:
+        return legend("truth")
+    return [] if view.teacher is None else legend("teacher")

@@ -217,6 +217,7 @@ def test_before_and_after_are_images_in_which_the_two_differ_most(runs, tmp_path
     gallery = draw_examples(cfg, Trainee(model, model), tmp_path / "a.png", before, "dist")
     (panels,) = gallery.columns
     assert [panel.name for panel in panels] == ["truth", "none", "dist"]
+    assert [entry.get_label() for entry in gallery.legend] == ["truth", "right", "wrong", "missed"]
     cfg.TEST.EXAMPLES = 4
     chosen = draw_examples(cfg, Trainee(model, model), tmp_path / "a.png", before, "dist").names
     assert chosen[0] == gallery.names[0]
