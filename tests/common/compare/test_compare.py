@@ -577,12 +577,14 @@ def test_a_comparison_that_was_begun_from_python_names_its_command(tmp_path, mon
     """In which all options are those that the comparison has."""
     (tmp_path / "c.yaml").write_text("TASK: det\n")
     methods = ["none", "labels@SCORE_THRESHOLD=0", "0.5"]
-    made = Study(TASK, str(tmp_path / "c.yaml"), methods, [0, 3], tmp_path / "out", ["A.B", "1"], ["pool"], True)
+    made = Study(
+        TASK, str(tmp_path / "c.yaml"), methods, [0, 3], tmp_path / "out", ["SOLVER.MAX_ITER", "9"], ["pool"], True
+    )
     words = shlex.split(made._command().replace("\\\n", ""))
     accepted(monkeypatch, *words[1:])
     assert words[3:] == [
         *("--config-file", made.config, "--methods", "none,labels@SCORE_THRESHOLD=0,0.5", "--seeds", "0,3"),
-        *("--unlabeled", "pool", "--equal-time", "--output-dir", str(made.output), "A.B", "1"),
+        *("--unlabeled", "pool", "--equal-time", "--output-dir", str(made.output), "SOLVER.MAX_ITER", "9"),
     ]
 
 
