@@ -1,6 +1,6 @@
 """Detection as the engine and the commands see it."""
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 from densedist.common.task import Task
 from densedist.det.best import BEST
@@ -33,7 +33,7 @@ class DetectionTask(Task):
     demonstration = DEMONSTRATION
     best = BEST
     # Of Detectron2's models.
-    losses: ClassVar = {
+    losses: Mapping[str, str] = {
         "loss_rpn_cls": "proposals: object or not",
         "loss_rpn_loc": "proposals: boxes",
         "loss_cls": "classes",

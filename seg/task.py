@@ -1,6 +1,6 @@
 """Segmentation as the engine and the commands see it."""
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 from densedist.common.task import Task
 from densedist.seg.best import BEST
@@ -33,7 +33,7 @@ class SegmentationTask(Task):
     importers = IMPORTERS
     demonstration = DEMONSTRATION
     best = BEST
-    losses: ClassVar = {f"loss_{loss.title}": loss.words for loss in LOSSES.values()}
+    losses: Mapping[str, str] = {f"loss_{loss.title}": loss.words for loss in LOSSES.values()}
     metric = staticmethod(metric)
     read_config = staticmethod(read_config)
     load_config = staticmethod(load_config)
