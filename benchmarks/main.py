@@ -8,16 +8,20 @@ from pathlib import Path
 
 import torch
 
-START, PEAKS, COMMANDS = "start", "peaks", "commands"
+START, PEAKS, COMMANDS, RUNTIMES = "start", "peaks", "commands", "runtimes"
 PARTS = ("losses", "launches", "teacher", "step", "loops", "runs", "data", "eval", "long_run")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what the arguments say, those of the process by default."""
     parser = argparse.ArgumentParser(description="this project's own speed")
-    parser.add_argument("what", choices=["all", *PARTS, PEAKS, START, COMMANDS], help=f"all is {', '.join(PARTS)}")
+    others = [PEAKS, START, COMMANDS, RUNTIMES]
+    parser.add_argument("what", choices=["all", *PARTS, *others], help=f"all is {', '.join(PARTS)}")
     text = "cuda or cpu, for what runs on either; default: a GPU, if PyTorch finds one"
     parser.add_argument("--device", choices=["cuda", "cpu"], help=text)
+    help = f"folders of trained students, of {RUNTIMES}, with what densedist export wrote beside them"
+    parser.add_argument("--weights", type=Path, nargs="+", default=[], metavar="W", help=help)
+    parser.add_argument("--compile", action="store_true", help=f"in {RUNTIMES} also by torch.compile")
     parser.add_argument("--images", type=int, metavar="N", help=f"of {START}; default: as many as COCO has")
     text = f"of {START}: as many processes of one machine at once, in place of the turns"
     parser.add_argument("--processes", type=int, default=1, metavar="N", help=text)
@@ -30,6 +34,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         from benchmarks.det import start
 
         start.main(args.json, args.images or start.IMAGES, args.processes)
+        return
+    if args.what == RUNTIMES:
+        if not args.weights:
+            parser.error(f"{RUNTIMES}: name the folders of trained students with --weights")
+        from benchmarks import runtimes
+
+        runtimes.main(args.weights, args.compile, args.json)
         return
     if args.what == COMMANDS:
         from benchmarks import commands

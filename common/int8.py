@@ -13,6 +13,7 @@ from tabulate import tabulate
 from densedist.common.data.images import evenly
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import Exporter
+from densedist.common.latency import PYTORCH, form_name
 from densedist.common.logging import quiet
 from densedist.common.report.scores import flatten, in_words
 from densedist.common.run_files import Weights
@@ -107,11 +108,11 @@ def quantize_each(
     """
     inputs, chosen = Inputs(exporter, files), [RUNTIMES[name] for name in formats if name in RUNTIMES]
     cpu = student.under("MODEL.DEVICE", "cpu")
-    forms: list[tuple[str, Runtime | None, Path]] = [("PyTorch, float32", None, Path(student.file))]
+    forms: list[tuple[str, Runtime | None, Path]] = [(PYTORCH, None, Path(student.file))]
     for runtime in chosen:
         source, quantized = output / runtime.file(), output / runtime.file(INT8)
         _quantize(runtime, source, quantized, inputs)
-        forms += [(f"{runtime.title}, float32", runtime, source), (f"{runtime.title}, INT8", runtime, quantized)]
+        forms += [(form_name(runtime, ""), runtime, source), (form_name(runtime, INT8), runtime, quantized)]
     first, threads = inputs[0], thread_counts()
     with quiet():
         steps = {name: _prepared(exporter, runtime, file, first) for name, runtime, file in forms}
@@ -120,7 +121,8 @@ def quantize_each(
             Row(name, _size(exporter, runtime, file), _scores(task, cpu, runtime, file), seconds[name])
             for name, runtime, file in forms
         ]
-    return _report(rows, threads, len(files), first.shape, output)
+    test = task.load_config(cpu.config, cpu.overrides, cpu.trusted).DATASETS.TEST
+    return _report(rows, threads, len(files), first.shape, list(test), output)
 
 
 def _quantize(runtime: Runtime, source: Path, quantized: Path, inputs: Inputs) -> None:
@@ -158,7 +160,9 @@ def _scores(task: Task, student: Weights, runtime: Runtime | None, file: Path) -
     return {name: found.get(name) for name in metric_of_each(cfg.DATASETS.TEST, task.metric(cfg))}
 
 
-def _report(rows: Sequence[Row], threads: Sequence[int], images: int, shape: Sequence[int], output: Path) -> dict:
+def _report(
+    rows: Sequence[Row], threads: Sequence[int], images: int, shape: Sequence[int], test: Sequence[str], output: Path
+) -> dict:
     table = [
         {"": row.name}
         | {in_words(metric): "" if value is None else f"{value:.2f}" for metric, value in row.scores.items()}
@@ -170,6 +174,7 @@ def _report(rows: Sequence[Row], threads: Sequence[int], images: int, shape: Seq
     runs = rows[0].seconds[threads[0]].runs
     print(f"INT8: calibrated on {images} images; {MEANING} of {runs} runs on an image of {size}, by turns")
     print(tabulate(table, headers="keys", tablefmt="pipe", disable_numparse=True))
-    saved = {"calibration_images": images, "image": list(shape), "rows": [asdict(row) for row in rows]}
+    counted = {"calibration_images": images, "image": list(shape), "test": test}
+    saved = counted | {"rows": [asdict(row) for row in rows]}
     (output / RECORD).write_text(json.dumps(saved, indent=2) + "\n")
     return saved

@@ -20,21 +20,13 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from densedist.common.data.headers import Size
+from densedist.common.errors import UserError
+from densedist.common.latency import forms_of, measure_forms, print_float_layers, print_forms
 from densedist.common.logging import quiet
 from densedist.common.run_files import Weights
-from densedist.common.runtimes import INT8, RUNTIMES
 from densedist.common.task import Subject, Subjects
-from densedist.common.timing import (
-    MEANING,
-    Latency,
-    Step,
-    in_columns,
-    in_graph,
-    in_threads,
-    latencies,
-    medians,
-    thread_counts,
-)
+from densedist.common.timing import Step, medians
+from densedist.common.tradeoff import draw_tradeoff, points_of
 
 BATCHES = (1, 4, 16)  # images at a time
 # Elementwise operators and copies that fvcore does not know as such; a dropout does nothing in evaluation.
@@ -68,69 +60,78 @@ class Cost:
     memory: int
 
 
-@dataclass(frozen=True)
-class Form:
-    """How long a model takes for one image of a size, in what runs it, by the number of threads."""
-
-    name: str
-    size: Size
-    seconds: dict[int, Latency]
-
-
 def measure_and_report(
-    subjects: Subjects, sizes: Sequence[Size], device: torch.device, exported: Path, file: Path | None
+    subjects: Subjects,
+    sizes: Sequence[Size],
+    device: torch.device,
+    exported: Path,
+    file: Path | None,
+    compiled: bool = False,
+    picture: Path | None = None,
 ) -> None:
     """Measure and print; write everything to file as JSON.
 
     Args:
         sizes: sizes of images; empty = the usual one.
-        device: where the models are.
-        exported: a folder of `densedist export`, whose graphs are measured, too, where models are on the CPU.
+        device: where the models are; on the CPU they are also measured in each runtime, by turns.
+        exported: a folder of `densedist export`, whose graphs are among what is measured there.
+        compiled: also measure the models there as torch.compile runs them.
+        picture: a PNG for accuracy against latency at the first size, on the CPU.
+
+    Raises:
+        UserError: a picture of fewer than two models or forms whose scores are known; a GPU that both do not measure.
     """
-    sizes = sizes or [subjects.size]
+    sizes, on_cpu = sizes or [subjects.size], device.type == "cpu"
+    if (compiled or picture) and not on_cpu:
+        raise UserError(
+            f"{'--compile' if compiled else '--picture'} measures on the CPU: hide the GPU by CUDA_VISIBLE_DEVICES="
+        )
     with quiet():
         results = [measured for size in sizes for measured in measure(subjects.models, size, device)]
-        forms = [form for size in sizes for form in in_runtimes(subjects, size, exported) if device.type == "cpu"]
+        forms = [
+            form for size in sizes if on_cpu for form in measure_forms(forms_of(subjects, size, exported, compiled))
+        ]
     figures = [asdict(result) for result in results]
     report(f"Inference of {subjects.note}", table(results), figures, device, file, [asdict(form) for form in forms])
     left_out = sorted({name for result in results for name in result.not_counted})
     names = "".join(f", {name}" for name in left_out)
     print(f"Multiply-adds do not include elementwise operations, copies, normalization{names}.")
-    for size in sizes if len(subjects.models) > 1 else []:
-        teacher, student = (r for r in results if r.size == size)
-        ratio = teacher.seconds[1] / student.seconds[1]
-        print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher.")
+    for size in sizes:
+        seconds = {r.name: r.seconds[1] for r in results if r.size == size}
+        if "teacher" in seconds:
+            ratio = seconds["teacher"] / seconds["student"]
+            print(f"{_text(size)}: the student is {ratio:.2f} times as fast as its teacher.")
     if forms:
-        print(f"One image in each runtime, by turns; {MEANING} of {forms[0].seconds[1].runs} runs:")
-        lines = [{"size": _text(form.size), "": form.name} | in_columns(form.seconds) for form in forms]
-        print(tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True))
+        print_forms(forms)
+        print_float_layers(exported, subjects.pixels(sizes[0]))
         if not any(exported.glob("model.*")):
             print(f"What `densedist export` writes to {exported}, with --int8 also in 8 bits, is measured, too.")
-
-
-@torch.no_grad()
-def in_runtimes(subjects: Subjects, size: Size, exported: Path) -> list[Form]:
-    """Measure the models in PyTorch, and the student as it was exported in each runtime that is installed."""
-    models = {f"{x.name}, PyTorch": in_threads(partial(x.model, x.batch(size, 1))) for x in subjects.models}
-    pixels = subjects.pixels(size)
-    for runtime in RUNTIMES.values():
-        for precision, words in (("", "float32"), (INT8, "INT8")):
-            graph = exported / runtime.file(precision)
-            if graph.is_file() and runtime.is_installed():
-                models[f"student, {runtime.title}, {words}"] = in_graph(runtime, graph, pixels)
-    return [Form(name, size, seconds) for name, seconds in latencies(models, thread_counts()).items()]
+    if picture:
+        points, missing = points_of(subjects, [form for form in forms if form.size == sizes[0]], exported)
+        draw_tradeoff(points, subjects.metric, f"{_text(sizes[0])}, {subjects.note}", picture)
+        print(f"accuracy against latency: {picture}" + "".join(f"\n  no score of {name}" for name in missing))
 
 
 def load_subjects(
-    student: Weights, teacher: Weights | None, device: str, prepare: Callable[[Weights], tuple[nn.Module, Images]]
+    student: Weights,
+    teacher: Weights | None,
+    beside: Mapping[str, Weights],
+    device: str,
+    prepare: Callable[[Weights], tuple[nn.Module, Images]],
+    compile: Callable[[nn.Module, int], nn.Module],
 ) -> list[Subject]:
-    """Load a student, and before it its teacher if there is one, to a device.
+    """Load a student to a device, and before it its teacher, if there is one, and other models by name.
 
     Args:
         prepare: returns, for a model's files, the model in eval mode, and what makes its batches.
+        compile: a model for so many threads; see Subject.compiled.
     """
-    sides = {"teacher": teacher, "student": student}
-    return [Subject(name, *prepare(files.under("MODEL.DEVICE", device))) for name, files in sides.items() if files]
+    subjects = []
+    for name, files in ({"teacher": teacher} | dict(beside) | {"student": student}).items():
+        if files:
+            model, images = prepare(files.under("MODEL.DEVICE", device))
+            subjects.append(Subject(name, model, files, images, partial(compile, model)))
+    return subjects
 
 
 def random_images(size: Size, count: int) -> torch.Tensor:
@@ -256,7 +257,7 @@ def table(results: Sequence[Cost]) -> list[dict[str, str]]:
         for figure, value in figures.items():
             values = {r.name: value(r) for r in results if r.size == size}
             line = {"size": _text(size), "": figure} | {name: f"{v:.4g}" for name, v in values.items()}
-            if len(values) > 1:
+            if "teacher" in values:
                 line["teacher / student"] = f"{values['teacher'] / values['student']:.2f}"
             lines.append(line)
     return lines

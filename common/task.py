@@ -181,13 +181,18 @@ class Subject:
     """A model in eval mode, whose cost is measured.
 
     Args:
-        name: "teacher" or "student".
+        name: "teacher", "student", or what --beside calls it.
+        model: on its device.
+        weights: that the model has.
         batch: what the model takes for so many images of a size, on its device.
+        compiled: the model by torch.compile as far as it can follow, for so many threads.
     """
 
     name: str
     model: nn.Module
+    weights: Weights
     batch: Callable[[Size, int], Any]
+    compiled: Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -195,15 +200,19 @@ class Subjects:
     """What a profile measures.
 
     Args:
-        models: the student; before it its teacher, if there is one.
+        models: the student is the last; before it its teacher, if there is one, and those beside.
         size: the usual one of an image.
         note: what the images are.
+        cfg: the student's.
+        metric: by which the student is judged, e.g. "bbox/AP".
         pixels: an image of a size, as the graph that the student is exported as takes it.
     """
 
     models: Sequence[Subject]
     size: Size
     note: str
+    cfg: CfgNode
+    metric: str
     pixels: Callable[[Size], np.ndarray]
 
 
@@ -388,8 +397,8 @@ class Task(TrainingTask):
         """
 
     @abstractmethod
-    def profile(self, student: Weights, teacher: str, device: str) -> Subjects:
-        """Load what a profile measures to a device; for teacher see visualize."""
+    def profile(self, student: Weights, teacher: str, beside: Mapping[str, Weights], device: str) -> Subjects:
+        """Load what a profile measures to a device; for teacher see visualize, for beside locate_beside."""
 
 
 def refuse_twins(names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from densedist.common.errors import UserError
 from densedist.common.machine import cores
 from densedist.common.runtimes import Runtime
 
@@ -89,10 +90,17 @@ def in_threads(step: Step) -> Prepare:
 
 
 def in_graph(runtime: Runtime, file: Path, image: np.ndarray) -> Prepare:
-    """Return what loads a graph in so many threads, and computes an image in it."""
+    """Return what loads a graph in so many threads, and computes an image in it.
+
+    Raises:
+        UserError: by what is returned, if the graph takes images of another size only.
+    """
 
     def prepare(threads: int) -> Step:
         graph = runtime.load(file, threads)
+        height, width = graph.inputs[0].shape[-2:]
+        if None not in (height, width) and (height, width) != image.shape[-2:]:
+            raise UserError(f"{file} takes images of {height}x{width} only: give --size {height} {width}")
         return lambda: graph(image)
 
     return prepare

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,19 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
     weights = config.get("DISTILL", {}).get("TEACHER", {}).get("WEIGHTS", "")
     if weights == AVERAGE:
         return TeacherRun(note="it is the student's own average")
+    found = look_up_run(config, weights, metric)
+    if found.scores and (more := config["DISTILL"]["TEACHER"].get("MORE")):
+        return replace(found, note=f"{found.note}, the first of {1 + len(more)} teachers")
+    return found
+
+
+def look_up_run(config: Mapping[str, Any], weights: str, metric: str) -> TeacherRun:
+    """Find what the run of a checkpoint, or of a folder's last one, says of it; nothing is evaluated.
+
+    Args:
+        config: of the student, on whose test data the scores count.
+        metric: see look_up.
+    """
     own = config_beside(weights)
     if own is None:
         return TeacherRun(note="there is no run next to its weights")
@@ -59,8 +72,6 @@ def look_up(config: Mapping[str, Any], metric: str) -> TeacherRun:
         return TeacherRun({}, f"{folder} was evaluated on other data (DATASETS.{differing})", steps, seconds)
     scores, source = _scores(own.parent, history, name, metric)
     note = f"from {source} of {folder}" if scores else f"{folder} has no score of {name}"
-    if scores and (more := config["DISTILL"]["TEACHER"].get("MORE")):
-        note += f", the first of {1 + len(more)} teachers"
     return TeacherRun(scores, note, steps, seconds)
 
 

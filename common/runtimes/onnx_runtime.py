@@ -1,13 +1,25 @@
 """ONNX files, which onnxruntime runs and quantizes."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from densedist.common.runtimes.runtime import Description, Graph, Input, Runtime, as_texts, from_texts
+from densedist.common.runtimes.runtime import (
+    CONVERSION,
+    FLOAT,
+    INT8,
+    Description,
+    Graph,
+    Input,
+    Runtime,
+    Spent,
+    as_texts,
+    from_texts,
+)
 from densedist.common.runtimes.trunk import Layer, trunk
 
 TYPES = {
@@ -36,14 +48,7 @@ class OnnxRuntime(Runtime):
         format_.save(model, str(file))
 
     def load(self, file: Path, threads: int = 0, device: str = "cpu") -> Graph:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # threads that idle take no core
-        wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        session = onnxruntime.InferenceSession(str(file), options, [*providers, "CPUExecutionProvider"])
+        session = _session(file, threads, device)
         inputs = [Input(x.name, _sides(x.shape), TYPES.get(x.type, x.type)) for x in session.get_inputs()]
         return Graph(
             inputs,
@@ -51,6 +56,21 @@ class OnnxRuntime(Runtime):
             lambda images, outputs: session.run(list(outputs), {inputs[0].name: images}),
             from_texts(session.get_modelmeta().custom_metadata_map),
         )
+
+    def spent(self, file: Path, image: np.ndarray, runs: int = 5) -> list[Spent]:
+        with TemporaryDirectory() as folder:
+            session = _session(file, 1, profiles=Path(folder) / "profile")
+            for _ in range(runs + 1):
+                session.run(None, {session.get_inputs()[0].name: image})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        calls: dict[str, list[dict[str, Any]]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                calls.setdefault(event["args"]["node_index"] + event["name"], []).append(event)
+        return [
+            Spent(kind := of[0]["args"]["op_name"], _number(kind, of[0]), sum(x["dur"] for x in of[1:]) / runs / 1e6)
+            for of in calls.values()
+        ]
 
     def describe(self, file: Path) -> Description:
         return self.load(file).description  # the package onnx, which would read less, need not be there
@@ -91,6 +111,28 @@ class OnnxRuntime(Runtime):
             )
         description = self.load(file).description
         self.write(quantized, quantized, description)
+
+
+def _session(file: Path, threads: int, device: str = "cpu", profiles: Path | None = None) -> Any:
+    """Return an onnxruntime.InferenceSession; one that measures itself into a file of a prefix, where it is given."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # threads that idle take no core
+    if profiles:
+        options.enable_profiling, options.profile_file_prefix = True, str(profiles)
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    return onnxruntime.InferenceSession(str(file), options, [*providers, "CPUExecutionProvider"])
+
+
+def _number(kind: str, event: Mapping[str, Any]) -> str:
+    """Return Spent.number of an operator, which its first input has; QLinearConv's is 8 bits, its scales are not."""
+    first = next((name for x in event["args"]["input_type_shape"][:1] for name in x), "")
+    if kind in ("QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"):
+        return CONVERSION
+    return INT8 if first in ("int8", "uint8") else FLOAT if first.startswith("float") else ""
 
 
 def fix_input(file: Path, shape: Sequence[int]) -> None:

@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from densedist.common.runtimes.runtime import Description, Graph, Input, Runtime, as_texts, from_texts
+from densedist.common.runtimes.runtime import (
+    CONVERSION,
+    FLOAT,
+    INT8,
+    Description,
+    Graph,
+    Input,
+    Runtime,
+    Spent,
+    as_texts,
+    from_texts,
+)
 from densedist.common.runtimes.trunk import Layer, trunk
 
 INFO = "model_info"  # where OpenVINO's own tools put what they say of a model
@@ -32,11 +43,8 @@ class OpenVino(Runtime):
         _save(model, file, description)
 
     def load(self, file: Path, threads: int = 0, device: str = "cpu") -> Graph:
-        core = _core()
-        model = core.read_model(str(file))
-        # Else CPUs that can would compute in bfloat16.
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        compiled = core.compile_model(model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+        model = _core().read_model(str(file))
+        compiled = _compiled(model, threads)
         outputs = [output.get_any_name() for output in compiled.outputs]
 
         def compute(images: np.ndarray, wanted: Sequence[str]) -> list[np.ndarray]:
@@ -45,6 +53,18 @@ class OpenVino(Runtime):
 
         inputs = [Input(x.get_any_name(), _sides(x), _type(x)) for x in compiled.inputs]
         return Graph(inputs, outputs, compute, _description(model))
+
+    def spent(self, file: Path, image: np.ndarray, runs: int = 5) -> list[Spent]:
+        request = _compiled(_core().read_model(str(file)), 1, PERF_COUNT=True).create_infer_request()
+        request.infer(image)
+        seconds: dict[str, float] = {}
+        for _ in range(runs):
+            request.infer(image)
+            # A layer that was merged with another is not executed.
+            layers = {x.node_name: x for x in request.get_profiling_info() if x.status.name == "EXECUTED"}
+            for name, layer in layers.items():
+                seconds[name] = seconds.get(name, 0.0) + layer.real_time.total_seconds() / runs
+        return [Spent(x.node_type, _number(x), seconds[name]) for name, x in layers.items()]
 
     def describe(self, file: Path) -> Description:
         return _description(_core().read_model(str(file)))
@@ -78,6 +98,23 @@ def _core() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+def _compiled(model: Any, threads: int, **more: Any) -> Any:
+    # Else CPUs that can would compute in bfloat16.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"} | more
+    return _core().compile_model(model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+
+
+def _number(layer: Any) -> str:
+    """Return Spent.number of an openvino.ProfilingInfo, whose exec_type is such as brgconv_avx2_1x1_f32.
+
+    The runtime fuses most of NNCF's quantizations, named .../fq_output_0, into the layers before them.
+    """
+    if layer.node_type in ("FakeQuantize", "Reorder") or "/fq_" in layer.node_name:
+        return CONVERSION
+    end = layer.exec_type.rpartition("_")[2].lower()
+    return INT8 if end in ("i8", "u8") else FLOAT if end == "f32" else ""
 
 
 def _save(model: Any, file: Path, description: Description) -> None:

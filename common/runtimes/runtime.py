@@ -14,6 +14,7 @@ import numpy as np
 from densedist.common.errors import UserError
 
 INT8 = "int8"  # of a quantized file's name, before its suffix, and the extra that brings what quantizes
+FLOAT, CONVERSION = "float32", "conversion"
 Description = Mapping[str, Any]
 
 
@@ -50,6 +51,22 @@ class Graph:
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Return all outputs."""
         return self.compute(images, self.outputs)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a layer takes, as a runtime runs it.
+
+    Args:
+        kind: its operator, in the runtime's words.
+        number: INT8, FLOAT, CONVERSION of one to the other or of the layout, or "" = of sizes and indices, which are
+            whole in any case.
+        seconds: for an image, in one thread.
+    """
+
+    kind: str
+    number: str
+    seconds: float
 
 
 class Runtime(ABC):
@@ -94,6 +111,14 @@ class Runtime(ABC):
 
         Args:
             images: inputs, by which the ranges of activations are calibrated.
+        """
+
+    @abstractmethod
+    def spent(self, file: Path, image: np.ndarray, runs: int = 5) -> list[Spent]:
+        """Measure what each layer of a graph takes for an image, in one thread, by the runtime's own clock.
+
+        Args:
+            runs: of which the mean counts, after one to warm up.
         """
 
     def file(self, precision: str = "") -> str:

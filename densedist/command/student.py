@@ -146,18 +146,26 @@ def add_profile(parser: Parser) -> None:
     add_teacher(parser)
     text = "height and width of the images; repeatable"
     parser.add_argument("--size", type=int, nargs=2, action="append", default=[], metavar=("H", "W"), help=text)
+    add_beside(parser)
+    text = "also measure the models as torch.compile runs them (of detectors the backbone); needs a C++ compiler"
+    parser.add_argument("--compile", action="store_true", help=text)
+    text = "also draw accuracy against latency to this PNG; scores are those that runs and int8.json have"
+    parser.add_argument("--picture", type=Path, metavar="FILE", help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     add_words(parser, "--weights W", task=False)
 
 
 def profile(args: argparse.Namespace) -> None:
+    from densedist.common.beside import locate_beside
     from densedist.common.profile import best_device, measure_and_report
     from densedist.common.run_files import locate
     from densedist.tasks import task_of
 
     student, device = locate(args.weights, args.config_file).under(*args.overrides), best_device()
-    subjects = task_of(student.config).profile(student, args.teacher, device.type)
-    if len(subjects.models) == 1:
+    others = locate_beside(beside(args))
+    subjects = task_of(student.config).profile(student, args.teacher, others, device.type)
+    if "teacher" not in [subject.name for subject in subjects.models]:
         print("Without a teacher: none is named by the config, or --teacher is none.")
     exported = Path(student.file).parent / "export"
-    measure_and_report(subjects, [(h, w) for h, w in args.size], device, exported, args.json)
+    sizes = [(h, w) for h, w in args.size]
+    measure_and_report(subjects, sizes, device, exported, args.json, args.compile, args.picture)

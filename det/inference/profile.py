@@ -1,8 +1,10 @@
 """A detector and its teacher as common/profile.py measures them."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -18,10 +20,11 @@ from densedist.common.profile import BATCHES, Images, load_subjects, random_imag
 from densedist.common.run_files import Weights
 from densedist.common.task import Subjects
 from densedist.det.datasets import test_dataset
+from densedist.det.evaluation import metric
 from densedist.det.models import load_trained, read_config
 
 
-def profile(student: Weights, teacher: str, device: str) -> Subjects:
+def profile(student: Weights, teacher: str, beside: Mapping[str, Weights], device: str) -> Subjects:
     """Load student and teacher, to be measured on images of DATASETS.TEST at the usual size of 4:3 images."""
     cfg = read_config(student.config, student.overrides, student.trusted)
     pictures, note = _pictures(cfg)
@@ -30,10 +33,18 @@ def profile(student: Weights, teacher: str, device: str) -> Subjects:
         trained = load_trained(files)
         return trained.model, partial(_batch, pictures, trained.cfg.INPUT.FORMAT)
 
-    subjects = load_subjects(student, locate_teacher(cfg.DISTILL.TEACHER, teacher), device, prepare)
+    subjects = load_subjects(student, locate_teacher(cfg.DISTILL.TEACHER, teacher), beside, device, prepare, _compiled)
     short = cfg.INPUT.MIN_SIZE_TEST
     size = short, min(short * 4 // 3, cfg.INPUT.MAX_SIZE_TEST)
-    return Subjects(subjects, size, note, lambda size: _batch(pictures, cfg.INPUT.FORMAT, size, 1)[0]["image"].numpy())
+    pixels = lambda size: _batch(pictures, cfg.INPUT.FORMAT, size, 1)[0]["image"].numpy()  # noqa: E731
+    return Subjects(subjects, size, note, cfg, metric(cfg), pixels)
+
+
+def _compiled(model: nn.Module, threads: int) -> nn.Module:
+    """Return a copy whose backbone is compiled: torch.compile cannot follow boxes whose number depends on the image."""
+    copied: Any = copy.deepcopy(model)
+    copied.backbone = torch.compile(copied.backbone, options={"cpp.threads": threads})
+    return copied
 
 
 def _pictures(cfg: CfgNode) -> tuple[list[str], str]:

@@ -1,8 +1,10 @@
 """A segmentation model and its teacher as common/profile.py measures them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from detectron2.config import CfgNode
 from torch import nn
 
@@ -12,12 +14,13 @@ from densedist.common.foreign.kinds import recognize
 from densedist.common.profile import Images, load_subjects, random_images
 from densedist.common.run_files import Weights
 from densedist.common.task import Subjects
+from densedist.seg.evaluation import metric
 from densedist.seg.inference.deployed import Deployed
 from densedist.seg.models import load_config, load_trained, smp_network
 from densedist.seg.networks.architectures import fetch_smp_folder
 
 
-def profile(student: Weights, teacher: str, device: str) -> Subjects:
+def profile(student: Weights, teacher: str, beside: Mapping[str, Weights], device: str) -> Subjects:
     """Load student and teacher, to be measured on random images of the size of a training crop."""
     cfg = load_config(student.config, student.overrides, student.trusted)
 
@@ -25,10 +28,16 @@ def profile(student: Weights, teacher: str, device: str) -> Subjects:
         network = smp_network(load_trained(files).model)
         return Deployed(network).eval(), lambda size, count: random_images(size, count).to(device)
 
-    subjects = load_subjects(student, _teacher_files(cfg, teacher, student), device, prepare)
+    subjects = load_subjects(student, _teacher_files(cfg, teacher, student), beside, device, prepare, _compiled)
     height, width = cfg.INPUT.CROP_SIZE
     note = "random images; logits of their size"
-    return Subjects(subjects, (height, width), note, lambda size: random_images(size, 1).numpy())
+    pixels = lambda size: random_images(size, 1).numpy()  # noqa: E731
+    return Subjects(subjects, (height, width), note, cfg, metric(cfg), pixels)
+
+
+def _compiled(model: nn.Module, threads: int) -> nn.Module:
+    compiled: nn.Module = torch.compile(model, options={"cpp.threads": threads})
+    return compiled
 
 
 def _teacher_files(cfg: CfgNode, given: str, student: Weights) -> Weights | None:

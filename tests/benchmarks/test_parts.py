@@ -156,3 +156,15 @@ def test_all_parts_one_below_the_other(tmp_path, monkeypatch, capsys):
     assert [line.partition("'")[0] for line in printed.splitlines() if "'s table; CPU" in line] == names
     seen = json.loads((tmp_path / "f.json").read_text())
     assert {name: part["results"] for name, part in seen.items()} == {name: [{"name": name}] for name in names}
+
+
+def test_students_in_every_runtime(tmp_path, capsys):
+    scenes.save_teacher(tmp_path / "a", file=scenes.STUDENT)
+    (tmp_path / "a" / "weights.pth").rename(tmp_path / "a" / "model_final.pth")
+    main(["runtimes", "--weights", str(tmp_path / "a"), "--json", str(tmp_path / "f.json")])
+    (form,) = json.loads((tmp_path / "f.json").read_text())["results"]
+    assert (form["model"], form["ran"], form["size"]) == ("a", "PyTorch", [64, 64])
+    assert "| 64x64  | a, PyTorch |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["runtimes"])
+    assert "name the folders of trained students with --weights" in capsys.readouterr().err

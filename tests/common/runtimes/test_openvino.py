@@ -13,6 +13,7 @@ from densedist.common.errors import UserError
 from densedist.common.foreign.programs import read_program
 from densedist.common.runtimes import RUNTIMES
 
+IMAGES = [np.random.default_rng(0).random((1, 3, 8, 8), np.float32)] * 2
 SAID = {"task": "segmentation", "classes": ["a", 'ä"<'], "scale": 0.5}
 
 
@@ -66,8 +67,7 @@ def test_signals_arrive_when_a_graph_has_gone_in_another_thread(file):
 def test_nncf_which_has_a_core_of_its_own_computes_in_a_thread_that_ends(file, tmp_path, monkeypatch):
     seen, quantize = [], nncf.quantize
     monkeypatch.setattr(nncf, "quantize", lambda *a, **k: seen.append(threading.current_thread()) or quantize(*a, **k))
-    images = [np.random.default_rng(0).random((1, 3, 8, 8), np.float32)] * 2
-    RUNTIMES["openvino"].quantize(file, tmp_path / "b.xml", images)
+    RUNTIMES["openvino"].quantize(file, tmp_path / "b.xml", IMAGES)
     (thread,) = seen
     assert thread is not threading.main_thread()
     assert not thread.is_alive()

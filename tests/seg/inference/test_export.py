@@ -1,6 +1,7 @@
 """An exported segmentation model is the trained one, whoever runs it."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -128,7 +129,7 @@ def test_comparison_is_written(exported):
 def test_what_8_bits_lose_and_gain_is_written(exported):
     rows = json.loads((exported / "int8.json").read_text())["rows"]
     names = ["onnxruntime, float32", "onnxruntime, INT8", "OpenVINO, float32", "OpenVINO, INT8"]
-    assert [row["name"] for row in rows] == ["PyTorch, float32", *names]
+    assert [row["name"] for row in rows] == ["PyTorch", *names]
     scores = [row["scores"]["sem_seg/mIoU"] for row in rows]
     assert scores[1] == scores[3] == pytest.approx(scores[0], abs=0.05)
     assert rows[2]["size"] < rows[1]["size"]
@@ -179,15 +180,27 @@ def test_a_graph_of_one_size_takes_stretched_images(exported, run_folder, name, 
     assert cv2.imread(str(tmp_path / "out" / "labelIds" / "a.png")).shape == (33, 44, 3)
 
 
-def test_profile_measures_what_was_exported(exported, run_folder, monkeypatch, tmp_path, capsys):
+def test_profile_measures_and_draws_what_was_exported(exported, run_folder, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("densedist.common.profile.BATCHES", (1,))
     monkeypatch.setattr("densedist.common.profile.best_device", lambda: torch.device("cpu"))
-    figures = tmp_path / "figures.json"
-    densedist("profile", "--weights", run_folder, "--teacher", "none", "--size", 64, 64, "--json", figures)
-    names = [f"student, {name}, {kind}" for name in ("onnxruntime", "OpenVINO") for kind in ("float32", "INT8")]
+    figures, picture = tmp_path / "figures.json", tmp_path / "picture.png"
+    given = ["--weights", run_folder, "--teacher", "none", "--size", 64, 64, "--json", figures, "--picture", picture]
+    densedist("profile", *given, "--beside", f"alone={run_folder}")
+    names = [f"{name}, {kind}" for name in ("onnxruntime", "OpenVINO") for kind in ("float32", "INT8")]
     forms = json.loads(figures.read_text())["runtimes"]
-    assert [form["name"] for form in forms] == ["student, PyTorch", *names]
-    assert "| 64x64  | student, OpenVINO, INT8 " in capsys.readouterr().out
+    assert [(form["model"], form["ran"]) for form in forms] == [
+        ("alone", "PyTorch"),
+        *(("student", name) for name in ("PyTorch", *names)),
+    ]
+    seen = capsys.readouterr().out
+    assert "Without a teacher" in seen
+    assert "| 64x64  | student, OpenVINO, INT8 " in seen
+    for name in ("onnxruntime", "OpenVINO"):
+        assert re.search(
+            rf"^{name}, INT8: \d+ layers stay in float32 and take \d+ % of the time .*Conv", seen, re.MULTILINE
+        )
+    assert f"{picture}\n  no score of alone, PyTorch (its run " in seen
+    assert picture.is_file()
 
 
 def test_what_cannot_be_quantized(refused, run_folder, monkeypatch, tmp_path):
