@@ -17,8 +17,8 @@ for kind in "$@"; do
   case $kind in
     pspnet_lite0 | deeplabv3plus_lite0) keys=(seg --config-file "seg/idd_lite/$kind.yaml" "${seg[@]}") ;;
     pspnet_r18) keys=("${scratch[@]}" MODEL.ENCODER.NAME resnet18) ;;
-    segformer_b0) keys=("${scratch[@]}" MODEL.ARCHITECTURE Segformer MODEL.ENCODER.NAME mit_b0 MODEL.ENCODER.DEPTH 5
-      MODEL.ARGS "{'decoder_segmentation_channels': 64}" SOLVER.BASE_LR 0.0005) ;;
+    segformer_b0) keys=(seg --config-file seg/idd_lite/base.yaml "${seg[@]}" MODEL.ARCHITECTURE Segformer
+      MODEL.ENCODER.NAME mit_b0 MODEL.ARGS.decoder_segmentation_channels 64 SOLVER.BASE_LR 0.0005) ;;
     faster_rcnn_lite0 | retinanet_lite0) keys=(det --config-file "det/vehicles/$kind.yaml" "${det[@]}") ;;
     mask_rcnn) keys=(det --config-file det/digits/mask_rcnn_r10_quarter.yaml DATASETS.TRAIN "['digits_train']") ;;
     *)

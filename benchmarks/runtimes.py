@@ -27,9 +27,9 @@ def main(runs: Sequence[Path], compiled: bool, file: Path | None) -> None:
     with quiet():
         students = {run: _subjects(run) for run in runs}
         forms = {
-            (run.name, ran): (subjects.size, prepare)
+            (run.name, ran): form
             for run, subjects in students.items()
-            for (_, ran), prepare in forms_of(subjects, subjects.size, run / "export", compiled).items()
+            for (_, ran), form in forms_of(subjects, subjects.size, run / "export", compiled).items()
         }
         measured = measure_forms(forms)
     print_forms(measured)

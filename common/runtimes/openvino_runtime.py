@@ -79,7 +79,9 @@ class OpenVino(Runtime):
         outside = [layer.name for layer in layers if layer.name not in inside]
         scope = nncf.IgnoredScope(names=outside, validate=False)
         with ThreadPoolExecutor(1) as thread:  # NNCF has a Core of its own, which goes: see _core
-            options = {"subset_size": len(images), "ignored_scope": scope}
+            # Weights in 7 bits, as in onnx_runtime.py, and not only in the first layer.
+            advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+            options = {"subset_size": len(images), "ignored_scope": scope, "advanced_parameters": advanced}
             done = thread.submit(nncf.quantize, model, nncf.Dataset(images), **options).result()
         _save(done, quantized, description)
 
