@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -36,7 +37,7 @@ def profile(student: Weights, teacher: str, beside: Mapping[str, Weights], devic
 
 
 def _compiled(model: nn.Module, threads: int) -> nn.Module:
-    compiled: nn.Module = torch.compile(model, options={"cpp.threads": threads})
+    compiled: Any = torch.compile(model, options={"cpp.threads": threads})
     return compiled
 
 

@@ -16,8 +16,8 @@ THRESHOLDS = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.01", "MODEL.ROI_HEADS.SCOR
 LITE = ["MODEL.TIMM.PRETRAINED", "False"]
 RESNET = ["MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.NORM", "BN"]
 RESNET += ["MODEL.RESNETS.WIDTH_PER_GROUP", "4"]
-# Packaged configs, and the overrides that make them small. In CI are the first and test_export.py's: each takes seconds,
-# as PyTorch follows each operator three times.
+# Packaged configs, and the overrides that make them small. In CI: the first, and those of test_export.py. Each takes
+# seconds, as PyTorch follows each operator three times.
 KINDS = {
     "digits/mask_rcnn_r10_quarter": [],
     "digits/faster_rcnn_r10_quarter": [*HEADS["cascade"], *BOX_ONLY],

@@ -14,8 +14,8 @@ from helpers.scenes import CONFIGS, save_teacher
 NO_DATA = ["DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]", "MODEL.ENCODER.WEIGHTS", "", "MODEL.WEIGHTS", ""]
 STAGES = ["MODEL.ARGS.layers", "[1, 1, 1, 1]", "MODEL.ARGS.channels", "[8, 8, 8, 16]", "MODEL.ARGS.stem_width", "8"]
 MIT = ["MODEL.ARCHITECTURE", "Segformer", "MODEL.ENCODER.NAME", "mit_b0"]
-# Packaged configs, and the overrides that make them small. In CI are the first and test_export.py's: each takes seconds,
-# as PyTorch follows each operator three times.
+# Packaged configs, and the overrides that make them small. In CI: the first, and those of test_export.py. Each takes
+# seconds, as PyTorch follows each operator three times.
 KINDS = {
     "idd_lite/deeplabv3plus_lite0": ["MODEL.ARGS.decoder_channels", "8", "MODEL.ENCODER.DEPTH", "3"],
     "idd_lite/pspnet_lite0": ["MODEL.ARGS.psp_out_channels", "8", "MODEL.ENCODER.DEPTH", "3"],
