@@ -14,7 +14,7 @@ from helpers.scenes import CONFIGS, save_teacher
 NO_DATA = ["DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]", "MODEL.ENCODER.WEIGHTS", "", "MODEL.WEIGHTS", ""]
 STAGES = ["MODEL.ARGS.layers", "[1, 1, 1, 1]", "MODEL.ARGS.channels", "[8, 8, 8, 16]", "MODEL.ARGS.stem_width", "8"]
 MIT = ["MODEL.ARCHITECTURE", "Segformer", "MODEL.ENCODER.NAME", "mit_b0"]
-# Packaged configs, and the overrides that make them small. Not in CI, which has test_export.py: each takes half a minute.
+# Packaged configs, and the overrides that make them small. Each takes half a minute: CI has test_export.py.
 KINDS = {
     "idd_lite/deeplabv3plus_lite0": ["MODEL.ARGS.decoder_channels", "8", "MODEL.ENCODER.DEPTH", "3"],
     "idd_lite/pspnet_lite0": ["MODEL.ARGS.psp_out_channels", "8", "MODEL.ENCODER.DEPTH", "3"],
