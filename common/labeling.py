@@ -20,6 +20,7 @@ RECORD = "labels.json"  # written last: what the labels are of
 SHARD = 256  # images that are written at a time
 UNREADABLE = 0.01  # share of the images that may be unreadable
 BINS = 1000  # of scores from 0 to 1
+SHOWN = 10  # names in a message; all are in RECORD
 # How the score of each class is chosen, from which on its predictions are labels: where F1 is best, or the least one of
 # a precision, on DATASETS.TEST of the first teacher's config; or so that classes are as frequent as in the true labels.
 F1, FREQUENCIES, PRECISION = "f1", "frequencies", "precision:"
@@ -147,7 +148,8 @@ def numbers_of_student(labeling: Labeling, ours: Sequence[str], theirs: Sequence
     for number, group in zip(found.kept, found.groups, strict=True):
         numbers[list(group)] = number
     if rest := [name for name, number in zip(theirs, numbers, strict=True) if number < 0]:
-        logger.warning(f"the teacher's {', '.join(rest)} is not labeled: the student has no such class")
+        shown = ", ".join(rest[:SHOWN]) + (f" and {len(rest) - SHOWN} more" if len(rest) > SHOWN else "")
+        logger.warning(f"the teacher's {shown} is not labeled: the student has no such class")
     return numbers
 
 

@@ -102,7 +102,8 @@ def label_images(labeling: Labeling) -> None:
             if str(file) in gone:  # what a job has written that was killed
                 writer.remove(number, flat[number])
         if labeling.sheet:
-            write_sheet(labeling, sheet(shards, written, shards.least, writer.places))
+            with kept(labeling.output):
+                write_sheet(labeling, sheet(shards, written, shards.least, writer.places))
         about = about_classes(written.names, classes.names, numbers)
         _join(shards, labeling, unreadable, written, unknown, about)
 
@@ -332,9 +333,10 @@ class _Writer:
 
     def settle(self) -> None:
         """Wait until the disk has what was written since the last call."""
-        for path in self._unsettled:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        with kept(self.output):  # some disks say only here that they are full
+            for path in self._unsettled:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         self._unsettled.clear()
 
     def remove(self, number: int, name: str) -> None:

@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 
 import densedist
 from densedist.common.data import digits
+from densedist.common.locks import claimed
 from densedist.det.foreign.transformers import load
 from helpers import detectors
 from helpers.calling import complaint
@@ -125,5 +126,11 @@ def test_what_cannot_label_is_refused_before_anything_is_written(folder, images,
     assert nobody == "DISTILL.TEACHER.CLASSES: name the classes of the labels, in order, in DATASETS.CLASSES"
     detectors.write("owl-vit", tmp_path / "owl")
     assert "finds what it is asked for: name the classes in DATASETS.CLASSES" in told(weights=tmp_path / "owl")
+    nothing = [*MAP[:-1], "[' ']", "DISTILL.TEACHER.CLASSES.person", "['a person']"]
+    assert "the prompt '' is empty, or there twice: want one for each class" in told(*nothing, weights=tmp_path / "owl")
+    nobody_asks = told(*MAP[:-1], "[]", weights=tmp_path / "owl")
+    assert nobody_asks.startswith("DISTILL.TEACHER.CLASSES: vehicle has no counterpart among the teacher's classes")
+    with claimed(out, "--output-dir"):
+        assert told().startswith(f"--output-dir: another process writes to {out}: wait until it has ended, or name ")
     assert not Path(out, "labels.json").exists()
     assert not list(out.glob("*"))

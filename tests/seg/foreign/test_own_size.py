@@ -1,5 +1,6 @@
 """Models of transformers that take images of one size alone: they see larger ones at that size, in windows."""
 
+import cv2
 import pytest
 import torch
 import transformers as hf
@@ -12,6 +13,7 @@ from densedist.seg.models import load_model
 from densedist.seg.segmenter import predict
 from densedist.seg.teacher_loading import load_teacher
 from helpers import transformers
+from helpers.calling import densedist
 from helpers.scenes import STUDENT, config
 
 WEIGHTS = "DISTILL.TEACHER.WEIGHTS"
@@ -81,6 +83,20 @@ def test_it_teaches_labels_and_predicts(tmp_path):
     keys = ["MODEL.KIND", "transformers", "MODEL.DEVICE", "cpu", "INPUT.FORMAT", "RGB", "INPUT.CROP_SIZE", "[48, 80]"]
     model = load_model(load(GRAMMAR, str(STUDENT), keys), str(tmp_path), "--weights")
     assert predict(model, images(50, 130)[0]).shape == (50, 130)
+
+
+def test_commands_take_a_folder_of_one_size(tmp_path):
+    transformers.write("eomt", tmp_path / "eomt")
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "wide.png"), images(50, 130)[0].permute(1, 2, 0).numpy())
+    of_model = "MODEL: {KIND: transformers, DEVICE: cpu}\nINPUT: {FORMAT: RGB}\n"
+    (tmp_path / "eomt.yaml").write_text(f"_BASE_: {STUDENT}\n{of_model}")
+    words = ["--config-file", tmp_path / "eomt.yaml", "--weights", tmp_path / "eomt", tmp_path / "images"]
+    for command in ("label", "predict"):
+        densedist(command, *words, "--output-dir", tmp_path / command)
+    (label,) = (tmp_path / "label").rglob("*_labelIds.png")
+    mask = tmp_path / "predict" / "labelIds" / "wide.png"
+    assert cv2.imread(str(label), -1).shape == cv2.imread(str(mask), -1).shape == (50, 130)
 
 
 @torch.no_grad()

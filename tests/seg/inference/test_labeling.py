@@ -1,6 +1,8 @@
 """densedist label seg: what a teacher sees becomes labels that a student trains on."""
 
+import errno
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -151,6 +153,27 @@ def test_many_images_lie_in_several_folders(teachers, tmp_path, monkeypatch):
     assert [frame["name"] for frame in found] == ["0", "1", "2", "3", "4"]
     places = [Path(frame["label"]).relative_to(tmp_path / "out") for frame in found]
     assert [str(place.parent) for place in places] == ["gtFine/train/00000"] * 3 + ["gtFine/train/00001"] * 2
+
+
+def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(teachers, tmp_path, monkeypatch):
+    """When a label is to be on the disk, or while the page for a human is drawn."""
+    images = pictures(tmp_path / "images", ["0.png", "1.png"])
+    job = partial(label_by, teachers[0][0], images, tmp_path / "out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def sync(number, of_system=os.fsync):
+        return full() if os.readlink(f"/proc/self/fd/{number}").endswith("labelIds.png") else of_system(number)
+
+    for place, instead in (("os.fsync", sync), ("write_sheet", full)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"densedist.seg.inference.labeling.{place}", instead)
+            with pytest.raises(UserError, match=r"cannot write to .*out: No space left on device: mend that, and --re"):
+                job()
+    assert job()["images"] == 2
+    assert (tmp_path / "out" / "labels.html").is_file()
+    assert len(frames(str(tmp_path / "out"), "train", "", True)) == 2
 
 
 def test_what_was_written_of_an_image_is_removed_where_it_can_no_longer_be_read(teachers, tmp_path):
