@@ -27,7 +27,7 @@ class Anchors(TapGroup):
     """The taps on anchors.
 
     cls_logits: a tensor for each level, of rows with the classes of one anchor, or of all anchors of one location; the
-        rows lie as the heads have written them (see Tap.spatial).
+        rows lie as the student's head has written them (see Tap.spatial).
     logit_maps: the same numbers as maps (N, anchors x classes, H, W).
     boxes: a row for each anchor of all levels and images, where the student puts it, (R, 4), and the teacher, (R, 5).
     deltas: the same as regression targets of the student.

@@ -18,11 +18,12 @@ def by_row(maps: Tensor, columns: int) -> Tensor:
 
 
 def in_place(maps: Tensor, columns: int, rows_lie_together: bool) -> Tensor:
-    """Return the rows of by_row as they lie in memory: (N·A, K, H, W) or (N, A x K, H, W), by the columns wanted; no
-    copy is made.
+    """Return the rows of by_row in an order in which they need no copy: (N·A, K, H, W) or (N, A x K, H, W), by the
+    columns wanted; or rows (R, columns).
 
     Args:
-        rows_lie_together: the maps are channels_last, so that rows (R, columns) need no copy either.
+        rows_lie_together: the maps are channels_last, and want the latter. Of both sides it is the student's order
+            that counts, as its gradient would be copied, too.
     """
     if rows_lie_together:
         return by_row(maps, columns)

@@ -15,5 +15,7 @@ def test_no_row_is_copied_and_the_losses_are_the_same(layout, columns):
     ours, theirs = (in_place(x, columns, together) for x in (student, teacher))
     assert (ours.data_ptr(), theirs.data_ptr()) == (student.data_ptr(), teacher.data_ptr())
     assert ours.shape[1] == columns
+    other = by_row(teacher, 12).view(2, 3, 5, 12).permute(0, 3, 1, 2)  # the same in another order
+    assert torch.equal(in_place(other, columns, together), theirs)
     for loss in (DISTLoss(activation="sigmoid"), KDLoss(activation="sigmoid")):
         torch.testing.assert_close(loss(ours, theirs), loss(by_row(student, columns), by_row(teacher, columns)))
