@@ -26,8 +26,8 @@ HeadOutput = tuple[list[Tensor], list[Tensor]]
 class Anchors(TapGroup):
     """The taps on anchors.
 
-    cls_logits: a tensor for each level, of rows with the classes of one anchor, or of all anchors of one location; the
-        rows lie as the student's head has written them (see Tap.spatial).
+    cls_logits: a tensor for each level, of rows with the classes of one anchor, or of all anchors of one location; not
+        copied, where both heads have written maps in the usual order (see Tap.spatial).
     logit_maps: the same numbers as maps (N, anchors x classes, H, W).
     boxes: a row for each anchor of all levels and images, where the student puts it, (R, 4), and the teacher, (R, 5).
     deltas: the same as regression targets of the student.
@@ -68,7 +68,8 @@ class Anchors(TapGroup):
         # Of each teacher of an ensemble, in its own classes.
         class_maps = [model_class_maps(batch.teacher, batch.maps) for batch in (pending, *pending.others)]
         mean_maps = _mean_in_student_classes((teacher, *teacher.others), class_maps)
-        together = maps[0].is_contiguous(memory_format=torch.channels_last)
+        # Where one side is channels_last, as stock teachers are, it is cheaper to copy the other into rows.
+        together = any(x[0].is_contiguous(memory_format=torch.channels_last) for x in (maps, mean_maps))
         ours, theirs = ([in_place(x, columns, together) for x in levels] for levels in (maps, mean_maps))
         taps = {"cls_logits": Tap(ours, theirs, spatial=not together)}
         if "logit_maps" in needed:

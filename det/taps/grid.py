@@ -22,8 +22,7 @@ def in_place(maps: Tensor, columns: int, rows_lie_together: bool) -> Tensor:
     columns wanted; or rows (R, columns).
 
     Args:
-        rows_lie_together: the maps are channels_last, and want the latter. Of both sides it is the student's order
-            that counts, as its gradient would be copied, too.
+        rows_lie_together: the maps are channels_last, and want the latter.
     """
     if rows_lie_together:
         return by_row(maps, columns)
