@@ -135,7 +135,7 @@ DATA: Mapping[str, Key] = {
         [], meaning="Further colors, [r, g, b], that may occur in masks; such pixels have no label."
     ),
     "DATALOADER.NUM_WORKERS": at_least(
-        0, default=4, meaning="Processes that read images, for each training process; no more than there are cores."
+        0, default=4, meaning="Processes that read images, for each training process; at most one a core."
     ),
 }
 

@@ -130,7 +130,7 @@ DATA: Mapping[str, Key] = {
         [], meaning="Data sets that are only distilled; their labels, if there are any, are not read."
     ),
     "DATALOADER.NUM_WORKERS": at_least(
-        0, meaning="Processes that read images, for each training process; no more than there are cores."
+        0, meaning="Processes that read images, for each training process; at most one a core."
     ),
     "DATALOADER.CHECK_FILES": Key(True, meaning="Look at the header of every image file before training."),
     "TEST.EVAL_PERIOD": at_least(0, meaning="Iterations between evaluations; 0 = only at the end."),
