@@ -200,6 +200,7 @@ def test_other_models_beside_it(runs, tmp_path, monkeypatch, capsys):
     shutil.copytree(runs["student"], other)
     text = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(text.replace("name: background", "name: sky"))
+    options[3] = tmp_path / "another"  # what was drawn has no overview.png, by which a folder of pictures is known
     message = complaint(capsys, "visualize", *options, "--beside", f"other={other}")
     assert message.startswith("--beside other: its classes are sky, 0, 1")
 
