@@ -129,10 +129,16 @@ def _quantize(runtime: Runtime, source: Path, quantized: Path, inputs: Inputs) -
     try:
         with quiet():
             runtime.quantize(source, quantized, inputs)
+            runtime.load(quantized)(inputs[0])  # OpenVINO writes graphs that it cannot run, as of a SegFormer
     except UserError:
         raise
     except Exception as error:  # theirs are many
-        raise UserError(f"--int8: {runtime.title} cannot quantize {source} ({one_line(error)})") from error
+        for part in runtime.files(quantized):
+            part.unlink(missing_ok=True)
+        remedy = f"leave out --int8, or {runtime.name} of --format"
+        raise UserError(
+            f"--int8: {runtime.title} cannot run {source} in 8 bits ({one_line(error)}): {remedy}"
+        ) from error
 
 
 def _prepared(exporter: Exporter, runtime: Runtime | None, file: Path, image: np.ndarray) -> Prepare:

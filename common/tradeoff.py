@@ -54,8 +54,8 @@ def points_of(subjects: Subjects, forms: Sequence[Form], exported: Path) -> tupl
     reasons = {name: run.note for name, run in runs.items()}
     student = subjects.models[-1].name
     record = exported / RECORD
-    said = json.loads(record.read_text()) if record.is_file() else {"test": None, "rows": []}
-    if said["test"] == list(config["DATASETS"]["TEST"]):
+    said = json.loads(record.read_text()) if record.is_file() else {}
+    if said.get("test") == list(config["DATASETS"]["TEST"]):
         scores |= {(student, row["name"]): row["scores"] for row in said["rows"]}
     points, missing = [], []
     for form in forms:

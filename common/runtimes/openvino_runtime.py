@@ -25,6 +25,7 @@ from densedist.common.runtimes.trunk import Layer, trunk
 
 INFO = "model_info"  # where OpenVINO's own tools put what they say of a model
 TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64"}
+TOKENS = "MVN"  # the operator of LayerNorm, by which transformers are known
 os.environ.setdefault("NNCF_CI", "1")  # without it NNCF sends statistics of its use to its authors
 
 
@@ -78,10 +79,14 @@ class OpenVino(Runtime):
         inside = trunk(layers)
         outside = [layer.name for layer in layers if layer.name not in inside]
         scope = nncf.IgnoredScope(names=outside, validate=False)
+        # Weights in 7 bits, as in onnx_runtime.py, and not only in the first layer. Ranges of activations by channel,
+        # NNCF's for depthwise convolutions, meet the wrong axis where transformers turn maps to tokens.
+        advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+        if any(layer.kind == TOKENS for layer in layers):
+            one_range = nncf.quantization.advanced_parameters.QuantizationParameters(per_channel=False)
+            advanced.activations_quantization_params = one_range
+        options = {"subset_size": len(images), "ignored_scope": scope, "advanced_parameters": advanced}
         with ThreadPoolExecutor(1) as thread:  # NNCF has a Core of its own, which goes: see _core
-            # Weights in 7 bits, as in onnx_runtime.py, and not only in the first layer.
-            advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-            options = {"subset_size": len(images), "ignored_scope": scope, "advanced_parameters": advanced}
             done = thread.submit(nncf.quantize, model, nncf.Dataset(images), **options).result()
         _save(done, quantized, description)
 
