@@ -24,7 +24,6 @@ KINDS = {
     "vehicles/faster_rcnn_lite0": LITE,
     "vehicles/retinanet_lite0": LITE,
     "coco/faster_rcnn_r50": RESNET,
-    "coco/retinanet_r50": [*RESNET, "MODEL.RETINANET.NUM_CONVS", "1"],
 }
 
 FIXED = "vehicles/faster_rcnn_lite0"  # its graphs take images of one size
