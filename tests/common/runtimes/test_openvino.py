@@ -71,15 +71,3 @@ def test_nncf_which_has_a_core_of_its_own_computes_in_a_thread_that_ends(file, t
     (thread,) = seen
     assert thread is not threading.main_thread()
     assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("layer", [torch.nn.Conv2d(3, 8, 1), torch.nn.LayerNorm(8)])
-def test_only_transformers_have_one_range_for_all_channels(layer, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(nncf, "quantize", lambda model, data, **options: seen.update(options) or model)
-    onnx = str(tmp_path / "a.onnx")
-    torch.onnx.export(layer.eval(), (torch.zeros(1, 3, 8, 8),), onnx, input_names=["images"], dynamo=False)
-    RUNTIMES["openvino"].write(tmp_path / "a.onnx", tmp_path / "a.xml", {})
-    RUNTIMES["openvino"].quantize(tmp_path / "a.xml", tmp_path / "b.xml", IMAGES)
-    by_channel = seen["advanced_parameters"].activations_quantization_params
-    assert (by_channel is not None and by_channel.per_channel is False) == isinstance(layer, torch.nn.LayerNorm)
