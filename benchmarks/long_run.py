@@ -76,7 +76,7 @@ class EmptyTask(TrainingTask):
     """Training of the empty model without data, with the keys of a task."""
 
     def __init__(self, task: Task) -> None:
-        self.name, self.grammar = task.name, task.grammar
+        self.name, self.grammar, self.losses = task.name, task.grammar, task.losses
 
     def check_data(self, cfg: CfgNode, *sides: str) -> None:
         pass

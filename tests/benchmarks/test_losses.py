@@ -26,7 +26,7 @@ def test_losses_beside_their_formulas(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(losses, "CASES", (little,))
     monkeypatch.setattr(losses, "BUSY_CASES", (replace(little, name="and two busy", busy=2),))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    losses.main(tmp_path / "figures.json")
+    losses.main(torch.device("cpu"), tmp_path / "figures.json")
     printed = capsys.readouterr().out
     assert "DIST on little (64, 9), float32" in printed
     assert "and two busy (64, 9), float32" in printed

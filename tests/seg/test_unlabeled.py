@@ -70,7 +70,7 @@ def test_the_weight_of_images_without_labels_is_that_of_their_gradient(teacher_k
 def test_the_plan_says_how_they_count(teacher_keys):
     keys = [*teacher_keys, "DATASETS.UNLABELED", "['train']", "DISTILL.UNLABELED_WEIGHT", "0.5"]
     notes = build_trainee(config(STUDENT, *keys)).notes
-    assert notes["no label"] == "distilled in the same losses as images with labels; their gradient times 0.5"
+    assert notes["no label"] == "images without labels are only distilled; their part of the gradient counts 0.5 times"
     assert "no label" not in build_trainee(config(STUDENT, *teacher_keys)).notes
     with pytest.raises(UserError, match=r"DISTILL.UNLABELED_WEIGHT is 0.0: want a number above 0"):
         config(STUDENT, "DISTILL.UNLABELED_WEIGHT", "0.0")

@@ -122,7 +122,7 @@ def test_a_finished_labeling_is_left_as_it_is(teacher, images, tmp_path, capsys)
     densedist_command("label", "det", *words)
     before = contents(tmp_path / "out")
     densedist_command("label", "det", *words, "DATALOADER.NUM_WORKERS", "1")
-    assert capsys.readouterr().out.endswith(f"{tmp_path / 'out'}: all images are labeled\n")
+    assert f"{tmp_path / 'out'}: all images are labeled\n" in capsys.readouterr().out
     assert contents(tmp_path / "out") == before
     said = complaint(capsys, "label", "det", *words, "--score-threshold", "0.3")
     assert said == (
