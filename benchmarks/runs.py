@@ -1,4 +1,4 @@
-"""Short trainings of small models on scenes of digits: with each loss, cache, precision, and in several processes.
+"""Short runs of small models on scenes of digits: with each loss, cache, precision, and in several processes.
 
 They show that all of it runs on a device, and what a step with it takes beside one without it; the models are too small
 to say what a loss costs at the size of COCO.
@@ -93,7 +93,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Result:
-    """A training.
+    """A run.
 
     Args:
         seconds: of a step, after the first PERIOD.
@@ -111,16 +111,16 @@ def main(device: torch.device, file: Path | None, steps: int = STEPS) -> None:
     """Train and print; write everything to file as JSON.
 
     Args:
-        steps: of each training.
+        steps: of each run.
 
     Raises:
-        SystemExit: with 1, where a training failed, after the table.
+        SystemExit: with 1, where a run failed, after the table.
     """
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         print("one GPU: nothing is trained in two processes by NCCL")
     with tempfile.TemporaryDirectory() as folder:
         results = [one for pair in PAIRS for one in measure(pair, device, Path(folder), steps)]
-    report("Short trainings on scenes of digits", table(results), [asdict(one) for one in results], device, file)
+    report("Short runs on scenes of digits", table(results), [asdict(one) for one in results], device, file)
     if any(one.failed for one in results):
         raise SystemExit(1)
 
@@ -178,7 +178,7 @@ def train(pair: Pair, way: Way, words: Mapping[str, str], output: Path) -> Resul
 
 
 def table(results: Sequence[Result]) -> list[dict[str, str]]:
-    """Return a row for each training, with its time beside that of the pair's first."""
+    """Return a row for each run, with its time beside that of the pair's first."""
     rows, alone = [], dict[str, float]()
     for one in results:
         pair = one.name.partition(":")[0]
@@ -186,7 +186,7 @@ def table(results: Sequence[Result]) -> list[dict[str, str]]:
             alone.setdefault(pair, one.seconds)
         rows.append(
             {
-                "training": one.name,
+                "run": one.name,
                 "ms a step": "" if one.seconds is None else f"{1e3 * one.seconds:.1f}",
                 f"/ {ALONE}": f"{one.seconds / alone[pair]:.2f}" if one.seconds and pair in alone else "",
                 "failed": one.failed,

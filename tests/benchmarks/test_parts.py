@@ -50,7 +50,7 @@ def test_data_of_every_loader(tmp_path):
     assert all(result["seconds"] > 0 for result in seen.values())
 
 
-def test_short_trainings_are_of_every_loss():
+def test_short_runs_are_of_every_loss():
     built_in = {name for name, spec in LOSSES.items() if spec.make.__module__.startswith("densedist.")}
     assert built_in == {runs.ALONE, *(loss for pair in runs.PAIRS for loss in pair.losses)}
     wanted = {"float16", "bfloat16", "cache of boxes", "cache of maps", "cache of logits", "compiled teacher"}
@@ -58,7 +58,7 @@ def test_short_trainings_are_of_every_loss():
     assert names >= {*wanted, "cache of logits in 8 bits", "two processes"}
 
 
-def test_a_short_training_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys):
+def test_a_short_run_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys):
     wrong = runs.Way("no such loss", {"DISTILL.DIXT.WEIGHT": "1.0"})
     monkeypatch.setattr(runs, "PAIRS", runs.PAIRS[2:])
     monkeypatch.setattr(runs, "ways", lambda pair, device: [wrong, runs.Way(runs.ALONE)])
