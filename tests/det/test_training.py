@@ -91,6 +91,7 @@ def test_distilled_student_loads_in_stock_detectron2(tmp_path, teacher_keys):
     stock.write_text(cfg.dump())
     keys = ["MODEL.META_ARCHITECTURE", "DistillRCNN", *teacher_keys, "MODEL.FPN.IN_FEATURES"]
     keys += ["['res2','res3','res4','res5']", "INPUT.MIN_SIZE_TRAIN", "[128]", "SOLVER.MAX_ITER", "1"]
+    keys += ["INPUT.MIN_SIZE_TEST", "128"]
     output = train(tmp_path / "out", *keys, file=stock)
     loading = f"""
 import torch
