@@ -19,10 +19,13 @@ def schedule_warnings(cfg: CfgNode) -> list[str]:
     last, warmup = cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS
     if warmup <= LONGEST_WARMUP * last:
         return []
-    said = f"the learning rate rises for SOLVER.WARMUP_ITERS, {warmup}, of SOLVER.MAX_ITER, {last}, iterations"
-    if warmup >= last:
-        said += ": it never reaches SOLVER.BASE_LR"
-    return [f"{said}, so the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to {last // 10}"]
+    if warmup >= last:  # Detectron2 then goes from WARMUP_FACTOR straight to the schedule's last value, which may be 0
+        said = f"SOLVER.MAX_ITER, {last}, ends within SOLVER.WARMUP_ITERS, {warmup}: the learning rate never reaches "
+        said += "SOLVER.BASE_LR, so the model learns little or nothing"
+    else:
+        said = f"the learning rate rises for SOLVER.WARMUP_ITERS, {warmup}, of SOLVER.MAX_ITER, {last}, iterations, "
+        said += "so the model learns little"
+    return [f"{said}; lower SOLVER.WARMUP_ITERS, e.g. to {last // 10}"]
 
 
 def evaluations(cfg: CfgNode) -> str:

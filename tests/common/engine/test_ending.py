@@ -22,8 +22,8 @@ def cfg(tmp_path):
 def test_a_schedule_within_its_warm_up(cfg):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 30, 50
     assert schedule_warnings(cfg) == [
-        "the learning rate rises for SOLVER.WARMUP_ITERS, 50, of SOLVER.MAX_ITER, 30, iterations: it never reaches "
-        "SOLVER.BASE_LR, so the model learns little; lower SOLVER.WARMUP_ITERS, e.g. to 3"
+        "SOLVER.MAX_ITER, 30, ends within SOLVER.WARMUP_ITERS, 50: the learning rate never reaches SOLVER.BASE_LR, so "
+        "the model learns little or nothing; lower SOLVER.WARMUP_ITERS, e.g. to 3"
     ]
     cfg.SOLVER.MAX_ITER = 60
     assert schedule_warnings(cfg) == [
