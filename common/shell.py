@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")  # of a config
 PLAIN_IN_DOUBLE_QUOTES = re.compile(r"""[^"$`\\!]*""")
@@ -32,8 +33,18 @@ def in_lines(words: Sequence[str]) -> str:
 
 
 def command(*words: str) -> str:
-    """Return a command of DenseDIST as the user's shell takes it: under uv, where this one runs under uv, or by Python,
-    where the shell does not find densedist."""
+    """Return a command of DenseDIST as the user's shell takes it."""
+    return quoted([*launcher(), *words])
+
+
+def launcher() -> list[str]:
+    """Return the words that start DenseDIST in the user's shell.
+
+    Under uv, where this process runs under uv. Where the shell does not find densedist: the path that was typed, or Python.
+    """
     if "UV_RUN_RECURSION_DEPTH" in os.environ:
-        return quoted(["uv", "run", "densedist", *words])
-    return quoted([*([] if shutil.which("densedist") else [sys.executable, "-m"]), "densedist", *words])
+        return ["uv", "run", "densedist"]
+    if shutil.which("densedist"):
+        return ["densedist"]
+    typed = Path(sys.argv[0])
+    return [str(typed)] if typed.name == "densedist" and typed.is_file() else [sys.executable, "-m", "densedist"]

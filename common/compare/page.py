@@ -29,7 +29,7 @@ from densedist.common.report.history import read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import svg
-from densedist.common.report.repeat import command, versions
+from densedist.common.report.repeat import this_command, versions
 from densedist.common.report.run import WEAK_TEACHER, duration, how_to_get_curves, is_short
 from densedist.common.report.scores import AS_GOOD, Scores, by_class, class_title, last_scores
 from densedist.common.report.teacher import TeacherRun
@@ -84,7 +84,7 @@ def write_comparison(
         tables={"Each seed": _seeds(outcomes)} if len(seeds) > 1 else {},
         curves={title: svg(drawing) for title, drawing in curves(outcomes).items()} if seeds else {},
         costs=_costs(outcomes, teachers),
-        command=command() or made_by,
+        command=this_command() or made_by,
         facts={"seeds": ", ".join(map(str, seeds)), "versions": versions()},
         texts=texts,
     )

@@ -17,7 +17,7 @@ from densedist.common.labeling import F1, FREQUENCIES, Labeling, option_of, read
 from densedist.common.report.page import MANY, Page, Table, write_page
 from densedist.common.report.panels import Gallery, Panel
 from densedist.common.report.plots import COLORS, svg, whole_ticks
-from densedist.common.report.repeat import command, versions
+from densedist.common.report.repeat import this_command, versions
 
 FILE = "labels.html"
 SCORE_OPTION = "--score-threshold"
@@ -125,7 +125,7 @@ def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> 
         galleries={title: _gallery(sheet, numbers) for title, numbers in sheet.images.items()},
         curves=_histograms(sheet),
         curves_title=f"Scores of {sheet.of}",
-        command=command(),
+        command=this_command(),
         facts={"versions": versions()},
     )
     write_page(page, file := labeling.output / FILE)

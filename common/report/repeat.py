@@ -6,19 +6,19 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from densedist.common.shell import in_lines
+from densedist.common.shell import in_lines, launcher
 
 PACKAGES = ("dense-dist", "torch", "torchvision", "detectron2", "segmentation-models-pytorch", "timm", "numpy")
 SCRIPTS = ("train_det.py", "train_seg.py", "quickstart.py", "compare.py")  # of tools/
 FOLDERS = re.compile(r"(?<![\w.~…/\\)\]-])(?:[A-Za-z]:[\\/]|~?/)(?:[^\s/\\'\",;:()\[\]{}<>]+[\\/])*(?=[^\s/\\<>])")
 
 
-def command() -> str:
+def this_command() -> str:
     """Return the command of this process for a shell, an option a line; "" where it was not one of DenseDIST's."""
     program, *words = sys.argv or [""]
     path = Path(program)
     if path.name == "densedist" or path.parts[-2:] == ("densedist", "__main__.py"):
-        return in_lines(["densedist", *words])
+        return in_lines([*launcher(), *words])
     if path.name in SCRIPTS:
         return in_lines(["python", program, *words])
     return ""

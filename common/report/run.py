@@ -13,7 +13,7 @@ from densedist.common.report.history import History, read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import curves, draw_curves
-from densedist.common.report.repeat import command, versions
+from densedist.common.report.repeat import this_command, versions
 from densedist.common.report.scores import (
     AS_GOOD,
     Scores,
@@ -27,6 +27,7 @@ from densedist.common.report.scores import (
 )
 from densedist.common.report.teacher import TeacherRun, look_up
 from densedist.common.run_files import CONFIG
+from densedist.common.shell import command
 
 ENOUGH = 100  # iterations, before which nothing is said of a method
 WEAK_TEACHER = (
@@ -88,8 +89,8 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
         classes=_classes(scores, facts.metric, teacher),
         curves=curves(history, facts.metric, facts.losses),
         costs=_costs(history, facts, teacher),
-        command=command(),
-        again=f"densedist train {config.get('TASK', 'det')} --config-file {CONFIG} OUTPUT_DIR ANOTHER",
+        command=this_command(),
+        again=command("train", config.get("TASK", "det"), "--config-file", CONFIG, "OUTPUT_DIR", "ANOTHER"),
         facts={"seed": str(facts.seed), "versions": versions(), "machine": facts.machine},
         texts={"The plan": facts.plan, "All keys of the config": text},
     )
@@ -167,7 +168,7 @@ def how_to_get_curves(period: int, iterations: int) -> str:
     if period <= 0:
         return "TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves"
     return (
-        f"TEST.EVAL_PERIOD is {period}, but the run has only {iterations} iterations: a lower one, e.g. "
+        f"TEST.EVAL_PERIOD is {period}, but the run has only {iterations} iterations: a lower value, such as "
         f"{max(iterations // 5, 1)}, gives curves"
     )
 

@@ -149,7 +149,7 @@ def _rule(scores: Mapping[str, float | None], judged_by_f1: bool) -> str:
     if len(unjudged) < len(scores):
         rule += BALANCED
     if unjudged:
-        rule += f"; at no threshold a box of {' and '.join(unjudged)} is right, so that {SCORE} is taken"
+        rule += f"; no box of {' and '.join(unjudged)} is right at any score, so {SCORE} is used"
     return rule
 
 

@@ -35,7 +35,7 @@ def test_a_command_is_read_line_by_line():
     assert shlex.split(written.replace("\\\n", "")) == words  # as a shell does, and shlex does not
 
 
-def test_a_command_is_one_for_the_users_shell(monkeypatch):
+def test_a_command_is_one_for_the_users_shell(monkeypatch, tmp_path):
     words = ("eval", "--weights", "my run")
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     assert command(*words) == "uv run densedist eval --weights 'my run'"
@@ -44,3 +44,7 @@ def test_a_command_is_one_for_the_users_shell(monkeypatch):
     assert command(*words) == "densedist eval --weights 'my run'"
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert command(*words) == f"{sys.executable} -m densedist eval --weights 'my run'"
+    typed = tmp_path / "densedist"
+    typed.touch()
+    monkeypatch.setattr(sys, "argv", [str(typed), "train"])
+    assert command(*words) == f"{typed} eval --weights 'my run'"

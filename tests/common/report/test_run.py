@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -212,22 +213,25 @@ def test_page_needs_nothing_else(student):
 
 
 def test_paths_of_the_machine_are_in_the_command_alone(student, monkeypatch):
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     command = ["/opt/bin/densedist", "train", "seg", "--config-file", str(student / "my config.yaml")]
     monkeypatch.setattr(sys, "argv", command)
     page = shown(page_of(student, Facts(f"  teacher  {student}/x.pth", METRIC, "CPU", of_teacher=0)))
-    assert f"densedist train seg \\\n    --config-file '{student}/my config.yaml'" in page
+    assert f"uv run densedist train seg \\\n    --config-file '{student}/my config.yaml'" in page
     rest = page.replace(str(student / "my config.yaml"), "")
     assert not [
         place for place in (student.parent, student.parent.parent, Path.home(), Path.cwd()) if str(place) in rest
     ]
     assert "…/x.pth" in page
-    assert "densedist train seg --config-file config.yaml OUTPUT_DIR ANOTHER" in page
+    assert "uv run densedist train seg --config-file config.yaml OUTPUT_DIR ANOTHER" in page
 
 
 def test_the_commands_of_a_page_are_accepted(student, monkeypatch):
     words = ["train", "seg", "--config-file", str(student / "config.yaml"), "--resume", "TEST.SCALES", "[0.5, 1.0]"]
     monkeypatch.setattr(sys, "argv", ["densedist", *words, "OUTPUT_DIR", str(student.parent / "my run")])
     monkeypatch.chdir(student)
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     found = re.findall('(?s)<pre class="command">(.*?)</pre>', page_of(student, TAUGHT))
     commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
     assert commands[0] == sys.argv
@@ -278,7 +282,7 @@ def test_a_student_above_its_teacher_is_commented(student, teacher, score, weak)
         ("", "TEST.EVAL_PERIOD N evaluates every N iterations, and gives curves."),
         (
             "TEST: {EVAL_PERIOD: 5000}",
-            "TEST.EVAL_PERIOD is 5000, but the run has only 400 iterations: a lower one, e.g. 80, gives curves.",
+            "TEST.EVAL_PERIOD is 5000, but the run has only 400 iterations: a lower value, such as 80, gives curves.",
         ),
     ],
 )

@@ -255,12 +255,12 @@ def test_rows_of_relations(tmp_path):
             {"teacher": 0.4, "student": None},
             True,
             "0.40 (teacher), 0.50 (student), the threshold with the highest F1 on these images: few wrong boxes and "
-            "few missed objects; at no threshold a box of student is right, so that 0.5 is taken",
+            "few missed objects; no box of student is right at any score, so 0.5 is used",
         ),
         (
             {"student": None},
             True,
-            "boxes with a score of at least 0.50; at no threshold a box of student is right, so that 0.5 is taken",
+            "boxes with a score of at least 0.50; no box of student is right at any score, so 0.5 is used",
         ),
     ],
 )
