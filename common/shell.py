@@ -40,7 +40,8 @@ def command(*words: str) -> str:
 def launcher() -> list[str]:
     """Return the words that start DenseDIST in the user's shell.
 
-    Under uv, where this process runs under uv. Where the shell does not find densedist: the path that was typed, or Python.
+    Under uv, where this process runs under uv; by the path that was typed, or by Python, where the shell does not find
+    densedist.
     """
     if "UV_RUN_RECURSION_DEPTH" in os.environ:
         return ["uv", "run", "densedist"]

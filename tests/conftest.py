@@ -5,8 +5,9 @@ What takes seconds to import is imported where it is used: xdist's main process 
 
 import gc
 import os
+import pickle
 import tempfile
-from functools import partial
+from functools import lru_cache
 
 import pytest
 import yaml
@@ -14,8 +15,20 @@ import yaml
 _cache = tempfile.TemporaryDirectory(prefix="dense-dist-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
 gc.disable()  # until everything is imported: it stays
-# Configs are read thousands of times, by fvcore with YAML's slow loader.
-yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> bytes:
+    return pickle.dumps(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def _safe_load(stream):
+    """Parse each text once: configs are read thousands of times, by fvcore with YAML's slow loader."""
+    text = stream if isinstance(stream, str) else stream.read()
+    return pickle.loads(_parsed(text))
+
+
+yaml.safe_load = _safe_load
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,6 +86,15 @@ def each_backbone_is_tried_once():
     backbone._for_any_size = remembered
     yield
     backbone._for_any_size = find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def random_numbers_are_drawn_once():
+    from helpers.random_numbers import draw_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        draw_once(patch.setattr)
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """YAML in which a mapping has the same key twice: the parser would silently take the last one."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import yaml
 
@@ -10,6 +11,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tent
 MERGE = "tag:yaml.org,2002:merge"  # <<, which may stand for several mappings
 
 
+@lru_cache(maxsize=64)  # a command reads its config several times
 def refuse_repeated_keys(text: str, source: str) -> None:
     """Refuse YAML in which a mapping has the same key twice; nothing in it is built or run.
 

@@ -173,7 +173,7 @@ def test_terminal_shows_a_bar_with_the_time_left(tmp_path, monkeypatch, capsys):
     assert "Average Precision" in log
     assert f"report   {tmp_path}/report.html" in shown.out
     monkeypatch.chdir(tmp_path)
-    (advice,) = re.findall(r"next +(?:uv run )?densedist (.*)", shown.out)
+    (advice,) = re.findall(r"next +.*\bdensedist (.*)", shown.out)
     densedist(*shlex.split(advice))
     assert list((tmp_path / "output/visualize").glob("*.png"))
 

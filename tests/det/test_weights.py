@@ -162,7 +162,7 @@ def test_teacher_that_was_never_trained(refused, tmp_path):
     keys = save_teacher(tmp_path)
     torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
     assert refused(*keys).startswith(
-        "DISTILL.TEACHER.WEIGHTS: weights.pth: backbone was never trained: all of its 28 biases and normalization "
+        "DISTILL.TEACHER.WEIGHTS: weights.pth: backbone was never trained: all of its 30 biases and normalization "
         "weights are as they were initialized; give the weights of a trained model"
     )
 

@@ -169,7 +169,7 @@ KINDS = {
 
 def write(kind, folder, processor=True):
     """The model and its processor, written to the folder."""
-    torch.manual_seed(0)
+    torch.manual_seed(4)
     size = {"height": 64, "width": 64}
     if kind in KINDS:
         build, of_images = KINDS[kind]

@@ -10,6 +10,7 @@ import torch
 
 from helpers.drawing import draw_nothing
 from helpers.processes import server
+from helpers.random_numbers import draw_once
 
 
 def run(task, argv, kill_after=None, dies_writing=None):
@@ -33,6 +34,7 @@ def _train(task, argv, dies_writing):
     from densedist.command import main
 
     draw_nothing()
+    draw_once()
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if dies_writing:

@@ -16,12 +16,13 @@ import torch.multiprocessing as mp
 from detectron2.utils import comm
 
 from helpers.drawing import draw_nothing
+from helpers.random_numbers import draw_once
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(
     [
         *("densedist.det.task", "densedist.seg.task", "densedist.api", "densedist.command"),
-        *("densedist.common.losses.dist.numba_backend", "torch.utils.tensorboard"),
+        *("densedist.common.losses.dist.numba_backend", "torch.utils.tensorboard", "helpers.random_numbers"),
     ]
 )
 
@@ -35,6 +36,7 @@ def run_processes(count, function, *args):
 
 
 def _join(rank, count, port, function, args):
+    draw_once()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
     comm.create_local_process_group(count)
@@ -81,6 +83,7 @@ def _answer(function, args, cwd, pipe):
     from densedist.common import timing
 
     draw_nothing()
+    draw_once()
     torch.set_num_threads(1)
     timing.SECONDS, timing.LEAST = 0.1, 3
     if cwd is not None:

@@ -21,6 +21,7 @@ RETINANET, RETINANET_TEACHER = DIGITS / "retinanet_r10_quarter.yaml", DIGITS / "
 SMALL = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
 SMALL += ["REHEARSAL", "False", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
 SMALL += ["TEST.EXAMPLES", "0"]
+NARROW = ["MODEL.TIMM.ARGS.channels", "[24, 48, 96, 192]"]  # of the teachers' backbone: three eighths
 
 BOX_ONLY = ("MODEL.MASK_ON", "False")
 HEADS = {
@@ -41,7 +42,9 @@ def defaults():
 
 
 def config(file, *overrides):
-    return load(GRAMMAR, str(file), [*SMALL, *map(str, overrides)])
+    other = any(key in overrides for key in ("MODEL.TIMM.NAME", "MODEL.TIMM.ARGS", "MODEL.BACKBONE.NAME"))
+    narrow = [] if other or file not in (TEACHER, RETINANET_TEACHER) else NARROW
+    return load(GRAMMAR, str(file), [*SMALL, *narrow, *map(str, overrides)])
 
 
 def build_student(cfg):

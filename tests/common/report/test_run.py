@@ -18,7 +18,7 @@ from densedist.common.report.run import Facts, duration, write_report
 from helpers.calling import accepted
 from helpers.reading import shown
 
-pytestmark = pytest.mark.drawn(curves=True)
+drawn = pytest.mark.drawn(curves=True)
 METRIC = "sem_seg/mIoU"
 TAUGHT = Facts("teacher  <none>", METRIC, "torch 2, CPU", parameters=1_000_000, of_teacher=5_000_000)
 ALONE = Facts("plan", METRIC, "torch 2, CPU", parameters=1_000_000)
@@ -195,6 +195,7 @@ def test_results_of_a_later_evaluation_are_not_the_teachers_at_its_end(student, 
     assert "| mIoU | 70.0 | 61.2 | -8.8 |" in page
 
 
+@drawn
 def test_page_needs_nothing_else(student):
     panels = [Panel(np.full((4, 6, 3), 9, np.uint8), name, "9.0 % wrong") for name in ("teacher", "student")]
     legend = [Patch(facecolor="#123456", label="c<r")]
@@ -292,6 +293,7 @@ def test_how_to_get_curves_of_a_run_that_was_evaluated_at_its_end_only(student, 
     assert f"The run was evaluated at its end only. {said}" in page_of(student, ALONE)
 
 
+@drawn
 def test_curves_of_what_was_written(student):
     write_report(student, TAUGHT)
     _, width, _ = imread(student / "curves.png").shape
@@ -302,6 +304,7 @@ def test_curves_of_what_was_written(student):
     assert "Pictures" not in page
 
 
+@drawn
 def test_run_of_a_few_iterations_has_no_curves(student):
     (student / "metrics.json").unlink()
     write_report(student, TAUGHT)
