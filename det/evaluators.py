@@ -30,6 +30,7 @@ from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
+from densedist.det.config import DETECTRON2
 from densedist.det.data.coco import Coco, Entry
 from densedist.det.data.masks import box_as_mask
 from densedist.det.data.registering import ground_truth
@@ -101,9 +102,12 @@ def coco_evaluator(
     Args:
         output: the folder for predictions; None = they are not written.
         images: ids of those that count; None = all.
-        tasks: any of bbox, segm, keypoints; empty = those that the predictions have.
+        tasks: any of bbox, segm, keypoints; empty = those that the predictions have. The masks of a detector that
+            Detectron2 does not build are scored with MODEL.MASK_ON: the data may have boxes alone.
     """
     most = most_detections(cfg, COCO_MOST)
+    if cfg.MODEL.get("KIND", DETECTRON2) != DETECTRON2 and not cfg.MODEL.MASK_ON:
+        tasks = tasks or ("bbox",)
 
     def make(distributed: bool, folder: str | None) -> COCOEvaluator:
         with _with_json_file(name) as known:

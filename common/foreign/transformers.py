@@ -78,11 +78,12 @@ class Folder:
             )
         return model
 
-    def load_processor(self, auto: str = "AutoImageProcessor") -> Any:
+    def load_processor(self, auto: str = "AutoImageProcessor", **options: Any) -> Any:
         """Load the processor, which says how images become what the model takes.
 
         Args:
             auto: the class of transformers that builds it.
+            options: what it is to have instead of what the folder says.
 
         Raises:
             UserError: there is none, or it cannot be read.
@@ -92,7 +93,7 @@ class Folder:
         if not any((Path(self.path) / name).is_file() for name in (PROCESSOR, OF_IMAGE_AND_TEXT)):
             raise UserError(f"{self.source} has no {PROCESSOR}, which says how images are normalized: put it there")
         try:
-            return getattr(transformers, auto).from_pretrained(self.path, **SAFE)
+            return getattr(transformers, auto).from_pretrained(self.path, **options, **SAFE)
         except Exception as error:  # theirs are many
             raise self._unreadable(error) from error
 

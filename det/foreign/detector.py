@@ -31,12 +31,14 @@ class Found:
         labels: (N,), whole numbers: the detector's own numbers of classes.
         logits: (N, K), of all of its classes, by its own numbers; with a softmax, less that of the background. None =
             it says only the score of the label.
+        masks: (N, height, width) of the original image, bool; None = it finds boxes alone.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     logits: Tensor | None = None
+    masks: Tensor | None = None
 
 
 class ForeignDetector(nn.Module):
@@ -97,7 +99,7 @@ class ForeignDetector(nn.Module):
     @torch.no_grad()
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Instances]]:
         """Return {"instances"} for each sample of Detectron2's mapper for tests, as its own detectors do: pred_boxes
-        within the original image and not empty, scores, pred_classes.
+        within the original image and not empty, scores, pred_classes, and pred_masks where it finds masks.
 
         Raises:
             UserError: it fails, or gives something else than boxes.
@@ -158,6 +160,8 @@ class ForeignDetector(nn.Module):
         self._refuse_infinite(boxes, scores)
         classes = torch.tensor([self._numbers.get(int(n), -1) for n in found.labels], dtype=torch.int64)
         result = Instances(size, pred_boxes=Boxes(boxes.clone()), scores=scores, pred_classes=classes)
+        if found.masks is not None:
+            result.pred_masks = found.masks.cpu()
         result.pred_boxes.clip(size)
         result = result[(classes >= 0) & (scores >= self.least) & result.pred_boxes.nonempty()]
         if len(result) > self.most:

@@ -16,6 +16,7 @@ from torch import nn
 
 from densedist.common.errors import UserError
 from densedist.det.data import registering
+from densedist.det.datasets import check_datasets
 from densedist.det.evaluation import average_precision, check_rules, evaluate, is_scored, metric
 from helpers.coco import coco
 from helpers.tiny import STUDENT, config
@@ -263,6 +264,18 @@ def test_cityscapes_is_scored_by_its_masks(cityscapes, tmp_path, monkeypatch):
     assert evaluate(cfg, Sees(1, masks=True))["segm"] == {"AP": 0, "AP50": 0}
     assert not (tmp_path / "matches.json").exists()
     assert metric(cfg) == "segm/AP"
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_masks_of_other_projects_detectors_are_scored_where_the_config_says_so(data, on):
+    """Without MODEL.MASK_ON the data may have boxes alone."""
+    content = coco()
+    for annotation in content["annotations"] if on else []:
+        annotation |= {"segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]], "area": 400}
+    cfg = config(STUDENT, *data(content, "TEST"), "MODEL.KIND", "transformers", "MODEL.MASK_ON", on)
+    check_datasets(cfg)
+    found = evaluate(cfg, Sees(1, (5, 5, 25, 25), masks=True))
+    assert set(found) == ({"bbox", "segm"} if on else {"bbox"})
 
 
 def test_some_images_of_cityscapes_have_no_score(cityscapes, tmp_path):
