@@ -1,4 +1,4 @@
-"""Write a tiny detector with random weights, to try commands with, to a folder named rtdetr or owlv2."""
+"""Write a tiny detector with random weights, to try commands with, to a folder named rtdetr, owlv2 or mask2former."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,11 @@ import transformers as hf
 NAMES = ["car", "bus", "truck", "person", "dog"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 STAGES = ["stage2", "stage3", "stage4"]
+
+
+def labels() -> dict[str, dict]:
+    """Return what a config says of the classes."""
+    return {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}
 
 
 def rtdetr(folder: Path) -> None:
@@ -22,8 +27,7 @@ def rtdetr(folder: Path) -> None:
         num_queries=12,
         num_denoising=0,
         decoder_layers=2,
-        id2label=dict(enumerate(NAMES)),
-        label2id={name: number for number, name in enumerate(NAMES)},
+        **labels(),
     )
     hf.RTDetrForObjectDetection(config).save_pretrained(folder)
     hf.RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
@@ -42,7 +46,18 @@ def owlv2(folder: Path) -> None:
     hf.Owlv2Processor(images, tokenizer).save_pretrained(folder)
 
 
+def mask2former(folder: Path) -> None:
+    """Write a Mask2Former of the same classes."""
+    sizes = {"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "encoder_feedforward_dim": 32}
+    layers = {"num_queries": 6, "dim_feedforward": 32, "encoder_layers": 1, "decoder_layers": 2}
+    swin = {"image_size": 64, "embed_dim": 8, "num_heads": [1, 1, 1, 1], "window_size": 4, "depths": [1, 1, 1, 1]}
+    backbone = hf.SwinConfig(**swin, out_features=["stage1", *STAGES])
+    config = hf.Mask2FormerConfig(backbone_config=backbone, num_attention_heads=2, **sizes, **layers, **labels())
+    hf.Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    hf.Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    {"rtdetr": rtdetr, "owlv2": owlv2}[place.name](place)
+    {"rtdetr": rtdetr, "owlv2": owlv2, "mask2former": mask2former}[place.name](place)
     print(f"{place}: a detector with random weights")

@@ -23,6 +23,7 @@ from densedist.det.foreign.transformers import load
 from densedist.det.loader import training_batches
 from helpers import detectors, masks
 from helpers.calling import densedist
+from helpers.drawing import draw_nothing
 from helpers.tiny import STUDENT, TEACHER, build_student, config
 from helpers.transformers import eomt
 
@@ -140,7 +141,9 @@ def labeled(tmp_path_factory):
     masks.write("rf-detr", folder / "model")
     files = sorted(digits.images("val").glob("*.png"))[:2]
     where = ["--weights", folder / "model", "--output-dir", folder / "labels", "--score-threshold", 0.3]
-    densedist("label", "det", *where, *files, *MAP)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch.setattr)
+        densedist("label", "det", *where, *files, *MAP)
     return files, folder / "model", folder / "labels"
 
 
