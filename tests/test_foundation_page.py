@@ -31,3 +31,6 @@ def test_the_commands_of_the_page(tmp_path, monkeypatch):
     asked = json.loads((tmp_path / "output" / "asked" / "labels.json").read_text())
     assert asked["made_of"] == {"vehicle": ["a car", "a bus"], "person": ["a person"]}
     assert (tmp_path / "output" / "from_boxes" / "model_final.pth").is_file()
+    masks = json.loads((tmp_path / "output" / "masks" / "annotations.json").read_text())["annotations"]
+    assert masks
+    assert all("counts" in annotation["segmentation"] for annotation in masks)
