@@ -1,6 +1,7 @@
 """Exports of trained models: each format is written, described, and compared with PyTorch."""
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,6 +126,7 @@ def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dic
     with TemporaryDirectory() as folder, quiet():
         onnx = Path(folder) / "model.onnx"  # the source of each runtime's file
         for name in formats:
+            print(f"{name}: writing, and comparing with PyTorch on {exporter.images} images …", file=sys.stderr)
             if name == WEIGHTS:
                 run = exporter.write_weights(output)
             elif name == TORCH:

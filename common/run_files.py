@@ -1,5 +1,6 @@
-"""Files of a run that others use: the weights, and the config that describes them."""
+"""Files of a run: weights that others use, the config that describes them, and checkpoints that it goes on from."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,3 +78,41 @@ def _continue(folder: Path) -> str:
     config = folder / CONFIG
     moved = Path(str(read_alone(str(config)).get("OUTPUT_DIR", folder))).resolve() != folder.resolve()
     return command("train", "--config-file", str(config), "--resume", *(["OUTPUT_DIR", str(folder)] if moved else []))
+
+
+def has_checkpoints(output_dir: str) -> bool:
+    """Return whether a run has left checkpoints in output_dir, of which its config.yaml says what they are."""
+    return bool(checkpoints(Path(output_dir)))
+
+
+def holds_run(output: Path) -> bool:
+    """Return whether a folder has a run that --resume would go on with."""
+    metrics = output / METRICS
+    # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
+    return bool(checkpoints(output)) or (metrics.is_file() and metrics.stat().st_size > 0)
+
+
+def refuse_existing_run(output_dir: str) -> None:
+    """Make sure that a run that starts anew does not mix its files with those of another one.
+
+    Raises:
+        UserError: there is a run in output_dir.
+    """
+    if holds_run(Path(output_dir)):
+        raise UserError(
+            f"OUTPUT_DIR: {output_dir} holds a run: give --resume to continue it, name another "
+            "OUTPUT_DIR, or remove the folder"
+        )
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """Return the run's checkpoints, the last one first."""
+    files = [output / FINAL, *reversed(numbered(output))]
+    if (output / LAST).is_file():
+        files.insert(0, output / Path((output / LAST).read_text().strip()).name)  # in this folder, whatever it says
+    return list(dict.fromkeys(file for file in files if file.is_file()))
+
+
+def numbered(output: Path) -> list[Path]:
+    """Return the files model_<iteration>.pth, in order."""
+    return sorted(file for file in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", file.stem))

@@ -14,7 +14,7 @@ from densedist.common.beside import locate_beside
 from densedist.common.compare.study import Study
 from densedist.common.config.keys import value_of
 from densedist.common.engine import train as engine
-from densedist.common.engine.run_folder import claimed_by_all, has_checkpoints
+from densedist.common.engine.run_folder import claimed_by_all
 from densedist.common.errors import UserError
 from densedist.common.export import check_formats, export_each, written
 from densedist.common.export_names import USUAL
@@ -28,7 +28,8 @@ from densedist.common.labels.listing import list_images
 from densedist.common.labels.settings import settings_of
 from densedist.common.labels.shards import is_finished
 from densedist.common.locks import claimed, refuse_other_files
-from densedist.common.run_files import Weights, locate
+from densedist.common.nearest import did_you_mean_path
+from densedist.common.run_files import Weights, has_checkpoints, locate
 from densedist.common.run_names import OVERVIEW, PREDICTIONS
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
@@ -62,10 +63,11 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     """
     chosen_task, words = choose_task(task, config), _as_words(overrides)
     check_training(chosen_task.name, config, words)
-    check_output(chosen_task.name, config, words)
+    check_output(chosen_task.name, config, words, resume)
     cfg = chosen_task.load_config(config, words, True)
     if resume and comm.is_main_process() and not has_checkpoints(cfg.OUTPUT_DIR):
-        print(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting from the beginning")
+        near = did_you_mean_path(cfg.OUTPUT_DIR)
+        print(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting from the beginning{near}")
     engine.train(cfg, chosen_task, resume)
     return _results(cfg)
 

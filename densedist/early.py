@@ -15,7 +15,7 @@ from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
 from densedist.common.locks import refuse_unwritable
 from densedist.common.nearest import did_you_mean_path
-from densedist.common.run_files import CONFIG, FINAL, LAST, METRICS, Weights, config_beside
+from densedist.common.run_files import CONFIG, Weights, config_beside, holds_run, refuse_existing_run
 from densedist.known_keys import defaults, refuse_mistyped
 from densedist.tasks import IN_WORDS, LEAVE_OUT, name_of, refuse_other_task
 
@@ -85,21 +85,27 @@ def check_unlabeled(task: str, config: str, overrides: Sequence[str]) -> None:
         _refuse_missing_folders(cfg, cfg.DATASETS.UNLABELED, UNLABELED, given)
 
 
-def check_output(task: str, config: str, overrides: Sequence[str]) -> None:
-    """Check the folder that a training writes to. Takes what check_training does.
+def check_output(task: str, config: str, overrides: Sequence[str], resume: bool = False) -> None:
+    """Check the folder that a training writes to.
+
+    Args:
+        task, config, overrides: see check_training.
+        resume: a run that is there goes on.
 
     Raises:
-        UserError: OUTPUT_DIR cannot be written, or holds a run of the other task.
+        UserError: OUTPUT_DIR cannot be written, or holds another run.
     """
     given = read(config, overrides)
     known = {"OUTPUT_DIR": defaults(task).OUTPUT_DIR, **given.content, **dict(given.pairs)}
     output = Path(str(known["OUTPUT_DIR"]))
     refuse_unwritable(output, "OUTPUT_DIR")
-    files = [output / name for name in (FINAL, LAST, METRICS)]
-    holds_run = (output / CONFIG).is_file() and any(file.is_file() and file.stat().st_size for file in files)
-    if holds_run and (theirs := name_of(str(output / CONFIG))) not in ("", task):
+    if not holds_run(output):
+        return
+    if (output / CONFIG).is_file() and (theirs := name_of(str(output / CONFIG))) not in ("", task):
         wanted = f"name another OUTPUT_DIR, or with --resume that of a run of {IN_WORDS[task]}"
         raise UserError(f"OUTPUT_DIR: {output} holds a run of {IN_WORDS[theirs]}, not of {IN_WORDS[task]}: {wanted}")
+    if not resume:
+        refuse_existing_run(str(output))
 
 
 def check_trained(task: str, found: Weights) -> str:
@@ -114,6 +120,8 @@ def check_trained(task: str, found: Weights) -> str:
     if not (task or found.config):
         raise UserError(f"{found.key}: {found.file} has no config that says the task: say det or seg")
     task = task or name_of(found.config) or "det"
+    if beside := config_beside(found.file):
+        refuse_other_task(task, str(beside), found.key)
     refuse_mistyped(read(found.config, found.overrides), task)
     return task
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from densedist.common.task import Task
 
 IN_WORDS = {"det": "detection", "seg": "segmentation"}
-LEAVE_OUT = "or leave the task out, as the config says it"
+LEAVE_OUT = "or leave out the task, which the config says"
 
 
 def task_named(name: str) -> "Task":

@@ -122,6 +122,7 @@ def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
     if not (file := labeling.output / RECORD).is_file():  # else of an earlier call
         if not goes_on(labeling):
             shutil.rmtree(labeling.output, ignore_errors=True)
+        print(f"{LABELS}: the teacher labels {len(labeling.images)} images, once for all methods …", flush=True)
         task.label(replace(labeling, resume=True))
     record = json.loads(file.read_text())
     if not any(known["labels"] for known in record["classes"].values()):

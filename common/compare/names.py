@@ -18,7 +18,7 @@ def no_method(name: str, known: Collection[str]) -> UserError:
 
 def no_data(name: str) -> UserError:
     """Return the refusal of a method that needs images without labels, where none are named."""
-    return UserError(f"--methods: {name} needs --unlabeled with the names of the data")
+    return UserError(f"--methods: {name} needs --unlabeled: name a folder of images, or data sets")
 
 
 def refuse_unknown(words: Sequence[str], losses: Collection[str], unlabeled: Sequence[str]) -> None:

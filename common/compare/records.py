@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from densedist.common.config import Key
-from densedist.common.engine.run_folder import holds_run
 from densedist.common.files import write_text
 from densedist.common.fingerprint import Fingerprint, differences, refuse_another
+from densedist.common.run_files import holds_run
 
 SETTINGS = "settings.json"  # of a run, in its folder
 ITERATIONS = "iterations"  # the part that says how long a run is, whatever SOLVER.MAX_ITER it comes from

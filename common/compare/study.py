@@ -33,7 +33,6 @@ from densedist.common.compare.workers import Run, Train, train_all
 from densedist.common.config import saved
 from densedist.common.data.overlap import overlaps
 from densedist.common.engine.launch import check_gpus
-from densedist.common.engine.run_folder import holds_run
 from densedist.common.engine.solver import stretched
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
@@ -44,7 +43,7 @@ from densedist.common.locks import locked
 from densedist.common.report.history import read_history
 from densedist.common.report.panels import Gallery
 from densedist.common.report.teacher import TeacherRun, look_up, training
-from densedist.common.run_files import CONFIG, FINAL, Weights
+from densedist.common.run_files import CONFIG, FINAL, Weights, holds_run
 from densedist.common.shell import in_lines
 from densedist.common.task import Task, Trainee
 

@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 import math
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from densedist.common.engine.checkpoint import CompleteCheckpointer
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_atomic, write_text
 from densedist.common.locks import claimed
-from densedist.common.run_files import FINAL, LAST, METRICS
+from densedist.common.run_files import LAST, METRICS, checkpoints, numbered
 
 logger = logging.getLogger(__name__)
 
@@ -42,28 +41,6 @@ def claimed_by_all(output_dir: str | Path, key: str = "OUTPUT_DIR") -> Iterator[
 
         on_main_process(claim)
         yield
-
-
-def has_checkpoints(output_dir: str) -> bool:
-    """Return whether a run has left checkpoints in output_dir, of which its config.yaml says what they are."""
-    return bool(_checkpoints(Path(output_dir)))
-
-
-def holds_run(output: Path) -> bool:
-    """Return whether a folder has a run that --resume would go on with."""
-    metrics = output / METRICS
-    # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
-    return bool(_checkpoints(output)) or (metrics.is_file() and metrics.stat().st_size > 0)
-
-
-def refuse_existing_run(output_dir: str) -> None:
-    """Make sure that a run that starts anew does not mix its files with those of another one.
-
-    Raises:
-        UserError: there is a run in output_dir.
-    """
-    if holds_run(Path(output_dir)):
-        raise UserError(f"OUTPUT_DIR: {output_dir} holds a run: give --resume to continue it, or another OUTPUT_DIR")
 
 
 class RunCheckpointer(CompleteCheckpointer):
@@ -90,7 +67,7 @@ class RunCheckpointer(CompleteCheckpointer):
             output = Path(self.save_dir)
             save_checkpoint(output / f"{name}.pth", self, **extra)
             self.tag_last_checkpoint(f"{name}.pth")
-            for old in _numbered(output)[: -self._keep] if self._keep else []:
+            for old in numbered(output)[: -self._keep] if self._keep else []:
                 old.unlink()
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -109,7 +86,7 @@ class RunCheckpointer(CompleteCheckpointer):
         return 0 if path is None else self.load(path)["iteration"] + 1
 
     def _last_good(self) -> str | None:
-        files = _checkpoints(Path(self.save_dir))
+        files = checkpoints(Path(self.save_dir))
         for file in files:
             if reason := damage(file):
                 logger.warning(f"{file} is damaged ({reason}): trying the checkpoint before it")
@@ -178,16 +155,3 @@ def _iteration(line: str) -> float:
         return json.loads(line)["iteration"]
     except (ValueError, KeyError):
         return float("inf")
-
-
-def _checkpoints(output: Path) -> list[Path]:
-    """Return the run's checkpoints, the last one first."""
-    files = [output / FINAL, *reversed(_numbered(output))]
-    if (output / LAST).is_file():
-        files.insert(0, output / Path((output / LAST).read_text().strip()).name)  # in this folder, whatever it says
-    return list(dict.fromkeys(file for file in files if file.is_file()))
-
-
-def _numbered(output: Path) -> list[Path]:
-    """Return the files model_<iteration>.pth, in order."""
-    return sorted(file for file in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", file.stem))

@@ -44,8 +44,6 @@ from densedist.common.engine.rehearsal import rehearse
 from densedist.common.engine.run_folder import (
     RunCheckpointer,
     claimed_by_all,
-    has_checkpoints,
-    refuse_existing_run,
     rewind_metrics,
     write_results,
 )
@@ -58,7 +56,7 @@ from densedist.common.logging import LogFile, on_terminal, printed_to_log, setup
 from densedist.common.randomness import RunPosition
 from densedist.common.report.run import Facts, write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
-from densedist.common.run_files import BEST, CONFIG, config_beside
+from densedist.common.run_files import BEST, CONFIG, config_beside, has_checkpoints, refuse_existing_run
 from densedist.common.task import Results, TrainingTask, metric_of_each
 
 logger = logging.getLogger(__name__)

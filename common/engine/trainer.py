@@ -39,7 +39,7 @@ class Trainer(SimpleTrainer):
         teacher: the model's teacher, where losses that are not finite may come from.
         distilled: the names of the losses of distillation.
         share: keeps their share of the gradient constant; None = they stay as they are.
-        held: they are held back, by share or by a factor that falls to 0.
+        may_outweigh: a line says once where they have more of the gradient than the labels.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Trainer(SimpleTrainer):
         teacher: Teacher | None = None,
         distilled: Collection[str] = (),
         share: GradientShare | None = None,
-        held: bool = False,
+        may_outweigh: bool = False,
     ) -> None:
         super().__init__(model, [], optimizer)
-        self.distilled, self.share, self.held = distilled, share, held
+        self.distilled, self.share, self.may_outweigh = distilled, share, may_outweigh
         self.device = next(model.parameters()).device
         self.seed, self.accumulation_steps, self.precision = seed, accumulation_steps, precision
         self.max_skipped, self.skipped, self.teacher = max_skipped, 0, teacher
@@ -104,7 +104,8 @@ class Trainer(SimpleTrainer):
         found = compare_gradients(losses, list(self.model.parameters()), self._scale(), self.distilled)
         if found.shares:
             logger.info(f"iteration {self.iter}: {in_words(found)}")
-            if not self.held and outweighs(found, self.distilled):
+            if self.may_outweigh and outweighs(found, self.distilled):
+                self.may_outweigh = False
                 logger.info("distillation outweighs the labels; to let them decide in the end: DISTILL.DECAY linear")
             self._log({f"{GRADIENT}{name}": share for name, share in found.shares.items()})
             if found.cosine is not None and self.share is None:  # which logs the mean of all processes
@@ -209,8 +210,9 @@ def build_trainer(
         return Trainer(model, optimizer, *options)
     distiller = distillation.distiller
     share = gradient_share_of(cfg, distiller)
-    held = share is not None or distiller.schedule.decay != "none"
-    return Trainer(model, optimizer, *options, distillation.teacher, distiller.loss_names, share, held)
+    # Where images have no labels, what is taught of them is to stay.
+    free = share is None and distiller.schedule.decay == "none" and not cfg.DATASETS.UNLABELED
+    return Trainer(model, optimizer, *options, distillation.teacher, distiller.loss_names, share, free)
 
 
 def on_device(data: Any, device: torch.device) -> Any:

@@ -44,12 +44,12 @@ def begin(tasks: Sequence[Task], folder: Path, output: Path) -> list[Step]:
     if not folder.is_dir():
         raise UserError(f"FOLDER: there is no folder {folder}{did_you_mean_path(folder)}")
     refuse_there(output, KEY)
-    task, found = _find(tasks, folder.absolute(), output.absolute())
-    rest = leftovers(folder.absolute(), found.files)
+    task, found = _find(tasks, folder.resolve(), output.resolve())
+    rest = leftovers(folder.resolve(), found.files)
     _check(task, found)
     _write(found, output)
     print(_summary(folder, output, found, rest.notes))
-    unlabeled = [folder / place.relative_to(folder.absolute()) for place in rest.unlabeled]
+    unlabeled = [folder / place.relative_to(folder.resolve()) for place in rest.unlabeled]
     return _next(output, unlabeled, task.best)
 
 

@@ -38,7 +38,7 @@ def leftovers(folder: Path, files: Collection[Path]) -> Leftovers:
         elif len(left) == len(images):
             notes.append(
                 f"{place}: its {len(left)} images are in no data set; if they have no labels, train the student with "
-                f"DATASETS.UNLABELED \"['{place.absolute()}']\", too"
+                f"DATASETS.UNLABELED \"['{place.resolve()}']\", too"
             )
         elif left:
             notes.append(

@@ -8,11 +8,14 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.distill.registry import LOSSES, is_on
-from densedist.common.engine.run_folder import holds_run
 from densedist.common.labels.sheet import FILE
+from densedist.common.run_files import holds_run
 from densedist.common.shell import command, quoted
 
-NOTHING = "Nothing to train on: no score reaches the threshold; give a lower --score-threshold and another --output-dir"
+NOTHING = (
+    "Nothing to train on: no score reaches the threshold; give a lower one, such as --score-threshold 0.1, and another "
+    "--output-dir"
+)
 WITHOUT = "without distillation"
 
 

@@ -75,7 +75,7 @@ def _check_words(args: argparse.Namespace) -> None:
         if methods:
             early.check_methods(args.task, args.config_file, args.overrides, methods, args.unlabeled)
         if args.trains and not hasattr(args, "output_dir"):
-            early.check_output(args.task, args.config_file, args.overrides)
+            early.check_output(args.task, args.config_file, args.overrides, args.resume)
 
 
 def _locate(given: list[str], args: argparse.Namespace) -> list[Weights]:

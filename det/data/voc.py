@@ -73,6 +73,7 @@ def _coco(root: Path, images: list[Path], everything: list[Path]) -> dict[str, A
                     "image_id": number,
                     "category_id": classes.index(found["name"]),
                     "bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1],
+                    "area": float((x2 - x1 + 1) * (y2 - y1 + 1)),
                     "iscrowd": int(found["difficult"]),
                 }
             )

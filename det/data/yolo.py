@@ -178,8 +178,8 @@ def _object(label: Label, width: int, height: int) -> dict[str, Any]:
     if len(label.numbers) == 4:
         x, y, w, h = label.numbers
         box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-        return {"category_id": label.kind, "bbox": box}
+        return {"category_id": label.kind, "bbox": box, "area": box[2] * box[3]}
     xs, ys = [x * width for x in label.numbers[::2]], [y * height for y in label.numbers[1::2]]
     box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     polygon = [value for point in zip(xs, ys, strict=True) for value in point]
-    return {"category_id": label.kind, "bbox": box, "segmentation": [polygon]}
+    return {"category_id": label.kind, "bbox": box, "area": box[2] * box[3], "segmentation": [polygon]}

@@ -54,8 +54,8 @@ MISTYPED = [
     ),
     (
         ["train", "det", "--config-file", SEG],
-        f"--config-file: {SEG} is for segmentation, not for detection: name one for detection, or leave the task "
-        "out, as the config says it",
+        f"--config-file: {SEG} is for segmentation, not for detection: name one for detection, or leave out the "
+        "task, which the config says",
     ),
     (["tune", "seg", DET, "--methods", "kd", "--budget", "9"], f"--config-file: {DET} is for detection, not for "),
     (
@@ -79,7 +79,10 @@ MISTYPED = [
     ),
     (["compare", SEG, "--methods", "none,dsit"], "--methods: there is no dsit; want none, "),
     (["compare", SEG, "--methods", "dist@TAU=1,2,kd+mimik"], "--methods: there is no mimik; want none, "),
-    (["compare", SEG, "--methods", "none,best"], "--methods: best needs --unlabeled with the names of the data"),
+    (
+        ["compare", SEG, "--methods", "none,best"],
+        "--methods: best needs --unlabeled: name a folder of images, or data sets",
+    ),
     (
         ["compare", SEG, "--methods", "labels@WEIGHT=0.5", "--unlabeled", "photos/pol"],
         "--unlabeled: there is no folder photos/pol; did you mean photos/pool?",

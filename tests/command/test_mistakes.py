@@ -82,7 +82,8 @@ def contents(folder):
         (f"{TRAIN_DET} --resume OUTPUT_DIR output/seg", "output/seg holds a run of segmentation, not of detection: "),
         (
             f"{TRAIN_SEG} OUTPUT_DIR output/seg",
-            "OUTPUT_DIR: output/seg holds a run: give --resume to continue it, or another OUTPUT_DIR",
+            "OUTPUT_DIR: output/seg holds a run: give --resume to continue it, name another OUTPUT_DIR, or remove the "
+            "folder",
         ),
         (
             f"{TRAIN_SEG} OUTPUT_DIR student.yaml/run",

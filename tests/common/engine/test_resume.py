@@ -275,7 +275,8 @@ def test_all_checkpoints_damaged(tmp_path, message):
 
 def test_folder_of_another_run(tmp_path, message):
     before = (train(tmp_path / "run", SEG) / "metrics.json").read_bytes()
-    text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to continue it, or another OUTPUT_DIR"
+    text = f"error: OUTPUT_DIR: {tmp_path}/run holds a run: give --resume to continue it, name another OUTPUT_DIR, or "
+    text += "remove the folder"
     assert message(SEG) == text
     assert message(DET, task="det") == (
         f"error: OUTPUT_DIR: {tmp_path}/run holds a run of segmentation, not of detection: name another OUTPUT_DIR, or "

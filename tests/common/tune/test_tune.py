@@ -605,7 +605,10 @@ def test_the_value_is_the_mean_over_the_data_sets(tmp_path):
         ({"methods": ["dist@DECAY=linear", "sudden"]}, "DISTILL.DECAY is sudden: want auto, none, linear or cosine"),
         ({"methods": ["dist@TAUU=1..2"]}, "unknown config key DISTILL.DIST.TAUU in the command line; did you mean"),
         ({"methods": ["dits"]}, "--methods: there is no dits; want none, dist, kd"),
-        ({"methods": ["dist+unlabeled"]}, "--methods: unlabeled needs --unlabeled with the names of the data"),
+        (
+            {"methods": ["dist+unlabeled"]},
+            "--methods: unlabeled needs --unlabeled: name a folder of images, or data sets",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(tmp_path, change, complaint):
