@@ -56,6 +56,8 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
     cfg = load(GRAMMAR, config_file, overrides, trusted=trusted)
     if cfg.MODEL.KIND == "transformers":  # its processor takes an image as it is
         cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST = "RGB", 0
+    if cfg.MODEL.KIND != DETECTRON2 and cfg.DATASETS.CLASSES:  # a head of Detectron2 would say how many
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(cfg.DATASETS.CLASSES)
     name_files(cfg.DISTILL.TEACHER)
     build_input(cfg)
     build_strong(cfg)

@@ -39,6 +39,7 @@ from densedist.common.labels.sheet import write_sheet
 from densedist.common.labels.work import all_unreadable, fill_shards, in_words
 from densedist.common.logging import on_terminal
 from densedist.det.architectures import class_count
+from densedist.det.config import DETECTRON2
 from densedist.det.data.reading import read_input
 from densedist.det.data.registering import ANNOTATIONS
 from densedist.det.data.teacher_labels import VARIANCE
@@ -93,7 +94,7 @@ def label_images(labeling: Labeling) -> None:
             return np.full(classes, labeling.score)
         if labeling.choose == FREQUENCIES:
             return np.full(classes, lowest)  # until all predictions are known
-        return _chosen(teachers, numbers, classes, labeling.choose)
+        return _chosen(teachers, numbers, classes, labeling)
 
     cfg = teachers[0].cfg if labeling.student is None else labeling.student
     workers = reading_processes(teachers[0].cfg)
@@ -220,23 +221,28 @@ def _found(
     return result
 
 
-def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: str) -> np.ndarray:
+def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, labeling: Labeling) -> np.ndarray:
     """Choose for each class of the labels the score from which on F1 on DATASETS.TEST is best, or a precision is
     reached; boxes on crowds are no errors.
+
+    DATASETS.TEST is the teacher's. A detector from elsewhere has none, and it is the student's.
 
     Args:
         numbers: see _found.
         count: of the labels' classes.
     """
-    cfg = with_only(teachers[0].cfg, "TEST")
+    theirs, way = teachers[0].cfg, labeling.choose
+    is_students = labeling.student is not None and theirs.MODEL.KIND != DETECTRON2
+    cfg = with_only(labeling.student if is_students else theirs, "TEST")
+    of_truth = np.arange(count) if is_students else numbers
     calibration, any_truth = Calibration(count), False
     for sample in tqdm(test_samples(cfg, None), "choosing thresholds", disable=not on_terminal()):
         if sample.objects is None:
             continue
         samples = [read_input(teacher.cfg, sample.file)[0] for teacher in teachers]
-        (found,), objects = _found(teachers, [samples], numbers), _renumbered(sample.objects, numbers)
+        (found,), objects = _found(teachers, [samples], numbers), _renumbered(sample.objects, of_truth)
         right, _ = match(found, objects)
-        crowds = None if sample.crowds is None else _renumbered(sample.crowds, numbers)
+        crowds = None if sample.crowds is None else _renumbered(sample.crowds, of_truth)
         counted = right | ~on_crowds(found, crowds)
         found, right = found[counted], right[counted]
         truth = objects.gt_classes.numpy()

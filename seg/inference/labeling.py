@@ -46,6 +46,7 @@ from densedist.seg.inference.labels_sheet import sheet
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained
+from densedist.seg.networks.dense import SMP
 
 SPLIT, CITY = "train", "images"
 IN_ONE_FOLDER = 10_000  # images of a job; of a larger one each shard has a folder
@@ -84,7 +85,7 @@ def label_images(labeling: Labeling) -> None:
         if labeling.choose == FREQUENCIES:
             files = dict(zip(flat, labeling.images.values(), strict=True))
             return _as_frequent(teachers, bare_frames(files), numbers, written_by)
-        return _chosen(teachers, numbers, len(written), labeling.choose)
+        return _chosen(teachers, numbers, written, labeling)
 
     workers = reading_processes(cfgs[0])
     with in_teachers_precision(written_by):
@@ -243,19 +244,25 @@ def _labels_of(
     return _labels(teachers, images, frame["image"], numbers, count)
 
 
-def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, count: int, way: str) -> np.ndarray:
+def _chosen(teachers: Sequence[Trained], numbers: np.ndarray, written: Classes, labeling: Labeling) -> np.ndarray:
     """Choose for each class of the labels the probability from which on F1 on the labeled frames of DATASETS.TEST is
     best, or a precision is reached.
 
+    DATASETS.TEST is the teacher's. A model from elsewhere has none, and it is the student's.
+
     Args:
-        numbers, count: see _labels.
+        numbers: see _labels.
+        written: the classes of the labels.
     """
-    first = teachers[0]
-    frames = [frame for frame in test_frames(first.cfg) if frame["label"]]
+    theirs, classes, way, count = teachers[0].cfg, teachers[0].classes, labeling.choose, len(written)
+    of_truth = numbers
+    if labeling.student is not None and theirs.MODEL.KIND != SMP:
+        theirs, classes, of_truth = labeling.student, written, np.arange(count)
+    frames = [frame for frame in test_frames(theirs) if frame["label"]]
     if not frames:
         raise UserError(f"{option_of(way)}: DATASETS.TEST has no labels to choose by: name data that has some")
-    read, calibration = Reader(first.classes, first.cfg.INPUT.FORMAT), Calibration(count + 1)
-    meant = np.where(numbers < 0, count, numbers)
+    read, calibration = Reader(classes, theirs.INPUT.FORMAT), Calibration(count + 1)
+    meant = np.where(of_truth < 0, count, of_truth)
     for frame in tqdm(frames, "choosing thresholds", disable=not on_terminal()):
         given = read(frame)["sem_seg"].numpy()
         counts = given != IGNORE

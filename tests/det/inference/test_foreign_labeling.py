@@ -88,6 +88,23 @@ def test_the_teacher_of_a_students_config_labels_and_the_student_trains(folder, 
     assert "loss_dist" in (tmp_path / "run" / "metrics.json").read_text()  # its soft scores teach, too
 
 
+def test_thresholds_are_chosen_on_the_students_data(folder, images, tmp_path):
+    """A detector from elsewhere has no data of its own. Where its surest boxes are the truth, it chooses these."""
+    truth, out = tmp_path / "truth", tmp_path / "out"
+    words = ["label", "det", "--weights", folder, images]
+    densedist_command(*words, "--output-dir", truth, "--score-threshold", 0.2, *MAP)
+    test = ["DATASETS.COCO_FORMAT", f"[['sure', '{truth}/annotations.json', '']]", "DATASETS.TEST", "['sure']"]
+    densedist_command(*words, "--output-dir", out, "--choose-thresholds", *MAP, *test)
+    boxes = [
+        sorted(
+            (a["image_id"], a["category_id"], *a["bbox"]) for a in COCO(str(place / "annotations.json")).anns.values()
+        )
+        for place in (truth, out)
+    ]
+    assert boxes[0] == boxes[1]
+    assert {kind for _, kind, *_ in boxes[0]} == {1, 2}
+
+
 def test_a_zero_shot_detector_is_asked_for_the_students_classes(images, tmp_path):
     detectors.write("owlv2", tmp_path / "owl")
     words = [*CLASSES, "DISTILL.TEACHER.CLASSES.vehicle", "['a car', 'a bus']"]
