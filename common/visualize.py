@@ -14,6 +14,7 @@ from densedist.common.data.images import unique_names
 from densedist.common.distill.teacher_files import with_teacher
 from densedist.common.run_files import Weights
 from densedist.common.run_names import OVERVIEW
+from densedist.common.words import some
 
 MOST_IN_OVERVIEW = 6  # images
 RELATIONS = "relations.png"  # see common/report/relations.py
@@ -94,4 +95,4 @@ def draw_gallery(
     for name, view in zip(names, views, strict=True):
         draw(view, output / f"{name}.png")
     draw_overview(views[:MOST_IN_OVERVIEW], output / OVERVIEW)
-    print(f"{len(views)} images; pictures and {OVERVIEW}: {output}")
+    print(f"{some(len(views), 'image')}; pictures and {OVERVIEW}: {output}")

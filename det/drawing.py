@@ -17,6 +17,7 @@ from torch import Tensor
 RIGHT, WRONG, MISSED, PLAIN = "#2dd4bf", "#e4572e", "#f7e21b", "#8b8cf8"
 IOU = 0.5  # a box has found an object from this overlap on
 TOP = 0.08  # of a picture's height: the text of a box that begins there stands in the box
+MOST, LEAST = 3, 10  # boxes of a model that are drawn: so many for each object, but these at least
 SIDE = 640  # pixels of a picture's shorter side, at least: labels on a smaller one could not be read
 
 
@@ -97,10 +98,18 @@ def draw_marks(marks: Sequence[Marks], axis: Axes) -> None:
 
 
 def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[list[Marks], str]:
-    """Mark right and wrong predictions and missed objects, and say how many there are of each."""
+    """Mark right and wrong predictions and missed objects, and say how many there are of each.
+
+    Of many predictions only the surest are marked: an image would be hidden behind those of a weak detector.
+    """
     right, hit = match(found, objects)
     missed = replace(labeled(objects[~hit], names), color=MISSED, dashed=True)
     counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~hit).sum())} missed"
+    most = max(MOST * len(objects), LEAST)
+    if len(found) > most:
+        counts += f" (drawn: the {most} surest boxes)"
+        surest = found.scores.argsort(descending=True, stable=True)[:most]
+        found, right = found[surest], right[surest]
     return [missed, predicted(found[~right], names, WRONG), predicted(found[right], names, RIGHT)], counts
 
 

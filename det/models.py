@@ -278,8 +278,8 @@ def _notes(cfg: CfgNode) -> dict[str, str]:
     if most := cfg.PSEUDO_LABELS.MAX_BOX_VARIANCE:
         notes["boxes"] = f"pseudo-labeled ones of a variance above {most:g} teach their class alone"
     if is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
-        times = f"{cfg.DISTILL.UNLABELED_WEIGHT} times"
-        notes["no label"] = f"images without labels are only distilled, by losses of their own, which count {times}"
+        weight = cfg.DISTILL.UNLABELED_WEIGHT
+        notes["images"] = f"those without labels are only distilled, by losses of their own, multiplied by {weight}"
     return notes
 
 

@@ -271,8 +271,8 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
     if strong := in_words(cfg, "CUTMIX"):
         notes["strong"] = strong
     if model.distillation is not None and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
-        times = f"{cfg.DISTILL.UNLABELED_WEIGHT} times"
-        notes["no label"] = f"images without labels are only distilled; their part of the gradient counts {times}"
+        weight = cfg.DISTILL.UNLABELED_WEIGHT
+        notes["images"] = f"those without labels are only distilled; their gradient is multiplied by {weight}"
     if cfg.MODEL.CLASS_BALANCE != "none":
         ranked = sorted(zip(model.task.class_weights, Classes.of(cfg).names, strict=True))
         least, most = (f"{weight:.3g} ({name})" for weight, name in (ranked[0], ranked[-1]))

@@ -56,6 +56,19 @@ def expand(words: Sequence[str], best: str = "") -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def as_given(words: Sequence[str], best: str) -> dict[str, str]:
+    """Return by method that expand() returns its name as it was given, where BEST is not replaced.
+
+    Args:
+        best: see joined.
+    """
+    names: dict[str, str] = {}
+    for given in expand(words):
+        for method in expand([given], best):
+            names.setdefault(method, given)
+    return names
+
+
 def joined(words: Sequence[str], best: str = "") -> list[str]:
     """Put together the methods that were split at commas: a word that is no method is one more value of the last.
 

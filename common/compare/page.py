@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from densedist.common.compare.methods import NONE
-from densedist.common.compare.outcome import Gain, gain, spread
+from densedist.common.compare.outcome import Gain, gain
 from densedist.common.compare.report import (
     BEFORE,
     PERCENT,
@@ -17,7 +17,6 @@ from densedist.common.compare.report import (
     extremes,
     interval,
     method_columns,
-    metric,
     seed_columns,
     takes_time_before,
     values,
@@ -78,7 +77,6 @@ def write_comparison(
             *notes,
         ],
         scores=_scores(outcomes, teachers, full),
-        methods=_methods(outcomes),
         gallery=gallery,
         classes=_classes(outcomes, folders, full),
         tables={"Each seed": _seeds(outcomes)} if len(seeds) > 1 else {},
@@ -152,17 +150,6 @@ def _seeds(outcomes: Outcomes) -> Table:
     return Table(["method", *head], [[method, *row] for method, row in zip(outcomes, rows, strict=True)])
 
 
-def _methods(outcomes: Outcomes) -> Bars:
-    bars = []
-    for method, of_seeds in outcomes.items():
-        numbers = values(of_seeds)
-        deviation = spread(numbers)
-        mean = statistics.mean(numbers.values()) if numbers else None
-        bars.append(Bar(method, None, mean, interval="" if deviation is None else f"± {deviation:.1f}"))
-    note = "Mean ± standard deviation over the seeds." if any(bar.interval for bar in bars) else ""
-    return Bars("Methods", "method", "", metric(outcomes), bars, note)
-
-
 def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
     """Return the gain of the best method in each class; None without a method to compare it with."""
     if (pair := extremes(outcomes)) is None:
@@ -181,7 +168,7 @@ def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
     chance = (
         f" {PERCENT} intervals over the seeds, separately for each class." if any(bar.interval for bar in bars) else ""
     )
-    return Bars(class_title(metric), "class", before, after, bars, f"The best class first.{chance}")
+    return Bars(class_title(metric), before, after, bars, f"The best class first.{chance}")
 
 
 def _at_end(folder: Path) -> Scores:

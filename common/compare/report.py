@@ -97,10 +97,11 @@ def table(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
 
 
 def method_columns(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
-    """Return the columns of the table that say how good each method is."""
-    return ["method", metric(outcomes), *others(outcomes), "gain over none", PERCENT], [
-        [method, *_scores(method, outcomes)] for method in outcomes
-    ]
+    """Return the columns of the table that say how good each method is, without those that are empty."""
+    head = ["method", metric(outcomes), *others(outcomes), "gain over none", PERCENT]
+    rows = [[method, *_scores(method, outcomes)] for method in outcomes]
+    there = [number for number in range(len(head)) if any(row[number] for row in rows)]
+    return [head[number] for number in there], [[row[number] for number in there] for row in rows]
 
 
 def seed_columns(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
@@ -155,8 +156,8 @@ def _mean(numbers: Values) -> str:
 def verdicts(outcomes: Outcomes) -> list[str]:
     """Return what the numbers allow to conclude: of each method over none, on each test set, and of the best over the
     next."""
-    lines = [
-        f"{method}{test_set and f' on {test_set}'}: {_words(over_none, NONE)}"
+    gains = [
+        (f"{method}{test_set and f' on {test_set}'}: {_words(over_none, NONE)}", over_none)
         for method, test_set in product(outcomes, ["", *others(outcomes)])
         if method != NONE
         and (over_none := gain(values(outcomes[method], test_set), values(outcomes.get(NONE, {}), test_set)))
@@ -165,11 +166,11 @@ def verdicts(outcomes: Outcomes) -> list[str]:
     means = {method: statistics.mean(numbers.values()) for method, numbers in of_methods.items() if numbers}
     first, *rest = sorted(means, key=lambda method: -means[method]) or [""]
     if rest and NONE not in (first, rest[0]) and (lead := gain(of_methods[first], of_methods[rest[0]])):
-        lines.append(f"highest mean: {first}; {_words(lead, f'the next, {rest[0]}')}")
+        gains.append((f"highest mean: {first}; {_words(lead, f'the next, {rest[0]}')}", lead))
     note = (
         f"{PERCENT} intervals of the paired difference over seeds (Student's t), not corrected for multiple comparisons"
     )
-    return [*lines, note] if lines else []
+    return [*(line for line, _ in gains), *([note] if any(found.interval for _, found in gains) else [])]
 
 
 def extremes(outcomes: Outcomes) -> tuple[str, str] | None:

@@ -21,7 +21,16 @@ from densedist.common.compare.labels import (
     undone,
     write_labels,
 )
-from densedist.common.compare.methods import TEACHER, expand, folder_name, has_best, has_labels, setting, switches
+from densedist.common.compare.methods import (
+    TEACHER,
+    as_given,
+    expand,
+    folder_name,
+    has_best,
+    has_labels,
+    setting,
+    switches,
+)
 from densedist.common.compare.names import BEST
 from densedist.common.compare.outcome import outcome
 from densedist.common.compare.pace import seconds_per_iteration
@@ -267,24 +276,39 @@ class Study:
 
     def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
         shared = self._shared()
-        rule = equal_time(outcomes) if self.equal_time else "At equal iterations."
-        if has_best(self.methods):
-            rule += f" The name {BEST} stands for the recommended method, {self.task.best}."
-        text = markdown(outcomes, rule) + "".join(f"\n- {line}" for line in shared)
-        if of_teachers:
-            text += f"\n\n{teacher_table(outcomes, of_teachers)}"
-            draw_teachers(outcomes, of_teachers, self.output / "teachers.png")
         found = results(outcomes) | ({"teachers": dict(of_teachers)} if of_teachers else {})
         found |= {"shared_images": shared} if shared else {}
         write_text(self.output / "results.json", json.dumps(found, indent=2) + "\n")
+        folders = {m: {seed: self._folder(m, seed) for seed in of_seeds} for m, of_seeds in outcomes.items()}
+        # What people read has names as they gave them; results.json and folders have whole ones, with all settings.
+        names = as_given(self.methods, self.task.best)
+        named = {names[method]: of_seeds for method, of_seeds in outcomes.items()}
+        notes = [f"{BEST} is the recommended method, {self.task.best}"] if has_best(self.methods) else []
+        notes += shared
+        rule = equal_time(named) if self.equal_time else "At equal iterations."
+        text = markdown(named, rule) + "".join(f"\n- {line}" for line in notes)
+        if of_teachers:
+            text += f"\n\n{teacher_table(named, of_teachers)}"
+            draw_teachers(named, of_teachers, self.output / "teachers.png")
         write_text(self.output / "table.md", text + "\n")
-        draw(outcomes, self.output / "curves.png")
-        self._write_page(outcomes, of_teachers, text, [rule, *shared])
+        draw(named, self.output / "curves.png")
+        gallery = self._before_and_after(outcomes, folders)
+        self._write_page(
+            named, {names[m]: of_seeds for m, of_seeds in folders.items()}, of_teachers, [rule, *notes], gallery, text
+        )
         print(f"\n{text}\n\nreport   {self.output / 'report.html'}")
         return found
 
-    def _write_page(self, outcomes: Outcomes, of_teachers: Scores, text: str, notes: Sequence[str]) -> None:
-        rule, *shared = notes
+    def _write_page(
+        self,
+        outcomes: Outcomes,
+        folders: Folders,
+        of_teachers: Scores,
+        said: Sequence[str],
+        gallery: Gallery | None,
+        text: str,
+    ) -> None:
+        rule, *notes = said
         full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
         config = saved(self._without_method)
         known = {
@@ -295,11 +319,9 @@ class Study:
         }
         if self._without_method.DISTILL.TEACHER.WEIGHTS:
             known = {"teacher": look_up(yaml.safe_load(config), full), **known}
-        folders = {m: {seed: self._folder(m, seed) for seed in of_seeds} for m, of_seeds in outcomes.items()}
         texts = {"The table in Markdown": text, "All keys of the student's config": config}
-        gallery = self._before_and_after(outcomes, folders)
-        page = self.output / "report.html"
-        write_comparison(page, outcomes, folders, rule, shared, known, gallery, texts, self._command())
+        page, sentences = self.output / "report.html", [f"{note}." for note in notes]
+        write_comparison(page, outcomes, folders, rule, sentences, known, gallery, texts, self._command())
 
     def _command(self) -> str:
         """Return the command that makes this comparison; from Python none was typed."""
@@ -319,9 +341,10 @@ class Study:
         if not there:
             return None
         first, last = there[0]
-        cfg = self._load(self._words(after, 0))
+        cfg, names = self._load(self._words(after, 0)), as_given(self.methods, self.task.best)
         if not cfg.TEST.EXAMPLES:
             return None
+        before, after = names[before], names[after]
         try:
             model = self.task.load_model(cfg, str(last / FINAL), f"{after}'s weights")
             beside = {before: Weights(str(first / FINAL), str(first / CONFIG), True, f"{before}'s weights")}

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
+from densedist.common.words import some
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 USUAL_RATE = 25.0  # frames a second, of a file that does not say it
@@ -33,7 +34,7 @@ def split_videos(paths: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 def counted(images: int, videos: int) -> str:
     """Return how many images and videos there are, in words."""
-    return " and ".join(filter(None, [f"{images} images" * bool(images), f"{videos} videos" * bool(videos)]))
+    return " and ".join(some(count, noun) for count, noun in ((images, "image"), (videos, "video")) if count)
 
 
 def redraw(file: Path, drawn: Path, draw: Callable[[np.ndarray], np.ndarray]) -> int:

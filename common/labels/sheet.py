@@ -92,14 +92,14 @@ def threshold(score: float) -> str:
 def of_thresholds(labeling: Labeling) -> str:
     """Say how the threshold of each class was chosen."""
     if labeling.score is not None:
-        return f"Threshold: a prediction is a label from this score on, which {SCORE_OPTION} gives."
+        return f"Threshold: a prediction with at least this score is a label ({SCORE_OPTION})."
     precision = read_way(labeling.choose)
     how = {
         F1: "F1 on DATASETS.TEST is best",
         FREQUENCIES: "labels are as frequent as in DATASETS.TRAIN",
     }.get(labeling.choose, f"{precision:.0%} of the predictions on DATASETS.TEST are right" if precision else "")
     return (
-        f"Threshold: a prediction is a label from this score on. It is chosen for each class, so that {how} "
+        f"Threshold: a prediction with at least this score is a label. It is chosen for each class, so that {how} "
         f'({option_of(labeling.choose)}). "no label": no score does that, and nothing is written for the class; '
         f"{SCORE_OPTION} S gives one threshold for all."
     )
@@ -122,7 +122,7 @@ def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> 
         verdict=sheet.verdict,
         notes=notes,
         tables={"Classes": Table(["class", *sheet.head], rows, of_thresholds(labeling))},
-        galleries={title: _gallery(sheet, numbers) for title, numbers in sheet.images.items()},
+        galleries={title: _gallery(sheet, numbers) for title, numbers in sheet.images.items() if numbers},
         curves=_histograms(sheet),
         curves_title=f"Scores of {sheet.of}",
         command=this_command(),
@@ -133,12 +133,13 @@ def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> 
 
 
 def _gallery(sheet: Sheet, numbers: Sequence[int]) -> Gallery:
-    """Return the pictures of images, but of those that are no longer there."""
+    """Return the pictures of images, and say how many cannot be read any more."""
     found = []
     for number in numbers:
         with suppress(OSError, ValueError, UserError):
             found.append(sheet.picture(number))
-    return Gallery([name for name, _ in found], [panels for _, panels in found], sheet.legend, "")
+    gone = f"{len(numbers) - len(found)} of {len(numbers)} cannot be read" if len(found) < len(numbers) else ""
+    return Gallery([name for name, _ in found], [panels for _, panels in found], sheet.legend if found else (), gone)
 
 
 def _histograms(sheet: Sheet) -> dict[str, str]:

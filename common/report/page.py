@@ -42,7 +42,7 @@ class Bar:
 
     Args:
         gain: from before to after, in points.
-        interval: of the gain, or of the score where there is no gain, in words.
+        interval: of the gain, in words.
     """
 
     name: str
@@ -54,17 +54,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Scores of classes, or of methods, with a bar each.
+    """Scores of classes, with a bar each.
 
     Args:
         title: the heading.
-        each: what a bar is of, e.g. "class".
         before, after: whose scores these are; before is "" where there is one alone, and its score is the bar.
         note: said below them.
     """
 
     title: str
-    each: str
     before: str
     after: str
     bars: Sequence[Bar]
@@ -96,7 +94,6 @@ class Page:
         subtitle: what was done, in a line.
         verdict: the result, in a sentence.
         notes: what else has to be said of it, a sentence each.
-        methods: of a comparison.
         tables: more of them, by their headings.
         galleries: more pictures, by their headings.
         curves: SVG by title.
@@ -113,7 +110,6 @@ class Page:
     verdict: str
     notes: Sequence[str] = ()
     scores: Table | None = None
-    methods: Bars | None = None
     gallery: Gallery | None = None
     classes: Bars | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)

@@ -61,15 +61,28 @@ class Gallery:
     title: str
 
 
-def furthest(items: Sequence[T], difference: Callable[[T], float], count: int, names: str) -> tuple[list[T], str]:
+def furthest(
+    items: Sequence[T], difference: Callable[[T], float], count: int, names: str, total: int
+) -> tuple[list[T], str]:
     """Return those items in which two models differ most, the most first, and which images these are, in words.
 
     Args:
         difference: between the two, in one item.
         names: what the two are, as "teacher and student".
+        total: number of test images, of which the items are some.
     """
     chosen = sorted(items, key=lambda item: -difference(item))[:count]
-    return chosen, f"the {len(chosen)} of {len(items)} test images in which {names} differ most"
+    if len(chosen) == total:
+        return chosen, spread(total, total) + f", the ones in which {names} differ most first" * (total > 1)
+    shown = "the one" if len(chosen) == 1 else f"the {len(chosen)}"
+    return chosen, f"{spread(len(items), total)} were compared. Shown: {shown} in which {names} differ most"
+
+
+def spread(count: int, total: int) -> str:
+    """Return which images are drawn, in words, where they are spread over all."""
+    if total == 1:
+        return "the only test image"
+    return f"all {total} test images" if count == total else f"{count} of the {total} test images"
 
 
 def encode(panel: Panel) -> bytes:

@@ -104,7 +104,13 @@ def _who(teacher: TeacherRun | None) -> str:
 
 def is_short(iterations: int, config: Mapping[str, Any]) -> bool:
     """Return whether a run was too short to judge its method: it ended in its warm-up, or soon."""
-    return iterations < ENOUGH or iterations <= config.get("SOLVER", {}).get("WARMUP_ITERS", 0)
+    return iterations < ENOUGH or iterations <= _warmup(config)
+
+
+def _warmup(config: Mapping[str, Any]) -> int:
+    """Return the iterations of the warm-up of the learning rate."""
+    warmup: int = config.get("SOLVER", {}).get("WARMUP_ITERS", 0)
+    return warmup
 
 
 def _verdict(
@@ -137,6 +143,11 @@ def _notes(
     history: History, scores: Scores, facts: Facts, teacher: TeacherRun | None, config: Mapping[str, Any]
 ) -> list[str]:
     notes = []
+    if history["train_seconds"][-1].iteration <= (warmup := _warmup(config)):
+        notes.append(
+            f"The run ended within its warm-up of {warmup} iterations, so the learning rate stayed low and it learned "
+            "little."
+        )
     if teacher is not None and scores:
         known = "The teacher's scores are" if teacher.scores else "The teacher's scores are not known:"
         notes.append(f"{known} {teacher.note}.")
@@ -195,7 +206,7 @@ def _classes(scores: Scores, metric: str, teacher: TeacherRun | None) -> Bars:
         other = theirs.get(name)
         rows.append(Bar(name, other, value, None if value is None or other is None else value - other))
     note = "Differences from the teacher, the best first." if theirs else ""
-    return Bars(class_title(metric), "class", "teacher" if theirs else "", _who(teacher), rows, note)
+    return Bars(class_title(metric), "teacher" if theirs else "", _who(teacher), rows, note)
 
 
 def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:

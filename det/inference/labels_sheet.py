@@ -15,6 +15,7 @@ from detectron2.structures import Boxes, Instances
 from densedist.common.labels.shards import Shards
 from densedist.common.labels.sheet import SCORE_BINS, Chosen, Sheet, threshold
 from densedist.common.report.panels import Panel
+from densedist.common.words import some
 from densedist.det.drawing import draw_marks, predicted
 from densedist.det.inference.labels_file import annotation, images_of
 
@@ -36,7 +37,7 @@ def sheet(shards: Shards, names: Sequence[str], least: np.ndarray, ignored_from:
     total = int(counts.sum())
     rows = zip(names, counts.sum(1).tolist(), least.tolist(), strict=True)
     return Sheet(
-        verdict=f"{total} objects in {images} images, {total / max(images, 1):.3g} in each.",
+        verdict=f"{some(total, 'object')} in {some(images, 'image')}, {total / max(images, 1):.3g} in each.",
         head=["objects", "in each image", "threshold"],
         classes={name: [str(n), f"{n / max(images, 1):.3g}", threshold(score)] for name, n, score in rows},
         histograms=counts,
@@ -59,7 +60,7 @@ def _picture(
     marks.append(replace(predicted(_instances(crowds, size), names), dashed=True))
     mean = f", mean score {np.mean([box['score'] for box in objects]):.2f}" if objects else ""
     ignored = f", {len(crowds)} ignored (dashed)" if crowds else ""
-    note = f"{len(objects)} objects{mean}{ignored}"
+    note = f"{some(len(objects), 'object')}{mean}{ignored}"
     picture = read_image(entry["file_name"], "RGB")
     return Path(entry["file_name"]).name, [Panel(picture, "labels", note, partial(draw_marks, marks))]
 

@@ -19,6 +19,7 @@ from densedist.common.report.panels import (
     draw_overview,
     draw_side_by_side,
     furthest,
+    spread,
 )
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
@@ -27,7 +28,7 @@ from densedist.det.data.reading import read_input
 from densedist.det.datasets import class_labels
 from densedist.det.drawing import Marks, best_score, draw_marks, judged, labeled, legend, match, predicted
 from densedist.det.inference.predict import predict
-from densedist.det.inference.samples import Sample, spread_samples
+from densedist.det.inference.samples import Sample, count_samples, spread_samples
 from densedist.det.models import Trained, load_trained
 from densedist.det.teacher.teacher import DetTeacher
 
@@ -50,15 +51,18 @@ def draw_examples(
     others = {name: load_trained(weights.under(*device)) for name, weights in (beside or {}).items()}
     two = teacher is not None or bool(others)
     samples = spread_samples(cfg, cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
+    total = count_samples(cfg)
     seen = views(cfg, trainee.model, teacher, samples, None, others, called)
-    which = f"{len(seen)} test images"
+    which = spread(len(seen), total)
     if two:
         names = f"{next(iter(seen[0].models))} and {called}"
-        seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, names)
+        seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, names, total)
     classes = class_labels(cfg)
     overview(seen, classes, file)
     panels = [_panels(view, classes) for view in seen]
-    return Gallery([view.name for view in seen], panels, _legend(seen[0]), f"{which}; {_title(seen[0])}")
+    how = _title(seen[0])
+    title = f"{which}. {how[:1].upper()}{how[1:]}"
+    return Gallery([view.name for view in seen], panels, _legend(seen[0]), title)
 
 
 def views(
@@ -138,10 +142,10 @@ def _rule(scores: Mapping[str, float | None], judged_by_f1: bool) -> str:
         scores: the least by model, as _sure() has it.
         judged_by_f1: whether they were chosen where F1 is best.
     """
-    each = ", ".join(
-        f"{SCORE if value is None else value:.2f}{f' ({name})' if len(scores) > 1 else ''}"
-        for name, value in scores.items()
-    )
+    least = {name: f"{SCORE if value is None else value:.2f}" for name, value in scores.items()}
+    each = " or ".join(f"{value} ({name})" for name, value in least.items())
+    if len(set(least.values())) == 1:
+        each = next(iter(least.values()))
     rule = f"boxes with a score of at least {each}"
     if not judged_by_f1:
         return rule
@@ -149,7 +153,8 @@ def _rule(scores: Mapping[str, float | None], judged_by_f1: bool) -> str:
     if len(unjudged) < len(scores):
         rule += BALANCED
     if unjudged:
-        rule += f"; no box of {' and '.join(unjudged)} is right at any score, so {SCORE} is used"
+        whose = "its threshold is" if len(unjudged) == 1 else "their threshold is"
+        rule += f". No box of {' or '.join(unjudged)} is right, whatever its score, so {whose} {SCORE:.2f}"
     return rule
 
 

@@ -21,6 +21,7 @@ from densedist.common.labeling import SCORE, check_score
 from densedist.common.logging import on_terminal
 from densedist.common.run_files import Weights
 from densedist.common.run_names import PREDICTIONS
+from densedist.common.words import some
 from densedist.det.data.reading import as_input, read_input
 from densedist.det.drawing import draw_instances
 from densedist.det.modeling.augmented import augmented
@@ -69,7 +70,7 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         redraw(file, output / f"{name}.mp4", draw)
         results += [{**entry, "frame": frame} for frame, found in enumerate(frames) for entry in found]
     (output / PREDICTIONS).write_text(json.dumps(results) + "\n")
-    print(f"{len(results)} objects in {counted(len(files), len(videos))}; pictures and {PREDICTIONS}: {output}")
+    print(f"{some(len(results), 'object')} in {counted(len(files), len(videos))}; pictures and {PREDICTIONS}: {output}")
     return results
 
 

@@ -49,6 +49,11 @@ def spread_samples(cfg: CfgNode, count: int, side: str = "TEST") -> list[Sample]
     return [_sample(entry) for entry in evenly(entries, count)]
 
 
+def count_samples(cfg: CfgNode) -> int:
+    """Count the images of DATASETS.TEST."""
+    return sum(len(dataset_dicts(name)) for name in cfg.DATASETS.TEST)
+
+
 def samples_of(cfg: CfgNode, source: ImageSource) -> list[Sample]:
     """List the first images of a folder, or of DATASETS.TEST with their objects; its data sets are looked up.
 

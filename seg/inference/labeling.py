@@ -104,7 +104,7 @@ def label_images(labeling: Labeling) -> None:
                 writer.remove(number, flat[number])
         if labeling.sheet:
             with kept(labeling.output):
-                write_sheet(labeling, sheet(shards, written, shards.least, writer.places))
+                write_sheet(labeling, sheet(shards, written, shards.least, writer.files))
         about = about_classes(written.names, classes.names, numbers)
         _join(shards, labeling, unreadable, written, unknown, about)
 
@@ -357,6 +357,12 @@ class _Writer:
         city = CITY if self.shards.images <= IN_ONE_FOLDER else f"{number // self.shards.size:05}"
         label = self.output / LABELS / SPLIT / city / f"{name}_{LABELS}_labelIds.png"
         return self.output / IMAGES / SPLIT / city / f"{name}_{IMAGES}.png", label, Path(scores_file(str(label)))
+
+    def files(self, number: int, name: str) -> tuple[Path, Path, Path]:
+        """Return the files that are there of an image: the image, its label and the label's scores."""
+        image, *others = self.places(number, name)
+        found = (file for suffix in LINKED if (file := image.with_suffix(suffix)).exists())
+        return next(found, image), *others
 
     def _keep(self, item: Item, place: Path) -> None:
         """Write the image next to its labels: as a link, or as a PNG where readers may turn it or not know it."""

@@ -13,22 +13,23 @@ from densedist.common.data.pixels import read_pixels
 from densedist.common.labels.shards import Shards
 from densedist.common.labels.sheet import SCORE_BINS, Chosen, Sheet, threshold
 from densedist.common.report.panels import Panel
+from densedist.common.words import some
 from densedist.seg.data.label_images import read_label_ids
 from densedist.seg.drawing import class_legend, paint
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 
 COUNTED = 200  # images whose scores are counted
 EVERY = 4  # of their rows and columns
-Places = Callable[[int, str], tuple[Path, Path, Path]]  # of an image's number and name: image, label, scores
+Files = Callable[[int, str], tuple[Path, Path, Path]]  # of an image's number and name: image, label, scores
 
 
-def sheet(shards: Shards, written: Classes, least: np.ndarray, places: Places) -> Sheet:
+def sheet(shards: Shards, written: Classes, least: np.ndarray, files: Files) -> Sheet:
     """Return what a sheet shows of labels in shards.
 
     Args:
         written: the classes of the labels.
         least: for each class the probability from which on it is written.
-        places: where the files of an image are.
+        files: returns the files of an image.
     """
     chosen, names = Chosen("classes"), dict[int, str]()
     pixels, images = np.zeros((2, len(written) + 1), np.int64)
@@ -42,13 +43,13 @@ def sheet(shards: Shards, written: Classes, least: np.ndarray, places: Places) -
     rows = zip(written.names, shares, images.tolist(), least.tolist(), strict=False)
     counted = evenly(sorted(names), COUNTED)
     return Sheet(
-        verdict=f"{len(names)} images, {ignored:.1%} of the pixels ignored.",
+        verdict=f"{some(len(names), 'image')}, {ignored:.1%} of the pixels ignored.",
         head=["of the pixels", "images", "threshold"],
         classes={name: [f"{share:.2%}", str(count), threshold(score)] for name, share, count, score in rows},
-        histograms=_histograms([places(number, names[number]) for number in counted], written),
-        of=f"the pixels of {len(counted)} images, by class",
+        histograms=_histograms([files(number, names[number]) for number in counted], written),
+        of=f"the pixels of {some(len(counted), 'image')}, by class",
         images=chosen.kinds(),
-        picture=lambda number: (names[number], _panels(*places(number, names[number]), written)),
+        picture=lambda number: (names[number], _panels(*files(number, names[number]), written)),
         legend=class_legend(written.names, written.colors, ignored > 0),
     )
 

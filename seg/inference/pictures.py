@@ -19,6 +19,7 @@ from densedist.common.report.panels import (
     draw_overview,
     draw_side_by_side,
     furthest,
+    spread,
 )
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource, Trainee
@@ -68,11 +69,12 @@ def draw_examples(
     device = "MODEL.DEVICE", cfg.MODEL.DEVICE
     others = {name: load_trained(weights.under(*device)) for name, weights in (beside or {}).items()}
     two = teacher is not None or bool(others)
-    frames = evenly(test_frames(cfg), cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
+    there = test_frames(cfg)
+    frames = evenly(there, cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
     seen = [replace(view, called=called) for view in views(cfg, model, teacher, frames, others)]
-    which = f"{len(seen)} test images"
+    which = spread(len(seen), len(there))
     if two:
-        seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, " and ".join(_two(seen[0])))
+        seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, " and ".join(_two(seen[0])), len(there))
     classes = Classes.of(cfg)
     overview(seen, classes, file)
     title = ". ".join(filter(None, [which, _explained(seen[0])]))

@@ -67,6 +67,15 @@ def test_marks_and_counts():
     assert marks[0].boxes.tensor.tolist() == [TWO]
 
 
+@pytest.mark.parametrize(("known", "most"), [(1, 10), (4, 12)])
+def test_of_many_boxes_the_surest_are_marked(known, most):
+    many = found(*[(ONE, 1, score / 100) for score in range(40)], (TWO, 1, 0.5))
+    (_, wrong, right), counts = judged(many, objects(*[(TWO, 1)] * known), ["cat", "dog"])
+    assert counts == f"1 right, 40 wrong, {known - 1} missed (drawn: the {most} surest boxes)"
+    assert right.texts == ["dog 50%"]
+    assert wrong.texts == [f"dog {score}%" for score in range(39, 40 - most, -1)]
+
+
 def test_best_score_over_two_images():
     """F1 from 0.9 on: 2/(1+3), from 0.8: 2/(2+3), from 0.3: 4/(3+3), from 0.2: 4/(4+3)."""
     images = [found((ONE, 0, 0.9), (ONE, 0, 0.8), (ONE, 0, 0.2)), found((TWO, 1, 0.3))]

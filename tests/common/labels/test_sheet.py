@@ -1,5 +1,7 @@
 """The contact sheet: which images it shows, and that it is one file."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -32,14 +34,20 @@ def test_a_page_of_one_file(tmp_path):
     (tmp_path / "out").mkdir()
     histograms = np.zeros((2, SCORE_BINS), np.int64)
     histograms[0, 12] = 3
+
+    def picture(number):
+        if number == 8:
+            raise FileNotFoundError
+        return f"{number}.png", [Panel(np.zeros((8, 8, 3), np.uint8), "labels", "3 objects")]
+
     sheet = Sheet(
         verdict="3 objects in 1 images.",
         head=["objects", "threshold"],
         classes={"<cat>": ["3", "0.5"], "dog": ["0", threshold(np.inf)]},
         histograms=histograms,
         of="the objects",
-        images={"All images": [7]},
-        picture=lambda number: (f"{number}.png", [Panel(np.zeros((8, 8, 3), np.uint8), "labels", "3 objects")]),
+        images={"All images": [7, 8], "The ten least sure": [8], "The ten with most objects": []},
+        picture=picture,
     )
     teacher = Weights("runs/big/model_final.pth", "", True)
     text = write_sheet(Labeling([teacher], {}, tmp_path / "out"), sheet).read_text()
@@ -48,12 +56,17 @@ def test_a_page_of_one_file(tmp_path):
         assert part in text
     assert text.count("<svg") == 1  # a class without labels has no histogram
     assert "Scores of the objects" in text
+    assert "1 of 2 cannot be read." in text
+    assert "1 of 1 cannot be read." in text
+    assert "The ten with most objects" not in text
+    width, place = (float(re.search(x, text)[1]) for x in (r'viewBox="0 0 ([\d.]+)', r'x="([\d.]+)"[^>]*>1\.0<'))
+    assert place + len("1.0") * 10 * 0.6 / 2 < width  # half of a number in letters of 10 px
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"score": 0.3}, "a prediction is a label from this score on, which --score-threshold gives."),
+        ({"score": 0.3}, "Threshold: a prediction with at least this score is a label (--score-threshold)."),
         ({"score": None}, "so that F1 on DATASETS.TEST is best (--choose-thresholds)."),
         (
             {"score": None, "choose": "precision:0.9"},

@@ -21,6 +21,13 @@ def test_picture_of_a_page_is_no_larger_than_a_screen_shows(over, size):
 
 
 def test_images_in_which_two_differ_most_come_first():
-    chosen, words = furthest(["a", "b", "c", "d"], {"a": 1, "b": 3, "c": 3, "d": 0}.get, 3, "teacher and student")
+    apart = {"a": 1, "b": 3, "c": 3, "d": 0}
+    chosen, words = furthest(list(apart), apart.get, 3, "teacher and student", 4)
     assert chosen == ["b", "c", "a"]
-    assert words == "the 3 of 4 test images in which teacher and student differ most"
+    assert words == "all 4 test images were compared. Shown: the 3 in which teacher and student differ most"
+    assert furthest(list(apart), apart.get, 4, "a and b", 4)[1].startswith(
+        "all 4 test images, the ones in which a and b"
+    )
+    assert furthest(["a"], apart.get, 4, "a and b", 1)[1] == "the only test image"
+    chosen, words = furthest(list(apart), apart.get, 1, "none and dist", 20)
+    assert words == "4 of the 20 test images were compared. Shown: the one in which none and dist differ most"

@@ -95,6 +95,8 @@ def test_a_run_that_is_too_short_is_not_judged(student, change):
         with (student / "config.yaml").open("a") as file:
             file.write("SOLVER: {WARMUP_ITERS: 400}\n")
     page = shown(page_of(student, TAUGHT))
+    said = "The run ended within its warm-up of 400 iterations, so the learning rate stayed low and it learned little."
+    assert (said in page) == (change == "warm-up")
     iterations = 50 if change == "few iterations" else 400
     assert f"The student reaches mIoU 61.2 after {iterations} iterations: the run is too short to judge it." in page
     assert "points below" not in page
@@ -104,7 +106,8 @@ def test_the_heading_says_what_was_done_on_which_data(student):
     assert "<h1>student: distilled on train</h1>" in page_of(student, TAUGHT)
     config = student / "config.yaml"
     own = "DISTILL: {DIST: {WEIGHT: 1.0}, KD: {WEIGHT: 0}, MIMIC: {WEIGHT: 2}, "
-    config.write_text(config.read_text().replace("DISTILL: {", own).replace("TEST:", "UNLABELED: [pool], TEST:"))
+    more = "UNLABELED: [../data/pool/], TEST:"
+    config.write_text(config.read_text().replace("DISTILL: {", own).replace("TEST:", more))
     assert "<h1>student: distilled by DIST and MIMIC on train, and on pool without labels</h1>" in page_of(
         student, TAUGHT
     )

@@ -137,7 +137,8 @@ def test_a_teacher_labels_in_its_precision(teachers, tmp_path):
 
 
 def test_a_sheet_shows_what_was_written(teachers, tmp_path):
-    images = pictures(tmp_path / "images", [f"{n}.png" for n in range(3)])
+    """Whatever the images' format: PNG and JPEG are linked to, others are written anew."""
+    images = pictures(tmp_path / "images", ["0.png", "1.jpg", "2.bmp"])
     densedist.label(teachers[0][:1], [images], output_dir=tmp_path / "out")
     text = (tmp_path / "out" / "labels.html").read_text()
     assert "3 images, " in text

@@ -250,8 +250,9 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
     cfg.TEST.EXAMPLES = 2
     gallery = draw_examples(cfg, Trainee(model, model.network.smp, distillation), tmp_path / "examples.png")
     assert model.training
-    which, how = gallery.title.split(". ", 1)
-    assert which == "the 2 of 4 test images in which teacher and student differ most"
+    all_of, which, how = gallery.title.split(". ", 2)
+    assert all_of == "all 4 test images were compared"
+    assert which == "Shown: the 2 in which teacher and student differ most"
     assert how.startswith(
         "Where teacher and student are right, their pictures are gray. Where one is wrong, its picture"
     )
