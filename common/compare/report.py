@@ -97,10 +97,10 @@ def table(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
 
 
 def method_columns(outcomes: Outcomes) -> tuple[list[str], list[list[str]]]:
-    """Return the columns of the table that say how good each method is, without those that are empty."""
+    """Return the columns of the table that say how good each method is, without empty ones behind the metric."""
     head = ["method", metric(outcomes), *others(outcomes), "gain over none", PERCENT]
     rows = [[method, *_scores(method, outcomes)] for method in outcomes]
-    there = [number for number in range(len(head)) if any(row[number] for row in rows)]
+    there = [number for number in range(len(head)) if number < 2 or any(row[number] for row in rows)]
     return [head[number] for number in there], [[row[number] for number in there] for row in rows]
 
 

@@ -73,12 +73,12 @@ def furthest(
     """
     chosen = sorted(items, key=lambda item: -difference(item))[:count]
     if len(chosen) == total:
-        return chosen, spread(total, total) + f", the ones in which {names} differ most first" * (total > 1)
+        return chosen, which_images(total, total) + f"; {names} differ most in the first" * (total > 1)
     shown = "the one" if len(chosen) == 1 else f"the {len(chosen)}"
-    return chosen, f"{spread(len(items), total)} were compared. Shown: {shown} in which {names} differ most"
+    return chosen, f"{which_images(len(items), total)} were compared. Shown: {shown} in which {names} differ most"
 
 
-def spread(count: int, total: int) -> str:
+def which_images(count: int, total: int) -> str:
     """Return which images are drawn, in words, where they are spread over all."""
     if total == 1:
         return "the only test image"

@@ -19,7 +19,7 @@ from densedist.common.report.panels import (
     draw_overview,
     draw_side_by_side,
     furthest,
-    spread,
+    which_images,
 )
 from densedist.common.run_files import Weights
 from densedist.common.task import Trainee
@@ -53,7 +53,7 @@ def draw_examples(
     samples = spread_samples(cfg, cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
     total = count_samples(cfg)
     seen = views(cfg, trainee.model, teacher, samples, None, others, called)
-    which = spread(len(seen), total)
+    which = which_images(len(seen), total)
     if two:
         names = f"{next(iter(seen[0].models))} and {called}"
         seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, names, total)

@@ -19,7 +19,7 @@ from densedist.common.report.panels import (
     draw_overview,
     draw_side_by_side,
     furthest,
-    spread,
+    which_images,
 )
 from densedist.common.run_files import Weights
 from densedist.common.task import ImageSource, Trainee
@@ -72,7 +72,7 @@ def draw_examples(
     there = test_frames(cfg)
     frames = evenly(there, cfg.TEST.EXAMPLES * (CANDIDATES if two else 1))
     seen = [replace(view, called=called) for view in views(cfg, model, teacher, frames, others)]
-    which = spread(len(seen), len(there))
+    which = which_images(len(seen), len(there))
     if two:
         seen, which = furthest(seen, _apart, cfg.TEST.EXAMPLES, " and ".join(_two(seen[0])), len(there))
     classes = Classes.of(cfg)
