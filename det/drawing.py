@@ -107,7 +107,7 @@ def judged(found: Instances, objects: Instances, names: Sequence[str]) -> tuple[
     counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~hit).sum())} missed"
     most = max(MOST * len(objects), LEAST)
     if len(found) > most:
-        counts += f" (drawn: the {most} surest boxes)"
+        counts += f"\n(drawn: the {most} surest boxes)"
         surest = found.scores.argsort(descending=True, stable=True)[:most]
         found, right = found[surest], right[surest]
     return [missed, predicted(found[~right], names, WRONG), predicted(found[right], names, RIGHT)], counts

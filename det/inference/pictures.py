@@ -60,9 +60,7 @@ def draw_examples(
     classes = class_labels(cfg)
     overview(seen, classes, file)
     panels = [_panels(view, classes) for view in seen]
-    how = _title(seen[0])
-    title = f"{which}. {how[:1].upper()}{how[1:]}"
-    return Gallery([view.name for view in seen], panels, _legend(seen[0]), title)
+    return Gallery([view.name for view in seen], panels, _legend(seen[0]), f"{which}. Drawn: {_title(seen[0])}")
 
 
 def views(

@@ -360,9 +360,9 @@ class _Writer:
 
     def files(self, number: int, name: str) -> tuple[Path, Path, Path]:
         """Return the files that are there of an image: the image, its label and the label's scores."""
-        image, *others = self.places(number, name)
+        image, label, of_scores = self.places(number, name)
         found = (file for suffix in LINKED if (file := image.with_suffix(suffix)).exists())
-        return next(found, image), *others
+        return next(found, image), label, of_scores
 
     def _keep(self, item: Item, place: Path) -> None:
         """Write the image next to its labels: as a link, or as a PNG where readers may turn it or not know it."""

@@ -71,7 +71,7 @@ def test_marks_and_counts():
 def test_of_many_boxes_the_surest_are_marked(known, most):
     many = found(*[(ONE, 1, score / 100) for score in range(40)], (TWO, 1, 0.5))
     (_, wrong, right), counts = judged(many, objects(*[(TWO, 1)] * known), ["cat", "dog"])
-    assert counts == f"1 right, 40 wrong, {known - 1} missed (drawn: the {most} surest boxes)"
+    assert counts == f"1 right, 40 wrong, {known - 1} missed\n(drawn: the {most} surest boxes)"
     assert right.texts == ["dog 50%"]
     assert wrong.texts == [f"dog {score}%" for score in range(39, 40 - most, -1)]
 

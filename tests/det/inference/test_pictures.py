@@ -125,10 +125,10 @@ def test_other_models_beside_it(runs, tmp_path, monkeypatch):
     """Each as if it were drawn alone, by its own name and its own least score; the student last."""
     seen = {}
 
-    def see(columns, legend, title, file):
-        seen.update(columns=columns, title=title)
-
-    monkeypatch.setattr("densedist.det.inference.pictures.draw_overview", see)
+    monkeypatch.setattr(
+        "densedist.det.inference.pictures.draw_overview", lambda columns, *_: seen.update(columns=columns)
+    )
+    monkeypatch.setattr("densedist.det.inference.pictures._rule", lambda scores, _: seen.update(scores=scores) or "")
     options = ["--weights", runs["student"], "--output-dir", tmp_path, "--images", 1]
     beside = ["--beside", f"same={runs['student']}", "--beside", f"large={runs['teacher']}"]
     densedist("visualize", *options, *beside, "DATASETS.TEST", "('digits_test',)")
@@ -136,7 +136,7 @@ def test_other_models_beside_it(runs, tmp_path, monkeypatch):
     assert [panel.name for panel in panels] == ["truth", "teacher", "same", "large", "student"]
     assert panels[2].note == panels[4].note != ""
     assert panels[1].note == panels[3].note
-    scores = dict(pair[::-1] for pair in re.findall(r"(\d\.\d\d) \((\w+)\)", seen["title"]))
+    scores = seen["scores"]
     assert list(scores) == ["teacher", "same", "large", "student"]
     assert (scores["same"], scores["large"]) == (scores["student"], scores["teacher"])
 
@@ -202,7 +202,7 @@ def test_model_with_its_double_as_teacher(kind, tmp_path):
     cfg.TEST.EXAMPLES = 2
     gallery = draw_examples(cfg, Trainee(model, model, distillation), tmp_path / "examples.png")
     assert model.training
-    which = "all 4 test images were compared. Shown: the 2 in which teacher and student differ most. Boxes with a score"
+    which = "all 4 test images were compared. Shown: the 2 in which teacher and student differ most. Drawn: boxes with"
     assert gallery.title.startswith(which)
     assert [[panel.name for panel in panels] for panels in gallery.columns] == [["truth", "teacher", "student"]] * 2
     assert (tmp_path / "examples.png").stat().st_size > 10_000
