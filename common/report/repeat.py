@@ -18,10 +18,16 @@ def this_command() -> str:
     program, *words = sys.argv or [""]
     path = Path(program)
     if path.name == "densedist" or path.parts[-2:] == ("densedist", "__main__.py"):
-        return in_lines([*launcher(), *words])
+        return in_lines([*starting(), *words])
     if path.name in SCRIPTS:
         return in_lines(["python", program, *words])
     return ""
+
+
+def starting() -> list[str]:
+    """Return the words that start DenseDIST in the user's shell, without folders of this machine."""
+    program, *rest = launcher()
+    return [Path(program).name, *rest]
 
 
 def versions() -> str:

@@ -13,7 +13,7 @@ from densedist.common.report.history import History, read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import curves, draw_curves
-from densedist.common.report.repeat import this_command, versions
+from densedist.common.report.repeat import starting, this_command, versions
 from densedist.common.report.scores import (
     AS_GOOD,
     Scores,
@@ -27,7 +27,7 @@ from densedist.common.report.scores import (
 )
 from densedist.common.report.teacher import TeacherRun, look_up
 from densedist.common.run_files import CONFIG
-from densedist.common.shell import command
+from densedist.common.shell import quoted
 
 ENOUGH = 100  # iterations, before which nothing is said of a method
 WEAK_TEACHER = (
@@ -79,6 +79,7 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
     config = yaml.safe_load(text)
     scores = flatten(json.loads((folder / "results.json").read_text()))
     teacher = None if facts.of_teacher is None else look_up(config, facts.metric)
+    task = config.get("TASK", "det")
     page = Page(
         title=f"{folder.resolve().name}: {heading(config, teacher is not None)}",
         subtitle=f"{clock[-1].iteration} iterations, {clock[-1].seconds:.0f} s in training steps; {facts.machine}",
@@ -90,7 +91,7 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
         curves=curves(history, facts.metric, facts.losses),
         costs=_costs(history, facts, teacher),
         command=this_command(),
-        again=command("train", config.get("TASK", "det"), "--config-file", CONFIG, "OUTPUT_DIR", "ANOTHER"),
+        again=quoted([*starting(), "train", task, "--config-file", CONFIG, "OUTPUT_DIR", "ANOTHER"]),
         facts={"seed": str(facts.seed), "versions": versions(), "machine": facts.machine},
         texts={"The plan": facts.plan, "All keys of the config": text},
     )

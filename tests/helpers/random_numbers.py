@@ -1,6 +1,7 @@
 """Random weights without drawing each: it is an eighth of the tests' time, as most models are drawn twice."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,13 +31,13 @@ def _from_a_window(
         scale_and_shift: of the numbers, by the two arguments of the method.
     """
 
-    def fill(tensor: Tensor, first: float = 0.0, second: float = 1.0, **generator: torch.Generator) -> Tensor:
+    def fill(tensor: Tensor, *given: float, **named: Any) -> Tensor:
         plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.is_contiguous() and tensor.is_cpu
-        if not plain or tensor.numel() < LEAST or tensor.dtype != torch.float32:
-            return draw(tensor, first, second, **generator)
-        scale, shift = scale_and_shift(first, second)
+        if not plain or tensor.numel() < LEAST or tensor.dtype != torch.float32 or {*named} - {"generator"}:
+            return draw(tensor, *given, **named)
+        scale, shift = scale_and_shift(*given, *(0.0, 1.0)[len(given) :])
         for part in tensor.detach().view(-1).split(DRAWN // 2):
-            begin = torch.randint(DRAWN - len(part), (), **generator).item()
+            begin = torch.randint(DRAWN - len(part), (), **named).item()
             torch.mul(numbers[begin : begin + len(part)], scale, out=part).add_(shift)
         return tensor
 

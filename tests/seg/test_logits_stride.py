@@ -24,7 +24,7 @@ STRIDES = [1, 3, 4, 16]  # each pixel; no divisor of 64; the usual one; coarser 
 
 @pytest.fixture(scope="module")
 def teacher_keys(tmp_path_factory):
-    return save_teacher(tmp_path_factory.mktemp("teacher"), *map(str, AUX))
+    return save_teacher(tmp_path_factory.mktemp("teacher"), *map(str, AUX), seed=2)
 
 
 def build(*overrides):
@@ -98,7 +98,8 @@ def test_zero_is_the_students_own_map_bit_for_bit(teacher_keys):
                 maps_of(load_network(config(teacher_keys[1]), teacher_keys[3], "").eval().double(), samples),
             )
         )
-    assert own["loss_dist"].item() == pytest.approx(float(DISTLoss()(student, teacher)), rel=1e-9)
+    # The teacher's batch norm is folded in float32, before it becomes float64 here.
+    assert own["loss_dist"].item() == pytest.approx(float(DISTLoss()(student, teacher)), rel=2**-24)
 
 
 @pytest.mark.parametrize("stride", [1, 4])

@@ -374,17 +374,18 @@ def test_classes_of_another_teacher(tmp_path):
     names = [*transformers.NAMES, "sky", "more of 3"]
     keys = save_teacher(tmp_path, "DATASETS.CLASSES", str(wider(names)), "DATASETS.IGNORED_IDS", "[]")
     plain = load_teacher(load(GRAMMAR, str(tmp_path / "config.yaml"), [*keys, "MODEL.DEVICE", "cpu"]))
-    mapped = [*keys, "DISTILL.TEACHER.CLASSES.3", "['3', 'more of 3']", "DISTILL.TEACHER.KEPT_MASS", "0.93"]
-    teacher = load_teacher(config(STUDENT, *mapped))
     places = {"cls_logits": torch.zeros(2, 11, 8, 8)}
     probabilities = plain.output(IMAGES, places, (64, 64))["cls_logits"].double().softmax(1)
     wanted = probabilities[:, :11].clone()
     wanted[:, 4] += probabilities[:, 12]  # the first is the background
     mass = wanted.sum(1)
+    half = f"{mass.median().item() + 1e-6:.6f}"  # which about half of the pixels have
+    mapped = [*keys, "DISTILL.TEACHER.CLASSES.3", "['3', 'more of 3']", "DISTILL.TEACHER.KEPT_MASS", half]
+    teacher = load_teacher(config(STUDENT, *mapped))
     maps, seen = teacher.begin([{"image": image} for image in IMAGES]).at(places, (64, 64))
     assert set(maps) == {"cls_logits"}
     torch.testing.assert_close(maps["cls_logits"].double().softmax(1), wanted / mass[:, None], rtol=1e-4, atol=1e-6)
-    assert torch.equal(seen["cls_logits"], mass >= 0.93)
+    assert torch.equal(seen["cls_logits"], mass >= float(half))
     assert 0 < seen["cls_logits"].float().mean() < 1
     refused(r"the student has 11 classes, the teacher 13|class 0 is", *keys)
 

@@ -36,7 +36,7 @@ def test_quickstart_trains_six_models_and_draws_them(tmp_path, capsys, monkeypat
     commands = advised(printed)
     assert [command[:3] for command in commands] == [["train", "seg", "--config-file"]] * 6
     for command in commands:
-        accepted(monkeypatch, *command)
+        accepted(monkeypatch, *command, "--resume")  # their folders hold runs by now
     log = (tmp_path / "kd" / "log.txt").read_text()
     assert "·kd(cls_logits at stride " in log
     assert "dist(" not in log
