@@ -13,7 +13,7 @@ def test_the_same_command_is_answered_again(task):
     assert judge_session(Session(task, tuple(commands))).answered == 2
 
 
-@settings(few, max_examples=8)  # of 3 s each
+@settings(few, max_examples=4)  # of 4 s each
 @given(sessions())
 def test_sessions(session):
     judge_session(session)
