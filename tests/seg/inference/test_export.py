@@ -151,7 +151,7 @@ def test_an_exported_file_predicts_images_and_videos_without_a_config(exported, 
     video.release()
     given = [tmp_path / "a.png", tmp_path / "b.avi"]
     densedist("predict", "--weights", exported / name, "--output-dir", tmp_path / "exported", *given)
-    assert "1 images and 1 videos; " in capsys.readouterr().out
+    assert "1 image and 1 video; " in capsys.readouterr().out
     found = json.loads((tmp_path / "exported" / "predictions.json").read_text())
     assert [entry.get("frame") for entry in found] == [None, 0, 1, 2]
     drawn = cv2.VideoCapture(str(tmp_path / "exported" / "b.mp4"))
