@@ -34,11 +34,11 @@ def config(file, *overrides):
     return load(GRAMMAR, str(file), [*SMALL, *map(str, overrides)])
 
 
-def save_teacher(folder, *overrides, file=TEACHER, seed=1):
+def save_teacher(folder, *overrides, file=TEACHER):
     """Config and weights of a random teacher: the overrides that make a student learn from it."""
     small = ["MODEL.ARGS.decoder_channels", "16"] if file == TEACHER else []
     cfg = config(file, *small, *overrides)
-    torch.manual_seed(seed)
+    torch.manual_seed(1)
     network = as_if_trained(build_network(cfg))
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(saved(cfg))
