@@ -96,7 +96,7 @@ def test_what_is_said(images, tmp_path):
 
 
 def test_a_comparison_says_it(images, tmp_path, capsys):
-    task = SimpleNamespace(name="seg", load_config=lambda _, words: config(*words), images=images)
+    task = SimpleNamespace(name="seg", best="labels", load_config=lambda _, words: config(*words), images=images)
     study = Study(task, "c.yaml", ["none", "unlabeled"], [0], tmp_path, unlabeled=["u"])
     found = study._write({"none": {}, "unlabeled": {}}, {})
     assert [line[:61] for line in found["shared_images"]] == [
