@@ -8,7 +8,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from densedist.common.report.run import how_to_get_curves
 from densedist.common.report.scores import flatten, in_words, overall
 from densedist.common.run_files import BEST, FINAL
-from densedist.common.shell import command
+from densedist.common.shell import command, quoted
 from densedist.common.task import Results
 
 LONGEST_WARMUP = 0.25  # share of the iterations that needs no warning
@@ -50,7 +50,7 @@ def scores_in_words(results: Results) -> str:
 
 
 def last_lines(cfg: CfgNode) -> list[str]:
-    """Return where the page and the weights of a finished run are, and the command that comes next."""
+    """Return where the page and the weights of a finished run are, and what comes next: to look at it, to teach with it."""
     output = Path(cfg.OUTPUT_DIR)
     page = output / "report.html"
     best = f"; best checkpoint: {output / BEST}" if (output / BEST).is_file() else ""
@@ -59,4 +59,6 @@ def last_lines(cfg: CfgNode) -> list[str]:
     if cfg.DATASETS.TEST:
         trust = ["MODEL.TRUST_PICKLE", "True"] if cfg.MODEL.TRUST_PICKLE else []
         lines.append(f"next     {command('visualize', '--weights', cfg.OUTPUT_DIR, *trust)}")
+    if not (cfg.DISTILL.TEACHER.WEIGHTS or cfg.DISTILL.TEACHER.CONFIG_FILE):
+        lines.append(f"teach    a student: {quoted(['DISTILL.TEACHER.WEIGHTS', cfg.OUTPUT_DIR])} in its training command")
     return lines

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.events import EventStorage
 
 from densedist.common.engine.ending import evaluations, last_lines, on_the_way, schedule_warnings, scores_in_words
@@ -16,6 +16,7 @@ from densedist.common.logging import WARNINGS, printed_to_log, setup_logs
 def cfg(tmp_path):
     cfg = get_cfg()
     cfg.OUTPUT_DIR, cfg.DATASETS.TEST, cfg.MODEL.TRUST_PICKLE = str(tmp_path), ("val",), False
+    cfg.DISTILL = CfgNode({"TEACHER": CfgNode({"WEIGHTS": "", "CONFIG_FILE": ""})})
     return cfg
 
 
@@ -52,12 +53,15 @@ def test_the_last_lines(cfg, monkeypatch, tmp_path):
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     weights = f"weights  {tmp_path}/model_final.pth"
-    assert last_lines(cfg) == [weights, f"next     densedist visualize --weights {tmp_path}"]
+    teach = f"teach    a student: DISTILL.TEACHER.WEIGHTS {tmp_path} in its training command"
+    assert last_lines(cfg) == [weights, f"next     densedist visualize --weights {tmp_path}", teach]
     (tmp_path / "report.html").touch()
     (tmp_path / "model_best.pth").touch()
     cfg.DATASETS.TEST = ()
     best = f"{weights}; best checkpoint: {tmp_path}/model_best.pth"
-    assert last_lines(cfg) == [f"report   {tmp_path}/report.html", best]
+    assert last_lines(cfg) == [f"report   {tmp_path}/report.html", best, teach]
+    cfg.DISTILL.TEACHER.WEIGHTS = "teacher.pth"
+    assert last_lines(cfg)[2:] == []
 
 
 def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch):
