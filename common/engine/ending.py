@@ -50,7 +50,7 @@ def scores_in_words(results: Results) -> str:
 
 
 def last_lines(cfg: CfgNode) -> list[str]:
-    """Return where the page and the weights of a finished run are, and what comes next: to look at it, to teach with it."""
+    """Return where the page and the weights of a finished run are, and what to do with them next."""
     output = Path(cfg.OUTPUT_DIR)
     page = output / "report.html"
     best = f"; best checkpoint: {output / BEST}" if (output / BEST).is_file() else ""
@@ -60,5 +60,6 @@ def last_lines(cfg: CfgNode) -> list[str]:
         trust = ["MODEL.TRUST_PICKLE", "True"] if cfg.MODEL.TRUST_PICKLE else []
         lines.append(f"next     {command('visualize', '--weights', cfg.OUTPUT_DIR, *trust)}")
     if not (cfg.DISTILL.TEACHER.WEIGHTS or cfg.DISTILL.TEACHER.CONFIG_FILE):
-        lines.append(f"teach    a student: {quoted(['DISTILL.TEACHER.WEIGHTS', cfg.OUTPUT_DIR])} in its training command")
+        keys = quoted(["DISTILL.TEACHER.WEIGHTS", cfg.OUTPUT_DIR])
+        lines.append(f"teach    a student: {keys} in its training command")
     return lines
