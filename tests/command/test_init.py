@@ -65,7 +65,9 @@ def test_data_of_each_format_is_found_and_read_as_the_configs_say(write, tmp_pat
     assert ["TEST", str(images), str(images)] in rows
 
 
-@pytest.mark.parametrize(("task", "write"), [("det", folders.yolo), ("seg", folders.masks)])
+@pytest.mark.parametrize(
+    ("task", "write"), [pytest.param("det", folders.yolo, marks=pytest.mark.slow), ("seg", folders.masks)]
+)
 def test_every_command_that_is_printed_runs_as_it_stands(task, write, tmp_path, monkeypatch, capsys):
     """Shortened, with small backbones and from random weights; `pool` has images without labels."""
     monkeypatch.chdir(tmp_path)

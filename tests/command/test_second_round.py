@@ -25,7 +25,8 @@ def commands(task):
     return [shlex.split(line.replace(" seg ", f" {task} ")) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("task", [pytest.param("seg", marks=pytest.mark.slow), "det"])
+@pytest.mark.slow  # a dozen runs
+@pytest.mark.parametrize("task", ["seg", "det"])
 def test_students_of_the_first_round_label_for_the_second(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module in ("densedist.common.compare.labels", "densedist.api"):  # such students are sure of nothing

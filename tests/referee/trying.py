@@ -1,4 +1,4 @@
-"""How many situations are tried: a few hundred that are always the same, or as many as one asks for."""
+"""How many situations are tried: dozens that are always the same, or as many as one asks for."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from referee.judge import Judge, judge
 from referee.situations import Form, Situation
 from referee.tally import Tally
 
-FEW = 120
+FEW = 60
 MANY = int(os.environ.get("REFEREE_EXAMPLES", "2000"))
 SEED = int(os.environ.get("REFEREE_SEED", random.randrange(2**32)))
 

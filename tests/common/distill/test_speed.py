@@ -35,7 +35,7 @@ def losses(task, model, size):
         return model(scenes.batch(size=(size, size)) if task == "seg" else tiny.batch(size=size))
 
 
-@pytest.mark.parametrize("task", ["seg", "det"])
+@pytest.mark.parametrize("task", [pytest.param("seg", marks=pytest.mark.slow), "det"])
 def test_compiled(task, teachers, monkeypatch):
     graphs = []
 

@@ -81,7 +81,11 @@ EMA = ["SOLVER.EMA_DECAY", "0.5", "SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "
     ("task", "argv"),
     [
         ("seg", [*SEG, *FLOAT16, *SHARE, *MEMORY, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION_STEPS", "2"]),
-        ("seg", [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"]),
+        pytest.param(
+            "seg",
+            [*SEG, *EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATALOADER.NUM_WORKERS", "2"],
+            marks=pytest.mark.slow,
+        ),
         ("det", RETINANET),
         ("det", [*DET, *RARE, "MODEL.MASK_ON", "True", *EVERY_LOSS, "SOLVER.EMA_DECAY", "0.5", "SOLVER.MAX_ITER", "4"]),
     ],

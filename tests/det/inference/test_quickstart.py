@@ -14,6 +14,7 @@ SHORT = ["SOLVER.MAX_ITER", "2", *SMALL]
 
 
 @pytest.mark.drawn
+@pytest.mark.slow  # the other task's takes the same way
 def test_quickstart_trains_six_models_and_draws_them(tmp_path):
     chosen = TASK.demonstration
     chosen = replace(chosen, test=(*chosen.test, *SHORT))

@@ -35,7 +35,7 @@ def student(folder, architecture, encoder, depth, arguments):
 
 
 @pytest.mark.usefixtures("quick_weights")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["SegFormer", *(pytest.param(n, marks=pytest.mark.slow) for n in [*MODELS][1:])])
 def test_a_step_and_a_plain_model(name, teacher, tmp_path):
     file, keys = student(tmp_path, *MODELS[name]), SMALL_KEYS | teacher
     keys |= {"OUTPUT_DIR": tmp_path / "run", "SOLVER.MAX_ITER": 1, "DATASETS.TEST": []}
