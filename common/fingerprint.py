@@ -23,7 +23,7 @@ from densedist.common.config import trust
 from densedist.common.config.files import read_file
 from densedist.common.config.former_keys import current_parts
 from densedist.common.config.keys import Key
-from densedist.common.data.images import THREADS
+from densedist.common.data.pace import THREADS
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.registry import LOSSES, is_on
 from densedist.common.errors import UserError

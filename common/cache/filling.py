@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from densedist.common.cache.arrays import KEY, PAGE, REMEDY, About, Arrays, record_of, size_in_bytes
 from densedist.common.cache.check_sums import MISSING, forget_sums, read_sums
-from densedist.common.data.images import THREADS
+from densedist.common.data.pace import THREADS
 from densedist.common.errors import UserError, on_main_process
 from densedist.common.files import write_text
 from densedist.common.fingerprint import Fingerprint, differences

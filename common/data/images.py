@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from densedist.common.data.headers import Header, Size, UnknownTiffError, read_header
 from densedist.common.data.known import Known
+from densedist.common.data.pace import each
 from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
 from densedist.common.logging import on_terminal
@@ -25,7 +25,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MANY = 1000  # items from which on what was found of them is remembered
-THREADS = 16  # they wait for the disk most of the time
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -47,7 +46,7 @@ def check_images(
     files: Callable[[T], Sequence[str]] | None = None,
     depends: str = "",
 ) -> list[R]:
-    """Call check(item), which raises DamagedError, for all items in several threads.
+    """Call check(item), which raises DamagedError, for all items, maybe in several threads.
 
     Args:
         source: where the items are named, for the message.
@@ -69,9 +68,8 @@ def check_images(
         except DamagedError as error:
             return error
 
-    with ThreadPool(THREADS) as pool:
-        results = pool.imap(attempt, range(len(items)), chunksize=64)
-        seen = list(tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()))
+    results = each(attempt, range(len(items)))
+    seen = list(tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()))
     if known:
         known.keep()
     if found := [result for result in seen if isinstance(result, DamagedError)]:
@@ -171,11 +169,10 @@ def find_images(paths: Sequence[str], most: int | None = None) -> dict[str, Path
         raise UserError("no image is named: give files or folders")
     named = [(path, file) for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
     files = [file for _, file in named[:most]]
-    with ThreadPool(THREADS) as pool:
-        seen = pool.imap(_refusal, files, chunksize=64)
-        for why in tqdm(seen, "looking at images", len(files), leave=False, delay=2, disable=not on_terminal()):
-            if why:
-                raise UserError(why)
+    seen = each(_refusal, files)
+    for why in tqdm(seen, "looking at images", len(files), leave=False, delay=2, disable=not on_terminal()):
+        if why:
+            raise UserError(why)
     inner = [file.relative_to(path) if path.is_dir() else Path(file.name) for path, file in named[:most]]
     return dict(zip(unique_names([path.with_suffix("").as_posix() for path in inner]), files, strict=True))
 

@@ -3,12 +3,11 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from densedist.common.data.images import THREADS
+from densedist.common.data.pace import each
 from densedist.common.data.sides import TRAINED
 
 PART = 4096  # bytes that are read of the beginning, the middle and the end of a file
@@ -21,14 +20,13 @@ def shared_images(files: Iterable[str], others: Iterable[str]) -> list[str]:
     cannot be read is left out.
     """
     sides = [list(dict.fromkeys(sorted(side))) for side in (files, others)]
-    with ThreadPool(THREADS) as pool:
-        abouts = {file: about for side in sides for file, about in zip(side, pool.map(_about, side), strict=True)}
-        places, sizes = ({file: about[number] for file, about in abouts.items()} for number in (0, 1))
-        found = set(_alike(sides, places)[0])  # one file by two names needs no reading
-        sides = _alike([[file for file in sides[0] if file not in found], sides[1]], sizes)
-        for key in (_parts, _whole):
-            values = {file: value for side in sides for file, value in zip(side, pool.map(key, side), strict=True)}
-            sides = _alike(sides, values)
+    abouts = {file: about for side in sides for file, about in zip(side, each(_about, side), strict=True)}
+    places, sizes = ({file: about[number] for file, about in abouts.items()} for number in (0, 1))
+    found = set(_alike(sides, places)[0])  # one file by two names needs no reading
+    sides = _alike([[file for file in sides[0] if file not in found], sides[1]], sizes)
+    for key in (_parts, _whole):
+        values = {file: value for side in sides for file, value in zip(side, each(key, side), strict=True)}
+        sides = _alike(sides, values)
     return sorted({*found, *sides[0]})
 
 
