@@ -279,7 +279,9 @@ def _notes(cfg: CfgNode) -> dict[str, str]:
         notes["boxes"] = f"pseudo-labeled ones of a variance above {most:g} teach their class alone"
     if is_on(cfg.DISTILL) and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT
-        notes["images"] = f"those without labels are only distilled, by losses of their own, multiplied by {weight}"
+        notes["images"] = (
+            f"unlabeled ones give only distillation losses, logged as _unlabeled and multiplied by {weight}"
+        )
     return notes
 
 

@@ -272,7 +272,7 @@ def _notes(cfg: CfgNode, model: Segmenter) -> dict[str, str]:
         notes["strong"] = strong
     if model.distillation is not None and labeled_sets(cfg) and cfg.DATASETS.UNLABELED:
         weight = cfg.DISTILL.UNLABELED_WEIGHT
-        notes["images"] = f"those without labels are only distilled; their gradient is multiplied by {weight}"
+        notes["images"] = f"unlabeled ones give only distillation losses, whose gradient is multiplied by {weight}"
     if cfg.MODEL.CLASS_BALANCE != "none":
         ranked = sorted(zip(model.task.class_weights, Classes.of(cfg).names, strict=True))
         least, most = (f"{weight:.3g} ({name})" for weight, name in (ranked[0], ranked[-1]))

@@ -283,7 +283,8 @@ class Study:
         # What people read has names as they gave them; results.json and folders have whole ones, with all settings.
         names = as_given(self.methods, self.task.best)
         named = {names[method]: of_seeds for method, of_seeds in outcomes.items()}
-        notes = [f"{BEST} is the recommended method, {self.task.best}"] if has_best(self.methods) else []
+        best = f"{BEST} stands for {self.task.best}, which was recommended before this comparison"
+        notes = [best] if has_best(self.methods) else []
         notes += shared
         rule = equal_time(named) if self.equal_time else "At equal iterations."
         text = markdown(named, rule) + "".join(f"\n- {line}" for line in notes)

@@ -60,6 +60,7 @@ from densedist.common.run_files import BEST, CONFIG, config_beside, has_checkpoi
 from densedist.common.task import Results, TrainingTask, metric_of_each
 
 logger = logging.getLogger(__name__)
+USES = ("training", "pseudo-labeled", "unlabeled", "evaluation")  # the plan's words for SIDES
 
 
 def train(
@@ -242,8 +243,7 @@ def _changed(cfg: CfgNode) -> list[str]:
 def _given(cfg: CfgNode, start: str) -> list[str]:
     """Return the plan's lines on data and weights."""
     node = cfg.DATASETS
-    sides = {side.lower().replace("_", "-"): node[side] for side in SIDES}
-    data = "; ".join(f"{side} {', '.join(names)}" for side, names in sides.items() if names)
+    data = "; ".join(f"{side}: {', '.join(node[key])}" for side, key in zip(USES, SIDES, strict=True) if node[key])
     weights = " and ".join(filter(None, [start, cfg.MODEL.WEIGHTS])) or "random weights"
     return [f"  data     {data}", *(f"  data     {line}" for line in sources_in_words(cfg)), f"  start    {weights}"]
 

@@ -110,12 +110,15 @@ def _next(output: Path, unlabeled: Sequence[Path], best: str) -> list[Step]:
     folders = [str(place) for place in unlabeled]
     methods = "none,dist,dist+unlabeled,best" if folders else "none,dist"
     compare = ["compare", "--config-file", student, "--methods", methods, "--output-dir", str(output / "compare")]
+    more = ["--unlabeled", ",".join(folders)] if folders else []
+    keys = ["DATASETS.UNLABELED", str(folders)] if folders else []
+    images = "images with and without labels" if folders else "the labeled images"
     steps = [
         Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),
         Step("Train the teacher.", ["train", "--config-file", teacher]),
         Step(
-            f"Distill the student once: {output / 'student'} gets it and its report.html.",
-            ["train", "--config-file", student],
+            f"Train the student with the teacher, on {images}. {output / 'student' / 'report.html'} shows both.",
+            ["train", "--config-file", student, *keys],
         ),
     ]
     if folders:
@@ -123,7 +126,6 @@ def _next(output: Path, unlabeled: Sequence[Path], best: str) -> list[Step]:
         threshold = ["--score-threshold", "0"] if "SCORE_THRESHOLD=0" in best else []
         why = "Or let the teacher write labels; the command that trains the student on them is printed at the end."
         steps.append(Step(why, [*label, *threshold, *folders]))
-    more = ["--unlabeled", ",".join(folders)] if folders else []
     return [
         *steps,
         Step(

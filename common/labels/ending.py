@@ -16,7 +16,7 @@ NOTHING = (
     "Nothing to train on: no score reaches the threshold; give a lower one, such as --score-threshold 0.1, and another "
     "--output-dir"
 )
-WITHOUT = "without distillation"
+FOR_THE_REPORT = "every distillation loss is off, and the teacher is named for the report only"
 
 
 def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) -> list[str]:
@@ -32,9 +32,9 @@ def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) ->
     if not any(known["labels"] for known in record["classes"].values()):
         return [*lines, NOTHING]
     if start[0] == "train":
-        return [*lines, f"To train the student on its data and these labels, {WITHOUT}:", command(*start)]
-    words = f"To train a student on its data and these labels, {WITHOUT}, add to its `{command('train')}` command:"
-    return [*lines, words, quoted(start)]
+        return [*lines, f"To train the student on its data and these labels ({FOR_THE_REPORT}):", command(*start)]
+    to_add = f"add these keys to its `{command('train')}` command:"
+    return [*lines, f"To train a student on its data and these labels, without a teacher, {to_add}", quoted(start)]
 
 
 def keys_of_any(labels: Sequence[str], output: Path) -> list[str]:

@@ -102,11 +102,12 @@ def test_every_command_that_is_printed_runs_as_it_stands(task, write, tmp_path, 
     }
 
 
-def test_the_recommended_method_is_compared(tmp_path, capsys):
+def test_images_without_labels_are_distilled_and_the_recommended_method_is_compared(tmp_path, capsys):
     root = folders.masks(tmp_path / "photos")
     folders.write_images(root / "pool", 2, seed=9)
     densedist("init", root, "--output-dir", tmp_path / "out")
-    compare = advised(capsys.readouterr().out)[-1]
+    *_, distill, _, compare = advised(capsys.readouterr().out)
+    assert distill[-2:] == ["DATASETS.UNLABELED", f"['{root / 'pool'}']"]
     assert compare[compare.index("--methods") + 1].split(",")[-1] == "best"
 
 

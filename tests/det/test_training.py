@@ -51,7 +51,9 @@ def test_files_in_the_output_folder(distilled):
 
 def test_plan_is_logged_before_the_first_iteration(distilled):
     log = (distilled / "log.txt").read_text()
-    assert re.search(r"\n  data     train digits_train_60; test \w+\n  start    random weights\n  student  ", log)
+    assert re.search(
+        r"\n  data     training: digits_train_60; evaluation: \w+\n  start    random weights\n  student  ", log
+    )
     assert "No checkpoint found" not in log
     assert log.index("loss     = task + 1.0·dist(cls_logits)") < log.index("Starting training")
     assert log.index("same 10 classes in the same order") < log.index("Starting training")

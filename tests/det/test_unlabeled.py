@@ -63,7 +63,7 @@ def test_their_weight_is_a_factor_on_their_losses(pair):
         more = ["DATASETS.UNLABELED", "('digits_train',)", "DISTILL.UNLABELED_WEIGHT", weight, *BOX]
         trainee = build_trainee(config(file, *keys, *more))
         assert trainee.notes == {
-            "images": f"those without labels are only distilled, by losses of their own, multiplied by {weight}"
+            "images": f"unlabeled ones give only distillation losses, logged as _unlabeled and multiplied by {weight}"
         }
         losses = losses_of(trainee.model.train(), [*batch(1), *bare(batch(1, seed=1))])
         once_more = sum(loss for name, loss in losses.items() if name.endswith("_unlabeled"))

@@ -70,7 +70,7 @@ def test_the_weight_of_images_without_labels_is_that_of_their_gradient(teacher_k
 def test_the_plan_says_how_they_count(teacher_keys):
     keys = [*teacher_keys, "DATASETS.UNLABELED", "['train']", "DISTILL.UNLABELED_WEIGHT", "0.5"]
     notes = build_trainee(config(STUDENT, *keys)).notes
-    assert notes["images"] == "those without labels are only distilled; their gradient is multiplied by 0.5"
+    assert notes["images"] == "unlabeled ones give only distillation losses, whose gradient is multiplied by 0.5"
     assert "images" not in build_trainee(config(STUDENT, *teacher_keys)).notes
     with pytest.raises(UserError, match=r"DISTILL.UNLABELED_WEIGHT is 0.0: want a number above 0"):
         config(STUDENT, "DISTILL.UNLABELED_WEIGHT", "0.0")

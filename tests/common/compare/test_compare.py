@@ -256,7 +256,7 @@ def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
     table = (tmp_path / "out" / "table.md").read_text()
     assert "\n| best " in table
     assert "\n- best: " in table
-    assert "\n- best is the recommended method, labels@SHARE=0.5\n" in table
+    assert "\n- best stands for labels@SHARE=0.5, which was recommended before this comparison\n" in table
     assert table.count("labels@SHARE=0.5") == 1
     page = shown((tmp_path / "out" / "report.html").read_text()).partition("The table in Markdown")[0]
     assert page.count("labels@SHARE=0.5") == 1

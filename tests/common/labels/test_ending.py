@@ -54,7 +54,10 @@ def test_the_page_and_the_command_are_named(tmp_path):
     record = {"classes": {"cat": {"labels": 3}, "dog": {"labels": 0}}}
     page, words, command = last_lines(tmp_path, record, ["train", "--config-file", "my student.yaml"])
     assert page == f"page     {tmp_path}/labels.html"
-    assert words == "To train the student on its data and these labels, without distillation:"
+    assert words == (
+        "To train the student on its data and these labels "
+        "(every distillation loss is off, and the teacher is named for the report only):"
+    )
     assert shlex.split(command)[-4:] == ["densedist", "train", "--config-file", "my student.yaml"]
     *_, keys = last_lines(tmp_path, record, ["SEED", "3"])
     assert keys == "SEED 3"
