@@ -29,10 +29,11 @@ from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import svg
 from densedist.common.report.repeat import this_command, versions
-from densedist.common.report.run import WEAK_TEACHER, duration, how_to_get_curves, is_short
+from densedist.common.report.run import WEAK_TEACHER, how_to_get_curves, is_short
 from densedist.common.report.scores import AS_GOOD, Scores, by_class, class_title, last_scores
 from densedist.common.report.teacher import TeacherRun
 from densedist.common.run_files import CONFIG
+from densedist.common.words import duration
 
 # By method, by seed.
 Folders = Mapping[str, Mapping[int, Path]]

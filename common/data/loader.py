@@ -89,7 +89,7 @@ def build_loader(
         # A fork server's would not be children of this process, and would import everything again.
         multiprocessing_context="fork" if workers else None,
         collate_fn=collate or _as_it_is,
-        worker_init_fn=_outlive_sigterm,
+        worker_init_fn=_outlive_signals,
         pin_memory=cfg.MODEL.DEVICE.startswith("cuda"),  # see on_device
         generator=torch.Generator(),  # for what it draws when it starts: the model's stay as they are
     )
@@ -169,8 +169,10 @@ def _as_it_is(batch: list[Sample]) -> list[Sample]:
     return batch
 
 
-def _outlive_sigterm(_: int) -> None:
-    """Ignore SIGTERM: a scheduler signals every process, and the last step before a checkpoint needs workers."""
+def _outlive_signals(_: int) -> None:
+    """Ignore SIGTERM and SIGINT: a scheduler, and a terminal at Ctrl-C, signal every process, and the last step before
+    a checkpoint needs workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

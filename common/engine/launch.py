@@ -53,7 +53,7 @@ def run_in_processes(main: Main, processes: Processes) -> None:
 
 
 def _start(main: Main, processes: Processes) -> None:
-    """Run main() here, or in several processes, and pass SIGTERM on to them."""
+    """Run main() here, or in several processes, and pass SIGTERM and Ctrl-C on to them."""
     gpus, machines = processes.num_gpus, processes.num_machines
     check_gpus(gpus, "--num-gpus")
     url = processes.dist_url if machines > 1 else "auto"
@@ -63,6 +63,11 @@ def _start(main: Main, processes: Processes) -> None:
         signal.signal(signal.SIGTERM, pass_on)
     try:
         launch(main, gpus, machines, processes.machine_rank, url)
+    except KeyboardInterrupt:  # a terminal sends it to all processes, `kill` to this one only
+        pass_on()
+        for process in active_children():
+            process.join()  # until they have written a checkpoint
+        raise
     except ProcessRaisedException as error:
         if USER_ERROR not in str(error).strip().rpartition("\n")[2]:
             raise
@@ -73,8 +78,8 @@ def _start(main: Main, processes: Processes) -> None:
         sys.exit(error.exit_code if error.exit_code > 0 else 1)
 
 
-def pass_on(_: int, __: FrameType | None) -> None:
-    """End the processes started from here."""
+def pass_on(_: int = signal.SIGTERM, __: FrameType | None = None) -> None:
+    """Ask the processes started from here to end."""
     for process in active_children():
         process.terminate()
 

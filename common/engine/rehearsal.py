@@ -24,6 +24,7 @@ from densedist.common.errors import UserError, one_line
 from densedist.common.logging import quiet
 from densedist.common.randomness import kept_random_state, seeded
 from densedist.common.task import Trainee, TrainingTask
+from densedist.common.words import duration
 
 logger = logging.getLogger(__name__)
 NOT_MEASURED = Gradients({}, None)
@@ -39,11 +40,13 @@ class Rehearsed(NamedTuple):
     Args:
         unused: a parameter got no gradient, on any process.
         gradients: at the start; without a teacher nothing is measured.
+        seconds: of the step, without reading its batch.
         idle: the losses of distillation that are 0 on the first batch.
     """
 
     unused: bool
     gradients: Gradients
+    seconds: float = 0.0
     idle: Sequence[str] = ()
 
 
@@ -61,6 +64,7 @@ def rehearse(cfg: CfgNode, task: TrainingTask, trainee: Trainee, batches: Batche
         UserError: what failed, and the keys that it depends on.
     """
     start = time.perf_counter()
+    logger.info("rehearsing a step, an evaluation and a drawing …")
     device = next(trainee.model.parameters()).device
     with kept_random_state(device), seeded(0), quiet(), tempfile.TemporaryDirectory() as folder:
         actor = copy.deepcopy(trainee)
@@ -81,6 +85,9 @@ def rehearse(cfg: CfgNode, task: TrainingTask, trainee: Trainee, batches: Batche
             "DISTILL.TEACHER.CLASSES, and in segmentation KEPT_MASS"
         )
     logger.info(f"rehearsed a step, an evaluation and a drawing in {time.perf_counter() - start:.1f} s")
+    if seen.seconds:
+        count = cfg.SOLVER.MAX_ITER
+        logger.info(f"{count} iterations as slow as this first one take {duration(count * seen.seconds)}")
     return seen._replace(unused=any_process(seen.unused, device))
 
 
@@ -90,20 +97,32 @@ def _step(cfg: CfgNode, actor: Trainee, batches: Batches, device: torch.device) 
     with _named("a training step", "MODEL, INPUT, DISTILL and SOLVER", _hint(cfg)):
         batch = first_batch(batches)
         with EventStorage(), torch.autocast(device.type, getattr(torch, solver.AMP.PRECISION), solver.AMP.ENABLED):
+            start = time.perf_counter()
             try:
                 losses = actor.model(batch)
             except FloatingPointError:  # whether the run goes on is for the trainer to say
                 return Rehearsed(False, NOT_MEASURED)
+        _wait(device)
+        seconds = time.perf_counter() - start
         parameters = list(actor.model.parameters())
         scaler = torch.amp.GradScaler(device.type, enabled=solver.AMP.ENABLED and solver.AMP.PRECISION == "float16")
         gradients = NOT_MEASURED
         if actor.distillation:
             distilled = actor.distillation.distiller.loss_names
             gradients = compare_gradients(losses, parameters, scaler.get_scale(), distilled)
+        start = time.perf_counter()
         sum(losses.values()).backward()
+        _wait(device)
+        seconds += time.perf_counter() - start
     unused = any(p.grad is None for p in parameters if p.requires_grad)
     actor.model.zero_grad()
-    return Rehearsed(unused, gradients, _idle(actor, losses))
+    return Rehearsed(unused, gradients, seconds, _idle(actor, losses))
+
+
+def _wait(device: torch.device) -> None:
+    """Wait until the device has computed what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _idle(actor: Trainee, losses: Mapping[str, Tensor]) -> list[str]:

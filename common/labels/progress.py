@@ -7,6 +7,7 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from densedist.common.logging import on_terminal
+from densedist.common.words import duration
 
 SHOWN = 60.0  # seconds between two lines
 COUNTED = 2.0  # seconds between two looks at what all processes have done
@@ -59,12 +60,5 @@ def in_words(done: int, total: int, begun: int, seconds: float) -> str:
         seconds: that the others took.
     """
     rate = (done - begun) / seconds
-    left = f", {_duration((total - done) / rate)} left" if rate else ""
+    left = f", {duration((total - done) / rate)} left" if rate else ""
     return f"labeling: {done} of {total} images, {rate:.3g} images/s{left}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

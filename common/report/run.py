@@ -28,6 +28,7 @@ from densedist.common.report.scores import (
 from densedist.common.report.teacher import TeacherRun, look_up
 from densedist.common.run_files import CONFIG
 from densedist.common.shell import quoted
+from densedist.common.words import duration
 
 ENOUGH = 100  # iterations, before which nothing is said of a method
 WEAK_TEACHER = (
@@ -229,13 +230,6 @@ def _costs(history: History, facts: Facts, teacher: TeacherRun | None) -> Table:
     if teacher is not None and not teacher.iterations:
         note += f" The cost of the teacher's own training is not known: {teacher.note}."
     return Table(["", "parameters", "iterations", "training", "seconds per iteration"], rows, note)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: "20 s", "12 minutes" or "3.5 hours"."""
-    if seconds < 2 * 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
 
 
 def _time(iterations: int, seconds: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""Turn what a user did wrong into one line and exit code 2."""
+"""Turn what a user did wrong into one line and exit code 2, and Ctrl-C into one line and the shell's exit code."""
 
 import errno
 import os
@@ -14,13 +14,19 @@ from densedist.common.errors import UserError
 
 @contextmanager
 def in_one_line(debug: bool) -> Iterator[None]:
-    """Show a UserError or a full disk within the block as one line, and exit with code 2.
+    """Show a UserError or a full disk within the block as one line, and exit with code 2; Ctrl-C likewise with 130.
 
     Args:
         debug: show the traceback too.
     """
     try:
         yield
+    except KeyboardInterrupt as error:
+        if debug:
+            traceback.print_exception(error)
+        if speaks():
+            print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -31,6 +31,7 @@ def test_a_rehearsed_run_is_the_same_bit_by_bit(tmp_path, argv, caplog):
     densedist(*argv, "OUTPUT_DIR", tmp_path / "rehearsed")
     log = (tmp_path / "rehearsed" / "log.txt").read_text()
     assert log.count("rehearsed a step, an evaluation and a drawing in ") == 1
+    assert re.search(r"2 iterations as slow as this first one take \d+ s\n", log)
     densedist(*argv, "REHEARSAL", "False", "OUTPUT_DIR", tmp_path / "plain")
     assert "rehearsed a step" not in (tmp_path / "plain" / "log.txt").read_text()
     rehearsed, plain = (

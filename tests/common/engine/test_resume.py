@@ -16,7 +16,7 @@ from torch import nn
 
 from densedist.common.distill.teacher import Teacher
 from densedist.common.engine.hooks import ModelEMA
-from densedist.common.engine.preemption import REQUEUE
+from densedist.common.engine.preemption import REQUEUE, Preemption
 from densedist.common.engine.run_folder import RunCheckpointer
 from densedist.common.engine.trainer import Trainer
 from densedist.common.errors import UserError
@@ -52,22 +52,23 @@ def teacher(tmp_path_factory):
     return scenes.save_teacher(tmp_path_factory.mktemp("teacher"))
 
 
+def at_iteration(monkeypatch, iteration, number):
+    """Make a run get a signal in the midst of its iteration number n, once."""
+    step = Trainer.run_step
+
+    def run_step(trainer):
+        if trainer.iter == iteration:
+            monkeypatch.setattr(Trainer, "run_step", step)
+            os.kill(os.getpid(), number)
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+
+
 @pytest.fixture
 def sigterm(monkeypatch):
     """Makes a run get SIGTERM in the midst of its iteration number n, once."""
-
-    def at(iteration):
-        step = Trainer.run_step
-
-        def run_step(trainer):
-            if trainer.iter == iteration:
-                monkeypatch.setattr(Trainer, "run_step", step)
-                os.kill(os.getpid(), signal.SIGTERM)
-            step(trainer)
-
-        monkeypatch.setattr(Trainer, "run_step", run_step)
-
-    return at
+    return lambda iteration: at_iteration(monkeypatch, iteration, signal.SIGTERM)
 
 
 FLOAT16 = ["SOLVER.AMP.ENABLED", "True"]
@@ -173,6 +174,35 @@ def test_sigterm_while_it_evaluates_ends_at_once_and_the_evaluation_is_repeated(
     train(tmp_path, keys, "--resume")
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"] == {"sem_seg/mIoU": 50.0}
     assert "Starting training from iteration 3" in (tmp_path / "log.txt").read_text()
+
+
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    at_iteration(monkeypatch, 2, signal.SIGINT)
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, [*SEG, "DATALOADER.NUM_WORKERS", "1"])
+    assert stop.value.code == 130
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000002.pth"
+    assert "Ctrl-C: ending; --resume continues from the last checkpoint" in (tmp_path / "log.txt").read_text()
+    assert capsys.readouterr().err.endswith("interrupted\n")
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    with Preemption(torch.device("cpu")) as preemption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert preemption.agreed()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_is_ignored_where_the_shell_says_so():
+    """As for a command in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Preemption(torch.device("cpu")) as preemption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not preemption.agreed()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_best_is_chosen_by_the_metric_that_the_config_has_now(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from matplotlib.patches import Patch
 
 from densedist.common.report.panels import Gallery, Panel
-from densedist.common.report.run import Facts, duration, write_report
+from densedist.common.report.run import Facts, write_report
 from helpers.calling import accepted
 from helpers.reading import shown
 
@@ -253,16 +253,9 @@ def test_seed_and_versions(student):
 def test_hours_of_all_devices_and_the_cache(tmp_path):
     run = write_run(tmp_path / "run", {"mIoU": 1.0}, train_seconds=1800.0, once_seconds=12.0)
     page = shown(page_of(run, Facts("", METRIC, "H200", "GPU", processes=4, of_teacher=0)))
-    assert "Training the student took 30 minutes on each of 4 GPUs, 2.0 hours together; the teacher's" in page
+    assert "Training the student took 30 min on each of 4 GPUs, 2 h 0 min together; the teacher's" in page
     assert "| filling the teacher's cache |" in page
     assert "The cost of the teacher's own training is not known: there is no run next to its weights." in page
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2.0 hours")]
-)
-def test_times_in_words(seconds, words):
-    assert duration(seconds) == words
 
 
 @pytest.mark.parametrize(("score", "weak"), [(61.25, True), (70.1, True), (75.0, False)])
