@@ -17,7 +17,7 @@ from densedist.common.latency import PYTORCH, form_name
 from densedist.common.logging import quiet
 from densedist.common.report.scores import flatten, in_words
 from densedist.common.run_files import Weights
-from densedist.common.runtimes import INT8, RUNTIMES, Runtime, require
+from densedist.common.runtimes import INT8, RUNTIMES, Runtime
 from densedist.common.task import Task, metric_of_each
 from densedist.common.timing import (
     MEANING,
@@ -64,16 +64,13 @@ class Inputs(Sequence[np.ndarray]):
 
 
 def check_int8(formats: Sequence[str]) -> None:
-    """Refuse formats of which none can be quantized, and missing packages.
+    """Refuse formats of which none can be quantized.
 
     Raises:
         UserError: naming them.
     """
-    chosen = [name for name in formats if name in RUNTIMES]
-    if not chosen:
+    if not {*formats} & {*RUNTIMES}:
         raise UserError(f"--int8 quantizes {' and '.join(RUNTIMES)}, but --format is {','.join(formats)}: add one")
-    for name in chosen:
-        require(RUNTIMES[name].quantizers, INT8, f"--int8: --format {name}: ", f"or leave out {name}")
 
 
 def calibration_files(task: Task, student: Weights, count: int) -> list[Path]:

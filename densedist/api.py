@@ -373,7 +373,7 @@ def export(
     Raises:
         UserError: wrong weights, no images, or a model that cannot be exported.
     """
-    chosen = check_formats(formats)
+    chosen = check_formats(formats, int8)
     if int8:
         check_int8(chosen)
     found, chosen_task = _find(weights, config, overrides)

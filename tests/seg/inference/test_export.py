@@ -13,6 +13,7 @@ import segmentation_models_pytorch as smp
 import torch
 from timm.layers import Conv2dSame
 
+from densedist.common.extras import how_to_install
 from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
 from densedist.common.runtimes import INT8, RUNTIMES, fix_input
@@ -213,8 +214,7 @@ def test_what_cannot_be_quantized(refused, run_folder, monkeypatch, tmp_path):
     assert refused(*given, "--calibration-images", 0) == "--calibration-images is 0: want 1 or more"
     monkeypatch.setitem(sys.modules, "nncf", None)
     assert refused(*given, "--format", "openvino") == (
-        "--int8: --format openvino: the package nncf is missing: install it by pip install 'dense-dist[int8]', or "
-        "leave out openvino"
+        f"--format openvino: the package nncf is missing: install it by {how_to_install('int8')}, or leave out --int8"
     )
     assert not (tmp_path / "out").exists()
 
@@ -238,7 +238,7 @@ def test_images_of_a_folder(refused, run_folder, tmp_path, capsys):
     assert "compared with PyTorch on 1 images" in capsys.readouterr().out
 
 
-def test_wrong_options(refused, run_folder, tmp_path, monkeypatch):
+def test_wrong_options(refused, run_folder, tmp_path):
     want = "--format: there is no format tflite; want any of weights,onnx,openvino,torch"
     assert refused("--weights", run_folder, "--format", "onnx,tflite") == want
     assert refused("--weights", run_folder, "--images", "0") == "--images is 0: want 1 or more"
@@ -249,13 +249,16 @@ def test_wrong_options(refused, run_folder, tmp_path, monkeypatch):
     assert "of another architecture: no tensor fits the model" in refused(
         "--weights", tmp_path / "w.pth", "--config-file", config
     )
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert refused("--weights", run_folder, "--format", "onnx") == (
-        "--format onnx: the package onnxruntime is missing: install it by pip install 'dense-dist[export]', or leave "
-        "out onnx"
-    )
+
+
+def test_the_one_extra_that_installs_all_is_named(refused, run_folder, monkeypatch):
+    missing = lambda package, extra: f"the package {package} is missing: install it by {how_to_install(extra)}"  # noqa: E731
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    given = ["--weights", run_folder]
+    assert refused(*given) == f"--format onnx: {missing('onnx', 'export')}, or give --format weights,torch"
+    both, rest = [*given, "--format", "onnx,openvino"], "or give --format weights,torch"
+    assert refused(*both) == f"--format openvino: {missing('onnx', 'openvino')}, {rest}"
+    assert refused(*both, "--int8") == f"--format openvino: {missing('onnx', 'int8')}, {rest} without --int8"
+    monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert refused("--weights", run_folder, "--format", "openvino") == (
-        "--format openvino: the package openvino is missing: install it by pip install 'dense-dist[openvino]', or "
-        "leave out openvino"
-    )
+    assert refused(*both) == f"--format openvino: {missing('openvino', 'openvino')}, or give --format onnx"
