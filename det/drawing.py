@@ -16,7 +16,7 @@ from torch import Tensor
 # Easy to tell apart for color-blind readers, too: as seg/init/palette.py sees them, no two are nearer than 39.
 RIGHT, WRONG, MISSED, PLAIN = "#2dd4bf", "#e4572e", "#f7e21b", "#8b8cf8"
 IOU = 0.5  # a box has found an object from this overlap on
-TOP = 0.08  # of a picture's height: the text of a box that begins there stands in the box
+TOP = 0.12  # of a picture's height: the text of a box that begins there stands in the box
 MOST, LEAST = 3, 10  # boxes of a model that are drawn: so many for each object, but these at least
 SIDE = 640  # pixels of a picture's shorter side, at least: labels on a smaller one could not be read
 
@@ -82,7 +82,7 @@ class Marks:
             axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, ec=self.color, lw=1.6, ls=line))
             label = {"facecolor": self.color, "edgecolor": "none", "pad": 1, "alpha": 0.85}
             # Towards the middle of the picture, whose edge would cut it off.
-            is_left, is_top = x - left < (end - left) / 2, abs(y - high) < TOP * abs(low - high)
+            is_left, is_top = x - left < (end - left) / 2, y - high < TOP * abs(low - high)
             place: dict[str, Any] = {
                 "ha": "left" if is_left else "right",
                 "va": "top" if is_top else "bottom",

@@ -16,7 +16,7 @@ from tabulate import tabulate
 from densedist.common.compare.names import NONE
 from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, gain, spread
 from densedist.common.report.history import Point
-from densedist.common.report.plots import whole_ticks
+from densedist.common.report.plots import legend_below, whole_ticks
 from densedist.common.report.scores import AS_GOOD
 
 # By method, by seed: the runs that have come to their end.
@@ -263,7 +263,7 @@ def _draw_curves(there: Outcomes, label: str, metric: str, place: Callable[[Poin
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     if there:
-        axis.legend(framealpha=0)
+        legend_below(axis)
 
 
 def _curve(

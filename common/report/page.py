@@ -19,6 +19,7 @@ from densedist.common.report.repeat import without_folders
 
 MANY = 16  # classes beyond are folded
 MARKS = r"&[a-z#\d]+;|[@;=,/](?=\S)|\+(?=[a-z])"  # in names of methods; what is one character in HTML stays whole
+ABREAST = 4  # pictures of an image that a screen shows side by side
 ACROSS = 4  # columns that a phone shows side by side; a table of more has a block for each row there
 
 
@@ -142,6 +143,7 @@ def _template() -> Template:
         "signed": _signed,
         "image": _image,
         "color": _color,
+        "columns": _columns,
         "whole": Markup.escape,
         "breakable": _breakable,
     }
@@ -165,6 +167,18 @@ def _image(panel: Panel) -> Markup:
     content = encode(panel)
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+
+
+def _columns(panels: Sequence[Panel]) -> str:
+    """Return CSS for how many pictures of an image stand side by side: on a screen, a tablet and a phone.
+
+    On a phone boxes with their names fill its width; what has no letters may be half as wide.
+    """
+    count = len(panels)
+    half = count % 2 == 0
+    wide = count if count <= ABREAST else -(-count // 2)
+    middle = 2 if half else min(count, 3)
+    return f"--wide: {wide}; --middle: {middle}; --narrow: {2 if half and panels[0].over is None else 1}"
 
 
 def _color(entry: Artist) -> str:

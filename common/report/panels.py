@@ -16,14 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from densedist.common.report.plots import draw_bars
+from densedist.common.report.plots import columns_of_legend, draw_bars
 
 HEIGHT = 2.4  # inches of a panel in an overview
 SIDE = 2.0  # inches of a panel below bars
 ACROSS = 5  # images side by side where there are many
 CANDIDATES = 4  # for each picture of an overview so many images are looked at, where two models can differ
 LETTERS = 10  # of a title, an inch
-WIDTH, DPI = 3.0, 180  # inches of a panel by itself, and pixels an inch: what is written on it is read on a phone
+WIDTH, DPI = 2.5, 256  # inches of a panel by itself, and pixels an inch: what is written on it is read on a phone
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ def _canvas(
     """Give axes that show the panels, each of that height in inches; they become the file when the block ends."""
     shapes = [panel.picture.shape[:2] for panel in lines[0]]
     widths = [height * float(np.clip(wide / high, 0.5, 2.5)) for high, wide in shapes]
-    columns = _columns(legend, sum(widths))
+    columns = columns_of_legend([str(entry.get_label()) for entry in legend], sum(widths))
     rows, title = ceil(len(legend) / columns), fill(title, max(round(LETTERS * sum(widths)), 20))
     above = 0.3 + 0.2 * (title.count("\n") + 1)
     size = sum(widths) + 0.4, (height + 0.3) * len(lines) + above + 0.25 * rows
@@ -195,13 +195,6 @@ def _canvas(
         figure.legend(handles=list(legend), loc="outside lower center", ncols=columns, **style)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)
-
-
-def _columns(legend: Sequence[Artist], width: float) -> int:
-    """Return how many columns of legend entries, filled from top to bottom, fit into a width in inches."""
-    needed = [0.5 + 0.085 * len(str(entry.get_label())) for entry in legend]
-    fitting = (n for n in range(len(needed), 1, -1) if sum(map(max, np.array_split(needed, n))) <= width)
-    return next(fitting, 1)
 
 
 def show(axis: Axes, picture: np.ndarray, over: Callable[[Axes], None] | None = None) -> None:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +19,11 @@ from densedist.common.report.losses import TOTAL, in_words
 from densedist.common.report.scores import in_words as score_in_words
 
 COLORS = ("#2563eb", "#93c5fd")
+PLAIN = "#000000"  # what is alone on an axis, and a sum; on a page it has the color of the text
+LINES = 10  # colors of matplotlib's cycle
+WIDE, HIGH = 4.6, 3.0  # inches of a drawing on a page, without its legend
+BESIDE, BELOW = 0.13, 0.16  # where its axis begins, as shares of these
+LETTERS, LINE = 9, 0.2  # points of a legend's letters, and inches of a line of it
 SHARES = "each loss's share of the gradient, percent"  # see common/engine/gradients.py
 ANGLE = "agreement of distillation's and labels' gradients: cosine"
 PERCENT = "{}, percent"
@@ -54,13 +61,37 @@ def curves(history: History, metric: str, losses: Mapping[str, str]) -> dict[str
 def svg(draw: Callable[[Axes], None]) -> str:
     """Return what draw() puts on an axis as an SVG element in the colors of the page around it, wide as its place."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
-        figure, file = Figure(figsize=(4.6, 3)), StringIO()
+        figure, file = Figure(figsize=(WIDE, HIGH)), StringIO()
         # A layout that is computed takes most of the time. On the right half of the last number stands beyond the axis.
-        draw(figure.add_axes((0.13, 0.16, 0.83, 0.8)))
+        draw(axis := figure.add_axes((BESIDE, BELOW, 0.83, 0.8)))
+        if legend := axis.get_legend():
+            names = [text.get_text() for text in legend.get_texts()]
+            more = LINE * ceil(len(names) / columns_of_legend(names, WIDE, LETTERS)) + 0.1
+            figure.set_size_inches(WIDE, HIGH + more)
+            axis.set_position((BESIDE, (BELOW * HIGH + more) / (HIGH + more), 0.83, 0.8 * HIGH / (HIGH + more)))
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
     text = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", text))
     return text[max(text.find("<svg"), 0) :].replace("#000000", "currentColor")
+
+
+def legend_below(axis: Axes) -> None:
+    """Name the lines of an axis below it, where they are not covered."""
+    entries = axis.get_legend_handles_labels()
+    columns = columns_of_legend(entries[1], WIDE, LETTERS)
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -BELOW / 0.8), "borderaxespad": 0}
+    axis.legend(*entries, ncols=columns, fontsize=LETTERS, frameon=False, columnspacing=1.2, **place)
+
+
+def columns_of_legend(labels: Sequence[str], width: float, size: float = 10) -> int:
+    """Return how many columns of a legend's entries, filled from top to bottom, fit into a width in inches.
+
+    Args:
+        size: of the letters, in points.
+    """
+    needed = [size / 10 * (0.5 + 0.085 * len(label)) for label in labels]
+    fitting = (n for n in range(len(needed), 1, -1) if sum(map(max, np.array_split(needed, n))) <= width)
+    return next(fitting, 1)
 
 
 def _panels(history: History, metric: str) -> dict[str, list[str]]:
@@ -83,10 +114,10 @@ def _panel(
 ) -> None:
     for name in names:
         points, label = history[name], in_words(name.removeprefix(GRADIENT), losses)
-        marker = "o" if len(points) < 20 else None
-        axis.plot([p.iteration for p in points], [p.value for p in points], label=label, marker=marker, markersize=3)
+        style: dict[str, Any] = {"marker": "o" if len(points) < 20 else None, "markersize": 3, **_line(name, history)}
+        axis.plot([p.iteration for p in points], [p.value for p in points], label=label, **style)
     if len(names) > 1:
-        axis.legend(fontsize=8, framealpha=0)
+        legend_below(axis)
     if title == SHARES:
         axis.set_ylim(0, 100)
     elif title == ANGLE:
@@ -104,6 +135,15 @@ def _panel(
     whole_ticks(axis.xaxis)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _line(name: str, history: History) -> dict[str, str]:
+    """Return the color and style of a series: a loss has the same on all axes, and what is no loss is plain."""
+    losses = sorted({key.removeprefix(GRADIENT) for key in history if key.startswith(("loss", GRADIENT))})
+    if (loss := name.removeprefix(GRADIENT)) not in losses:
+        return {"color": PLAIN}
+    number = losses.index(loss)
+    return {"color": f"C{number % LINES}", "linestyle": "-" if number < LINES else "--"}
 
 
 def whole_ticks(axis: Axis) -> None:

@@ -87,7 +87,14 @@ def test_best_score_over_two_images():
 def test_labels_are_not_cut_off_at_the_edges_of_a_picture():
     axis = Figure(figsize=(3, 2)).add_axes((0, 0, 1, 1), aspect="auto")
     show(axis, np.zeros((200, 300, 3), np.uint8))
-    corners = [[0, 0, 20, 20], [280, 0, 300, 20], [285, 150, 305, 199], [140, 90, 200, 120], [-5, 199, 9, 200]]
+    corners = [
+        [0, 0, 20, 20],
+        [280, 0, 300, 20],
+        [285, 150, 305, 199],
+        [140, 90, 200, 120],
+        [-5, 199, 9, 200],
+        [60, -40, 80, 20],
+    ]
     Marks(Boxes(torch.tensor(corners)), ["motorcyclist 87%"] * len(corners), RIGHT).draw(axis)
     for text in axis.texts:
         assert text.get_clip_on()

@@ -236,12 +236,22 @@ def test_the_commands_of_a_page_are_accepted(student, monkeypatch):
     monkeypatch.chdir(student)
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    found = re.findall('(?s)<pre class="command">(.*?)</pre>', page_of(student, TAUGHT))
+    found = re.findall('(?s)<pre class="command(?: line)?">(.*?)</pre>', page_of(student, TAUGHT))
     commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
     assert commands[0] == sys.argv
     assert commands[1] == ["densedist", "train", "seg", "--config-file", "config.yaml", "OUTPUT_DIR", "ANOTHER"]
     for command in commands:
         accepted(monkeypatch, *command[1:])
+
+
+def test_a_backslash_does_not_stand_alone_on_a_line_of_a_narrow_page(student, monkeypatch):
+    """Only a command of one line is broken where the page ends."""
+    monkeypatch.setattr(sys, "argv", ["densedist", "train", "seg", "--config-file", str(student / "config.yaml")])
+    page = page_of(student, TAUGHT)
+    found = re.findall('(?s)<pre class="command( line)?">(.*?)</pre>', page)
+    assert [("\\" in text, bool(is_broken)) for is_broken, text in found] == [(True, False), (False, True)]
+    assert re.search(r"pre\.line {[^}]*pre-wrap", page)
+    assert page.count("pre-wrap") == 1
 
 
 def test_seed_and_versions(student):

@@ -113,7 +113,7 @@ def test_a_sheet_shows_what_was_written(teacher, images, tmp_path):
     record = densedist.label([teacher], [images], output_dir=tmp_path / "out", **band)
     text = (tmp_path / "out" / "labels.html").read_text()
     assert f"{sum(known['labels'] for known in record['classes'].values())} objects in 2 images, " in text
-    assert text.count("<figure><img") == 2
+    assert text.count("<figure>") == 2
     assert "ignored (dashed)" in text
 
 
