@@ -88,8 +88,8 @@ class EmptyTask(TrainingTask):
         model = Empty()
         return Trainee(model, model)
 
-    def load_weights(self, student: Any, weights: str, key: str, trust_pickle: bool) -> None:
-        pass
+    def load_weights(self, student: Any, weights: str, key: str, trust_pickle: bool) -> str:
+        return ""
 
     def prepare(self, cfg: CfgNode, trainee: Trainee) -> float:
         return 0.0

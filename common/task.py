@@ -97,7 +97,7 @@ class TrainingTask(ABC):
         """Build the student, with what DISTILL adds to its training: build_trainee in {det,seg}/models.py."""
 
     @abstractmethod
-    def load_weights(self, student: Any, weights: str, key: str, trust_pickle: bool) -> None:
+    def load_weights(self, student: Any, weights: str, key: str, trust_pickle: bool) -> str:
         """Let a student start from weights.
 
         Args:
@@ -105,6 +105,9 @@ class TrainingTask(ABC):
             weights: MODEL.WEIGHTS.
             key: what names the weights, for messages.
             trust_pickle: MODEL.TRUST_PICKLE.
+
+        Returns:
+            what of the student does not come from them, in words; "" for nothing.
         """
 
     @abstractmethod

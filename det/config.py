@@ -38,7 +38,10 @@ RUN: Mapping[str, Key] = {
 
 MODEL: Mapping[str, Key] = {
     "MODEL.META_ARCHITECTURE": _stock("DistillRCNN or DistillRetinaNet; any other of Detectron2's is not distilled."),
-    "MODEL.WEIGHTS": _stock("Checkpoint to start from, or to evaluate."),
+    "MODEL.WEIGHTS": _stock(
+        "Checkpoint to start from, or to evaluate. One to start from may fit in part, as with other classes or a "
+        "backbone alone, and the plan says which; one that fills less than three quarters of the backbone is refused."
+    ),
     "MODEL.DEVICE": _stock("cuda, cuda:0 or cpu; cuda becomes cpu where there is no GPU."),
     "MODEL.PIXEL_MEAN": _stock("Mean of each channel in the order of INPUT.FORMAT, for pixels of 0 to 255."),
     "MODEL.PIXEL_STD": _stock("Deviation of each channel, 1 or more."),

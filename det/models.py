@@ -17,7 +17,7 @@ from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.distill.views import build_strong, in_words
 from densedist.common.engine.checkpoint import load_complete, refuse_pickle
-from densedist.common.engine.checkpoint import load_weights as load_checkpoint
+from densedist.common.engine.start import load_start
 from densedist.common.errors import UserError
 from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
@@ -201,7 +201,7 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> nn.Module:
     return model
 
 
-def load_weights(student: nn.Module, weights: str, key: str, trust_pickle: bool) -> None:
+def load_weights(student: nn.Module, weights: str, key: str, trust_pickle: bool) -> str:
     """Start a student from weights, which have to fill what is frozen.
 
     Args:
@@ -209,10 +209,19 @@ def load_weights(student: nn.Module, weights: str, key: str, trust_pickle: bool)
         key: what names the weights, for messages.
         trust_pickle: MODEL.TRUST_PICKLE.
 
+    Returns:
+        what of the student does not come from them, in words; "" for nothing.
+
     Raises:
-        UserError: weights that are missing, unreadable or untrusted, or that fill frozen parts in part.
+        UserError: weights that are missing, unreadable, untrusted or of another model, or that fill frozen parts in
+            part.
     """
-    check_filled(student, set(load_checkpoint(student, weights, key, trust_pickle)), f"{key}: {weights}")
+    backbone = getattr(student, "backbone", None)
+    below_the_pyramid = "backbone.bottom_up" if hasattr(backbone, "bottom_up") else "backbone"
+    trunk = "" if backbone is None else below_the_pyramid
+    start = load_start(student, weights, key, trust_pickle, trunk)
+    check_filled(student, set(start.unfilled), f"{key}: {weights}")
+    return start.note
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ RUN: Mapping[str, Key] = {
 
 MODEL: Mapping[str, Key] = {
     "MODEL.DEVICE": Key("cuda", meaning="cuda, cuda:0 or cpu; cuda becomes cpu where there is no GPU."),
-    "MODEL.WEIGHTS": Key("", meaning="Checkpoint, or folder of save_pretrained, to start from or to evaluate."),
+    "MODEL.WEIGHTS": Key(
+        "",
+        meaning="Checkpoint, or folder of save_pretrained, to start from or to evaluate. A checkpoint to start from "
+        "may fit in part, and the plan says which; one that fills less than three quarters of the encoder is refused.",
+    ),
     "MODEL.ARCHITECTURE": Key("DeepLabV3", meaning="Any architecture of SMP."),
     "MODEL.ENCODER.NAME": Key("resnet18", meaning="Any encoder of SMP; tu-NAME is any of timm's."),
     "MODEL.ENCODER.WEIGHTS": Key("", meaning="Weights that the encoder starts from, as imagenet; empty = random."),

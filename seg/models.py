@@ -19,7 +19,7 @@ from densedist.common.distill.registry import is_on
 from densedist.common.distill.teacher_files import name_files
 from densedist.common.distill.views import build_strong, in_words
 from densedist.common.engine.batch_norm import synchronize_batch_norm
-from densedist.common.engine.checkpoint import load_weights as load_checkpoint
+from densedist.common.engine.start import load_start
 from densedist.common.errors import UserError
 from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import names_of, refuse_exchanged_classes
@@ -157,7 +157,7 @@ def load_model(cfg: CfgNode, weights: str, key: str) -> Segmenter:
     return wrap(network, plain).eval()
 
 
-def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickle: bool) -> None:
+def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickle: bool) -> str:
     """Start a student from weights: what a checkpoint has of it, or all of a folder of SMP's save_pretrained.
 
     Args:
@@ -165,12 +165,14 @@ def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickl
         key: what names the weights, for messages.
         trust_pickle: MODEL.TRUST_PICKLE.
 
+    Returns:
+        what of the student does not come from them, in words; "" for nothing.
+
     Raises:
-        UserError: weights that are missing, unreadable, untrusted, or of another architecture or other classes.
+        UserError: weights that are missing, unreadable, untrusted, or of another model; a folder of other classes.
     """
     if not (weights and Path(weights).is_dir()):
-        load_checkpoint(student, weights, key, trust_pickle)
-        return
+        return load_start(student, weights, key, trust_pickle, "encoder").note
     model = read_smp_folder(weights, key)
     kind, wanted_kind = (type(side).__name__ for side in (model, student))
     if kind != wanted_kind:
@@ -185,6 +187,7 @@ def load_weights(student: SegmentationModel, weights: str, key: str, trust_pickl
         )
     student.load_state_dict(model.state_dict())
     logger.info(f"{key}: loaded all weights of {weights}")
+    return ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -12,6 +12,8 @@ from torch import nn
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError
 from densedist.common.nearest import did_you_mean_path
+
+Shape: TypeAlias = tuple[int, ...]
 
 PICKLE = ".pkl"  # what Detectron2 unpickles
 DANGER = f"is a pickle, and reading one can run any program that its author hid in it; {REMEDY}"
@@ -50,6 +52,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **parts)
         self._key, self._trust, self._catalog = key, trust_pickle, False
         self.unfilled: list[str] = []  # the model's tensors that the loaded weights lack, or have in another shape
+        self.unused: list[str] = []  # the weights' tensors that the model lacks
+        self.misshapen: list[tuple[str, Shape, Shape]] = []  # those of another shape: name, theirs, the model's
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint as Detectron2's Checkpointer does, and record what it lacks.
@@ -87,16 +91,18 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict) -> _IncompatibleKeys:
         there = list(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
-        wrong = [name for name, *_ in incompatible.incorrect_shapes]
+        self.unused, self.misshapen = list(incompatible.unexpected_keys), list(incompatible.incorrect_shapes)
+        wrong = [name for name, *_ in self.misshapen]
         self.unfilled = list(dict.fromkeys([*incompatible.missing_keys, *wrong]))
         # Of the parameters those that a checkpoint has: adapters are kept apart from the model, so no file lacks them.
         kept = self.model.state_dict().keys()
         here = [name for name, _ in self.model.named_parameters() if name in kept]
         if set(here) <= set(incompatible.missing_keys):
-            raise UserError(
-                f"of another architecture: no tensor fits the model, whose first is {here[0]}, while the file's is "
-                f"{there[0] if there else 'missing'}; name weights of this model"
-            )
+            why = f", whose first is {here[0]}, while the file's is {there[0] if there else 'missing'}"
+            if self.misshapen:
+                name, theirs, ours = self.misshapen[0]
+                why = f": its {name} is {theirs}, the model's {ours}"
+            raise UserError(f"of another architecture: no tensor fits the model{why}; name weights of this model")
         return incompatible
 
 
@@ -132,21 +138,3 @@ def load_complete(model: nn.Module, weights: str, key: str, trust_pickle: bool, 
     if not weights:
         raise UserError(f"{key} is empty: give the trained model's weights")
     CompleteCheckpointer(model, "", key, trust_pickle, **parts).load(weights)
-
-
-def load_weights(model: nn.Module, weights: str, key: str, trust_pickle: bool) -> list[str]:
-    """Let model start from what fits it of weights, as Detectron2 does; empty = from nothing.
-
-    Args:
-        key, trust_pickle: see load_complete.
-
-    Returns:
-        names of the model's tensors that weights do not fill, where there are any weights.
-
-    Raises:
-        UserError: no such file, an unreadable or untrusted one, or one of which no tensor fits the model.
-    """
-    checkpointer = SafeCheckpointer(model, "", key, trust_pickle)
-    if weights:
-        checkpointer.load(weights)
-    return checkpointer.unfilled

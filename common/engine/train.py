@@ -100,14 +100,17 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
     trainee = task.build(cfg)
     model, student = trainee.model, trainee.student
     called = "student" if trainee.distillation else "model"  # who has no teacher is no student
+    in_part = task.load_weights(student, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE)
     notes = [f"  {word:8} {note}" for word, note in trainee.notes.items()]
     shared = overlaps(cfg, task.images) if comm.is_main_process() else []
     changed = _changed(cfg) if resume else []
     notes += [f"  shared   {line}" for line in shared]
     notes += [f"  changed  {line}" for line in changed]
     about = [describe(student, trainee.distillation), *filter(None, [evaluations(cfg)])]
-    plan = "\n".join(["plan", *_given(cfg, trainee.start), *notes, *about])
+    plan = "\n".join(["plan", *_given(cfg, trainee.start, in_part), *notes, *about])
     logger.info(plan)
+    if in_part:
+        logger.warning(f"MODEL.WEIGHTS: {cfg.MODEL.WEIGHTS}: {in_part}")
     for line in shared:
         logger.warning(line)
     if changed:
@@ -117,7 +120,6 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         logger.info(f"{BEST} is the {called} with the highest {metric}")
     is_main = comm.is_main_process()
     refuse_missing_trackers(cfg)
-    task.load_weights(student, cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", cfg.MODEL.TRUST_PICKLE)
     teacher = trainee.distillation.teacher if trainee.distillation else None
     average = teacher.average if teacher else None
     ema = ModelEMA(student, cfg.SOLVER.EMA_DECAY, average) if cfg.SOLVER.EMA_DECAY else None
@@ -240,12 +242,18 @@ def _changed(cfg: CfgNode) -> list[str]:
     return changed_keys(then, now)
 
 
-def _given(cfg: CfgNode, start: str) -> list[str]:
-    """Return the plan's lines on data and weights."""
+def _given(cfg: CfgNode, start: str, in_part: str) -> list[str]:
+    """Return the plan's lines on data and weights.
+
+    Args:
+        start: what the student starts from in addition to MODEL.WEIGHTS.
+        in_part: what of it does not come from these.
+    """
     node = cfg.DATASETS
     data = "; ".join(f"{side}: {', '.join(node[key])}" for side, key in zip(USES, SIDES, strict=True) if node[key])
     weights = " and ".join(filter(None, [start, cfg.MODEL.WEIGHTS])) or "random weights"
-    return [f"  data     {data}", *(f"  data     {line}" for line in sources_in_words(cfg)), f"  start    {weights}"]
+    starts = [f"  start    {line}" for line in (weights, in_part) if line]
+    return [f"  data     {data}", *(f"  data     {line}" for line in sources_in_words(cfg)), *starts]
 
 
 def _start(cfg: CfgNode, brief: bool = False) -> LogFile:

@@ -1,7 +1,9 @@
 """Weights that are refused: unsafe, unreadable, of another model, or never trained."""
 
+import logging
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from densedist.common.distill.checks import check_trained
 from densedist.common.engine.checkpoint import SafeCheckpointer, refuse_pickle
 from densedist.common.engine.train import evaluate
 from densedist.common.errors import UserError
+from densedist.common.logging import recorded
 from densedist.common.profile import as_if_trained
 from densedist.det.models import load_config
 from densedist.det.task import TASK
 from helpers.calling import densedist
-from helpers.tiny import SMALL, STUDENT, TEACHER, config, save_teacher
+from helpers.tiny import SMALL, STUDENT, TEACHER, config, save_retinanet, save_teacher
 
 
 class Trap:
@@ -131,6 +134,36 @@ def test_weights_of_another_architecture_to_start_from(refused, tmp_path):
         "MODEL.WEIGHTS: w.pth: of another architecture: no tensor fits the model, whose first is "
         "backbone.fpn_lateral2.weight, while the file's is encoder.weight; name weights of this model"
     )
+
+
+def test_weights_of_another_width_to_start_from(tmp_path):
+    torch.save({"weight": torch.ones(2, 3)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"fits the model: its weight is \(2, 3\), the model's \(2, 1\); name"):
+        SafeCheckpointer(nn.Linear(1, 2)).load(str(tmp_path / "w.pth"))
+
+
+def test_weights_of_another_detector_to_start_from(refused, tmp_path):
+    """Of which a few tensors fit: names that all detectors have, and biases as long."""
+    save_retinanet(tmp_path / "retinanet", "MODEL.FPN.OUT_CHANNELS", "8")
+    assert re.fullmatch(
+        r"MODEL.WEIGHTS: retinanet/w.pth: of another model: it fills \d% of the model's backbone.bottom_up, want 75% "
+        r"or more; its backbone.bottom_up.\S+ is \(24, .*\), the model's \(8, .*\); it holds backbone, head, the model "
+        "has backbone, proposal_generator, roi_heads; name weights of this model, or of its backbone.bottom_up",
+        refused("MODEL.WEIGHTS", tmp_path / "retinanet" / "w.pth"),
+    )
+
+
+def test_what_the_weights_to_start_from_lack_is_in_the_plan_and_a_warning(refused, tmp_path):
+    """As weights for other classes, which are for the backbone and the proposals."""
+    model = build_model(config(STUDENT, "MODEL.ROI_HEADS.NUM_CLASSES", "7"))
+    torch.save({"model": model.state_dict()}, tmp_path / "w.pth")
+    with recorded("densedist.common.engine.train") as said:
+        refused("MODEL.WEIGHTS", tmp_path / "w.pth", "TRACKERS", "['mlflow']")  # a package that is not installed
+    lacking = "parameters come from it; not roi_heads.box_predictor"
+    (plan,) = (text for _, _, text in said if text.startswith("plan"))
+    assert re.search(rf"\n  start    \S+w.pth\n  start    [\d,]+ of [\d,]+ {lacking}\n", plan)
+    (warning,) = (text for _, level, text in said if level == logging.WARNING and "MODEL.WEIGHTS" in text)
+    assert re.fullmatch(rf"MODEL.WEIGHTS: \S+w.pth: [\d,]+ of [\d,]+ {lacking}", warning)
 
 
 def test_weights_of_another_architecture_where_adapters_are_trained(refused, tmp_path, teacher_keys):

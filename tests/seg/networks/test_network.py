@@ -269,12 +269,21 @@ def test_student_starts_from_a_folder_of_save_pretrained(tmp_path):
 def test_student_starts_from_a_file_or_stays_as_it_is(tmp_path):
     network, other = student().smp, student().smp
     torch.nn.init.ones_(other.encoder.conv1.weight)
-    torch.save({"model": {"encoder.conv1.weight": other.encoder.conv1.weight}}, tmp_path / "part.pth")
+    encoder = {name: x for name, x in other.state_dict().items() if name.startswith("encoder.")}
+    torch.save({"model": encoder}, tmp_path / "part.pth")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     load_weights(network, "", "MODEL.WEIGHTS", trust_pickle=False)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    load_weights(network, str(tmp_path / "part.pth"), "MODEL.WEIGHTS", trust_pickle=False)
+    said = load_weights(network, str(tmp_path / "part.pth"), "MODEL.WEIGHTS", trust_pickle=False)
     assert bool((network.encoder.conv1.weight == 1).all())
+    assert said.endswith(" parameters come from it; not decoder, segmentation_head")
+
+
+def test_student_does_not_start_from_another_encoder(tmp_path):
+    """Of which about half fits, as some convolutions have the same name and shape."""
+    torch.save({"model": student("MODEL.ENCODER.NAME", "resnet50").smp.state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"fills \d+% of the model's encoder, want 75% or more"):
+        load_weights(student().smp, str(tmp_path / "w.pth"), "MODEL.WEIGHTS", trust_pickle=False)
 
 
 @pytest.mark.parametrize(
