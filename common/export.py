@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from tabulate import tabulate
 from torch import Tensor, nn
@@ -42,6 +43,27 @@ class Figure:
         return self.limit is not None and not self.value <= self.limit  # so does NaN
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The images on which exports are compared with PyTorch.
+
+    Args:
+        files: of the images.
+        there: how many images the source has.
+        source: the names of the data sets, or the folder.
+        seen: at which size the models see each image.
+    """
+
+    files: Sequence[Path]
+    there: int
+    source: str
+    seen: str
+
+    def __str__(self) -> str:
+        more = " (more by --images N)" if len(self.files) < self.there else ""
+        return f"{len(self.files)} of {self.there} images of {self.source}{more}, {self.seen}"
+
+
 class Exporter(ABC, Generic[Run]):
     """A trained model that is exported, as its task says it: its inputs, its outputs, how it is written and compared.
 
@@ -49,14 +71,14 @@ class Exporter(ABC, Generic[Run]):
         model: what is exported.
         about: what is the same in every format; see describe().
         graph: what a runtime's file says of the model.
-        images: how many are compared on.
+        compared: on which images.
         shape: of the only input that a graph is to take; None = of any size.
     """
 
     model: nn.Module
     about: Description
     graph: Description
-    images: int
+    compared: Compared
     shape: Sequence[int] | None = None
 
     @abstractmethod
@@ -149,7 +171,10 @@ def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dic
     with TemporaryDirectory() as folder, quiet():
         onnx = Path(folder) / "model.onnx"  # the source of each runtime's file
         for name in formats:
-            print(f"{name}: writing, and comparing with PyTorch on {exporter.images} images …", file=sys.stderr)
+            print(
+                f"{name}: writing, and comparing with PyTorch on {len(exporter.compared.files)} images …",
+                file=sys.stderr,
+            )
             if name == WEIGHTS:
                 run = exporter.write_weights(output)
             elif name == TORCH:
@@ -161,7 +186,7 @@ def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dic
                         fix_input(onnx, exporter.shape)
                 run = exporter.running(_in_runtime(RUNTIMES[name], onnx, exporter.graph, output))
             figures[name] = exporter.compare(run)
-    return _report(output, exporter.about, figures, exporter.images)
+    return _report(output, exporter.about, figures, exporter.compared)
 
 
 def _in_runtime(runtime: Runtime, onnx: Path, description: Description, output: Path) -> Graph:
@@ -213,6 +238,16 @@ def stretched(image: Tensor, size: Size | None) -> Tensor:
     return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
+def whole_pixels(images: Tensor) -> Tensor:
+    """Return images as programs take them that want raw pixels, uint8: what resizing left between is rounded."""
+    return images if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
+
+
+def in_words(size: Size) -> str:
+    """Say how the images are seen where graphs take one size alone."""
+    return f"each stretched to {size[0]}x{size[1]} pixels (--size)"
+
+
 @contextmanager
 def needing_images() -> Iterator[None]:
     """Add to a UserError about the data set in the block what else an export can be compared on."""
@@ -224,7 +259,7 @@ def needing_images() -> Iterator[None]:
 
 
 def _report(
-    output: Path, description: Description, figures: Mapping[str, Sequence[Figure]], images: int
+    output: Path, description: Description, figures: Mapping[str, Sequence[Figure]], on: Compared
 ) -> dict[str, Any]:
     failures = [
         f"{name}: {figure.name} is {figure.value:.3g}, more than {figure.limit:g}"
@@ -243,10 +278,11 @@ def _report(
         for name, all_figures in figures.items()
         for f in all_figures
     ]
-    print(f"{output}: compared with PyTorch on {images} images")
+    print(f"{output}: compared with PyTorch on {on}")
     headers = ["format", "measured", "value", "limit", "within the limit"]
     print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
     compared = {name: [asdict(figure) for figure in all_figures] for name, all_figures in figures.items()}
-    saved = {"model": description, "images": images, "verification": compared, "failures": failures}
+    images = {"images": len(on.files), "compared_on": str(on)}
+    saved = {"model": description, **images, "verification": compared, "failures": failures}
     (output / "export.json").write_text(json.dumps(saved, indent=2) + "\n")
     return saved

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from densedist.common.config.trust import REMEDY
 from densedist.common.errors import UserError, one_line
-from densedist.common.export import DESCRIPTION
+from densedist.common.export import DESCRIPTION, whole_pixels
 from densedist.common.foreign.exported import checked_copy
 from densedist.common.foreign.inputs import Images, exported_images, graph_images, script_images
 from densedist.common.nearest import did_you_mean_path
@@ -45,7 +45,7 @@ class Program:
     def as_wanted(self, batch: Tensor) -> Tensor:
         """Return a batch (N, 3, H, W) in the program's own type; raw pixels are rounded."""
         batch = batch.contiguous()
-        return batch.round().clamp(0, 255).to(torch.uint8) if self.raw else batch.to(self.images.dtype)
+        return whole_pixels(batch) if self.raw else batch.to(self.images.dtype)
 
 
 def read_program(kind: str, file: str, device: str, trust: bool, key: str, outputs: Sequence[str] = (OUT,)) -> Program:

@@ -20,15 +20,17 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from densedist.common.data.headers import Size
-from densedist.common.data.images import first_images
+from densedist.common.data.images import first_images, images_in
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
     OPSET,
+    Compared,
     Description,
     Exporter,
     Figure,
     describe,
+    in_words,
     needing_images,
     stretched,
     write_description,
@@ -67,12 +69,15 @@ class DetExporter(Exporter[Run]):
     Args:
         samples: {"image": uint8 (3, H, W), "height", "width", "image_id"} of Detectron2's mapper.
         dataset: the name of the data set that the samples are of, empty if they have no annotations.
+        compared: what the samples are.
         size: of the samples, the only one that graphs take; None = they take any.
     """
 
-    def __init__(self, trained: Trained, samples: Sequence[dict], dataset: str, size: Size | None = None) -> None:
+    def __init__(
+        self, trained: Trained, samples: Sequence[dict], dataset: str, compared: Compared, size: Size | None = None
+    ) -> None:
         self.size, self.shape = size, (3, *size) if size else None
-        self.trained, self.samples, self.dataset, self.images = trained, samples, dataset, len(samples)
+        self.trained, self.samples, self.dataset, self.compared = trained, samples, dataset, compared
         self.model, self.about = trained.model, _describe(trained)
         self.graph = self.about | {
             "exported": "boxes, scores and classes; masks stay in PyTorch" if trained.cfg.MODEL.MASK_ON else "all",
@@ -182,8 +187,10 @@ def exporter(student: Weights, source: ImageSource, size: Size | None = None) ->
     refuse_foreign(trained.cfg)
     with needing_images():
         dataset = "" if source.folder else test_dataset(trained.cfg)
-    samples = [x | {"image": stretched(x["image"], size)} for x in _samples(trained.cfg, dataset, source)]
-    return DetExporter(trained, samples, dataset, size)
+    dicts, compared = _chosen(trained.cfg, dataset, source, size)
+    mapper = Mapper(trained.cfg, is_train=False)
+    samples = [x | {"image": stretched(x["image"], size)} for x in map(mapper, dicts)]
+    return DetExporter(trained, samples, dataset, compared, size)
 
 
 @torch.no_grad()
@@ -208,14 +215,18 @@ def _distance(ours: Detections, theirs: Detections) -> tuple[float, float]:
     return worst_box, worst_score
 
 
-def _samples(cfg: CfgNode, dataset: str, source: ImageSource) -> list[dict]:
+def _chosen(cfg: CfgNode, dataset: str, source: ImageSource, size: Size | None) -> tuple[list[dict], Compared]:
+    """Return the dicts of the images that are compared on, and what they are in words."""
     if source.folder:
-        files = first_images(source.folder, source.count).values()
-        dicts: list[dict] = [{"file_name": str(file)} for file in files]
+        there: list[dict] = [{"file_name": str(file)} for file in images_in(source.folder)]
+        first_images(source.folder, source.count)  # refuses what cannot be read
     else:
-        dicts = DatasetCatalog.get(dataset)[: source.count]
-    mapper = Mapper(cfg, is_train=False)
-    return [mapper(d) for d in dicts]
+        there = DatasetCatalog.get(dataset)
+    dicts = there[: source.count]
+    sides = f"shortest side {cfg.INPUT.MIN_SIZE_TEST} pixels, longest at most {cfg.INPUT.MAX_SIZE_TEST}"
+    seen = in_words(size) if size else f"each resized as by eval ({sides})"
+    files = [Path(d["file_name"]) for d in dicts]
+    return dicts, Compared(files, len(there), str(source.folder or dataset), seen)
 
 
 def _describe(trained: Trained) -> Description:

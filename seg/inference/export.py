@@ -15,36 +15,41 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from densedist.common.data.headers import Size
-from densedist.common.data.images import first_images
+from densedist.common.data.images import first_images, images_in
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
     OPSET,
+    Compared,
     Description,
     Exporter,
     Figure,
     describe,
+    in_words,
     needing_images,
     stretched,
+    whole_pixels,
     write_description,
 )
 from densedist.common.run_files import Weights
 from densedist.common.runtimes import Graph
 from densedist.common.task import ImageSource
-from densedist.seg.data.frames import bare_frames
+from densedist.seg.data.frames import Frame, bare_frames
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames
 from densedist.seg.evaluation import confusion_matrix, scores
 from densedist.seg.inference.deployed import Deployed, with_settled_padding, without_adaptive_pools
-from densedist.seg.labels import IGNORE, Classes
+from densedist.seg.labels import IGNORE
 from densedist.seg.models import Trained, load_trained, smp_network
 from densedist.seg.networks.dist_networks import stock
 from densedist.seg.networks.network import Network
 from densedist.seg.networks.resampling import nearest
+from densedist.seg.networks.windows import Inference
 
 # The most that an export may differ from PyTorch, as a part of the largest logit and in percent: float32 rounds
 # otherwise in another order of the same sums.
 LOGITS, MIOU = 1e-4, 0.01
+ROUNDED = "mIoU in PyTorch, resized pixels rounded"
 # uint8 (N, 3, H, W) -> logits (N, classes, H, W)
 Run = Callable[[Tensor], Tensor]
 
@@ -54,12 +59,13 @@ class SegExporter(Exporter[Run]):
 
     Args:
         samples: {"image": uint8 (3, H, W)}, with "sem_seg", trainIds (H, W), where they have labels.
+        compared: what the samples are.
         size: of the samples, the only one that graphs take; None = they take any.
     """
 
-    def __init__(self, trained: Trained, samples: Sequence[dict], size: Size | None = None) -> None:
+    def __init__(self, trained: Trained, samples: Sequence[dict], compared: Compared, size: Size | None = None) -> None:
         self.size, self.shape = size, (1, 3, *size) if size else None
-        self.trained, self.samples, self.images = trained, samples, len(samples)
+        self.trained, self.samples, self.compared = trained, samples, compared
         self.model = smp_network(trained.model).smp
         self.about = _describe(trained)
         self.graph = self.about | {
@@ -108,38 +114,51 @@ class SegExporter(Exporter[Run]):
 
     @torch.no_grad()
     def compare(self, run: Run) -> list[Figure]:
-        """Compare the logits of an export for images with those of the model itself.
+        """Compare what an export makes of images with what the model itself does, at the scales of the evaluation.
+
+        An export takes whole pixels. Where images are resized, these are rounded for it; so they are for the model,
+        unless its mIoU is to be that of the evaluation.
 
         Args:
             run: runs the export.
 
         Returns:
             the largest difference of a logit, relative to the largest logit; the pixels, in percent, whose class
-            differs; where there are labels, both mIoUs in percent and their difference.
+            differs; where there are labels, the mIoUs in percent and their difference.
         """
-        count = len(self.trained.classes)
-        difference = largest = 0.0
-        differing = pixels = 0
-        counts = torch.zeros(2, count, count, dtype=torch.int64)
-        for sample in self.samples:
-            ours, theirs = self.trained.model.logits(sample["image"]), run(sample["image"][None])[0]
+        model, count = self.trained.model, len(self.trained.classes)
+        inference = Inference() if self.size else model.inference
+        rounds = any(scale != 1 for scale in inference.scales)
+        largest, differences = [0.0], [0.0]
+
+        def logits(view: Tensor) -> Tensor:
+            """Return the model's, where pixels are rounded also for these, and the export's."""
+            pixels = whole_pixels(view)
+            ours, theirs = model.logits(pixels), run(pixels[None])[0]
             if ours.shape != theirs.shape:
                 raise ValueError(f"run: got logits {tuple(theirs.shape)}, want {tuple(ours.shape)}")
-            difference = max(difference, float((ours - theirs).abs().max()))
-            largest = max(largest, float(ours.abs().max()))
-            classes = ours.argmax(0), theirs.argmax(0)
-            differing, pixels = differing + int((classes[0] != classes[1]).sum()), pixels + classes[0].numel()
-            truth = sample.get("sem_seg", torch.full_like(classes[0], IGNORE))
+            largest.append(float(ours.abs().max()))
+            differences.append(float((ours - theirs).abs().max()))
+            return torch.stack([*([model.logits(view)] if rounds else []), ours, theirs])
+
+        names = ["mIoU in PyTorch", *([ROUNDED] if rounds else []), "mIoU"]
+        differing = pixels = 0
+        counts = torch.zeros(len(names), count, count, dtype=torch.int64)
+        for sample in self.samples:
+            classes = inference(logits, sample["image"]).argmax(1)
+            ours, theirs = classes[-2:]
+            differing, pixels = differing + int((ours != theirs).sum()), pixels + ours.numel()
+            truth = sample.get("sem_seg", torch.full_like(ours, IGNORE))
             counts += torch.stack([confusion_matrix(truth, prediction, count) for prediction in classes])
         figures = [
-            Figure("largest logit", largest),
-            Figure("largest difference of a logit / largest logit", difference / largest, LOGITS),
+            Figure("largest logit", max(largest)),
+            Figure("largest difference of a logit / largest logit", max(differences) / max(largest), LOGITS),
             Figure("pixels of another class, %", 100 * differing / pixels),
         ]
         if counts.any():
-            before, after = (scores(confusion, self.trained.classes.names)["mIoU"] for confusion in counts)
-            figures += [Figure("mIoU in PyTorch", before), Figure("mIoU", after)]
-            figures += [Figure("difference of mIoU", abs(before - after), MIOU)]
+            found = [scores(confusion, self.trained.classes.names)["mIoU"] for confusion in counts]
+            figures += [Figure(name, value) for name, value in zip(names, found, strict=True)]
+            figures += [Figure("difference of the last two", abs(found[-2] - found[-1]), MIOU)]
         return figures
 
 
@@ -147,7 +166,9 @@ def exporter(student: Weights, source: ImageSource, size: Size | None = None) ->
     """Load a plain student to export it; a model that SMP does not build is refused."""
     # On the CPU, as a trace from a GPU may keep the GPU's number.
     trained = load_trained(student.under("MODEL.DEVICE", "cpu"))
-    return SegExporter(trained, [_stretched(sample, size) for sample in _samples(trained.cfg, source)], size)
+    frames, compared = _chosen(trained.cfg, source, size)
+    reader = Reader(trained.classes, trained.cfg.INPUT.FORMAT)
+    return SegExporter(trained, [_stretched(reader(frame), size) for frame in frames], compared, size)
 
 
 def traced(model: Deployed, image: Tensor) -> ExportedProgram:
@@ -170,16 +191,25 @@ def traced(model: Deployed, image: Tensor) -> ExportedProgram:
         ) from error
 
 
-def _samples(cfg: CfgNode, source: ImageSource) -> list[dict]:
+def _chosen(cfg: CfgNode, source: ImageSource, size: Size | None) -> tuple[list[Frame], Compared]:
+    """Return the frames that are compared on, and what they are in words."""
     if source.folder:
-        frames = bare_frames(first_images(source.folder, source.count))
+        frames, there = bare_frames(first_images(source.folder, source.count)), len(images_in(source.folder))
     else:
         with needing_images():
             frames = test_frames(cfg)
             if not frames:
                 raise UserError("DATASETS.TEST is empty: name a split")
-    reader = Reader(Classes.of(cfg), cfg.INPUT.FORMAT)
-    return [reader(frame) for frame in frames[: source.count]]
+        frames, there = frames[: source.count], len(frames)
+    files = [Path(frame["image"]) for frame in frames]
+    seen = in_words(size) if size else f"each predicted as by eval ({_inference(cfg)})"
+    return frames, Compared(files, there, str(source.folder or ", ".join(cfg.DATASETS.TEST)), seen)
+
+
+def _inference(cfg: CfgNode) -> str:
+    """Return the keys by which an image is predicted, with their values; those that are off are left out."""
+    values = {name: cfg.TEST[name] for name in ("SCALES", "FLIP", "WINDOW_SIZE")}
+    return ", ".join(f"TEST.{name} {value}" for name, value in values.items() if value)
 
 
 def _stretched(sample: dict, size: Size | None) -> dict:

@@ -1,6 +1,7 @@
 """An exported detector finds what the trained one finds, whoever runs it."""
 
 import json
+import re
 
 import cv2
 import onnx
@@ -79,6 +80,8 @@ def test_files_say_what_they_want(exported):
 def test_comparison_is_written(exported):
     written = json.loads((exported[0] / "export" / "export.json").read_text())
     assert written["failures"] == []
+    seen = r"each resized as by eval \(shortest side 128 pixels, longest at most \d+\)"
+    assert re.fullmatch(rf"2 of \d+ images of digits_val \(more by --images N\), {seen}", written["compared_on"])
     for name in ("weights", "onnx", "openvino", "torch"):
         values = {figure["name"]: figure["value"] for figure in written["verification"][name]}
         assert values["detections"] > 0

@@ -18,9 +18,10 @@ from densedist.common.profile import as_if_trained
 from densedist.common.run_files import locate
 from densedist.common.runtimes import INT8, RUNTIMES, fix_input
 from densedist.common.task import ImageSource
+from densedist.seg.evaluation import evaluate
 from densedist.seg.inference.deployed import Deployed, with_settled_padding
 from densedist.seg.inference.export import exporter, traced
-from densedist.seg.models import load_trained
+from densedist.seg.models import load_config, load_model, load_trained
 from densedist.seg.networks.network import build_network
 from helpers.calling import complaint, densedist
 from helpers.scenes import CONFIGS, STUDENT, config, save_teacher
@@ -121,10 +122,24 @@ def test_comparison_is_written(exported):
     written = json.loads((exported / "export.json").read_text())
     assert written["failures"] == []
     assert written["images"] == 2
+    seen = r"each predicted as by eval \(TEST.SCALES \[1.0\]\)"
+    assert re.fullmatch(rf"2 of \d+ images of val \(more by --images N\), {seen}", written["compared_on"])
     for name in ("weights", "onnx", "openvino", "torch"):
         values = {figure["name"]: figure["value"] for figure in written["verification"][name]}
         assert values["largest difference of a logit / largest logit"] < 1e-4
         assert values["mIoU"] == pytest.approx(values["mIoU in PyTorch"], abs=0.01)
+
+
+def test_an_export_is_compared_at_the_scales_of_the_evaluation(exported, run_folder):
+    student = locate(str(run_folder)).under("TEST.SCALES", "[0.71]", "TEST.FLIP", "True")
+    made = exporter(student, ImageSource(2))
+    assert str(made.compared).endswith("each predicted as by eval (TEST.SCALES [0.71], TEST.FLIP True)")
+    figures = {x.name: x for x in made.compare(made.running(RUNTIMES["onnx"].load(exported / "model.onnx")))}
+    assert not [figure for figure in figures.values() if figure.fails]
+    for name, kind, file in (("mIoU in PyTorch", "smp", "../model_final.pth"), ("mIoU", "onnx", "model.onnx")):
+        cfg = load_config(student.config, [*student.overrides, "MODEL.KIND", kind], student.trusted)
+        evaluated = evaluate(cfg, load_model(cfg, str(exported / file), "--weights"), 2)
+        assert figures[name].value == pytest.approx(evaluated["sem_seg"]["mIoU"], abs=1e-9)
 
 
 def test_what_8_bits_lose_and_gain_is_written(exported):
@@ -174,6 +189,7 @@ def test_a_graph_of_one_size_takes_stretched_images(exported, run_folder, name, 
     graph = runtime.load(file)
     assert graph.inputs[0].shape == made.shape == (1, 3, 48, 80)
     assert "(1, 3, 48, 80), stretched before" in graph.description["input"]
+    assert str(made.compared).endswith(", each stretched to 48x80 pixels (--size)")
     assert not [figure for figure in made.compare(made.running(graph)) if figure.fails]
     cv2.imwrite(str(tmp_path / "a.png"), images(1, 33, 44)[0].permute(1, 2, 0).numpy())
     assert made.read(tmp_path / "a.png").shape == (1, 3, 48, 80)
@@ -235,7 +251,7 @@ def test_images_of_a_folder(refused, run_folder, tmp_path, capsys):
     assert empty.startswith(f"{tmp_path} has no image: want files that end in ")
     cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50, 3), 99, np.uint8))
     densedist("export", *argv, "--image-folder", tmp_path)
-    assert "compared with PyTorch on 1 images" in capsys.readouterr().out
+    assert f"compared with PyTorch on 1 of 1 images of {tmp_path}, each predicted as by eval" in capsys.readouterr().out
 
 
 def test_wrong_options(refused, run_folder, tmp_path):
