@@ -111,8 +111,11 @@ class OnnxRuntime(Runtime):
                 # Weights in 7 bits: of pairs of 8 bits the products overflow on CPUs without VNNI, and are cut there.
                 reduce_range=True,
             )
-        description = self.load(file).description
-        self.write(quantized, quantized, description)
+        made = onnx.load(str(quantized))
+        # By the shapes that were inferred, onnxruntime asks for a side of -1 where boxes are reshaped: of none it fails.
+        del made.graph.value_info[:]
+        onnx.save(made, str(quantized))
+        self.write(quantized, quantized, self.load(file).description)
 
 
 def _session(file: Path, threads: int, device: str = "cpu", profiles: Path | None = None) -> Any:
