@@ -27,6 +27,9 @@ OPSET = 18  # from 16 on RoIAlign is Detectron2's
 PROGRAMS = ("model.pt2", "model.ts")  # PyTorch's, of segmentation and of detection
 DESCRIPTION = "model.json"  # its name in weights/ and within the torch format
 Description = dict[str, Any]  # what the user reads of a model: input, output, classes, …
+# What a description says of normalization.
+INSIDE = "inside the model: give raw pixels"
+OUTSIDE = "outside the model: give (pixel - pixel_mean) / pixel_std"
 Run = TypeVar("Run")
 
 

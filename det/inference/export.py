@@ -24,6 +24,7 @@ from densedist.common.data.images import first_images, images_in
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
+    INSIDE,
     OPSET,
     Compared,
     Description,
@@ -35,6 +36,7 @@ from densedist.common.export import (
     stretched,
     write_description,
 )
+from densedist.common.export_card import FOLDER, write_card
 from densedist.common.run_files import Weights
 from densedist.common.runtimes import Graph
 from densedist.common.task import ImageSource
@@ -48,6 +50,12 @@ from densedist.det.models import Trained, has_stock_backbone, load_trained, plai
 # otherwise in another order of the same sums.
 BOXES, SCORES, AP = 0.05, 1e-3, 0.01
 OUTPUTS = ("boxes", "scores", "classes")
+# What loads weights in stock Detectron2.
+LOADING = [
+    "from detectron2.checkpoint import DetectionCheckpointer",
+    "from detectron2.config import get_cfg",
+    "from detectron2.modeling import build_model",
+]
 
 
 @dataclass(frozen=True)
@@ -234,25 +242,43 @@ def _describe(trained: Trained) -> Description:
     return describe("detection", stock_config(cfg).MODEL.META_ARCHITECTURE, trained.classes, cfg) | {
         "shortest_side": cfg.INPUT.MIN_SIZE_TEST,
         "longest_side_at_most": cfg.INPUT.MAX_SIZE_TEST,
-        "normalization": "inside",
+        "normalization": INSIDE,
+    }
+
+
+def _describe_weights(trained: Trained) -> Description:
+    cfg = trained.cfg
+    needs = "Detectron2"
+    if not has_stock_backbone(cfg):
+        needs += ", and of dense-dist its backbones: from densedist import det; det.add_distill_config(cfg) first"
+    if cfg.IMPORTS:
+        needs += f"; import {', '.join(Path(name).name for name in cfg.IMPORTS)}"
+    more = {"pred_masks": cfg.MODEL.MASK_ON, "pred_keypoints": cfg.MODEL.KEYPOINT_ON}
+    fields = ", ".join(["pred_boxes", "scores", "pred_classes", *(name for name, there in more.items() if there)])
+    return _describe(trained) | {
+        "needs": needs,
+        "input": '[{"image": uint8 or float32 (3, H, W)}], resized before, so that its shortest side is shortest_side',
+        "output": f'[{{"instances": {fields}}}], in the input\'s pixels; with "height" and "width" beside "image", in '
+        "the pixels of an image of that size",
+        "files": "model.pth: for MODEL.WEIGHTS; config.yaml",
     }
 
 
 def _write_weights(trained: Trained, output: Path) -> Run:
-    folder = output / "weights"
+    folder, is_stock = output / "weights", has_stock_backbone(trained.cfg)
     folder.mkdir(exist_ok=True)
     file, config = folder / "model.pth", folder / "config.yaml"
     torch.save({"model": plain_model(trained.model, trained.cfg).state_dict()}, file)
     config.write_text(stock_config(trained.cfg).dump())
-    needs = "Detectron2"
-    if not has_stock_backbone(trained.cfg):
-        needs += ", and of dense-dist its backbones: from densedist import det; det.add_distill_config(cfg) first"
-    if trained.cfg.IMPORTS:
-        needs += f"; import {', '.join(Path(name).name for name in trained.cfg.IMPORTS)}"
-    own = {"needs": needs, "files": "model.pth: for MODEL.WEIGHTS; config.yaml"}
-    write_description(folder, _describe(trained) | own)
+    description = _describe_weights(trained)
+    write_description(folder, description)
+    imports = LOADING if is_stock else [*LOADING, "from densedist import det"]
+    code = ["cfg = get_cfg()"] if is_stock else ["cfg = get_cfg()", "det.add_distill_config(cfg)"]
+    code += [f'cfg.merge_from_file("{FOLDER}/config.yaml")', 'cfg.MODEL.DEVICE = "cpu"  # or "cuda"']
+    code += ["model = build_model(cfg).eval()", f'DetectionCheckpointer(model).load("{FOLDER}/model.pth")']
+    write_card(folder, description, "detectron2", "object-detection", imports, code)
     cfg = get_cfg()
-    if not has_stock_backbone(trained.cfg):
+    if not is_stock:
         add_distill_config(cfg)
     cfg.merge_from_file(str(config))
     model = build_model(cfg).eval()

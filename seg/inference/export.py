@@ -19,7 +19,9 @@ from densedist.common.data.images import first_images, images_in
 from densedist.common.errors import UserError, one_line
 from densedist.common.export import (
     DESCRIPTION,
+    INSIDE,
     OPSET,
+    OUTSIDE,
     Compared,
     Description,
     Exporter,
@@ -31,6 +33,7 @@ from densedist.common.export import (
     whole_pixels,
     write_description,
 )
+from densedist.common.export_card import FOLDER, write_card
 from densedist.common.run_files import Weights
 from densedist.common.runtimes import Graph
 from densedist.common.task import ImageSource
@@ -69,11 +72,10 @@ class SegExporter(Exporter[Run]):
         self.model = smp_network(trained.model).smp
         self.about = _describe(trained)
         self.graph = self.about | {
-            "normalization": "inside the graph",
+            "normalization": INSIDE,
             "input": f"images: uint8 {tuple(self.shape)}, stretched before to this size"
             if self.shape
             else "images: uint8 (N, 3, H, W), any N, H and W, resized before by scale",
-            "scale": trained.cfg.TEST.SCALES[0],
             "label_ids": trained.classes.label_ids.tolist(),
             "colors": trained.classes.colors.tolist(),
             "output": "logits: float32 (N, classes, H, W), at the images' size",
@@ -222,7 +224,9 @@ def _stretched(sample: dict, size: Size | None) -> dict:
 
 def _describe(trained: Trained) -> Description:
     architecture = type(trained.model.network.smp).__name__
-    return describe("segmentation", architecture, trained.classes.names, trained.cfg)
+    return describe("segmentation", architecture, trained.classes.names, trained.cfg) | {
+        "scale": trained.cfg.TEST.SCALES[0]
+    }
 
 
 def _write_weights(trained: Trained, output: Path, image: Tensor) -> Run:
@@ -239,27 +243,20 @@ def _write_weights(trained: Trained, output: Path, image: Tensor) -> Run:
     loader = "smp" if hasattr(smp, type(plain).__name__) else f"{type(plain).__module__}.{type(plain).__name__}"
     size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
     own = {
-        "normalization": "not inside: give (pixel - pixel_mean) / pixel_std",
-        "input": f"float32 (N, 3, H, W), H and W multiples of {network.divisor}",
+        "architecture": type(plain).__name__,
+        "normalization": OUTSIDE,
+        "input": f"float32 (N, 3, H, W), resized before by scale; H and W are multiples of {network.divisor}, after "
+        "padding with 0 at the right and the bottom of normalized pixels",
         "output": f"logits: float32 (N, classes, h, w), at {size}",
         "files": f"model.pth: state dict; config.json, model.safetensors: folder for {loader}.from_pretrained",
     }
     description = _describe(trained) | own
     write_description(folder, description)
-    _write_card(folder / "README.md", type(plain).__name__, loader, description)
-    return Deployed(Network(again, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
-
-
-def _write_card(file: Path, name: str, loader: str, description: Description) -> None:
-    """Write the card of a folder in place of SMP's, which names a license and a hub: both are for the user to say."""
     module = loader.rpartition(".")[0]
-    called = f"import {module}" if module else "import segmentation_models_pytorch as smp"
-    said = ("input", "channels", "pixel_mean", "pixel_std", "normalization", "output", "files")
-    facts = [f"- {key.replace('_', ' ')}: {description[key]}" for key in said]
-    lines = ["---", "library_name: segmentation-models-pytorch", "pipeline_tag: image-segmentation", "---", f"# {name}"]
-    lines += ["", f"Segmentation into {len(description['classes'])} classes: {', '.join(description['classes'])}.", ""]
-    lines += ["```python", called, "", f'model = {loader}.from_pretrained("<this folder>").eval()', "```", "", *facts]
-    file.write_text("\n".join([*lines, "", "model.json says the same for programs.", ""]), encoding="utf-8")
+    imports = [f"import {module}" if module else "import segmentation_models_pytorch as smp"]
+    code = [f'model = {loader}.from_pretrained("{FOLDER}").eval()']
+    write_card(folder, description, "segmentation-models-pytorch", "image-segmentation", imports, code)
+    return Deployed(Network(again, trained.cfg.MODEL.PIXEL_MEAN, trained.cfg.MODEL.PIXEL_STD)).eval()
 
 
 @torch.no_grad()

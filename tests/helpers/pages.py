@@ -23,3 +23,12 @@ def block(page, language, mark):
 def lines(texts):
     """The commands in blocks, as lists of words."""
     return [shlex.split(line) for text in texts for line in text.replace("\\\n", " ").splitlines() if line]
+
+
+def run_card(folder):
+    """What the code in the card of an export's weights defines, by name."""
+    (text,) = [text for kind, _, text in BLOCK.findall((folder / "README.md").read_text()) if kind == "python"]
+    assert "<this folder>" in text
+    defined = {}
+    exec(compile(text.replace("<this folder>", str(folder)), "card", "exec"), defined)
+    return defined

@@ -7,16 +7,15 @@ import cv2
 import onnx
 import pytest
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
-from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
+from densedist.common.export import INSIDE
 from densedist.common.run_files import locate
 from densedist.common.runtimes import RUNTIMES
-from densedist.det import add_distill_config
 from densedist.det.models import load_trained, read_config, stock_config
 from helpers.calling import complaint, densedist
+from helpers.pages import run_card
 from helpers.tiny import DIGITS, STUDENT, batch, save_teacher
 
 MODELS = {"rcnn": (STUDENT, GeneralizedRCNN), "retinanet": (DIGITS / "retinanet_r10_quarter.yaml", RetinaNet)}
@@ -52,12 +51,8 @@ def test_every_format_finds_the_same_at_another_size(exported):
     image = batch(2, size=112)[1]["image"]
     ours = found(model, image)
 
-    cfg = get_cfg()
-    add_distill_config(cfg)  # for the timm backbone
-    cfg.merge_from_file(str(folder / "export" / "weights" / "config.yaml"))
-    stock = build_model(cfg).eval()
+    stock = run_card(folder / "export" / "weights")["model"]
     assert type(stock) is kind
-    DetectionCheckpointer(stock).load(str(folder / "export" / "weights" / "model.pth"))
     assert_same(ours, found(stock, image))
 
     assert_same(ours, torch.jit.load(str(folder / "export" / "model.ts"))(image))
@@ -74,7 +69,13 @@ def test_files_say_what_they_want(exported):
     assert said["classes"] == json.loads(props["classes"]) == list("0123456789")
     assert said["channels"] == props["channels"] == "BGR"
     assert said["shortest_side"] == json.loads(props["shortest_side"]) == 128
-    assert "det.add_distill_config" in json.loads((folder / "export" / "weights" / "model.json").read_text())["needs"]
+    weights = folder / "export" / "weights"
+    described, card = json.loads((weights / "model.json").read_text()), (weights / "README.md").read_text()
+    assert "det.add_distill_config" in described["needs"]
+    assert "A model for detection, of 10 classes: 0, 1" in card
+    assert described["normalization"] == said["normalization"] == props["normalization"] == INSIDE
+    for key in ("input", "shortest_side", "channels", "pixel_mean", "normalization", "output"):
+        assert f"- {key.replace('_', ' ')}: {described[key]}\n" in card
 
 
 def test_comparison_is_written(exported):

@@ -24,6 +24,7 @@ from densedist.seg.inference.export import exporter, traced
 from densedist.seg.models import load_config, load_model, load_trained
 from densedist.seg.networks.network import build_network
 from helpers.calling import complaint, densedist
+from helpers.pages import run_card
 from helpers.scenes import CONFIGS, STUDENT, config, save_teacher
 
 
@@ -92,7 +93,8 @@ def test_convolutions_that_pad_by_the_size_of_their_map_are_exported():
 def test_stock_smp_gives_logits_of_the_images_size(exported, model):
     said = json.loads((exported / "weights" / "model.json").read_text())
     assert said["output"] == "logits: float32 (N, classes, h, w), at the images' size"
-    stock = smp.from_pretrained(str(exported / "weights")).eval()
+    stock = run_card(exported / "weights")["model"]
+    assert isinstance(stock, smp.PSPNet)
     batch = images(2, 64, 80)
     mean, std = (torch.tensor(said[key]).view(-1, 1, 1) for key in ("pixel_mean", "pixel_std"))
     with torch.no_grad():
@@ -100,9 +102,11 @@ def test_stock_smp_gives_logits_of_the_images_size(exported, model):
     card = (exported / "weights" / "README.md").read_text()
     assert "license" not in card.lower()  # whose the weights are, SMP cannot know
     assert "Hub" not in card
-    assert "Segmentation into 11 classes: background, 0, 1" in card
-    assert 'model = smp.from_pretrained("<this folder>").eval()' in card
-    assert "- channels: RGB\n" in card
+    assert "A model for segmentation, of 11 classes: background, 0, 1" in card
+    assert said["scale"] == 1.0
+    assert said["normalization"].startswith("outside the model")
+    for key in ("input", "scale", "channels", "pixel_mean", "normalization", "output"):
+        assert f"- {key.replace('_', ' ')}: {said[key]}\n" in card
     state = torch.load(exported / "weights" / "model.pth", weights_only=True)
     assert all(torch.equal(state[name], value) for name, value in stock.state_dict().items())
 
@@ -115,7 +119,8 @@ def test_files_say_what_they_want(exported):
     assert said["classes"] == json.loads(props["classes"]) == ["background", *map(str, range(10))]
     assert said["channels"] == props["channels"] == "RGB"
     assert said["pixel_range"] == json.loads(props["pixel_range"]) == [0, 255]
-    assert said["normalization"] == props["normalization"] == "inside the graph"
+    assert said["normalization"] == props["normalization"] == "inside the model: give raw pixels"
+    assert said["scale"] == json.loads(props["scale"]) == 1.0
 
 
 def test_comparison_is_written(exported):
