@@ -37,6 +37,14 @@ class _Console(logging.Handler):
         stream.flush()
 
 
+class _Brief(logging.Formatter):
+    """A line without time and logger, in which a warning is called one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return f"{record.levelname.lower()}: {line}" if record.levelno >= logging.WARNING else line
+
+
 def on_terminal() -> bool:
     """Return whether standard output is a terminal, where progress is shown as a bar."""
     return sys.stdout.isatty()
@@ -50,7 +58,7 @@ def setup_logs(rank: int, brief: bool = False) -> "LogFile":
     """
     console, file = _Console(sys.stdout if brief else None), LogFile()
     if brief:
-        console.setFormatter(logging.Formatter("%(message)s"))
+        console.setFormatter(_Brief("%(message)s"))
         console.addFilter(_is_for_users)
         logging.captureWarnings(True)
     else:

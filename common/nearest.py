@@ -1,19 +1,37 @@
 """What a mistyped name may have been meant for: the end of a message, "; did you mean …?"."""
 
 import difflib
+import re
 from collections.abc import Iterable
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 MOST = 10_000  # names in a folder that are compared: a folder of images may have many more
-CUTOFF = 0.6  # of two names, by difflib.SequenceMatcher.ratio
+# By difflib.SequenceMatcher.ratio, of two names or parts of them. Of three letters two may be exchanged.
+CUTOFF = 0.66
+ALSO = 0.1  # how much less like it than the nearest another name may be, to be named beside it
+PARTS = re.compile(r"[./]")  # between the parts of a key or path
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3, cutoff: float = CUTOFF) -> str:
     """Return a question for the known names that are most like a name, in small or capital letters; "" for none."""
     names = {other.upper(): other for other in known}
-    near = difflib.get_close_matches(name.upper(), names, n=most, cutoff=cutoff)
+    found = {other: _likeness(name.upper(), other) for other in names}
+    least = max([cutoff, *(likeness - ALSO for likeness in found.values())])
+    near = sorted((other for other in names if found[other] >= least), key=found.__getitem__, reverse=True)[:most]
     return f"; did you mean {' or '.join(names[other] for other in near)}?" if near else ""
+
+
+def _likeness(name: str, other: str) -> float:
+    """Return how like two names are, part by part, from 0 to 1; parts before the last one may be left out of either.
+
+    One part that is another makes another name, however long the parts are that both have.
+    """
+    short, long = sorted((PARTS.split(name), PARTS.split(other)), key=len)
+    return max(
+        min(difflib.SequenceMatcher(None, *pair).ratio() for pair in zip(short, [*chosen, long[-1]], strict=True))
+        for chosen in combinations(long[:-1], len(short) - 1)
+    )
 
 
 def did_you_mean_path(path: str | Path, folder: Path = Path()) -> str:

@@ -32,9 +32,7 @@ def keys(args: argparse.Namespace) -> None:
         return
     found = matching(rows, args.pattern)
     if not found:
-        raise UserError(
-            f"no key matches {args.pattern}{did_you_mean(args.pattern, [row.name for row in rows], cutoff=0.4)}"
-        )
+        raise UserError(f"no key matches {args.pattern}{did_you_mean(args.pattern, [row.name for row in rows])}")
     for name, members in groupby(found, key=lambda row: group(row.name)):
         print(f"\n{name or 'Without a group'}")
         for row in members:

@@ -41,12 +41,12 @@ MISTYPED = [
     (
         ["train", "--config-file", "det/digits/faster_rcnn_r10_quater.yaml"],
         "--config-file: det/digits/faster_rcnn_r10_quater.yaml is neither a file, nor a packaged config, nor one "
-        f"of Detectron2's model zoo; did you mean {DET} or ",
+        f"of Detectron2's model zoo; did you mean {DET}?",
     ),
     (["compare", "COCO-Detection/retinanet_R_50_FPN_1.yaml"], "--config-file: COCO-Detection/retinanet_R_50_"),
     (
         ["train", "--config-file", SEG, "SOLVER.MAXITER", "3"],
-        "unknown config key SOLVER.MAXITER in the command line; did you mean SOLVER.MAX_ITER or ",
+        "unknown config key SOLVER.MAXITER in the command line; did you mean SOLVER.MAX_ITER?",
     ),
     (
         ["check", "det", "--config-file", DET, "SOLVER.MAX_ITER", "three"],

@@ -42,7 +42,7 @@ def test_a_whole_name_is_explained(capsys):
 
 def test_a_name_like_no_key_is_refused_with_the_nearest(capsys):
     message = complaint(capsys, "keys", "DISTILL.DIST.TUA")
-    assert message.startswith("no key matches DISTILL.DIST.TUA; did you mean DISTILL.DIST.TAU or ")
+    assert message.startswith("no key matches DISTILL.DIST.TUA; did you mean DISTILL.DIST.TAU?")
 
 
 @pytest.mark.parametrize("words", [["keys"], ["--help"]])

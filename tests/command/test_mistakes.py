@@ -115,4 +115,4 @@ def test_nothing_to_resume_and_a_schedule_within_its_warm_up_are_said_on_the_ter
     densedist("train", "--config-file", scenes.STUDENT, "--resume", *keys, "OUTPUT_DIR", tmp_path)
     printed = capsys.readouterr().out
     assert printed.count(f"--resume: there is no checkpoint in {tmp_path}: starting from the beginning") == 1
-    assert printed.count("SOLVER.MAX_ITER, 1, ends within SOLVER.WARMUP_ITERS, 5: ") == 1
+    assert printed.count("\nwarning: SOLVER.MAX_ITER, 1, ends within SOLVER.WARMUP_ITERS, 5: ") == 1

@@ -13,6 +13,24 @@ def test_known_names_in_small_or_capital_letters():
     assert did_you_mean("nothing like it", known) == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("configs/det/student.yaml", ""),  # of configs/det/teacher.yaml all is right but what counts
+        ("DISTILL.DIST.TUA", "DISTILL.DIST.TAU"),
+        ("DISTILL.DIST.TEMPERATURE", ""),
+        ("DISTILL.WEIGHTS", "DISTILL.TEACHER.WEIGHTS"),  # without a part
+        ("MAX_ITER", "SOLVER.MAX_ITER"),
+        ("SOLVER.MAXITER", "SOLVER.MAX_ITER"),  # and not WARMUP_ITERS
+        ("digits_va", "digits_val or digits_val2"),  # both are as near
+    ],
+)
+def test_only_what_is_near_in_each_part_is_asked_for(name, wanted):
+    known = ["configs/det/teacher.yaml", "DISTILL.DIST.TAU", "DISTILL.DIST.STANDARDIZE", "DISTILL.TEACHER.WEIGHTS"]
+    known += ["SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER", "digits_val", "digits_val2", "digits_train"]
+    assert did_you_mean(name, known) == (f"; did you mean {wanted}?" if wanted else "")
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     (tmp_path / "output/teacher").mkdir(parents=True)
@@ -43,7 +61,16 @@ def test_a_path_that_is_there(here, monkeypatch, path, wanted):
 
 @pytest.mark.parametrize(
     "path",
-    ["output", "output/teacher/", "nowhere/teacher", "output/teacher/7.jpg", "output/teacher/mine.pth", "photos/a", ""],
+    [
+        "output",
+        "output/teacher/",
+        "nowhere/teacher",
+        "output/teacher/7.jpg",
+        "output/teacher/mine.pth",
+        "photos/a",
+        "rest",
+        "",
+    ],
 )
 def test_nothing_is_asked_where_nothing_is_like_it_or_nothing_is_missing(here, path):
     assert did_you_mean_path(path) == ""

@@ -121,7 +121,7 @@ def test_key_without_value(message):
 
 def test_unknown_data_set(message):
     seen = message("DATASETS.TRAIN", "('digits_trian',)")
-    assert seen.startswith("DATASETS.TRAIN: there is no data set digits_trian; did you mean digits_train or ")
+    assert seen.startswith("DATASETS.TRAIN: there is no data set digits_trian; did you mean digits_train?")
 
 
 def test_missing_built_in_data_set(message):

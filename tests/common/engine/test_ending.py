@@ -79,7 +79,7 @@ def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch)
             logging.getLogger("densedist.common.engine.train").info("seen")
         log.open(str(tmp_path), 0)
     log.flush()
-    assert capsys.readouterr().out.splitlines() == ["some keys are not there", "plan", "seen"]
+    assert capsys.readouterr().out.splitlines() == ["warning: some keys are not there", "plan", "seen"]
     said = Path(tmp_path, "log.txt").read_text()
     for text in ("torch warns", "Serializing", "some keys", "a table", "plan", "seen", "Average Precision"):
         assert text in said
