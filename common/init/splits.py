@@ -56,5 +56,5 @@ def sides(names: Mapping[str, str], images: Mapping[str, int]) -> Sides:
     if VAL in names and split != VAL:
         return Sides(train, names[VAL], count, f"TEST is evaluated on the way, and chooses the best checkpoint{left}")
     kept = max(1, count - max(1, count // SHARE))
-    comment = f"there is no split val: the last {count - kept} of {count} images are set aside for it{left}"
+    comment = f"there is no split val: the last {count - kept} of {count} images are taken for it{left}"
     return Sides(f"{train}[:{kept}]", f"{train}[{kept}:]", kept, comment)
