@@ -112,7 +112,7 @@ class OnnxRuntime(Runtime):
                 reduce_range=True,
             )
         made = onnx.load(str(quantized))
-        # By the shapes that were inferred, onnxruntime reshapes boxes to a side of -1, which fails where there are none.
+        # With the shapes that were inferred, onnxruntime reshapes boxes to a side of -1, which fails if there are none.
         del made.graph.value_info[:]
         onnx.save(made, str(quantized))
         self.write(quantized, quantized, self.load(file).description)
