@@ -105,12 +105,16 @@ class Labeling:
         least: Sequence[float],
         seconds: float,
         counts: Sequence[float],
+        labeled: int,
+        highest: float | None,
         unreadable: Sequence[Sequence[str]] = (),
     ) -> dict[str, Any]:
         """Return the content of RECORD: who labeled what, and for each class from which score on, and how much.
 
         Args:
             counts: number for each class, in the task's own unit.
+            labeled: how many images have labels.
+            highest: of all scores, those below the thresholds included; None = nothing was predicted.
             unreadable: [file, reason] of each image that has no labels.
         """
         classes = zip(names, least, counts, strict=True)
@@ -120,6 +124,8 @@ class Labeling:
             **({"chosen_by": self.choose} if self.score is None else {}),
             **({"ignored_from": self.ignore} if self.ignore is not None else {}),
             "images": len(self.images) - len(unreadable),
+            "labeled_images": labeled,
+            "highest_score": highest,
             **({"unreadable": [list(pair) for pair in unreadable]} if unreadable else {}),
             "seconds": seconds,
             "classes": {

@@ -1,10 +1,12 @@
 """Labels that a method's teacher writes before its student is trained on them: the part "labels" of a method."""
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -26,10 +28,13 @@ from densedist.common.distill.sources import idle_keys
 from densedist.common.errors import UserError
 from densedist.common.fingerprint import Fingerprint, Fingerprints, refuse_another
 from densedist.common.labeling import F1, FREQUENCIES, RECORD, SCORE, Labeling, check_score, read_way
+from densedist.common.labels.few import counted, few, share_below
 from densedist.common.labels.shards import goes_on
 from densedist.common.task import Task
 from densedist.common.writers import writers
 
+logger = logging.getLogger(__name__)
+LOWER = f"{LABELS}@{SCORE_THRESHOLD}={{}}"  # see few
 BOX_VARIANCE = "BOX_VARIANCE"  # labels have it, in their folder's name and settings
 # Parts of a fingerprint that labels depend on, apart from scores.
 LABEL_PARTS = ("task", "DISTILL.TEACHER", "DATASETS.UNLABELED", "DATASETS.CLASSES", "DATASETS.IGNORED", "IMPORTS")
@@ -42,10 +47,12 @@ class TeacherLabels:
     Args:
         words: the overrides that train on them, too.
         seconds: time it took to write them.
+        remark: that most images have none; "" where they have.
     """
 
     words: list[str]
     seconds: float
+    remark: str = ""
 
 
 def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprints: Fingerprints) -> Labeling:
@@ -111,7 +118,7 @@ def check_labels(task: Task, labeling: Labeling) -> None:
 
 
 def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
-    """Let a teacher write the labels, unless it has done so before; go on where it was killed.
+    """Let a teacher write the labels, unless it has done so before; go on where it was killed. Warn of few.
 
     Args:
         cfg: the method's.
@@ -126,11 +133,18 @@ def write_labels(task: Task, cfg: CfgNode, labeling: Labeling) -> TeacherLabels:
         task.label(replace(labeling, resume=True))
     record = json.loads(file.read_text())
     if not any(known["labels"] for known in record["classes"].values()):
-        why = f"{CHOOSE_THRESHOLDS} {labeling.choose} leaves none: give {SCORE_THRESHOLD} in its place"
-        if labeling.score is not None:
-            why = f"no score reaches {SCORE_THRESHOLD} {labeling.score:g}: lower it"
-        raise UserError(f"--methods: {LABELS}: the teacher wrote no label: {why}, as in {LABELS}@{SCORE_THRESHOLD}=0.1")
-    return TeacherLabels(task.with_labels(cfg, labeling.output), record["seconds"])
+        raise UserError(f"--methods: {LABELS}: {few(record, LOWER)}")
+    if remark := _remark(record):
+        logger.warning(remark)
+    return TeacherLabels(task.with_labels(cfg, labeling.output), record["seconds"], remark)
+
+
+def _remark(record: Mapping[str, Any]) -> str:
+    """Return how many images have labels where most have none, with what to do if they are few."""
+    said = few(record, LOWER)
+    if not said and share_below(record, 0.5):
+        said = f"{counted(record)}, and a student learns from no others"
+    return said and f"{LABELS}: {said}"
 
 
 def settings_of(labeling: Labeling) -> Fingerprint:

@@ -218,7 +218,7 @@ class Study:
             if done := outcome(self._folder(method, seed), lengths[method]):
                 added = labels[method].seconds if method in labels else 0.0
                 outcomes[method][seed] = replace(done, once=done.once + added)
-        return self._write(outcomes, plan.of_teachers.evaluate())
+        return self._write(outcomes, plan.of_teachers.evaluate(), [of_method.remark for of_method in labels.values()])
 
     def _runs(self, plan: Plan) -> list[tuple[str, int]]:
         return [(method, seed) for seed in dict.fromkeys(self.seeds) for method in plan.methods]
@@ -274,7 +274,7 @@ class Study:
         words = ["DATASETS.UNLABELED", str(list(self.unlabeled))] if self.unlabeled else []
         return overlaps(self._load(words), self.task.images)
 
-    def _write(self, outcomes: Outcomes, of_teachers: Scores) -> dict[str, Any]:
+    def _write(self, outcomes: Outcomes, of_teachers: Scores, of_labels: Sequence[str]) -> dict[str, Any]:
         shared = self._shared()
         found = results(outcomes) | ({"teachers": dict(of_teachers)} if of_teachers else {})
         found |= {"shared_images": shared} if shared else {}
@@ -285,7 +285,7 @@ class Study:
         named = {names[method]: of_seeds for method, of_seeds in outcomes.items()}
         best = f"{BEST} stands for {self.task.best}, which was recommended before this comparison"
         notes = [best] if has_best(self.methods) else []
-        notes += shared
+        notes += [*dict.fromkeys(filter(None, of_labels)), *shared]
         rule = equal_time(named) if self.equal_time else "At equal iterations."
         text = markdown(named, rule) + "".join(f"\n- {line}" for line in notes)
         if of_teachers:

@@ -8,19 +8,16 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from densedist.common.distill.registry import LOSSES, is_on
+from densedist.common.labels.few import remarks
 from densedist.common.labels.sheet import FILE
 from densedist.common.run_files import holds_run
 from densedist.common.shell import command, quoted
 
-NOTHING = (
-    "Nothing to train on: no score reaches the threshold; give a lower one, such as --score-threshold 0.1, and another "
-    "--output-dir"
-)
 FOR_THE_REPORT = "every distillation loss is off, and the teacher is named for the report only"
 
 
 def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) -> list[str]:
-    """Return the lines that name the page and what comes next.
+    """Return the lines that name the page, what to know of the labels, and what comes next.
 
     Args:
         output: the folder of the labels.
@@ -28,9 +25,9 @@ def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) ->
         start: of a known student the words of the command that trains it, else the keys for the command of any.
     """
     page = output / FILE
-    lines = [f"page     {page}"] if page.is_file() else []
+    lines = [*([f"page     {page}"] if page.is_file() else []), *remarks(record)]
     if not any(known["labels"] for known in record["classes"].values()):
-        return [*lines, NOTHING]
+        return lines
     if start[0] == "train":
         return [*lines, f"To train the student on its data and these labels ({FOR_THE_REPORT}):", command(*start)]
     to_add = f"add these keys to its `{command('train')}` command:"

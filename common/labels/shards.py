@@ -22,7 +22,7 @@ from densedist.common.labeling import RECORD, Labeling
 logger = logging.getLogger(__name__)
 FOLDER = "shards"  # in the output folder, until the labels are joined
 JOB = "job.json"  # there: what the labels depend on
-VERSION = 1  # of both
+VERSION = 2  # of both
 PAUSE = 0.2  # seconds between two looks at what another process writes
 
 

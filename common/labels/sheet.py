@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 
 from densedist.common.errors import UserError
 from densedist.common.labeling import F1, FREQUENCIES, Labeling, option_of, read_way
+from densedist.common.labels.few import remarks
 from densedist.common.report.page import MANY, Page, Table, write_page
 from densedist.common.report.panels import Gallery, Panel
 from densedist.common.report.plots import COLORS, svg, whole_ticks
@@ -23,8 +25,9 @@ FILE = "labels.html"
 SCORE_OPTION = "--score-threshold"
 SHOWN = 10  # images of each kind
 SCORE_BINS = 20  # of a histogram
-# Titles of the pictures, in the order of the page.
+# Titles of the pictures, in the order of the page; LABELED stands for the last two where few images have labels.
 ALL, RANDOM, UNSURE, FULL = "All images", "Ten at random", "The ten least sure", "The ten with most {}"
+LABELED = "All {} with {}, the least sure first"
 
 
 class Chosen:
@@ -35,6 +38,7 @@ class Chosen:
     """
 
     def __init__(self, counted: str = "objects") -> None:
+        self._counted = counted
         self._kinds: dict[str, list[tuple[float, int]]] = {RANDOM: [], UNSURE: [], FULL.format(counted): []}
         self._draw, self._all = random.Random(0), 0
 
@@ -53,10 +57,14 @@ class Chosen:
 
     def kinds(self) -> dict[str, list[int]]:
         """Return the numbers of the images by title, the least sure and those with most first; few images are all
-        shown, once."""
+        shown, once, and so are few that have labels."""
         found = {title: [-number for _, number in sorted(heap, reverse=True)] for title, heap in self._kinds.items()}
         found[RANDOM].sort()
-        return {ALL: found[RANDOM]} if self._all <= SHOWN else {title: kind for title, kind in found.items() if kind}
+        if self._all <= SHOWN:
+            return {ALL: found[RANDOM]}
+        if len(labeled := found[UNSURE]) < SHOWN:
+            found = {RANDOM: found[RANDOM], LABELED.format(len(labeled), self._counted): labeled}
+        return {title: kind for title, kind in found.items() if kind}
 
 
 @dataclass(frozen=True)
@@ -105,24 +113,25 @@ def of_thresholds(labeling: Labeling) -> str:
     )
 
 
-def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> Path:
+def write_sheet(labeling: Labeling, sheet: Sheet, record: Mapping[str, Any]) -> Path:
     """Write the page into the output folder.
 
     Args:
-        notes: what else has to be said, a sentence each.
+        record: what labels.json holds.
 
     Returns:
         its file.
     """
     teachers = ", ".join(Path(teacher.file).parent.name or teacher.file for teacher in labeling.teachers)
     rows = [[name, *cells] for name, cells in sheet.classes.items()]
+    shown: dict[int, str] = {}
     page = Page(
         title=f"Labels: {labeling.output.resolve().name}",
         subtitle=f"written by {teachers}",
         verdict=sheet.verdict,
-        notes=notes,
+        notes=[f"{remark}." for remark in remarks(record)],
         tables={"Classes": Table(["class", *sheet.head], rows, of_thresholds(labeling))},
-        galleries={title: _gallery(sheet, numbers) for title, numbers in sheet.images.items() if numbers},
+        galleries={title: _gallery(sheet, numbers, shown) for title, numbers in sheet.images.items() if numbers},
         curves=_histograms(sheet),
         curves_title=f"Scores of {sheet.of}",
         command=this_command(),
@@ -132,14 +141,25 @@ def write_sheet(labeling: Labeling, sheet: Sheet, notes: Sequence[str] = ()) -> 
     return file
 
 
-def _gallery(sheet: Sheet, numbers: Sequence[int]) -> Gallery:
-    """Return the pictures of images, and say how many cannot be read any more."""
-    found = []
+def _gallery(sheet: Sheet, numbers: Sequence[int], shown: dict[int, str]) -> Gallery:
+    """Return the pictures of images, and say how many cannot be read any more, and which ones are shown already.
+
+    Args:
+        shown: the names of images in the galleries before, by number; those of this one are added.
+    """
+    found, again = [], [shown[number] for number in numbers if number in shown]
     for number in numbers:
-        with suppress(OSError, ValueError, UserError):
-            found.append(sheet.picture(number))
-    gone = f"{len(numbers) - len(found)} of {len(numbers)} cannot be read" if len(found) < len(numbers) else ""
-    return Gallery([name for name, _ in found], [panels for _, panels in found], sheet.legend if found else (), gone)
+        if number not in shown:
+            with suppress(OSError, ValueError, UserError):
+                found.append(sheet.picture(number))
+                shown[number] = found[-1][0]
+    gone = len(numbers) - len(again) - len(found)
+    said = [
+        f"{gone} of {len(numbers)} cannot be read" if gone else "",
+        f"{len(again)} of {len(numbers)} are shown above: {', '.join(again)}" if again else "",
+    ]
+    names, panels = [name for name, _ in found], [panels for _, panels in found]
+    return Gallery(names, panels, sheet.legend if found else (), "; ".join(filter(None, said)))
 
 
 def _histograms(sheet: Sheet) -> dict[str, str]:

@@ -126,10 +126,11 @@ def _join(shards: Shards, labeling: Labeling, names: Sequence[str], about: Mappi
     with kept(labeling.output):
         file = labeling.output / ANNOTATIONS
         write_atomic(file, lambda opened: written.append(write_coco(opened, shards, names, least, labeling.ignore)))
-        if labeling.sheet:
-            write_sheet(labeling, sheet(shards, names, least, labeling.ignore))
         seconds = shards.seconds + sum(content["seconds"] for content in shards.read())
-        record = labeling.record(names, least.tolist(), seconds, written[0].objects, unreadable) | dict(about)
+        found = written[0].objects, written[0].labeled, written[0].highest
+        record = labeling.record(names, least.tolist(), seconds, *found, unreadable) | dict(about)
+        if labeling.sheet:
+            write_sheet(labeling, sheet(shards, names, least, labeling.ignore), record)
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
         shards.remove()
     ignored = f", {written[0].crowds} boxes to ignore" if labeling.ignore is not None else ""
@@ -188,6 +189,7 @@ def _see(
         kept_ones = found[found.scores >= torch.as_tensor(kept_from)[found.pred_classes]]
         (height, width), number = kept_ones.image_size, item.number + 1
         about = {"id": number, "file_name": str(Path(item.file).resolve()), "height": height, "width": width}
+        about["highest"] = found.scores.max().item() if len(found) else None
         boxes = instances_to_coco_json(kept_ones, number)
         if jitter:
             each = [

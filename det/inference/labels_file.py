@@ -13,10 +13,19 @@ from densedist.det.data.teacher_labels import VARIANCE
 
 @dataclass(frozen=True)
 class Written:
-    """How many objects of each class a file of labels has, and how many crowds."""
+    """What a file of labels has.
+
+    Args:
+        objects: how many of each class.
+        crowds: how many.
+        labeled: images with objects.
+        highest: of all scores, those of boxes that were left out included; None = there was no box.
+    """
 
     objects: Sequence[int]
     crowds: int
+    labeled: int
+    highest: float | None
 
 
 def write_coco(
@@ -30,13 +39,18 @@ def write_coco(
         ignored_from: boxes of a lower score than that, but of this one at least, are crowds; None = they are left out.
     """
     counts = np.zeros((2, len(names)), np.int64)  # objects, crowds
+    labeled, scores = set[int](), list[float]()
 
     def annotations() -> Iterator[dict[str, Any]]:
         for image in images_of(shards):
+            if image["highest"] is not None:
+                scores.append(image["highest"])
             for box in image["boxes"]:
                 known = annotation(box, least[box["category_id"]], ignored_from)
                 if known:
                     counts[known["iscrowd"], box["category_id"]] += 1
+                    if not known["iscrowd"]:
+                        labeled.add(image["id"])
                     yield {"id": int(counts.sum())} | known
 
     images = ({key: image[key] for key in ("id", "file_name", "height", "width")} for image in images_of(shards))
@@ -48,11 +62,12 @@ def write_coco(
         file.write(f'{", " if number else ""}"{name}": '.encode())
         _write_list(file, entries)
     file.write(b"}\n")
-    return Written(counts[0].tolist(), int(counts[1].sum()))
+    return Written(counts[0].tolist(), int(counts[1].sum()), len(labeled), max(scores, default=None))
 
 
 def images_of(shards: Shards) -> Iterator[dict[str, Any]]:
-    """Yield what shards have of each image, in order: {"id", "file_name", "height", "width", "boxes"}."""
+    """Yield what shards have of each image, in order: {"id", "file_name", "height", "width", "boxes",
+    "highest": the highest score of its boxes, those included that are not kept, or None}."""
     for content in shards.read():
         yield from content["images"]
 

@@ -42,13 +42,14 @@ from densedist.seg.data.frames import IMAGES, LABELS, Frame, bare_frames, scores
 from densedist.seg.data.reading import Reader, count_pixels
 from densedist.seg.datasets import IGNORED_ID, LABEL_IDS, test_frames, training_frames, unlabeled_frames
 from densedist.seg.drawing import to_rgb
-from densedist.seg.inference.labels_sheet import sheet
+from densedist.seg.inference.labels_sheet import Files, sheet
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.labels import IGNORE, UNKNOWN, Classes
 from densedist.seg.models import Trained, load_trained
 from densedist.seg.networks.dense import SMP
 
 SPLIT, CITY = "train", "images"
+LABELED = 0.01  # share of an image's pixels that have labels, from which on the image has
 IN_ONE_FOLDER = 10_000  # images of a job; of a larger one each shard has a folder
 
 
@@ -102,11 +103,8 @@ def label_images(labeling: Labeling) -> None:
         for number, file in enumerate(labeling.images.values()):
             if str(file) in gone:  # what a job has written that was killed
                 writer.remove(number, flat[number])
-        if labeling.sheet:
-            with kept(labeling.output):
-                write_sheet(labeling, sheet(shards, written, shards.least, writer.files))
         about = about_classes(written.names, classes.names, numbers)
-        _join(shards, labeling, unreadable, written, unknown, about)
+        _join(shards, labeling, unreadable, written, unknown, about, writer.files)
 
 
 def _join(
@@ -116,26 +114,34 @@ def _join(
     written: Classes,
     unknown: int,
     about: Mapping[str, Any],
+    files: Files,
 ) -> None:
-    """Write RECORD from all shards, which are then removed; the images and labels are where they are to be.
+    """Write RECORD and the page from all shards, which are then removed; the images and labels are where they are to
+    be.
 
     Args:
         written: the classes of the labels.
         unknown: the labelId of ignored pixels.
         about: what became of the teachers' classes, for RECORD.
+        files: see sheet.
     """
-    pixels = np.zeros(len(written) + 1, np.int64)
+    pixels, labeled, highest = np.zeros(len(written) + 1, np.int64), 0, 0.0
     seconds = shards.seconds
     for content in shards.read():
         seconds += content["seconds"]
         for image in content["images"]:
             pixels[image["classes"]] += image["pixels"]
+            known = sum(n for c, n in zip(image["classes"], image["pixels"], strict=True) if c < len(written))
+            labeled += known >= LABELED * sum(image["pixels"])
+            highest = max(highest, image["highest"])
     *counts, unsure = (pixels / pixels.sum()).tolist()
-    record = labeling.record(written.names, shards.least.tolist(), seconds, counts, unreadable)
+    record = labeling.record(written.names, shards.least.tolist(), seconds, counts, labeled, highest, unreadable)
     ids = {name: int(i) for name, i, share in zip(written.names, written.label_ids, counts, strict=True) if share}
     record |= about
     record |= {"ignored": unsure, LABEL_IDS: ids, IGNORED_ID: unknown, "scores": "*_scores.png"}
     with kept(labeling.output):
+        if labeling.sheet:
+            write_sheet(labeling, sheet(shards, written, shards.least, files), record)
         write_text(labeling.output / RECORD, json.dumps(record, indent=1) + "\n")
         shards.remove()
     print(f"{record['images']} images, {100 * unsure:.1f} % of the pixels ignored\n{in_words(unreadable)}", end="")
@@ -321,7 +327,7 @@ class _Writer:
 
     def __call__(self, item: Item, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         """Write an image; return what its shard has of it: number and name, the "classes" in it, the last of which is
-        none, how many "pixels" each has, and the mean "score".
+        none, how many "pixels" each has, the mean "score" and the "highest".
 
         Args:
             labels: classes (H, W), uint8.
@@ -336,7 +342,8 @@ class _Writer:
         counts = np.bincount(np.where(sure, labels, len(self.ids_and_none) - 1).ravel())
         classes = counts.nonzero()[0]
         found = {"classes": classes.tolist(), "pixels": counts[classes].tolist(), "score": float(scores.mean())}
-        return {"number": item.number, "name": item.name} | found
+        highest = float(scores.max(initial=0.0, where=labels < len(self.ids_and_none) - 1))
+        return {"number": item.number, "name": item.name} | found | {"highest": highest}
 
     def settle(self) -> None:
         """Wait until the disk has what was written since the last call."""

@@ -208,7 +208,7 @@ def stand_in(task: str) -> Task:
         labeling.begin()
         written = [digest_of(_contents(Path(labeling.teachers[0].file).parent)), str(labeling.score)]
         written += [hashlib.sha256(file.read_bytes()).hexdigest() for file in labeling.images.values()]
-        record = labeling.record(["cat", "dog"], [0.0, 0.0], 2.0, [1, 1])
+        record = labeling.record(["cat", "dog"], [0.0, 0.0], 2.0, [1, 1], len(labeling.images), 1.0)
         (labeling.output / "written.txt").write_text(digest_of(written))
         (labeling.output / RECORD).write_text(json.dumps(record))
 

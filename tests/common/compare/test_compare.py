@@ -247,7 +247,7 @@ def test_configs_of_the_same_data_are_loaded_once(tmp_path):
 
 def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
     monkeypatch.setitem(PACE, "labels@SHARE=0.5", 0.1)
-    task = labeling([])
+    task = labeling([], labeled=3)
     words = ["DISTILL.TEACHER.CONFIG_FILE", f"{run_of(tmp_path / 'weak')}/config.yaml", "DATASETS.TRAIN", "('u',)"]
     more = {"unlabeled": ["rest"], "overrides": words, "train": Trainer({"labels@SHARE=0.5": 2.0})}
     found = Study(task, "c.yaml", ["none", "best"], [0], tmp_path / "out", **more).run()
@@ -258,6 +258,7 @@ def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
     assert "\n- best: " in table
     assert "\n- best stands for labels@SHARE=0.5, which was recommended before this comparison\n" in table
     assert table.count("labels@SHARE=0.5") == 1
+    assert "\n- labels: 3 of 10 images have labels, and a student learns from no others\n" in table
     page = shown((tmp_path / "out" / "report.html").read_text()).partition("The table in Markdown")[0]
     assert page.count("labels@SHARE=0.5") == 1
     assert "best reaches " in page
@@ -376,11 +377,12 @@ def test_score_of_a_teacher_that_was_trained_anew_is_refused(tmp_path):
     )
 
 
-def labeling(written, labels=1):
+def labeling(written, labels=1, labeled=10):
     """A task whose teacher writes nothing but the record, and tells of it.
 
     Args:
         labels: how many the record says that there are.
+        labeled: in how many of 10 images.
     """
 
     def label(labeling):
@@ -388,7 +390,8 @@ def labeling(written, labels=1):
             return
         labeling.output.mkdir(parents=True)
         record = {"seconds": 7.0, "teachers": [t.file for t in labeling.teachers], "settings": labeling.settings}
-        record |= {"classes": {"a": {"labels": 0}, "b": {"labels": labels}}}
+        record |= {"images": 10, "labeled_images": labeled, "highest_score": 0.4}
+        record |= {"classes": {"a": {"labels": 0, "score": 0.5}, "b": {"labels": labels, "score": 0.5}}}
         (labeling.output / "labels.json").write_text(json.dumps(record))
         written.append(labeling)
 
@@ -417,19 +420,35 @@ def test_labels_of_several_teachers_and_thresholds(tmp_path):
 
 
 def test_a_teacher_that_is_sure_of_nothing_is_refused_with_the_key_to_lower(tmp_path):
-    weak, task = run_of(tmp_path / "weak"), labeling([], labels=0)
+    weak, task = run_of(tmp_path / "weak"), labeling([], labels=0, labeled=0)
     cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml"])
     found = Fingerprints(task, tmp_path / "files.json")
-    for method, why in (
-        ("labels", "no score reaches SCORE_THRESHOLD 0.5: lower it"),
-        ("labels@CHOOSE_THRESHOLDS=f1", "CHOOSE_THRESHOLDS f1 leaves none: give SCORE_THRESHOLD in its place"),
-    ):
+    for method in ("labels", "labels@CHOOSE_THRESHOLDS=f1"):
         for _ in range(2):  # once more with labels that were written before
             with pytest.raises(UserError) as refused:
                 write_labels(task, cfg, labeling_of(task, cfg, method, tmp_path / "out", found))
             assert str(refused.value) == (
-                f"--methods: labels: the teacher wrote no label: {why}, as in labels@SCORE_THRESHOLD=0.1"
+                "--methods: labels: Nothing to train on: no score reaches the threshold; the highest score is 0.4; "
+                "give a lower one, such as labels@SCORE_THRESHOLD=0.2"
             )
+
+
+@pytest.mark.parametrize(
+    ("labeled", "said"),
+    [
+        (6, ""),
+        (3, "labels: 3 of 10 images have labels, and a student learns from no others"),
+        (1, "labels: Little to train on: 1 of 10 images has labels; the highest score is 0.4; give a lower one, such "),
+    ],
+)
+def test_labels_of_few_images_are_warned_of_before_training(tmp_path, caplog, labeled, said):
+    weak, task = run_of(tmp_path / "weak"), labeling([], labeled=labeled)
+    cfg = load_config("c.yaml", ["DISTILL.TEACHER.CONFIG_FILE", f"{weak}/config.yaml"])
+    to_write = labeling_of(task, cfg, "labels", tmp_path / "out", Fingerprints(task, tmp_path / "files.json"))
+    for _ in range(2):  # once more with labels that were written before
+        caplog.clear()
+        assert write_labels(task, cfg, to_write).remark.startswith(said)
+        assert [record.message.startswith(said) for record in caplog.records] == [True] * bool(said)
 
 
 NO_FILE, EMA = ["DISTILL.TEACHER.CONFIG_FILE", ""], ["SOLVER.EMA_DECAY", "0.9"]

@@ -51,9 +51,10 @@ def test_a_folder_that_holds_a_run_is_not_named_again(tmp_path):
 
 def test_the_page_and_the_command_are_named(tmp_path):
     (tmp_path / "labels.html").touch()
-    record = {"classes": {"cat": {"labels": 3}, "dog": {"labels": 0}}}
-    page, words, command = last_lines(tmp_path, record, ["train", "--config-file", "my student.yaml"])
+    record = {"classes": {"cat": {"labels": 3, "score": 0.5}, "dog": {"labels": 0, "score": 0.5}}}
+    page, remark, words, command = last_lines(tmp_path, record, ["train", "--config-file", "my student.yaml"])
     assert page == f"page     {tmp_path}/labels.html"
+    assert remark == "There are no labels, or hardly any, of dog (1 of 2 classes)"
     assert words == (
         "To train the student on its data and these labels "
         "(every distillation loss is off, and the teacher is named for the report only):"

@@ -22,6 +22,15 @@ def test_images_that_are_shown():
     assert kinds["The ten with most objects"] == [49, 99, 48, 98, 47, 97, 46, 96, 45, 95]
 
 
+def test_few_images_with_labels_are_all_shown_once():
+    chosen = Chosen()
+    for number in range(40):
+        chosen.add(number, 0.9 - number / 100 if number < 3 else None, number < 3)
+    kinds = chosen.kinds()
+    assert list(kinds) == ["Ten at random", "All 3 with objects, the least sure first"]
+    assert kinds["All 3 with objects, the least sure first"] == [2, 1, 0]
+
+
 def test_few_images_are_shown_once():
     chosen = Chosen()
     for number in range(10):
@@ -46,18 +55,23 @@ def test_a_page_of_one_file(tmp_path):
         classes={"<cat>": ["3", "0.5"], "dog": ["0", threshold(np.inf)]},
         histograms=histograms,
         of="the objects",
-        images={"All images": [7, 8], "The ten least sure": [8], "The ten with most objects": []},
+        images={"All images": [7, 8], "The ten least sure": [8, 7], "The ten with most objects": []},
         picture=picture,
     )
     teacher = Weights("runs/big/model_final.pth", "", True)
-    text = write_sheet(Labeling([teacher], {}, tmp_path / "out"), sheet).read_text()
+    record = {"images": 40, "labeled_images": 1, "highest_score": 0.7}
+    record |= {"classes": {"<cat>": {"labels": 3, "score": 0.5}, "dog": {"labels": 0, "score": None}}}
+    text = write_sheet(Labeling([teacher], {}, tmp_path / "out"), sheet, record).read_text()
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["labels.html"]
     for part in ("Labels: out", "written by big", "3 objects in 1 images.", "&lt;cat&gt;", "7.png", "data:image/png;"):
         assert part in text
     assert text.count("<svg") == 1  # a class without labels has no histogram
     assert "Scores of the objects" in text
     assert "1 of 2 cannot be read." in text
-    assert "1 of 1 cannot be read." in text
+    assert "1 of 2 cannot be read; 1 of 2 are shown above: 7.png." in text
+    assert text.count("<figure>") == 1
+    assert "<p>Little to train on: 1 of 40 images has labels; the highest score is 0.7; give a lower one, such" in text
+    assert "<p>There are no labels, or hardly any, of dog (1 of 2 classes).</p>" in text
     assert "The ten with most objects" not in text
     width, place = (float(re.search(x, text)[1]) for x in (r'viewBox="0 0 ([\d.]+)', r'x="([\d.]+)"[^>]*>1\.0<'))
     assert place + len("1.0") * 10 * 0.6 / 2 < width  # half of a number in letters of 10 px

@@ -95,6 +95,8 @@ def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
             name = coco.cats[annotation["category_id"]]["name"]
             assert name in trained.classes
     assert total == sum(known["labels"] for known in record["classes"].values()) > 0
+    assert record["labeled_images"] == len({a["image_id"] for a in coco.anns.values()})
+    assert record["highest_score"] == pytest.approx(max(a["score"] for a in coco.anns.values()))
 
 
 @pytest.mark.drawn  # by this process, as by the others
