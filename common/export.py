@@ -22,10 +22,12 @@ from densedist.common.errors import UserError, one_line
 from densedist.common.export_names import FORMATS, TORCH, WEIGHTS, refuse_unknown
 from densedist.common.logging import quiet
 from densedist.common.runtimes import INT8, RUNTIMES, Graph, Runtime, first_missing, fix_input, is_missing
+from densedist.common.shell import command
 
 OPSET = 18  # from 16 on RoIAlign is Detectron2's
 PROGRAMS = ("model.pt2", "model.ts")  # PyTorch's, of segmentation and of detection
 DESCRIPTION = "model.json"  # its name in weights/ and within the torch format
+CARD = "README.md"  # in weights/: the description, for people
 Description = dict[str, Any]  # what the user reads of a model: input, output, classes, …
 # What a description says of normalization.
 INSIDE = "inside the model: give raw pixels"
@@ -214,6 +216,15 @@ def written(output: Path, formats: Sequence[str], int8: bool) -> list[str]:
     records = ["export.json", *(["int8.json"] if int8 else [])]
     folder = [f"{WEIGHTS}/"] if WEIGHTS in formats else []
     return [*folder, *(file.name for file in (*files, *programs)), *records]
+
+
+def next_line(output: Path, formats: Sequence[str], compared: Compared) -> str:
+    """Return the line that says how to look at an export: by a graph, or by the card of its weights; "" for neither."""
+    for name in formats:
+        if name in RUNTIMES:
+            words = "--weights", str(output / RUNTIMES[name].file()), str(compared.files[0])
+            return f"next     {command('predict', *words)}"
+    return f"next     {output / WEIGHTS / CARD} says how to load the weights" if WEIGHTS in formats else ""
 
 
 def describe(task: str, architecture: str, classes: Sequence[str], cfg: CfgNode) -> Description:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from densedist.common.export import Description
+from densedist.common.export import CARD, Description
 
 FOLDER = "<this folder>"  # in the code of a card
 IN_HEADING = ("task", "architecture", "classes")
@@ -25,4 +25,4 @@ def write_card(
     lines += ["```python", *imports, "", *code, "```", ""]
     lines += [f"- {key.replace('_', ' ')}: {said}" for key, said in description.items() if key not in IN_HEADING]
     lines += ["", "model.json says the same for programs.", ""]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    (folder / CARD).write_text("\n".join(lines), encoding="utf-8")

@@ -16,7 +16,7 @@ from densedist.common.config.keys import value_of
 from densedist.common.engine import train as engine
 from densedist.common.engine.run_folder import claimed_by_all
 from densedist.common.errors import UserError
-from densedist.common.export import check_formats, export_each, written
+from densedist.common.export import check_formats, export_each, next_line, written
 from densedist.common.export_names import USUAL
 from densedist.common.foreign.described import description_of
 from densedist.common.foreign.kinds import kind_alone
@@ -386,6 +386,8 @@ def export(
         if files:
             done |= {"int8": quantize_each(chosen_task, found, exporter, chosen, files, output)}
         print(f"written  {output}: {', '.join(written(output, chosen, bool(files)))}")
+        if not done["failures"] and (line := next_line(output, chosen, exporter.compared)):
+            print(line)
         return done
 
 

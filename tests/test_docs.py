@@ -15,7 +15,7 @@ from densedist.det.task import TASK as DET
 from densedist.known_keys import reference
 from densedist.seg.task import TASK
 from helpers import folders
-from helpers.calling import complaint, densedist
+from helpers.calling import accepted, advised_as, complaint, densedist
 from helpers.pages import PAGES, ROOT, blocks, lines
 
 # The later ones use what the first one trains.
@@ -67,8 +67,14 @@ def test_command(page, command, folder, monkeypatch, capsys):
     keys = {"train": trained, "compare": SHORT, "tune": SHORT}.get(name, {})
     short = [word for pair in keys.items() for word in pair]
     densedist(*command[3:], *LESS.get(name, []), *short)
+    printed = capsys.readouterr().out
     if name == "train" and page == "new_loss.md":
-        assert "task + 1.0·huber(features)" in capsys.readouterr().out
+        assert "task + 1.0·huber(features)" in printed
+    for word in ("next", "export"):
+        for words in advised_as(word, printed):
+            accepted(monkeypatch, *words)
+    if name == "train" and "output/student" in command:
+        assert advised_as("export", printed) == [["export", "--weights", "output/student"]]
 
 
 def test_other_pages_have_no_command_that_is_not_run():

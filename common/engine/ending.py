@@ -56,10 +56,13 @@ def last_lines(cfg: CfgNode) -> list[str]:
     best = f"; best checkpoint: {output / BEST}" if (output / BEST).is_file() else ""
     lines = [f"report   {page}"] if page.is_file() else []
     lines.append(f"weights  {output / FINAL}{best}")
+    words = ["--weights", cfg.OUTPUT_DIR, *(["MODEL.TRUST_PICKLE", "True"] if cfg.MODEL.TRUST_PICKLE else [])]
     if cfg.DATASETS.TEST:
-        trust = ["MODEL.TRUST_PICKLE", "True"] if cfg.MODEL.TRUST_PICKLE else []
-        lines.append(f"next     {command('visualize', '--weights', cfg.OUTPUT_DIR, *trust)}")
-    if not (cfg.DISTILL.TEACHER.WEIGHTS or cfg.DISTILL.TEACHER.CONFIG_FILE):
+        lines.append(f"next     {command('visualize', *words)}")
+    if cfg.DISTILL.TEACHER.WEIGHTS or cfg.DISTILL.TEACHER.CONFIG_FILE:
+        if cfg.DATASETS.TEST:  # on whose images exports are compared
+            lines.append(f"export   {command('export', *words)}")
+    else:
         keys = quoted(["DISTILL.TEACHER.WEIGHTS", cfg.OUTPUT_DIR])
         lines.append(f"teach    a student: {keys} in its training command")
     return lines

@@ -7,6 +7,8 @@ import pytest
 
 from densedist.command import COMMANDS, main
 
+COMMAND = r"(?:uv run |\S+ -m )?densedist (.*)"
+
 
 def densedist(*argv):
     """What the shell does with `densedist argv …`."""
@@ -42,4 +44,9 @@ def advised_keys(printed):
 
 def advised(printed):
     """The commands in what a command has printed as advice: lists of words behind `densedist`."""
-    return [shlex.split(words) for words in re.findall(r"^(?:uv run |\S+ -m )?densedist (.*)", printed, re.MULTILINE)]
+    return [shlex.split(words) for words in re.findall(rf"^{COMMAND}", printed, re.MULTILINE)]
+
+
+def advised_as(word, printed):
+    """The same in lines that begin with a word, such as "next     densedist …"."""
+    return [shlex.split(words) for words in re.findall(rf"^ *{word} +{COMMAND}", printed, re.MULTILINE)]

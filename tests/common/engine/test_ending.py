@@ -62,6 +62,8 @@ def test_the_last_lines(cfg, monkeypatch, tmp_path):
     assert last_lines(cfg) == [f"report   {tmp_path}/report.html", best, teach]
     cfg.DISTILL.TEACHER.WEIGHTS = "teacher.pth"
     assert last_lines(cfg)[2:] == []
+    cfg.DATASETS.TEST = ("val",)
+    assert last_lines(cfg)[3:] == [f"export   densedist export --weights {tmp_path}"]
 
 
 def test_a_brief_log_leaves_libraries_to_the_file(tmp_path, capsys, monkeypatch):

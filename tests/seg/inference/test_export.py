@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from densedist.seg.inference.deployed import Deployed, with_settled_padding
 from densedist.seg.inference.export import exporter, traced
 from densedist.seg.models import load_config, load_model, load_trained
 from densedist.seg.networks.network import build_network
-from helpers.calling import complaint, densedist
+from helpers.calling import advised_as, complaint, densedist
 from helpers.pages import run_card
 from helpers.scenes import CONFIGS, STUDENT, config, save_teacher
 
@@ -45,7 +47,9 @@ def refused(capsys):
 def exported(run_folder):
     """All formats, written once; those of runtimes also in 8 bits."""
     few = ["--images", 2, "--calibration-images", 3]
-    densedist("export", "--weights", run_folder, "--format", "weights,onnx,openvino,torch", "--int8", *few)
+    with redirect_stdout(StringIO()) as printed:
+        densedist("export", "--weights", run_folder, "--format", "weights,onnx,openvino,torch", "--int8", *few)
+    (run_folder / "printed.txt").write_text(printed.getvalue())
     return run_folder / "export"
 
 
@@ -184,6 +188,13 @@ def test_an_exported_file_predicts_images_and_videos_without_a_config(exported, 
             assert (tmp_path / "exported" / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
 
 
+def test_the_next_command_draws_what_was_exported(exported, tmp_path):
+    ((command, *words),) = advised_as("next", (exported.parent / "printed.txt").read_text())
+    assert (command, words[1]) == ("predict", str(exported / "model.onnx"))
+    densedist(command, *words, "--output-dir", tmp_path)
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+
+
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_graph_of_one_size_takes_stretched_images(exported, run_folder, name, tmp_path):
     runtime, onnx = RUNTIMES[name], tmp_path / "fixed.onnx"
@@ -245,7 +256,9 @@ def test_what_differs_ends_with_1(run_folder, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         densedist("export", "--weights", run_folder, "--format", "weights", "--images", "1", "--output-dir", tmp_path)
     assert stop.value.code == 1
-    assert "failed: weights: largest difference of a logit / largest logit is" in capsys.readouterr().err
+    seen = capsys.readouterr()
+    assert "failed: weights: largest difference of a logit / largest logit is" in seen.err
+    assert "next  " not in seen.out
     assert json.loads((tmp_path / "export.json").read_text())["failures"]
 
 
@@ -256,7 +269,10 @@ def test_images_of_a_folder(refused, run_folder, tmp_path, capsys):
     assert empty.startswith(f"{tmp_path} has no image: want files that end in ")
     cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50, 3), 99, np.uint8))
     densedist("export", *argv, "--image-folder", tmp_path)
-    assert f"compared with PyTorch on 1 of 1 images of {tmp_path}, each predicted as by eval" in capsys.readouterr().out
+    assert f"compared with PyTorch on 1 of 1 images of {tmp_path}, each predicted as by eval" in (
+        seen := capsys.readouterr().out
+    )
+    assert seen.endswith(f"next     {tmp_path / 'out' / 'weights' / 'README.md'} says how to load the weights\n")
 
 
 def test_wrong_options(refused, run_folder, tmp_path):
