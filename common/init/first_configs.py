@@ -117,7 +117,7 @@ def _next(output: Path, unlabeled: Sequence[Path], best: str) -> list[Step]:
         Step("Is the data read as it is meant?", ["check", "--config-file", teacher]),
         Step("Train the teacher.", ["train", "--config-file", teacher]),
         Step(
-            f"Train the student with the teacher, on {images}. {output / 'student' / 'report.html'} shows both.",
+            f"Distill the student on {images}. {output / 'student' / 'report.html'} shows it next to its teacher.",
             ["train", "--config-file", student, *keys],
         ),
     ]
