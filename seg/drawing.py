@@ -12,12 +12,15 @@ from torch import Tensor
 from densedist.seg.labels import IGNORE
 
 OPACITY = 0.8  # of classes on a gray photograph: nearly the colors of the legend
+FAINT = 32  # the least difference of a photograph's grays that is stretched: below lies noise
 CONTRAST = 0.3  # of a gray photograph, from 0 to 1
 LIGHT, DARK = 178, 0  # the darkest value of a light one and of a dark one
 NUMBERED = 40  # classes up to which a confusion matrix has numbers
 ROWS = 256  # of an image that are mixed at once: the numbers between take eight times its room
 Color = tuple[int, ...]
 FAR = 29  # CIE Lab's ΔE (1976), from which on two colors are easy to tell apart in small regions
+STRIPES = 40  # of ignored pixels, in a picture's width
+LIFTED = 80  # the darkest value of a photograph under the colors of classes
 NEUTRAL = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
 
 
@@ -34,11 +37,23 @@ def write(path: Path, image: np.ndarray) -> None:
 
 
 def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Color trainIds (H, W) as RGB (H, W, 3) uint8, IGNORE in ignored_color; colors (K, 3) uint8."""
+    """Color trainIds (H, W) as RGB (H, W, 3) uint8, IGNORE in stripes of ignored_colors; colors (K, 3) uint8."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
-    table[IGNORE] = ignored_color(colors)
-    return table[labels]
+    table[IGNORE], stripe = ignored_colors(colors)
+    colored: np.ndarray = table[labels]
+    if (ignored := labels == IGNORE).any():
+        height, width = labels.shape
+        # Powers of 2, so that parts of ROWS rows fit together.
+        wide = 2 ** int(np.log2(np.clip(width / STRIPES, 2, ROWS / 2)))
+        place = np.arange(height)[:, None] + np.arange(width)
+        colored[ignored & (place // wide % 2 == 1)] = stripe
+    return colored
+
+
+def lighter(image: np.ndarray) -> np.ndarray:
+    """Return an RGB image (H, W, 3) of uint8 without dark values: the colors of classes over it show at night, too."""
+    return cv2.LUT(image, np.linspace(LIFTED, 255, 256).round().astype(np.uint8))
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, opacity: float = 0.6) -> np.ndarray:
@@ -69,9 +84,14 @@ def paint(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, where: np.n
 
 
 def gray_photograph(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Return an RGB image (H, W, 3) of uint8 in few grays: light or dark ones, as classes look least like them."""
-    gray = image.mean(2, keepdims=True).repeat(3, 2) * CONTRAST + _darkest(colors)
-    return gray.round().astype(np.uint8)
+    """Return an RGB image (H, W, 3) of uint8 in few grays: light or dark ones, as classes look least like them.
+
+    A dark or hazy one is stretched to the same grays.
+    """
+    gray = image.mean(2, keepdims=True)
+    low, high = np.percentile(gray, (1, 99))
+    stretched = ((gray - low) * (255 / max(high - low, FAINT))).clip(0, 255)
+    return (stretched.repeat(3, 2) * CONTRAST + _darkest(colors)).round().astype(np.uint8)
 
 
 def _darkest(colors: np.ndarray) -> int:
@@ -85,9 +105,16 @@ def _darkest(colors: np.ndarray) -> int:
     return max((LIGHT, DARK), key=nearest)
 
 
-def ignored_color(colors: np.ndarray) -> Color:
-    """Return (r, g, b) of ignored pixels: black, or white or gray where a class is nearly that; colors (K, 3)."""
-    return _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
+def ignored_colors(colors: np.ndarray) -> tuple[Color, Color]:
+    """Return two colors (r, g, b) of ignored pixels, which are striped, as no class and no photograph is.
+
+    The first is black, or white or gray where a class is nearly that; the second is gray, or else white.
+
+    Args:
+        colors: (K, 3) of the classes.
+    """
+    first = _apart(NEUTRAL[0], NEUTRAL[1:], colors.tolist())
+    return first, NEUTRAL[1] if first == NEUTRAL[2] else NEUTRAL[2]
 
 
 def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False, unpainted: str = "") -> list[Patch]:
@@ -99,7 +126,9 @@ def class_legend(names: Sequence[str], colors: np.ndarray, ignored: bool = False
     """
     entries = [legend_entry(name, color) for name, color in zip(names, colors.tolist(), strict=True)]
     if ignored:
-        entries.append(legend_entry("ignored", ignored_color(colors)))
+        first, second = ignored_colors(colors)
+        entries.append(legend_entry("ignored", first))
+        entries[-1].set(edgecolor=_of_matplotlib(second), hatch="////")
     if unpainted:
         gray = round(_darkest(colors) + CONTRAST * 255 / 2)
         entries.append(legend_entry(f"gray photograph: {unpainted}", (gray,) * 3))
@@ -141,8 +170,13 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], file: Path) -> N
 
 def legend_entry(label: str, color: Sequence[int]) -> Patch:
     """Return one entry of a legend; color (r, g, b) in 0 to 255."""
+    # White shows, too.
+    return Patch(facecolor=_of_matplotlib(color), edgecolor="gray", linewidth=0.5, label=label)
+
+
+def _of_matplotlib(color: Sequence[int]) -> tuple[float, float, float]:
     red, green, blue = (value / 255 for value in color)
-    return Patch(facecolor=(red, green, blue), edgecolor="gray", linewidth=0.5, label=label)  # white shows, too
+    return red, green, blue
 
 
 def _apart(wanted: Color, others: Sequence[Color], taken: Sequence[Sequence[int]]) -> Color:

@@ -188,4 +188,8 @@ def _color(entry: Artist) -> str:
     if not entry.get_fill():
         style = "dashed" if entry.get_linestyle() in ("--", "dashed") else "solid"
         return f"border: 2px {style} {to_hex(entry.get_edgecolor())}"
-    return f"background: {to_hex(entry.get_facecolor())}"
+    color = to_hex(entry.get_facecolor())
+    if entry.get_hatch():
+        stripe = to_hex(entry.get_edgecolor())
+        return f"background: repeating-linear-gradient(135deg, {color} 0 3px, {stripe} 3px 6px)"
+    return f"background: {color}"

@@ -18,8 +18,9 @@ from densedist.common.run_files import Weights
 from densedist.common.run_names import PREDICTIONS
 from densedist.seg.data.frames import bare_frames
 from densedist.seg.data.reading import Reader
-from densedist.seg.drawing import draw_legend, overlay, to_rgb, write
+from densedist.seg.drawing import draw_legend, lighter, overlay, to_rgb, write
 from densedist.seg.labels import Classes
+from densedist.seg.legend import Legend
 from densedist.seg.models import Trained, load_trained
 from densedist.seg.segmenter import predict
 
@@ -27,8 +28,9 @@ from densedist.seg.segmenter import predict
 def predict_images(student: Weights, images: Sequence[str], output: Path, score: float | None) -> list[dict[str, Any]]:
     """Write what the model makes of each image.
 
-    NAME.png is the image under the colors of legend.png, labelIds/NAME.png holds labelIds, both of the image's
-    size; predictions.json is a list of {"file_name", "label_ids": file, "share": {class: of the pixels, in [0, 1]}}.
+    NAME.png is the image under the colors of legend.png, with the classes that occur below it; labelIds/NAME.png holds
+    labelIds, and has the image's size; predictions.json is a list of {"file_name", "label_ids": file, "share": {class:
+    of the pixels, in [0, 1]}}.
     Of a video NAME.mp4 shows its frames so, and predictions.json has {"file_name", "frame": from 0, "share"} of each.
 
     Args:
@@ -56,8 +58,11 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
         labels = predict(trained.model, image)
         label_ids = output / "labelIds" / f"{frame['name']}.png"
         write(label_ids, classes.label_ids[labels])
-        write(output / f"{frame['name']}.png", overlay(to_rgb(image, channels), labels, classes.colors))
-        results.append({"file_name": frame["image"], "label_ids": str(label_ids), "share": shares(labels, classes)})
+        share = shares(labels, classes)
+        rgb = to_rgb(image, channels)
+        legend = Legend(classes.names, classes.colors, rgb.shape[1])
+        write(output / f"{frame['name']}.png", legend.below(_painted(rgb, labels, classes), [*share.values()]))
+        results.append({"file_name": frame["image"], "label_ids": str(label_ids), "share": share})
     names = unique_names([file.stem for file in videos], ["legend", *files])
     for name, file in zip(names, videos, strict=True):
         frames: list[dict[str, float]] = []
@@ -67,7 +72,8 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
             refuse_whole(trained, rgb.shape[:2], str(file))  # noqa: B023, it is called at once
             labels = predict(trained.model, torch.from_numpy(pixels))
             frames.append(shares(labels, classes))  # noqa: B023
-            return overlay(rgb, labels, classes.colors)
+            legend = Legend(classes.names, classes.colors, rgb.shape[1])
+            return legend.below_frame(_painted(rgb, labels, classes), [*frames[-1].values()])  # noqa: B023
 
         redraw(file, output / f"{name}.mp4", draw)
         results += [{"file_name": str(file), "frame": n, "share": share} for n, share in enumerate(frames)]
@@ -75,6 +81,10 @@ def predict_images(student: Weights, images: Sequence[str], output: Path, score:
     (output / PREDICTIONS).write_text(json.dumps(results, indent=1) + "\n")
     print(f"{counted(len(files), len(videos))}; pictures, labelIds and {PREDICTIONS}: {output}")
     return results
+
+
+def _painted(rgb: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
+    return overlay(lighter(rgb), labels, classes.colors)
 
 
 def refuse_whole(trained: Trained, size: Sequence[int], file: str) -> None:

@@ -181,7 +181,9 @@ def test_an_exported_file_predicts_images_and_videos_without_a_config(exported, 
     assert [entry.get("frame") for entry in found] == [None, 0, 1, 2]
     drawn = cv2.VideoCapture(str(tmp_path / "exported" / "b.mp4"))
     assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (3, 10)
-    assert drawn.read()[1].shape == (48, 64, 3)
+    height, width, _ = drawn.read()[1].shape
+    assert height > 48  # a legend is below it
+    assert width >= 64
     if name == "model.onnx":
         densedist("predict", "--weights", run_folder, "--output-dir", tmp_path / "run", tmp_path / "a.png")
         for file in ("a.png", "labelIds/a.png", "legend.png"):

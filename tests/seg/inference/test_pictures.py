@@ -20,7 +20,7 @@ from densedist.common.task import Trainee
 from densedist.common.visualize import View
 from densedist.seg.data.reading import Reader
 from densedist.seg.datasets import test_frames as frames_of_split
-from densedist.seg.drawing import colorize, gray_photograph, ignored_color, paint, wrong
+from densedist.seg.drawing import colorize, gray_photograph, ignored_colors, lighter, overlay, paint, wrong
 from densedist.seg.inference.pictures import _panels, draw_examples, overview
 from densedist.seg.inference.predict import refuse_whole
 from densedist.seg.inference.visualize import relations_of
@@ -78,7 +78,8 @@ def test_painted_pixels_have_the_color_of_their_class_others_are_gray():
     labels, where = np.array([[0, 1], [1, 0]]), np.array([[True, True], [False, False]])
     colors = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)
     drawn = paint(image, labels, colors, where)
-    gray = (image.mean(2, keepdims=True) * 0.3 + 178).round().repeat(3, 2)
+    gray = gray_photograph(image, colors)
+    assert gray.min() >= 178
     np.testing.assert_allclose(drawn[0], (0.2 * gray + 0.8 * colors[labels])[0], atol=1)
     np.testing.assert_array_equal(drawn[1], gray[1])
     np.testing.assert_array_equal(paint(image, labels, colors)[0], drawn[0])
@@ -89,6 +90,13 @@ def test_the_photograph_is_light_or_dark_as_classes_are_not(color, light):
     gray = gray_photograph(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5, np.array([color, (255, 0, 0)], np.uint8))
     assert (gray == gray[..., :1]).all()
     assert (gray.min() >= 178) if light else (gray.max() <= 77)
+
+
+def test_a_photograph_of_the_night_shows_what_is_in_it():
+    night = np.arange(40, dtype=np.uint8)[None, :, None].repeat(3, 2)
+    gray = gray_photograph(night, np.array([(70, 70, 70)], np.uint8))
+    assert (gray.min(), gray.max()) == (178, 254)
+    assert gray_photograph(night // 20, np.array([(70, 70, 70)], np.uint8)).max() < 190  # noise is not stretched
 
 
 @pytest.mark.parametrize("data", ["cityscapes", "camvid", "digits", "idd_lite", "voc"])
@@ -108,10 +116,21 @@ def test_a_color_means_one_thing(data):
 
 def test_ignored_pixels_look_like_no_class():
     black, white, blue = [0, 0, 0], [255, 255, 255], [0, 0, 255]
-    assert ignored_color(np.array([white, blue], np.uint8)) == (0, 0, 0)
-    assert ignored_color(np.array([black, blue], np.uint8)) == (255, 255, 255)
-    assert ignored_color(np.array([black, white], np.uint8)) == (128, 128, 128)
+    gray = (128, 128, 128)
+    assert ignored_colors(np.array([white, blue], np.uint8)) == ((0, 0, 0), gray)
+    assert ignored_colors(np.array([black, blue], np.uint8)) == ((255, 255, 255), gray)
+    assert ignored_colors(np.array([black, white], np.uint8)) == (gray, (255, 255, 255))
     assert colorize(np.array([[0, IGNORE]]), np.array([black, blue], np.uint8)).tolist() == [[black, white]]
+
+
+def test_ignored_pixels_are_striped_as_no_photograph_is():
+    """However a large picture is painted part by part."""
+    colors = np.array([[0, 0, 0], [0, 0, 255]], np.uint8)
+    labels = np.full((600, 900), IGNORE)
+    striped = colorize(labels, colors)
+    assert np.unique(striped, return_counts=True)[0].tolist() == [128, 255]
+    assert 0.4 < (striped == 255).mean() < 0.6
+    np.testing.assert_array_equal(overlay(np.zeros((600, 900, 3), np.uint8), labels, colors, 1.0), striped)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,14 @@ def test_predictions(runs, images, tmp_path):
         np.testing.assert_array_equal(label_ids, trained.classes.label_ids[wanted])
         assert list(entry["share"]) == trained.classes.names
         assert list(entry["share"].values()) == [float((wanted == number).mean()) for number in range(11)]
-        assert cv2.imread(str(output / f"{name}.png")).shape == (*wanted.shape, 3)
+        drawn = cv2.imread(str(output / f"{name}.png"))[..., ::-1]
+        (height, width), present = wanted.shape, np.unique(wanted)
+        rgb = np.ascontiguousarray(sample["image"].numpy().transpose(1, 2, 0))
+        colored = overlay(lighter(rgb), wanted, trained.classes.colors)
+        np.testing.assert_array_equal(drawn[:height, :width], colored)
+        below = {tuple(color) for color in drawn[height:].reshape(-1, 3).tolist()}
+        for number, color in enumerate(trained.classes.colors.tolist()[1:], 1):  # the first is gray, as letters are
+            assert (tuple(color) in below) == (number in present)
     assert (output / "legend.png").is_file()
 
 
