@@ -176,10 +176,7 @@ def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dic
     with TemporaryDirectory() as folder, quiet():
         onnx = Path(folder) / "model.onnx"  # the source of each runtime's file
         for name in formats:
-            print(
-                f"{name}: writing, and comparing with PyTorch on {len(exporter.compared.files)} images …",
-                file=sys.stderr,
-            )
+            print(f"{name}: writing, and comparing with PyTorch …", file=sys.stderr)
             if name == WEIGHTS:
                 run = exporter.write_weights(output)
             elif name == TORCH:

@@ -243,6 +243,7 @@ def _write_weights(trained: Trained, output: Path, image: Tensor) -> Run:
     loader = "smp" if hasattr(smp, type(plain).__name__) else f"{type(plain).__module__}.{type(plain).__name__}"
     size = "the images' size" if factor == 1 else f"1/{factor:g} of the images' size"
     own = {
+        "needs": f"SMP, and of dense-dist {loader}" if loader != "smp" else "SMP",
         "architecture": type(plain).__name__,
         "normalization": OUTSIDE,
         "input": f"float32 (N, 3, H, W), resized before by scale; H and W are multiples of {network.divisor}, after "

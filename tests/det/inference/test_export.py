@@ -74,7 +74,7 @@ def test_files_say_what_they_want(exported):
     assert "det.add_distill_config" in described["needs"]
     assert "A model for detection, of 10 classes: 0, 1" in card
     assert described["normalization"] == said["normalization"] == props["normalization"] == INSIDE
-    for key in ("input", "shortest_side", "channels", "pixel_mean", "normalization", "output"):
+    for key in ("needs", "input", "shortest_side", "channels", "pixel_mean", "normalization", "output"):
         assert f"- {key.replace('_', ' ')}: {described[key]}\n" in card
 
 

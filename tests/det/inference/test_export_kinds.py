@@ -9,6 +9,7 @@ from densedist.common.run_files import locate
 from densedist.common.runtimes import RUNTIMES
 from densedist.common.task import ImageSource
 from densedist.det.inference.export import exporter
+from helpers.pages import run_card
 from helpers.tiny import BOX_ONLY, HEADS, save_teacher
 
 NO_DATA = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "96"]
@@ -40,6 +41,10 @@ def test_a_shipped_student_in_every_format(name, tmp_path):
     assert done["failures"] == []
     assert done["verification"].keys() == set(FORMATS)
     assert all(figures[0]["value"] > 0 for figures in done["verification"].values())  # detections
+    weights = tmp_path / "export" / "weights"
+    assert not run_card(weights)["model"].training
+    is_stock = "MODEL.RESNETS.NORM" in KINDS[name]  # Detectron2's own backbone
+    assert ("densedist" in (weights / "README.md").read_text()) != is_stock
     for runtime in RUNTIMES.values():
         shape = runtime.load(tmp_path / "export" / runtime.file()).inputs[0].shape
         assert shape == (3, *(size or (None, None)))

@@ -109,7 +109,7 @@ def test_stock_smp_gives_logits_of_the_images_size(exported, model):
     assert "A model for segmentation, of 11 classes: background, 0, 1" in card
     assert said["scale"] == 1.0
     assert said["normalization"].startswith("outside the model")
-    for key in ("input", "scale", "channels", "pixel_mean", "normalization", "output"):
+    for key in ("needs", "input", "scale", "channels", "pixel_mean", "normalization", "output"):
         assert f"- {key.replace('_', ' ')}: {said[key]}\n" in card
     state = torch.load(exported / "weights" / "model.pth", weights_only=True)
     assert all(torch.equal(state[name], value) for name, value in stock.state_dict().items())

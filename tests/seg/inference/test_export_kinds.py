@@ -9,6 +9,7 @@ from densedist.common.export import FORMATS, export_each
 from densedist.common.run_files import locate
 from densedist.common.task import ImageSource
 from densedist.seg.inference.export import exporter
+from helpers.pages import run_card
 from helpers.scenes import CONFIGS, save_teacher
 
 NO_DATA = ["DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]", "MODEL.ENCODER.WEIGHTS", "", "MODEL.WEIGHTS", ""]
@@ -34,4 +35,5 @@ def test_a_shipped_student_in_every_format(name, tmp_path):
     done = export_each(FORMATS, made, tmp_path / "export")
     assert done["failures"] == []
     assert done["verification"].keys() == set(FORMATS)
+    assert not run_card(tmp_path / "export" / "weights")["model"].training
     assert all(torch.isfinite(torch.tensor(figures[0]["value"])) for figures in done["verification"].values())
