@@ -180,7 +180,8 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
         numbers = comm.get_world_size(), trainer.seed, size, taught
         facts = Facts(plan, metric, _machine(cfg), device, *numbers, task.losses)
         write_report(output, facts, gallery)
-        logger.info("\n".join(["done", *(f"  {line}" for line in last_lines(cfg))]))
+        if watch is None:  # a search deletes the weights of its trials, so no command can take them
+            logger.info("\n".join(["done", *(f"  {line}" for line in last_lines(cfg))]))
 
     with exact(), Preemption(trainer.device) as preemption:
         # The clock stops after the average, which is part of a step.
