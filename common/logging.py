@@ -40,7 +40,7 @@ class _Console(logging.Handler):
 class _Brief(logging.Formatter):
     """A line without time and logger, in which a warning is called one."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name is logging's
         line = super().formatMessage(record)
         return f"{record.levelname.lower()}: {line}" if record.levelno >= logging.WARNING else line
 
