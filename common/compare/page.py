@@ -23,12 +23,12 @@ from densedist.common.compare.report import (
     verdict,
     verdicts,
 )
-from densedist.common.report.heading import listed, on_data
+from densedist.common.report.heading import listed, of_task, on_data
 from densedist.common.report.history import read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import svg
-from densedist.common.report.repeat import this_command, versions
+from densedist.common.report.repeat import configured, this_command, versions
 from densedist.common.report.run import WEAK_TEACHER, how_to_get_curves, is_short
 from densedist.common.report.scores import AS_GOOD, Scores, by_class, class_title, last_scores
 from densedist.common.report.teacher import TeacherRun
@@ -67,8 +67,8 @@ def write_comparison(
     full = next((o.metric for of_seeds in outcomes.values() for o in of_seeds.values()), "")
     said = f"{len(outcomes)} method{'s'[: len(outcomes) > 1]}, {len(seeds)} seed{'s'[: len(seeds) > 1]}"
     page = Page(
-        title=f"{file.parent.resolve().name}: {listed(list(outcomes))}{on_data(config)}",
-        subtitle=f"{said}. {rule}",
+        title=_title(list(outcomes), config),
+        subtitle=f"Comparison {file.parent.resolve().name}{configured()}: {said}. {rule}",
         verdict=verdict(outcomes),
         notes=[
             *_short(outcomes, config),
@@ -88,6 +88,11 @@ def write_comparison(
         texts=texts,
     )
     write_page(page, file)
+
+
+def _title(methods: Sequence[str], config: Mapping[str, Any]) -> str:
+    compared = f"{listed(methods)} compared" if len(methods) > 1 else listed(methods)
+    return f"{of_task(config)}: {compared}{on_data(config)}" if config else compared
 
 
 def _config(folders: Folders) -> Mapping[str, Any]:
@@ -156,13 +161,14 @@ def _classes(outcomes: Outcomes, folders: Folders, metric: str) -> Bars | None:
     if (pair := extremes(outcomes)) is None:
         return None
     before, after = pair
-    scores = {method: {seed: _at_end(folders[method][seed]) for seed in outcomes[method]} for method in pair}
+    seeds = [seed for seed in outcomes[before] if seed in outcomes[after]]
+    scores = {method: {seed: _at_end(folders[method][seed]) for seed in seeds} for method in pair}
     names = dict.fromkeys(
         name for of_seeds in scores.values() for s in of_seeds.values() for name in by_class(s, metric)
     )
     bars = []
     for name in names:
-        first, last = (_of_class(scores[method], metric, name) for method in pair)
+        first, last = _paired(*(_of_class(scores[method], metric, name) for method in pair))
         difference = gain(last, first)
         points = None if difference is None else difference.mean
         bars.append(Bar(name, _mean(first), _mean(last), points, _interval(difference)))
@@ -179,6 +185,12 @@ def _at_end(folder: Path) -> Scores:
 def _of_class(scores: Mapping[int, Scores], metric: str, name: str) -> dict[int, float]:
     found = {seed: by_class(of_run, metric).get(name) for seed, of_run in scores.items()}
     return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _paired(first: dict[int, float], last: dict[int, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """Return the scores of the seeds that have both, so that the means differ as the pairs do; all where none has."""
+    both = first.keys() & last.keys()
+    return ({s: first[s] for s in both}, {s: last[s] for s in both}) if both else (first, last)
 
 
 def _mean(numbers: Mapping[int, float]) -> float | None:

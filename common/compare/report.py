@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from densedist.common.compare.names import NONE
+from densedist.common.compare.names import BEST, NONE
 from densedist.common.compare.outcome import CONFIDENCE, Gain, Outcome, Values, gain, spread
 from densedist.common.report.history import Point
 from densedist.common.report.plots import legend_below, whole_ticks
@@ -167,10 +167,28 @@ def verdicts(outcomes: Outcomes) -> list[str]:
     first, *rest = sorted(means, key=lambda method: -means[method]) or [""]
     if rest and NONE not in (first, rest[0]) and (lead := gain(of_methods[first], of_methods[rest[0]])):
         gains.append((f"highest mean: {first}; {_words(lead, f'the next, {rest[0]}')}", lead))
+    if not gains:
+        return []
+    seeds = [set(numbers) for numbers in of_methods.values() if numbers]
+    unequal = "gains are over the seeds that both methods have" if any(s != seeds[0] for s in seeds) else ""
     note = (
         f"{PERCENT} intervals of the paired difference over seeds (Student's t), not corrected for multiple comparisons"
     )
-    return [*(line for line, _ in gains), *([note] if any(found.interval for _, found in gains) else [])]
+    note = note if any(found.interval for _, found in gains) else ""
+    return [*(line for line, _ in gains), *filter(None, [unequal, _of_rounding(outcomes), note])]
+
+
+def _of_rounding(outcomes: Outcomes) -> str:
+    """Say why a gain is not the difference of the scores next to it, where that is to be seen."""
+    alone = values(outcomes.get(NONE, {}))
+    for method, of_seeds in outcomes.items():
+        numbers = values(of_seeds)
+        if method == NONE or set(numbers) != set(alone) or not (found := gain(numbers, alone)):
+            continue
+        shown = [round(statistics.mean(of.values()), 1) for of in (numbers, alone)]
+        if f"{found.mean:+z.1f}" != f"{shown[0] - shown[1]:+z.1f}":
+            return "gains are of the scores before these are rounded"
+    return ""
 
 
 def extremes(outcomes: Outcomes) -> tuple[str, str] | None:
@@ -190,19 +208,40 @@ def verdict(outcomes: Outcomes) -> str:
         ]
         return f"{name}: {known[0]}; there is no other method to compare with." if known else "No run has a score."
     before, best = pair
-    ours = values(outcomes[best])
-    if (difference := gain(ours, values(outcomes[before]))) is None:
+    ours, theirs = (values(outcomes[method]) for method in (best, before))
+    if (difference := gain(ours, theirs)) is None:
         return f"{best} and {before} have no seed in common."
-    points = f"{abs(difference.mean):.1f} points {'below' if difference.mean < 0 else 'above'} {before}"
-    if abs(difference.mean) < AS_GOOD:
-        points = f"the same as {before}"
-    said = f"{best} reaches {name} {statistics.mean(ours.values()):.1f}, {points}"
+    score = f"{name} {statistics.mean(number for seed, number in ours.items() if seed in theirs):.1f}"
+    said = _apart(difference, _called(best), score, _called(before), others=len(outcomes) > 2)
     if difference.interval is None:
         return f"{said}, with one seed: this may be chance."
     seeds = f"{PERCENT} interval {interval(difference)}, {difference.seeds} seeds"
     if difference.is_significant:
         return f"{said} ({seeds})."
     return f"No significant difference: {said} ({seeds})."
+
+
+def _called(method: str) -> str:
+    """Return a method's name, and what it is where the name is a word of everyday English."""
+    return {NONE: f"{NONE}, the student alone", BEST: f"{BEST}, the recommended method,"}.get(method, method)
+
+
+def _apart(difference: Gain, best: str, score: str, before: str, others: bool) -> str:
+    """Return how far the best method is from the one that it is compared with; what is worse is called so.
+
+    Args:
+        others: there are more methods, none of which is better.
+    """
+    points = f"{abs(difference.mean):.1f} points"
+    if abs(difference.mean) < AS_GOOD:
+        return f"{best} reaches {score}, the same as {before}"
+    if difference.mean > 0:
+        return f"{best} reaches {score}, {points} above {before}"
+    if difference.interval and not difference.is_significant:
+        return f"{best} reaches {score}, {points} worse than {before}"
+    if others:
+        return f"All methods are worse than {before}: the nearest, {best.rstrip(',')}, reaches {score}, {points} less"
+    return f"{best} is worse than {before}: it reaches {score}, {points} less"
 
 
 def _words(difference: Gain, other: str) -> str:

@@ -178,7 +178,7 @@ def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int,
             taught = sum(p.numel() for other in teacher.models for p in other.parameters())
         device = "GPU" if cfg.MODEL.DEVICE.startswith("cuda") else "CPU"
         numbers = comm.get_world_size(), trainer.seed, size, taught
-        facts = Facts(plan, metric, _machine(cfg), device, *numbers, task.losses)
+        facts = Facts(plan, metric, _machine(cfg), device, *numbers, task.losses, type(student).__name__)
         write_report(output, facts, gallery)
         if watch is None:  # a search deletes the weights of its trials, so no command can take them
             logger.info("\n".join(["done", *(f"  {line}" for line in last_lines(cfg))]))

@@ -2,24 +2,47 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from densedist.common.distill.average import AVERAGE
+
+TASKS = {"det": "Detection", "seg": "Segmentation"}
 SIDES = {"TRAIN": "", "UNLABELED": " without labels", "PSEUDO_LABELED": " with labels that a teacher wrote"}
 MOST = 3  # names that are given
 
 
-def heading(config: Mapping[str, Any], taught: bool) -> str:
-    """Return how a run trained, and on what: "distilled by DIST on photos_train, and on pool without labels".
+def heading(config: Mapping[str, Any], model: str, taught: bool) -> str:
+    """Return what a run trained, how, and on what, as "Segmentation: PSPNet, distilled by DIST from teacher on photos,
+    and on pool without labels".
 
     Args:
         config: the run's, as in its config.yaml.
+        model: the kind of what was trained.
         taught: it had a teacher.
     """
     losses = [
         name for name, node in config.get("DISTILL", {}).items() if isinstance(node, Mapping) and node.get("WEIGHT")
     ]
     how = "trained" if not taught else f"distilled by {listed(losses)}" if losses else "distilled"
-    return f"{how}{on_data(config)}"
+    by_whom = f" from {_teacher(config)}" if taught else ""
+    return f"{of_task(config)}: {model}, {how}{by_whom}{on_data(config)}"
+
+
+def of_task(config: Mapping[str, Any]) -> str:
+    """Return the task of a config, in a word."""
+    task: str = config.get("TASK", "det")
+    return TASKS.get(task, task)
+
+
+def _teacher(config: Mapping[str, Any]) -> str:
+    """Return the name of a config's teacher: the folder of its weights, or their last part."""
+    node = config.get("DISTILL", {}).get("TEACHER", {})
+    if (weights := str(node.get("WEIGHTS", ""))) == AVERAGE:
+        return "its own average"
+    place = Path(weights)
+    name = (place.parent.name if place.suffix == ".pth" else "") or place.name or "a teacher"
+    return listed([name, *["others"][: len(node.get("MORE") or [])]])
 
 
 def on_data(config: Mapping[str, Any]) -> str:

@@ -24,6 +24,13 @@ def this_command() -> str:
     return ""
 
 
+def configured() -> str:
+    """Return ", config student.yaml" where the command of this process has a config; else ""."""
+    words = iter(sys.argv)
+    found = next(words, "") if "--config-file" in words else ""
+    return f", config {Path(found).name}" if found else ""
+
+
 def starting() -> list[str]:
     """Return the words that start DenseDIST in the user's shell, without folders of this machine."""
     program, *rest = launcher()

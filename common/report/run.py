@@ -13,7 +13,7 @@ from densedist.common.report.history import History, read_history
 from densedist.common.report.page import Bar, Bars, Page, Table, write_page
 from densedist.common.report.panels import Gallery
 from densedist.common.report.plots import curves, draw_curves
-from densedist.common.report.repeat import starting, this_command, versions
+from densedist.common.report.repeat import configured, starting, this_command, versions
 from densedist.common.report.scores import (
     AS_GOOD,
     Scores,
@@ -51,6 +51,7 @@ class Facts:
         parameters: number of the student's parameters.
         of_teacher: parameters of all that teach, 0 where they cannot be counted; None = there is no teacher.
         losses: the task's in words, as TrainingTask.losses.
+        model: the kind of what is trained, as "PSPNet".
     """
 
     plan: str
@@ -62,6 +63,7 @@ class Facts:
     parameters: int = 0
     of_teacher: int | None = None
     losses: Mapping[str, str] = field(default_factory=dict)
+    model: str = "model"
 
 
 def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> None:
@@ -82,8 +84,9 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
     teacher = None if facts.of_teacher is None else look_up(config, facts.metric)
     task = config.get("TASK", "det")
     page = Page(
-        title=f"{folder.resolve().name}: {heading(config, teacher is not None)}",
-        subtitle=f"{clock[-1].iteration} iterations, {clock[-1].seconds:.0f} s in training steps; {facts.machine}",
+        title=heading(config, facts.model, teacher is not None),
+        subtitle=f"run {folder.resolve().name}{configured()}: {clock[-1].iteration} iterations, "
+        f"{clock[-1].seconds:.0f} s in training steps; {facts.machine}",
         verdict=_verdict(scores, facts, teacher, clock[-1].iteration, config),
         notes=_notes(history, scores, facts, teacher, config),
         scores=_scores(scores, teacher),

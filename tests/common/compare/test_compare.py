@@ -261,7 +261,7 @@ def test_a_comparison_says_what_best_is(tmp_path, monkeypatch):
     assert "\n- labels: 3 of 10 images have labels, and a student learns from no others\n" in table
     page = shown((tmp_path / "out" / "report.html").read_text()).partition("The table in Markdown")[0]
     assert page.count("labels@SHARE=0.5") == 1
-    assert "best reaches " in page
+    assert "best, the recommended method, reaches " in page
 
 
 def run_of(folder):
@@ -596,7 +596,7 @@ def test_page_with_pictures_before_and_after(tmp_path):
     again.run()
     page = (tmp_path / "report.html").read_text()
     assert "Pictures" not in page
-    assert "10.0 points above none (95 % interval [+10.0, +10.0], 2 seeds)" in page
+    assert "10.0 points above none, the student alone (95 % interval [+10.0, +10.0], 2 seeds)" in page
 
 
 def test_a_comparison_that_was_begun_from_python_names_its_command(tmp_path, monkeypatch):

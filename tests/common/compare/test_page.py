@@ -55,7 +55,9 @@ def test_several_seeds(tmp_path):
     runs = write_runs(tmp_path, none=[10.0, 11.0, 12.0], kd=[11.0, 11.5, 13.1], dist=[13.0, 14.1, 15.2])
     page = shown(page_of(tmp_path, runs, {"teacher": TEACHER}, ["2 of 4 images are shared"]))
     assert "3 methods, 3 seeds. At equal iterations." in page
-    assert "dist reaches AP 14.1, 3.1 points above none (95 % interval [+2.9, +3.3], 3 seeds)." in page
+    assert (
+        "dist reaches AP 14.1, 3.1 points above none, the student alone (95 % interval [+2.9, +3.3], 3 seeds)." in page
+    )
     assert 'The teacher scores 40.0 (from results.json of its run "teacher").' in page
     assert "2 of 4 images are shared" in page
     assert re.search(r"\| teacher \| 40.0 \|", page)
@@ -65,14 +67,14 @@ def test_several_seeds(tmp_path):
     assert "| car | 12.0 | 15.1 | +3.1 [+2.9, +3.3] |" in page
     assert page.index("| car |") < page.index("| <bus> | - | - |")
     assert "| teacher, its own training | 500 | 3600 s | 1 |" in page
-    assert "All runs together took 90 s, without the teacher's own training." in page
+    assert "All runs together took 2 min, without the teacher's own training." in page
     assert "| seeds | 0, 1, 2 |" in page
 
 
 def test_one_seed_says_nothing_of_chance(tmp_path):
     page = shown(page_of(tmp_path, write_runs(tmp_path, none=[10.0], dist=[13.0])))
     assert "2 methods, 1 seed. " in page
-    assert "dist reaches AP 13.0, 3.0 points above none, with one seed: this may be chance." in page
+    assert "dist reaches AP 13.0, 3.0 points above none, the student alone, with one seed: this may be chance." in page
     assert "| car | 11.0 | 14.0 | +3.0 |" in page
     assert "interval" not in page
     assert "95 %" not in page
@@ -81,11 +83,13 @@ def test_one_seed_says_nothing_of_chance(tmp_path):
 
 def test_the_heading_and_what_is_too_short_to_judge(tmp_path):
     runs = write_runs(tmp_path, none=[10.0], dist=[13.0])
-    assert f"<h1>{tmp_path.name}: none and dist</h1>" in page_of(tmp_path, runs)
+    page = page_of(tmp_path, runs)
+    assert "<h1>none and dist compared</h1>" in page
+    assert f"Comparison {tmp_path.name}: 2 methods" in page
     config = runs[1]["none"][0] / "config.yaml"
     config.write_text("DATASETS: {TRAIN: [a, b, c, d, e]}\nSOLVER: {WARMUP_ITERS: 100}\n")
     page = page_of(tmp_path, runs)
-    assert f"<h1>{tmp_path.name}: none and dist on a, b, c and 2 more</h1>" in page
+    assert "<h1>Detection: none and dist compared on a, b, c and 2 more</h1>" in page
     assert "With 100 iterations the runs are too short to judge a method." in page
 
 
@@ -98,12 +102,25 @@ def test_the_heading_and_what_is_too_short_to_judge(tmp_path):
         ),
         (
             {"none": [10.0, 11.0, 12.0], "kd": [9.0, 10.1, 11.2]},
-            "kd reaches AP 10.1, 0.9 points below none (95 %",
+            "kd is worse than none, the student alone: it reaches AP 10.1, 0.9 points less (95 %",
+        ),
+        (
+            {"none": [10.0, 11.0], "kd": [9.5, 10.8]},
+            "No significant difference: kd reaches AP 10.2, 0.3 points worse than none, the student alone (95 %",
+        ),
+        (
+            {"none": [10.0], "kd": [9.0], "best": [9.5]},
+            "All methods are worse than none, the student alone: the nearest, best, the recommended method, reaches "
+            "AP 9.5, 0.5 points less, with one seed: this may be chance.",
+        ),
+        (
+            {"none": [10.0], "best": [10.5]},
+            "best, the recommended method, reaches AP 10.5, 0.5 points above none, the student alone, with one seed",
         ),
         ({"kd": [10.0], "dist": [12.0], "mimic": [11.0]}, "dist reaches AP 12.0, 1.0 points above mimic, with one"),
         (
             {"none": [10.0, 11.0], "kd": [10.02, 11.0]},
-            "No significant difference: kd reaches AP 10.5, the same as none (95 %",
+            "No significant difference: kd reaches AP 10.5, the same as none, the student alone (95 %",
         ),
         ({"none": [10.0]}, "AP: none 10.0; there is no other method to compare with."),
         ({"none": [], "kd": []}, "No run has a score."),
@@ -122,6 +139,23 @@ def test_numbers_are_those_of_the_results(tmp_path):
         seeds = " | ".join(f"{seed['value']:.1f}" for seed in found["seeds"].values())
         assert f"| {method} | {found['mean']:.1f} ± {found['standard_deviation']:.1f} |" in page
         assert f"| {method} | {seeds} |" in page
+
+
+def test_differences_are_of_the_seeds_that_both_have_and_the_means_next_to_them_are_too(tmp_path, bare):
+    """Where the score of a seed is undefined; else -2.0 by the means would be -0.5 by the pairs."""
+    runs, folders = write_runs(tmp_path, none=[10.0, 13.0], best=[9.5, float("nan")])
+    page = shown(page_of(tmp_path, (runs, folders)))
+    assert "best, the recommended method, is worse than none, the student alone: it reaches AP 9.5, 0.5 points" in page
+    assert "| car | 11.0 | 10.5 | -0.5 |" in page
+    assert "| best | 9.5 | -0.5 |" in page
+    assert "gains are over the seeds that both methods have." in page
+
+
+@pytest.mark.parametrize(("best", "said"), [(9.56, True), (9.54, False)])
+def test_a_gain_that_is_not_the_difference_of_rounded_scores_is_explained(tmp_path, bare, best, said):
+    page = shown(page_of(tmp_path, write_runs(tmp_path, none=[10.04], kd=[best])))
+    assert "| kd | 9.6 | -0.5 |" in page if said else "| kd | 9.5 | -0.5 |" in page
+    assert ("gains are of the scores before these are rounded." in page) == said
 
 
 def test_a_teacher_that_nobody_evaluated(tmp_path):
@@ -178,7 +212,7 @@ def test_what_took_time_before_training(tmp_path, bare):
     page = shown(page_of(tmp_path, (runs, folders)))
     assert "| before training, for all runs | runs |" in page
     assert "| dist | 100 | 10 s | 61 s | 2 |" in page
-    assert "All runs together took 101 s." in page
+    assert "All runs together took 2 min." in page
 
 
 def test_tables_fit_a_phone(tmp_path, bare):

@@ -20,8 +20,8 @@ from helpers.reading import shown
 
 drawn = pytest.mark.drawn(curves=True)
 METRIC = "sem_seg/mIoU"
-TAUGHT = Facts("teacher  <none>", METRIC, "torch 2, CPU", parameters=1_000_000, of_teacher=5_000_000)
-ALONE = Facts("plan", METRIC, "torch 2, CPU", parameters=1_000_000)
+TAUGHT = Facts("teacher  <none>", METRIC, "torch 2, CPU", parameters=1_000_000, of_teacher=5_000_000, model="PSPNet")
+ALONE = Facts("plan", METRIC, "torch 2, CPU", parameters=1_000_000, model="UNet")
 
 
 def write_run(folder, scores, *config, **numbers):
@@ -103,15 +103,35 @@ def test_a_run_that_is_too_short_is_not_judged(student, change):
 
 
 def test_the_heading_says_what_was_done_on_which_data(student):
-    assert "<h1>student: distilled on train</h1>" in page_of(student, TAUGHT)
+    page = page_of(student, TAUGHT)
+    assert "<title>Segmentation: PSPNet, distilled from teacher on train</title>" in page
+    assert "<h1>Segmentation: PSPNet, distilled from teacher on train</h1>" in page
+    assert "run student: 400 iterations" in page
     config = student / "config.yaml"
     own = "DISTILL: {DIST: {WEIGHT: 1.0}, KD: {WEIGHT: 0}, MIMIC: {WEIGHT: 2}, "
     more = "UNLABELED: [../data/pool/], TEST:"
     config.write_text(config.read_text().replace("DISTILL: {", own).replace("TEST:", more))
-    assert "<h1>student: distilled by DIST and MIMIC on train, and on pool without labels</h1>" in page_of(
-        student, TAUGHT
-    )
-    assert "<h1>student: trained on train, and on pool without labels</h1>" in page_of(student, ALONE)
+    taught, alone = page_of(student, TAUGHT), page_of(student, ALONE)
+    end = "on train, and on pool without labels</h1>"
+    assert f"<h1>Segmentation: PSPNet, distilled by DIST and MIMIC from teacher {end}" in taught
+    assert f"<h1>Segmentation: UNet, trained {end}" in alone
+
+
+@pytest.mark.parametrize(
+    ("weights", "name"),
+    [
+        ("average", "its own average"),
+        ("output/big", "big"),
+        ("output/big/model_best.pth", "big"),
+        ("big.pth", "big.pth"),
+        ("nvidia/segformer-b0, MORE: [{WEIGHTS: a}]", "segformer-b0 and others"),
+        ("''", "a teacher"),
+    ],
+)
+def test_the_heading_names_the_teacher(student, weights, name):
+    config = student / "config.yaml"
+    config.write_text(re.sub(r"WEIGHTS: [^}]*", lambda _: f"WEIGHTS: {weights}", config.read_text(), count=1))
+    assert f"<h1>Segmentation: PSPNet, distilled from {name} on train</h1>" in page_of(student, TAUGHT)
 
 
 def test_the_sizes_of_objects_are_explained_where_their_scores_stand(tmp_path):
@@ -239,6 +259,7 @@ def test_the_commands_of_a_page_are_accepted(student, monkeypatch):
     found = re.findall('(?s)<pre class="command(?: line)?">(.*?)</pre>', page_of(student, TAUGHT))
     commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
     assert commands[0] == sys.argv
+    assert "run student, config config.yaml: 400 iterations" in (student / "report.html").read_text()
     assert commands[1] == ["densedist", "train", "seg", "--config-file", "config.yaml", "OUTPUT_DIR", "ANOTHER"]
     for command in commands:
         accepted(monkeypatch, *command[1:])
