@@ -15,11 +15,12 @@ from detectron2.structures import BoxMode
 
 from densedist.common.data.packed import Mapped, Shared, Stamp, kept, pack, without_collector
 from densedist.common.logging import logged_again, recorded
-from densedist.det.data.coco import Coco, image_file
+from densedist.det.data.coco import Coco, Columns, image_file
 from densedist.det.data.duplicates import Entry
 from densedist.det.data.teacher_labels import VARIANCE
 
 LOGGER = "detectron2.data.datasets"  # of what Detectron2 has to say of a file
+FORM = "2"  # of what is kept of a data set
 KEPT = ("iscrowd", "bbox", "segmentation", "score", VARIANCE)  # of an annotation; a teacher gave the last two
 
 
@@ -33,6 +34,7 @@ class Loaded(Shared):
         wide: which are wider than high (n,), bool.
         objects: how many annotations of each are no crowds (n,).
         histogram: how many of these each class has, by its number.
+        columns: of all annotations, image by image, if they are known and all boxes are plain ones.
     """
 
     dicts: Sequence[Entry]
@@ -40,6 +42,7 @@ class Loaded(Shared):
     wide: np.ndarray
     objects: np.ndarray
     histogram: np.ndarray
+    columns: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.dicts)
@@ -89,15 +92,44 @@ def of_detectron2(name: str, json_file: str, image_root: str, classes: int, _: S
         bare = [{key: value for key, value in d.items() if key != "annotations"} for d in dicts]
         kinds = [[a["category_id"] for a in d["annotations"] if not a.get("iscrowd")] for d in dicts]
         objects, histogram = np.array([len(of_image) for of_image in kinds]), Counter(chain.from_iterable(kinds))
-        return (bare, objects, np.array([histogram[number] for number in range(classes)]), said), dicts
+        by_class = np.array([histogram[number] for number in range(classes)])
+        return (bare, objects, by_class, _columns(dicts), said), dicts
 
     with without_collector():
-        found = kept("dicts", Path(json_file), [name, image_root, version("detectron2")], load)
-    bare, objects, histogram, said = found.head
+        found = kept("dicts", Path(json_file), [FORM, name, image_root, version("detectron2")], load)
+    bare, objects, histogram, columns, said = found.head
     if not found.new:
         logged_again(said)
     wide = np.array([d["width"] > d["height"] for d in bare], bool)
-    return Loaded(found, pack(None, bare), wide, objects, histogram)
+    return Loaded(found, pack(None, bare), wide, objects, histogram, columns)
+
+
+def plain_box(annotation: Entry) -> list[float] | None:
+    """Return the box as Detectron2 loads it from a file in COCO format; None for any other one."""
+    box: Any = annotation.get("bbox")
+    usual = type(box) is list and len(box) == 4 and annotation.get("bbox_mode") is BoxMode.XYWH_ABS
+    if not usual or "category_id" not in annotation:
+        return None
+    if (types := set(map(type, box))) == {float}:
+        return box
+    try:
+        return [float(value) for value in box] if types <= {int, float} else None
+    except OverflowError:
+        return None
+
+
+def _columns(dicts: Sequence[Entry]) -> Columns | None:
+    """Return what all annotations have, while they are in memory; None where a box is not plain."""
+    annotations = [a for d in dicts for a in d["annotations"]]
+    boxes = [plain_box(a) for a in annotations]
+    if None in boxes:
+        return None
+    return Columns(
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.repeat(np.arange(len(dicts)), [len(d["annotations"]) for d in dicts]),
+        np.array([bool(a.get("iscrowd")) for a in annotations], bool),
+        [a["category_id"] for a in annotations],
+    )
 
 
 def _dict(numbers: dict[int, int], bare: Entry, annotations: Sequence[Entry]) -> Entry:

@@ -18,7 +18,7 @@ from densedist.det import checks, loader
 from densedist.det.data import classes, coco_file, registering
 from densedist.det.data import coco as coco_reader
 from densedist.det.data.boxes import other_form
-from densedist.det.data.coco import forget, read_coco
+from densedist.det.data.coco import Columns, forget, read_coco
 from densedist.det.data.dicts import read_dicts
 from densedist.det.data.loaded import of_detectron2
 from densedist.det.data.masks import UnreadableError, are_damaged, readable
@@ -228,6 +228,11 @@ def test_dicts_of_a_large_file_are_those_of_a_small_one(data, packed, part, capl
     assert [record.getMessage() for record in caplog.records if "usable" in record.getMessage()] == texts
 
 
+def columns_of(dicts):
+    each = ((n, a | {"iscrowd": a.get("iscrowd", 0)}) for n, d in enumerate(dicts) for a in d["annotations"])
+    return Columns.of(each)
+
+
 def test_a_data_set_of_detectron2_is_loaded_once_on_a_machine(data, tmp_path, packed, monkeypatch):
     data(content := many(9, _1={"iscrowd": 1}))
     file = tmp_path / "data_0" / "a.json"
@@ -243,6 +248,10 @@ def test_a_data_set_of_detectron2_is_loaded_once_on_a_machine(data, tmp_path, pa
     assert [*first] == [*again] == wanted
     assert again.objects.tolist() == [5, 3]
     assert again.histogram.sum() == len(content["annotations"]) - 1
+    for name in ("boxes", "images", "crowds", "categories"):
+        kept, looked_up = getattr(again.columns, name), getattr(columns_of(wanted), name)
+        assert np.array_equal(kept, looked_up) and len(kept) == len(content["annotations"])
+    monkeypatch.setattr(Columns, "of", lambda _: pytest.fail("looked up again"))
     read, judged = read_dicts("own", CLASSES, "own", "TRAIN", False)
     assert judged
     assert read.object_count == 8
