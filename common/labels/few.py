@@ -46,7 +46,7 @@ def few(record: Mapping[str, Any], lower: str = LOWER) -> str:
     used = [known["score"] for known in record["classes"].values() if known["score"] is not None]
     if not (half := min([highest, *used]) / 2):
         return said
-    return f"{said}; give a lower one, such as {lower.format(f'{half:.1g}')}"
+    return f"{said}; give a lower threshold, such as {lower.format(f'{half:.1g}')}"
 
 
 def share_below(record: Mapping[str, Any], most: float) -> bool:

@@ -85,7 +85,7 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
     task = config.get("TASK", "det")
     page = Page(
         title=heading(config, facts.model, teacher is not None),
-        subtitle=f"run {folder.resolve().name}{configured()}: {clock[-1].iteration} iterations, "
+        subtitle=f"Run {folder.resolve().name}{configured()}: {clock[-1].iteration} iterations, "
         f"{clock[-1].seconds:.0f} s in training steps; {facts.machine}",
         verdict=_verdict(scores, facts, teacher, clock[-1].iteration, config),
         notes=_notes(history, scores, facts, teacher, config),

@@ -429,7 +429,7 @@ def test_a_teacher_that_is_sure_of_nothing_is_refused_with_the_key_to_lower(tmp_
                 write_labels(task, cfg, labeling_of(task, cfg, method, tmp_path / "out", found))
             assert str(refused.value) == (
                 "--methods: labels: Nothing to train on: no score reaches the threshold; the highest score is 0.4; "
-                "give a lower one, such as labels@SCORE_THRESHOLD=0.2"
+                "give a lower threshold, such as labels@SCORE_THRESHOLD=0.2"
             )
 
 
@@ -438,7 +438,10 @@ def test_a_teacher_that_is_sure_of_nothing_is_refused_with_the_key_to_lower(tmp_
     [
         (6, ""),
         (3, "labels: 3 of 10 images have labels, and a student learns from no others"),
-        (1, "labels: Little to train on: 1 of 10 images has labels; the highest score is 0.4; give a lower one, such "),
+        (
+            1,
+            "labels: Little to train on: 1 of 10 images has labels; the highest score is 0.4; give a lower threshold, such ",
+        ),
     ],
 )
 def test_labels_of_few_images_are_warned_of_before_training(tmp_path, caplog, labeled, said):

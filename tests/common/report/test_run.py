@@ -106,7 +106,7 @@ def test_the_heading_says_what_was_done_on_which_data(student):
     page = page_of(student, TAUGHT)
     assert "<title>Segmentation: PSPNet, distilled from teacher on train</title>" in page
     assert "<h1>Segmentation: PSPNet, distilled from teacher on train</h1>" in page
-    assert "run student: 400 iterations" in page
+    assert "Run student: 400 iterations" in page
     config = student / "config.yaml"
     own = "DISTILL: {DIST: {WEIGHT: 1.0}, KD: {WEIGHT: 0}, MIMIC: {WEIGHT: 2}, "
     more = "UNLABELED: [../data/pool/], TEST:"
@@ -259,7 +259,7 @@ def test_the_commands_of_a_page_are_accepted(student, monkeypatch):
     found = re.findall('(?s)<pre class="command(?: line)?">(.*?)</pre>', page_of(student, TAUGHT))
     commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
     assert commands[0] == sys.argv
-    assert "run student, config config.yaml: 400 iterations" in (student / "report.html").read_text()
+    assert "Run student, config config.yaml: 400 iterations" in (student / "report.html").read_text()
     assert commands[1] == ["densedist", "train", "seg", "--config-file", "config.yaml", "OUTPUT_DIR", "ANOTHER"]
     for command in commands:
         accepted(monkeypatch, *command[1:])

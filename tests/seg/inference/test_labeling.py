@@ -223,7 +223,7 @@ def test_without_an_ignored_id_a_free_one_is_taken(teachers, tmp_path, capsys):
     assert "1 images, 100.0 % of the pixels ignored\n" in said
     record = json.loads((tmp_path / "out" / "labels.json").read_text())
     assert (record["labeled_images"], 0 < record["highest_score"] < 1) == (0, True)
-    assert f"; the highest score is {int(record['highest_score'] * 1000) / 1000:g}; give a lower one" in said
+    assert f"; the highest score is {int(record['highest_score'] * 1000) / 1000:g}; give a lower threshold" in said
     assert said.splitlines()[-1].startswith("Nothing to train on: no score reaches the threshold; ")
     assert json.loads((tmp_path / "out" / "labels.json").read_text())["ignored_id"] == 255
     label = cv2.imread(str(tmp_path / "out/gtFine/train/images/a_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)
