@@ -440,7 +440,7 @@ def test_a_teacher_that_is_sure_of_nothing_is_refused_with_the_key_to_lower(tmp_
         (3, "labels: 3 of 10 images have labels, and a student learns from no others"),
         (
             1,
-            "labels: Little to train on: 1 of 10 images has labels; the highest score is 0.4; give a lower threshold, such ",
+            "labels: Little to train on: 1 of 10 images has labels; the highest score is 0.4; give a lower ",
         ),
     ],
 )

@@ -18,15 +18,15 @@ def record(labels=(4, 0), labeled=2, highest=0.8996, scores=(0.5, 0.3)):
         (
             {"labels": (2, 2)},
             [
-                "Little to train on: 2 of 40 images have labels; the highest score is 0.899; give a lower threshold, such as "
-                "--score-threshold 0.1, and another --output-dir"
+                "Little to train on: 2 of 40 images have labels; the highest score is 0.899; give a lower "
+                "threshold, such as --score-threshold 0.1, and another --output-dir"
             ],
         ),
         (
             {"labels": (0, 0), "labeled": 0, "highest": 0.07},
             [
-                "Nothing to train on: no score reaches the threshold; the highest score is 0.07; give a lower threshold, "
-                "such as --score-threshold 0.04, and another --output-dir"
+                "Nothing to train on: no score reaches the threshold; the highest score is 0.07; give a lower "
+                "threshold, such as --score-threshold 0.04, and another --output-dir"
             ],
         ),
         (
@@ -50,7 +50,7 @@ def test_what_is_said_of_few_labels(changes, said):
 
 def test_of_an_earlier_version_less_is_known():
     old = {"images": 40, "classes": {"car": {"labels": 0, "score": 0.5}}}
-    said = "Nothing to train on: no score reaches the threshold; give a lower threshold, such as --score-threshold 0.2, and"
+    said = "Nothing to train on: no score reaches the threshold; give a lower threshold, such as --score-threshold 0.2"
     assert remarks(old)[0].startswith(said)
     old["classes"]["car"]["labels"] = 1
     assert remarks(old) == []
