@@ -250,7 +250,8 @@ def test_a_data_set_of_detectron2_is_loaded_once_on_a_machine(data, tmp_path, pa
     assert again.histogram.sum() == len(content["annotations"]) - 1
     for name in ("boxes", "images", "crowds", "categories"):
         kept, looked_up = getattr(again.columns, name), getattr(columns_of(wanted), name)
-        assert np.array_equal(kept, looked_up) and len(kept) == len(content["annotations"])
+        assert np.array_equal(kept, looked_up)
+        assert len(kept) == len(content["annotations"])
     monkeypatch.setattr(Columns, "of", lambda _: pytest.fail("looked up again"))
     read, judged = read_dicts("own", CLASSES, "own", "TRAIN", False)
     assert judged
