@@ -7,8 +7,8 @@ from itertools import combinations, islice
 from pathlib import Path
 
 MOST = 10_000  # names in a folder that are compared: a folder of images may have many more
-# By difflib.SequenceMatcher.ratio, of two names or parts of them. Of three letters two may be exchanged.
-CUTOFF = 0.66
+CUTOFF = 0.7  # of _alike: at 2/3, "other" would be like "teacher", and "pool" like "photo"
+EXCHANGED = 0.8
 ALSO = 0.1  # how much less like it than the nearest another name may be, to be named beside it
 PARTS = re.compile(r"[./]")  # between the parts of a key or path
 
@@ -29,9 +29,15 @@ def _likeness(name: str, other: str) -> float:
     """
     short, long = sorted((PARTS.split(name), PARTS.split(other)), key=len)
     return max(
-        min(difflib.SequenceMatcher(None, *pair).ratio() for pair in zip(short, [*chosen, long[-1]], strict=True))
+        min(_alike(*pair) for pair in zip(short, [*chosen, long[-1]], strict=True))
         for chosen in combinations(long[:-1], len(short) - 1)
     )
+
+
+def _alike(one: str, other: str) -> float:
+    """Return how like two words are, from 0 to 1. Letters in another order are a slip, however short the word is."""
+    matched = difflib.SequenceMatcher(None, one, other).ratio()
+    return max(matched, EXCHANGED) if sorted(one) == sorted(other) else matched
 
 
 def did_you_mean_path(path: str | Path, folder: Path = Path()) -> str:
@@ -42,7 +48,7 @@ def did_you_mean_path(path: str | Path, folder: Path = Path()) -> str:
     """
     place = folder / Path(path).expanduser()
     try:
-        found = _nearest(place)
+        found = nearest(place)
     except OSError:  # a folder that may not be read
         return ""
     if found is None or found == place:
@@ -51,16 +57,17 @@ def did_you_mean_path(path: str | Path, folder: Path = Path()) -> str:
     return f"; did you mean {found.relative_to(folder) if relative else found}?"
 
 
-def _nearest(path: Path) -> Path | None:
+def nearest(path: Path) -> Path | None:
     """Return a path if it is there, else the one that is like it from its first missing folder on; None for none."""
     if path.exists() or path.parent == path:
         return path
-    if (parent := _nearest(path.parent)) is None or not parent.is_dir():
+    if (parent := nearest(path.parent)) is None or not parent.is_dir():
         return None
     there = [file.name for file in islice(parent.iterdir(), MOST)]
     if path.name in there:  # the name was right, and that of its folder was not
         return parent / path.name
-    near = difflib.get_close_matches(path.stem, [Path(name).stem for name in there], n=1, cutoff=CUTOFF)
-    alike = [name for name in there if near and Path(name).stem == near[0]]
+    found = {stem: _alike(path.stem, stem) for stem in sorted({Path(name).stem for name in there})}
+    near = max(found, key=found.__getitem__, default="")
+    alike = [name for name in there if Path(name).stem == near and found[near] >= CUTOFF]
     # Of photos/ and photos.zip a name without a suffix means the folder.
     return parent / max(alike, key=lambda name: Path(name).suffix == path.suffix) if alike else None
