@@ -10,7 +10,8 @@ PICTURES = 10
 
 def add_check(parser: Parser) -> None:
     """Show how data is read: images, classes, pictures with labels."""
-    parser.epilog = f"Writes data.png, with {PICTURES} labeled images. A problem is reported in one line."
+    name = "D/FOLDER_CONFIG.png, where FOLDER/CONFIG.yaml is the config"
+    parser.epilog = f"Writes {PICTURES} images with their labels to {name}. A problem is reported in one line."
     add_config(parser, "config of a student or teacher that uses the data")
     add_output(parser, "output/check")
     add_words(parser, "--config-file F")
@@ -31,12 +32,18 @@ def check(args: argparse.Namespace) -> None:
     if not sides:
         raise UserError("DATASETS.TRAIN, UNLABELED and TEST are empty: name the data")
     surveys = [task.survey(cfg, side) for side in sides]
-    file = args.output_dir / "data.png"
+    file = args.output_dir / _picture_of(args.config_file)
     if file.is_file():
         print(f"{file} is replaced")
     task.draw_data(cfg, sides[0], PICTURES, file)
     shared = overlaps(cfg, task.images)
     print(images_table(surveys), classes_table(surveys), *shared, f"{file}: images with their labels", sep="\n\n")
+
+
+def _picture_of(config: str) -> str:
+    """Return the name of a config's picture: that of its folder and its own, as many folders have a student.yaml."""
+    path = Path(config)
+    return "_".join(filter(None, [path.parent.name.strip("."), path.stem])) + ".png"
 
 
 def add_prepare(parser: Parser) -> None:

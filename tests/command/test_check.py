@@ -5,6 +5,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from densedist.command.data import _picture_of
 from densedist.common.data import digits
 from densedist.common.report import panels
 from densedist.common.report.panels import Panel
@@ -38,8 +39,8 @@ def test_detection(tmp_path, capsys):
     for number, (name, count) in enumerate(zip(names, wanted, strict=True)):
         (row,) = [row for row in lines(printed, f"| {number} ") if row[0] == str(number)]
         assert row[1:4] == [name, str(count), f"{100 * count / sum(wanted):.2f}"]
-    assert (tmp_path / "out" / "data.png").is_file()
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"data.png"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"digits_faster_rcnn_r10_quarter.png"}
+    assert printed.endswith(f"{tmp_path / 'out' / 'digits_faster_rcnn_r10_quarter.png'}: images with their labels\n")
 
 
 def test_segmentation(tmp_path, capsys):
@@ -57,7 +58,20 @@ def test_segmentation(tmp_path, capsys):
     for number, name in enumerate([*classes.names, "(ignored)"]):
         (row,) = [row for row in lines(printed, f"| {number} ") if row[0] == str(number)]
         assert row[1:3] == [name, str(total[IGNORE if name == "(ignored)" else number])]
-    assert (tmp_path / "out" / "data.png").is_file()
+    assert (tmp_path / "out" / f"digits_{scenes.STUDENT.stem}.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("config", "picture"),
+    [
+        ("student.yaml", "student.png"),
+        ("../student.yaml", "student.png"),
+        ("output/photos/student.yaml", "photos_student.png"),
+        ("output/teacher/config.yaml", "teacher_config.png"),
+    ],
+)
+def test_each_config_has_a_picture_of_its_own(config, picture):
+    assert _picture_of(config) == picture
 
 
 def test_what_is_wrong_is_one_line(tmp_path, capsys):

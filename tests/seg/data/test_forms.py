@@ -166,7 +166,7 @@ def test_check_shows_them(data, keys, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"20x30 ({2 if data == 'voc' else 3})" in printed
     assert ("tv monitor" if data == "voc" else "crt screen") in printed
-    assert (tmp_path / "out" / "data.png").is_file()
+    assert (tmp_path / "out" / f"data_{data}.png").is_file()
 
 
 def rename(root, old, new, split="train"):
