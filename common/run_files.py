@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from densedist.common.config.files import find_config, read_alone
 from densedist.common.errors import UserError
-from densedist.common.nearest import did_you_mean_path
+from densedist.common.nearest import MOST, did_you_mean, did_you_mean_path, nearest
 from densedist.common.run_names import BEST as BEST
 from densedist.common.run_names import CONFIG as CONFIG
 from densedist.common.run_names import FINAL as FINAL
@@ -90,6 +91,17 @@ def holds_run(output: Path) -> bool:
     metrics = output / METRICS
     # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
     return bool(checkpoints(output)) or (metrics.is_file() and metrics.stat().st_size > 0)
+
+
+def did_you_mean_run(output_dir: str) -> str:
+    """Return a question for the folder with checkpoints that is most like one without; "" for none."""
+    parent = Path(output_dir).parent
+    try:
+        place = nearest(parent) or parent
+        there = [folder for folder in islice(place.iterdir(), MOST) if checkpoints(folder)]
+    except OSError:  # no folder, or one that may not be read
+        return ""
+    return did_you_mean(output_dir, map(str, there), most=1)
 
 
 def refuse_existing_run(output_dir: str) -> None:

@@ -37,6 +37,11 @@ def command(*words: str) -> str:
     return quoted([*launcher(), *words])
 
 
+def from_here(word: str) -> str:
+    """Return a word of a command in which absolute paths within the current folder are relative to it."""
+    return re.sub(rf"""(^|['"]){re.escape(str(Path.cwd()))}/""", r"\1", word)
+
+
 def launcher() -> list[str]:
     """Return the words that start DenseDIST in the user's shell.
 

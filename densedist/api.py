@@ -28,14 +28,13 @@ from densedist.common.labels.listing import list_images
 from densedist.common.labels.settings import settings_of
 from densedist.common.labels.shards import is_finished
 from densedist.common.locks import claimed, refuse_other_files
-from densedist.common.nearest import did_you_mean_path
-from densedist.common.run_files import Weights, has_checkpoints, locate
+from densedist.common.run_files import Weights, did_you_mean_run, has_checkpoints, locate
 from densedist.common.run_names import OVERVIEW, PREDICTIONS
 from densedist.common.task import ImageSource, Task
 from densedist.common.tune.data import Validation
 from densedist.common.tune.search import Search
 from densedist.common.writers import writers
-from densedist.early import check_output, check_training
+from densedist.early import NOTHING_TO_LABEL, check_output, check_training
 from densedist.tasks import choose_task, short_name, task_named, task_of
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def train(config: str, overrides: Overrides = (), *, resume: bool = False, task:
     check_output(chosen_task.name, config, words, resume)
     cfg = chosen_task.load_config(config, words, True)
     if resume and comm.is_main_process() and not has_checkpoints(cfg.OUTPUT_DIR):
-        near = did_you_mean_path(cfg.OUTPUT_DIR)
+        near = did_you_mean_run(cfg.OUTPUT_DIR)
         print(f"--resume: there is no checkpoint in {cfg.OUTPUT_DIR}: starting from the beginning{near}")
     engine.train(cfg, chosen_task, resume)
     return _results(cfg)
@@ -182,7 +181,7 @@ def label(
             student or chosen_task.read_config(first.config, first.overrides, first.trusted)
         )
     if not files:
-        raise UserError("nothing to label: name images or folders, or DATASETS.UNLABELED")
+        raise UserError(NOTHING_TO_LABEL)
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     way = choose_thresholds if isinstance(choose_thresholds, str) and choose_thresholds else F1
     of_scores = {
@@ -221,7 +220,8 @@ def label(
         of_teacher = chosen_task.read_config(first.config, first.overrides, first.trusted)
         start = keys_of_any(chosen_task.with_labels(of_teacher, labeling.output), labeling.output)
     else:
-        keys = keys_of_student(student, chosen_task.with_labels(student, labeling.output), _as_words(overrides))
+        labels = chosen_task.with_labels(student, labeling.output)
+        keys = keys_of_student(student, labels, labeling.output, _as_words(overrides))
         start = ["train", *filter(None, [task]), "--config-file", config, *keys]
     print("\n".join(last_lines(labeling.output, done, start)))
     return done

@@ -11,7 +11,7 @@ from densedist.common.distill.registry import LOSSES, is_on
 from densedist.common.labels.few import remarks
 from densedist.common.labels.sheet import FILE
 from densedist.common.run_files import holds_run
-from densedist.common.shell import command, quoted
+from densedist.common.shell import command, from_here, quoted
 
 FOR_THE_REPORT = "every distillation loss is off, and the teacher is named for the report only"
 
@@ -24,6 +24,7 @@ def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) ->
         record: what labels.json holds.
         start: of a known student the words of the command that trains it, else the keys for the command of any.
     """
+    start = [from_here(word) for word in start]
     page = output / FILE
     lines = [*([f"page     {page}"] if page.is_file() else []), *remarks(record)]
     if not any(known["labels"] for known in record["classes"].values()):
@@ -45,21 +46,22 @@ def keys_of_any(labels: Sequence[str], output: Path) -> list[str]:
     return [*labels, *without, "OUTPUT_DIR", unused(f"{output}_student")]
 
 
-def keys_of_student(cfg: CfgNode, labels: Sequence[str], overrides: Sequence[str] = ()) -> list[str]:
+def keys_of_student(cfg: CfgNode, labels: Sequence[str], output: Path, overrides: Sequence[str] = ()) -> list[str]:
     """Return the keys that train a student on labels, without distillation, and into a folder of their own.
 
     Its teacher stays in the config, so that the report shows the two side by side.
 
     Args:
         cfg: the student's.
-        labels: the keys that name the labels.
+        labels: the keys that name the labels in a folder.
+        output: that folder, whose name the other one gets, too.
         overrides: what the config was read with; these keys hold, too, unless they are among the others.
     """
     on = [name for name in LOSSES if cfg.DISTILL[name].WEIGHT > 0] if is_on(cfg.DISTILL) else []
     words = [word for name in on for word in (f"DISTILL.{name}.WEIGHT", "0")]
     if cfg.DATASETS.UNLABELED:  # nothing would be learned from them
         words += ["DATASETS.UNLABELED", "[]"]
-    words += ["OUTPUT_DIR", unused(f"{cfg.OUTPUT_DIR}_labels"), *labels]
+    words += ["OUTPUT_DIR", unused(f"{cfg.OUTPUT_DIR}_{output.absolute().name}"), *labels]
     pairs = {key: value for some in (overrides, words) for key, value in zip(some[::2], some[1::2], strict=True)}
     return [word for pair in pairs.items() for word in pair]
 

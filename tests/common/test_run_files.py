@@ -3,7 +3,7 @@
 import pytest
 
 from densedist.common.errors import UserError
-from densedist.common.run_files import locate
+from densedist.common.run_files import did_you_mean_run, locate
 
 
 def refusal(weights):
@@ -31,3 +31,16 @@ def test_a_mistyped_folder(tmp_path):
     assert refusal(tmp_path / "techer") == (
         f"--weights: there is no file {tmp_path}/techer; did you mean {tmp_path}/teacher?"
     )
+
+
+def test_a_folder_with_a_run_that_is_meant_by_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("output/student_a", "output/student", "output/studnet", "output/teacher"):
+        (tmp_path / name).mkdir(parents=True)
+    assert did_you_mean_run("output/studnt") == ""  # no folder has one
+    for name in ("output/student", "output/teacher"):
+        (tmp_path / name / "model_final.pth").touch()
+    wanted = "; did you mean output/student?"
+    assert [did_you_mean_run(f"{name}/studnet") for name in ("output", "outptu", "./output")] == [wanted] * 3
+    assert did_you_mean_run(f"{tmp_path}/output/studnet") == f"; did you mean {tmp_path}/output/student?"
+    assert did_you_mean_run("output/other") == did_you_mean_run("nowhere/student") == ""

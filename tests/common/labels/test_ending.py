@@ -1,6 +1,7 @@
 """What `label` says at its end."""
 
 import shlex
+from pathlib import Path
 
 from densedist.common.labels.ending import keys_of_any, keys_of_student, last_lines, unused
 from helpers.scenes import STUDENT, config
@@ -16,7 +17,7 @@ def pairs(words):
 def test_a_known_student_trains_without_distillation_in_a_folder_of_its_own(tmp_path):
     keys = ["DATASETS.UNLABELED", "['pool']", "DISTILL.KD.WEIGHT", "2.0"]
     given = [*TEACHER, *keys, "OUTPUT_DIR", str(tmp_path / "student"), "SEED", "3"]
-    words = keys_of_student(config(STUDENT, *given), LABELS, given)
+    words = keys_of_student(config(STUDENT, *given), LABELS, Path("out/labels"), given)
     assert pairs(words) == {
         **pairs(TEACHER),
         "DATASETS.UNLABELED": "[]",
@@ -30,7 +31,28 @@ def test_a_known_student_trains_without_distillation_in_a_folder_of_its_own(tmp_
 
 def test_a_student_without_a_teacher_keeps_its_keys():
     cfg = config(STUDENT)
-    assert keys_of_student(cfg, LABELS) == ["OUTPUT_DIR", f"{cfg.OUTPUT_DIR}_labels", *LABELS]
+    assert keys_of_student(cfg, LABELS, Path("out")) == ["OUTPUT_DIR", f"{cfg.OUTPUT_DIR}_out", *LABELS]
+
+
+def test_each_folder_of_labels_has_a_run_of_its_own():
+    cfg = config(STUDENT)
+    runs = [pairs(keys_of_student(cfg, LABELS, Path(folder)))["OUTPUT_DIR"] for folder in ("out/one", "out/two")]
+    assert runs == [f"{cfg.OUTPUT_DIR}_one", f"{cfg.OUTPUT_DIR}_two"]
+
+
+def test_paths_of_the_advice_are_from_the_current_folder(tmp_path, monkeypatch):
+    """Those of a config are absolute, and those of an option are as the user wrote them."""
+    monkeypatch.chdir(tmp_path)
+    record = {"classes": {"cat": {"labels": 3}}}
+    elsewhere = f"/other{tmp_path}/x"
+    start = [
+        "OUTPUT_DIR",
+        f"{tmp_path}/run_out",
+        "DATASETS.PSEUDO_LABELED",
+        f"['{tmp_path}/old', 'out', '{elsewhere}']",
+    ]
+    *_, keys = last_lines(Path("out"), record, start)
+    assert shlex.split(keys) == ["OUTPUT_DIR", "run_out", "DATASETS.PSEUDO_LABELED", f"['old', 'out', '{elsewhere}']"]
 
 
 def test_any_student_gets_no_teacher():
