@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from densedist.common.data.headers import Size
 from densedist.common.errors import UserError, one_line
-from densedist.common.export_names import FORMATS, TORCH, WEIGHTS, refuse_unknown
+from densedist.common.export_names import FORMATS, TORCH, WEIGHTS, refuse_missing_packages, refuse_unknown
 from densedist.common.logging import quiet
-from densedist.common.runtimes import INT8, RUNTIMES, Graph, Runtime, first_missing, fix_input, is_missing
+from densedist.common.runtimes import INT8, RUNTIMES, Graph, Runtime, fix_input
 from densedist.common.shell import command
 
 OPSET = 18  # from 16 on RoIAlign is Detectron2's
@@ -133,33 +133,8 @@ def check_formats(chosen: Sequence[str], int8: bool = False) -> list[str]:
         UserError: an unknown one; or packages are missing, and the one extra that installs all that is needed is named.
     """
     refuse_unknown(chosen)
-    formats = [name for name in FORMATS if name in chosen]
-    _refuse_missing_packages(formats, int8)
-    return formats
-
-
-def _refuse_missing_packages(formats: Sequence[str], int8: bool) -> None:
-    lacking = {name: package for name in formats if (package := first_missing(_packages(name, int8)))}
-    if not lacking:
-        return
-    name, package = list(lacking.items())[-1]  # whose extra brings the packages of the formats before it, too
-    runtime = RUNTIMES[name]
-    extra = INT8 if int8 and runtime.quantizers else runtime.extra
-    others = [other for other in formats if other not in lacking] or [WEIGHTS, TORCH]
-    hint = f"give --format {','.join(others)}"
-    if package in runtime.quantizers:
-        hint = "leave out --int8"
-    elif int8 and not {*others} & {*RUNTIMES}:
-        hint += " without --int8"
-    raise UserError(f"--format {name}: {is_missing(package, extra)}, or {hint}")
-
-
-def _packages(name: str, int8: bool) -> Sequence[str]:
-    """Return the packages that write a format, and run it to compare."""
-    if name not in RUNTIMES:
-        return ()
-    runtime = RUNTIMES[name]
-    return ("onnx", *runtime.packages, "onnxscript", *(runtime.quantizers if int8 else ()))
+    refuse_missing_packages(chosen, int8)
+    return [name for name in FORMATS if name in chosen]
 
 
 def export_each(formats: Sequence[str], exporter: Exporter, output: Path) -> dict[str, Any]:

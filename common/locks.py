@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -75,9 +76,20 @@ def refuse_unwritable(folder: Path, key: str) -> None:
         UserError: naming what is in the way.
     """
     place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    why = "is no folder" if not place.is_dir() else "" if os.access(place, os.W_OK | os.X_OK) else "is write-protected"
+    why = f"{place} is no folder" if not place.is_dir() else _why_unwritable(place)
     if why:
-        raise UserError(f"{key}: cannot {'write to' if place == folder else 'make'} {folder}: {place} {why}: {OTHER}")
+        raise UserError(f"{key}: cannot {'write to' if place == folder else 'make'} {folder}: {why}: {OTHER}")
+
+
+def _why_unwritable(folder: Path) -> str:
+    """Return why nothing can be made in a folder; "" where something can."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} is write-protected"
+    try:
+        os.rmdir(mkdtemp(prefix=LOCK, dir=folder))  # a superuser may write to /proc, and then cannot
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def try_lock(file: Path) -> BaseFileLock | None:

@@ -13,6 +13,7 @@ from densedist.common.config.paths import ITEMS, NO_PATHS, PART, SPLITS, is_of_r
 from densedist.common.data.sides import SIDES
 from densedist.common.distill.teacher_files import on_hub
 from densedist.common.errors import UserError
+from densedist.common.foreign.kinds import refuse_missing_package
 from densedist.common.locks import refuse_unwritable
 from densedist.common.nearest import did_you_mean_path
 from densedist.common.run_files import CONFIG, Weights, config_beside, holds_run, refuse_existing_run
@@ -21,6 +22,7 @@ from densedist.tasks import IN_WORDS, LEAVE_OUT, name_of, refuse_other_task
 
 TEACHER = "DISTILL.TEACHER"
 UNLABELED = "DATASETS.UNLABELED"
+NOTHING_TO_LABEL = f"nothing to label: name images or folders, or {UNLABELED}"
 FOLDERS = (UNLABELED, "--unlabeled")  # what names folders of images
 
 
@@ -75,13 +77,15 @@ def check_methods(
 
 
 def check_unlabeled(task: str, config: str, overrides: Sequence[str]) -> None:
-    """Check the folders that DATASETS.UNLABELED names. Takes what check_training does.
+    """Check the images that DATASETS.UNLABELED names to be labeled. Takes what check_training does.
 
     Raises:
-        UserError: one that is not there.
+        UserError: it names none, or a folder that is not there.
     """
     cfg = refuse_mistyped(given := read(config, overrides), task)
     if cfg is not None:
+        if not cfg.DATASETS.UNLABELED:
+            raise UserError(NOTHING_TO_LABEL)
         _refuse_missing_folders(cfg, cfg.DATASETS.UNLABELED, UNLABELED, given)
 
 
@@ -127,18 +131,12 @@ def check_trained(task: str, found: Weights) -> str:
 
 
 def _refuse_missing_files(cfg: CfgNode, given: Given, trains: bool) -> None:
-    """Refuse files that a config names and that are not there, of data sets those that are read.
-
-    Of data that the command line names, the readers say what is missing.
-    """
+    """Refuse files that a config or the command line names and that are not there, of data sets those that are read."""
     sides = {str(name).partition("[")[0] for side in SIDES for name in cfg.DATASETS[side]}
     _refuse_missing_folders(cfg, cfg.DATASETS.UNLABELED, UNLABELED, given)
     for node, name, key in places(cfg):
         declared = key.partition(", ")[2]
-        if key == "MODEL.WEIGHTS":
-            needed = trains
-        else:
-            needed = (declared in sides or key == "DATASETS.ROOT") and _stands_in_file(key, given)
+        needed = trains if key == "MODEL.WEIGHTS" else declared in sides or key == "DATASETS.ROOT"
         if needed and not _is_there(node[name]):
             raise _missing(node[name], key, given)
 
@@ -171,6 +169,7 @@ def _check_teacher(distill: CfgNode, given: Given, task: str) -> None:
     if _is_there(weights):
         if config := config_beside(weights):
             refuse_other_task(task, str(config), key)
+        refuse_missing_package(weights, key)
         return
     # A detector's checkpoint needs a config; that it has none is said first.
     without_config = task == "det" and not node.CONFIG_FILE and Path(weights).suffix

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from densedist.common.errors import UserError, one_line
-from densedist.common.foreign.kinds import SUFFIXES
+from densedist.common.export_names import NEEDS
+from densedist.common.foreign.kinds import SUFFIXES, refuse_missing_package
 from densedist.common.nearest import did_you_mean_path
 
 
@@ -20,13 +21,14 @@ def description_of(weights: str) -> dict[str, Any]:
     file = Path(weights)
     if file.suffix not in SUFFIXES:
         return {}
-    from densedist.common.runtimes import RUNTIMES  # with NumPy
-
-    runtime = RUNTIMES.get(SUFFIXES[file.suffix])
-    if runtime is None:
+    if (kind := SUFFIXES[file.suffix]) not in NEEDS:
         return {}
     if not file.is_file():
         raise UserError(f"--weights: there is no file {weights}{did_you_mean_path(weights)}")
+    refuse_missing_package(weights, "--weights", kind)
+    from densedist.common.runtimes import RUNTIMES  # with NumPy
+
+    runtime = RUNTIMES[kind]
     runtime.require(f"--weights: {weights}: ")
     try:
         said = runtime.describe(file)

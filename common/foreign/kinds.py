@@ -9,6 +9,8 @@ from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 from densedist.common.config.functions import NAME
+from densedist.common.export_names import NEEDS
+from densedist.common.extras import require
 from densedist.common.run_files import config_beside
 
 PROGRAMS = ("torch_export", "torchscript", "onnx", "openvino")
@@ -26,6 +28,24 @@ def recognize(weights: str) -> str:
     if kind := SUFFIXES.get(Path(weights).suffix):
         return kind
     return "torchscript" if _is_torchscript(Path(weights)) else ""
+
+
+def refuse_missing_package(weights: str, key: str, kind: str = "") -> None:
+    """Refuse a model whose library is not installed.
+
+    Args:
+        weights: see recognize.
+        key: what names them, for messages.
+        kind: one of FOREIGN; "" = as recognized.
+
+    Raises:
+        UserError: naming the library, and the extra that brings it.
+    """
+    kind = kind or recognize(weights)
+    if kind == "transformers":
+        require([kind], kind, f"{key}: {weights} is a model of {kind}")
+    elif kind in NEEDS:
+        require(NEEDS[kind].packages, NEEDS[kind].extra, f"{key}: {weights}")
 
 
 def kind_alone(weights: str) -> str:

@@ -11,8 +11,7 @@ import torch
 
 from densedist.common.distill.classes import plain
 from densedist.common.errors import UserError, one_line
-from densedist.common.extras import how_to_install
-from densedist.common.foreign.kinds import CONFIG, read_json
+from densedist.common.foreign.kinds import CONFIG, read_json, refuse_missing_package
 
 PROCESSOR = "preprocessor_config.json"
 OF_IMAGE_AND_TEXT = "processor_config.json"  # has the same within, where a processor is for images and text
@@ -111,12 +110,9 @@ def open_folder(path: str, key: str) -> Folder:
     Raises:
         UserError: no such folder, code that its model would need, or the package transformers is missing.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise UserError(
-            f"{key}: {path} is a model of transformers: install it by {how_to_install('transformers')}"
-        ) from error
+    refuse_missing_package(path, key, "transformers")
+    import transformers
+
     folder = Folder(path, key, read_json(Path(path) / CONFIG))
     _refuse_code(folder, folder.config.get("model_type") in transformers.CONFIG_MAPPING)
     return folder

@@ -12,8 +12,6 @@ from densedist.common.runtimes.runtime import Graph as Graph
 from densedist.common.runtimes.runtime import Input as Input
 from densedist.common.runtimes.runtime import Runtime as Runtime
 from densedist.common.runtimes.runtime import Spent as Spent
-from densedist.common.runtimes.runtime import first_missing as first_missing
-from densedist.common.runtimes.runtime import is_missing as is_missing
 
 # By the name of their format, which is MODEL.KIND of their files.
 RUNTIMES: Mapping[str, Runtime] = {runtime.name: runtime for runtime in (OnnxRuntime(), OpenVino())}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from densedist.common.export_names import NEEDS
 from densedist.common.runtimes.runtime import (
     CONVERSION,
     FLOAT,
@@ -37,7 +38,7 @@ class OnnxRuntime(Runtime):
     """onnxruntime; a CUDA device is used where the package has the provider for it."""
 
     name, suffix, title = "onnx", ".onnx", "onnxruntime"
-    extra, packages = "export", ("onnxruntime",)
+    needs = NEEDS["onnx"]
 
     def write(self, onnx: Path, file: Path, description: Description) -> None:
         import onnx as format_

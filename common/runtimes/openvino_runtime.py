@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from densedist.common.export_names import NEEDS
 from densedist.common.runtimes.runtime import (
     CONVERSION,
     FLOAT,
@@ -33,7 +34,7 @@ class OpenVino(Runtime):
     """OpenVINO on the CPU."""
 
     name, suffix, title = "openvino", ".xml", "OpenVINO"
-    extra, packages, quantizers = "openvino", ("openvino",), ("nncf",)
+    needs = NEEDS["openvino"]
 
     def write(self, onnx: Path, file: Path, description: Description) -> None:
         from openvino._offline_transformations import apply_moc_transformations

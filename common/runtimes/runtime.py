@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from densedist.common.errors import UserError
-from densedist.common.extras import how_to_install
+from densedist.common.export_names import INT8 as INT8
+from densedist.common.export_names import Needs
+from densedist.common.extras import is_missing
 
-INT8 = "int8"  # of a quantized file's name, before its suffix, and the extra that brings what quantizes
 FLOAT, CONVERSION = "float32", "conversion"
 Description = Mapping[str, Any]
 
@@ -77,17 +78,13 @@ class Runtime(ABC):
         name: of its format.
         suffix: of its files.
         title: its name in words.
-        extra: what installs its packages.
-        packages: that load a graph.
-        quantizers: that quantize() needs besides; of the extra INT8.
+        needs: the packages that load a graph, and those that quantize() needs besides.
     """
 
     name: str
     suffix: str
     title: str
-    extra: str
-    packages: Sequence[str]
-    quantizers: Sequence[str] = ()
+    needs: Needs
 
     @abstractmethod
     def write(self, onnx: Path, file: Path, description: Description) -> None:
@@ -136,7 +133,7 @@ class Runtime(ABC):
 
     def is_installed(self) -> bool:
         """Return whether the packages that load a graph are there."""
-        return all(find_spec(name) is not None for name in self.packages)
+        return all(find_spec(name) is not None for name in self.needs.packages)
 
     def require(self, source: str = "") -> None:
         """Refuse to go on without the packages that load a graph.
@@ -147,8 +144,8 @@ class Runtime(ABC):
         Raises:
             UserError: naming the package, and how it is installed.
         """
-        if package := first_missing(self.packages):
-            raise UserError(f"{source}{is_missing(package, self.extra)}")
+        if package := first_missing(self.needs.packages):
+            raise UserError(f"{source}{is_missing(package, self.needs.extra)}")
 
 
 def first_missing(packages: Iterable[str]) -> str:
@@ -159,11 +156,6 @@ def first_missing(packages: Iterable[str]) -> str:
         except ImportError:
             return name
     return ""
-
-
-def is_missing(package: str, extra: str) -> str:
-    """Say that a package is missing, and how to install the extra that brings it."""
-    return f"the package {package} is missing: install it by {how_to_install(extra)}"
 
 
 def as_texts(description: Description) -> dict[str, str]:

@@ -27,6 +27,7 @@ from densedist.common.distill.sources import pseudo_labeled_images
 from densedist.common.engine.launch import check_gpus
 from densedist.common.engine.train import train
 from densedist.common.errors import UserError
+from densedist.common.extras import require
 from densedist.common.fingerprint import Fingerprints
 from densedist.common.labeling import Labeling
 from densedist.common.logging import on_terminal
@@ -43,7 +44,6 @@ from densedist.common.tune.trials import (
     WHY,
     Going,
     Trials,
-    check_optuna,
     known_paces,
     preparing,
     refuse_fewer,
@@ -97,7 +97,7 @@ class Search:
             UserError: what is wrong with options, config, data or methods, before anything is trained; the reason of a
                 trial, where one after another fails.
         """
-        check_optuna()
+        require(["optuna"], "tune", "densedist tune")
         if self.trials < 1:
             raise UserError(f"--trials is {self.trials}: want 1 or more")
         if self.budget <= 0:

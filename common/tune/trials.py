@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from densedist.common.config import Key
 from densedist.common.errors import UserError
-from densedist.common.extras import how_to_install
 from densedist.common.fingerprint import refuse_another
 from densedist.common.locks import locked, try_lock
 
@@ -34,20 +33,6 @@ SETTINGS = "settings"  # of what the methods depend on with their first values, 
 STUDY, LOCK = "study.db", "study.lock"
 # Attributes of a trial: the number of its folder, which is that of the trial that it goes on with; why it failed.
 PLACE, WHY = "place", "why"
-
-
-def check_optuna() -> None:
-    """Refuse to search without Optuna.
-
-    Raises:
-        UserError: Optuna is not installed.
-    """
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"densedist tune needs Optuna: install the extra tune by {how_to_install('tune')}, or optuna itself"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from densedist.common.beside import locate_beside
 from densedist.common.config.files import find_config
 from densedist.common.errors import UserError
 from densedist.common.foreign.described import description_of
-from densedist.common.foreign.kinds import kind_alone
+from densedist.common.foreign.kinds import kind_alone, refuse_missing_package
 from densedist.common.locks import refuse_unwritable
 from densedist.common.nearest import did_you_mean_path
 from densedist.common.run_files import Weights, locate
@@ -90,7 +90,10 @@ def _one(weights: str, config: str) -> Weights:
     """Find weights with their config; those of another project, and what was exported, need none."""
     if not config and (said := description_of(weights)):
         return Weights(weights, "", True, overrides=["TASK", short_name(said["task"])])
-    return Weights(weights, "", True) if not config and kind_alone(weights) else locate(weights, config)
+    if not config and kind_alone(weights):
+        refuse_missing_package(weights, "--weights")
+        return Weights(weights, "", True)
+    return locate(weights, config)
 
 
 def say(command: str, args: argparse.Namespace) -> None:

@@ -113,10 +113,11 @@ def add_export(parser: Parser) -> None:
 
 
 def _first_of_export(args: argparse.Namespace) -> None:
-    from densedist.common.export_names import refuse_unknown
+    from densedist.common.export_names import refuse_missing_packages, refuse_unknown
 
     refuse_unknown(args.format)
     refuse_missing([args.image_folder] if args.image_folder else [])
+    refuse_missing_packages(args.format, args.int8)
 
 
 def export(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from densedist.command.arguments import (
     comma_list,
     jobs,
 )
-from densedist.common.extras import how_to_install
+from densedist.common.extras import how_to_install, require
 
 
 def add_compare(parser: Parser) -> None:
@@ -61,6 +61,7 @@ def add_tune(parser: Parser) -> None:
     scored.add_argument("--set-aside", type=float, default=0.2, metavar="SHARE", help=text)
     add_output(parser, "", "output/tune_TASK_CONFIG")
     add_words(parser, "--config-file F --methods A,B --budget S", config=True)
+    parser.set_defaults(first=lambda args: require(["optuna"], "tune", "densedist tune"))
 
 
 def tune(args: argparse.Namespace) -> None:

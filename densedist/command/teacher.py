@@ -49,8 +49,10 @@ def _first_of_label(args: argparse.Namespace) -> None:
     from densedist.common.locks import refuse_files
 
     refuse_missing(args.files)
-    if args.weights and not args.files:
-        early.check_unlabeled(args.task, args.found[0].config, args.found[0].overrides)
+    if not args.files:
+        first = args.found[0] if args.weights else None
+        named = (first.config, first.overrides) if first else (args.config_file, args.overrides)
+        early.check_unlabeled(args.task, *named)
     if not args.resume:
         refuse_files(args.output_dir, "--output-dir")
 

@@ -62,13 +62,14 @@ def as_coco(yaml_file: str, split: str) -> tuple[str, str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"DATASETS.YOLO_FORMAT: there is no file {file}{did_you_mean_path(file)}")
     try:
         text = read_text(file)
         refuse_repeated_keys(text, str(file))
         content = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        near = did_you_mean_path(file)
-        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}{near}") from error
+        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a YOLO data.yaml: want names, and a folder of images for each split")
     if "validation" in content:  # an older name

@@ -13,6 +13,7 @@ DET, SEG = "det/digits/faster_rcnn_r10_quarter.yaml", "seg/digits/pspnet_r10_qua
 PROGRAM = """
 import contextlib, io, json, os, sys
 from densedist.command import main
+sys.modules |= dict.fromkeys(["onnxscript", "openvino", "nncf", "transformers", "optuna"])  # as if not installed
 for folder, argv in json.load(sys.stdin):
     os.chdir(folder)
     with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -37,6 +38,7 @@ def refusals(calls):
     return [said[0].removeprefix("error: ") for said in lines]
 
 
+FOR_TRAINING = "DATASETS.TRAIN", "['a']"
 MISTYPED = [
     (
         ["train", "--config-file", "det/digits/faster_rcnn_r10_quater.yaml"],
@@ -77,6 +79,18 @@ MISTYPED = [
         ["train", "--config-file", SEG, "DATASETS.UNLABELED", "['photos/pol']"],
         "DATASETS.UNLABELED: there is no folder photos/pol; did you mean photos/pool?",
     ),
+    (
+        ["check", "--config-file", DET, *FOR_TRAINING, "DATASETS.YOLO_FORMAT", "[['a', 'photos/y.yaml', 'val']]"],
+        "DATASETS.YOLO_FORMAT, a: there is no file photos/y.yaml",
+    ),
+    (
+        ["train", "--config-file", SEG, *FOR_TRAINING, "DATASETS.FOLDERS", "[['a', 'photos/pol', 'photos']]"],
+        "DATASETS.FOLDERS, a: there is no folder photos/pol; did you mean photos/pool?",
+    ),
+    (
+        ["train", "--config-file", SEG, "DATASETS.ROOT", "photo"],
+        "DATASETS.ROOT: there is no folder photo; did you mean ",
+    ),
     (["compare", SEG, "--methods", "none,dsit"], "--methods: there is no dsit; want none, "),
     (["compare", SEG, "--methods", "dist@TAU=1,2,kd+mimik"], "--methods: there is no mimik; want none, "),
     (
@@ -92,6 +106,33 @@ MISTYPED = [
         "--format: there is no format onnnx; want any of weights,onnx,",
     ),
     (["export", "--weights", "run", "--image-folder", "photo"], "photo does not exist; did you mean photos?"),
+    (
+        ["export", "--weights", "run", "--format", "weights,onnx"],
+        "--format onnx: the package onnxscript is missing: install it by ",
+    ),
+    (
+        ["export", "--weights", "run", "--format", "openvino", "--int8"],
+        "--format openvino: the package openvino is missing",
+    ),
+    (
+        ["tune", SEG, "--methods", "kd", "--budget", "9"],
+        "densedist tune: the package optuna is missing: install it by ",
+    ),
+    (
+        ["label", "seg", "--weights", "segformer", "photos"],
+        "--weights: segformer is a model of transformers: the package transformers is missing: install it by ",
+    ),
+    (
+        ["train", "--config-file", SEG, "DISTILL.TEACHER.WEIGHTS", "segformer"],
+        "DISTILL.TEACHER.WEIGHTS: segformer is a model of transformers: the package transformers is missing: install ",
+    ),
+    (
+        ["predict", "--weights", "run/model.xml", "photos"],
+        "--weights: run/model.xml: the package openvino is missing: ",
+    ),
+    (["label", "--weights", "run"], "nothing to label: name images or folders, or DATASETS.UNLABELED"),
+    (["label", "--config-file", SEG], "nothing to label: name images or folders, or DATASETS.UNLABELED"),
+    (["train", "--config-file", SEG, "OUTPUT_DIR", "/proc/x"], "OUTPUT_DIR: cannot make /proc/x: "),
     (["predict", "--weights", "run"], "no image is named: give files or folders"),
     (["predict", "--weights", "run", "photo"], "photo does not exist; did you mean photos?"),
     (["visualize", "--weights", "run", "photo"], "photo does not exist; did you mean photos?"),
@@ -126,6 +167,9 @@ def said(tmp_path_factory):
     (folder / "run").mkdir()
     (folder / "run/config.yaml").write_text("MODEL: {ENCODER: {NAME: resnet18}}\n")
     (folder / "run/model_final.pth").touch()
+    (folder / "run/model.xml").touch()
+    (folder / "segformer").mkdir()
+    (folder / "segformer/config.json").write_text('{"model_type": "segformer"}')
     return refusals([(folder, argv) for argv, _ in MISTYPED])
 
 

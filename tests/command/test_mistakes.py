@@ -55,7 +55,7 @@ def contents(folder):
         ("prepare yolo photo", "FOLDER: there is no folder photo; did you mean photos?"),
         (
             f"{TRAIN_DET} " + YOLO.format(yaml="photo/data.yaml"),
-            "photo/data.yaml cannot be read as YAML",
+            "DATASETS.YOLO_FORMAT, mine: there is no file photo/data.yaml; did you mean photos/data.yaml?",
         ),
         (f"{TRAIN_SEG} " + FOLDERS.format("twon", "town_masks"), "mine: there is no folder twon; did you mean town?"),
         (
@@ -112,7 +112,10 @@ def test_nothing_to_resume_and_a_schedule_within_its_warm_up_are_said_on_the_ter
 ):
     monkeypatch.setattr("densedist.common.engine.train.on_terminal", lambda: True)
     keys = [*scenes.SMALL, "SOLVER.MAX_ITER", "1", "SOLVER.WARMUP_ITERS", "5", "DATASETS.TEST", "[]"]
-    densedist("train", "--config-file", scenes.STUDENT, "--resume", *keys, "OUTPUT_DIR", tmp_path)
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student/model_final.pth").touch()
+    densedist("train", "--config-file", scenes.STUDENT, "--resume", *keys, "OUTPUT_DIR", tmp_path / "studnet")
     printed = capsys.readouterr().out
-    assert printed.count(f"--resume: there is no checkpoint in {tmp_path}: starting from the beginning") == 1
+    said = f"--resume: there is no checkpoint in {tmp_path}/studnet: starting from the beginning; did you mean "
+    assert printed.count(f"{said}{tmp_path}/student?") == 1
     assert printed.count("\nwarning: SOLVER.MAX_ITER, 1, ends within SOLVER.WARMUP_ITERS, 5: ") == 1

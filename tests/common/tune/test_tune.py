@@ -657,7 +657,7 @@ def test_undefined_metric_is_no_value(tmp_path):
 
 def test_without_optuna_it_ends_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UserError, match="densedist tune needs Optuna: install the extra tune by "):
+    with pytest.raises(UserError, match="densedist tune: the package optuna is missing: install it by "):
         search(tmp_path).run()
     assert not (tmp_path / "study.db").exists()
 

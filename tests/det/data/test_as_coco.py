@@ -378,7 +378,7 @@ def test_entries_that_are_none(tmp_path, capsys):
     mistyped = "DATASETS.YOLO_FORMAT", "[['mine_train', 'data.yaml', 'train']]", "DATASETS.TRAIN", "('mine_trian',)"
     text = complaint(capsys, *argv, *mistyped)
     assert text == "DATASETS.TRAIN: there is no data set mine_trian; did you mean mine_train?"
-    text = complaint(capsys, *argv, "DATASETS.VOC_FORMAT", "[['digits_val', 'VOC', 'val']]")
+    text = complaint(capsys, *argv, "DATASETS.VOC_FORMAT", f"[['digits_val', '{tmp_path}', 'val']]")
     assert text == "DATASETS.VOC_FORMAT: digits_val is the name of another data set"
     both = [
         *argv,

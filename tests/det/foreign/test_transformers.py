@@ -168,7 +168,7 @@ def test_what_cannot_find_boxes_is_refused_in_one_line(tmp_path, monkeypatch):
         file.unlink()
     refused(r"transformers cannot read .*owl: ", tmp_path / "owl", ["car"])
     monkeypatch.setitem(sys.modules, "transformers", None)
-    refused(re.escape(f"transformers: install it by {how_to_install('transformers')}"), tmp_path / "bare")
+    refused(re.escape(f"transformers is missing: install it by {how_to_install('transformers')}"), tmp_path / "bare")
 
 
 def test_classes_of_the_config_have_to_be_the_models(tmp_path):
