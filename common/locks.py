@@ -76,17 +76,20 @@ def refuse_unwritable(folder: Path, key: str) -> None:
         UserError: naming what is in the way.
     """
     place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    why = f"{place} is no folder" if not place.is_dir() else _why_unwritable(place)
+    if not place.is_dir():
+        why = f"{place} is no folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        why = f"{place} is write-protected"
+    else:  # what is there already stays as it is, also for a moment: another process may look whether it has files
+        why = "" if place == folder else _why_no_folder(place)
     if why:
         raise UserError(f"{key}: cannot {'write to' if place == folder else 'make'} {folder}: {why}: {OTHER}")
 
 
-def _why_unwritable(folder: Path) -> str:
-    """Return why nothing can be made in a folder; "" where something can."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return f"{folder} is write-protected"
+def _why_no_folder(place: Path) -> str:
+    """Return why no folder can be made in a place; "" where one can: a superuser may write to /proc, and cannot."""
     try:
-        os.rmdir(mkdtemp(prefix=LOCK, dir=folder))  # a superuser may write to /proc, and then cannot
+        os.rmdir(mkdtemp(dir=place))
     except OSError as error:
         return str(error.strerror)
     return ""

@@ -7,6 +7,7 @@ import torch
 
 from densedist.common import latency
 from densedist.common.errors import UserError
+from densedist.common.export_names import Needs
 from densedist.common.latency import COMPILED, PYTORCH, float_layers, forms_of
 from densedist.common.runtimes import CONVERSION, FLOAT, INT8, Spent
 
@@ -54,5 +55,5 @@ def test_only_files_that_are_there_and_run_here(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     found = latency.exported_files(tmp_path)
     assert [file.name for file in found.values()] == ["model.onnx", "model.int8.onnx", "model.xml"]
-    monkeypatch.setattr(latency.RUNTIMES["openvino"], "packages", ("not_there",))
+    monkeypatch.setattr(latency.RUNTIMES["openvino"], "needs", Needs("openvino", ("not_there",)))
     assert [file.name for file in latency.exported_files(tmp_path).values()] == ["model.onnx", "model.int8.onnx"]

@@ -140,13 +140,13 @@ def coco_file(tmp_path, classes):
 def test_missing_image_folder(message, tmp_path):
     entry = [["mine_a", str(coco_file(tmp_path, "0123456789")), str(tmp_path / "images")]]
     seen = message("DATASETS.COCO_FORMAT", entry, "DATASETS.TRAIN", "('mine_a',)")
-    assert f"data set mine_a has no image folder {tmp_path / 'images'}" in seen
+    assert seen == f"DATASETS.COCO_FORMAT, mine_a: there is no folder {tmp_path / 'images'}"
 
 
 def test_missing_annotation_file(message, tmp_path):
     entry = [["mine_b", str(tmp_path / "gone.json"), str(tmp_path)]]
     seen = message("DATASETS.COCO_FORMAT", entry, "DATASETS.TRAIN", "('mine_b',)")
-    assert f"data set mine_b has no annotation file {tmp_path / 'gone.json'}" in seen
+    assert seen == f"DATASETS.COCO_FORMAT, mine_b: there is no file {tmp_path / 'gone.json'}"
 
 
 def test_annotation_file_of_another_kind(message, tmp_path):
@@ -159,8 +159,9 @@ def test_malformed_data_set_entry(message):
     assert "is not [name, JSON file, image folder]" in message("DATASETS.COCO_FORMAT", "[['mine', 'x.json']]")
 
 
-def test_name_of_another_data_set(message):
-    seen = message("DATASETS.COCO_FORMAT", "[['digits_val', 'x.json', 'images']]")
+def test_name_of_another_data_set(message, tmp_path):
+    entry = [["digits_val", str(coco_file(tmp_path, "0123456789")), str(tmp_path)]]
+    seen = message("DATASETS.COCO_FORMAT", entry)
     assert "digits_val is the name of another data set" in seen
 
 
