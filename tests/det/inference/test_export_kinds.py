@@ -16,7 +16,7 @@ NO_DATA = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.WEIGHTS", "", "
 THRESHOLDS = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.01", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.01"]
 LITE = ["MODEL.TIMM.PRETRAINED", "False"]
 RESNET = ["MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.NORM", "BN"]
-RESNET += ["MODEL.RESNETS.WIDTH_PER_GROUP", "4"]
+RESNET += ["MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.PIXEL_STD", "[1000.0, 1000.0, 1000.0]"]
 # Packaged configs, and the overrides that make them small. In CI: the first, and those of test_export.py. Each takes
 # seconds, as PyTorch follows each operator three times.
 KINDS = {
