@@ -70,7 +70,7 @@ def _gigabytes(way: Mapping[str, Any] | None) -> str:
 
 
 def _number(way: Mapping[str, Any] | None, key: str, unit: float) -> str:
-    return "" if way is None else f"{unit * way[key]:.1f}"
+    return "" if way is None else f"{unit * way[key]:.3g}"
 
 
 def main() -> None:
