@@ -10,6 +10,7 @@ from densedist.common.errors import UserError
 from densedist.common.nearest import did_you_mean_path
 
 LIST = ".txt"  # the suffix of a text file that names an image in each line
+ARCHIVES = (".7z", ".gz", ".rar", ".tar", ".tgz", ".zip")
 
 
 def list_images(words: Sequence[str]) -> Mapping[str, Path]:
@@ -24,7 +25,7 @@ def list_images(words: Sequence[str]) -> Mapping[str, Path]:
             else in the current folder.
 
     Raises:
-        UserError: a file or folder that is not there, a pattern or list without an image.
+        UserError: a file or folder that is not there, an archive, a pattern or list without an image.
     """
     files: list[str] = []
     names: list[str] = []
@@ -49,6 +50,8 @@ def _of_word(word: str) -> tuple[str, list[str]]:
         return _common(found), found
     if not place.exists():
         raise UserError(f"{word} does not exist{did_you_mean_path(word)}")
+    if place.suffix.lower() in ARCHIVES:
+        raise UserError(f"{word} is an archive: unpack it, and name the folder; a student is trained on files, too")
     return "", [word]
 
 

@@ -64,3 +64,10 @@ def test_lists_that_are_none(photos, content, said):
 def test_what_is_not_there(photos):
     with pytest.raises(UserError, match=r"photos/c.jpg does not exist"):
         listed("photos/c.jpg")
+
+
+@pytest.mark.parametrize("name", ["shard.tar", "photos.ZIP", "photos.tar.gz"])
+def test_archives(photos, name):
+    Path(name).touch()
+    with pytest.raises(UserError, match=rf"{name} is an archive: unpack it, and name the folder"):
+        listed(name)
