@@ -273,7 +273,8 @@ def message(tmp_path, capsys):
         (["MODEL.ENCODER.DEPHT", "3"], "unknown config key MODEL.ENCODER.DEPHT in the command line; did you mean"),
         (["SOLVER.BASE_LR", "fast"], "SOLVER.BASE_LR"),
         (["INPUT.FORMAT", "L"], "INPUT.FORMAT is L: want RGB or BGR"),
-        (["DATASETS.ROOT", "gone"], "DATASETS.TRAIN: there is no folder gone/leftImg8bit/train; want leftImg8bit/"),
+        (["DATASETS.ROOT", "gone"], "DATASETS.ROOT: there is no folder gone"),
+        (["DATASETS.ROOT", "/"], "DATASETS.TRAIN: there is no folder /leftImg8bit/train; want leftImg8bit/"),
         (["DATASETS.TEST", "['tset']"], "DATASETS.TEST: there is no folder"),
         (
             ["SOLVER.LR_SCHEDULER_NAME", "Poly"],
