@@ -45,6 +45,12 @@ class _Brief(logging.Formatter):
         return f"{record.levelname.lower()}: {line}" if record.levelno >= logging.WARNING else line
 
 
+def call_warnings_so() -> None:
+    """Let lines on standard error, where warnings go before setup_logs, begin with "warning: "."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Brief())
+
+
 def on_terminal() -> bool:
     """Return whether standard output is a terminal, where progress is shown as a bar."""
     return sys.stdout.isatty()

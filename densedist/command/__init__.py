@@ -10,6 +10,7 @@ from densedist.command import data, keys, student, studies, teacher, training
 from densedist.command.arguments import Parser, sort_words
 from densedist.command.chatter import leave_out_chatter
 from densedist.command.guard import in_one_line, quiet_when_unread
+from densedist.common.logging import call_warnings_so
 
 Add: TypeAlias = Callable[[Parser], None]
 Run: TypeAlias = Callable[[argparse.Namespace], None]
@@ -61,6 +62,7 @@ def _run(words: list[str]) -> None:
     if hasattr(args, "words"):
         sort_words(args)
     leave_out_chatter()
+    call_warnings_so()
     try:
         check_installation()
     except ImportError as error:

@@ -1,5 +1,6 @@
 """densedist keys: the reference of keys, without PyTorch."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -38,6 +39,14 @@ def test_a_whole_name_is_explained(capsys):
     )
     densedist("keys", "TASK")
     assert capsys.readouterr().out.count("\n  type ") == 2
+
+
+def test_a_warning_before_there_is_a_log_is_called_one(monkeypatch):
+    """As those of data, which are read before a run is begun."""
+    monkeypatch.setattr(logging.lastResort, "formatter", None)
+    densedist("keys", "TASK")
+    record = logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": "no object of car"})
+    assert logging.lastResort.format(record) == "warning: no object of car"
 
 
 def test_a_name_like_no_key_is_refused_with_the_nearest(capsys):
