@@ -371,6 +371,15 @@ def test_a_data_set_that_a_script_has_registered_is_the_same(tmp_path):
         register_declared(config(STUDENT, "DATASETS.COCO_FORMAT", entry.format("b.json")))
 
 
+def test_a_data_yaml_that_is_missing(tmp_path):
+    file = write_yolo(tmp_path)
+    with pytest.raises(UserError) as refused:
+        yolo.as_coco(str(file.with_stem("dataa")), "train")
+    assert str(refused.value) == (
+        f"DATASETS.YOLO_FORMAT: there is no file {tmp_path}/dataa.yaml; did you mean {tmp_path}/data.yaml?"
+    )
+
+
 def test_entries_that_are_none(tmp_path, capsys):
     argv = ["train", "det", "--config-file", STUDENT, *SMALL, "OUTPUT_DIR", tmp_path / "run"]
     text = complaint(capsys, *argv, "DATASETS.YOLO_FORMAT", "[['mine', 'data.yaml']]")
