@@ -98,7 +98,7 @@ def test_what_is_said(images, tmp_path):
 def test_a_comparison_says_it(images, tmp_path, capsys):
     task = SimpleNamespace(name="seg", best="labels", load_config=lambda _, words: config(*words), images=images)
     study = Study(task, "c.yaml", ["none", "unlabeled"], [0], tmp_path, unlabeled=["u"])
-    found = study._write({"none": {}, "unlabeled": {}}, {})
+    found = study._write({"none": {}, "unlabeled": {}}, {}, [])
     assert [line[:61] for line in found["shared_images"]] == [
         "2 of 3 images of DATASETS.TEST are in DATASETS.TRAIN, too, fi",
         "1 of 3 images of DATASETS.TEST are in DATASETS.UNLABELED, too",
