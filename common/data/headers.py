@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -125,15 +126,16 @@ def read_header(path: str) -> Header:
         OSError, ValueError, SyntaxError: as Pillow for a file that is missing, damaged or no image.
         UnknownTiffError: a TIFF that Pillow does not read.
     """
-    length = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb"))
+        length = file.seek(0, os.SEEK_END)
         file.seek(max(length - 4096, 0))
         tail = file.read()
-    try:
-        image = Image.open(path)
-    except UnidentifiedImageError as error:
-        raise UnknownTiffError(words) if (words := _unknown_tiff(path)) else error from error
-    with image:
+        file.seek(0)
+        try:
+            image = stack.enter_context(Image.open(file))
+        except UnidentifiedImageError as error:
+            raise UnknownTiffError(words) if (words := _unknown_tiff(path)) else _unidentified(path) from error
         kind, tags = image.format or "", _tags(image)
         # Zeros behind the end are padding.
         ends = tail.rstrip(b"\0").endswith(ENDS[kind]) if kind in ENDS else _is_whole(image, path, length)
@@ -155,6 +157,11 @@ def read_header(path: str) -> Header:
             alpha=image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
             pages=_whole_pages(image),  # last, as it goes to another page
         )
+
+
+def _unidentified(path: str) -> UnidentifiedImageError:
+    """Return the error that Pillow has for a path; of an open file it would name the object."""
+    return UnidentifiedImageError(f"cannot identify image file {path!r}")
 
 
 @cache
