@@ -60,7 +60,7 @@ def replaced(model: nn.Module) -> Iterator[None]:
     cfg, sample = GRAMMAR.config(), {"image": torch.zeros(3, 8, 8), "height": 480, "width": 640}
     cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS = "cpu", 0
     before = labeling.load_trained, labeling._read
-    labeling.load_trained = lambda _: Trained(cfg, model, CLASSES)
+    labeling.load_trained = lambda *_: Trained(cfg, model, CLASSES)
     labeling._read = lambda cfgs, file: ([sample], (8, 8))
     try:
         yield
