@@ -13,10 +13,10 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def how_to_install(extra: str) -> str:
     """Return the command that installs an extra.
 
-    That of uv where it made the environment of this checkout, else that of pip; in a checkout with another environment
-    both, as nothing tells how it was made.
+    That of uv where it made the environment of this checkout; it leaves as it is what else is installed. Otherwise
+    that of pip; in a checkout with another environment both, as nothing tells how it was made.
     """
-    pip, uv = f"pip install 'dense-dist[{extra}]'", f"uv sync --extra {extra}"
+    pip, uv = f"pip install 'dense-dist[{extra}]'", f"uv sync --inexact --extra {extra}"
     if not (CHECKOUT / "pyproject.toml").is_file():
         return pip
     return uv if _made_by_uv() else f"{uv} (or, without uv, {pip})"

@@ -14,6 +14,7 @@ from densedist.common.run_names import CONFIG as CONFIG
 from densedist.common.run_names import FINAL as FINAL
 from densedist.common.run_names import LAST as LAST
 from densedist.common.run_names import METRICS as METRICS
+from densedist.common.run_names import REPORT as REPORT
 from densedist.common.shell import command
 
 
@@ -91,6 +92,15 @@ def holds_run(output: Path) -> bool:
     metrics = output / METRICS
     # A file without a line is of a run that did not come to its first one: nothing to go on with, nothing to lose.
     return bool(checkpoints(output)) or (metrics.is_file() and metrics.stat().st_size > 0)
+
+
+def is_finished(output_dir: str) -> bool:
+    """Return whether a run has come to its end in output_dir: its report is younger than its final checkpoint, which
+    is its last one."""
+    final, page, last = (Path(output_dir, name) for name in (FINAL, REPORT, LAST))
+    if not all(file.is_file() for file in (final, page, last)):
+        return False
+    return last.read_text().strip() == FINAL and page.stat().st_mtime_ns >= final.stat().st_mtime_ns
 
 
 def did_you_mean_run(output_dir: str) -> str:

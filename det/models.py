@@ -21,7 +21,7 @@ from densedist.common.engine.start import load_start
 from densedist.common.errors import UserError
 from densedist.common.pretrained import warn_of_other_pixels
 from densedist.common.run_classes import refuse_exchanged_classes
-from densedist.common.run_files import Weights
+from densedist.common.run_files import Weights, config_beside
 from densedist.common.task import Trainee
 from densedist.common.writers import is_foreign
 from densedist.det import label_weights
@@ -71,7 +71,9 @@ def read_config(config_file: str, overrides: Sequence[str], trusted: bool = True
             f"set it to {' or '.join(distilling)}"
         )
     if teacher.WEIGHTS and not (teacher.CONFIG_FILE or alone):
-        raise UserError("DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: name its config")
+        beside = config_beside(teacher.WEIGHTS)
+        remedy = f"name {beside}, or in WEIGHTS the folder {beside.parent}" if beside else "name its config"
+        raise UserError(f"DISTILL.TEACHER.WEIGHTS is set, but DISTILL.TEACHER.CONFIG_FILE is empty: {remedy}")
     if cfg.DATASETS.UNLABELED and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
         raise UserError(
             "DATASETS.UNLABELED needs proposals of the student, which MODEL.PROPOSAL_GENERATOR.NAME "

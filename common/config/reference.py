@@ -60,8 +60,10 @@ def group(name: str) -> str:
 
 
 def matching(found: Sequence[Row], pattern: str) -> list[Row]:
-    """Return the rows whose name has a pattern in it, in any case; * stands for anything."""
-    return [row for row in found if fnmatchcase(row.name.upper(), f"*{pattern.upper()}*")]
+    """Return the rows whose name has a pattern in it, in any case, or else whose meaning has; * stands for anything."""
+    wanted = f"*{pattern.upper()}*"
+    named = [row for row in found if fnmatchcase(row.name.upper(), wanted)]
+    return named or [row for row in found if fnmatchcase(row.meaning.upper(), wanted)]
 
 
 def as_json(found: Sequence[Row]) -> str:

@@ -7,7 +7,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 
 from densedist.common.report.run import how_to_get_curves
 from densedist.common.report.scores import flatten, in_words, overall
-from densedist.common.run_files import BEST, FINAL
+from densedist.common.run_files import BEST, FINAL, REPORT
 from densedist.common.shell import command, quoted
 from densedist.common.task import Results
 
@@ -52,7 +52,7 @@ def scores_in_words(results: Results) -> str:
 def last_lines(cfg: CfgNode) -> list[str]:
     """Return where the page and the weights of a finished run are, and what to do with them next."""
     output = Path(cfg.OUTPUT_DIR)
-    page = output / "report.html"
+    page = output / REPORT
     best = f"; best checkpoint: {output / BEST}" if (output / BEST).is_file() else ""
     lines = [f"report   {page}"] if page.is_file() else []
     lines.append(f"weights  {output / FINAL}{best}")

@@ -50,13 +50,14 @@ from densedist.common.engine.run_folder import (
 from densedist.common.engine.solver import build_schedule, make_optimizer
 from densedist.common.engine.trackers import build_trackers, refuse_missing_trackers
 from densedist.common.engine.trainer import build_trainer
+from densedist.common.errors import UserError
 from densedist.common.files import write_text
 from densedist.common.fingerprint import changed_keys
 from densedist.common.logging import LogFile, on_terminal, printed_to_log, setup_logs
 from densedist.common.randomness import RunPosition
 from densedist.common.report.run import Facts, write_report
 from densedist.common.run_classes import SAME_CLASSES, names_of, refuse_exchanged_classes, refuse_other_classes
-from densedist.common.run_files import BEST, CONFIG, config_beside, has_checkpoints, refuse_existing_run
+from densedist.common.run_files import BEST, CONFIG, config_beside, has_checkpoints, is_finished, refuse_existing_run
 from densedist.common.task import Results, TrainingTask, metric_of_each
 
 logger = logging.getLogger(__name__)
@@ -85,8 +86,26 @@ def train(
             refuse_existing_run(cfg.OUTPUT_DIR)
         elif has_checkpoints(cfg.OUTPUT_DIR):
             remedy = f"{SAME_CLASSES}, or another OUTPUT_DIR"
-            refuse_other_classes(names_of(cfg.DATASETS), Path(cfg.OUTPUT_DIR, CONFIG), "--resume", remedy)
+            config = Path(cfg.OUTPUT_DIR, CONFIG)
+            refuse_other_classes(names_of(cfg.DATASETS), config, "--resume", remedy)
+            if is_finished(cfg.OUTPUT_DIR) and cfg.SOLVER.MAX_ITER <= read_file(str(config))["SOLVER"]["MAX_ITER"]:
+                _leave_finished(cfg)
+                return
         _train(cfg, task, resume, watch)
+
+
+def _leave_finished(cfg: CfgNode) -> None:
+    """Say that nothing is left to train; the folder stays as it is.
+
+    Raises:
+        UserError: the config has other settings than the run.
+    """
+    whole = f"{cfg.OUTPUT_DIR} holds a run that has come to its end: nothing is left to train"
+    if changed := _changed(cfg):
+        remedy = "raise SOLVER.MAX_ITER, or name another OUTPUT_DIR"
+        raise UserError(f"--resume: {whole} with other settings ({'; '.join(changed)}); {remedy}")
+    _start(cfg, brief=on_terminal())
+    logger.info("\n".join([whole, *(f"  {line}" for line in last_lines(cfg))]))
 
 
 def _train(cfg: CfgNode, task: TrainingTask, resume: bool, watch: Callable[[int, float], None] | None) -> None:

@@ -13,7 +13,7 @@ from densedist.common.labels.sheet import FILE
 from densedist.common.run_files import holds_run
 from densedist.common.shell import command, from_here, quoted
 
-FOR_THE_REPORT = "every distillation loss is off, and the teacher is named for the report only"
+WITHOUT = "every distillation loss is off, so the teacher is not loaded"
 
 
 def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) -> list[str]:
@@ -30,7 +30,7 @@ def last_lines(output: Path, record: Mapping[str, Any], start: Sequence[str]) ->
     if not any(known["labels"] for known in record["classes"].values()):
         return lines
     if start[0] == "train":
-        return [*lines, f"To train the student on its data and these labels ({FOR_THE_REPORT}):", command(*start)]
+        return [*lines, f"To train the student on its data and these labels ({WITHOUT}):", command(*start)]
     to_add = f"add these keys to its `{command('train')}` command:"
     return [*lines, f"To train a student on its data and these labels, without a teacher, {to_add}", quoted(start)]
 
@@ -49,7 +49,7 @@ def keys_of_any(labels: Sequence[str], output: Path) -> list[str]:
 def keys_of_student(cfg: CfgNode, labels: Sequence[str], output: Path, overrides: Sequence[str] = ()) -> list[str]:
     """Return the keys that train a student on labels, without distillation, and into a folder of their own.
 
-    Its teacher stays in the config, so that the report shows the two side by side.
+    Its teacher stays in the config, where nothing loads it.
 
     Args:
         cfg: the student's.

@@ -27,6 +27,7 @@ LETTERS, LINE = 9, 0.2  # points of a legend's letters, and inches of a line of 
 SHARES = "each loss's share of the gradient, percent"  # see common/engine/gradients.py
 ANGLE = "agreement of distillation's and labels' gradients: cosine"
 PERCENT = "{}, percent"
+RATE = "learning rate"
 LINEAR = 0.1  # losses below are drawn to scale, above by their logarithm
 
 
@@ -102,7 +103,7 @@ def _panels(history: History, metric: str) -> dict[str, list[str]]:
         "losses": [TOTAL, *losses],
         SHARES: shares,
         ANGLE: [COSINE],
-        "learning rate": ["lr"],
+        RATE: ["lr"],
         PERCENT.format(score_in_words(metric)): [metric],
     }
     there = {title: [name for name in names if name in history] for title, names in panels.items()}
@@ -127,6 +128,8 @@ def _panel(
         axis.set_yscale("symlog", linthresh=LINEAR)
         axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=LINEAR, subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if title == RATE:
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # no factor above the axis, where the title is
     if title == PERCENT.format(score_in_words(names[0])):
         axis.set_ylim(bottom=0)  # or a tenth of a point would look like a rise
     if titled:

@@ -26,7 +26,7 @@ from densedist.common.report.scores import (
     sizes,
 )
 from densedist.common.report.teacher import TeacherRun, look_up
-from densedist.common.run_files import CONFIG
+from densedist.common.run_files import CONFIG, REPORT
 from densedist.common.shell import quoted
 from densedist.common.words import duration
 
@@ -99,7 +99,7 @@ def write_report(folder: Path, facts: Facts, gallery: Gallery | None = None) -> 
         facts={"seed": str(facts.seed), "versions": versions(), "machine": facts.machine},
         texts={"The plan": facts.plan, "All keys of the config": text},
     )
-    write_page(page, folder / "report.html")
+    write_page(page, folder / REPORT)
 
 
 def _who(teacher: TeacherRun | None) -> str:

@@ -16,7 +16,7 @@ WIDTH = 100
 def add_keys(parser: Parser) -> None:
     """List the keys of a config: type, default, allowed values, meaning."""
     parser.epilog = "A full name explains one key, like `densedist --explain KEY`. Keys of IMPORTS are not listed."
-    text = "part of a name, in upper or lower case; * matches anything; default: all"
+    text = "part of a name, or else of a meaning, in upper or lower case; * matches anything; default: all"
     parser.add_argument("pattern", nargs="?", default="", metavar="PATTERN", help=text)
 
 

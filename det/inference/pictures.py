@@ -152,7 +152,7 @@ def _rule(scores: Mapping[str, float | None], judged_by_f1: bool) -> str:
         rule += BALANCED
     if unjudged:
         whose = "its threshold is" if len(unjudged) == 1 else "their threshold is"
-        rule += f". No box of {' or '.join(unjudged)} is right, whatever its score, so {whose} {SCORE:.2f}"
+        rule += f". For {' and '.join(unjudged)}, no box is right at any score, so {whose} {SCORE:.2f}"
     return rule
 
 

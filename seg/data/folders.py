@@ -28,9 +28,10 @@ def pairs(images: str, masks: str, key: str) -> list[Frame]:
     """
     root = Path(images).expanduser()
     if root.is_dir() and root.resolve() == Path(masks).expanduser().resolve():
-        raise UserError(
-            f"{key}: {in_one_folder(root, mask_end([name for name, _ in _files(images, key)]))}, and name it"
-        )
+        names = [name for name, _ in _files(images, key)]
+        if not (end := mask_end(names)) and len(set(names)) == len(names):
+            raise UserError(f"{key}: {root} is named for the images and for the masks: name the folder of the masks")
+        raise UserError(f"{key}: {in_one_folder(root, end)}, and name it")
     there, theirs = _files(images, key), _files(masks, key)
     found = _by_name(theirs, "masks", "image", key)
     _by_name(there, "images", "mask", key)

@@ -177,8 +177,8 @@ def _explained(view: View[np.ndarray]) -> str:
     """Say in sentences what is painted, without the last period."""
     if view.truth is not None:
         return (
-            f"Where {' and '.join(view.models)} are right, their pictures are gray. Where one is wrong, its picture "
-            "has the color of the class that it predicts; that of the truth has the color of the right class"
+            "The picture of a model is gray where it is right. Where it is wrong, it has the color of the class that "
+            "it predicts, and the picture of the truth has the color of the right class"
         )
     if view.teacher is None:
         return ""

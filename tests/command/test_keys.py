@@ -27,6 +27,11 @@ def test_a_part_of_a_name_lists_those_that_have_it(capsys):
     assert all(name.startswith("SOLVER.") and "LR" in name for name in names)
 
 
+def test_a_word_of_meanings_will_do_where_no_name_has_it(capsys):
+    densedist("keys", "temperature")
+    assert "  DISTILL.DIST.TAU = " in capsys.readouterr().out
+
+
 def test_a_whole_name_is_explained(capsys):
     densedist("--explain", "solver.ema_decay")
     assert capsys.readouterr().out == (

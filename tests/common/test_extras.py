@@ -6,7 +6,7 @@ import pytest
 
 from densedist.common.extras import how_to_install
 
-PIP, UV = "pip install 'dense-dist[int8]'", "uv sync --extra int8"
+PIP, UV = "pip install 'dense-dist[int8]'", "uv sync --inexact --extra int8"
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,12 @@ def test_missing_teacher_weights(message, teacher_keys):
     assert seen == "DISTILL.TEACHER.WEIGHTS: there is no file gone.pth"
 
 
-def test_teacher_weights_without_config(message):
-    assert "DISTILL.TEACHER.CONFIG_FILE is empty" in message("DISTILL.TEACHER.WEIGHTS", "x.pth")
+def test_teacher_weights_without_config(message, tmp_path):
+    assert "CONFIG_FILE is empty: name its config" in message("DISTILL.TEACHER.WEIGHTS", "x.pth")
+    for name in ("config.yaml", "model.pth"):
+        (tmp_path / name).touch()
+    said = f"CONFIG_FILE is empty: name {tmp_path}/config.yaml, or in WEIGHTS the folder {tmp_path}"
+    assert said in message("DISTILL.TEACHER.WEIGHTS", str(tmp_path / "model.pth"))
 
 
 def test_damaged_teacher_weights(message, teacher_keys, tmp_path):

@@ -151,6 +151,29 @@ def test_resume_with_the_students_average_as_its_teacher_ends_as_if_nothing_had_
     assert differences(*(torch.load(f / "model_final.pth", weights_only=True) for f in (whole, cut))) == []
 
 
+def contents(run):
+    """All but the log, to which the first run's handlers still write in this process."""
+    files = [file for file in run.iterdir() if file.is_file() and file.name != "log.txt"]
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path, capfd):
+    keys = [*SEG, "SOLVER.MAX_ITER", "3"]
+    run = train(tmp_path, keys)
+    before = contents(run)
+    train(tmp_path, keys, "--resume")
+    assert "has come to its end: nothing is left to train" in capfd.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, [*keys, "SOLVER.BASE_LR", "0.5"], "--resume")
+    assert stop.value.code == 2
+    said = capfd.readouterr().err
+    assert f"--resume: {run} holds a run that has come to its end: nothing is left to train with other settings" in said
+    assert "SOLVER.BASE_LR" in said
+    assert contents(run) == before
+    train(tmp_path, [*keys, "SOLVER.MAX_ITER", "4"], "--resume")
+    assert (run / "log.txt").read_text().count("Starting training from iteration 3") == 1
+
+
 def test_sigterm_before_anything_is_listening_still_ends_the_process(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     train(tmp_path, SEG)

@@ -79,7 +79,7 @@ def test_the_page_and_the_command_are_named(tmp_path):
     assert remark == "There are no labels, or hardly any, of dog (1 of 2 classes)"
     assert words == (
         "To train the student on its data and these labels "
-        "(every distillation loss is off, and the teacher is named for the report only):"
+        "(every distillation loss is off, so the teacher is not loaded):"
     )
     assert shlex.split(command)[-4:] == ["densedist", "train", "--config-file", "my student.yaml"]
     *_, keys = last_lines(tmp_path, record, ["SEED", "3"])

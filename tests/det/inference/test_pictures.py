@@ -254,17 +254,17 @@ def test_rows_of_relations(tmp_path):
             {"teacher": 0.4, "student": None},
             True,
             "0.40 (teacher) or 0.50 (student), the threshold with the highest F1 on these images: few wrong boxes and "
-            "few missed objects. No box of student is right, whatever its score, so its threshold is 0.50",
+            "few missed objects. For student, no box is right at any score, so its threshold is 0.50",
         ),
         (
             {"student": None},
             True,
-            "boxes with a score of at least 0.50. No box of student is right, whatever its score, so its threshold is",
+            "boxes with a score of at least 0.50. For student, no box is right at any score, so its threshold is",
         ),
         (
             {"none": None, "dist": None},
             True,
-            "boxes with a score of at least 0.50. No box of none or dist is right, whatever its score, so their thresh",
+            "boxes with a score of at least 0.50. For none and dist, no box is right at any score, so their thresh",
         ),
     ],
 )

@@ -116,6 +116,13 @@ def test_one_folder_for_images_and_masks_is_called_that(end, tmp_path):
     assert str(seen.value) == said
 
 
+def test_a_folder_of_images_alone_named_for_both(tmp_path):
+    write_images(tmp_path / "photos")
+    said = "photos is named for the images and for the masks: name the folder of the masks"
+    with pytest.raises(UserError, match=said):
+        pairs(str(tmp_path / "photos"), str(tmp_path / "photos"), "DATASETS.FOLDERS, train")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -279,9 +279,7 @@ def test_model_with_its_double_as_teacher(runs, tmp_path):
     all_of, which, how = gallery.title.split(". ", 2)
     assert all_of == "all 4 test images were compared"
     assert which == "Shown: the 2 in which teacher and student differ most"
-    assert how.startswith(
-        "Where teacher and student are right, their pictures are gray. Where one is wrong, its picture"
-    )
+    assert how.startswith("The picture of a model is gray where it is right. Where it is wrong, it has the color")
     assert [[panel.name for panel in panels] for panels in gallery.columns] == [
         ["image", "truth", "teacher", "student"]
     ] * 2
