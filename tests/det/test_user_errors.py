@@ -186,8 +186,8 @@ def test_missing_teacher_weights(message, teacher_keys):
 
 def test_teacher_weights_without_config(message, tmp_path):
     assert "CONFIG_FILE is empty: name its config" in message("DISTILL.TEACHER.WEIGHTS", "x.pth")
-    for name in ("config.yaml", "model.pth"):
-        (tmp_path / name).touch()
+    (tmp_path / "config.yaml").write_text("VERSION: 2\n")
+    (tmp_path / "model.pth").touch()
     said = f"CONFIG_FILE is empty: name {tmp_path}/config.yaml, or in WEIGHTS the folder {tmp_path}"
     assert said in message("DISTILL.TEACHER.WEIGHTS", str(tmp_path / "model.pth"))
 

@@ -123,7 +123,8 @@ def test_what_is_refused_in_the_folder_of_a_run_changes_nothing_there(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=begin))
     monkeypatch.setattr("densedist.common.engine.train.rehearse", rehearse)
-    given = [str(tmp_path / "broken.pth") if word == "BROKEN" else word for word in options]
+    longer = ["SOLVER.MAX_ITER", "2"] if "--resume" in options else []  # else nothing would be left to train
+    given = [*longer, *(str(tmp_path / "broken.pth") if word == "BROKEN" else word for word in options)]
     if "OTHER" in given:
         given[-1:] = OTHER_MODEL[task]
     before = contents(folder)
