@@ -1,6 +1,7 @@
 """Refuse what is mistyped before PyTorch is imported: a config's name, keys, types, paths and task."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
@@ -8,6 +9,7 @@ from fvcore.common.config import CfgNode
 from densedist.common.compare.names import refuse_unknown
 from densedist.common.config.files import CONFIGS, find_config
 from densedist.common.config.functions import NAME
+from densedist.common.config.keys import value_of
 from densedist.common.config.load import Given, read
 from densedist.common.config.paths import ITEMS, NO_PATHS, PART, SPLITS, is_of_run, is_relative, places
 from densedist.common.data.sides import SIDES
@@ -23,6 +25,11 @@ from densedist.tasks import IN_WORDS, LEAVE_OUT, name_of, refuse_other_task
 TEACHER = "DISTILL.TEACHER"
 UNLABELED = "DATASETS.UNLABELED"
 NOTHING_TO_LABEL = f"nothing to label: name images or folders, or {UNLABELED}"
+# What another model has otherwise, as a rule.
+MODELS = {
+    "det": ("MODEL.BACKBONE.NAME", "MODEL.RESNETS.DEPTH", "MODEL.TIMM.NAME"),
+    "seg": ("MODEL.ARCHITECTURE", "MODEL.ENCODER.NAME"),
+}
 FOLDERS = (UNLABELED, "--unlabeled")  # what names folders of images
 
 
@@ -110,6 +117,24 @@ def check_output(task: str, config: str, overrides: Sequence[str], resume: bool 
         raise UserError(f"OUTPUT_DIR: {output} holds a run of {IN_WORDS[theirs]}, not of {IN_WORDS[task]}: {wanted}")
     if not resume:
         refuse_existing_run(str(output))
+    elif (output / CONFIG).is_file():
+        _refuse_another_model(task, given, output)
+
+
+def _refuse_another_model(task: str, given: Given, output: Path) -> None:
+    """Refuse to go on with a run whose backbone or encoder has another name."""
+    theirs = None
+    with suppress(UserError):  # of an earlier version, maybe; what fits is seen when the weights are loaded
+        theirs = refuse_mistyped(read(str(output / CONFIG), []), task)
+    if theirs is None or (ours := refuse_mistyped(given, task)) is None:
+        return
+    for key in MODELS[task]:
+        there, here = value_of(theirs, key), value_of(ours, key)
+        if there != here:
+            raise UserError(
+                f"OUTPUT_DIR: {output} holds a run of another model, whose {key} is {there}, not {here}: name another "
+                "OUTPUT_DIR, or with --resume that of a run of this model"
+            )
 
 
 def check_trained(task: str, found: Weights) -> str:

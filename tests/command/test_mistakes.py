@@ -81,6 +81,10 @@ def contents(folder):
         ),
         (f"{TRAIN_DET} --resume OUTPUT_DIR output/seg", "output/seg holds a run of segmentation, not of detection: "),
         (
+            f"{TRAIN_SEG} --resume OUTPUT_DIR output/seg",
+            "OUTPUT_DIR: output/seg holds a run of another model, whose MODEL.ARCHITECTURE is DeepLabV3, not PSPNet: ",
+        ),
+        (
             f"{TRAIN_SEG} OUTPUT_DIR output/seg",
             "OUTPUT_DIR: output/seg holds a run: give --resume to continue it, name another OUTPUT_DIR, or remove the "
             "folder",
