@@ -199,6 +199,15 @@ def test_sigterm_while_it_evaluates_ends_at_once_and_the_evaluation_is_repeated(
     assert "Starting training from iteration 3" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.fixture
+def in_the_foreground():
+    """Lets SIGINT interrupt, which a shell has its commands in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_the_foreground")
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     at_iteration(monkeypatch, 2, signal.SIGINT)
     with pytest.raises(SystemExit) as stop:
@@ -209,6 +218,7 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, monkeypatch,
     assert capsys.readouterr().err.endswith("interrupted\n")
 
 
+@pytest.mark.usefixtures("in_the_foreground")
 def test_a_second_ctrl_c_ends_at_once():
     with Preemption(torch.device("cpu")) as preemption:
         os.kill(os.getpid(), signal.SIGINT)
@@ -344,7 +354,7 @@ def test_folder_of_another_run(tmp_path, message):
 
 def test_checkpoint_of_another_architecture(tmp_path, message):
     train(tmp_path / "run", SEG)
-    text = message([*SEG, "MODEL.ARGS.psp_out_channels", "32"], "--resume")
+    text = message([*SEG, "SOLVER.MAX_ITER", "9", "MODEL.ARGS.psp_out_channels", "32"], "--resume")
     assert text.startswith(f"error: --resume: {tmp_path}/run/model_final.pth: the weights do not fit the model: ")
 
 

@@ -111,4 +111,4 @@ def test_exported_folder_says_which_sizes_it_takes(tmp_path):
         *("--format", "weights", "--image-folder", tmp_path, "--output-dir", tmp_path),
     )
     said = json.loads((tmp_path / "weights" / "model.json").read_text())
-    assert said["input"] == "float32 (N, 3, H, W), H and W multiples of 32"
+    assert "; H and W are multiples of 32, after padding with 0 at the right and the bottom" in said["input"]
