@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 from densedist.common.data.packed import Mapped
 from densedist.common.errors import UserError, one_line
 from densedist.det.data.coco import Coco, Columns, Entry
-from densedist.det.data.loaded import Loaded, plain_box
+from densedist.det.data.loaded import Loaded
 from densedist.det.data.masks import UnreadableError, readable
 from densedist.det.data.registering import dataset_dicts
 
@@ -99,7 +99,7 @@ def _entries(source: str, with_masks: bool, d: dict, image: Entry) -> list[Entry
     """Return the annotations of a dict as Coco has them; a rotated box is empty."""
     given, found = f"of image {image['file_name']}", []
     for a in _annotations(d, f"{source}: image {image['file_name']}"):
-        box = plain_box(a) or _box(a, f"{source}: an annotation {given}")
+        box = _plain_box(a) or _box(a, f"{source}: an annotation {given}")
         about = a | {"iscrowd": int(bool(a.get("iscrowd"))), "image_id": image["id"], "given": given, "bbox": box}
         found.append(about | _mask(a, image) if with_masks else about)
     return found
@@ -114,6 +114,20 @@ def _annotations(d: dict, where: str) -> Sequence[dict]:
     if not isinstance(annotations, (list, tuple)) or not all(isinstance(a, dict) for a in annotations):
         raise UserError(f"{where}: its annotations are not a list of dicts: {WANTED}")
     return annotations
+
+
+def _plain_box(annotation: Entry) -> list[float] | None:
+    """Return the box as Detectron2 loads it from a file in COCO format; None for any other one."""
+    box: Any = annotation.get("bbox")
+    usual = type(box) is list and len(box) == 4 and annotation.get("bbox_mode") is BoxMode.XYWH_ABS
+    if not usual or "category_id" not in annotation:
+        return None
+    if (types := set(map(type, box))) == {float}:
+        return box
+    try:
+        return [float(value) for value in box] if types <= {int, float} else None
+    except OverflowError:
+        return None
 
 
 def _box(annotation: dict, where: str) -> list[float]:

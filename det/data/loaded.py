@@ -104,28 +104,20 @@ def of_detectron2(name: str, json_file: str, image_root: str, classes: int, _: S
     return Loaded(found, pack(None, bare), wide, objects, histogram, columns)
 
 
-def plain_box(annotation: Entry) -> list[float] | None:
-    """Return the box as Detectron2 loads it from a file in COCO format; None for any other one."""
-    box: Any = annotation.get("bbox")
-    usual = type(box) is list and len(box) == 4 and annotation.get("bbox_mode") is BoxMode.XYWH_ABS
-    if not usual or "category_id" not in annotation:
-        return None
-    if (types := set(map(type, box))) == {float}:
-        return box
-    try:
-        return [float(value) for value in box] if types <= {int, float} else None
-    except OverflowError:
-        return None
-
-
 def _columns(dicts: Sequence[Entry]) -> Columns | None:
-    """Return what all annotations have, while they are in memory; None where a box is not plain."""
+    """Return what all annotations have, while they are in memory; None where a box is not four numbers, as Detectron2
+    loads it from a file in COCO format."""
     annotations = [a for d in dicts for a in d["annotations"]]
-    boxes = [plain_box(a) for a in annotations]
-    if None in boxes:
+    if not all(a.get("bbox_mode") is BoxMode.XYWH_ABS and "category_id" in a for a in annotations):
+        return None
+    try:
+        boxes = np.array([a.get("bbox") for a in annotations] or np.zeros((0, 4)))
+    except ValueError:  # of several lengths
+        return None
+    if boxes.dtype.kind not in "if" or boxes.shape[1:] != (4,):
         return None
     return Columns(
-        np.array(boxes, np.float64).reshape(-1, 4),
+        boxes.astype(np.float64),
         np.repeat(np.arange(len(dicts)), [len(d["annotations"]) for d in dicts]),
         np.array([bool(a.get("iscrowd")) for a in annotations], bool),
         [a["category_id"] for a in annotations],
