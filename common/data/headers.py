@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -126,37 +125,42 @@ def read_header(path: str) -> Header:
         OSError, ValueError, SyntaxError: as Pillow for a file that is missing, damaged or no image.
         UnknownTiffError: a TIFF that Pillow does not read.
     """
-    with ExitStack() as stack:
-        file = stack.enter_context(open(path, "rb"))
+    with open(path, "rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(length - 4096, 0))
         tail = file.read()
         file.seek(0)
         try:
-            image = stack.enter_context(Image.open(file))
+            image = Image.open(file)
         except UnidentifiedImageError as error:
             raise UnknownTiffError(words) if (words := _unknown_tiff(path)) else _unidentified(path) from error
-        kind, tags = image.format or "", _tags(image)
-        # Zeros behind the end are padding.
-        ends = tail.rstrip(b"\0").endswith(ENDS[kind]) if kind in ENDS else _is_whole(image, path, length)
-        white = _white(image)
-        orientation = _orientation(image, tail)
-        return Header(
-            kind,
-            image.mode,
-            16 if white > 255 else _bits(image, path),
-            # Pillow has turned a TIFF's size.
-            (image.width, image.height) if kind == "TIFF" and orientation >= 5 else (image.height, image.width),
-            orientation,
-            ends,
-            more_bands=max(tags.get(SAMPLES, 1) - Image.getmodebands(image.mode), 0) if tags else 0,
-            white=white,
-            lossless=_is_lossless(image, path),
-            zero_is_white=tags.get(PHOTOMETRIC) == 0 if tags else (kind, image.mode) == ("PPM", "1"),
-            signed=SIGNED in tags.get(SAMPLE_FORMAT, ()) and image.mode == "L" if tags else False,
-            alpha=image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
-            pages=_whole_pages(image),  # last, as it goes to another page
-        )
+        with image:
+            return _header(image, path, tail, length)
+
+
+def _header(image: Image.Image, path: str, tail: bytes, length: int) -> Header:
+    """Return what an opened image says, and the end of its file of so many bytes."""
+    kind, tags = image.format or "", _tags(image)
+    # Zeros behind the end are padding.
+    ends = tail.rstrip(b"\0").endswith(ENDS[kind]) if kind in ENDS else _is_whole(image, path, length)
+    white = _white(image)
+    orientation = _orientation(image, tail)
+    return Header(
+        kind,
+        image.mode,
+        16 if white > 255 else _bits(image, path),
+        # Pillow has turned a TIFF's size.
+        (image.width, image.height) if kind == "TIFF" and orientation >= 5 else (image.height, image.width),
+        orientation,
+        ends,
+        more_bands=max(tags.get(SAMPLES, 1) - Image.getmodebands(image.mode), 0) if tags else 0,
+        white=white,
+        lossless=_is_lossless(image, path),
+        zero_is_white=tags.get(PHOTOMETRIC) == 0 if tags else (kind, image.mode) == ("PPM", "1"),
+        signed=SIGNED in tags.get(SAMPLE_FORMAT, ()) and image.mode == "L" if tags else False,
+        alpha=image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
+        pages=_whole_pages(image),  # last, as it goes to another page
+    )
 
 
 def _unidentified(path: str) -> UnidentifiedImageError:
