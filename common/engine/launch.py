@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import active_children
 from types import FrameType
 
@@ -59,6 +60,8 @@ def _start(main: Main, processes: Processes) -> None:
     url = processes.dist_url if machines > 1 else "auto"
     if machines > 1 and url == "auto":
         raise UserError("--dist-url is missing: name where the machines meet, as in tcp://HOST:29500")
+    if gpus > 1 and not torch.cuda.is_available():
+        main = partial(_on_its_share, main, gpus)
     if gpus * machines > 1:
         signal.signal(signal.SIGTERM, pass_on)
     try:
@@ -76,6 +79,12 @@ def _start(main: Main, processes: Processes) -> None:
         if error.exit_code != REQUEUE:
             print(f"error: {error}; --resume continues from the last checkpoint", file=sys.stderr, flush=True)
         sys.exit(error.exit_code if error.exit_code > 0 else 1)
+
+
+def _on_its_share(main: Main, processes: int) -> None:
+    """Run main() with this process's share of the threads: without GPUs each process would take all cores."""
+    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
+    main()
 
 
 def pass_on(_: int = signal.SIGTERM, __: FrameType | None = None) -> None:
