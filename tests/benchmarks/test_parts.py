@@ -60,7 +60,7 @@ def test_short_runs_are_of_every_loss():
 
 def test_a_short_run_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys):
     wrong = runs.Way("no such loss", {"DISTILL.DIXT.WEIGHT": "1.0"})
-    monkeypatch.setattr(runs, "PAIRS", runs.PAIRS[2:])
+    monkeypatch.setattr(runs, "PAIRS", runs.PAIRS[-1:])
     monkeypatch.setattr(runs, "ways", lambda pair, device: [wrong, runs.Way(runs.ALONE)])
     with pytest.raises(SystemExit):
         runs.main(CPU, tmp_path / "f.json", steps=2)
@@ -73,9 +73,9 @@ def test_a_short_run_that_fails_does_not_end_the_others(tmp_path, monkeypatch, c
 
 
 def test_launches_are_counted(tmp_path):
-    keys = [word for pair in save_segmenter(runs.PAIRS[2].teacher, tmp_path / "t.pth").items() for word in pair]
+    keys = [word for pair in save_segmenter(runs.PAIRS[-1].teacher, tmp_path / "t.pth").items() for word in pair]
     one, two = (
-        launches.measure(runs.PAIRS[2].student, (64, 64), [*keys, "DISTILL.KD.WEIGHT", weight]) for weight in "01"
+        launches.measure(runs.PAIRS[-1].student, (64, 64), [*keys, "DISTILL.KD.WEIGHT", weight]) for weight in "01"
     )
     assert one.waits == two.waits == {}
     assert one.parts["losses of distillation"] == 5 + 3  # DIST: five kernels, and its weight in a sum
