@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from densedist.common.data.headers import Header, Size, UnknownTiffError, read_header
-from densedist.common.data.known import Known
+from densedist.common.data.known import Known, Stamps
 from densedist.common.data.pace import each
 from densedist.common.data.pixels import has_transparent_pixels
 from densedist.common.errors import UserError
@@ -46,7 +46,7 @@ def check_images(
     files: Callable[[T], Sequence[str]] | None = None,
     depends: str = "",
 ) -> list[R]:
-    """Call check(item), which raises DamagedError, for all items, maybe in several threads.
+    """Call check(item), which raises DamagedError and changes nothing, for all items, maybe in several processes.
 
     Args:
         source: where the items are named, for the message.
@@ -62,14 +62,18 @@ def check_images(
     """
     known: Known[R] | None = Known(depends, list(map(files, items))) if files and len(items) >= MANY else None
 
-    def attempt(number: int) -> R | DamagedError:
+    def attempt(number: int) -> tuple[R | DamagedError, Stamps | None]:
         try:
-            return known.result(number, lambda: check(items[number])) if known else check(items[number])
+            return known.look(number, lambda: check(items[number])) if known else (check(items[number]), None)
         except DamagedError as error:
-            return error
+            return error, None
 
     results = each(attempt, range(len(items)))
-    seen = list(tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()))
+    seen: list[R | DamagedError] = []
+    for result, stamps in tqdm(results, "checking images", len(items), leave=False, delay=2, disable=not on_terminal()):
+        if known and stamps and not isinstance(result, DamagedError):
+            known.learn(len(seen), result, stamps)
+        seen.append(result)
     if known:
         known.keep()
     if found := [result for result in seen if isinstance(result, DamagedError)]:

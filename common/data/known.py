@@ -10,6 +10,7 @@ from densedist.common.data.headers import memory
 from densedist.common.data.packed import Stamp, cache_file, is_settled, read_head, stamp_of, write_head
 
 R = TypeVar("R")
+Stamps = tuple[Stamp, ...]  # of the files of an item
 VERSION = 1  # of what is found
 
 
@@ -25,7 +26,7 @@ class Known(Generic[R]):
         self._files = files
         parts = [str(VERSION), version("pillow"), f"{memory():.0f}", depends, *("\0".join(of_one) for of_one in files)]
         self._where = cache_file("known", parts)
-        self._stamps: list[tuple[Stamp, ...] | None] = [None] * len(files)
+        self._stamps: list[Stamps | None] = [None] * len(files)
         self._results: list[R | None] = [None] * len(files)
         if found := read_head(self._where):
             there, stamps, self._results = found
@@ -33,18 +34,22 @@ class Known(Generic[R]):
                 self._stamps[number] = tuple(map(tuple, of_one))
         self._is_new = False
 
-    def result(self, number: int, find: Callable[[], R]) -> R:
-        """Return what is known of an item, or what find() says."""
+    def look(self, number: int, find: Callable[[], R]) -> tuple[R, Stamps | None]:
+        """Return what is known of an item, or what find() says; with that, the stamps for learn(), if it may be kept.
+
+        Nothing changes here, so it may be called in a copy of this process.
+        """
         try:
             stamps = tuple(map(stamp_of, self._files[number]))
         except OSError:
-            return find()
+            return find(), None
         if stamps == self._stamps[number] and (known := self._results[number]) is not None:
-            return known
-        found = find()
-        if all(map(is_settled, stamps)):
-            self._stamps[number], self._results[number], self._is_new = stamps, found, True
-        return found
+            return known, None
+        return find(), stamps if all(map(is_settled, stamps)) else None
+
+    def learn(self, number: int, result: R, stamps: Stamps) -> None:
+        """Remember what look() has found of an item."""
+        self._stamps[number], self._results[number], self._is_new = stamps, result, True
 
     def keep(self) -> None:
         """Write what is known for the next start, where the user's cache can be written."""
