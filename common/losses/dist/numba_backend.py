@@ -24,8 +24,6 @@ MAX_CLASSES = 4096  # with which a thread's scratch is 7 MB
 CHUNK = 1 << 19  # values of one side that a thread takes at a time
 HALF_CHUNK = 1 << 17  # of those that it first makes float32: three times as many need room
 
-finish = terms.finish
-
 
 def can(logits: Tensor) -> bool:
     """Return whether the kernels take such logits: not float64, not more than MAX_CLASSES."""
@@ -48,8 +46,23 @@ def sums(student: Tensor, teacher: Tensor, valid: Tensor | None, relation: Relat
         return out
 
     # Added in the order of the chunks, whichever thread had them.
-    total = torch.from_numpy(np.sum(walk.map(measure, kept), axis=0))
-    return Sums.of(total[-2], total[-1], torch.from_numpy(shift), total[:-2].view(5, classes)), kept
+    total = np.sum(walk.map(measure, kept), axis=0)
+    means, moments = np.empty((2, classes)), np.empty((3, classes))
+    numba_kernels.center(total, shift, means, moments)
+    rows, correlation = torch.from_numpy(total[-2:])
+    return Sums(rows, correlation, torch.from_numpy(means), torch.from_numpy(moments)), kept
+
+
+def finish(sums: Sums, relation: Relation) -> tuple[Tensor, Slopes]:
+    """Return the loss (0-dim, float64) and its gradient's coefficients: terms.finish in one kernel."""
+    beta, gamma, tau, _, eps = relation
+    classes = sums.means.shape[1]
+    own, other = np.empty((2, classes))
+    weights = tau**2 * beta, tau**2 * gamma, -tau * gamma / classes, -tau * beta
+    read = sums.rows.item(), sums.correlation.item(), sums.moments.numpy()
+    numbers = numba_kernels.finish(*read, *weights, eps, TINY, own, other)
+    loss, row = torch.from_numpy(np.array(numbers))
+    return loss, Slopes(sums.means, torch.from_numpy(own), torch.from_numpy(other), row)
 
 
 def gradient(

@@ -1,4 +1,4 @@
-"""The kernels of numba_backend: sums, gradient and means, then what they compute for a tile of the logits.
+"""The kernels of numba_backend: those that read logits, those between them, then what is computed for a tile of logits.
 
 A tile is LANES rows, which are the lanes of the processor's vectors: every inner loop runs over them.
 """
@@ -123,6 +123,44 @@ def means(student, s_layout, teacher, t_layout, keep, rows, softmax, scale, eps,
         _wide_sums(p[0], vectors[0], out[0])
         _wide_sums(q[0], vectors[0], out[1])
     return count
+
+
+@jit(EXACT)
+def center(total, shift, means, moments):
+    """Write the means (2, C) and moments (3, C) of Sums.of, from what sums has added up and the shift."""
+    classes = shift.shape[1]
+    rows = max(total[5 * classes], 1.0)
+    for c in range(classes):
+        sum_p, sum_q = total[c], total[classes + c]
+        offset_p, offset_q = sum_p / rows, sum_q / rows
+        means[0, c], means[1, c] = shift[0, c] + offset_p, shift[1, c] + offset_q
+        moments[0, c] = total[2 * classes + c] - sum_p * offset_p
+        moments[1, c] = total[3 * classes + c] - sum_q * offset_q
+        moments[2, c] = total[4 * classes + c] - sum_p * offset_q
+
+
+@jit(EXACT)
+def finish(rows, correlation, moments, inter, intra, by_class, by_row, eps, tiny, own, other):
+    """Return the loss and the slope by row, and write those by class, all of them as terms.finish has them.
+
+    Args:
+        rows, correlation, moments: of Sums.
+        inter, intra: the weights of the loss; by_class, by_row: those of the slopes.
+    """
+    classes = len(own)
+    total = 0.0
+    for c in range(classes):
+        # NaN stays, and the loss then says so.
+        student = math.sqrt(0.0 if moments[0, c] < 0.0 else moments[0, c])
+        teacher = math.sqrt(0.0 if moments[1, c] < 0.0 else moments[1, c])
+        product = student * teacher + eps
+        column = moments[2, c] / product
+        total += column
+        other[c] = by_class / product
+        own[c] = -other[c] * column * (teacher / (tiny if student < tiny else student))
+    at_least_one = max(rows, 1.0)
+    loss = inter * (1.0 - correlation / at_least_one) + intra * (1.0 - total / classes)
+    return loss * min(rows, 1.0), by_row / at_least_one
 
 
 @jit(REORDERED)
