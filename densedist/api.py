@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from densedist.common.foreign.kinds import kind_alone
 from densedist.common.import_checkpoint import import_checkpoint
 from densedist.common.int8 import calibration_files, check_int8, quantize_each
 from densedist.common.labeling import F1, RECORD, SCORE, UNREADABLE, Labeling
+from densedist.common.labels.archives import folder_of_tars, is_tar, unpack
 from densedist.common.labels.ending import keys_of_any, keys_of_student, last_lines
 from densedist.common.labels.listing import list_images
 from densedist.common.labels.settings import settings_of
 from densedist.common.labels.shards import is_finished
-from densedist.common.locks import claimed, refuse_other_files
+from densedist.common.locks import claimed, refuse_files, refuse_other_files
 from densedist.common.run_files import Weights, did_you_mean_run, has_checkpoints, locate
 from densedist.common.run_names import OVERVIEW, PREDICTIONS
 from densedist.common.task import ImageSource, Task
@@ -148,8 +150,8 @@ def label(
             the student's classes.
         config: of all teachers, default: the config.yaml beside each, which a detector of another project need not
             have; without weights that of the student.
-        images: files, folders, patterns and text files with a path in each line; default: those of DATASETS.UNLABELED
-            of the first teacher's config.
+        images: files, folders, patterns, text files with a path in each line, and tar files, whose images are unpacked
+            beside output_dir; default: those of DATASETS.UNLABELED of the first teacher's config.
         output_dir: a new folder, for a COCO data set or for a split in Cityscapes' format, labels.json, and labels.html
             to look at.
         score_threshold: predictions below are left out, in [0, 1]; default 0.5.
@@ -173,15 +175,6 @@ def label(
     if choose_thresholds and score_threshold is not None:
         raise UserError("--choose-thresholds replaces --score-threshold: give only one of them")
     chosen_task, found, student = _writers(weights, config, _as_words(overrides), task)
-    if images:
-        files = list_images([str(image) for image in images])
-    else:
-        first = found[0]
-        files = chosen_task.unlabeled_images(
-            student or chosen_task.read_config(first.config, first.overrides, first.trusted)
-        )
-    if not files:
-        raise UserError(NOTHING_TO_LABEL)
     score = None if choose_thresholds else SCORE if score_threshold is None else score_threshold
     way = choose_thresholds if isinstance(choose_thresholds, str) and choose_thresholds else F1
     of_scores = {
@@ -193,19 +186,35 @@ def label(
     of_classes = {} if student is None else {key: str(value_of(student, key)) for key in CLASSES}
     labeling = Labeling(
         teachers=found,
-        images=files,
+        images={},
         output=Path(output_dir),
         score=score,
         choose=way,
         ignore=ignore_threshold,
         box_variance=box_variance,
         student=student,
-        settings=settings_of(chosen_task, found, files, **of_scores) | of_classes,
         resume=resume,
         batch=batch,
         most_unreadable=max_unreadable,
         sheet=True,
     )
+    words = [str(image) for image in images]
+    if any(map(is_tar, words)):
+        if not resume:
+            refuse_files(labeling.output, "--output-dir")
+        chosen_task.label(replace(labeling, only_check=True))  # before anything is written
+        words = unpack(words, folder_of_tars(labeling.output))
+    if words:
+        files = list_images(words)
+    else:
+        first = found[0]
+        files = chosen_task.unlabeled_images(
+            student or chosen_task.read_config(first.config, first.overrides, first.trusted)
+        )
+    if not files:
+        raise UserError(NOTHING_TO_LABEL)
+    settings = settings_of(chosen_task, found, files, **of_scores) | of_classes
+    labeling = replace(labeling, images=files, settings=settings)
     record = labeling.output / RECORD
     with claimed_by_all(labeling.output, "--output-dir"):
         if resume and is_finished(labeling):

@@ -78,6 +78,16 @@ def class_labels(cfg: CfgNode) -> tuple[str, ...]:
     return tuple(known_classes(cfg) or [f"class {n}" for n in range(class_count(cfg))])
 
 
+def check_count(cfg: CfgNode) -> None:
+    """Check that the model has a class for each name of DATASETS.CLASSES, if there are names.
+
+    Raises:
+        UserError: it has more or less.
+    """
+    if (names := len(cfg.DATASETS.CLASSES)) and names != (count := class_count(cfg)):
+        raise UserError(f"{classes_key(cfg)} is {count}, but DATASETS.CLASSES has {names} names")
+
+
 def images(cfg: CfgNode, side: str) -> set[str]:
     """Return the image files of a side of DATASETS, whose data sets are registered."""
     return {file for name in cfg.DATASETS[side] for file in image_files(name)}
@@ -168,9 +178,7 @@ def _check_same_categories(cfg: CfgNode) -> list[str]:
     datasets = [*labeled_sets(cfg), *cfg.DATASETS.TEST]
     known = [(f"data set {name}", names) for name in datasets if (names := class_names(name)) is not None]
     if cfg.DATASETS.CLASSES:
-        count, key = class_count(cfg), classes_key(cfg)
-        if len(cfg.DATASETS.CLASSES) != count:
-            raise UserError(f"{key} is {count}, but DATASETS.CLASSES has {len(cfg.DATASETS.CLASSES)} names")
+        check_count(cfg)
         known.insert(0, ("DATASETS.CLASSES", list(cfg.DATASETS.CLASSES)))
     for name, names in known[1:]:
         for number, (one, other) in enumerate(zip(known[0][1], names, strict=True)):

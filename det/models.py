@@ -31,7 +31,7 @@ from densedist.det.data.augmentations import build_input
 from densedist.det.data.classes import declared_classes, known_classes
 from densedist.det.data.mosaic import check_mosaic
 from densedist.det.data.registering import dataset_dicts
-from densedist.det.datasets import check_datasets, class_labels
+from densedist.det.datasets import check_count, check_datasets, class_labels
 from densedist.det.distilling import Distilling
 from densedist.det.foreign.load import load_foreign
 from densedist.det.modeling.augmented import check_augmented
@@ -249,6 +249,7 @@ def load_trained(weights: Weights, asked: Sequence[str] = ()) -> Trained:
     if cfg.MODEL.KIND != DETECTRON2:
         model = load_foreign(cfg, weights.file, weights.key, names or (), asked)
         return Trained(cfg, model, model.names)
+    check_count(cfg)
     refuse_exchanged_classes(names or (), weights.file, weights.key)
     classes = tuple(names or class_labels(cfg))
     return Trained(cfg, load_model(cfg, weights.file, weights.key), classes)

@@ -1,8 +1,10 @@
 """A labeling of files of text, in processes of their own that may be killed as they write."""
 
+import io
 import json
 import os
 import signal
+import tarfile
 import threading
 from functools import partial
 from pathlib import Path
@@ -113,3 +115,20 @@ def contents(folder):
 
 def label_files(folder, output):
     label(job(folder, output, resume=True))
+
+
+FILES = {"a/1.jpg": b"one", "a/1.json": b"{}", "2.PNG": b"two", "._2.png": b"hidden", "__note__": b""}
+
+
+def write_tar(file, files=FILES, mode="w"):
+    """A tar file of these contents by name, and of a link."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, mode) as tar:
+        for name, content in files.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return str(file)

@@ -24,7 +24,7 @@ from densedist.det.modeling.fusion import fuse
 from densedist.det.models import load_trained
 from helpers.calling import advised_keys, complaint
 from helpers.calling import densedist as densedist_command
-from helpers.labels import contents, in_processes, label_by
+from helpers.labels import contents, in_processes, label_by, write_tar
 from helpers.tiny import SMALL, STUDENT, config, save_teacher
 
 LEAST = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05"]
@@ -101,12 +101,18 @@ def test_labels_are_the_boxes_above_the_score(teacher, images, tmp_path):
 
 @pytest.mark.drawn  # by this process, as by the others
 def test_two_processes_one_of_which_is_killed_write_what_one_writes(teacher, images, tmp_path):
+    """Tar files, too, which they share."""
     for number, file in enumerate(sorted(digits.images("train").glob("*.png"))[:9]):
         cv2.imwrite(str(images / f"more {number}.png"), cv2.imread(str(file)))
-    densedist.label([teacher], [images], output_dir=tmp_path / "whole", score_threshold=0.3)
+    files = {file.name: file.read_bytes() for file in sorted(images.iterdir())}
+    for n, names in enumerate((list(files)[:4], list(files)[4:])):
+        write_tar(tmp_path / f"{n}.tar", {name: files[name] for name in names})
     job = partial(label_by, teacher, score_threshold=0.3)
-    assert not in_processes(2, job, images, tmp_path / "out", 1, 2, 0.5)
-    assert in_processes(2, job, images, tmp_path / "out")
+    assert not in_processes(2, job, tmp_path / "*.tar", tmp_path / "out", 1, 2, 0.5)
+    assert in_processes(2, job, tmp_path / "*.tar", tmp_path / "out")
+    unpacked = [tmp_path / "out_images" / str(n) for n in range(2)]
+    assert sum(len([*folder.glob("*.png")]) for folder in unpacked) == len(files)
+    densedist.label([teacher], unpacked, output_dir=tmp_path / "whole", score_threshold=0.3)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -135,6 +141,27 @@ def test_a_finished_labeling_is_left_as_it_is(teacher, images, tmp_path, capsys)
     assert f"{tmp_path / 'out'} has other settings: images, then 2 files, now 3 files" in complaint(
         capsys, "label", "det", *words
     )
+
+
+def test_images_of_tar_files(teacher, images, tmp_path, capsys):
+    """They have the labels of those in a folder; a command that is refused unpacks nothing."""
+    for number, file in enumerate(sorted(images.iterdir())):
+        write_tar(tmp_path / "tars" / f"{number}.tar", {file.name: file.read_bytes(), "1.txt": b"a caption"})
+    out, score = tmp_path / "out", ["--score-threshold", 0.3]
+    words = ["label", "det", "--weights", teacher, "--output-dir", out, *score, tmp_path / "tars" / "*.tar"]
+    said = complaint(capsys, *words, "DATASETS.CLASSES", "['car']")
+    assert said == "MODEL.ROI_HEADS.NUM_CLASSES is 10, but DATASETS.CLASSES has 1 names"
+    assert not list(tmp_path.glob("out*"))
+    densedist_command(*words)
+    densedist.label([teacher], [images], output_dir=tmp_path / "other", score_threshold=0.3)
+    ours, other = (COCO(str(folder / "annotations.json")) for folder in (out, tmp_path / "other"))
+    assert ours.anns == other.anns
+    found = [image["file_name"] for image in ours.imgs.values()]
+    assert found == [str(tmp_path / "out_images" / name) for name in ("0/0.png", "1/1.png")]
+    assert all(cv2.imread(file) is not None for file in found)
+    capsys.readouterr()
+    densedist_command(*words, "--resume")
+    assert "all images are labeled" in capsys.readouterr().out
 
 
 def test_images_of_one_size_in_a_batch_have_the_same_labels(teacher, images, tmp_path):

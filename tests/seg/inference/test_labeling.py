@@ -21,7 +21,7 @@ from densedist.seg.inference.labeling import label_images
 from densedist.seg.models import load_trained
 from helpers.calling import advised_keys, complaint
 from helpers.calling import densedist as densedist_command
-from helpers.labels import contents, in_processes, label_by
+from helpers.labels import contents, in_processes, label_by, write_tar
 from helpers.scenes import SMALL, STUDENT, config, save_teacher, write_tree
 
 CLASSES = [{"name": str(n), "ids": [n + 7], "color": [n, n, n]} for n in range(3)]
@@ -154,6 +154,15 @@ def test_many_images_lie_in_several_folders(teachers, tmp_path, monkeypatch):
     assert [frame["name"] for frame in found] == ["0", "1", "2", "3", "4"]
     places = [Path(frame["label"]).relative_to(tmp_path / "out") for frame in found]
     assert [str(place.parent) for place in places] == ["gtFine/train/00000"] * 3 + ["gtFine/train/00001"] * 2
+
+
+def test_images_of_a_tar_file(teachers, tmp_path):
+    files = {file.name: file.read_bytes() for file in pictures(tmp_path / "images", ["0.png", "1.jpg"]).iterdir()}
+    tar = write_tar(tmp_path / "shard.tar", files)
+    densedist.label(teachers[0][:1], [tar], output_dir=tmp_path / "out", score_threshold=0.0)
+    for frame, name in zip(frames(str(tmp_path / "out"), "train", "", True), ("0.png", "1.jpg"), strict=True):
+        assert os.readlink(frame["image"]) == str(tmp_path / "out_images" / "shard" / name)
+        np.testing.assert_array_equal(cv2.imread(frame["image"]), cv2.imread(str(tmp_path / "images" / name)))
 
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(teachers, tmp_path, monkeypatch):
