@@ -2,10 +2,8 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from densedist.common.errors import UserError
 from densedist.common.export_names import INT8 as INT8
 from densedist.common.export_names import Needs
-from densedist.common.extras import is_missing
+from densedist.common.extras import first_absent, is_missing
 
 FLOAT, CONVERSION = "float32", "conversion"
 Description = Mapping[str, Any]
@@ -133,7 +131,7 @@ class Runtime(ABC):
 
     def is_installed(self) -> bool:
         """Return whether the packages that load a graph are there."""
-        return all(find_spec(name) is not None for name in self.needs.packages)
+        return not first_absent(self.needs.packages)
 
     def require(self, source: str = "") -> None:
         """Refuse to go on without the packages that load a graph.
@@ -144,18 +142,8 @@ class Runtime(ABC):
         Raises:
             UserError: naming the package, and how it is installed.
         """
-        if package := first_missing(self.needs.packages):
+        if package := first_absent(self.needs.packages):
             raise UserError(f"{source}{is_missing(package, self.needs.extra)}")
-
-
-def first_missing(packages: Iterable[str]) -> str:
-    """Return the first package that cannot be imported; "" where all can."""
-    for name in packages:
-        try:
-            import_module(name)
-        except ImportError:
-            return name
-    return ""
 
 
 def as_texts(description: Description) -> dict[str, str]:
