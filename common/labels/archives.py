@@ -143,12 +143,13 @@ def _images(tar: Path) -> Iterator[tuple[str, bytes]]:
     def is_image(name: str) -> bool:
         return name.lower().endswith(SUFFIXES) and not is_hidden(Path(Path(name).name))
 
-    try:
-        with tar.open("rb") as stream:
+    with tar.open("rb") as stream:
+        try:
             for item in tar_file_iterator(stream, select_files=is_image):
                 yield item["fname"], item["data"]
-    except DAMAGED as error:
-        raise UserError(f"{tar} cannot be read: {error}") from error
+        except DAMAGED as error:
+            why = str(error).removesuffix(f" @ {stream}")  # which the library adds
+            raise UserError(f"{tar} cannot be read: {why}") from error
 
 
 def _inside(name: str, tar: Path) -> PurePosixPath:
