@@ -38,6 +38,11 @@ LOWER = f"{LABELS}@{SCORE_THRESHOLD}={{}}"  # see few
 BOX_VARIANCE = "BOX_VARIANCE"  # labels have it, in their folder's name and settings
 # Parts of a fingerprint that labels depend on, apart from scores.
 LABEL_PARTS = ("task", "DISTILL.TEACHER", "DATASETS.UNLABELED", "DATASETS.CLASSES", "DATASETS.IGNORED", "IMPORTS")
+# Keys of a teacher that say how it teaches in training: its labels are the same whatever they are.
+OF_TRAINING = tuple(
+    f"DISTILL.TEACHER.{key}"
+    for key in ("CACHE", "CACHE_BITS", "CACHE_MAPS", "CASCADE_STAGES", "COMPILE", "INPUT_SCALE", "KEPT_MASS", "STREAM")
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,9 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
         own[BOX_VARIANCE] = depends_on[BOX_VARIANCE] = "True"
     read = (*LABEL_PARTS, "DATASETS.TRAIN") if way == FREQUENCIES else LABEL_PARTS
     teachers = [one.under(*words) for one in writers(cfg, task.grammar, source)]
+    settings = fingerprints.of(cfg, read)
+    # Not left out, as labels have been written by versions that recorded them.
+    settings |= {key: str(task.grammar.keys()[key].default) for key in OF_TRAINING if key in settings}
     return Labeling(
         teachers,
         task.unlabeled_images(cfg),
@@ -92,7 +100,7 @@ def labeling_of(task: Task, cfg: CfgNode, method: str, output: Path, fingerprint
         ignored_from,
         variance,
         student=cfg,
-        settings=fingerprints.of(cfg, read) | depends_on | looks,
+        settings=settings | depends_on | looks,
     )
 
 
@@ -147,10 +155,15 @@ def _remark(record: Mapping[str, Any]) -> str:
     return said and f"{LABELS}: {said}"
 
 
-def settings_of(labeling: Labeling) -> Fingerprint:
-    """Return what training on labels depends on in addition."""
-    parts = dict(labeling.settings)
-    return parts | {"--unlabeled": parts.pop("DATASETS.UNLABELED")}
+def settings_of(labeling: Labeling, run: Fingerprint) -> Fingerprint:
+    """Return what training on labels depends on.
+
+    Args:
+        run: what it depends on apart from them.
+    """
+    of_labels = dict(labeling.settings)
+    of_labels["--unlabeled"] = of_labels.pop("DATASETS.UNLABELED")
+    return run | of_labels | {key: run[key] for key in OF_TRAINING if key in run}
 
 
 def undone(cfg: CfgNode, keys: Mapping[str, Key], method: str) -> list[str]:

@@ -171,7 +171,7 @@ class Study:
                 cfgs[method] = self._load(self._words(method, 0))
             settings[method] = fingerprints.of(cfgs[method])
             if method in labelings:
-                settings[method] |= settings_of(labelings[method][1])
+                settings[method] = settings_of(labelings[method][1], settings[method])
         of_teachers = TeacherScores(self.task, cfg, teachers(methods), self.output, fingerprints)
         return Plan(methods, cfgs, settings, labelings, of_teachers, fingerprints)
 

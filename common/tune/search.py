@@ -172,14 +172,15 @@ class Search:
         Args:
             firsts: the config of each method with its first values.
         """
-        of_labels = {method: settings_of(labeling) for method, (_, labeling) in labelings.items()}
+        settings = {method: fingerprints.of(cfg) for method, cfg in firsts.items()}
+        settings |= {m: settings_of(labeling, settings[m]) for m, (_, labeling) in labelings.items()}
         return {
             "methods": ",".join(joined(self.methods, self.task.best)),
             "budget": self.budget,
             "seeds": list(self.seeds),
             "unlabeled": list(self.unlabeled),
             "data": self.validation.in_words(),
-            SETTINGS: {method: fingerprints.of(cfg) | of_labels.get(method, {}) for method, cfg in firsts.items()},
+            SETTINGS: settings,
         }
 
     def _chosen_on(self, cfg: CfgNode, scored: CfgNode) -> str:

@@ -899,6 +899,29 @@ def test_labels_of_the_teacher_are_written_once_and_cost_a_column(tmp_path):
         other.run()
 
 
+def test_labels_do_not_depend_on_how_their_teacher_teaches(tmp_path):
+    """One method has a cache of it, another none, and both learn from the same labels; a comparison can go on."""
+    written, trained = [], []
+    (tmp_path / "teacher.yaml").write_text("{}")
+    words = ["DISTILL.TEACHER.CONFIG_FILE", str(tmp_path / "teacher.yaml")]
+    methods = ["labels", "dist@TEACHER.CACHE=kept;TEACHER.COMPILE=True+labels"]
+
+    def train(cfg, task, resume):
+        trained.append((cfg.DISTILL.TEACHER.CACHE, cfg.DATASETS.PSEUDO_LABELED))
+        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+        write_metrics(Path(cfg.OUTPUT_DIR), cfg.SOLVER.MAX_ITER, 0.1, 1.0)
+
+    for seeds in ([0], [0], [0, 1]):
+        Study(labeling(written), "c.yaml", methods, seeds, tmp_path / "out", words, ["rest"], train=train).run()
+    folder = [str(tmp_path / "out" / "teacher_labels" / "labels")]
+    assert [str(one.output) for one in written] == folder
+    assert trained == [("", folder), ("kept", folder)] * 2
+    other = "dist@TEACHER.COMPILE=True+labels"
+    (tmp_path / "out" / folder_name(methods[1])).rename(tmp_path / "out" / folder_name(other))
+    with pytest.raises(UserError, match=r"has other settings: DISTILL.TEACHER.CACHE, then a folder, now nothing"):
+        Study(labeling(written), "c.yaml", [other], [0], tmp_path / "out", words, ["rest"], train=train).run()
+
+
 def test_history_leaves_out_a_line_that_was_cut_off(tmp_path):
     """By the death of its process; what the run goes on with is before it."""
     write_metrics(tmp_path, 100, 0.1, 8.0)
