@@ -198,21 +198,7 @@ def label(
         most_unreadable=max_unreadable,
         sheet=True,
     )
-    words = [str(image) for image in images]
-    if any(map(is_tar, words)):
-        if not resume:
-            refuse_files(labeling.output, "--output-dir")
-        chosen_task.label(replace(labeling, only_check=True))  # before anything is written
-        words = unpack(words, folder_of_tars(labeling.output))
-    if words:
-        files = list_images(words)
-    else:
-        first = found[0]
-        files = chosen_task.unlabeled_images(
-            student or chosen_task.read_config(first.config, first.overrides, first.trusted)
-        )
-    if not files:
-        raise UserError(NOTHING_TO_LABEL)
+    files = _images_to_label(chosen_task, labeling, [str(image) for image in images])
     settings = settings_of(chosen_task, found, files, **of_scores) | of_classes
     labeling = replace(labeling, images=files, settings=settings)
     record = labeling.output / RECORD
@@ -234,6 +220,27 @@ def label(
         start = ["train", *filter(None, [task]), "--config-file", config, *keys]
     print("\n".join(last_lines(labeling.output, done, start)))
     return done
+
+
+def _images_to_label(task: Task, labeling: Labeling, words: Sequence[str]) -> Mapping[str, Path]:
+    """Return the images that a user names by words, or those of DATASETS.UNLABELED without any; unpack tar files.
+
+    Raises:
+        UserError: there is none, or one that is not there; with tar files all that a labeling is refused for without
+            its images, as nothing is to be written then.
+    """
+    if any(map(is_tar, words)):
+        if not labeling.resume:
+            refuse_files(labeling.output, "--output-dir")
+        task.label(replace(labeling, only_check=True))
+        words = unpack(words, folder_of_tars(labeling.output))
+    if words:
+        return list_images(words)
+    first = labeling.teachers[0]
+    cfg = labeling.student or task.read_config(first.config, first.overrides, first.trusted)
+    if not (files := task.unlabeled_images(cfg)):
+        raise UserError(NOTHING_TO_LABEL)
+    return files
 
 
 def _writers(

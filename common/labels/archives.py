@@ -1,6 +1,7 @@
 """Images in tar files, the form of WebDataset: unpacked beside the labels, because a student is trained on files."""
 
 import json
+import os
 import shutil
 import tarfile
 import time
@@ -35,7 +36,8 @@ def is_tar(word: str) -> bool:
 
 def folder_of_tars(output: Path) -> Path:
     """Return the folder for the images that are unpacked for the labels in an output folder."""
-    return output.with_name(f"{output.name}_images")
+    whole = Path(os.path.abspath(output))  # "." has no name
+    return whole.with_name(f"{whole.name}_images")
 
 
 def unpack(words: Sequence[str], into: Path) -> list[str]:
@@ -143,13 +145,13 @@ def _images(tar: Path) -> Iterator[tuple[str, bytes]]:
     def is_image(name: str) -> bool:
         return name.lower().endswith(SUFFIXES) and not is_hidden(Path(Path(name).name))
 
-    with tar.open("rb") as stream:
-        try:
+    try:
+        with tar.open("rb") as stream:
             for item in tar_file_iterator(stream, select_files=is_image):
                 yield item["fname"], item["data"]
-        except DAMAGED as error:
-            why = str(error).removesuffix(f" @ {stream}")  # which the library adds
-            raise UserError(f"{tar} cannot be read: {why}") from error
+    except DAMAGED as error:
+        why = str(error).partition(" @ <")[0]  # from there on the library names the stream
+        raise UserError(f"{tar} cannot be read: {why}") from error
 
 
 def _inside(name: str, tar: Path) -> PurePosixPath:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from densedist.common.errors import UserError
-from densedist.common.labels.archives import RECORD, is_tar, unpack
+from densedist.common.labels.archives import RECORD, folder_of_tars, is_tar, unpack
 from helpers.labels import write_tar
 
 
@@ -69,6 +69,23 @@ def test_wrong_files_are_one_line_and_leave_nothing(tmp_path, spoil, said):
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "images").exists()
     assert not (tmp_path / "x.jpg").exists()
+
+
+def test_a_tar_file_that_may_not_be_read_is_not_taken_for_a_full_disk(tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    tar = write_tar(tmp_path / "0.tar")
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(UserError, match=r"0.tar cannot be read: .*Permission denied"):
+        unpack([tar], tmp_path / "images")
+
+
+def test_images_lie_beside_the_labels(tmp_path, monkeypatch):
+    """Also where these are in the current folder."""
+    (tmp_path / "labels").mkdir()
+    monkeypatch.chdir(tmp_path / "labels")
+    assert folder_of_tars(Path()) == folder_of_tars(tmp_path / "labels") == tmp_path / "labels_images"
 
 
 def test_a_full_disk_is_one_line_and_finished_folders_stay(tmp_path, monkeypatch):
